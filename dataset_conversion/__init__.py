@@ -1,0 +1,1 @@
+"""Challenge releases (BraTS, ISLES) into nnU-Net raw format."""

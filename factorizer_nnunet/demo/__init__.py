@@ -1,0 +1,1 @@
+"""The main job on synthetic patients: write them, convert, plan, train five folds, ensemble, score."""

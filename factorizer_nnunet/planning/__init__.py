@@ -1,0 +1,1 @@
+"""Fingerprint to plans: nnU-Net's planner, configured for Factorizer."""

@@ -1,0 +1,1 @@
+"""Ready plan settings, shipped as JSON files beside this module."""
