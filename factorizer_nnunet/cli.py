@@ -1,0 +1,74 @@
+"""The command ``factorizer-nnunet``: one subcommand per module of ``commands``; parse, call, report.
+
+Importing this module imports neither torch nor nnU-Net, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from factorizer_nnunet import __version__
+from factorizer_nnunet.commands import doctor, env, plan
+from factorizer_nnunet.errors import UserError
+
+DESCRIPTION = """\
+Factorizer, a U-shaped network that mixes context by nonnegative matrix factorisation, as a backbone for nnU-Net.
+You keep working with the stock nnU-Net commands; this one sets them up."""
+
+WORKFLOW = """\
+workflow, for data set 4 in nnU-Net's raw layout:
+  1. let nnU-Net find the Factorizer trainer (once per shell; --root also sets nnU-Net's three folders)
+       eval "$(factorizer-nnunet env --root ~/nnunet)"
+  2. fingerprint, plan and preprocess
+       factorizer-nnunet plan -d 4
+  3. train, one fold at a time, and choose the best configuration
+       nnUNetv2_train 4 3d_fullres 0 -tr nnUNetTrainerFactorizer -p nnUNetFactorizerPlans
+       nnUNetv2_find_best_configuration 4 -c 3d_fullres -tr nnUNetTrainerFactorizer -p nnUNetFactorizerPlans
+  4. predict
+       nnUNetv2_predict -d 4 -c 3d_fullres -tr nnUNetTrainerFactorizer -p nnUNetFactorizerPlans -i IN -o OUT
+
+  Data already preprocessed for nnU-Net? Skip step 2 and keep your plans, here the default ones:
+       nnUNetv2_train 4 3d_fullres 0 -tr nnUNetTrainerFactorizer -p nnUNetPlans
+
+something does not work?
+       factorizer-nnunet doctor
+
+exit status: 0 done; 1 a check failed; 2 wrong arguments or input, with a message that names the mend; 130 interrupted
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command's parser; each subcommand sets ``run``, a function from its arguments to an exit status."""
+    parser = argparse.ArgumentParser(
+        prog="factorizer-nnunet",
+        description=DESCRIPTION,
+        epilog=WORKFLOW,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"factorizer-nnunet {__version__}")
+    subparsers = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
+    for command in (env, plan, doctor):
+        command.add_parser(subparsers)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        argv: the arguments without the program's name; ``None`` takes those of the process.
+
+    Returns:
+        The exit status: that of the subcommand, 2 for input a user can mend, 130 when interrupted.
+    """
+    args = build_parser().parse_args(argv)
+    try:
+        return args.run(args)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130

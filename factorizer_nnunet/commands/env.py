@@ -1,0 +1,46 @@
+"""``factorizer-nnunet env``: shell lines that let the stock nnU-Net commands find the Factorizer trainer."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from factorizer_nnunet.environment import create_folders, shell_lines
+from factorizer_nnunet.errors import UserError
+
+DESCRIPTION = """\
+Print the shell lines that let the stock nnU-Net commands find nnUNetTrainerFactorizer. Meant for
+
+    eval "$(factorizer-nnunet env)"
+
+in a shell, in ~/.bashrc or in a job script. Folders already in nnUNet_extTrainer are kept."""
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Declare the subcommand."""
+    parser = subparsers.add_parser(
+        "env",
+        help="print the shell lines that let nnU-Net find the trainer",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--root",
+        metavar="DIR",
+        help="also set nnUNet_raw, nnUNet_preprocessed and nnUNet_results to folders of these names below DIR, "
+        "and make them where they are missing",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the lines; nothing is printed to the standard output when the folders cannot be made."""
+    if args.root is not None and not args.root.strip():
+        # --root "$UNSET" must not quietly mean the current folder
+        raise UserError("--root is empty: give the folder in which nnU-Net's three folders shall lie")
+    root = None if args.root is None else Path(args.root)
+    lines = shell_lines(root)
+    if root is not None:
+        create_folders(root)
+    print("\n".join(lines))
+    return 0

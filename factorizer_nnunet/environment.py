@@ -1,0 +1,148 @@
+"""nnU-Net's environment variables in one place: what they should hold, as shell lines, and whether they are usable.
+
+nnU-Net is steered by three folders (``nnUNet_raw``, ``nnUNet_preprocessed``, ``nnUNet_results``) and looks for
+trainers of others in the folders named by ``nnUNet_extTrainer``. Nothing here imports nnU-Net or torch.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from factorizer_nnunet.errors import UserError
+
+EXT_TRAINER_VARIABLE = "nnUNet_extTrainer"
+COMPILE_VARIABLE = "nnUNet_compile"
+FOLDER_VARIABLES = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
+
+
+def ext_trainer_folder() -> Path:
+    """The folder for ``nnUNet_extTrainer``. It holds only the trainer shim.
+
+    nnU-Net imports every module below such a folder as a top-level module, so it must never be the package itself.
+    """
+    return Path(__file__).resolve().parent / "ext_trainer"
+
+
+def ext_trainer_value(current: str | None) -> str:
+    """The value for ``nnUNet_extTrainer``: the folders of ``current`` in their order, then ours, none twice.
+
+    Raises:
+        UserError: the package lies in a path with the separator in it, which the variable cannot express.
+    """
+    ours = str(ext_trainer_folder())
+    if os.pathsep in ours:
+        raise UserError(
+            f"the package is installed in {ours}, but {EXT_TRAINER_VARIABLE} separates folders by {os.pathsep!r}: "
+            f"install it in a folder without {os.pathsep!r} in its path"
+        )
+    kept: dict[str, str] = {}  # by real path, so that one folder spelled in two ways counts once
+    for folder in [*(current or "").split(os.pathsep), ours]:
+        if folder.strip():
+            kept.setdefault(os.path.realpath(folder), folder)
+    return os.pathsep.join(kept.values())
+
+
+def environment_variables(root: Path | None, current: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """What nnU-Net's variables should be, by name: the trainer folder and, with ``root``, the three data folders.
+
+    Args:
+        root: parent of the three data folders; made absolute. ``None`` leaves them out.
+        current: the environment whose ``nnUNet_extTrainer`` is extended.
+    """
+    values = {EXT_TRAINER_VARIABLE: ext_trainer_value(current.get(EXT_TRAINER_VARIABLE))}
+    if root is not None:
+        absolute = Path(os.path.abspath(os.path.expanduser(root)))
+        values.update({variable: str(absolute / variable) for variable in FOLDER_VARIABLES})
+    return values
+
+
+def shell_lines(root: Path | None, current: Mapping[str, str] = os.environ) -> list[str]:
+    """``export NAME=VALUE`` lines of :func:`environment_variables`, quoted for a POSIX shell."""
+    return [f"export {name}={shlex.quote(value)}" for name, value in environment_variables(root, current).items()]
+
+
+def create_folders(root: Path) -> None:
+    """Make the three data folders below ``root``; existing ones stay as they are.
+
+    Raises:
+        UserError: a folder cannot be made (no permission, or a file stands in its way).
+    """
+    for variable, folder in environment_variables(root).items():
+        if variable in FOLDER_VARIABLES:
+            try:
+                Path(folder).mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise UserError(
+                    f"cannot make the folder {folder} for {variable}: {error.strerror}. "
+                    "Choose a --root in which you may write"
+                ) from error
+
+
+@dataclass(frozen=True)
+class FolderProblem:
+    """What is wrong with a folder variable, and what to do about it; both one sentence without a final stop."""
+
+    problem: str
+    mend: str
+
+
+def folder_problem(variable: str, *, writable: bool, current: Mapping[str, str] = os.environ) -> FolderProblem | None:
+    """Why the folder that ``variable`` names cannot be used; ``None`` if it can.
+
+    Args:
+        variable: one of :data:`FOLDER_VARIABLES`.
+        writable: whether files will be written there.
+        current: the environment to read.
+    """
+    value = current.get(variable, "")
+    if not value.strip():
+        return FolderProblem(
+            f"{variable} is not set",
+            f"Set it to your nnU-Net folder (export {variable}=/path/to/{variable}), "
+            'or set all of them below one folder: eval "$(factorizer-nnunet env --root DIR)"',
+        )
+    if not os.path.exists(value):
+        return FolderProblem(
+            f"{variable} names {value}, which does not exist",
+            f"Make it (mkdir -p {shlex.quote(value)}) or mend the path",
+        )
+    if not os.path.isdir(value):
+        return FolderProblem(f"{variable} names {value}, which is not a folder", "Let it name a folder")
+    if not os.access(value, os.R_OK | os.X_OK):
+        return FolderProblem(
+            f"{variable} names {value}, which you may not read", "Change its permissions or the variable"
+        )
+    if writable and not os.access(value, os.W_OK | os.X_OK):
+        return FolderProblem(
+            f"{variable} names {value}, in which you may not write",
+            f"Change its permissions, or let {variable} name a folder of your own",
+        )
+    return None
+
+
+def nnunet_folder(variable: str, *, writable: bool, current: Mapping[str, str] = os.environ) -> Path:
+    """The folder that ``variable`` names, checked as :func:`folder_problem` does.
+
+    Raises:
+        UserError: the folder cannot be used.
+    """
+    found = folder_problem(variable, writable=writable, current=current)
+    if found is not None:
+        raise UserError(f"{found.problem}. {found.mend}")
+    return Path(current[variable])
+
+
+def required_folders(current: Mapping[str, str] = os.environ) -> dict[str, Path]:
+    """All three nnU-Net folders by variable, each existing; the raw data may be read-only, the others may not.
+
+    Raises:
+        UserError: as :func:`nnunet_folder`, for the first folder that cannot be used.
+    """
+    return {
+        variable: nnunet_folder(variable, writable=variable != "nnUNet_raw", current=current)
+        for variable in FOLDER_VARIABLES
+    }

@@ -1,0 +1,116 @@
+"""nnU-Net's environment variables: values, quoting, and the faults of folders."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from factorizer_nnunet.environment import (
+    FOLDER_VARIABLES,
+    create_folders,
+    environment_variables,
+    ext_trainer_folder,
+    ext_trainer_value,
+    nnunet_folder,
+    required_folders,
+    shell_lines,
+)
+from factorizer_nnunet.errors import UserError
+
+NASTY_NAMES = ["plain", "two words", "it's", 'a "quoted" one', "$HOME `id` \\ ;&|", "über\nzwei Zeilen", " edge "]
+
+
+def evaluated(lines: list[str], variable: str) -> str:
+    """What a shell holds in ``variable`` after ``eval`` of the lines, as a user would run it."""
+    script = f'eval "$(cat)"; printf %s "${variable}"'
+    return subprocess.run(
+        ["sh", "-c", script], input="\n".join(lines), capture_output=True, text=True, check=True
+    ).stdout
+
+
+def test_trainer_folder_holds_only_the_shim() -> None:
+    assert {path.name for path in ext_trainer_folder().glob("*.py")} == {"nnUNetTrainerFactorizer.py"}
+
+
+def test_without_root_only_the_trainer_folder_is_set() -> None:
+    assert environment_variables(None, {}) == {"nnUNet_extTrainer": str(ext_trainer_folder())}
+
+
+def test_root_sets_absolute_folders_below_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    values = environment_variables(Path("data"), {})
+    assert {name: values[name] for name in FOLDER_VARIABLES} == {
+        name: str(tmp_path / "data" / name) for name in FOLDER_VARIABLES
+    }
+
+
+def test_folders_of_the_user_are_kept_in_front_and_ours_comes_once() -> None:
+    ours = str(ext_trainer_folder())
+    assert ext_trainer_value("/mine:/theirs") == f"/mine:/theirs:{ours}"
+    assert ext_trainer_value(f"{ours}:/mine") == f"{ours}:/mine"
+    assert ext_trainer_value(ext_trainer_value("/mine")) == f"/mine:{ours}"
+
+
+def test_empty_and_double_entries_are_dropped() -> None:
+    ours = str(ext_trainer_folder())
+    assert ext_trainer_value(f":/mine: :/mine/:{ours}/.") == f"/mine:{ours}/."
+
+
+@pytest.mark.parametrize("name", NASTY_NAMES)
+def test_any_path_survives_eval(tmp_path: Path, name: str) -> None:
+    root = tmp_path / name
+    lines = shell_lines(root, {"nnUNet_extTrainer": f"/mine/{name}"})
+    assert evaluated(lines, "nnUNet_raw") == str(root / "nnUNet_raw")
+    assert evaluated(lines, "nnUNet_extTrainer") == f"/mine/{name}:{ext_trainer_folder()}"
+
+
+def test_folders_are_made_and_existing_ones_kept(tmp_path: Path) -> None:
+    kept = tmp_path / "r" / "nnUNet_raw" / "keep.txt"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("mine")
+    create_folders(tmp_path / "r")
+    assert sorted(path.name for path in (tmp_path / "r").iterdir()) == sorted(FOLDER_VARIABLES)
+    assert kept.read_text() == "mine"
+
+
+def test_a_file_in_the_way_of_a_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "root").write_text("")
+    with pytest.raises(UserError, match=r"root/nnUNet_raw for nnUNet_raw: .*--root"):
+        create_folders(tmp_path / "root")
+
+
+def test_unset_and_empty_variables_are_named_with_the_mend() -> None:
+    for environment in ({}, {"nnUNet_raw": " "}):
+        with pytest.raises(UserError, match=r"nnUNet_raw is not set.*export nnUNet_raw=.*env --root DIR"):
+            nnunet_folder("nnUNet_raw", writable=False, current=environment)
+
+
+def test_a_missing_folder_is_named_with_a_command_that_makes_it(tmp_path: Path) -> None:
+    folder = tmp_path / "not yet"
+    with pytest.raises(UserError, match=r"nnUNet_results names .*does not exist") as caught:
+        nnunet_folder("nnUNet_results", writable=True, current={"nnUNet_results": str(folder)})
+    assert f"mkdir -p {shlex.quote(str(folder))}" in str(caught.value)
+
+
+def test_a_file_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="not a folder"):
+        nnunet_folder("nnUNet_raw", writable=False, current={"nnUNet_raw": str(tmp_path / "file")})
+
+
+def test_only_folders_to_be_written_must_be_writable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Permissions do not bind the superuser, under whom tests may run, so the answer of the system is replaced.
+    monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.W_OK)
+    environment = {name: str(tmp_path) for name in FOLDER_VARIABLES}
+    assert nnunet_folder("nnUNet_raw", writable=False, current=environment) == tmp_path
+    with pytest.raises(UserError, match="nnUNet_preprocessed names .* may not write"):
+        required_folders(environment)
+
+
+def test_required_folders_returns_all_three(tmp_path: Path) -> None:
+    create_folders(tmp_path)
+    assert required_folders(environment_variables(tmp_path, {})) == {n: tmp_path / n for n in FOLDER_VARIABLES}
