@@ -1,0 +1,95 @@
+"""``factorizer-nnunet plan``: fingerprint, plan and preprocess a data set for Factorizer."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+DESCRIPTION = """\
+Extract the fingerprint of a data set, plan it for Factorizer and preprocess it: what nnUNetv2_plan_and_preprocess does,
+with Factorizer as the network. Patch size, spacing and batch size are nnU-Net's own choice. The result is
+nnUNetFactorizerPlans.json in nnUNet_preprocessed, used by the stock commands with -p nnUNetFactorizerPlans.
+
+An existing fingerprint is reused, as nnU-Net does. Planning again overwrites our plans but never those of another
+planner."""
+
+EPILOG = """\
+examples:
+  factorizer-nnunet plan -d 4
+  factorizer-nnunet plan -d Dataset004_Hippocampus -c 3d_fullres -np 2 --verify-dataset-integrity
+  factorizer-nnunet plan -d 4 --gpu-memory-target 24 --plans-name nnUNetFactorizerPlans_24GB
+"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Declare the subcommand."""
+    parser = subparsers.add_parser(
+        "plan",
+        help="fingerprint, plan and preprocess a data set",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("-d", "--dataset", required=True, metavar="ID", help="data set ID, or its name DatasetXXX_Name")
+    parser.add_argument(
+        "-c",
+        "--configurations",
+        nargs="+",
+        default=["2d", "3d_fullres", "3d_lowres"],
+        metavar="CONFIG",
+        help="what to preprocess (default: 2d 3d_fullres 3d_lowres); those the data set does not need are skipped; "
+        "3d_cascade_fullres stands for 3d_lowres and 3d_fullres, whose data it uses",
+    )
+    parser.add_argument(
+        "--gpu-memory-target",
+        type=float,
+        metavar="GB",
+        help="GPU memory for which nnU-Net chooses patch and batch size, in GB (default: nnU-Net's, 8)",
+    )
+    parser.add_argument(
+        "--plans-name",
+        metavar="NAME",
+        help="name of the plans, then used with -p NAME (default: nnUNetFactorizerPlans)",
+    )
+    parser.add_argument(
+        "-np",
+        "--num-processes",
+        type=int,
+        metavar="N",
+        help="worker processes (default: nnUNet_def_n_proc or 8, but not more than there are cores)",
+    )
+    parser.add_argument(
+        "--verify-dataset-integrity",
+        action="store_true",
+        help="run nnU-Net's check of all images and labels first; do it once for each data set",
+    )
+    parser.add_argument(
+        "--clean", action="store_true", help="compute the fingerprint anew; needed after the data have changed"
+    )
+    parser.add_argument("--no-preprocess", action="store_true", help="stop after planning")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Plan, then say which stock command comes next."""
+    from nnunetv2.configuration import default_num_processes
+
+    from factorizer_nnunet.planning.dataset import next_command, plan_dataset
+
+    num_processes = args.num_processes
+    if num_processes is None:
+        num_processes = max(1, min(default_num_processes, os.cpu_count() or 1))
+    plans_file = plan_dataset(
+        args.dataset,
+        args.configurations,
+        gpu_memory_target_gb=args.gpu_memory_target,
+        plans_name=args.plans_name,
+        num_processes=num_processes,
+        verify_integrity=args.verify_dataset_integrity,
+        preprocess=not args.no_preprocess,
+        clean=args.clean,
+    )
+    print(f"\nPlans: {plans_file}")
+    step = "Next, train fold 0:" if not args.no_preprocess else "Next, run this again without --no-preprocess, then:"
+    print(f"{step}\n  {next_command(plans_file, args.configurations)}")
+    return 0

@@ -1,0 +1,188 @@
+"""Fingerprint, plan and preprocess one data set through nnU-Net's public planning functions.
+
+All input is checked before anything is written; from then on nnU-Net does the work and prints its own progress.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from nnunetv2.experiment_planning.plan_and_preprocess_api import (
+    extract_fingerprint_dataset,
+    plan_experiment_dataset,
+    preprocess_dataset,
+)
+from nnunetv2.experiment_planning.verify_dataset_integrity import verify_dataset_integrity
+
+from factorizer_nnunet.environment import nnunet_folder
+from factorizer_nnunet.errors import UserError
+from factorizer_nnunet.planning.planner import DEFAULT_PLANS_NAME, nnUNetPlannerFactorizer
+from factorizer_nnunet.planning.raw_dataset import RawDataset, check_raw_dataset, load_json_object
+
+DEFAULT_CONFIGURATIONS = ("2d", "3d_fullres", "3d_lowres")
+CASCADE = "3d_cascade_fullres"
+
+
+def plan_dataset(
+    dataset: str | int,
+    configurations: Sequence[str] = DEFAULT_CONFIGURATIONS,
+    gpu_memory_target_gb: float | None = None,
+    plans_name: str | None = None,
+    num_processes: int = 4,
+    verify_integrity: bool = False,
+    preprocess: bool = True,
+    clean: bool = False,
+) -> Path:
+    """Plan a data set for Factorizer and, unless told otherwise, preprocess it.
+
+    Args:
+        dataset: ID or name (``DatasetXXX_Name``) of a data set in ``nnUNet_raw``.
+        configurations: what to preprocess; those that the plans turn out not to have are skipped, as nnU-Net does.
+            ``3d_cascade_fullres`` stands for the two configurations whose data it uses.
+        gpu_memory_target_gb: memory for which nnU-Net chooses patch and batch size, in GB; ``None`` is its default.
+        plans_name: name of the plans file without ``.json``; ``None`` is ``nnUNetFactorizerPlans``.
+        num_processes: worker processes of the fingerprint and of preprocessing.
+        verify_integrity: run nnU-Net's check of images and labels first.
+        preprocess: whether to preprocess after planning.
+        clean: compute the fingerprint anew even if there is one.
+
+    Returns:
+        The plans file.
+
+    Raises:
+        UserError: an argument, a folder or the data set cannot be used; then nothing has been written.
+    """
+    name = DEFAULT_PLANS_NAME if plans_name is None else plans_name
+    _check_arguments(name, gpu_memory_target_gb, num_processes)
+    preprocessed = nnunet_folder("nnUNet_preprocessed", writable=True)
+    raw = check_raw_dataset(dataset)
+    plans_file = preprocessed / raw.name / f"{name}.json"
+    old_plans = _load_own_plans(plans_file)
+    wanted = _expand_configurations(configurations, old_plans)
+    if not clean:
+        _check_fingerprint(preprocessed / raw.name / "dataset_fingerprint.json", raw)
+    if verify_integrity:
+        _verify(raw, num_processes)
+
+    extract_fingerprint_dataset(raw.id, num_processes=num_processes, clean=clean, verbose=False)
+    plans, _ = plan_experiment_dataset(
+        raw.id,
+        nnUNetPlannerFactorizer,
+        gpu_memory_target_in_gb=gpu_memory_target_gb,
+        overwrite_plans_name=name,
+    )
+    stale = outdated_configurations(old_plans, load_json_object(plans_file, "Plan again"), plans_file.parent)
+    if stale:
+        print(f"NOTE: {plans_file} was overwritten with different plans. {_stale_advice(stale, wanted, preprocess)}")
+    if preprocess:
+        if not any(configuration in plans["configurations"] for configuration in wanted):
+            print(f"NOTE: nothing to preprocess: the plans have only {', '.join(plans['configurations'])}")
+        preprocess_dataset(raw.id, name, wanted, num_processes=[num_processes])
+    return plans_file
+
+
+def next_command(plans_file: Path, configurations: Sequence[str]) -> str:
+    """The stock nnU-Net command that trains fold 0 of what was planned, 3d_fullres where that was asked for."""
+    planned = load_json_object(plans_file, "Plan again")["configurations"]
+    ranking = [*(c for c in ("3d_fullres", "3d_lowres", "2d") if c in configurations), *configurations, *planned]
+    configuration = next(c for c in ranking if c in planned)
+    dataset_id = int(plans_file.parent.name[len("Dataset") :].split("_")[0])
+    return f"nnUNetv2_train {dataset_id} {configuration} 0 -tr nnUNetTrainerFactorizer -p {plans_file.stem}"
+
+
+def outdated_configurations(old_plans: Mapping | None, new_plans: Mapping, dataset_folder: Path) -> list[str]:
+    """Configurations of ``old_plans`` that have preprocessed data, made by plans that now differ.
+
+    Args:
+        old_plans: the plans before, ``None`` if there were none.
+        new_plans: the plans now.
+        dataset_folder: the data set's folder in ``nnUNet_preprocessed``.
+    """
+    if old_plans is None:
+        return []
+    shared_changed = _without_configurations(old_plans) != _without_configurations(new_plans)
+    return [
+        name
+        for name, old in old_plans["configurations"].items()
+        if (shared_changed or new_plans["configurations"].get(name) != old)
+        and "data_identifier" in old
+        and (dataset_folder / old["data_identifier"]).is_dir()
+    ]
+
+
+def _without_configurations(plans: Mapping) -> dict:
+    return {key: value for key, value in plans.items() if key != "configurations"}
+
+
+def _stale_advice(stale: Sequence[str], wanted: Sequence[str], preprocess: bool) -> str:
+    left = [name for name in stale if not (preprocess and name in wanted)]
+    if not left:
+        return f"The preprocessed data of {', '.join(stale)} are made anew"
+    return f"The preprocessed data of {', '.join(left)} come from the old plans; renew them with -c {' '.join(left)}"
+
+
+def _check_arguments(plans_name: str, gpu_memory_target_gb: float | None, num_processes: int) -> None:
+    if gpu_memory_target_gb is not None and not (math.isfinite(gpu_memory_target_gb) and gpu_memory_target_gb > 0):
+        raise UserError(f"the GPU memory target is {gpu_memory_target_gb} GB: give a number above 0, such as 8")
+    if num_processes < 1:
+        raise UserError(f"the number of processes is {num_processes}: give 1 or more")
+    if not plans_name or Path(plans_name).name != plans_name or plans_name.endswith(".json"):
+        raise UserError(
+            f"{plans_name!r} cannot name a plans file: give a name without folders and without .json, "
+            f"such as {DEFAULT_PLANS_NAME}_16GB"
+        )
+
+
+def _load_own_plans(plans_file: Path) -> dict | None:
+    """The plans that would be overwritten, if there are any; refuses those of another planner."""
+    if not plans_file.is_file():
+        return None
+    mend = f"Remove {plans_file} or choose another name with --plans-name"
+    plans = load_json_object(plans_file, mend)
+    planner = plans.get("experiment_planner_used")
+    if planner != nnUNetPlannerFactorizer.__name__:
+        raise UserError(
+            f"{plans_file} was made by {planner or 'another planner'} and is not overwritten: "
+            "choose another name with --plans-name"
+        )
+    if not isinstance(plans.get("configurations"), dict):
+        raise UserError(f"{plans_file} has no configurations. {mend}")
+    return plans
+
+
+def _expand_configurations(configurations: Sequence[str], old_plans: Mapping | None) -> list[str]:
+    """The configurations to preprocess, none twice; names neither nnU-Net's nor in the user's own plans are refused."""
+    known = [*DEFAULT_CONFIGURATIONS, CASCADE, *(old_plans["configurations"] if old_plans else ())]
+    expanded: dict[str, None] = {}
+    for name in configurations:
+        if name not in known:
+            raise UserError(f"unknown configuration {name!r}: choose from {', '.join(dict.fromkeys(known))}")
+        for part in ("3d_lowres", "3d_fullres") if name == CASCADE else (name,):
+            expanded[part] = None
+    if not expanded:
+        raise UserError(f"no configuration given: choose from {', '.join(dict.fromkeys(known))}")
+    return list(expanded)
+
+
+def _check_fingerprint(fingerprint_file: Path, raw: RawDataset) -> None:
+    """Refuse a fingerprint left from another state of the data, which nnU-Net would reuse unseen."""
+    if not fingerprint_file.is_file():
+        return
+    mend = "Compute it anew with --clean"
+    fingerprint = load_json_object(fingerprint_file, mend)
+    cases = len(fingerprint.get("spacings", ()))
+    channels = len(fingerprint.get("foreground_intensity_properties_per_channel", ()))
+    if (cases, channels) != (raw.num_cases, raw.num_channels):
+        raise UserError(
+            f"{fingerprint_file} describes {cases} cases of {channels} channels, but {raw.folder} has "
+            f"{raw.num_cases} of {raw.num_channels}. {mend}"
+        )
+
+
+def _verify(raw: RawDataset, num_processes: int) -> None:
+    try:
+        verify_dataset_integrity(str(raw.folder), num_processes)
+    except (AssertionError, RuntimeError, FileNotFoundError) as error:
+        raise UserError(f"{raw.name} does not pass nnU-Net's integrity check: {error}") from error

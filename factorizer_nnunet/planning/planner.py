@@ -1,0 +1,88 @@
+"""nnU-Net's planner with the Factorizer as its network.
+
+Spacing, patch size, batch size and strides stay nnU-Net's own choice; only ``architecture`` in the plans differs, so
+the stock commands build the network from the plans file alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
+from nnunetv2.paths import nnUNet_preprocessed
+from nnunetv2.utilities.json_export import recursive_fix_for_json_export
+
+from factorizer_nnunet.planning.architecture import factorizer_architecture
+
+DEFAULT_PLANS_NAME = "nnUNetFactorizerPlans"
+
+
+class nnUNetPlannerFactorizer(ExperimentPlanner):
+    """``ExperimentPlanner`` whose plans name the Factorizer; arguments as there, ``gpu_memory_target_in_gb`` in GB.
+
+    Hand the class to ``nnunetv2.experiment_planning.plan_and_preprocess_api.plan_experiment_dataset``: nnU-Net looks
+    planners up by name only within itself.
+    """
+
+    def __init__(
+        self,
+        dataset_name_or_id: str | int,
+        gpu_memory_target_in_gb: float = 8,
+        preprocessor_name: str = "DefaultPreprocessor",
+        plans_name: str = DEFAULT_PLANS_NAME,
+        overwrite_target_spacing: list[float] | tuple[float, ...] | None = None,
+        suppress_transpose: bool = False,
+    ) -> None:
+        super().__init__(
+            dataset_name_or_id,
+            gpu_memory_target_in_gb,
+            preprocessor_name,
+            plans_name,
+            overwrite_target_spacing,
+            suppress_transpose,
+        )
+
+    def get_plans_for_configuration(
+        self,
+        spacing: list[float],
+        median_shape: list[int],
+        data_identifier: str,
+        approximate_n_voxels_dataset: float,
+        _cache: dict,
+    ) -> dict:
+        """nnU-Net's plan of one configuration, with the Factorizer as its ``architecture``.
+
+        Args:
+            spacing: voxel size in mm, two or three axes.
+            median_shape: of the resampled cases, in voxels.
+            data_identifier: folder name of the preprocessed data.
+            approximate_n_voxels_dataset: over all training cases.
+        """
+        plan = super().get_plans_for_configuration(
+            spacing, median_shape, data_identifier, approximate_n_voxels_dataset, _cache
+        )
+        # The cache holds memory estimates of the U-Net by patch and strides; they stay right, as the swap comes after.
+        plan["architecture"] = factorizer_architecture(plan["architecture"]["arch_kwargs"], spacing)
+        return plan
+
+    def save_plans(self, plans: dict) -> None:
+        """Write the plans, keeping configurations that only the old file has, as nnU-Net does; whole or not at all.
+
+        nnU-Net writes in place, so that an interruption leaves half a file on which every later command fails.
+        """
+        recursive_fix_for_json_export(plans)
+        plans_file = Path(nnUNet_preprocessed, self.dataset_name, f"{self.plans_identifier}.json")
+        if plans_file.is_file():
+            old = json.loads(plans_file.read_text(encoding="utf-8"))["configurations"]
+            custom = {name: values for name, values in old.items() if name not in plans["configurations"]}
+            plans["configurations"].update(custom)
+        plans_file.parent.mkdir(parents=True, exist_ok=True)
+        draft = plans_file.with_name(f".{plans_file.name}.{os.getpid()}.tmp")
+        try:
+            draft.write_text(json.dumps(plans, indent=4), encoding="utf-8")
+            os.replace(draft, plans_file)
+        finally:
+            draft.unlink(missing_ok=True)
+        print(f"Plans were saved to {plans_file}")

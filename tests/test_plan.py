@@ -1,0 +1,413 @@
+"""Planning: bad input is told before anything is written; good input gives plans that the stock commands can use."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK
+
+from factorizer_nnunet import cli
+from factorizer_nnunet.environment import create_folders, environment_variables
+from factorizer_nnunet.errors import UserError
+from factorizer_nnunet.planning.dataset import next_command, outdated_configurations, plan_dataset
+from factorizer_nnunet.planning.planner import nnUNetPlannerFactorizer
+from factorizer_nnunet.planning.raw_dataset import check_raw_dataset, find_dataset
+
+NAME = "Dataset007_Tiny"
+SHAPE = (20, 28, 24)  # z, y, x in voxels of 1 mm
+NUM_CASES = 3
+
+
+@pytest.fixture
+def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Parent of nnU-Net's three folders, which the environment names."""
+    create_folders(tmp_path)
+    for variable, value in environment_variables(tmp_path, {}).items():
+        monkeypatch.setenv(variable, value)
+    return tmp_path
+
+
+@pytest.fixture
+def raw(folders: Path) -> Path:
+    """A data set of two channels in nnU-Net's raw layout: a bright box in noise."""
+    folder = folders / "nnUNet_raw" / NAME
+    (folder / "imagesTr").mkdir(parents=True)
+    (folder / "labelsTr").mkdir()
+    rng = np.random.default_rng(0)
+    for case in range(NUM_CASES):
+        label = np.zeros(SHAPE, np.uint8)
+        label[5:12, 6:15, 4 + case : 14] = 1
+        for channel in range(2):
+            image = rng.normal(size=SHAPE) + 5 + 3 * label
+            write_image(folder / "imagesTr" / f"case_{case}_{channel:04d}.nii.gz", image.astype(np.float32))
+        write_image(folder / "labelsTr" / f"case_{case}.nii.gz", label)
+    write_json(folder / "dataset.json", dataset_json())
+    return folder
+
+
+def write_image(path: Path, array: np.ndarray) -> None:
+    SimpleITK.WriteImage(SimpleITK.GetImageFromArray(array), str(path))
+
+
+def write_json(path: Path, content: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content))
+
+
+def dataset_json() -> dict:
+    return {
+        "channel_names": {"0": "T1", "1": "T2"},
+        "labels": {"background": 0, "box": 1},
+        "numTraining": NUM_CASES,
+        "file_ending": ".nii.gz",
+    }
+
+
+def fingerprint(shape: tuple[int, int, int], cases: int = NUM_CASES) -> dict:
+    """What nnU-Net would have measured on ``cases`` cases of ``shape`` with 1 mm voxels."""
+    intensities = {
+        "max": 9.0,
+        "mean": 5.0,
+        "median": 5.0,
+        "min": 1.0,
+        "percentile_00_5": 2,
+        "percentile_99_5": 8,
+        "std": 1,
+    }
+    return {
+        "spacings": [[1.0, 1.0, 1.0]] * cases,
+        "shapes_after_crop": [list(shape)] * cases,
+        "foreground_intensity_properties_per_channel": {"0": intensities, "1": intensities},
+        "median_relative_size_after_cropping": 1.0,
+    }
+
+
+def without(*keys: str) -> Callable[[Path], None]:
+    def change(raw: Path) -> None:
+        write_json(raw / "dataset.json", {k: v for k, v in dataset_json().items() if k not in keys})
+
+    return change
+
+
+def with_values(**values: object) -> Callable[[Path], None]:
+    return lambda raw: write_json(raw / "dataset.json", {**dataset_json(), **values})
+
+
+def remove(pattern: str) -> Callable[[Path], None]:
+    return lambda raw: [path.unlink() for path in raw.glob(pattern)]
+
+
+def change_ending(ending: str) -> Callable[[Path], None]:
+    def change(raw: Path) -> None:
+        for path in raw.glob("*/*.nii.gz"):
+            path.rename(path.with_name(path.name.replace(".nii.gz", ending)))
+        with_values(file_ending=ending)(raw)
+
+    return change
+
+
+BAD_DATASETS = {
+    "no dataset.json": (remove("dataset.json"), r"Dataset007_Tiny has no dataset\.json"),
+    "not JSON": (lambda raw: (raw / "dataset.json").write_text("{"), r"dataset\.json is not valid JSON"),
+    "no object": (lambda raw: write_json(raw / "dataset.json", [1]), r"holds no JSON object but list"),
+    "no channels": (without("channel_names"), r"lacks channel_names"),
+    "keys missing": (without("labels", "file_ending"), r"lacks labels, file_ending"),
+    "channels as list": (with_values(channel_names=["T1"]), r"channel_names must map"),
+    "ending without dot": (with_values(file_ending="nii.gz"), r'file_ending must be a text such as "\.nii\.gz"'),
+    "labels the other way": (with_values(labels={"0": "background", "1": "box"}), r"cannot use labels"),
+    "labels as list": (with_values(labels=["background"]), r"labels must map"),
+    "regions without order": (with_values(labels={"background": 0, "a": [1, 2], "b": [2]}), r"cannot use labels"),
+    "no images": (remove("imagesTr/*"), r"no training images in .*imagesTr"),
+    "wrong ending": (with_values(file_ending=".mha"), r"no training images in .*correct file_ending"),
+    "wrong number": (with_values(numTraining=5), r"numTraining 5, but there are 3 training cases .*case_0"),
+    "a channel missing": (remove("imagesTr/case_1_0001*"), r"case case_1 in .* channels \[0\].* names 2"),
+    "a label missing": (remove("labelsTr/case_2*"), r"1 training cases have no label.*case_2\.nii\.gz"),
+    "no channel number": (
+        lambda raw: (raw / "imagesTr/case_0_0000.nii.gz").rename(raw / "imagesTr/case_0.nii.gz"),
+        r"case_0\.nii\.gz is not named as nnU-Net expects",
+    ),
+    "a damaged image": (
+        lambda raw: (raw / "imagesTr/case_0_0000.nii.gz").write_bytes(b"no image"),
+        r"no reader for .*imagesTr/case_0_0000\.nii\.gz",
+    ),
+    "unknown format": (change_ending(".xyz"), r"no reader for .*case_0_0000\.xyz: .*\.nii\.gz$"),
+    "listed file missing": (
+        with_values(dataset={"a": {"images": ["imagesTr/no.nii.gz"], "label": "labelsTr/case_0.nii.gz"}}),
+        r"1 files listed in .*imagesTr/no\.nii\.gz",
+    ),
+    "list empty": (with_values(dataset={}), r"no training images: .* is empty"),
+    "list malformed": (with_values(dataset={"a": "b"}), r'"dataset" must map each case'),
+}
+
+
+@pytest.mark.parametrize("name", BAD_DATASETS)
+def test_a_bad_dataset_is_told_and_nothing_is_written(raw: Path, folders: Path, name: str) -> None:
+    change, message = BAD_DATASETS[name]
+    change(raw)
+    with pytest.raises(UserError, match=message):
+        plan_dataset(7)
+    assert list((folders / "nnUNet_preprocessed").rglob("*")) == []
+
+
+def test_the_good_dataset_passes_the_same_check(raw: Path) -> None:
+    found = check_raw_dataset(7)
+    assert (found.id, found.name, found.folder, found.num_channels, found.num_cases) == (7, NAME, raw, 2, NUM_CASES)
+
+
+def test_cases_may_be_listed_in_dataset_json(raw: Path) -> None:
+    case = {"images": ["imagesTr/case_0_0000.nii.gz", "imagesTr/case_0_0001.nii.gz"], "label": "labelsTr/case_0.nii.gz"}
+    with_values(dataset={"first": case}, numTraining=1)(raw)
+    assert check_raw_dataset(7).num_cases == 1
+
+
+@pytest.mark.parametrize("spelling", [7, "7", "007", NAME])
+def test_a_dataset_is_found_by_id_and_by_name(raw: Path, spelling: str | int) -> None:
+    assert find_dataset(spelling) == (7, NAME)
+
+
+@pytest.mark.parametrize("spelling", ["8", "Dataset007_Other", "Dataset008_Tiny", "tiny", ""])
+def test_an_unknown_dataset_lists_the_known_ones(raw: Path, spelling: str) -> None:
+    with pytest.raises(UserError, match=f"Known there: {NAME}"):
+        find_dataset(spelling)
+
+
+def test_without_any_dataset_the_message_says_what_to_do(folders: Path) -> None:
+    with pytest.raises(UserError, match=r"no data set 7 in nnUNet_raw .*convert one"):
+        find_dataset(7)
+
+
+@pytest.mark.parametrize("variable", ["nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"])
+def test_two_names_of_one_id_are_told(raw: Path, folders: Path, variable: str) -> None:
+    (folders / variable / "Dataset007_Other").mkdir()
+    for spelling in ("7", NAME):
+        with pytest.raises(UserError, match=r"ID 7 belongs to several data sets.*Dataset007_Other, Dataset007_Tiny"):
+            find_dataset(spelling)
+
+
+@pytest.mark.parametrize("variable", ["nnUNet_raw", "nnUNet_preprocessed"])
+def test_unset_and_missing_folders_are_told(
+    raw: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], variable: str
+) -> None:
+    monkeypatch.delenv(variable)
+    assert cli.main(["plan", "-d", "7"]) == 2
+    assert f"error: {variable} is not set" in capsys.readouterr().err
+    monkeypatch.setenv(variable, str(raw / "gone"))
+    assert cli.main(["plan", "-d", "7"]) == 2
+    assert "gone, which does not exist" in capsys.readouterr().err
+    assert not (raw / "gone").exists()
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--gpu-memory-target", "0"], "GPU memory target is 0.0 GB"),
+        (["--gpu-memory-target", "-2"], "GPU memory target is -2.0 GB"),
+        (["--gpu-memory-target", "nan"], "GPU memory target is nan GB"),
+        (["-np", "0"], "number of processes is 0"),
+        (["-c", "2d", "3d"], "unknown configuration '3d': choose from 2d, 3d_fullres, 3d_lowres, 3d_cascade_fullres"),
+        (["--plans-name", "a/b"], "'a/b' cannot name a plans file"),
+        (["--plans-name", "x.json"], "without .json"),
+        (["--plans-name", ""], "'' cannot name a plans file"),
+    ],
+)
+def test_bad_arguments_are_told_and_nothing_is_written(
+    raw: Path, folders: Path, capsys: pytest.CaptureFixture[str], argv: list[str], message: str
+) -> None:
+    assert cli.main(["plan", "-d", "7", *argv]) == 2
+    assert message in capsys.readouterr().err
+    assert list((folders / "nnUNet_preprocessed").rglob("*")) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            {"experiment_planner_used": "ExperimentPlanner", "configurations": {}},
+            r"made by ExperimentPlanner.*--plans-name",
+        ),
+        ({"configurations": {}}, r"made by another planner.*--plans-name"),
+        ({"experiment_planner_used": "nnUNetPlannerFactorizer"}, r"has no configurations"),
+    ],
+)
+def test_plans_of_others_are_not_overwritten(raw: Path, folders: Path, content: dict, message: str) -> None:
+    plans_file = folders / "nnUNet_preprocessed" / NAME / "nnUNetPlans.json"
+    write_json(plans_file, content)
+    with pytest.raises(UserError, match=message):
+        plan_dataset(7, plans_name="nnUNetPlans")
+    assert json.loads(plans_file.read_text()) == content
+
+
+def test_half_written_plans_are_told(raw: Path, folders: Path) -> None:
+    plans_file = folders / "nnUNet_preprocessed" / NAME / "nnUNetFactorizerPlans.json"
+    plans_file.parent.mkdir()
+    plans_file.write_text('{"dataset_name":')
+    with pytest.raises(UserError, match=r"nnUNetFactorizerPlans\.json is not valid JSON.*Remove"):
+        plan_dataset(7)
+
+
+def test_a_fingerprint_of_other_data_is_told(raw: Path, folders: Path) -> None:
+    fingerprint_file = folders / "nnUNet_preprocessed" / NAME / "dataset_fingerprint.json"
+    write_json(fingerprint_file, fingerprint((20, 28, 24), cases=9))
+    with pytest.raises(UserError, match=r"describes 9 cases of 2 channels, but .* has 3 of 2.*--clean"):
+        plan_dataset(7)
+    fingerprint_file.write_text("{")
+    with pytest.raises(UserError, match=r"dataset_fingerprint\.json is not valid JSON.*--clean"):
+        plan_dataset(7)
+
+
+def planner(folders: Path, shape: tuple[int, int, int], **arguments: object) -> nnUNetPlannerFactorizer:
+    write_json(folders / "nnUNet_preprocessed" / NAME / "dataset_fingerprint.json", fingerprint(shape))
+    return nnUNetPlannerFactorizer(7, **arguments)
+
+
+def built_network(plans_file: Path, configuration: str) -> tuple[object, object]:
+    """The network that nnU-Net itself builds from the plans, and the configuration."""
+    from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    chosen = PlansManager(str(plans_file)).get_configuration(configuration)
+    network = get_network_from_plans(
+        chosen.network_arch_class_name,
+        chosen.network_arch_init_kwargs,
+        chosen.network_arch_init_kwargs_req_import,
+        2,
+        2,
+        deep_supervision=False,
+    )
+    return network, chosen
+
+
+def test_plans_keep_nnunets_choice_and_build_a_factorizer(raw: Path, folders: Path) -> None:
+    import torch
+    from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
+
+    from factorizer_nnunet.network import Factorizer
+
+    ours = planner(folders, SHAPE).plan_experiment()
+    stock = ExperimentPlanner(7).plan_experiment()
+    assert list(ours["configurations"]) == list(stock["configurations"]) == ["2d", "3d_fullres"]
+    plans_file = folders / "nnUNet_preprocessed" / NAME / "nnUNetFactorizerPlans.json"
+    for name, plan in ours["configurations"].items():
+        expected = stock["configurations"][name]
+        differing = {key for key in expected if plan[key] != expected[key]}
+        assert differing == {"architecture", "data_identifier"}
+        assert plan["data_identifier"] == f"nnUNetFactorizerPlans_{name}"
+        network, chosen = built_network(plans_file, name)
+        assert isinstance(network, Factorizer)
+        with torch.no_grad():
+            logits = network(torch.rand(1, 2, *chosen.patch_size))
+        assert logits.shape == (1, 2, *chosen.patch_size)
+
+
+def test_a_large_dataset_gets_a_cascade_of_factorizers(raw: Path, folders: Path) -> None:
+    plans = planner(folders, (160, 160, 160), gpu_memory_target_in_gb=1).plan_experiment()
+    assert set(plans["configurations"]) == {"2d", "3d_fullres", "3d_lowres", "3d_cascade_fullres"}
+    plans_file = folders / "nnUNet_preprocessed" / NAME / "nnUNetFactorizerPlans.json"
+    _, cascade = built_network(plans_file, "3d_cascade_fullres")
+    assert cascade.network_arch_class_name == "factorizer_nnunet.network.Factorizer"
+    assert cascade.previous_stage_name == "3d_lowres"
+    assert cascade.data_identifier == "nnUNetFactorizerPlans_3d_fullres"
+
+
+def test_custom_configurations_survive_planning_again_and_no_draft_is_left(raw: Path, folders: Path) -> None:
+    plans_file = folders / "nnUNet_preprocessed" / NAME / "nnUNetFactorizerPlans.json"
+    planner(folders, SHAPE).plan_experiment()
+    plans = json.loads(plans_file.read_text())
+    plans["configurations"]["mine"] = {"inherits_from": "2d", "batch_size": 5}
+    plans["configurations"]["2d"]["batch_size"] = 99
+    write_json(plans_file, plans)
+    planner(folders, SHAPE).plan_experiment()
+    again = json.loads(plans_file.read_text())["configurations"]
+    assert again["mine"] == {"inherits_from": "2d", "batch_size": 5}
+    assert again["2d"]["batch_size"] != 99
+    assert {path.name for path in plans_file.parent.iterdir()} == {
+        "dataset.json",
+        "dataset_fingerprint.json",
+        "nnUNetFactorizerPlans.json",
+    }
+
+
+def test_an_interrupted_save_leaves_the_old_plans(raw: Path, folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plans_file = folders / "nnUNet_preprocessed" / NAME / "nnUNetFactorizerPlans.json"
+    write_json(plans_file, {"configurations": {}})
+    before = plans_file.read_text()
+
+    def cut_short(self: Path, data: str, encoding: str) -> None:
+        with self.open("w") as file:
+            file.write(data[:10])
+        raise KeyboardInterrupt
+
+    unsaved = planner(folders, SHAPE)
+    monkeypatch.setattr(Path, "write_text", cut_short)
+    with pytest.raises(KeyboardInterrupt):
+        unsaved.save_plans({"configurations": {"2d": {}}})
+    assert plans_file.read_text() == before
+    assert not list(plans_file.parent.glob("*.tmp")) + list(plans_file.parent.glob(".*"))
+
+
+def test_outdated_are_changed_configurations_with_data(tmp_path: Path) -> None:
+    (tmp_path / "data_2d").mkdir()
+    (tmp_path / "data_3d").mkdir()
+    old = {
+        "transpose_forward": [0, 1, 2],
+        "configurations": {
+            "2d": {"data_identifier": "data_2d", "spacing": [1, 1]},
+            "3d_fullres": {"data_identifier": "data_3d", "spacing": [1, 1, 1]},
+            "3d_lowres": {"data_identifier": "data_none", "spacing": [2, 2, 2]},
+            "3d_cascade_fullres": {"inherits_from": "3d_fullres"},
+        },
+    }
+    new = json.loads(json.dumps(old))
+    assert outdated_configurations(None, new, tmp_path) == []
+    assert outdated_configurations(old, new, tmp_path) == []
+    new["configurations"]["2d"]["spacing"] = [2, 2]
+    new["configurations"]["3d_lowres"]["spacing"] = [3, 3, 3]
+    assert outdated_configurations(old, new, tmp_path) == ["2d"]
+    new["transpose_forward"] = [2, 0, 1]
+    assert outdated_configurations(old, new, tmp_path) == ["2d", "3d_fullres"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "configuration"),
+    [(["2d", "3d_fullres", "3d_lowres"], "3d_fullres"), (["2d"], "2d"), (["3d_lowres"], "2d"), (["mine"], "mine")],
+)
+def test_next_command_names_a_configuration_that_exists(tmp_path: Path, wanted: list[str], configuration: str) -> None:
+    plans_file = tmp_path / NAME / "P.json"
+    write_json(plans_file, {"configurations": {"2d": {}, "3d_fullres": {}, "mine": {}}})
+    assert next_command(plans_file, wanted) == f"nnUNetv2_train 7 {configuration} 0 -tr nnUNetTrainerFactorizer -p P"
+
+
+@pytest.mark.slow
+def test_plan_command_from_raw_to_preprocessed_and_again(
+    raw: Path, folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["plan", "-d", NAME, "-c", "3d_fullres", "3d_lowres", "-np", "1"]
+    assert cli.main([*arguments, "--verify-dataset-integrity"]) == 0
+    out = capsys.readouterr().out
+    assert out.endswith("nnUNetv2_train 7 3d_fullres 0 -tr nnUNetTrainerFactorizer -p nnUNetFactorizerPlans\n")
+    assert "Configuration 3d_lowres not found" in out
+    assert "NOTE" not in out
+    data = folders / "nnUNet_preprocessed" / NAME
+    assert sorted(p.name for p in (data / "nnUNetFactorizerPlans_3d_fullres").glob("*.b2nd")) == sorted(
+        name for case in range(NUM_CASES) for name in (f"case_{case}.b2nd", f"case_{case}_seg.b2nd")
+    )
+    assert not (data / "nnUNetFactorizerPlans_2d").exists()
+
+    assert cli.main([*arguments, "--no-preprocess", "--gpu-memory-target", "0.02"]) == 0
+    out = capsys.readouterr().out
+    assert "overwritten with different plans" in out
+    assert "come from the old plans; renew them with -c 3d_fullres" in out
+
+
+@pytest.mark.slow
+def test_labels_that_nnunet_does_not_accept_are_told_before_writing(raw: Path, folders: Path) -> None:
+    write_image(raw / "labelsTr" / "case_1.nii.gz", np.full(SHAPE, 9, np.uint8))
+    with pytest.raises(
+        UserError, match=r"Dataset007_Tiny does not pass nnU-Net's integrity check: .*unexpected labels"
+    ):
+        plan_dataset(7, num_processes=1, verify_integrity=True)
+    assert list((folders / "nnUNet_preprocessed").rglob("*")) == []
