@@ -1,0 +1,36 @@
+"""``factorizer-nnunet doctor``: check the installation and say how to mend what is wrong."""
+
+from __future__ import annotations
+
+import argparse
+
+DESCRIPTION = """\
+Check the installation: packages and their versions, GPU, torch.compile, nnU-Net's folders, the trainer as nnU-Net
+itself finds it, and the network. One line per check; a line that is not ok says what to do. Takes up to a minute and
+changes nothing. Exit status 1 if a check failed; warnings do not count."""
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Declare the subcommand."""
+    parser = subparsers.add_parser(
+        "doctor",
+        help="check the installation and say how to mend it",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print every check as it is done; 1 if one failed."""
+    from factorizer_nnunet.doctor import Status, all_probes, run_checks
+
+    probes = all_probes()
+    width = max(len(probe.name) for probe in probes)
+    failed = 0
+    for check in run_checks(probes):
+        mend = f" -> {check.mend}" if check.mend else ""
+        print(f"{check.status.value:<4}  {check.name:<{width}}  {check.detail}{mend}", flush=True)
+        failed += check.status is Status.FAIL
+    print("\nAll is well." if not failed else f"\n{failed} of {len(probes)} checks failed; see what follows -> above.")
+    return 1 if failed else 0

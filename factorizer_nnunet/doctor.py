@@ -1,0 +1,291 @@
+"""Checks of an installation, in the words a user needs to mend it.
+
+Every check is a function that returns a :class:`Check`; torch and nnU-Net are imported within them, because a broken
+import is one of the things to find. :func:`run_checks` turns an exception of a check into a failed one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import platform
+import shutil
+import sys
+import textwrap
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from importlib import metadata
+from typing import TYPE_CHECKING
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from factorizer_nnunet.environment import (
+    COMPILE_VARIABLE,
+    EXT_TRAINER_VARIABLE,
+    FOLDER_VARIABLES,
+    ext_trainer_folder,
+    folder_problem,
+)
+
+if TYPE_CHECKING:
+    import torch
+
+PACKAGES = (
+    "factorizer_nnunet",
+    "nnunetv2",
+    "torch",
+    "torchvision",
+    "timm",
+    "batchgenerators",
+    "batchgeneratorsv2",
+    "dynamic_network_architectures",
+    "SimpleITK",
+    "numpy",
+)
+TRAINER_NAME = "nnUNetTrainerFactorizer"
+FREE_GB_WARN = 20.0  # preprocessed data and checkpoints of one mid-sized data set
+FREE_GB_FAIL = 1.0
+SET_TRAINER_FOLDER = 'run: eval "$(factorizer-nnunet env)"'
+REINSTALL = "install again into an empty virtual environment: pip install . in the checkout of factorizer_nnunet"
+MATCH_TORCH = "install both from one index: pip install --force-reinstall torch torchvision"
+
+
+class Status(str, Enum):
+    """Outcome of a check; only ``FAIL`` makes the exit status 1."""
+
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the report; ``mend`` says what to do and is empty only where all is well."""
+
+    name: str
+    status: Status
+    detail: str
+    mend: str = ""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A check to run: its function, and the mend to name should the function itself fail."""
+
+    name: str
+    run: Callable[[], Check]
+    mend: str
+
+
+def all_probes() -> list[Probe]:
+    """The checks in the order in which a user would need them: packages, device, folders, trainer, network."""
+    return [
+        Probe("Python", lambda: check_python(sys.version_info[:2]), REINSTALL),
+        *(Probe(name, lambda name=name: check_package(name, requirements_on(name)), REINSTALL) for name in PACKAGES),
+        Probe("torch and torchvision", check_torchvision, MATCH_TORCH),
+        Probe("GPU", check_gpu, REINSTALL),
+        Probe("torch.compile", check_compile, "switch it off: export nnUNet_compile=f"),
+        *(
+            Probe(name, lambda name=name: check_folder(name), f"let {name} name a folder on a working disk")
+            for name in FOLDER_VARIABLES
+        ),
+        Probe(EXT_TRAINER_VARIABLE, check_ext_trainer, SET_TRAINER_FOLDER),
+        Probe("trainer", check_trainer, f"mend the lines above; then {SET_TRAINER_FOLDER}"),
+        Probe("network", check_network, REINSTALL),
+    ]
+
+
+def run_checks(probes: list[Probe]) -> Iterator[Check]:
+    """Run the probes one by one; an exception within one becomes its failed check."""
+    for probe in probes:
+        try:
+            with warnings.catch_warnings():
+                # Deprecations within torch and nnU-Net are no business of the user; CUDA's own warnings are.
+                warnings.simplefilter("ignore", category=FutureWarning)
+                warnings.simplefilter("ignore", category=DeprecationWarning)
+                check = probe.run()
+        except (Exception, SystemExit) as error:  # a broken import may raise anything
+            check = Check(probe.name, Status.FAIL, _one_line(error), probe.mend)
+        yield check
+
+
+def _one_line(error: BaseException) -> str:
+    """Type and first words of an exception; messages of nnU-Net and torch may fill a screen."""
+    return textwrap.shorten(f"{type(error).__name__}: {error}", width=200, placeholder=" ...")
+
+
+def check_python(version: tuple[int, int]) -> Check:
+    """Whether the interpreter's ``version`` (major, minor) is supported."""
+    detail = f"{platform.python_version()} in {sys.prefix}"
+    if version < (3, 10):
+        return Check("Python", Status.FAIL, detail, "use Python 3.10 or later")
+    return Check("Python", Status.OK, detail)
+
+
+def requirements_on(package: str) -> dict[str, Requirement]:
+    """What the installed packages of :data:`PACKAGES` ask of ``package``, by the package that asks."""
+    asked = {}
+    for dependent in PACKAGES:
+        try:
+            lines = metadata.requires(dependent) or []
+        except metadata.PackageNotFoundError:
+            continue
+        for requirement in map(Requirement, lines):
+            applies = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+            if applies and canonicalize_name(requirement.name) == canonicalize_name(package):
+                asked[dependent] = requirement
+    return asked
+
+
+def check_package(name: str, asked: Mapping[str, Requirement]) -> Check:
+    """Whether the package is installed in a version that meets what others ask of it.
+
+    Args:
+        name: of the distribution.
+        asked: see :func:`requirements_on`.
+    """
+    try:
+        version = metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return Check(name, Status.FAIL, "not installed", REINSTALL)
+    unmet = {by: need for by, need in asked.items() if not need.specifier.contains(version, prereleases=True)}
+    if unmet:
+        wishes = ", ".join(f"{by} asks for {need.name}{need.specifier}" for by, need in unmet.items())
+        install = " ".join(f'"{need.name}{need.specifier}"' for need in unmet.values())
+        return Check(name, Status.FAIL, f"{version}, but {wishes}", f"pip install {install}")
+    return Check(name, Status.OK, version)
+
+
+def check_torchvision() -> Check:
+    """Whether torchvision's compiled operators load into this torch.
+
+    A CPU build of one beside a CUDA build of the other agrees in its version, yet fails here or at ``import timm``,
+    and then nnU-Net can import no trainer at all.
+    """
+    import torch
+
+    try:
+        import timm  # noqa: F401 - nnU-Net's networks import it
+        import torchvision
+
+        torchvision.ops.nms(torch.tensor([[0.0, 0.0, 1.0, 1.0]]), torch.tensor([1.0]), 0.5)
+    except Exception as error:
+        detail = f"torch {torch.__version__}: {_one_line(error)}"
+        return Check("torch and torchvision", Status.FAIL, detail, MATCH_TORCH)
+    return Check("torch and torchvision", Status.OK, f"{torch.__version__} and {torchvision.__version__} match")
+
+
+def best_device() -> torch.device:
+    """The device nnU-Net would be used on: CUDA, then MPS, then the CPU."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def check_gpu() -> Check:
+    """Which accelerator torch sees; none is a warning, for Factorizer also trains on a CPU."""
+    import torch
+
+    device = best_device()
+    if device.type == "cuda":
+        cards = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
+        return Check("GPU", Status.OK, ", ".join(f"{card.name} ({card.total_memory / 1e9:.0f} GB)" for card in cards))
+    if device.type == "mps":
+        return Check("GPU", Status.OK, "Apple MPS; give the nnU-Net commands -device mps")
+    if torch.version.cuda is None:
+        detail, mend = (
+            "none: this torch was built without CUDA",
+            "where there is an NVIDIA GPU, install a CUDA torch",
+        )
+    else:
+        detail, mend = f"none seen by torch for CUDA {torch.version.cuda}", "where there is a GPU, see nvidia-smi"
+    return Check("GPU", Status.WARN, detail, f"{mend}; without one, give the nnU-Net commands -device cpu")
+
+
+def check_compile() -> Check:
+    """Whether ``torch.compile`` works where nnU-Net would use it: on CUDA, unless ``nnUNet_compile`` says no."""
+    import torch
+
+    name = "torch.compile"
+    device = best_device()
+    setting = os.environ.get(COMPILE_VARIABLE)
+    if device.type != "cuda" or os.name == "nt":
+        return Check(
+            name, Status.OK, f"not used: nnU-Net compiles only on CUDA, and not on Windows; this is {device.type}"
+        )
+    if setting is not None and setting.lower() not in ("true", "1", "t"):
+        return Check(name, Status.OK, f"switched off by nnUNet_compile={setting}")
+    x = torch.arange(8.0, device=device)
+    torch.testing.assert_close(torch.compile(lambda t: t * 2 + 1)(x), x * 2 + 1)
+    return Check(name, Status.OK, f"works; nnUNet_compile is {'not set' if setting is None else setting}")
+
+
+def check_folder(variable: str) -> Check:
+    """Whether a data folder is set, there, writable, and has space."""
+    # Training needs to write everywhere but in the raw data, which may well lie on a read-only share.
+    problem = folder_problem(variable, writable=variable != "nnUNet_raw")
+    if problem is not None:
+        return Check(variable, Status.FAIL, problem.problem, problem.mend)
+    folder = os.environ[variable]
+    if not os.access(folder, os.W_OK):
+        return Check(variable, Status.WARN, f"{folder} is read-only", "fine unless you convert data or run the demo")
+    return check_free_space(variable, folder, shutil.disk_usage(folder).free)
+
+
+def check_free_space(variable: str, folder: str, free_bytes: int) -> Check:
+    """Whether ``free_bytes`` on the disk of ``folder`` are enough to work with."""
+    free_gb = free_bytes / 1e9
+    detail = f"{folder}, {free_gb:.1f} GB free"
+    mend = f"free space there, or let {variable} name a folder on a larger disk"
+    if free_gb < FREE_GB_FAIL:
+        return Check(variable, Status.FAIL, f"{detail}, less than {FREE_GB_FAIL:.0f} GB", mend)
+    if free_gb < FREE_GB_WARN:
+        return Check(variable, Status.WARN, f"{detail}, less than {FREE_GB_WARN:.0f} GB", mend)
+    return Check(variable, Status.OK, detail)
+
+
+def check_ext_trainer() -> Check:
+    """Whether ``nnUNet_extTrainer`` holds the folder of our trainer shim."""
+    value = os.environ.get(EXT_TRAINER_VARIABLE, "")
+    if not value.strip():
+        return Check(EXT_TRAINER_VARIABLE, Status.FAIL, "not set", SET_TRAINER_FOLDER)
+    folders = [os.path.realpath(folder) for folder in value.split(os.pathsep) if folder.strip()]
+    if str(ext_trainer_folder()) not in folders:
+        return Check(EXT_TRAINER_VARIABLE, Status.FAIL, f"{value} lacks {ext_trainer_folder()}", SET_TRAINER_FOLDER)
+    return Check(EXT_TRAINER_VARIABLE, Status.OK, value)
+
+
+def check_trainer() -> Check:
+    """Whether nnU-Net's own lookup finds our trainer, and not another of its name."""
+    from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+
+    with contextlib.redirect_stdout(io.StringIO()):  # the lookup tells every module that it visits
+        trainer = recursive_find_trainer_class_by_name(TRAINER_NAME)
+    # By name: nnU-Net forgets modules of external folders once it has looked, so their files cannot be asked for.
+    if not trainer.__module__.startswith("factorizer_nnunet."):
+        folders = os.environ.get(EXT_TRAINER_VARIABLE)
+        detail = f"another {TRAINER_NAME} comes first: module {trainer.__module__} of nnU-Net or of {folders}"
+        mend = f"remove that module, or put {ext_trainer_folder()} first in {EXT_TRAINER_VARIABLE}"
+        return Check("trainer", Status.FAIL, detail, mend)
+    return Check("trainer", Status.OK, f"{TRAINER_NAME} found by nnU-Net")
+
+
+def check_network() -> Check:
+    """Whether a tiny Factorizer runs on the device and gives finite numbers."""
+    import torch
+
+    from factorizer_nnunet.network import Factorizer
+
+    device = best_device()
+    network = Factorizer(1, 2, features_per_stage=(8, 16), strides=((1, 1, 1), (2, 2, 2))).to(device).eval()
+    with torch.no_grad():
+        logits = network(torch.rand(1, 1, 16, 16, 16, device=device))
+    if logits.shape != (1, 2, 16, 16, 16) or not torch.isfinite(logits).all():
+        return Check("network", Status.FAIL, f"wrong output of shape {tuple(logits.shape)} on {device}", REINSTALL)
+    return Check("network", Status.OK, f"a small Factorizer runs on {device}")
