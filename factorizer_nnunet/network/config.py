@@ -1,0 +1,135 @@
+"""Every setting of the network in one frozen object, checked when it is built.
+
+The names are those of nnU-Net's plans files (``features_per_stage``, ``strides``, ``kernel_sizes``); stages are
+counted from the highest resolution, and each entry of ``strides`` is the downsampling on the way into its stage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+from factorizer_nnunet.network.windows import shift_steps
+
+NORMS = ("instance", "layer", "rms")
+ADAPTERS = ("pointwise", "conv")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FactorizerConfig:
+    """Settings of a Factorizer; lengths and values are checked on construction.
+
+    Raises:
+        ValueError: a setting is impossible; the message names it, what came and what would be valid.
+    """
+
+    features_per_stage: tuple[int, ...]
+    strides: tuple[tuple[int, ...], ...]
+    kernel_sizes: tuple[tuple[int, ...], ...]  # of the stem, the depthwise convolutions and "conv" adapters
+    window_sizes: tuple[tuple[int, ...], ...]  # NMF windows in voxels of their stage
+    n_blocks_per_stage: tuple[int, ...]
+    n_blocks_per_stage_decoder: tuple[int, ...]
+    head_dim: int = 8  # channels of one NMF matrix
+    shifts: tuple[float, ...] = (0.0, 0.5)  # window offsets, as fractions of the window
+    num_iters: int = 5  # updates of both NMF factors
+    mlp_ratio: float = 2.0
+    norm: str = "instance"  # one of NORMS
+    depthwise: bool = True  # a residual depthwise convolution at the entry of every block
+    adapter: str = "pointwise"  # one of ADAPTERS: what merges a skip connection
+
+    @property
+    def num_stages(self) -> int:
+        """Number of resolutions, the bottleneck included."""
+        return len(self.features_per_stage)
+
+    @property
+    def ndim(self) -> int:
+        """Number of spatial axes, 2 or 3."""
+        return len(self.strides[0])
+
+    @property
+    def total_stride(self) -> tuple[int, ...]:
+        """Product of the strides per axis; a patch size must be divisible by it."""
+        total = [1] * self.ndim
+        for stride in self.strides:
+            total = [t * s for t, s in zip(total, stride, strict=True)]
+        return tuple(total)
+
+    def __post_init__(self) -> None:
+        self._check_lengths()
+        self._check_stages()
+        _require(
+            bool(self.shifts) and all(0 <= s < 1 for s in self.shifts), "shifts", self.shifts, "fractions in [0, 1)"
+        )
+        _require(len(set(self.shifts)) == len(self.shifts), "shifts", self.shifts, "fractions that differ")
+        _require(self.num_iters >= 1, "num_iters", self.num_iters, "an integer of at least 1")
+        _require(self.mlp_ratio > 0, "mlp_ratio", self.mlp_ratio, "a positive number")
+        _require(self.norm in NORMS, "norm", self.norm, f"one of {list(NORMS)}")
+        _require(self.adapter in ADAPTERS, "adapter", self.adapter, f"one of {list(ADAPTERS)}")
+
+    def _check_lengths(self) -> None:
+        _require(self.num_stages >= 1, "features_per_stage", self.features_per_stage, "one width per stage")
+        expected = {
+            "strides": self.num_stages,
+            "kernel_sizes": self.num_stages,
+            "window_sizes": self.num_stages,
+            "n_blocks_per_stage": self.num_stages,
+            "n_blocks_per_stage_decoder": self.num_stages - 1,
+        }
+        for name, length in expected.items():
+            _require(len(getattr(self, name)) == length, name, getattr(self, name), f"{length} entries, one per stage")
+        _require(self.ndim in (2, 3), "strides", self.strides, "2 or 3 axes per stage")
+        for name in ("strides", "kernel_sizes", "window_sizes"):
+            entries = getattr(self, name)
+            _require(all(len(e) == self.ndim for e in entries), name, entries, f"{self.ndim} values per stage")
+            _require(all(v >= 1 for e in entries for v in e), name, entries, "integers of at least 1")
+        _require(all(v == 1 for v in self.strides[0]), "strides", self.strides, "a first entry of ones")
+        _require(all(k % 2 for e in self.kernel_sizes for k in e), "kernel_sizes", self.kernel_sizes, "odd sizes")
+
+    def _check_stages(self) -> None:
+        _require(all(n >= 0 for n in self.n_blocks_per_stage), "n_blocks_per_stage", self.n_blocks_per_stage, "counts")
+        _require(
+            all(n >= 0 for n in self.n_blocks_per_stage_decoder),
+            "n_blocks_per_stage_decoder",
+            self.n_blocks_per_stage_decoder,
+            "counts",
+        )
+        _require(self.head_dim >= 1, "head_dim", self.head_dim, "a positive integer")
+        for stage, width in enumerate(self.features_per_stage):
+            if width < 1 or width % self.head_dim:
+                divisors = [d for d in range(1, width + 1) if width % d == 0]
+                raise ValueError(
+                    f"head_dim={self.head_dim} does not divide the {width} channels of stage {stage}; "
+                    f"valid: one of {divisors}"
+                )
+        parts, _ = shift_steps(self.shifts)
+        for stage, window in enumerate(self.window_sizes):
+            if any(size > 1 and size % parts for size in window):
+                raise ValueError(
+                    f"window_sizes[{stage}]={list(window)} cannot be shifted by {list(self.shifts)} of a window; "
+                    f"valid: 1 or multiples of {parts}"
+                )
+
+
+def build_config(**settings: object) -> FactorizerConfig:
+    """A FactorizerConfig from plain JSON values: lists become tuples, an unknown name is refused.
+
+    Raises:
+        ValueError: an unknown setting or an impossible value.
+    """
+    known = {field.name for field in fields(FactorizerConfig)}
+    unknown = sorted(set(settings) - known)
+    if unknown:
+        raise ValueError(f"unknown network setting {unknown[0]!r}; known: {sorted(known)}")
+    return FactorizerConfig(**{name: _freeze(value) for name, value in settings.items()})
+
+
+def _freeze(value: object) -> object:
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return tuple(_freeze(v) for v in value)
+    return value
+
+
+def _require(condition: bool, name: str, value: object, valid: str) -> None:
+    if not condition:
+        raise ValueError(f"{name}={value} is impossible; valid: {valid}")

@@ -1,0 +1,168 @@
+"""The U-shaped Factorizer, built as nnU-Net builds a network from a plans file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from factorizer_nnunet.network.blocks import FactorizerBlock, NMFMixer
+from factorizer_nnunet.network.config import FactorizerConfig, build_config
+from factorizer_nnunet.network.layers import Conv, Upsample, channels_first, channels_last
+
+
+class Factorizer(nn.Module):
+    """U-shaped segmentation network whose blocks mix context by NMF (Ashtari et al. 2023, arXiv 2202.12295).
+
+    The arguments are plain JSON values and stand in the plans file under ``architecture.arch_kwargs``; see
+    ``FactorizerConfig`` for their meaning. ``decoder.deep_supervision`` may be switched while running, as nnU-Net
+    does.
+
+    Args:
+        input_channels: channels of the image.
+        num_classes: channels of the output logits.
+        features_per_stage: width of each stage, highest resolution first.
+        strides: downsampling per axis on the way into each stage; the first entry is ones.
+        kernel_sizes: convolution kernels per stage; 3 an axis by default.
+        window_sizes: NMF windows per stage, in voxels; 8 an axis by default.
+        n_blocks_per_stage: blocks of each encoder stage; 1 by default.
+        n_blocks_per_stage_decoder: blocks of each decoder stage, highest resolution first; 1 by default.
+
+    Raises:
+        ValueError: an impossible setting, when built; a patch that the strides do not divide, when run.
+    """
+
+    def __init__(
+        self,
+        input_channels: int,
+        num_classes: int,
+        features_per_stage: Sequence[int],
+        strides: Sequence[Sequence[int]],
+        kernel_sizes: Sequence[Sequence[int]] | None = None,
+        window_sizes: Sequence[Sequence[int]] | None = None,
+        n_blocks_per_stage: Sequence[int] | None = None,
+        n_blocks_per_stage_decoder: Sequence[int] | None = None,
+        head_dim: int = 8,
+        shifts: Sequence[float] = (0.0, 0.5),
+        num_iters: int = 5,
+        mlp_ratio: float = 2.0,
+        norm: str = "instance",
+        depthwise: bool = True,
+        adapter: str = "pointwise",
+        deep_supervision: bool = False,
+    ) -> None:
+        super().__init__()
+        for name, value in (("input_channels", input_channels), ("num_classes", num_classes)):
+            if value < 1:
+                raise ValueError(f"{name}={value} is impossible; valid: an integer of at least 1")
+        per_stage = [[1] * len(stride) for stride in strides]
+        config = build_config(
+            features_per_stage=features_per_stage,
+            strides=strides,
+            kernel_sizes=kernel_sizes or [[3 * v for v in ones] for ones in per_stage],
+            window_sizes=window_sizes or [[8 * v for v in ones] for ones in per_stage],
+            n_blocks_per_stage=n_blocks_per_stage or [1] * len(features_per_stage),
+            n_blocks_per_stage_decoder=n_blocks_per_stage_decoder or [1] * (len(features_per_stage) - 1),
+            head_dim=head_dim,
+            shifts=shifts,
+            num_iters=num_iters,
+            mlp_ratio=mlp_ratio,
+            norm=norm,
+            depthwise=depthwise,
+            adapter=adapter,
+        )
+        self.config = config
+        self.encoder = Encoder(input_channels, config)
+        self.decoder = Decoder(num_classes, config, deep_supervision)
+
+    def forward(self, x: Tensor) -> Tensor | list[Tensor]:
+        """x: (B, input_channels, *patch); returns logits (B, num_classes, *patch).
+
+        With deep supervision a list, highest resolution first, one entry per decoder stage.
+        """
+        size, total = tuple(x.shape[2:]), self.config.total_stride
+        if len(size) != len(total) or any(s % t for s, t in zip(size, total, strict=True)):
+            raise ValueError(f"patch of {list(size)} voxels; the strides need multiples of {list(total)}")
+        return self.decoder(self.encoder(channels_last(x)))
+
+
+class Encoder(nn.Module):
+    """Image to one feature map per stage, highest resolution first."""
+
+    def __init__(self, input_channels: int, config: FactorizerConfig) -> None:
+        super().__init__()
+        widths = config.features_per_stage
+        ones = (1,) * config.ndim
+        self.stem = Conv(input_channels, widths[0], config.kernel_sizes[0], ones, bias=False)
+        self.downsamples = nn.ModuleList(
+            Conv(widths[stage - 1], widths[stage], config.strides[stage], config.strides[stage], bias=True)
+            for stage in range(1, config.num_stages)
+        )
+        self.stages = nn.ModuleList(
+            _stage(config, stage, config.n_blocks_per_stage[stage]) for stage in range(config.num_stages)
+        )
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """x: (B, *patch, channels); returns (B, *size of the stage, width) for each stage."""
+        x = self.stages[0](self.stem(x))
+        features = [x]
+        for downsample, stage in zip(self.downsamples, self.stages[1:], strict=True):
+            x = stage(downsample(x))
+            features.append(x)
+        return features
+
+
+class Decoder(nn.Module):
+    """Feature maps back to logits at every resolution but the lowest.
+
+    All heads are built whether or not deep supervision is on, so that weights load either way.
+    """
+
+    def __init__(self, num_classes: int, config: FactorizerConfig, deep_supervision: bool) -> None:
+        super().__init__()
+        widths = config.features_per_stage
+        stages = range(config.num_stages - 1)
+        self.deep_supervision = deep_supervision
+        self.upsamples = nn.ModuleList(Upsample(widths[s + 1], widths[s], config.strides[s + 1]) for s in stages)
+        self.adapters = nn.ModuleList(_adapter(config, s) for s in stages)
+        self.stages = nn.ModuleList(_stage(config, s, config.n_blocks_per_stage_decoder[s]) for s in stages)
+        # A network of one stage has no decoder stage; its head reads the only stage.
+        # nnU-Net leaves weights named seg_layers out when it loads pretrained weights for other classes.
+        self.seg_layers = nn.ModuleList(nn.Linear(widths[s], num_classes) for s in (stages or (0,)))
+
+    def forward(self, features: list[Tensor]) -> Tensor | list[Tensor]:
+        """features: as the encoder gives them; returns logits (B, classes, *size), see ``Factorizer.forward``."""
+        x = features[-1]
+        outputs = [x] if len(features) == 1 else []
+        for s in reversed(range(len(self.stages))):
+            x = self.adapters[s](torch.cat((self.upsamples[s](x), features[s]), -1))
+            x = self.stages[s](x)
+            outputs.insert(0, x)
+        if not self.deep_supervision:
+            return channels_first(self.seg_layers[0](outputs[0]))
+        return [channels_first(head(output)) for head, output in zip(self.seg_layers, outputs, strict=True)]
+
+
+def _adapter(config: FactorizerConfig, stage: int) -> nn.Module:
+    """What brings upsampled features and skip, concatenated, back to the width of the stage."""
+    width = config.features_per_stage[stage]
+    if config.adapter == "pointwise":
+        return nn.Linear(2 * width, width, bias=False)
+    return Conv(2 * width, width, config.kernel_sizes[stage], (1,) * config.ndim, bias=False)
+
+
+def _stage(config: FactorizerConfig, stage: int, num_blocks: int) -> nn.Sequential:
+    width = config.features_per_stage[stage]
+    return nn.Sequential(
+        *(
+            FactorizerBlock(
+                width,
+                norm=config.norm,
+                mixer=NMFMixer(width, config.head_dim, config.window_sizes[stage], config.shifts, config.num_iters),
+                mlp_ratio=config.mlp_ratio,
+                depthwise_kernel=config.kernel_sizes[stage] if config.depthwise else None,
+            )
+            for _ in range(num_blocks)
+        )
+    )

@@ -1,0 +1,81 @@
+"""How a stage is cut into windows, for any spatial size.
+
+A shift moves the windows by a fraction of their size, so every window of every shift is a union of small blocks:
+windows of 8 shifted by a half consist of blocks of 4. All per-window sums (``gram``) are formed once on blocks and
+added up for each shift. A stage is padded with zeros to whole *blocks*, not to whole windows, and windows are cut
+off at the border instead of wrapping around it: opposite faces of a patch are not neighbours in the body.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+# Shifts are simple fractions of a window (1/2, 1/4, 3/8); larger denominators are rounding noise of JSON floats.
+_LARGEST_DENOMINATOR = 64
+
+
+def shift_steps(shifts: Sequence[float]) -> tuple[int, tuple[int, ...]]:
+    """Shifts as whole numbers of equal parts of a window: (0, 0.5) is 2 parts, moved by 0 and 1 of them."""
+    fractions = [Fraction(shift).limit_denominator(_LARGEST_DENOMINATOR) for shift in shifts]
+    parts = math.lcm(*(fraction.denominator for fraction in fractions))
+    return parts, tuple(int(fraction * parts) for fraction in fractions)
+
+
+@dataclass(frozen=True)
+class AxisGrid:
+    """Blocks and windows along one axis of ``size`` voxels.
+
+    ``num_blocks`` blocks of ``block`` voxels cover the axis; a window spans ``blocks_per_window`` of them, and in
+    shift k the window borders lie ``offsets[k]`` blocks from the start, modulo the window.
+    """
+
+    size: int
+    block: int
+    num_blocks: int
+    blocks_per_window: int
+    offsets: tuple[int, ...]
+
+    @property
+    def padding(self) -> int:
+        """Zero voxels appended so that the axis holds whole blocks."""
+        return self.block * self.num_blocks - self.size
+
+
+def axis_grid(size: int, window: int, parts: int, steps: Sequence[int]) -> AxisGrid:
+    """Lay balanced blocks over one axis (10 voxels, windows of 8 in 2 parts: three blocks of 4).
+
+    A window is ``parts`` blocks and shift k moves it by ``steps[k]`` of them. An axis that fits into one window is
+    one block and is not shifted; nor are windows of a single voxel.
+    """
+    if size <= window:
+        return AxisGrid(size, size, 1, 1, (0,) * len(steps))
+    if window == 1:
+        return AxisGrid(size, 1, size, 1, (0,) * len(steps))
+    num_blocks = -(-size * parts // window)
+    return AxisGrid(size, -(-size // num_blocks), num_blocks, parts, tuple(steps))
+
+
+@dataclass(frozen=True)
+class WindowGrid:
+    """The windows of one stage: one AxisGrid per spatial axis, and the distinct shifts, in blocks per axis."""
+
+    axes: tuple[AxisGrid, ...]
+    offsets: tuple[tuple[int, ...], ...]
+
+    @property
+    def padding(self) -> tuple[int, ...]:
+        """Zero voxels appended per axis."""
+        return tuple(axis.padding for axis in self.axes)
+
+
+def window_grid(spatial_size: Sequence[int], window: Sequence[int], parts: int, steps: Sequence[int]) -> WindowGrid:
+    """Lay windows over a stage of ``spatial_size`` voxels; shifts that coincide (short axes) are kept once.
+
+    ``parts`` and ``steps`` are those of ``shift_steps``; ``window`` is in voxels per axis.
+    """
+    axes = tuple(axis_grid(size, w, parts, steps) for size, w in zip(spatial_size, window, strict=True))
+    offsets = tuple(dict.fromkeys(zip(*(axis.offsets for axis in axes), strict=True)))
+    return WindowGrid(axes, offsets)

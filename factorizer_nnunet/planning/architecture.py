@@ -1,0 +1,84 @@
+"""From the U-Net that nnU-Net plans to a Factorizer of the same shape.
+
+nnU-Net's planner chooses stages, strides, kernels and widths from spacing and patch size. They serve Factorizer as
+they are; only the windows of the NMF are chosen here. Both our planner and our trainer (for stock plans) call
+``factorizer_architecture``, so a data set gets the same network either way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+NETWORK_CLASS = "factorizer_nnunet.network.Factorizer"
+HEAD_DIM = 8
+WINDOW = 8
+
+
+def factorizer_architecture(arch_kwargs: Mapping[str, Any], spacing: Sequence[float]) -> dict[str, Any]:
+    """The ``architecture`` entry of a plans configuration that builds a Factorizer in place of a U-Net.
+
+    Args:
+        arch_kwargs: the ``arch_kwargs`` of a stock U-Net (PlainConvUNet, ResidualEncoderUNet and kin), of which
+            ``features_per_stage``, ``strides`` and ``kernel_sizes`` are used.
+        spacing: voxel size of the configuration in mm, in the order of the patch's axes.
+
+    Raises:
+        ValueError: one of the three keys is missing, naming it.
+    """
+    missing = [key for key in ("features_per_stage", "strides") if key not in arch_kwargs]
+    if missing:
+        raise ValueError(f"architecture.arch_kwargs has no {missing[0]!r}; it is not the plan of a U-Net")
+    ndim = len(spacing)
+    strides = [_per_axis(stride, ndim) for stride in arch_kwargs["strides"]]
+    kernels = arch_kwargs.get("kernel_sizes", 3)
+    kernel_sizes = (
+        [_per_axis(kernels, ndim)] * len(strides)
+        if isinstance(kernels, int)
+        else [_per_axis(kernel, ndim) for kernel in kernels]
+    )
+    return {
+        "network_class_name": NETWORK_CLASS,
+        "arch_kwargs": {
+            "features_per_stage": [_multiple_of_head(width) for width in arch_kwargs["features_per_stage"]],
+            "strides": strides,
+            "kernel_sizes": kernel_sizes,
+            "window_sizes": isotropic_windows(spacing, strides),
+            "n_blocks_per_stage": [1] * len(strides),
+            "n_blocks_per_stage_decoder": [1] * (len(strides) - 1),
+            "head_dim": HEAD_DIM,
+            "shifts": [0.0, 0.5],
+            "num_iters": 5,
+            "mlp_ratio": 2.0,
+            "norm": "instance",
+            "depthwise": True,
+            "adapter": "pointwise",
+        },
+        "_kw_requires_import": [],
+    }
+
+
+def isotropic_windows(
+    spacing: Sequence[float], strides: Sequence[Sequence[int]], window: int = WINDOW
+) -> list[list[int]]:
+    """Windows per stage, in voxels, about as long in mm along every axis: 8 voxels along the finest axis.
+
+    Along coarser axes the window is the even number nearest to the same length (an odd one could not be shifted
+    by a half), or 1 where a voxel is longer than half the window.
+    """
+    windows = []
+    size_mm = [float(s) for s in spacing]
+    for stride in strides:
+        size_mm = [mm * s for mm, s in zip(size_mm, stride, strict=True)]
+        length = window * min(size_mm)
+        windows.append([max(1, 2 * round(length / mm / 2)) for mm in size_mm])
+    return windows
+
+
+def _per_axis(value: int | Sequence[int], ndim: int) -> list[int]:
+    return [value] * ndim if isinstance(value, int) else [int(v) for v in value]
+
+
+def _multiple_of_head(width: int) -> int:
+    """The nearest width that heads of HEAD_DIM channels divide."""
+    return max(HEAD_DIM, HEAD_DIM * round(width / HEAD_DIM))

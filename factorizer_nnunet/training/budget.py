@@ -1,0 +1,51 @@
+"""What a trainer's name says about the length of its training.
+
+nnU-Net names variants of a trainer by a suffix, and keeps their results in folders of that name. We follow it with
+one grammar instead of a class per variant: ``nnUNetTrainerFactorizer_20epochs``, ``..._50iters``, ``..._lr3e-4`` or
+any of them joined in this order, such as ``nnUNetTrainerFactorizer_20epochs_50iters_lr3e-4``.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_SUFFIX = re.compile(r"(?:_(?P<epochs>\d+)epochs)?(?:_(?P<iters>\d+)iters)?(?:_lr(?P<lr>\d+(?:\.\d+)?(?:e-?\d+)?))?")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """Length of a training; None leaves nnU-Net's or the recipe's own value."""
+
+    epochs: int | None = None
+    iterations_per_epoch: int | None = None
+    learning_rate: float | None = None
+
+    @property
+    def validation_iterations(self) -> int | None:
+        """Validation batches per epoch, in nnU-Net's proportion of 50 to 250."""
+        return None if self.iterations_per_epoch is None else max(1, self.iterations_per_epoch // 5)
+
+
+def budget_from_suffix(suffix: str) -> Budget:
+    """Read a suffix such as ``_20epochs_50iters_lr3e-4``.
+
+    Raises:
+        ValueError: the suffix is not of this form, or a value is zero.
+    """
+    match = _SUFFIX.fullmatch(suffix)
+    if match is None:
+        raise ValueError(
+            f"trainer suffix {suffix!r} is not understood; valid: _<n>epochs, _<n>iters and _lr<x>, any of them, in "
+            "this order, e.g. _20epochs_50iters_lr3e-4"
+        )
+    epochs, iterations, rate = match["epochs"], match["iters"], match["lr"]
+    values = {
+        "epochs": None if epochs is None else int(epochs),
+        "iterations_per_epoch": None if iterations is None else int(iterations),
+        "learning_rate": None if rate is None else float(rate),
+    }
+    zero = [name for name, value in values.items() if value == 0]
+    if zero:
+        raise ValueError(f"trainer suffix {suffix!r}: {zero[0]} must be above 0")
+    return Budget(**values)

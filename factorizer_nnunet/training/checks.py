@@ -1,0 +1,116 @@
+"""What must hold before a training starts: plans, data set, configuration and checkpoint belong together."""
+
+from __future__ import annotations
+
+import json
+import pydoc
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from nnunetv2.paths import nnUNet_preprocessed, nnUNet_results
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
+
+from factorizer_nnunet.errors import UserError
+from factorizer_nnunet.planning.architecture import NETWORK_CLASS
+
+# What a checkpoint's weights depend on; batch size and the like may change between sessions.
+_DEFINING_KEYS = ("patch_size", "spacing", "architecture", "normalization_schemes")
+
+
+def check_training_inputs(plans: Mapping[str, Any], configuration: str, dataset_json: Mapping[str, Any]) -> None:
+    """Check what a trainer is given.
+
+    Raises:
+        UserError: naming the folder, file or key, and the mend; nothing has been written.
+    """
+    preprocessed = _folder("nnUNet_preprocessed", nnUNet_preprocessed.get())
+    _folder("nnUNet_results", nnUNet_results.get())
+    name = f"{plans['plans_name']}.json"
+    manager = PlansManager(dict(plans))
+    if configuration not in manager.available_configurations:
+        raise UserError(
+            f"{name} has no configuration {configuration!r}; it has {sorted(manager.available_configurations)}"
+        )
+    _check_dataset(plans, name, preprocessed, dataset_json)
+    settings = manager.get_configuration(configuration)
+    _check_network(settings, f"{name}, configuration {configuration}")
+    data = preprocessed / plans["dataset_name"] / settings.data_identifier
+    if not data.is_dir():
+        raise UserError(
+            f"no preprocessed data in {data}; run: nnUNetv2_preprocess -d {plans['dataset_name']} "
+            f"-plans_name {plans['plans_name']} -c {configuration}"
+        )
+
+
+def check_checkpoint(checkpoint: Mapping[str, Any], plans: Mapping[str, Any], configuration: str, path: str) -> None:
+    """Check that a checkpoint was trained on these plans.
+
+    Raises:
+        UserError: it was not; naming the checkpoint and the first entry that differs.
+    """
+    arguments = checkpoint.get("init_args", {})
+    if "plans" not in arguments:
+        raise UserError(f"{path} is not a checkpoint of an nnU-Net trainer (no init_args)")
+    there = _defining(arguments["plans"], arguments["configuration"])
+    here = _defining(plans, configuration)
+    different = [key for key in here if here[key] != there[key]]
+    if different:
+        key = different[0]
+        raise UserError(
+            f"{path} was trained with other plans: {key} was {there[key]}, now it is {here[key]}; restore the plans "
+            "it was trained with, or start a new training without --c"
+        )
+
+
+def _defining(plans: Mapping[str, Any], configuration: str) -> dict[str, Any]:
+    settings = PlansManager(dict(plans)).get_configuration(configuration).configuration
+    # Through JSON, since lists and tuples must compare equal.
+    values = json.loads(json.dumps({key: settings[key] for key in _DEFINING_KEYS}, default=str))
+    return {"dataset_name": plans["dataset_name"], "configuration": configuration, **values}
+
+
+def _folder(variable: str, value: str | None) -> Path:
+    if not value:
+        raise UserError(f'{variable} is not set; run: eval "$(factorizer-nnunet env --root DIR)" or export it yourself')
+    folder = Path(value)
+    if not folder.is_dir():
+        raise UserError(f"{variable}={value} is not a folder; create it or correct the variable")
+    return folder
+
+
+def _check_dataset(plans: Mapping[str, Any], name: str, preprocessed: Path, dataset_json: Mapping[str, Any]) -> None:
+    dataset = plans["dataset_name"]
+    described = preprocessed / dataset / "dataset.json"
+    if not described.is_file() or json.loads(described.read_text()) != dataset_json:
+        raise UserError(
+            f"{name} was made for {dataset}, not for the data set it is used with; to use one data set's plans for "
+            "another, run nnUNetv2_move_plans_between_datasets"
+        )
+    channels = dataset_json.get("channel_names", dataset_json.get("modality", {}))
+    for configuration, settings in plans["configurations"].items():
+        schemes = settings.get("normalization_schemes")
+        if schemes is not None and len(schemes) != len(channels):
+            raise UserError(
+                f"{name}, configuration {configuration}: normalization_schemes has {len(schemes)} entries, the data "
+                f"set {len(channels)} channels; plan the data set again"
+            )
+
+
+def _check_network(settings: ConfigurationManager, where: str) -> None:
+    class_name = settings.network_arch_class_name
+    if class_name != NETWORK_CLASS and pydoc.locate(class_name) is None:
+        raise UserError(
+            f"{where}: architecture.network_class_name {class_name!r} cannot be imported; correct it, install what "
+            f"provides it, or use {NETWORK_CLASS!r}"
+        )
+    strides = settings.pool_op_kernel_sizes
+    for axis, size in enumerate(settings.patch_size):
+        total = 1
+        for stride in strides:
+            total *= stride if isinstance(stride, int) else stride[axis]
+        if size % total:
+            raise UserError(
+                f"{where}: patch_size {list(settings.patch_size)} is not divisible by the strides' product {total} on "
+                f"axis {axis}; change patch_size or architecture.arch_kwargs.strides"
+            )

@@ -1,0 +1,129 @@
+"""``nnUNetTrainerFactorizer``: nnU-Net's trainer with our network and the recipe it learns with."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import torch
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
+from torch import nn
+
+from factorizer_nnunet.planning.architecture import NETWORK_CLASS, factorizer_architecture
+from factorizer_nnunet.training.budget import Budget, budget_from_suffix
+from factorizer_nnunet.training.checks import check_checkpoint, check_training_inputs
+from factorizer_nnunet.training.schedule import WarmupPolySchedule
+
+BASE_NAME = "nnUNetTrainerFactorizer"
+# Below this many decoder outputs nnU-Net's deep supervision has no output left to weigh: it gives the last none.
+_MIN_STAGES_FOR_DEEP_SUPERVISION = 3
+
+
+class nnUNetTrainerFactorizer(nnUNetTrainer):
+    """Trains a Factorizer on our plans or on any stock plans, whose U-Net is translated.
+
+    Recipe: AdamW with linear warm-up and polynomial decay, gradients clipped to norm 1; loss, deep supervision,
+    augmentation and sampling are nnU-Net's. Subclasses made by ``trainer_variant`` change the length of training.
+
+    Raises:
+        UserError: plans, data set and configuration do not fit together; before anything is written.
+    """
+
+    budget = Budget()
+
+    def __init__(
+        self,
+        plans: dict,
+        configuration: str,
+        fold: int,
+        dataset_json: dict,
+        device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net's own signature
+    ) -> None:
+        check_training_inputs(plans, configuration, dataset_json)
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        self.initial_lr = self.budget.learning_rate or 1e-3
+        self.weight_decay = 1e-2
+        self.max_gradient_norm = 1.0
+        self.num_epochs = self.budget.epochs or self.num_epochs
+        if self.budget.iterations_per_epoch is not None:
+            self.num_iterations_per_epoch = self.budget.iterations_per_epoch
+            self.num_val_iterations_per_epoch = self.budget.validation_iterations
+        # A short training must leave something to continue from, too.
+        self.save_every = max(1, min(self.save_every, self.num_epochs // 10))
+        strides = self.configuration_manager.pool_op_kernel_sizes
+        self.enable_deep_supervision = len(strides) >= _MIN_STAGES_FOR_DEEP_SUPERVISION
+
+    @staticmethod
+    def build_network_architecture(
+        plans_manager: PlansManager,
+        configuration_manager: ConfigurationManager,
+        num_input_channels: int,
+        num_output_channels: int,
+        enable_deep_supervision: bool = True,
+    ) -> nn.Module:
+        """The Factorizer of our plans, or the translation of a stock U-Net; nnU-Net's predictor calls this, too."""
+        architecture = {
+            "network_class_name": configuration_manager.network_arch_class_name,
+            "arch_kwargs": configuration_manager.network_arch_init_kwargs,
+            "_kw_requires_import": configuration_manager.network_arch_init_kwargs_req_import,
+        }
+        if architecture["network_class_name"] != NETWORK_CLASS:
+            architecture = factorizer_architecture(architecture["arch_kwargs"], configuration_manager.spacing)
+        return get_network_from_plans(
+            architecture["network_class_name"],
+            architecture["arch_kwargs"],
+            architecture["_kw_requires_import"],
+            num_input_channels,
+            num_output_channels,
+            deep_supervision=enable_deep_supervision,
+        )
+
+    def configure_optimizers(self) -> tuple[torch.optim.Optimizer, WarmupPolySchedule]:
+        """AdamW and its schedule; gradients are clipped as the optimizer steps."""
+        decayed = [p for p in self.network.parameters() if p.ndim > 1]
+        others = [p for p in self.network.parameters() if p.ndim <= 1]  # biases, norms: no reason to be near 0
+        optimizer = torch.optim.AdamW(
+            [{"params": decayed, "weight_decay": self.weight_decay}, {"params": others, "weight_decay": 0.0}],
+            lr=self.initial_lr,
+        )
+        optimizer.register_step_pre_hook(self._clip_gradients)
+        total = self.num_epochs * self.num_iterations_per_epoch
+        schedule = WarmupPolySchedule(
+            optimizer,
+            peak=self.initial_lr,
+            epochs=self.num_epochs,
+            iterations_per_epoch=self.num_iterations_per_epoch,
+            warmup=min(1000, total // 20),
+        )
+        return optimizer, schedule
+
+    def _clip_gradients(self, optimizer: torch.optim.Optimizer, args: tuple, kwargs: dict) -> None:
+        # nnU-Net's training step clips to 12, meant for SGD; a hook tightens that without a copy of the step.
+        torch.nn.utils.clip_grad_norm_(
+            [p for group in optimizer.param_groups for p in group["params"]], self.max_gradient_norm
+        )
+
+    def load_checkpoint(self, filename_or_checkpoint: dict[str, Any] | str) -> None:
+        """Load as nnU-Net does, after checking that the checkpoint belongs to these plans.
+
+        Raises:
+            UserError: it was trained with another network, patch or data set.
+        """
+        if isinstance(filename_or_checkpoint, str):
+            # nnU-Net's own loader unpickles the file just the same a line later; the path is the user's own.
+            checkpoint = torch.load(filename_or_checkpoint, map_location="cpu", weights_only=False)
+            check_checkpoint(checkpoint, self.plans_manager.plans, self.configuration_name, filename_or_checkpoint)
+        super().load_checkpoint(filename_or_checkpoint)
+
+
+@functools.cache
+def trainer_variant(name: str) -> type[nnUNetTrainerFactorizer]:
+    """The trainer whose name says its budget, see ``training.budget``.
+
+    Raises:
+        ValueError: the name is not of that form.
+    """
+    budget = budget_from_suffix(name.removeprefix(BASE_NAME))
+    return type(name, (nnUNetTrainerFactorizer,), {"budget": budget, "__module__": __name__})

@@ -1,0 +1,110 @@
+"""The network as nnU-Net builds and runs it."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from factorizer_nnunet.network import Factorizer
+
+
+def build(ndim: int = 3, stages: int = 3, **settings: object) -> Factorizer:
+    strides = [[1] * ndim] + [[2] * ndim] * (stages - 1)
+    return Factorizer(2, 3, [8 * 2**s for s in range(stages)], strides, **settings)
+
+
+@pytest.mark.parametrize(("ndim", "size"), [(2, (20, 28)), (3, (12, 20, 8))])
+def test_output_has_the_shape_of_the_patch(ndim: int, size: tuple) -> None:
+    assert build(ndim)(torch.randn(2, 2, *size)).shape == (2, 3, *size)
+
+
+def test_deep_supervision_is_switched_as_nnunet_does_and_keeps_the_weights() -> None:
+    net = build(stages=4, deep_supervision=True)
+    keys = set(net.state_dict())
+    x = torch.randn(1, 2, 16, 16, 16)
+    assert [tuple(y.shape[2:]) for y in net(x)] == [(16,) * 3, (8,) * 3, (4,) * 3]
+    first = net(x)[0]
+    net.decoder.deep_supervision = False
+    torch.testing.assert_close(net(x), first)
+    assert set(build(stages=4).state_dict()) == keys
+
+
+def test_every_parameter_gets_a_gradient() -> None:
+    net = build(deep_supervision=True)
+    sum(y.square().mean() for y in net(torch.randn(1, 2, 16, 16, 16))).backward()
+    assert [name for name, p in net.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0] == []
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_random_plans_build_and_run(seed: int) -> None:
+    rng = random.Random(seed)
+    ndim, stages = rng.choice([2, 3]), rng.randint(2, 5)
+    strides = [[1] * ndim] + [[rng.choice([1, 2]) for _ in range(ndim)] for _ in range(stages - 1)]
+    kernels = [[rng.choice([1, 3]) for _ in range(ndim)] for _ in range(stages)]
+    windows = [[rng.choice([1, 2, 4, 8]) for _ in range(ndim)] for _ in range(stages)]
+    size = [rng.randint(1, 5) for _ in range(ndim)]
+    for stride in strides:
+        size = [a * b for a, b in zip(size, stride, strict=True)]
+    net = Factorizer(
+        1,
+        2,
+        [8] * stages,
+        strides,
+        kernels,
+        windows,
+        norm=rng.choice(["instance", "layer", "rms"]),
+        adapter=rng.choice(["pointwise", "conv"]),
+        depthwise=rng.random() < 0.5,
+        deep_supervision=True,
+    )
+    outputs = net(torch.randn(2, 1, *size))
+    assert len(outputs) == stages - 1
+    assert tuple(outputs[0].shape) == (2, 2, *size)
+    sum(y.sum() for y in outputs).backward()
+    assert all(torch.isfinite(p.grad).all() for p in net.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_autocast_is_finite_on_background_and_on_large_values(dtype: torch.dtype) -> None:
+    net = build(deep_supervision=True)
+    x = torch.zeros(1, 2, 16, 16, 16)
+    x[..., 8:] = 100 * torch.randn(1, 2, 16, 16, 8)  # nnU-Net's normalised images stay within about 10
+    with torch.autocast("cpu", dtype=dtype):
+        outputs = net(x)
+    sum(y.float().square().mean() for y in outputs).backward()
+    assert all(torch.isfinite(y).all() for y in outputs)
+    assert all(torch.isfinite(p.grad).all() for p in net.parameters())
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"head_dim": 3}, r"head_dim=3 does not divide the 8 channels of stage 0; valid: one of \[1, 2, 4, 8\]"),
+        ({"norm": "batch"}, "norm=batch is impossible; valid: one of"),
+        ({"adapter": "none"}, "adapter=none is impossible"),
+        ({"shifts": [-0.5]}, "shifts="),
+        ({"num_iters": 0}, "num_iters=0 is impossible"),
+        ({"mlp_ratio": 0}, "mlp_ratio=0 is impossible"),
+        ({"kernel_sizes": [[2] * 3] * 3}, "valid: odd sizes"),
+        ({"window_sizes": [[8] * 3] * 2}, "valid: 3 entries"),
+        ({"window_sizes": [[3] * 3] * 3}, "cannot be shifted"),
+        ({"n_blocks_per_stage": [1, 1]}, "n_blocks_per_stage"),
+    ],
+)
+def test_impossible_settings_are_refused_when_built(settings: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build(**settings)
+
+
+def test_a_patch_that_the_strides_do_not_divide_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"patch of \[16, 16, 18\] voxels; the strides need multiples of \[4, 4, 4\]"):
+        build()(torch.randn(1, 2, 16, 16, 18))
+
+
+def test_the_network_package_needs_no_nnunet() -> None:
+    code = "import sys; sys.modules['nnunetv2'] = None; import factorizer_nnunet.network"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,53 @@
+"""Windows cover every stage size with balanced blocks."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from factorizer_nnunet.network.windows import axis_grid, shift_steps, window_grid
+
+
+@pytest.mark.parametrize(
+    ("shifts", "expected"),
+    [
+        ((0.0,), (1, (0,))),
+        ((0.0, 0.5), (2, (0, 1))),
+        ((0, 0.25, 0.5, 0.75), (4, (0, 1, 2, 3))),
+        ((0, 3 / 8), (8, (0, 3))),
+    ],
+)
+def test_shifts_become_whole_parts(shifts: tuple, expected: tuple) -> None:
+    assert shift_steps(shifts) == expected
+
+
+@pytest.mark.parametrize(
+    ("size", "block", "count", "padding"),
+    [
+        (128, 4, 32, 0),
+        (28, 4, 7, 0),
+        (10, 4, 3, 2),
+        (14, 4, 4, 2),
+        (9, 3, 3, 0),
+        (8, 8, 1, 0),
+        (5, 5, 1, 0),
+        (1, 1, 1, 0),
+    ],
+)
+def test_axis_of_half_shifted_windows_of_eight(size: int, block: int, count: int, padding: int) -> None:
+    axis = axis_grid(size, 8, 2, (0, 1))
+    assert (axis.block, axis.num_blocks, axis.padding) == (block, count, padding)
+
+
+@given(st.integers(1, 400), st.sampled_from([1, 2, 4, 8, 12]), st.sampled_from([1, 2]))
+def test_blocks_cover_the_axis_and_waste_less_than_a_block_each(size: int, window: int, parts: int) -> None:
+    axis = axis_grid(size, window, parts, tuple(range(parts)))
+    assert axis.block * axis.num_blocks >= size
+    assert axis.padding < axis.num_blocks
+    assert axis.block * axis.blocks_per_window <= max(window, 1)
+
+
+def test_shifts_that_coincide_are_kept_once() -> None:
+    assert window_grid((5, 6, 7), (8, 8, 8), 2, (0, 1)).offsets == ((0, 0, 0),)
+    assert window_grid((5, 16, 7), (8, 8, 8), 2, (0, 1)).offsets == ((0, 0, 0), (0, 1, 0))
