@@ -349,6 +349,15 @@ def test_an_interrupted_save_leaves_the_old_plans(raw: Path, folders: Path, monk
     assert not list(plans_file.parent.glob("*.tmp")) + list(plans_file.parent.glob(".*"))
 
 
+def test_who_reads_the_plans_while_they_are_saved_sees_the_old_ones_whole(raw: Path, folders: Path) -> None:
+    plans_file = folders / "nnUNet_preprocessed" / NAME / "nnUNetFactorizerPlans.json"
+    write_json(plans_file, {"configurations": {}})
+    with plans_file.open() as reader:
+        planner(folders, SHAPE).save_plans({"configurations": {"2d": {}}})
+        assert json.load(reader) == {"configurations": {}}
+    assert json.loads(plans_file.read_text()) == {"configurations": {"2d": {}}}
+
+
 def test_outdated_are_changed_configurations_with_data(tmp_path: Path) -> None:
     (tmp_path / "data_2d").mkdir()
     (tmp_path / "data_3d").mkdir()
