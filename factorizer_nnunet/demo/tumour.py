@@ -1,0 +1,65 @@
+"""An irregular glioma grown into a drawn brain: necrosis, an enhancing rim around it, edema around both."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.ndimage import distance_transform_edt
+from skimage.measure import label as connected_components
+
+from factorizer_nnunet.demo.anatomy import Tissue, centred_grid, ellipsoid, smooth_noise
+
+BRATS_LABEL = {Tissue.NECROSIS: 1, Tissue.EDEMA: 2, Tissue.ENHANCING: 4}  # raw values of the BraTS releases up to 2021
+
+
+def _piece_with(mask: np.ndarray, voxel: tuple[int, ...]) -> np.ndarray:
+    """Return the connected piece of `mask` that holds `voxel`; a tumour has no detached crumbs."""
+    pieces = connected_components(mask, connectivity=1)
+    return pieces == pieces[voxel]
+
+
+def _seed_voxel(rng: np.random.Generator, tissue: np.ndarray) -> tuple[int, ...]:
+    """Pick a voxel of white matter at medium depth, where gliomas grow: neither at the surface nor in the middle."""
+    depth = distance_transform_edt(tissue != Tissue.OUTSIDE)
+    candidates = np.argwhere((tissue == Tissue.WHITE) & (depth > 5) & (depth < 10))
+    return tuple(int(index) for index in candidates[rng.integers(len(candidates))])
+
+
+def grow_tumour(rng: np.random.Generator, tissue: np.ndarray) -> np.ndarray:
+    """Grow a tumour into `tissue` (z, y, x), which is left as it is; returns the changed copy.
+
+    Edema follows white matter and hardly enters the cortex; nothing grows into fluid or out of the brain. The parts are
+    nested as BraTS regions demand: each holds at least some voxels, the core lies inside the whole tumour.
+    """
+    shape = tissue.shape
+    seed = _seed_voxel(rng, tissue)
+    grid = centred_grid(shape)
+    centre = grid[(slice(None), *seed)]
+    radius = rng.uniform(4.0, 6.0)
+    stretch = rng.uniform(0.8, 1.25, 3)
+
+    # Only the seed's surroundings count, so that noise cannot cut the centre away: its share grows with the distance.
+    distance = ellipsoid(grid, centre, radius * stretch)
+    core_field = distance * (1 + 0.28 * smooth_noise(rng, shape, 2.2))
+    edema_field = ellipsoid(grid, centre + rng.uniform(-1.5, 1.5, 3), radius * rng.uniform(0.8, 1.25, 3))
+    edema_field *= 1 + 0.30 * smooth_noise(rng, shape, 3.0)
+
+    can_hold = (tissue != Tissue.OUTSIDE) & (tissue != Tissue.FLUID)
+    core = _piece_with(can_hold & (core_field < 1) | (distance == 0), seed)
+    spread = np.where(tissue == Tissue.GREY, 1.3, rng.uniform(1.6, 2.1))
+    whole = _piece_with(can_hold & (edema_field < spread) | core, seed)
+
+    rim_width = rng.uniform(1.3, 2.2) + 0.4 * smooth_noise(rng, shape, 2.0)
+    necrosis = core & (distance_transform_edt(core) > rim_width)
+    grown = tissue.copy()
+    grown[whole] = Tissue.EDEMA
+    grown[core] = Tissue.ENHANCING
+    grown[necrosis] = Tissue.NECROSIS
+    return grown
+
+
+def brats_labels(tissue: np.ndarray) -> np.ndarray:
+    """Return the BraTS segmentation of a tissue map, (z, y, x) uint8 with values 0, 1, 2, 4."""
+    labels = np.zeros(tissue.shape, dtype=np.uint8)
+    for part, value in BRATS_LABEL.items():
+        labels[tissue == part] = value
+    return labels
