@@ -10,12 +10,11 @@ from typing import Any
 
 import SimpleITK as sitk  # noqa: N813
 
-from factorizer_nnunet.dataset_conversion.check import integer_labels, read_image
 from factorizer_nnunet.dataset_conversion.discover import Case
 from factorizer_nnunet.dataset_conversion.spec import Release
+from factorizer_nnunet.dataset_conversion.volume import GZIP_MAGIC, integer_labels
 
 FILE_ENDING = ".nii.gz"
-_GZIP_MAGIC = b"\x1f\x8b"
 
 
 def write_case(release: Release, case: Case, folder: Path) -> None:
@@ -32,7 +31,7 @@ def write_case(release: Release, case: Case, folder: Path) -> None:
 def copy_image(source: Path, target: Path) -> None:
     """Copy a NIfTI file byte for byte; one that is not compressed, whatever its name, is compressed on the way."""
     with source.open("rb") as file:
-        compressed = file.read(2) == _GZIP_MAGIC
+        compressed = file.read(2) == GZIP_MAGIC
     if compressed:
         shutil.copyfile(source, target)
         return
@@ -42,8 +41,8 @@ def copy_image(source: Path, target: Path) -> None:
 
 def write_label(release: Release, source: Path, target: Path) -> None:
     """Write a label with the release's values mapped to nnU-Net's, uint8, on the source's grid."""
-    image = read_image(source)
-    mapped = sitk.GetImageFromArray(release.labels.apply(integer_labels(image)))
+    image = sitk.ReadImage(str(source))
+    mapped = sitk.GetImageFromArray(release.labels.apply(integer_labels(sitk.GetArrayFromImage(image))))
     mapped.CopyInformation(image)
     sitk.WriteImage(mapped, str(target), useCompression=True)
 
