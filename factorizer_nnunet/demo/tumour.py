@@ -34,21 +34,21 @@ def grow_tumour(rng: np.random.Generator, tissue: np.ndarray) -> np.ndarray:
     seed = _seed_voxel(rng, tissue)
     grid = centred_grid(shape)
     centre = grid[(slice(None), *seed)]
-    radius = rng.uniform(4.0, 6.0)
+    radius = rng.uniform(5.0, 6.8)
     stretch = rng.uniform(0.8, 1.25, 3)
 
     # Only the seed's surroundings count, so that noise cannot cut the centre away: its share grows with the distance.
     distance = ellipsoid(grid, centre, radius * stretch)
-    core_field = distance * (1 + 0.28 * smooth_noise(rng, shape, 2.2))
+    core_field = distance * (1 + 0.22 * smooth_noise(rng, shape, 2.2))
     edema_field = ellipsoid(grid, centre + rng.uniform(-1.5, 1.5, 3), radius * rng.uniform(0.8, 1.25, 3))
     edema_field *= 1 + 0.30 * smooth_noise(rng, shape, 3.0)
 
     can_hold = (tissue != Tissue.OUTSIDE) & (tissue != Tissue.FLUID)
     core = _piece_with(can_hold & (core_field < 1) | (distance == 0), seed)
-    spread = np.where(tissue == Tissue.GREY, 1.3, rng.uniform(1.6, 2.1))
+    spread = np.where(tissue == Tissue.GREY, 1.25, rng.uniform(1.45, 1.8))
     whole = _piece_with(can_hold & (edema_field < spread) | core, seed)
 
-    rim_width = rng.uniform(1.3, 2.2) + 0.4 * smooth_noise(rng, shape, 2.0)
+    rim_width = rng.uniform(1.9, 2.9) + 0.4 * smooth_noise(rng, shape, 2.0)
     necrosis = core & (distance_transform_edt(core) > rim_width)
     grown = tissue.copy()
     grown[whole] = Tissue.EDEMA
