@@ -1,0 +1,44 @@
+# `make demo` and `make test` need only Python 3.10 or newer and make; both set up .venv first, once.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: help install demo test test-fast clean
+
+help:
+	@echo "make demo       set up $(VENV), then run the whole job on synthetic patients (about 10 minutes)"
+	@echo "make test       set up $(VENV), then lint and run all tests (about 15 minutes)"
+	@echo "make test-fast  the same without the tests that run nnU-Net's commands"
+	@echo "make install    only set up $(VENV)"
+	@echo "make clean      remove $(VENV) and caches; results of the demo stay"
+
+$(INSTALLED): setup.cfg pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	    { echo "error: $(PYTHON) is older than 3.10; name another with make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
+	@echo "==> setting up $(VENV): PyTorch and nnU-Net, about 6 GB and a few minutes"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[test]"
+	@touch $@
+
+install: $(INSTALLED)
+	@echo "==> $(VENV) is ready; activate it with: source $(BIN)/activate"
+
+demo: $(INSTALLED)
+	@echo "==> running the demo; results in factorizer_demo/"
+	@$(BIN)/factorizer-nnunet demo --out factorizer_demo
+
+test: $(INSTALLED)
+	@echo "==> lint"
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@echo "==> fast tests, then those that run nnU-Net's commands"
+	@$(BIN)/python -m pytest -q -m "not slow"
+	@$(BIN)/python -m pytest -q -m slow
+
+test-fast: $(INSTALLED)
+	@$(BIN)/python -m pytest -q -m "not slow"
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis build *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

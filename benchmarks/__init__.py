@@ -1,0 +1,1 @@
+"""Speed and accuracy, measured: nothing here is imported by the package or runs in the tests."""

@@ -1,0 +1,88 @@
+"""Seconds per training iteration of both networks, alternating in one process so that only the ratio matters."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
+from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+from factorizer_nnunet.planning.architecture import factorizer_architecture
+
+ROUNDS = 25
+WARM_UP = 3  # rounds that are left out
+
+
+def measure_iterations(preprocessed: Path, plans_name: str, configuration: str, target: Path, threads: int = 1) -> None:
+    """Time forward, loss, backward and optimizer step on random data; write medians and their ratio as JSON."""
+    torch.set_num_threads(threads)
+    manager = PlansManager(json.loads((preprocessed / f"{plans_name}.json").read_text()))
+    settings = manager.get_configuration(configuration)
+    dataset = json.loads((preprocessed / "dataset.json").read_text())
+    channels, classes = len(dataset["channel_names"]), len(dataset["labels"])
+    stock = {
+        "network_class_name": settings.network_arch_class_name,
+        "arch_kwargs": settings.network_arch_init_kwargs,
+        "_kw_requires_import": settings.network_arch_init_kwargs_req_import,
+    }
+    ours = factorizer_architecture(stock["arch_kwargs"], settings.spacing)
+    data = torch.randn(settings.batch_size, channels, *settings.patch_size)
+    steps: dict[str, Callable[[], None]] = {}
+    parameters = {}
+    for name, architecture in (("nnU-Net", stock), ("Factorizer", ours)):
+        network = get_network_from_plans(
+            architecture["network_class_name"],
+            architecture["arch_kwargs"],
+            architecture["_kw_requires_import"],
+            channels,
+            classes,
+            deep_supervision=True,
+        )
+        parameters[name] = sum(p.numel() for p in network.parameters())
+        steps[name] = _training_step(network, data)
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for _ in range(ROUNDS):
+        for name, step in steps.items():
+            start = time.perf_counter()
+            step()
+            times[name].append(time.perf_counter() - start)
+    medians = {name: statistics.median(values[WARM_UP:]) for name, values in times.items()}
+    # Neighbouring iterations see the same load of a shared machine, so their ratio is steadier than that of medians.
+    pairs = list(zip(times["nnU-Net"], times["Factorizer"], strict=True))[WARM_UP:]
+    result = {
+        "seconds_per_iteration": medians,
+        "ratio": statistics.median(theirs / ours for theirs, ours in pairs),
+        "parameters": parameters,
+        "patch_size": [int(v) for v in settings.patch_size],
+        "batch_size": settings.batch_size,
+        "threads": threads,
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} of {os.cpu_count()} cores used",
+        "versions": {name: version(name) for name in ("torch", "nnunetv2", "factorizer_nnunet")},
+    }
+    target.write_text(json.dumps(result, indent=1))
+
+
+def _training_step(network: torch.nn.Module, data: torch.Tensor) -> Callable[[], None]:
+    optimizer = torch.optim.SGD(network.parameters(), 1e-3, momentum=0.99, nesterov=True)
+    with torch.no_grad():
+        shapes = [tuple(output.shape) for output in network(data)]
+    targets = [torch.randint(0, shape[1], (shape[0], *shape[2:])) for shape in shapes]
+    weights = np.array([1 / 2**i for i in range(len(shapes))])
+    loss = DeepSupervisionWrapper(torch.nn.CrossEntropyLoss(), weights / weights.sum())
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        loss(network(data), targets).backward()
+        optimizer.step()
+
+    return step
