@@ -64,7 +64,7 @@ def isotropic_windows(
     """Windows per stage, in voxels, about as long in mm along every axis: 8 voxels along the finest axis.
 
     Along coarser axes the window is the even number nearest to the same length (an odd one could not be shifted
-    by a half), or 1 where a voxel is longer than half the window.
+    by a half), or 1 where a single voxel is as long as the window.
     """
     windows = []
     size_mm = [float(s) for s in spacing]

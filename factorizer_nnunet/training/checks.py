@@ -8,24 +8,28 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nnunetv2.paths import nnUNet_preprocessed, nnUNet_results
+import torch
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
+from factorizer_nnunet.environment import nnunet_folder
 from factorizer_nnunet.errors import UserError
 from factorizer_nnunet.planning.architecture import NETWORK_CLASS
+from factorizer_nnunet.training.building import build_network
 
 # What a checkpoint's weights depend on; batch size and the like may change between sessions.
 _DEFINING_KEYS = ("patch_size", "spacing", "architecture", "normalization_schemes")
 
 
-def check_training_inputs(plans: Mapping[str, Any], configuration: str, dataset_json: Mapping[str, Any]) -> None:
-    """Check what a trainer is given.
+def check_training_inputs(
+    plans: Mapping[str, Any], configuration: str, dataset_json: Mapping[str, Any], trainer_name: str
+) -> None:
+    """Check what a trainer of this name is given.
 
     Raises:
         UserError: naming the folder, file or key, and the mend; nothing has been written.
     """
-    preprocessed = _folder("nnUNet_preprocessed", nnUNet_preprocessed.get())
-    _folder("nnUNet_results", nnUNet_results.get())
+    preprocessed = nnunet_folder("nnUNet_preprocessed", writable=False)
+    results = nnunet_folder("nnUNet_results", writable=True)
     name = f"{plans['plans_name']}.json"
     manager = PlansManager(dict(plans))
     if configuration not in manager.available_configurations:
@@ -40,6 +44,13 @@ def check_training_inputs(plans: Mapping[str, Any], configuration: str, dataset_
         raise UserError(
             f"no preprocessed data in {data}; run: nnUNetv2_preprocess -d {plans['dataset_name']} "
             f"-plans_name {plans['plans_name']} -c {configuration}"
+        )
+    if settings.previous_stage_name is not None:
+        previous = f"{trainer_name}__{plans['plans_name']}__{settings.previous_stage_name}"
+        _check_previous_stage(
+            results / plans["dataset_name"] / previous / "predicted_next_stage" / configuration,
+            f"nnUNetv2_train {plans['dataset_name']} {settings.previous_stage_name} FOLD -tr {trainer_name} "
+            f"-p {plans['plans_name']}",
         )
 
 
@@ -70,15 +81,6 @@ def _defining(plans: Mapping[str, Any], configuration: str) -> dict[str, Any]:
     return {"dataset_name": plans["dataset_name"], "configuration": configuration, **values}
 
 
-def _folder(variable: str, value: str | None) -> Path:
-    if not value:
-        raise UserError(f'{variable} is not set; run: eval "$(factorizer-nnunet env --root DIR)" or export it yourself')
-    folder = Path(value)
-    if not folder.is_dir():
-        raise UserError(f"{variable}={value} is not a folder; create it or correct the variable")
-    return folder
-
-
 def _check_dataset(plans: Mapping[str, Any], name: str, preprocessed: Path, dataset_json: Mapping[str, Any]) -> None:
     dataset = plans["dataset_name"]
     described = preprocessed / dataset / "dataset.json"
@@ -97,6 +99,15 @@ def _check_dataset(plans: Mapping[str, Any], name: str, preprocessed: Path, data
             )
 
 
+def _check_previous_stage(predictions: Path, command: str) -> None:
+    # nnU-Net finds out only in the middle of loading its first batch.
+    if not predictions.is_dir() or not any(predictions.iterdir()):
+        raise UserError(
+            f"a cascade needs the previous stage's predictions, but there are none in {predictions}; train every fold "
+            f"of it first: {command}"
+        )
+
+
 def _check_network(settings: ConfigurationManager, where: str) -> None:
     class_name = settings.network_arch_class_name
     if class_name != NETWORK_CLASS and pydoc.locate(class_name) is None:
@@ -104,6 +115,14 @@ def _check_network(settings: ConfigurationManager, where: str) -> None:
             f"{where}: architecture.network_class_name {class_name!r} cannot be imported; correct it, install what "
             f"provides it, or use {NETWORK_CLASS!r}"
         )
+    try:
+        # Without memory for the weights, only to hear what the network says of its settings.
+        with torch.device("meta"):
+            build_network(settings, input_channels=1, num_classes=2, deep_supervision=False)
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"{where}: architecture.arch_kwargs builds no network: {error}; correct it or plan the data set again"
+        ) from error
     strides = settings.pool_op_kernel_sizes
     for axis, size in enumerate(settings.patch_size):
         total = 1

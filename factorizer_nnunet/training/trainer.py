@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import functools
+import os
 from typing import Any
 
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
-from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 
-from factorizer_nnunet.planning.architecture import NETWORK_CLASS, factorizer_architecture
 from factorizer_nnunet.training.budget import Budget, budget_from_suffix
+from factorizer_nnunet.training.building import build_network
 from factorizer_nnunet.training.checks import check_checkpoint, check_training_inputs
 from factorizer_nnunet.training.schedule import WarmupPolySchedule
 
@@ -41,7 +41,7 @@ class nnUNetTrainerFactorizer(nnUNetTrainer):
         dataset_json: dict,
         device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net's own signature
     ) -> None:
-        check_training_inputs(plans, configuration, dataset_json)
+        check_training_inputs(plans, configuration, dataset_json, type(self).__name__)
         super().__init__(plans, configuration, fold, dataset_json, device)
         self.initial_lr = self.budget.learning_rate or 1e-3
         self.weight_decay = 1e-2
@@ -64,21 +64,7 @@ class nnUNetTrainerFactorizer(nnUNetTrainer):
         enable_deep_supervision: bool = True,
     ) -> nn.Module:
         """The Factorizer of our plans, or the translation of a stock U-Net; nnU-Net's predictor calls this, too."""
-        architecture = {
-            "network_class_name": configuration_manager.network_arch_class_name,
-            "arch_kwargs": configuration_manager.network_arch_init_kwargs,
-            "_kw_requires_import": configuration_manager.network_arch_init_kwargs_req_import,
-        }
-        if architecture["network_class_name"] != NETWORK_CLASS:
-            architecture = factorizer_architecture(architecture["arch_kwargs"], configuration_manager.spacing)
-        return get_network_from_plans(
-            architecture["network_class_name"],
-            architecture["arch_kwargs"],
-            architecture["_kw_requires_import"],
-            num_input_channels,
-            num_output_channels,
-            deep_supervision=enable_deep_supervision,
-        )
+        return build_network(configuration_manager, num_input_channels, num_output_channels, enable_deep_supervision)
 
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, WarmupPolySchedule]:
         """AdamW and its schedule; gradients are clipped as the optimizer steps."""
@@ -104,6 +90,13 @@ class nnUNetTrainerFactorizer(nnUNetTrainer):
         torch.nn.utils.clip_grad_norm_(
             [p for group in optimizer.param_groups for p in group["params"]], self.max_gradient_norm
         )
+
+    def save_checkpoint(self, filename: str) -> None:
+        """Save as nnU-Net does, but the file takes its name only once it is whole: a kill leaves the one before."""
+        draft = f"{filename}.draft"
+        super().save_checkpoint(draft)
+        if os.path.isfile(draft):  # nnU-Net writes none in other ranks or where checkpoints are off
+            os.replace(draft, filename)
 
     def load_checkpoint(self, filename_or_checkpoint: dict[str, Any] | str) -> None:
         """Load as nnU-Net does, after checking that the checkpoint belongs to these plans.

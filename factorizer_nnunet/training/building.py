@@ -1,0 +1,41 @@
+"""The network of a plans configuration: ours as it stands there, a stock U-Net translated to a Factorizer."""
+
+from __future__ import annotations
+
+from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
+from torch import nn
+
+from factorizer_nnunet.planning.architecture import NETWORK_CLASS, factorizer_architecture
+
+
+def build_network(
+    settings: ConfigurationManager, input_channels: int, num_classes: int, deep_supervision: bool
+) -> nn.Module:
+    """Build it on torch's default device.
+
+    Args:
+        settings: one configuration of the plans.
+        input_channels: of the image, and of the previous stage's segmentation in a cascade.
+        num_classes: channels of the output.
+        deep_supervision: whether the network starts with all outputs on.
+
+    Raises:
+        ValueError: the settings describe no network, naming the one that is wrong.
+        TypeError: the settings hold a name that the network does not know.
+    """
+    architecture = {
+        "network_class_name": settings.network_arch_class_name,
+        "arch_kwargs": settings.network_arch_init_kwargs,
+        "_kw_requires_import": settings.network_arch_init_kwargs_req_import,
+    }
+    if architecture["network_class_name"] != NETWORK_CLASS:
+        architecture = factorizer_architecture(architecture["arch_kwargs"], settings.spacing)
+    return get_network_from_plans(
+        architecture["network_class_name"],
+        architecture["arch_kwargs"],
+        architecture["_kw_requires_import"],
+        input_channels,
+        num_classes,
+        deep_supervision=deep_supervision,
+    )

@@ -1,0 +1,32 @@
+"""Trainers on the CPU, in folders of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from plans_example import dataset_json, example_plans, write_folders
+
+from factorizer_nnunet.training.trainer import nnUNetTrainerFactorizer, trainer_variant
+
+MakeTrainer = Callable[..., nnUNetTrainerFactorizer]
+
+
+@pytest.fixture
+def make_trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeTrainer:
+    """Make a trainer by its name; folders are written for the first plans only."""
+
+    def make(
+        name: str = "nnUNetTrainerFactorizer", configuration: str = "3d_fullres", plans: dict[str, Any] | None = None
+    ) -> nnUNetTrainerFactorizer:
+        plans = example_plans() if plans is None else plans
+        if not (tmp_path / "nnUNet_raw").exists():
+            write_folders(tmp_path, monkeypatch, plans)
+        monkeypatch.setenv("nnUNet_compile", "f")
+        trainer = nnUNetTrainerFactorizer if name == "nnUNetTrainerFactorizer" else trainer_variant(name)
+        return trainer(plans, configuration, 0, dataset_json(), torch.device("cpu"))
+
+    return make

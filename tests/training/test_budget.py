@@ -1,0 +1,55 @@
+"""The suffix of a trainer's name is its budget, or is refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from factorizer_nnunet.training.budget import Budget, budget_from_suffix
+
+SUFFIXES = {
+    "": Budget(),
+    "_20epochs": Budget(epochs=20),
+    "_50iters": Budget(iterations_per_epoch=50),
+    "_lr3e-4": Budget(learning_rate=3e-4),
+    "_lr0.01": Budget(learning_rate=0.01),
+    "_lr1": Budget(learning_rate=1.0),
+    "_20epochs_lr2.5e-4": Budget(epochs=20, learning_rate=2.5e-4),
+    "_20epochs_50iters_lr3e-4": Budget(epochs=20, iterations_per_epoch=50, learning_rate=3e-4),
+}
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_suffix_says_the_budget(suffix: str) -> None:
+    assert budget_from_suffix(suffix) == SUFFIXES[suffix]
+
+
+@pytest.mark.parametrize(
+    "suffix",
+    ["_20epoch", "20epochs", "_epochs", "_50iters_20epochs", "_20epochs_", "_-1epochs", "_lr-1", "_lr", "_Lr1", "_x"],
+)
+def test_other_suffixes_are_told_with_an_example(suffix: str) -> None:
+    with pytest.raises(ValueError, match=rf"suffix '{suffix}' is not understood; .*e\.g\. _20epochs_50iters_lr3e-4"):
+        budget_from_suffix(suffix)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "name"),
+    [
+        ("_0epochs", "epochs"),
+        ("_0iters", "iterations_per_epoch"),
+        ("_lr0", "learning_rate"),
+        ("_lr0.0", "learning_rate"),
+    ],
+)
+def test_nothing_cannot_be_a_budget(suffix: str, name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} must be above 0"):
+        budget_from_suffix(suffix)
+
+
+@pytest.mark.parametrize(("iterations", "validation"), [(250, 50), (10, 2), (2, 1), (1, 1)])
+def test_validation_keeps_nnunets_proportion_and_never_vanishes(iterations: int, validation: int) -> None:
+    assert Budget(iterations_per_epoch=iterations).validation_iterations == validation
+
+
+def test_without_iterations_validation_is_nnunets_own() -> None:
+    assert Budget(epochs=3).validation_iterations is None

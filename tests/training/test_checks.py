@@ -1,0 +1,194 @@
+"""What does not fit together is told before a training writes anything."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import MakeTrainer
+from plans_example import NAME, configuration, dataset_json, example_plans, stock_kwargs
+
+from factorizer_nnunet.errors import UserError
+from factorizer_nnunet.planning.architecture import factorizer_architecture
+from factorizer_nnunet.training.trainer import nnUNetTrainerFactorizer
+
+Change = Callable[[dict[str, Any]], None]
+
+
+def fullres(**values: object) -> Change:
+    return lambda plans: plans["configurations"]["3d_fullres"].update(values)
+
+
+def architecture(**values: object) -> Change:
+    return lambda plans: plans["configurations"]["3d_fullres"]["architecture"].update(values)
+
+
+def arch_kwargs(**values: object) -> Change:
+    return lambda plans: plans["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"].update(values)
+
+
+def own_architecture(**values: object) -> Change:
+    ours = factorizer_architecture(stock_kwargs(), (1.0, 1.0, 1.0))
+    return architecture(**{**ours, "arch_kwargs": {**ours["arch_kwargs"], **values}})
+
+
+def without_strides(plans: dict[str, Any]) -> None:
+    del plans["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]["strides"]
+
+
+BAD_PLANS: dict[str, tuple[Change, str]] = {
+    "no such configuration": (
+        lambda plans: plans["configurations"].pop("3d_fullres"),
+        r"nnUNetPlans\.json has no configuration '3d_fullres'; it has \['2d'\]",
+    ),
+    "another data set": (
+        lambda plans: plans.update(dataset_name="Dataset999_Other"),
+        r"made for Dataset999_Other, not for the data set .*nnUNetv2_move_plans_between_datasets",
+    ),
+    "another number of channels": (
+        fullres(normalization_schemes=["ZScoreNormalization"]),
+        r"normalization_schemes has 1 entries, the data set 2 channels; plan the data set again",
+    ),
+    "not preprocessed": (
+        fullres(data_identifier="nnUNetPlans_3d_other"),
+        rf"no preprocessed data in .*{NAME}/nnUNetPlans_3d_other; run: nnUNetv2_preprocess -d {NAME} .*-c 3d_fullres",
+    ),
+    "no such network": (
+        architecture(network_class_name="some.package.Net"),
+        r"network_class_name 'some\.package\.Net' cannot be imported; correct it, install .*factorizer_nnunet\.network",
+    ),
+    "a network of another kind": (without_strides, r"builds no network: .*no 'strides'; it is not the plan of a U-Net"),
+    "an impossible setting": (
+        own_architecture(head_dim=7),
+        r"3d_fullres: architecture\.arch_kwargs builds no network: head_dim=7 does not divide the 8 channels",
+    ),
+    "a misspelled setting": (own_architecture(num_iter=3), r"builds no network: .*'num_iter'"),
+    "an indivisible patch": (
+        fullres(patch_size=[16, 18, 16]),
+        r"patch_size \[16, 18, 16\] is not divisible by the strides' product 4 on axis 1; change patch_size or",
+    ),
+    "a cascade without its first stage": (
+        fullres(previous_stage="3d_lowres"),
+        rf"none in .*__3d_lowres/predicted_next_stage/3d_fullres; train .*: nnUNetv2_train {NAME} 3d_lowres FOLD",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD_PLANS)
+def test_bad_plans_are_told_and_nothing_is_written(make_trainer: MakeTrainer, tmp_path: Path, name: str) -> None:
+    change, message = BAD_PLANS[name]
+    make_trainer(configuration="2d")  # writes the folders of good plans
+    results = tmp_path / "nnUNet_results"
+    before = sorted(results.rglob("*"))
+    plans = example_plans()
+    change(plans)
+    with pytest.raises(UserError, match=message):
+        make_trainer(plans=plans)
+    assert sorted(results.rglob("*")) == before
+
+
+def test_the_same_plans_unchanged_pass(make_trainer: MakeTrainer) -> None:
+    make_trainer(configuration="2d")
+    assert make_trainer().configuration_name == "3d_fullres"
+
+
+def test_our_own_plans_pass(make_trainer: MakeTrainer) -> None:
+    plans = example_plans()
+    own_architecture()(plans)
+    make_trainer(plans=plans)
+
+
+def test_a_cascade_passes_once_its_first_stage_has_predicted(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    make_trainer(configuration="2d")
+    previous = tmp_path / "nnUNet_results" / NAME / "nnUNetTrainerFactorizer__nnUNetPlans__3d_lowres"
+    predictions = previous / "predicted_next_stage" / "3d_fullres"
+    predictions.mkdir(parents=True)
+    (predictions / "case_0.b2nd").touch()
+    plans = example_plans()
+    fullres(previous_stage="3d_lowres")(plans)
+    assert make_trainer(plans=plans).is_cascaded
+
+
+@pytest.mark.parametrize("variable", ["nnUNet_preprocessed", "nnUNet_results"])
+@pytest.mark.parametrize("value", [None, "/no/such/folder"])
+def test_unset_and_missing_folders_are_told(
+    make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch, variable: str, value: str | None
+) -> None:
+    make_trainer(configuration="2d")
+    if value is None:
+        monkeypatch.delenv(variable)
+    else:
+        monkeypatch.setenv(variable, value)
+    with pytest.raises(UserError, match=rf"^{variable} is not set\." if value is None else rf"{variable}.*{value}"):
+        nnUNetTrainerFactorizer(example_plans(), "3d_fullres", 0, dataset_json(), torch.device("cpu"))
+
+
+def test_a_changed_dataset_json_is_told(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    make_trainer(configuration="2d")
+    described = tmp_path / "nnUNet_preprocessed" / NAME / "dataset.json"
+    described.write_text(json.dumps({**dataset_json(), "labels": {"background": 0, "all": 1}}))
+    with pytest.raises(UserError, match=f"made for {NAME}, not for the data set it is used with"):
+        make_trainer()
+
+
+OTHER_PLANS: dict[str, tuple[Change, str]] = {
+    "patch": (fullres(patch_size=[16, 16, 32]), r"patch_size was \[16, 16, 32\], now it is \[16, 16, 16\]"),
+    "spacing": (fullres(spacing=[2.0, 1.0, 1.0]), r"spacing was \[2\.0, 1\.0, 1\.0\], now it is \[1\.0, 1\.0, 1\.0\]"),
+    "normalization": (fullres(normalization_schemes=["NoNormalization"] * 2), "normalization_schemes was"),
+    "architecture": (arch_kwargs(features_per_stage=[8, 16, 16]), r"architecture was .*\[8, 16, 16\]"),
+    "data set": (lambda plans: plans.update(dataset_name="Dataset999_Other"), "dataset_name was Dataset999_Other"),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_PLANS)
+def test_a_checkpoint_of_other_plans_is_told(make_trainer: MakeTrainer, tmp_path: Path, name: str) -> None:
+    change, message = OTHER_PLANS[name]
+    file = tmp_path / "checkpoint_latest.pth"
+    trainer = make_trainer()
+    trainer.initialize()
+    other = copy.deepcopy(trainer.my_init_kwargs)
+    change(other["plans"])
+    trainer.my_init_kwargs = other
+    trainer.save_checkpoint(str(file))
+    with pytest.raises(UserError, match=rf"{file} was trained with other plans: {message}.*start a new training"):
+        make_trainer().load_checkpoint(str(file))
+
+
+def test_a_checkpoint_of_another_configuration_is_told(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    file = str(tmp_path / "checkpoint_latest.pth")
+    trainer = make_trainer(configuration="2d")
+    trainer.initialize()
+    trainer.save_checkpoint(file)
+    with pytest.raises(UserError, match="configuration was 2d, now it is 3d_fullres"):
+        make_trainer().load_checkpoint(file)
+
+
+def test_batch_size_may_change_between_sessions(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    file = str(tmp_path / "checkpoint_latest.pth")
+    trainer = make_trainer()
+    trainer.initialize()
+    trainer.save_checkpoint(file)
+    plans = example_plans()
+    fullres(batch_size=4)(plans)
+    make_trainer(plans=plans).load_checkpoint(file)
+
+
+def test_a_file_that_is_no_checkpoint_is_told(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    file = str(tmp_path / "weights.pth")
+    torch.save({"weights": torch.zeros(1)}, file)
+    with pytest.raises(UserError, match=r"weights\.pth is not a checkpoint of an nnU-Net trainer"):
+        make_trainer().load_checkpoint(file)
+
+
+def test_checks_leave_the_plans_as_they_came(make_trainer: MakeTrainer) -> None:
+    """A checkpoint carries them; nnU-Net itself takes only ``continue_training`` out."""
+    plans = example_plans(**{"3d_fullres": configuration(), "2d": configuration(2)})
+    make_trainer(plans=plans)
+    expected = example_plans()
+    del expected["continue_training"]
+    assert plans == expected
