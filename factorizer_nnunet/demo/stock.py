@@ -42,7 +42,8 @@ def environment(workspace: Workspace, machine: Machine) -> dict[str, str]:
         "nnUNet_compile": "0",  # compiling takes longer than a training as short as this one
         "nnUNet_wandb_enabled": "0",
         "OMP_NUM_THREADS": str(machine.threads),
-        "OMP_WAIT_POLICY": "PASSIVE",  # nnU-Net takes all cores for each command; waiting threads must not spin
+        # nnU-Net asks torch for as many threads as there are cores, whatever OMP_NUM_THREADS says.
+        "OMP_THREAD_LIMIT": str(machine.threads),
     }
 
 
@@ -103,7 +104,7 @@ def predict_job(workspace: Workspace, machine: Machine, fold: int, held_out: int
         argv=argv,
         outputs=(final,),
         finish=lambda: _appear(draft, final),
-        watch=CaseCounter(f"fold {fold}: predicting held-out patient", "^perform_everything_on_device", held_out),
+        watch=CaseCounter(f"fold {fold}: predicting held-out patient", "^perform_everything_on_device: ", held_out),
         after=(f"train_fold_{fold}",),
     )
 
