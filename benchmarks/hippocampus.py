@@ -81,9 +81,7 @@ def environment(root: Path, threads: int) -> dict[str, str]:
         **values,
         "nnUNet_extTrainer": str(here / "ext_trainer"),
         "nnUNet_n_proc_DA": "1",
-        # On the CPU nnU-Net asks torch for as many threads as there are cores, whatever OMP_NUM_THREADS says; two
-        # trainings on two cores would then wait for each other's threads most of the time.
-        "OMP_THREAD_LIMIT": str(threads),
+        "OMP_NUM_THREADS": str(threads),
     }
 
 

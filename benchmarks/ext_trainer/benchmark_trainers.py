@@ -6,6 +6,7 @@ Mirroring multiplies the time of the final validation by eight for either networ
 from __future__ import annotations
 
 import functools
+import os
 
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
@@ -35,6 +36,11 @@ class nnUNetTrainerBenchmarkStock(nnUNetTrainer):
         self.num_iterations_per_epoch = self.budget.iterations_per_epoch or self.num_iterations_per_epoch
         self.num_val_iterations_per_epoch = self.budget.validation_iterations or self.num_val_iterations_per_epoch
         self.save_every = 5
+
+    def initialize(self) -> None:
+        # As our trainer does: nnU-Net takes all cores, and trainings side by side would wait for each other.
+        torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+        super().initialize()
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
         self.inference_allowed_mirroring_axes = None

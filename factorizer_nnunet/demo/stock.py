@@ -42,8 +42,7 @@ def environment(workspace: Workspace, machine: Machine) -> dict[str, str]:
         "nnUNet_compile": "0",  # compiling takes longer than a training as short as this one
         "nnUNet_wandb_enabled": "0",
         "OMP_NUM_THREADS": str(machine.threads),
-        # nnU-Net asks torch for as many threads as there are cores, whatever OMP_NUM_THREADS says.
-        "OMP_THREAD_LIMIT": str(machine.threads),
+        "OMP_WAIT_POLICY": "PASSIVE",  # nnU-Net takes all cores for each command; waiting threads must not spin
     }
 
 

@@ -43,7 +43,7 @@ class nnUNetTrainerFactorizer(nnUNetTrainer):
     ) -> None:
         check_training_inputs(plans, configuration, dataset_json, type(self).__name__)
         super().__init__(plans, configuration, fold, dataset_json, device)
-        self.initial_lr = self.budget.learning_rate or 1e-3
+        self.initial_lr = self.budget.learning_rate or 3e-3
         self.weight_decay = 1e-2
         self.max_gradient_norm = 1.0
         self.num_epochs = self.budget.epochs or self.num_epochs
@@ -54,6 +54,14 @@ class nnUNetTrainerFactorizer(nnUNetTrainer):
         self.save_every = max(1, min(self.save_every, self.num_epochs // 10))
         strides = self.configuration_manager.pool_op_kernel_sizes
         self.enable_deep_supervision = len(strides) >= _MIN_STAGES_FOR_DEEP_SUPERVISION
+
+    def initialize(self) -> None:
+        """Initialize as nnU-Net does, on the CPU with the threads that OMP_NUM_THREADS asks for, if it is set."""
+        # nnUNetv2_train takes all cores whatever the variable says; folds trained side by side then wait for each
+        # other's threads most of the time.
+        if self.device.type == "cpu" and os.environ.get("OMP_NUM_THREADS", "").isdecimal():
+            torch.set_num_threads(max(1, int(os.environ["OMP_NUM_THREADS"])))
+        super().initialize()
 
     @staticmethod
     def build_network_architecture(

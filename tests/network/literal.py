@@ -28,7 +28,7 @@ def window_slices(size: int, block: int, blocks_per_window: int, offset: int) ->
 def mix_literally(
     x: Tensor, head_dim: int, num_iters: int, axes: list[tuple[int, int]], offsets: list[tuple]
 ) -> Tensor:
-    """x: (B, *spatial, C); ``axes``: (block, blocks per window) per axis; ``offsets``: blocks per axis of each shift."""
+    """x: (B, *spatial, C); ``axes``: (block, blocks per window) per axis; ``offsets``: blocks per axis and shift."""
     result = torch.zeros_like(x)
     for offset in offsets:
         per_axis = [
