@@ -39,8 +39,11 @@ def draw_figure(release: Release, images: Path, truth: Path, predictions: Path, 
             axis.set_yticks([])
         for axis, labels in ((row[2], expected), (row[3], predicted)):
             axis.imshow(_overlay(labels[level]), interpolation="nearest")
-        per_region = [dice(np.isin(expected, v), np.isin(predicted, v)) for v in release.regions.values()]
-        row[3].set_xlabel("Dice " + "  ".join(f"{value:.2f}" for value in per_region), fontsize=8)
+        lines = [
+            f"{region}: Dice {dice(np.isin(expected, values), np.isin(predicted, values)):.2f}"
+            for region, values in release.regions.items()
+        ]
+        row[3].set_xlabel("\n".join(lines), fontsize=8)
     for axis, title in zip(axes[0], titles, strict=True):
         axis.set_title(title, fontsize=10)
     figure.legend(
@@ -50,8 +53,7 @@ def draw_figure(release: Release, images: Path, truth: Path, predictions: Path, 
         frameon=False,
         fontsize=9,
     )
-    figure.suptitle(f"Dice: {', '.join(release.regions)}", fontsize=9, y=0.995)
-    figure.tight_layout(rect=(0, 0.04, 1, 0.99))
+    figure.tight_layout(rect=(0, 0.04, 1, 1))
     figure.savefig(target, dpi=110, format="png")
 
 
