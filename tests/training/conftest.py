@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from plans_example import dataset_json, example_plans, write_folders
+from plans_example import MakeTrainer, dataset_json, example_plans, write_folders
 
 from factorizer_nnunet.training.trainer import nnUNetTrainerFactorizer, trainer_variant
-
-MakeTrainer = Callable[..., nnUNetTrainerFactorizer]
 
 
 @pytest.fixture

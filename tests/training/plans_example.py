@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from factorizer_nnunet.training.trainer import nnUNetTrainerFactorizer
+
+# The fixture ``make_trainer``.
+MakeTrainer = Callable[..., nnUNetTrainerFactorizer]
 
 NAME = "Dataset511_Example"
 PLAIN_UNET = "dynamic_network_architectures.architectures.unet.PlainConvUNet"

@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import MakeTrainer
-from plans_example import NAME, configuration, dataset_json, example_plans, stock_kwargs
+from plans_example import NAME, MakeTrainer, configuration, dataset_json, example_plans, stock_kwargs
 
 from factorizer_nnunet.errors import UserError
 from factorizer_nnunet.planning.architecture import factorizer_architecture

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import MakeTrainer
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
-from plans_example import configuration, example_plans
+from plans_example import MakeTrainer, configuration, example_plans
 
 from factorizer_nnunet.environment import ext_trainer_folder
 from factorizer_nnunet.network import Factorizer
