@@ -6,13 +6,17 @@ counted from the highest resolution, and each entry of ``strides`` is the downsa
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
+from factorizer_nnunet.network.nmf import NMFSettings
+from factorizer_nnunet.network.positions import POSITIONS, SIZED_POSITIONS
 from factorizer_nnunet.network.windows import shift_steps
 
 NORMS = ("instance", "layer", "rms")
 ADAPTERS = ("pointwise", "conv")
+BORDERS = ("cut", "cyclic")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,13 +30,24 @@ class FactorizerConfig:
     features_per_stage: tuple[int, ...]
     strides: tuple[tuple[int, ...], ...]
     kernel_sizes: tuple[tuple[int, ...], ...]  # of the stem, the depthwise convolutions and "conv" adapters
-    window_sizes: tuple[tuple[int, ...], ...]  # NMF windows in voxels of their stage
+    window_sizes: tuple[tuple[int | None, ...], ...]  # NMF windows in voxels of their stage; None: the whole axis
     n_blocks_per_stage: tuple[int, ...]
     n_blocks_per_stage_decoder: tuple[int, ...]
-    head_dim: int = 8  # channels of one NMF matrix
+    head_dim: int | None = 8  # channels of one NMF matrix; None where num_heads is given
+    num_heads: int | None = None  # matrices side by side in every stage, instead of head_dim
     shifts: tuple[float, ...] = (0.0, 0.5)  # window offsets, as fractions of the window
-    num_iters: int = 5  # updates of both NMF factors
+    border: str = "cut"  # one of BORDERS: windows that cross the border are cut off, or go on at the opposite face
+    rank: int = 1  # of the NMF, and its further settings, see ``nmf.NMFSettings``
+    solver: str = "hals"
+    start: str = "constant"
+    num_iters: int = 5
+    num_grad_steps: int | None = None
     mlp_ratio: float = 2.0
+    dropout: float = 0.0  # of the MLP and of what the mixer adds
+    drop_path: float = 0.0  # probability that a case skips the last block's branches; rises linearly with depth
+    position: str = "none"  # one of positions.POSITIONS, at the lowest resolution
+    patch_size: tuple[int, ...] | None = None  # voxels; needed by what stores a value per voxel (position, start)
+    checkpointing: bool = False  # recompute blocks in the backward pass instead of keeping their activations
     norm: str = "instance"  # one of NORMS
     depthwise: bool = True  # a residual depthwise convolution at the entry of every block
     adapter: str = "pointwise"  # one of ADAPTERS: what merges a skip connection
@@ -62,7 +77,12 @@ class FactorizerConfig:
             bool(self.shifts) and all(0 <= s < 1 for s in self.shifts), "shifts", self.shifts, "fractions in [0, 1)"
         )
         _require(len(set(self.shifts)) == len(self.shifts), "shifts", self.shifts, "fractions that differ")
-        _require(self.num_iters >= 1, "num_iters", self.num_iters, "an integer of at least 1")
+        _require(self.border in BORDERS, "border", self.border, f"one of {list(BORDERS)}")
+        _require(self.position in POSITIONS, "position", self.position, f"one of {list(POSITIONS)}")
+        for name in ("dropout", "drop_path"):
+            _require(0 <= getattr(self, name) < 1, name, getattr(self, name), "a probability in [0, 1)")
+        self._check_patch()
+        self._check_rank()
         _require(self.mlp_ratio > 0, "mlp_ratio", self.mlp_ratio, "a positive number")
         _require(self.norm in NORMS, "norm", self.norm, f"one of {list(NORMS)}")
         _require(self.adapter in ADAPTERS, "adapter", self.adapter, f"one of {list(ADAPTERS)}")
@@ -82,7 +102,7 @@ class FactorizerConfig:
         for name in ("strides", "kernel_sizes", "window_sizes"):
             entries = getattr(self, name)
             _require(all(len(e) == self.ndim for e in entries), name, entries, f"{self.ndim} values per stage")
-            _require(all(v >= 1 for e in entries for v in e), name, entries, "integers of at least 1")
+            _require(all(v is None or v >= 1 for e in entries for v in e), name, entries, "integers of at least 1")
         _require(all(v == 1 for v in self.strides[0]), "strides", self.strides, "a first entry of ones")
         _require(all(k % 2 for e in self.kernel_sizes for k in e), "kernel_sizes", self.kernel_sizes, "odd sizes")
 
@@ -94,21 +114,71 @@ class FactorizerConfig:
             self.n_blocks_per_stage_decoder,
             "counts",
         )
-        _require(self.head_dim >= 1, "head_dim", self.head_dim, "a positive integer")
+        if (self.head_dim is None) == (self.num_heads is None):
+            raise ValueError(
+                f"head_dim={self.head_dim}, num_heads={self.num_heads}; valid: one of them, the other null"
+            )
+        name = "num_heads" if self.head_dim is None else "head_dim"
+        divisor = getattr(self, name)
+        _require(divisor >= 1, name, divisor, "a positive integer")
         for stage, width in enumerate(self.features_per_stage):
-            if width < 1 or width % self.head_dim:
+            if width < 1 or width % divisor:
                 divisors = [d for d in range(1, width + 1) if width % d == 0]
                 raise ValueError(
-                    f"head_dim={self.head_dim} does not divide the {width} channels of stage {stage}; "
-                    f"valid: one of {divisors}"
+                    f"{name}={divisor} does not divide the {width} channels of stage {stage}; valid: one of {divisors}"
                 )
         parts, _ = shift_steps(self.shifts)
         for stage, window in enumerate(self.window_sizes):
-            if any(size > 1 and size % parts for size in window):
+            if any(size is not None and size > 1 and size % parts for size in window):
                 raise ValueError(
                     f"window_sizes[{stage}]={list(window)} cannot be shifted by {list(self.shifts)} of a window; "
                     f"valid: 1 or multiples of {parts}"
                 )
+
+    def _check_patch(self) -> None:
+        if self.patch_size is None:
+            needing = {"position": self.position in SIZED_POSITIONS, "start": self.start == "uniform"}
+            for name in (name for name, needs in needing.items() if needs):
+                raise ValueError(f"{name}={getattr(self, name)} stores a value per voxel; valid: only with patch_size")
+            return
+        total = self.total_stride
+        fits = len(self.patch_size) == self.ndim and all(
+            p >= t and p % t == 0 for p, t in zip(self.patch_size, total, strict=True)
+        )
+        _require(fits, "patch_size", self.patch_size, f"multiples of {list(total)}, the product of the strides")
+
+    def _check_rank(self) -> None:
+        smallest = min(self.stage_head_dim(stage) for stage in range(self.num_stages))
+        for stage, window in enumerate(self.window_sizes):
+            size = self.stage_size(stage) or window
+            sides = [s if w is None else w if s is None else min(s, w) for s, w in zip(size, window, strict=True)]
+            if None not in sides:
+                smallest = min(smallest, math.prod(sides))
+        _require(self.nmf.rank <= smallest, "rank", self.rank, f"at most {smallest}, the smaller side of a matrix")
+
+    @property
+    def nmf(self) -> NMFSettings:
+        """The settings of the factorisation alone."""
+        return NMFSettings(
+            rank=self.rank,
+            solver=self.solver,
+            start=self.start,
+            num_iters=self.num_iters,
+            num_grad_steps=self.num_grad_steps,
+        )
+
+    def stage_head_dim(self, stage: int) -> int:
+        """Channels of one NMF matrix in this stage."""
+        return self.features_per_stage[stage] // self.num_heads if self.head_dim is None else self.head_dim
+
+    def stage_size(self, stage: int) -> tuple[int, ...] | None:
+        """Voxels per axis of this stage, if the patch size is known."""
+        if self.patch_size is None:
+            return None
+        size = self.patch_size
+        for stride in self.strides[: stage + 1]:
+            size = tuple(s // t for s, t in zip(size, stride, strict=True))
+        return size
 
 
 def build_config(**settings: object) -> FactorizerConfig:

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from factorizer_nnunet.network.blocks import FactorizerBlock, NMFMixer
+from factorizer_nnunet.network.blocks import FactorizerBlock
 from factorizer_nnunet.network.config import FactorizerConfig, build_config
 from factorizer_nnunet.network.layers import Conv, Upsample, channels_first, channels_last
+from factorizer_nnunet.network.mixer import NMFMixer
+from factorizer_nnunet.network.positions import build_position
 
 
 class Factorizer(nn.Module):
@@ -43,13 +45,24 @@ class Factorizer(nn.Module):
         window_sizes: Sequence[Sequence[int]] | None = None,
         n_blocks_per_stage: Sequence[int] | None = None,
         n_blocks_per_stage_decoder: Sequence[int] | None = None,
-        head_dim: int = 8,
+        head_dim: int | None = 8,
+        num_heads: int | None = None,
         shifts: Sequence[float] = (0.0, 0.5),
+        border: str = "cut",
+        rank: int = 1,
+        solver: str = "hals",
+        start: str = "constant",
         num_iters: int = 5,
+        num_grad_steps: int | None = None,
         mlp_ratio: float = 2.0,
+        dropout: float = 0.0,
+        drop_path: float = 0.0,
+        position: str = "none",
+        patch_size: Sequence[int] | None = None,
         norm: str = "instance",
         depthwise: bool = True,
         adapter: str = "pointwise",
+        checkpointing: bool = False,
         deep_supervision: bool = False,
     ) -> None:
         super().__init__()
@@ -65,12 +78,23 @@ class Factorizer(nn.Module):
             n_blocks_per_stage=n_blocks_per_stage or [1] * len(features_per_stage),
             n_blocks_per_stage_decoder=n_blocks_per_stage_decoder or [1] * (len(features_per_stage) - 1),
             head_dim=head_dim,
+            num_heads=num_heads,
             shifts=shifts,
+            border=border,
+            rank=rank,
+            solver=solver,
+            start=start,
             num_iters=num_iters,
+            num_grad_steps=num_grad_steps,
             mlp_ratio=mlp_ratio,
+            dropout=dropout,
+            drop_path=drop_path,
+            position=position,
+            patch_size=patch_size,
             norm=norm,
             depthwise=depthwise,
             adapter=adapter,
+            checkpointing=checkpointing,
         )
         self.config = config
         self.encoder = Encoder(input_channels, config)
@@ -99,16 +123,21 @@ class Encoder(nn.Module):
             Conv(widths[stage - 1], widths[stage], config.strides[stage], config.strides[stage], bias=True)
             for stage in range(1, config.num_stages)
         )
+        self.position = build_position(config.position, widths[-1], config.stage_size(config.num_stages - 1))
         self.stages = nn.ModuleList(
             _stage(config, stage, config.n_blocks_per_stage[stage]) for stage in range(config.num_stages)
         )
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """x: (B, *patch, channels); returns (B, *size of the stage, width) for each stage."""
-        x = self.stages[0](self.stem(x))
-        features = [x]
-        for downsample, stage in zip(self.downsamples, self.stages[1:], strict=True):
-            x = stage(downsample(x))
+        x = self.stem(x)
+        features = []
+        for index, stage in enumerate(self.stages):
+            if index > 0:
+                x = self.downsamples[index - 1](x)
+            if index == len(self.stages) - 1:
+                x = self.position(x)
+            x = stage(x)
             features.append(x)
         return features
 
@@ -136,7 +165,7 @@ class Decoder(nn.Module):
         x = features[-1]
         outputs = [x] if len(features) == 1 else []
         for s in reversed(range(len(self.stages))):
-            x = self.adapters[s](torch.cat((self.upsamples[s](x), features[s]), -1))
+            x = self.adapters[s](torch.cat((features[s], self.upsamples[s](x)), -1))
             x = self.stages[s](x)
             outputs.insert(0, x)
         if not self.deep_supervision:
@@ -154,14 +183,27 @@ def _adapter(config: FactorizerConfig, stage: int) -> nn.Module:
 
 def _stage(config: FactorizerConfig, stage: int, num_blocks: int) -> nn.Sequential:
     width = config.features_per_stage[stage]
+    # Stochastic depth rises from 0 at the highest resolution to its full value at the lowest.
+    drop_path = config.drop_path * stage / max(1, config.num_stages - 1)
     return nn.Sequential(
         *(
             FactorizerBlock(
                 width,
                 norm=config.norm,
-                mixer=NMFMixer(width, config.head_dim, config.window_sizes[stage], config.shifts, config.num_iters),
+                mixer=NMFMixer(
+                    width,
+                    head_dim=config.stage_head_dim(stage),
+                    window_size=config.window_sizes[stage],
+                    shifts=config.shifts,
+                    border=config.border,
+                    nmf=config.nmf,
+                    stage_size=config.stage_size(stage),
+                ),
                 mlp_ratio=config.mlp_ratio,
                 depthwise_kernel=config.kernel_sizes[stage] if config.depthwise else None,
+                dropout=config.dropout,
+                drop_path=drop_path,
+                checkpointing=config.checkpointing,
             )
             for _ in range(num_blocks)
         )

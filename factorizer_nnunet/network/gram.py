@@ -16,43 +16,59 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from factorizer_nnunet.network.windows import WindowGrid
+from factorizer_nnunet.network.layout import from_blocks, to_blocks
+from factorizer_nnunet.network.nmf import NMFSettings
+from factorizer_nnunet.network.windows import AxisGrid, WindowGrid
 
 
-def leading_projection(gram: Tensor, row_sum: Tensor, num_iters: int) -> Tensor:
-    """P = u uᵀ / (uᵀ u) after ``num_iters`` rank-1 NMF updates; zero where the matrix is zero.
+def leading_direction(gram: Tensor, first: Tensor, num_iters: int) -> Tensor:
+    """u after ``num_iters`` rank-1 NMF updates, up to its scale; zero where the matrix is zero.
 
-    gram: (..., d, d) = X Xᵀ; row_sum: (..., d) = X 1; returns (..., d, d). P depends only on the direction of u,
-    so the scales that keep u near 1 are constants to autograd.
+    gram: (..., d, d) = X Xᵀ; first: (..., d, 1) = X v₀; returns (..., d, 1). What uses the result depends only on its
+    direction, so the scales that keep u near 1 are constants to autograd.
     """
-    tiny = torch.finfo(gram.dtype).tiny
     trace = gram.detach().diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None]
-    gram = gram / trace.clamp_min(tiny)
-    u = _rescaled(row_sum)[..., None]
+    gram = gram / trace.clamp_min(torch.finfo(gram.dtype).tiny)
+    u = _rescaled(first)
     for _ in range(num_iters - 1):
-        u = _rescaled(gram @ u, dim=-2)
-    return (u @ u.mT) / u.square().sum(-2, keepdim=True).clamp_min(tiny)
+        u = _rescaled(gram @ u)
+    return u
 
 
-def _rescaled(u: Tensor, dim: int = -1) -> Tensor:
+def leading_projection(gram: Tensor, first: Tensor, num_iters: int) -> Tensor:
+    """P = u uᵀ / (uᵀ u), (..., d, d), of ``leading_direction``; zero where the matrix is zero."""
+    u = leading_direction(gram, first, num_iters)
+    return (u @ u.mT) / u.square().sum(-2, keepdim=True).clamp_min(torch.finfo(u.dtype).tiny)
+
+
+def _rescaled(u: Tensor) -> Tensor:
     """u divided by its largest entry, so that products neither overflow nor vanish."""
-    return u / u.detach().amax(dim, keepdim=True).clamp_min(torch.finfo(u.dtype).tiny)
+    return u / u.detach().amax(-2, keepdim=True).clamp_min(torch.finfo(u.dtype).tiny)
+
+
+def project_rank_one(x: Tensor, v: Tensor, nmf: NMFSettings) -> Tensor:
+    """Rank-1 NMF of matrices from any start, gradients through the last updates only if so set.
+
+    x: (..., N, d), the matrices transposed; v: (..., N, 1) = V₀; returns the reconstructions, (..., N, d).
+    """
+    gram = x.mT @ x
+    if nmf.num_constant_steps:
+        with torch.no_grad():
+            v = x @ leading_direction(gram, x.mT @ v, nmf.num_constant_steps)
+    return x @ leading_projection(gram, x.mT @ v, nmf.num_iters - nmf.num_constant_steps)
 
 
 def mix_rank_one(x: Tensor, grid: WindowGrid, head_dim: int, num_iters: int) -> Tensor:
     """Replace every window of every head by its rank-1 NMF, averaged over shifts.
 
-    x: (B, *spatial, C) nonnegative, channels last; returns the same shape. Heads are consecutive groups of
-    ``head_dim`` channels.
+    x: (B, *spatial, C) nonnegative, channels last; returns the same shape. Call it with autocast off.
     """
-    blocks = _to_blocks(x, grid, head_dim)  # (B, *blocks, heads, voxels of a block, head_dim)
-    with torch.autocast(device_type=x.device.type, enabled=False):
-        # In half precision the sum of 512 squares overflows from activations of 11 on.
-        wide = blocks.float() if blocks.dtype in (torch.float16, torch.bfloat16) else blocks
-        gram = wide.mT @ wide
-        row_sum = wide.sum(-2)
-        projection = _average_projection(torch.cat((gram, row_sum[..., None]), -1), grid, num_iters)
-    return _from_blocks(blocks @ projection.to(blocks.dtype), x.shape, grid)
+    blocks = to_blocks(x, grid.axes, head_dim)  # (B, *blocks, heads, voxels of a block, head_dim)
+    # In half precision the sum of 512 squares overflows from activations of 11 on.
+    wide = blocks.float() if blocks.dtype in (torch.float16, torch.bfloat16) else blocks
+    row_sum = wide.sum(-2)[..., None]
+    projection = _average_projection(torch.cat((wide.mT @ wide, row_sum), -1), grid, num_iters)
+    return from_blocks(blocks @ projection.to(blocks.dtype), grid.axes)
 
 
 def _average_projection(sums: Tensor, grid: WindowGrid, num_iters: int) -> Tensor:
@@ -63,57 +79,32 @@ def _average_projection(sums: Tensor, grid: WindowGrid, num_iters: int) -> Tenso
     total: Tensor | None = None
     for offset in grid.offsets:
         windows = sums
-        for axis, (layout, start) in enumerate(zip(grid.axes, offset, strict=True), 1):
-            windows = _sum_blocks(windows, axis, layout.blocks_per_window, start)
-        projection = leading_projection(windows[..., :-1], windows[..., -1], num_iters)
-        for axis, (layout, start) in enumerate(zip(grid.axes, offset, strict=True), 1):
-            projection = _spread_to_blocks(projection, axis, layout.blocks_per_window, start, layout.num_blocks)
+        for dim, (axis, start) in enumerate(zip(grid.axes, offset, strict=True), 1):
+            windows = _sum_blocks(windows, dim, axis, start)
+        projection = leading_projection(windows[..., :-1], windows[..., -1:], num_iters)
+        for dim, (axis, start) in enumerate(zip(grid.axes, offset, strict=True), 1):
+            projection = _spread_to_blocks(projection, dim, axis, start)
         total = projection if total is None else total + projection
     return total / len(grid.offsets)
 
 
-def _sum_blocks(sums: Tensor, axis: int, blocks_per_window: int, start: int) -> Tensor:
-    """Add up runs of blocks along ``axis``, borders ``start`` blocks from the first; border windows are cut."""
-    if blocks_per_window == 1:
+def _sum_blocks(sums: Tensor, dim: int, axis: AxisGrid, start: int) -> Tensor:
+    """Add up the blocks of each window along ``dim``, borders ``start`` blocks from the first."""
+    count = axis.blocks_per_window
+    if count == 1:
         return sums
-    front = (blocks_per_window - start) % blocks_per_window
-    back = -(front + sums.shape[axis]) % blocks_per_window
-    padding = [0, 0] * (sums.ndim - axis - 1) + [front, back]
-    return F.pad(sums, padding).unflatten(axis, (-1, blocks_per_window)).sum(axis + 1)
+    if axis.cyclic:
+        return sums.roll(-start, dim).unflatten(dim, (-1, count)).sum(dim + 1)
+    front = -start % count
+    back = -(front + sums.shape[dim]) % count
+    padding = [0, 0] * (sums.ndim - dim - 1) + [front, back]
+    return F.pad(sums, padding).unflatten(dim, (-1, count)).sum(dim + 1)
 
 
-def _spread_to_blocks(windows: Tensor, axis: int, blocks_per_window: int, start: int, num_blocks: int) -> Tensor:
+def _spread_to_blocks(windows: Tensor, dim: int, axis: AxisGrid, start: int) -> Tensor:
     """The inverse walk of ``_sum_blocks``: give every block the value of its window."""
-    if blocks_per_window == 1:
+    count = axis.blocks_per_window
+    if count == 1:
         return windows
-    front = (blocks_per_window - start) % blocks_per_window
-    return windows.repeat_interleave(blocks_per_window, axis).narrow(axis, front, num_blocks)
-
-
-def _to_blocks(x: Tensor, grid: WindowGrid, head_dim: int) -> Tensor:
-    """(B, *spatial, C) to (B, *blocks, heads, voxels of a block, head_dim), zero-padded to whole blocks."""
-    if any(grid.padding):
-        x = F.pad(x, [0, 0] + [p for pad in reversed(grid.padding) for p in (0, pad)])
-    ndim = len(grid.axes)
-    shape = [x.shape[0]]
-    for axis in grid.axes:
-        shape += [axis.num_blocks, axis.block]
-    x = x.reshape(*shape, -1, head_dim)
-    counts = [1 + 2 * i for i in range(ndim)]
-    voxels = [2 + 2 * i for i in range(ndim)]
-    heads = 1 + 2 * ndim
-    return x.permute(0, *counts, heads, *voxels, heads + 1).flatten(ndim + 2, 2 * ndim + 1)
-
-
-def _from_blocks(blocks: Tensor, shape: torch.Size, grid: WindowGrid) -> Tensor:
-    """The inverse of ``_to_blocks``; ``shape`` is (B, *spatial, C)."""
-    ndim = len(grid.axes)
-    x = blocks.unflatten(ndim + 2, [axis.block for axis in grid.axes])
-    order = [0]
-    for i in range(ndim):
-        order += [1 + i, ndim + 2 + i]
-    padded = [axis.num_blocks * axis.block for axis in grid.axes]
-    x = x.permute(*order, ndim + 1, 2 * ndim + 2).reshape(shape[0], *padded, shape[-1])
-    if any(grid.padding):
-        x = x[(slice(None), *(slice(axis.size) for axis in grid.axes))]
-    return x
+    blocks = windows.repeat_interleave(count, dim)
+    return blocks.roll(start, dim) if axis.cyclic else blocks.narrow(dim, -start % count, axis.num_blocks)

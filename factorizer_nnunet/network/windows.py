@@ -2,8 +2,11 @@
 
 A shift moves the windows by a fraction of their size, so every window of every shift is a union of small blocks:
 windows of 8 shifted by a half consist of blocks of 4. All per-window sums (``gram``) are formed once on blocks and
-added up for each shift. A stage is padded with zeros to whole *blocks*, not to whole windows, and windows are cut
-off at the border instead of wrapping around it: opposite faces of a patch are not neighbours in the body.
+added up for each shift.
+
+At the border, windows are cut off (``border="cut"``) or wrap around to the opposite face (``"cyclic"``, as published).
+The default is to cut: opposite faces of a patch are not neighbours in the body, and a stage then is padded with zeros
+only to whole blocks, not to whole windows.
 """
 
 from __future__ import annotations
@@ -29,7 +32,8 @@ class AxisGrid:
     """Blocks and windows along one axis of ``size`` voxels.
 
     ``num_blocks`` blocks of ``block`` voxels cover the axis; a window spans ``blocks_per_window`` of them, and in
-    shift k the window borders lie ``offsets[k]`` blocks from the start, modulo the window.
+    shift k the window borders lie ``offsets[k]`` blocks from the start, modulo the window. ``cyclic`` windows that
+    cross the end go on at the start; others are cut off there.
     """
 
     size: int
@@ -37,25 +41,32 @@ class AxisGrid:
     num_blocks: int
     blocks_per_window: int
     offsets: tuple[int, ...]
+    cyclic: bool = False
 
     @property
     def padding(self) -> int:
         """Zero voxels appended so that the axis holds whole blocks."""
         return self.block * self.num_blocks - self.size
 
+    @property
+    def window(self) -> int:
+        """Voxels of a whole window."""
+        return self.block * self.blocks_per_window
 
-def axis_grid(size: int, window: int, parts: int, steps: Sequence[int]) -> AxisGrid:
+
+def axis_grid(size: int, window: int, parts: int, steps: Sequence[int], cyclic: bool = False) -> AxisGrid:
     """Lay balanced blocks over one axis (10 voxels, windows of 8 in 2 parts: three blocks of 4).
 
     A window is ``parts`` blocks and shift k moves it by ``steps[k]`` of them. An axis that fits into one window is
-    one block and is not shifted; nor are windows of a single voxel.
+    one block and is not shifted; nor are windows of a single voxel. Cyclic windows must fill the axis, so it is
+    padded to whole ones; a single one that fits exactly is rotated by a shift, which matters to a stored start.
     """
-    if size <= window:
+    if size < window or (size == window and not cyclic):
         return AxisGrid(size, size, 1, 1, (0,) * len(steps))
     if window == 1:
         return AxisGrid(size, 1, size, 1, (0,) * len(steps))
-    num_blocks = -(-size * parts // window)
-    return AxisGrid(size, -(-size // num_blocks), num_blocks, parts, tuple(steps))
+    num_blocks = -(-size // window) * parts if cyclic else -(-size * parts // window)
+    return AxisGrid(size, -(-size // num_blocks), num_blocks, parts, tuple(steps), cyclic)
 
 
 @dataclass(frozen=True)
@@ -71,11 +82,20 @@ class WindowGrid:
         return tuple(axis.padding for axis in self.axes)
 
 
-def window_grid(spatial_size: Sequence[int], window: Sequence[int], parts: int, steps: Sequence[int]) -> WindowGrid:
+def window_grid(
+    spatial_size: Sequence[int],
+    window: Sequence[int | None],
+    parts: int,
+    steps: Sequence[int],
+    cyclic: bool = False,
+) -> WindowGrid:
     """Lay windows over a stage of ``spatial_size`` voxels; shifts that coincide (short axes) are kept once.
 
-    ``parts`` and ``steps`` are those of ``shift_steps``; ``window`` is in voxels per axis.
+    ``parts`` and ``steps`` are those of ``shift_steps``; ``window`` is in voxels per axis, None for the whole axis.
     """
-    axes = tuple(axis_grid(size, w, parts, steps) for size, w in zip(spatial_size, window, strict=True))
+    axes = tuple(
+        axis_grid(size, size if w is None else w, parts, steps, cyclic)
+        for size, w in zip(spatial_size, window, strict=True)
+    )
     offsets = tuple(dict.fromkeys(zip(*(axis.offsets for axis in axes), strict=True)))
     return WindowGrid(axes, offsets)

@@ -1,0 +1,101 @@
+"""The context mixer: project, make nonnegative, replace every window by its NMF, project back.
+
+Which route computes the NMF is chosen here, once per call; all give the same numbers. Rank 1 from a constant start
+goes over blocks shared by all shifts (``gram.mix_rank_one``), rank 1 from other starts window by window but still by
+Gram matrices, everything else by plain iteration (``nmf.decompose``).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from factorizer_nnunet.network.gram import mix_rank_one, project_rank_one
+from factorizer_nnunet.network.layout import from_windows, to_windows
+from factorizer_nnunet.network.nmf import NMFSettings, Start, decompose
+from factorizer_nnunet.network.windows import WindowGrid, shift_steps, window_grid
+
+# Solvers whose rank-1 update of a nonnegative matrix is X v / vᵀv: the projections and the old factor drop out.
+_POWER_ITERATIONS = ("hals", "mu", "least_squares", "semi")
+# A block's Gram matrix must be clearly smaller than its voxels, or summing Gram matrices moves more bytes than
+# reading the volume once more per shift.
+_MIN_BLOCK_VOXELS = 8
+
+
+class NMFMixer(nn.Module):
+    """Arguments as in ``FactorizerConfig``; ``window_size`` of this stage, None along an axis for all of it.
+
+    ``stage_size`` (voxels per axis) is needed only for a stored start, whose V₀ has a value per voxel of a window.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        head_dim: int,
+        window_size: Sequence[int | None],
+        shifts: Sequence[float],
+        border: str,
+        nmf: NMFSettings,
+        stage_size: Sequence[int] | None = None,
+    ) -> None:
+        super().__init__()
+        self.head_dim = head_dim
+        self.window_size = tuple(window_size)
+        self.parts, self.steps = shift_steps(shifts)
+        self.cyclic = border == "cyclic"
+        self.nmf = nmf
+        self.in_proj = nn.Linear(channels, channels, bias=False)
+        self.out_proj = nn.Linear(channels, channels)
+        voxels = math.prod(axis.window for axis in self.grid(stage_size).axes) if stage_size is not None else 0
+        self.start = Start(head_dim, voxels, nmf.rank, nmf.start)
+
+    def grid(self, spatial_size: Sequence[int]) -> WindowGrid:
+        """The windows of a stage of this size."""
+        return window_grid(spatial_size, self.window_size, self.parts, self.steps, self.cyclic)
+
+    def nonnegative(self, x: Tensor) -> Tensor:
+        """x: (B, *spatial, C); what is factorised, same shape."""
+        return F.relu(self.in_proj(x))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.nonnegative(x)
+        grid = self.grid(x.shape[1:-1])
+        with torch.autocast(device_type=x.device.type, enabled=False):
+            mixed = self._mix(x, grid)
+        return self.out_proj(mixed)
+
+    def decompose(self, x: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Factors of every shift: U (B, *windows, heads, head_dim, R) and V (B, *windows, heads, voxels, R).
+
+        x: (B, *spatial, C), the mixer's input. ``layout.from_windows`` puts V back in space.
+        """
+        x = self.nonnegative(x)
+        grid = self.grid(x.shape[1:-1])
+        return [
+            decompose(to_windows(x, grid, offset, self.head_dim).mT, self.start, self.nmf) for offset in grid.offsets
+        ]
+
+    def _mix(self, x: Tensor, grid: WindowGrid) -> Tensor:
+        power = self.nmf.rank == 1 and self.nmf.solver in _POWER_ITERATIONS
+        block_voxels = math.prod(axis.block for axis in grid.axes)
+        shared = len(grid.offsets) == 1 or block_voxels >= _MIN_BLOCK_VOXELS
+        if power and shared and self.nmf.start == "constant" and self.nmf.num_constant_steps == 0:
+            return mix_rank_one(x, grid, self.head_dim, self.nmf.num_iters)
+        total = torch.zeros((), dtype=x.dtype, device=x.device)
+        for offset in grid.offsets:
+            windows = to_windows(x, grid, offset, self.head_dim)
+            wide = windows.float() if windows.dtype in (torch.float16, torch.bfloat16) else windows
+            total = total + from_windows(self._low_rank(wide, power).to(x.dtype), grid, offset)
+        return total / len(grid.offsets)
+
+    def _low_rank(self, windows: Tensor, power: bool) -> Tensor:
+        """windows: (..., voxels, head_dim); their reconstruction, same shape."""
+        if power:
+            return project_rank_one(windows, self.start(windows.mT)[1], self.nmf)
+        u, v = decompose(windows.mT, self.start, self.nmf)
+        return v @ u.mT

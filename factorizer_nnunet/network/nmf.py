@@ -1,0 +1,111 @@
+"""NMF of batches of matrices, plain and general: start, iterate, reconstruct.
+
+Every rank, solver and start goes through ``decompose``. The fast route of rank 1 (``gram``) is tested against it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from factorizer_nnunet.network.solvers import SOLVERS
+
+STARTS = ("constant", "uniform", "nndsvd")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NMFSettings:
+    """How a matrix is factorised.
+
+    Raises:
+        ValueError: an impossible value, naming it.
+    """
+
+    rank: int = 1
+    solver: str = "hals"  # a key of solvers.SOLVERS
+    start: str = "constant"  # one of STARTS
+    num_iters: int = 5  # updates of both factors
+    num_grad_steps: int | None = None  # how many of the last updates gradients flow through; None: all
+
+    def __post_init__(self) -> None:
+        if self.rank < 1:
+            raise ValueError(f"rank={self.rank} is impossible; valid: an integer of at least 1")
+        if self.solver not in SOLVERS:
+            raise ValueError(f"solver={self.solver} is unknown; valid: one of {sorted(SOLVERS)}")
+        if self.start not in STARTS:
+            raise ValueError(f"start={self.start} is unknown; valid: one of {list(STARTS)}")
+        if self.num_iters < 1:
+            raise ValueError(f"num_iters={self.num_iters} is impossible; valid: an integer of at least 1")
+        if self.num_grad_steps is not None and not 1 <= self.num_grad_steps <= self.num_iters:
+            raise ValueError(
+                f"num_grad_steps={self.num_grad_steps} is impossible; valid: 1 to num_iters={self.num_iters}, or null"
+            )
+
+    @property
+    def num_constant_steps(self) -> int:
+        """Updates before those that gradients flow through."""
+        return 0 if self.num_grad_steps is None else self.num_iters - self.num_grad_steps
+
+
+class Start(nn.Module):
+    """Starting factors U₀ (M, R) and V₀ (N, R) for matrices of M channels by N voxels."""
+
+    def __init__(self, num_channels: int, num_voxels: int, rank: int, kind: str, seed: int = 0) -> None:
+        super().__init__()
+        self.kind = kind
+        self.rank = rank
+        if kind == "uniform":
+            # Stored with the model; a generator of its own leaves the global random state alone.
+            generator = torch.Generator().manual_seed(seed)
+            self.register_buffer("u0", torch.rand(num_channels, rank, generator=generator))
+            self.register_buffer("v0", torch.rand(num_voxels, rank, generator=generator))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """x: (..., M, N); returns U₀ (..., M, R) and V₀ (..., N, R), constants to autograd."""
+        if self.kind == "uniform":
+            u, v = self.u0.to(x.dtype), self.v0.to(x.dtype)
+            return u.expand(*x.shape[:-2], *u.shape), v.expand(*x.shape[:-2], *v.shape)
+        if self.kind == "nndsvd":
+            return nndsvd(x.detach(), self.rank)
+        return constant_start(x, self.rank)
+
+
+def constant_start(x: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """Ones in the first columns; further columns of V₀ are windows of ones, since equal columns would stay equal."""
+    *batch, num_channels, num_voxels = x.shape
+    u = x.new_ones(num_channels, rank)
+    v = x.new_ones(num_voxels, rank)
+    if rank > 1:
+        part = torch.arange(num_voxels, device=x.device) * rank // num_voxels
+        v = v + (part[:, None] == torch.arange(rank, device=x.device)).to(x.dtype)
+    return u.expand(*batch, -1, -1), v.expand(*batch, -1, -1)
+
+
+def nndsvd(x: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """Nonnegative double SVD (Boutsidis and Gallopoulos, 2008): of each singular pair the heavier sign part."""
+    left, values, right = torch.linalg.svd(x, full_matrices=False)
+    scale = values[..., None, :rank].sqrt()
+    u, v = left[..., :rank] * scale, right.mT[..., :rank] * scale
+    positive = u.relu(), v.relu()
+    negative = (-u).relu(), (-v).relu()
+    mass = [
+        part_u.norm(dim=-2, keepdim=True) * part_v.norm(dim=-2, keepdim=True) for part_u, part_v in (positive, negative)
+    ]
+    keep = mass[0] >= mass[1]
+    return torch.where(keep, positive[0], negative[0]), torch.where(keep, positive[1], negative[1])
+
+
+def decompose(x: Tensor, start: Start, settings: NMFSettings) -> tuple[Tensor, Tensor]:
+    """U (..., M, R) and V (..., N, R) with X ≈ U Vᵀ after ``num_iters`` updates of U, then V.
+
+    x: (..., M, N), nonnegative. Gradients flow through the last ``num_grad_steps`` updates.
+    """
+    update_u, update_v = SOLVERS[settings.solver]
+    u, v = start(x)
+    for step in range(settings.num_iters):
+        with torch.set_grad_enabled(torch.is_grad_enabled() and step >= settings.num_constant_steps):
+            u = update_u(x, u, v)
+            v = update_v(x.mT, v, u)
+    return u, v

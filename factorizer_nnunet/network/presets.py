@@ -1,0 +1,77 @@
+"""Named forms of the network, all in one place; every one is plain arguments of ``Factorizer``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from factorizer_nnunet.network.factorizer import Factorizer
+
+WIDTHS = (32, 64, 128, 256, 512)
+SMALLEST_STAGE = 4  # voxels; a patch is halved as far as no axis falls below
+
+
+def _widths_and_strides(patch_size: Sequence[int]) -> dict[str, Any]:
+    """WIDTHS as far as the patch can be halved; axes that are short or odd stop being halved before the others."""
+    ndim = len(patch_size)
+    size, strides = list(patch_size), [[1] * ndim]
+    while len(strides) < len(WIDTHS):
+        stride = [2 if s % 2 == 0 and s // 2 >= SMALLEST_STAGE else 1 for s in size]
+        if max(stride) == 1:
+            break
+        size = [s // t for s, t in zip(size, stride, strict=True)]
+        strides.append(stride)
+    return {"features_per_stage": list(WIDTHS[: len(strides)]), "strides": strides}
+
+
+def _published(
+    patch_size: Sequence[int], window: int | None, shifts: Sequence[float], mlp_ratio: float
+) -> dict[str, Any]:
+    """The form of Ashtari et al. 2023: LayerNorm, pointwise adapters, wrapping windows, no depthwise convolution."""
+    shape = _widths_and_strides(patch_size)
+    return {
+        **shape,
+        "window_sizes": [[window] * len(patch_size)] * len(shape["strides"]),
+        "shifts": list(shifts),
+        "border": "cyclic",
+        "mlp_ratio": mlp_ratio,
+        "norm": "layer",
+        "depthwise": False,
+        "position": "learned",
+        "patch_size": list(patch_size),
+    }
+
+
+# name: arguments for a patch size in voxels
+PRESETS: dict[str, Callable[[Sequence[int]], dict[str, Any]]] = {
+    "default": _widths_and_strides,
+    "swin": lambda patch: _published(patch, 8, (0.0, 0.5), 2),
+    "brats_published": lambda patch: _published(patch, 8, (0.0, 0.25, 0.5, 0.75), 4),
+    "isles22_published": lambda patch: _published(patch, 4, (0.0, 0.25, 0.5, 0.75), 2),
+    "local": lambda patch: _published(patch, 8, (0.0,), 2),
+    "global": lambda patch: {**_published(patch, None, (0.0,), 2), "head_dim": None, "num_heads": 1},
+}
+
+
+def preset_arguments(name: str, patch_size: Sequence[int]) -> dict[str, Any]:
+    """Arguments of ``Factorizer`` for a preset, as plain JSON values.
+
+    Raises:
+        ValueError: an unknown name, listing the known ones.
+    """
+    if name not in PRESETS:
+        raise ValueError(f"preset {name!r} is unknown; valid: one of {sorted(PRESETS)}")
+    return PRESETS[name](patch_size)
+
+
+def build_preset(
+    name: str, input_channels: int, num_classes: int, patch_size: Sequence[int], deep_supervision: bool = False
+) -> Factorizer:
+    """Build the preset ``name`` for patches of ``patch_size`` voxels.
+
+    Raises:
+        ValueError: an unknown name, or a patch that the preset cannot take.
+    """
+    return Factorizer(
+        input_channels, num_classes, **preset_arguments(name, patch_size), deep_supervision=deep_supervision
+    )

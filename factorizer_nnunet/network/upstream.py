@@ -1,0 +1,210 @@
+"""Models of the authors' implementation, rebuilt from their configuration and weights.
+
+The configuration is that of their network's arguments (``encoder_width``, ``reshape`` …); weights have their parameter
+names (``encoder.blocks.0.block.blocks.0.fact.in_proj.linear.weight`` …).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from factorizer_nnunet.network.blocks import FactorizerBlock
+from factorizer_nnunet.network.factorizer import Factorizer
+
+_MATRICIZE = {"Matricize": False, "SWMatricize": True}  # name: whether windows are shifted by default
+_SOLVERS = {"hals": "hals", "mu": "mu", "cd": "hals"}
+
+# Parts of a block, by the authors' name and ours.
+_BLOCK_NAMES = {
+    "norm1.norm": "norm1",
+    "norm2.norm": "norm2",
+    "fact.in_proj.linear": "mixer.in_proj",
+    "fact.out_proj.linear": "mixer.out_proj",
+    "fact.factorize.init": "mixer.start",
+    "mlp.block.0.linear": "mlp.expand",
+    "mlp.block.3.linear": "mlp.contract",
+}
+
+
+def upstream_arguments(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Our constructor's arguments for a configuration of the authors' network.
+
+    Raises:
+        ValueError: the configuration lacks an entry or holds one that has no counterpart here, naming it.
+    """
+    missing = [
+        key for key in ("in_channels", "out_channels", "spatial_size", "encoder_width", "reshape") if key not in config
+    ]
+    if missing:
+        raise ValueError(f"configuration has no {missing[0]!r}; it is not that of a Factorizer network")
+    spatial_size = list(config["spatial_size"])
+    ndim, num_stages = len(spatial_size), len(config["encoder_width"])
+    strides = config.get("strides", [1] + [2] * (num_stages - 1))
+    strides = [[s] * ndim if isinstance(s, int) else list(s) for s in strides]
+    solver = config.get("solver", "hals")
+    if solver not in _SOLVERS:
+        raise ValueError(f"solver={solver!r} is unknown; valid: one of {sorted(_SOLVERS)}")
+    depth = list(config.get("encoder_depth", [1] * num_stages))
+    return {
+        "input_channels": config["in_channels"],
+        "num_classes": config["out_channels"],
+        "features_per_stage": list(config["encoder_width"]),
+        "strides": strides,
+        "n_blocks_per_stage": depth,
+        # The authors list the decoder from the lowest resolution up, we from the highest down.
+        "n_blocks_per_stage_decoder": list(config.get("decoder_depth", depth[:-1]))[::-1],
+        **_matrices(*config["reshape"], spatial_size, strides),
+        "border": "cyclic",
+        "rank": config.get("rank", 1),
+        "solver": _SOLVERS[solver],
+        "start": "uniform",
+        "num_iters": config.get("num_iters", 5),
+        "num_grad_steps": config.get("num_grad_steps"),
+        "mlp_ratio": config.get("mlp_ratio", 2),
+        "dropout": config.get("dropout", 0.0),
+        "position": "learned",
+        "patch_size": spatial_size,
+        "norm": "layer",
+        "depthwise": False,
+        "adapter": "pointwise",
+        "deep_supervision": bool(config.get("num_deep_supr", False)),
+    }
+
+
+def from_upstream(config: Mapping[str, Any], state_dict: Mapping[str, Tensor] | None = None) -> Factorizer:
+    """The Factorizer that reproduces a model of the authors' implementation.
+
+    Args:
+        config: arguments of their network.
+        state_dict: their parameters; None gives fresh weights.
+
+    Raises:
+        ValueError: the configuration has no counterpart, or a parameter is missing, left over or of another shape.
+    """
+    network = Factorizer(**upstream_arguments(config))
+    if state_dict is not None:
+        load_upstream(network, state_dict)
+    return network
+
+
+def block_from_upstream(config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> FactorizerBlock:
+    """One block of the authors' implementation; channels last where theirs are first.
+
+    Args:
+        config: its ``channels``, ``spatial_size`` (voxels), ``reshape`` and the factorisation's entries.
+        state_dict: its parameters.
+    """
+    network = {"in_channels": 1, "out_channels": 1, "encoder_width": [config["channels"]], "strides": [1]}
+    block = Factorizer(**upstream_arguments({**config, **network, "decoder_depth": []})).encoder.stages[0][0]
+    values = {_block_name(f".{name}").removeprefix("."): torch.as_tensor(v) for name, v in state_dict.items()}
+    own = block.state_dict()
+    block = block.to(next(iter(values.values())).dtype)
+    block.load_state_dict({name: _own_layout(name, value, own[name]) for name, value in values.items()})
+    return block
+
+
+def load_upstream(network: Factorizer, state_dict: Mapping[str, Tensor]) -> None:
+    """Copy the authors' parameters into a network that ``from_upstream`` built.
+
+    Raises:
+        ValueError: a parameter is missing, left over or of another shape.
+    """
+    own = network.state_dict()
+    num_stages = network.config.num_stages
+    converted: dict[str, Tensor] = {}
+    for name, value in state_dict.items():
+        ours = own_name(name, num_stages)
+        if ours not in own:
+            raise ValueError(f"parameter {name!r} has no counterpart in the network of this configuration")
+        tensor = _own_layout(name, torch.as_tensor(value), own[ours])
+        if tensor.shape != own[ours].shape:
+            raise ValueError(f"{name!r} has shape {list(value.shape)}; the configuration gives {list(own[ours].shape)}")
+        converted[ours] = tensor
+    # Without deep supervision the authors have one output layer, where we keep all.
+    left = [name for name in own if name not in converted and not name.startswith("decoder.seg_layers.")]
+    if left or "decoder.seg_layers.0.weight" not in converted:
+        raise ValueError(f"the weights hold nothing for {(left or ['decoder.seg_layers.0.weight'])[0]!r}")
+    network.load_state_dict({**own, **converted})
+
+
+def _matrices(
+    kind: str, options: Mapping[str, Any], spatial_size: Sequence[int], strides: Sequence[Sequence[int]]
+) -> dict[str, Any]:
+    """Heads, windows and shifts from the authors' ``reshape``: the matricisation's name and its options."""
+    if kind not in _MATRICIZE:
+        raise ValueError(f"reshape={kind!r} is unknown; valid: one of {sorted(_MATRICIZE)}")
+    ndim = len(spatial_size)
+    sizes, size = [], list(spatial_size)
+    for stride in strides:
+        size = [s // t for s, t in zip(size, stride, strict=True)]
+        sizes.append(size)
+    if options.get("patch_size") is not None:
+        windows = [_per_axis(options["patch_size"], ndim)] * len(sizes)
+    else:
+        counts = _per_axis(options.get("grid_size", 1), ndim)
+        windows = [[None if c == 1 else s // c for s, c in zip(size, counts, strict=True)] for size in sizes]
+    for stage, (size, window) in enumerate(zip(sizes, windows, strict=True)):
+        if any(w is not None and (w > s or s % w) for s, w in zip(size, window, strict=True)):
+            raise ValueError(f"patch_size={window} does not divide the {size} voxels of stage {stage}")
+    return {
+        "head_dim": options.get("head_dim"),
+        "num_heads": options.get("num_heads"),
+        "window_sizes": windows,
+        "shifts": _shifts(kind, options, windows[0]),
+    }
+
+
+def _shifts(kind: str, options: Mapping[str, Any], window: Sequence[int | None]) -> list[float]:
+    """The authors roll the volume forward by a shift, which moves window borders back; None is no shift."""
+    shifts = options.get("shifts")
+    if shifts is None:
+        return [0.0, 0.5] if _MATRICIZE[kind] else [0.0]
+    longest = max(w for w in window if w is not None)
+    fractions = []
+    for shift in shifts:
+        steps = _per_axis(shift or 0, len(window))
+        axis = max(range(len(window)), key=lambda i: window[i] or 0)
+        fractions.append((-steps[axis] % longest) / longest)
+    return fractions
+
+
+def _per_axis(value: int | Sequence[int], ndim: int) -> list[int]:
+    return [value] * ndim if isinstance(value, int) else list(value)
+
+
+def own_name(name: str, num_stages: int) -> str:
+    """Our name of the authors' parameter ``name`` in a network of ``num_stages`` resolutions."""
+    name = re.sub(r"^stem\.", "encoder.stem.conv.", name)
+    name = re.sub(
+        r"^encoder\.blocks\.(\d+)\.downsample\.", lambda m: f"encoder.downsamples.{int(m[1]) - 1}.conv.", name
+    )
+    name = re.sub(r"^encoder\.blocks\.\d+\.block\.pos_embed\.pos$", "encoder.position.weight", name)
+    name = re.sub(r"^encoder\.blocks\.(\d+)\.block\.blocks\.", r"encoder.stages.\1.", name)
+    # Their decoder counts from the lowest resolution.
+    name = re.sub(r"^decoder\.blocks\.(\d+)\.", lambda m: f"decoder.{num_stages - 2 - int(m[1])}.", name)
+    name = re.sub(r"^decoder\.(\d+)\.upsample\.", r"decoder.upsamples.\1.conv.", name)
+    name = re.sub(r"^decoder\.(\d+)\.block\.adapter\.linear\.", r"decoder.adapters.\1.", name)
+    name = re.sub(r"^decoder\.(\d+)\.block\.blocks\.", r"decoder.stages.\1.", name)
+    name = re.sub(r"^heads\.(\d+)\.", r"decoder.seg_layers.\1.", name)
+    name = re.sub(r"^head\.", "decoder.seg_layers.0.", name)
+    return _block_name(name)
+
+
+def _block_name(name: str) -> str:
+    for theirs, ours in _BLOCK_NAMES.items():
+        name = name.replace(f".{theirs}.", f".{ours}.")
+    return name
+
+
+def _own_layout(name: str, value: Tensor, own: Tensor) -> Tensor:
+    """Pointwise convolutions become matrices, and positions get their channels last."""
+    if name.endswith("pos_embed.pos"):
+        return value.movedim(1, -1)
+    if own.ndim == 2 and value.ndim > 2:
+        return value.flatten(1)
+    return value

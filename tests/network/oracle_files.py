@@ -1,0 +1,39 @@
+"""Inputs and results of the authors' implementation, where the folder with them lies beside the project."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+FOLDER = Path(__file__).resolve().parents[3] / "shared" / "oracle"
+
+
+def oracle_files(pattern: str) -> list[Any]:
+    """Parameters for ``pytest.mark.parametrize``: the files, or one that is skipped where there are none."""
+    found = sorted(FOLDER.glob(pattern))
+    if found:
+        return [pytest.param(path, id=path.stem) for path in found]
+    return [pytest.param(None, id=pattern, marks=pytest.mark.skip(reason=f"no {pattern} in {FOLDER}"))]
+
+
+def load(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """The file's configuration and arrays."""
+    with np.load(path) as content:
+        arrays = {name: torch.from_numpy(content[name]) for name in content.files if name != "config"}
+        return json.loads(str(content["config"])), arrays
+
+
+def below(arrays: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    """The arrays whose name starts with ``prefix``, without it."""
+    return {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
+
+
+def relative_error(ours: torch.Tensor, theirs: torch.Tensor) -> float:
+    """Norm of the difference over the norm of the authors' result."""
+    ours, theirs = ours.detach().double(), theirs.double()
+    return float(torch.linalg.norm(ours - theirs) / torch.linalg.norm(theirs))
