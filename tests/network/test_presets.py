@@ -1,0 +1,80 @@
+"""Every preset builds and runs; every setting of the family can be reached from plain JSON."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from factorizer_nnunet.network import PRESETS, Factorizer, build_preset, preset_arguments
+
+
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("patch", [(16, 24, 8), (32, 20)])
+def test_presets_build_from_json_and_run(name: str, patch: tuple) -> None:
+    arguments = json.loads(json.dumps(preset_arguments(name, patch)))
+    outputs = Factorizer(2, 3, **arguments, deep_supervision=True)(torch.randn(1, 2, *patch))
+    assert outputs[0].shape == (1, 3, *patch)
+    assert build_preset(name, 2, 3, patch)(torch.randn(1, 2, *patch)).shape == (1, 3, *patch)
+
+
+def test_the_published_widths_go_as_far_as_the_patch_can_be_halved() -> None:
+    assert build_preset("swin", 4, 3, (128, 128, 128)).config.features_per_stage == (32, 64, 128, 256, 512)
+    assert build_preset("swin", 4, 3, (16, 16, 16)).config.features_per_stage == (32, 64, 128)
+
+
+def test_an_unknown_preset_is_refused() -> None:
+    with pytest.raises(ValueError, match="preset 'nano' is unknown; valid: one of"):
+        build_preset("nano", 1, 2, (16, 16))
+
+
+FAMILY = [
+    {"rank": 2, "solver": "mu", "start": "uniform", "patch_size": [8, 8]},
+    {"rank": 2, "solver": "semi", "start": "nndsvd"},
+    {"solver": "projected_gradient", "num_grad_steps": 1},
+    {"head_dim": None, "num_heads": 2, "border": "cyclic"},
+    {"window_sizes": [[None, 4], [4, None]], "shifts": [0, 0.25, 0.5, 0.75]},
+    {"position": "learned", "patch_size": [8, 8]},
+    {"position": "axial", "patch_size": [8, 8]},
+    {"position": "sinusoidal", "dropout": 0.1, "drop_path": 0.2},
+    {"norm": "rms", "adapter": "conv", "depthwise": False, "n_blocks_per_stage": [1, 2]},
+]
+
+
+@pytest.mark.parametrize("settings", FAMILY, ids=lambda settings: "-".join(settings))
+def test_variants_train(settings: dict) -> None:
+    torch.manual_seed(0)
+    network = Factorizer(1, 2, [8, 16], [[1, 1], [2, 2]], **json.loads(json.dumps(settings)))
+    network(torch.randn(2, 1, 8, 8)).square().mean().backward()
+    gradients = [p.grad for name, p in network.named_parameters() if "seg_layers" not in name]
+    assert all(g is not None and torch.isfinite(g).all() for g in gradients)
+
+
+def test_checkpointing_changes_no_gradient() -> None:
+    gradients = []
+    for checkpointing in (False, True):
+        torch.manual_seed(0)
+        network = Factorizer(1, 2, [8, 16], [[1, 1], [2, 2]], checkpointing=checkpointing)
+        network(torch.ones(1, 1, 8, 8)).square().mean().backward()
+        gradients.append([p.grad for p in network.parameters()])
+    for plain, recomputed in zip(*gradients, strict=True):
+        torch.testing.assert_close(plain, recomputed)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"border": "mirror"}, "border=mirror is impossible; valid: one of"),
+        ({"position": "learned"}, "position=learned stores a value per voxel; valid: only with patch_size"),
+        ({"start": "uniform"}, "start=uniform stores a value per voxel"),
+        ({"patch_size": [8, 7]}, r"patch_size=\(8, 7\) is impossible; valid: multiples of \[2, 2\]"),
+        ({"rank": 9}, "rank=9 is impossible; valid: at most 8"),
+        ({"num_heads": 2}, "head_dim=8, num_heads=2; valid: one of them"),
+        ({"head_dim": None, "num_heads": 3}, "num_heads=3 does not divide the 8 channels of stage 0"),
+        ({"drop_path": 1.0}, "drop_path=1.0 is impossible"),
+    ],
+)
+def test_impossible_combinations_are_refused_when_built(settings: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Factorizer(1, 2, [8, 16], [[1, 1], [2, 2]], **settings)
