@@ -71,6 +71,9 @@ class FactorizerConfig:
         return tuple(total)
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            object.__setattr__(self, field.name, _freeze(getattr(self, field.name)))  # lists come from JSON
+        self._check_types()
         self._check_lengths()
         self._check_stages()
         _require(
@@ -86,6 +89,22 @@ class FactorizerConfig:
         _require(self.mlp_ratio > 0, "mlp_ratio", self.mlp_ratio, "a positive number")
         _require(self.norm in NORMS, "norm", self.norm, f"one of {list(NORMS)}")
         _require(self.adapter in ADAPTERS, "adapter", self.adapter, f"one of {list(ADAPTERS)}")
+
+    def _check_types(self) -> None:
+        for name in ("depthwise", "checkpointing"):
+            _require(isinstance(getattr(self, name), bool), name, getattr(self, name), "true or false")
+        for name in ("head_dim", "num_heads", "rank", "num_iters", "num_grad_steps"):
+            value = getattr(self, name)
+            _require(value is None or is_integer(value), name, value, "an integer")
+        for name in ("features_per_stage", "n_blocks_per_stage", "n_blocks_per_stage_decoder"):
+            value = getattr(self, name)
+            _require(isinstance(value, tuple) and all(map(is_integer, value)), name, value, "integers, one per stage")
+        for name in ("strides", "kernel_sizes", "window_sizes"):
+            value = getattr(self, name)
+            nested = isinstance(value, tuple) and all(isinstance(entry, tuple) for entry in value)
+            _require(nested, name, value, "a list per stage of one value per axis")
+            whole = all(is_integer(v) or (v is None and name == "window_sizes") for entry in value for v in entry)
+            _require(whole, name, value, "integers")
 
     def _check_lengths(self) -> None:
         _require(self.num_stages >= 1, "features_per_stage", self.features_per_stage, "one width per stage")
@@ -181,17 +200,9 @@ class FactorizerConfig:
         return size
 
 
-def build_config(**settings: object) -> FactorizerConfig:
-    """A FactorizerConfig from plain JSON values: lists become tuples, an unknown name is refused.
-
-    Raises:
-        ValueError: an unknown setting or an impossible value.
-    """
-    known = {field.name for field in fields(FactorizerConfig)}
-    unknown = sorted(set(settings) - known)
-    if unknown:
-        raise ValueError(f"unknown network setting {unknown[0]!r}; known: {sorted(known)}")
-    return FactorizerConfig(**{name: _freeze(value) for name, value in settings.items()})
+def is_integer(value: object) -> bool:
+    """Whether a JSON value is a whole number written as one; True and 8.0 are not."""
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _freeze(value: object) -> object:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from factorizer_nnunet.network.blocks import FactorizerBlock
-from factorizer_nnunet.network.config import FactorizerConfig, build_config
-from factorizer_nnunet.network.layers import Conv, Upsample, channels_first, channels_last
+from factorizer_nnunet.network.config import FactorizerConfig, is_integer
+from factorizer_nnunet.network.layers import Conv, Downsample, Upsample, channels_first, channels_last
 from factorizer_nnunet.network.mixer import NMFMixer
 from factorizer_nnunet.network.positions import build_position
 
@@ -67,16 +67,18 @@ class Factorizer(nn.Module):
     ) -> None:
         super().__init__()
         for name, value in (("input_channels", input_channels), ("num_classes", num_classes)):
-            if value < 1:
+            if not is_integer(value) or value < 1:
                 raise ValueError(f"{name}={value} is impossible; valid: an integer of at least 1")
-        per_stage = [[1] * len(stride) for stride in strides]
-        config = build_config(
+        per_stage = [[1] * (len(stride) if isinstance(stride, Sequence) else 1) for stride in strides]
+        config = FactorizerConfig(
             features_per_stage=features_per_stage,
             strides=strides,
-            kernel_sizes=kernel_sizes or [[3 * v for v in ones] for ones in per_stage],
-            window_sizes=window_sizes or [[8 * v for v in ones] for ones in per_stage],
-            n_blocks_per_stage=n_blocks_per_stage or [1] * len(features_per_stage),
-            n_blocks_per_stage_decoder=n_blocks_per_stage_decoder or [1] * (len(features_per_stage) - 1),
+            kernel_sizes=[[3 * v for v in ones] for ones in per_stage] if kernel_sizes is None else kernel_sizes,
+            window_sizes=[[8 * v for v in ones] for ones in per_stage] if window_sizes is None else window_sizes,
+            n_blocks_per_stage=[1] * len(strides) if n_blocks_per_stage is None else n_blocks_per_stage,
+            n_blocks_per_stage_decoder=[1] * (len(strides) - 1)
+            if n_blocks_per_stage_decoder is None
+            else n_blocks_per_stage_decoder,
             head_dim=head_dim,
             num_heads=num_heads,
             shifts=shifts,
@@ -117,11 +119,9 @@ class Encoder(nn.Module):
     def __init__(self, input_channels: int, config: FactorizerConfig) -> None:
         super().__init__()
         widths = config.features_per_stage
-        ones = (1,) * config.ndim
-        self.stem = Conv(input_channels, widths[0], config.kernel_sizes[0], ones, bias=False)
+        self.stem = Conv(input_channels, widths[0], config.kernel_sizes[0])
         self.downsamples = nn.ModuleList(
-            Conv(widths[stage - 1], widths[stage], config.strides[stage], config.strides[stage], bias=True)
-            for stage in range(1, config.num_stages)
+            Downsample(widths[stage - 1], widths[stage], config.strides[stage]) for stage in range(1, config.num_stages)
         )
         self.position = build_position(config.position, widths[-1], config.stage_size(config.num_stages - 1))
         self.stages = nn.ModuleList(
@@ -178,7 +178,7 @@ def _adapter(config: FactorizerConfig, stage: int) -> nn.Module:
     width = config.features_per_stage[stage]
     if config.adapter == "pointwise":
         return nn.Linear(2 * width, width, bias=False)
-    return Conv(2 * width, width, config.kernel_sizes[stage], (1,) * config.ndim, bias=False)
+    return Conv(2 * width, width, config.kernel_sizes[stage])
 
 
 def _stage(config: FactorizerConfig, stage: int, num_blocks: int) -> nn.Sequential:

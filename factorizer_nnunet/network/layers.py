@@ -90,16 +90,23 @@ def build_norm(name: str, channels: int) -> nn.Module:
 
 
 class Conv(nn.Module):
-    """Convolution of channels-last tensors; padded so that only ``stride`` changes the size."""
+    """Convolution with odd kernels and stride 1; (B, *spatial, C) to (B, *spatial, C'), no bias."""
 
-    def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: Sequence[int], stride: Sequence[int], bias: bool
-    ) -> None:
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: Sequence[int]) -> None:
         super().__init__()
-        padding = tuple((k - 1) // 2 if k % 2 else 0 for k in kernel_size)
-        self.conv = _CONV[len(kernel_size)](
-            in_channels, out_channels, tuple(kernel_size), tuple(stride), padding, bias=bias
-        )
+        padding = tuple(k // 2 for k in kernel_size)
+        self.conv = _CONV[len(kernel_size)](in_channels, out_channels, tuple(kernel_size), 1, padding, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return channels_last(self.conv(channels_first(x)))
+
+
+class Downsample(nn.Module):
+    """Convolution whose kernel is its stride: each patch of ``stride`` voxels becomes one voxel."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: Sequence[int]) -> None:
+        super().__init__()
+        self.conv = _CONV[len(stride)](in_channels, out_channels, tuple(stride), tuple(stride))
 
     def forward(self, x: Tensor) -> Tensor:
         return channels_last(self.conv(channels_first(x)))

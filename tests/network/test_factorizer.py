@@ -10,11 +10,19 @@ import pytest
 import torch
 
 from factorizer_nnunet.network import Factorizer
+from factorizer_nnunet.network.layers import Downsample
 
 
 def build(ndim: int = 3, stages: int = 3, **settings: object) -> Factorizer:
-    strides = [[1] * ndim] + [[2] * ndim] * (stages - 1)
+    strides = settings.pop("strides", [[1] * ndim] + [[2] * ndim] * (stages - 1))
     return Factorizer(2, 3, [8 * 2**s for s in range(stages)], strides, **settings)
+
+
+@pytest.mark.parametrize("stride", [2, 3, 5])
+def test_downsampling_sees_every_voxel(stride: int) -> None:
+    x = torch.randn(1, 2 * stride, 3 * stride, 4, requires_grad=True)
+    Downsample(4, 8, (stride, stride))(x).square().sum().backward()
+    assert (x.grad != 0).all()
 
 
 @pytest.mark.parametrize(("ndim", "size"), [(2, (20, 28)), (3, (12, 20, 8))])
@@ -43,10 +51,10 @@ def test_every_parameter_gets_a_gradient() -> None:
 def test_random_plans_build_and_run(seed: int) -> None:
     rng = random.Random(seed)
     ndim, stages = rng.choice([2, 3]), rng.randint(2, 5)
-    strides = [[1] * ndim] + [[rng.choice([1, 2]) for _ in range(ndim)] for _ in range(stages - 1)]
+    strides = [[1] * ndim] + [[rng.choice([1, 2, 3]) for _ in range(ndim)] for _ in range(stages - 1)]
     kernels = [[rng.choice([1, 3]) for _ in range(ndim)] for _ in range(stages)]
     windows = [[rng.choice([1, 2, 4, 8]) for _ in range(ndim)] for _ in range(stages)]
-    size = [rng.randint(1, 5) for _ in range(ndim)]
+    size = [rng.randint(1, 3) for _ in range(ndim)]
     for stride in strides:
         size = [a * b for a, b in zip(size, stride, strict=True)]
     net = Factorizer(
@@ -87,6 +95,10 @@ def test_autocast_is_finite_on_background_and_on_large_values(dtype: torch.dtype
         ({"norm": "batch"}, "norm=batch is impossible; valid: one of"),
         ({"adapter": "none"}, "adapter=none is impossible"),
         ({"shifts": [-0.5]}, "shifts="),
+        ({"depthwise": "false"}, "depthwise=false is impossible; valid: true or false"),
+        ({"num_iters": 5.0}, "num_iters=5.0 is impossible; valid: an integer"),
+        ({"kernel_sizes": []}, "kernel_sizes="),
+        ({"strides": [1, 2, 2]}, "a list per stage"),
         ({"num_iters": 0}, "num_iters=0 is impossible"),
         ({"mlp_ratio": 0}, "mlp_ratio=0 is impossible"),
         ({"kernel_sizes": [[2] * 3] * 3}, "valid: odd sizes"),
