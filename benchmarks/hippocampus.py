@@ -148,16 +148,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(f"error: no dataset.json in {options.data}; DATA must be in nnU-Net raw layout")
     root = options.root.resolve()
     env = environment(root, options.threads)
-    prepare(options.data, root, env)
+    if not options.report_only:
+        prepare(options.data, root, env)
     timing = root / "iteration_time.json"
-    if not timing.exists():
+    if options.report_only and not timing.exists():
+        sys.exit(f"error: nothing has run in {root} yet")
+    known = json.loads(timing.read_text()) if timing.exists() else {}
+    if not options.report_only and known.get("threads") != options.threads:
         print("timing iterations of both networks, alternating", flush=True)
-        measure_iterations(root / "preprocessed" / DATASET, PLANS, CONFIGURATION, timing)
+        measure_iterations(root / "preprocessed" / DATASET, PLANS, CONFIGURATION, timing, options.threads)
     ratio = json.loads(timing.read_text())["ratio"]
     runs = planned_runs(options.short, options.long, options.folds, ratio)
     if not options.report_only:
-        with ThreadPoolExecutor(options.jobs) as pool, tqdm(total=len(runs), desc="folds") as bar:
-            for _ in pool.map(lambda run: (train(run, root, env), bar.update()), runs):
+        # Runs of equal length are one run in two rows of the table.
+        different = list({(run.trainer, run.fold): run for run in runs}.values())
+        with ThreadPoolExecutor(options.jobs) as pool, tqdm(total=len(different), desc="folds") as bar:
+            for _ in pool.map(lambda run: (train(run, root, env), bar.update()), different):
                 pass
         trainers = list(dict.fromkeys(run.trainer for run in runs if run.budget == "short"))
         find = ["nnUNetv2_find_best_configuration", "4", "-p", PLANS, "-c", CONFIGURATION, "-np", "2"]

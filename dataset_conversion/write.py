@@ -44,7 +44,10 @@ def write_label(release: Release, source: Path, target: Path) -> None:
     image = sitk.ReadImage(str(source))
     mapped = sitk.GetImageFromArray(release.labels.apply(integer_labels(sitk.GetArrayFromImage(image))))
     mapped.CopyInformation(image)
-    sitk.WriteImage(mapped, str(target), useCompression=True)
+    try:
+        sitk.WriteImage(mapped, str(target), useCompression=True)
+    except RuntimeError as error:  # SimpleITK's word for a full disk, among others
+        raise OSError(f"{target.name} cannot be written") from error
 
 
 def dataset_json(release: Release, name: str, num_training: int) -> dict[str, Any]:

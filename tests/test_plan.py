@@ -382,12 +382,20 @@ def test_outdated_are_changed_configurations_with_data(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("wanted", "configuration"),
-    [(["2d", "3d_fullres", "3d_lowres"], "3d_fullres"), (["2d"], "2d"), (["3d_lowres"], "2d"), (["mine"], "mine")],
+    [(["2d", "3d_fullres", "3d_lowres"], "3d_fullres"), (["2d"], "2d"), (["mine"], "mine")],
 )
 def test_next_command_names_a_configuration_that_exists(tmp_path: Path, wanted: list[str], configuration: str) -> None:
     plans_file = tmp_path / NAME / "P.json"
     write_json(plans_file, {"configurations": {"2d": {}, "3d_fullres": {}, "mine": {}}})
     assert next_command(plans_file, wanted) == f"nnUNetv2_train 7 {configuration} 0 -tr nnUNetTrainerFactorizer -p P"
+    assert next_command(plans_file, ["3d_lowres"]) is None
+
+
+def test_next_command_of_a_cascade_is_its_first_stage(tmp_path: Path) -> None:
+    plans_file = tmp_path / NAME / "P.json"
+    write_json(plans_file, {"configurations": {"3d_lowres": {}, "3d_fullres": {}, "3d_cascade_fullres": {}}})
+    command = next_command(plans_file, ["3d_cascade_fullres"])
+    assert command == "nnUNetv2_train 7 3d_lowres 0 -tr nnUNetTrainerFactorizer -p P"
 
 
 @pytest.mark.slow

@@ -90,6 +90,10 @@ def run(args: argparse.Namespace) -> int:
         clean=args.clean,
     )
     print(f"\nPlans: {plans_file}")
+    command = next_command(plans_file, args.configurations)
+    if command is None:
+        print(f"The plans have none of {', '.join(args.configurations)}; choose another -c")
+        return 0
     step = "Next, train fold 0:" if not args.no_preprocess else "Next, run this again without --no-preprocess, then:"
-    print(f"{step}\n  {next_command(plans_file, args.configurations)}")
+    print(f"{step}\n  {command}")
     return 0

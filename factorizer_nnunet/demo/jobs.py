@@ -63,7 +63,9 @@ def script(name: str) -> str:
     for folder in (Path(sysconfig.get_path("scripts")), Path(sys.executable).parent):
         if (folder / name).is_file():
             return str(folder / name)
-    raise UserError(f"{name} is not installed beside {sys.executable}; reinstall with pip install factorizer_nnunet")
+    raise UserError(
+        f"{name} is not installed beside {sys.executable}; install this package there again (pip install .)"
+    )
 
 
 def run_jobs(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import signal
 import time
@@ -32,9 +33,8 @@ from factorizer_nnunet.errors import UserError
 
 RELEASE = RELEASES["brats2021"]
 DEFAULT_PATIENTS = 25
-# Enough iterations for the small network of plans/demo.json, at a higher rate than the recipe's: so few updates must
-# go further each. Other rates were not compared.
-DEFAULT_TRAINER = f"{stock.TRAINER}_8epochs_20iters_lr3e-3"
+# Enough iterations for the small network of plans/demo.json to learn the phantoms.
+DEFAULT_TRAINER = f"{stock.TRAINER}_8epochs_20iters"
 MIN_TRAINING, MIN_HELD_OUT = len(FOLDS), 2
 MEAN_OF_FOLDS, ENSEMBLE = "mean of folds", "ensemble"
 
@@ -94,7 +94,7 @@ def _run_steps(workspace: Workspace, held_out: int, machine: stock.Machine) -> N
     if left := end_left_over(workspace):
         reporter.say(f"ended {left} processes that an interrupted run had left behind")
     print("        to use the stock commands below yourself, first:")
-    print(f'        $ eval "$(factorizer-nnunet env --root {workspace.out})"', flush=True)
+    print(f'        $ eval "$(factorizer-nnunet env --root {shlex.quote(str(workspace.out))})"', flush=True)
     environment = stock.environment(workspace, machine)
     training = workspace.arguments.patients - held_out
 

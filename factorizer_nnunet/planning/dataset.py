@@ -83,11 +83,17 @@ def plan_dataset(
     return plans_file
 
 
-def next_command(plans_file: Path, configurations: Sequence[str]) -> str:
-    """The stock nnU-Net command that trains fold 0 of what was planned, 3d_fullres where that was asked for."""
+def next_command(plans_file: Path, configurations: Sequence[str]) -> str | None:
+    """The stock nnU-Net command that trains fold 0 of what was planned, 3d_fullres where that was asked for.
+
+    None if the plans hold nothing of what was asked for. A cascade begins with its 3d_lowres.
+    """
     planned = load_json_object(plans_file, "Plan again")["configurations"]
-    ranking = [*(c for c in ("3d_fullres", "3d_lowres", "2d") if c in configurations), *configurations, *planned]
-    configuration = next(c for c in ranking if c in planned)
+    wanted = ["3d_lowres" if c == CASCADE else c for c in configurations]
+    ranking = [*(c for c in ("3d_fullres", "3d_lowres", "2d") if c in wanted), *wanted]
+    configuration = next((c for c in ranking if c in planned), None)
+    if configuration is None:
+        return None
     dataset_id = int(plans_file.parent.name[len("Dataset") :].split("_")[0])
     return f"nnUNetv2_train {dataset_id} {configuration} 0 -tr nnUNetTrainerFactorizer -p {plans_file.stem}"
 

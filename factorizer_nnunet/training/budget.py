@@ -7,6 +7,7 @@ any of them joined in this order, such as ``nnUNetTrainerFactorizer_20epochs_50i
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -45,7 +46,7 @@ def budget_from_suffix(suffix: str) -> Budget:
         "iterations_per_epoch": None if iterations is None else int(iterations),
         "learning_rate": None if rate is None else float(rate),
     }
-    zero = [name for name, value in values.items() if value == 0]
-    if zero:
-        raise ValueError(f"trainer suffix {suffix!r}: {zero[0]} must be above 0")
+    wrong = [name for name, value in values.items() if value is not None and not 0 < value < math.inf]
+    if wrong:
+        raise ValueError(f"trainer suffix {suffix!r}: {wrong[0]} must be above 0 and finite")
     return Budget(**values)

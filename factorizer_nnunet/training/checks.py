@@ -14,6 +14,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from factorizer_nnunet.environment import nnunet_folder
 from factorizer_nnunet.errors import UserError
 from factorizer_nnunet.planning.architecture import NETWORK_CLASS
+from factorizer_nnunet.planning.raw_dataset import load_json_object
 from factorizer_nnunet.training.building import build_network
 
 # What a checkpoint's weights depend on; batch size and the like may change between sessions.
@@ -49,6 +50,7 @@ def check_training_inputs(
         previous = f"{trainer_name}__{plans['plans_name']}__{settings.previous_stage_name}"
         _check_previous_stage(
             results / plans["dataset_name"] / previous / "predicted_next_stage" / configuration,
+            data,
             f"nnUNetv2_train {plans['dataset_name']} {settings.previous_stage_name} FOLD -tr {trainer_name} "
             f"-p {plans['plans_name']}",
         )
@@ -77,14 +79,20 @@ def check_checkpoint(checkpoint: Mapping[str, Any], plans: Mapping[str, Any], co
 def _defining(plans: Mapping[str, Any], configuration: str) -> dict[str, Any]:
     settings = PlansManager(dict(plans)).get_configuration(configuration).configuration
     # Through JSON, since lists and tuples must compare equal.
-    values = json.loads(json.dumps({key: settings[key] for key in _DEFINING_KEYS}, default=str))
+    values = json.loads(json.dumps({key: settings.get(key) for key in _DEFINING_KEYS}, default=str))
     return {"dataset_name": plans["dataset_name"], "configuration": configuration, **values}
 
 
 def _check_dataset(plans: Mapping[str, Any], name: str, preprocessed: Path, dataset_json: Mapping[str, Any]) -> None:
     dataset = plans["dataset_name"]
     described = preprocessed / dataset / "dataset.json"
-    if not described.is_file() or json.loads(described.read_text()) != dataset_json:
+    if not described.is_file():
+        raise UserError(
+            f"{name} was made for {dataset}, but there is no {described}; to use one data set's plans for another, run "
+            "nnUNetv2_move_plans_between_datasets"
+        )
+    # nnU-Net hands over the data set's description, not its name: copies of one data set cannot be told apart.
+    if load_json_object(described, "Plan the data set again") != dataset_json:
         raise UserError(
             f"{name} was made for {dataset}, not for the data set it is used with; to use one data set's plans for "
             "another, run nnUNetv2_move_plans_between_datasets"
@@ -99,21 +107,29 @@ def _check_dataset(plans: Mapping[str, Any], name: str, preprocessed: Path, data
             )
 
 
-def _check_previous_stage(predictions: Path, command: str) -> None:
-    # nnU-Net finds out only in the middle of loading its first batch.
-    if not predictions.is_dir() or not any(predictions.iterdir()):
+def _check_previous_stage(predictions: Path, data: Path, command: str) -> None:
+    # nnU-Net finds out only when it loads the first case without one.
+    cases = {file.stem for file in data.glob("*.pkl")}  # nnU-Net's preprocessing leaves one a case
+    predicted = {file.name.split(".")[0] for file in predictions.iterdir()} if predictions.is_dir() else set()
+    missing = sorted(case for case in cases if case.split(".")[0] not in predicted)
+    if missing or not predicted:
+        examples = f" ({', '.join(missing[:3])} …)" if missing else ""
         raise UserError(
-            f"a cascade needs the previous stage's predictions, but there are none in {predictions}; train every fold "
-            f"of it first: {command}"
+            f"a cascade needs the previous stage's predictions of all {len(cases)} cases, but {predictions} lacks "
+            f"{len(missing)} of them{examples}; train every fold of it first: {command}"
         )
 
 
 def _check_network(settings: ConfigurationManager, where: str) -> None:
     class_name = settings.network_arch_class_name
-    if class_name != NETWORK_CLASS and pydoc.locate(class_name) is None:
+    try:
+        found, cause = pydoc.locate(class_name) is not None, "there is none"
+    except pydoc.ErrorDuringImport as error:
+        found, cause = False, str(error)
+    if not found:
         raise UserError(
-            f"{where}: architecture.network_class_name {class_name!r} cannot be imported; correct it, install what "
-            f"provides it, or use {NETWORK_CLASS!r}"
+            f"{where}: architecture.network_class_name {class_name!r} cannot be imported ({cause}); correct it, "
+            f"install what provides it, or use {NETWORK_CLASS!r}"
         )
     try:
         # Without memory for the weights, only to hear what the network says of its settings.

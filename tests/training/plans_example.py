@@ -90,7 +90,8 @@ def write_folders(root: Path, monkeypatch: pytest.MonkeyPatch, plans: dict[str, 
         if "data_identifier" in settings:
             (dataset / settings["data_identifier"]).mkdir(parents=True)
             # By its files nnU-Net tells how the cases are stored.
-            (dataset / settings["data_identifier"] / "case_0.b2nd").touch()
+            for name in ("case_0.b2nd", "case_0.pkl", "case_1.b2nd", "case_1.pkl"):
+                (dataset / settings["data_identifier"] / name).touch()
     (dataset / "dataset.json").write_text(json.dumps(DATASET))
 
 

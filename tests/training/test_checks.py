@@ -47,7 +47,7 @@ BAD_PLANS: dict[str, tuple[Change, str]] = {
     ),
     "another data set": (
         lambda plans: plans.update(dataset_name="Dataset999_Other"),
-        r"made for Dataset999_Other, not for the data set .*nnUNetv2_move_plans_between_datasets",
+        r"made for Dataset999_Other, but there is no .*nnUNetv2_move_plans_between_datasets",
     ),
     "another number of channels": (
         fullres(normalization_schemes=["ZScoreNormalization"]),
@@ -59,7 +59,7 @@ BAD_PLANS: dict[str, tuple[Change, str]] = {
     ),
     "no such network": (
         architecture(network_class_name="some.package.Net"),
-        r"network_class_name 'some\.package\.Net' cannot be imported; correct it, install .*factorizer_nnunet\.network",
+        r"'some\.package\.Net' cannot be imported \(there is none\); correct it, install .*factorizer_nnunet\.network",
     ),
     "a network of another kind": (without_strides, r"builds no network: .*no 'strides'; it is not the plan of a U-Net"),
     "an impossible setting": (
@@ -73,7 +73,7 @@ BAD_PLANS: dict[str, tuple[Change, str]] = {
     ),
     "a cascade without its first stage": (
         fullres(previous_stage="3d_lowres"),
-        rf"none in .*__3d_lowres/predicted_next_stage/3d_fullres; train .*: nnUNetv2_train {NAME} 3d_lowres FOLD",
+        rf"__3d_lowres/predicted_next_stage/3d_fullres lacks 2 .*case_0.*: nnUNetv2_train {NAME} 3d_lowres FOLD",
     ),
 }
 
@@ -107,10 +107,24 @@ def test_a_cascade_passes_once_its_first_stage_has_predicted(make_trainer: MakeT
     previous = tmp_path / "nnUNet_results" / NAME / "nnUNetTrainerFactorizer__nnUNetPlans__3d_lowres"
     predictions = previous / "predicted_next_stage" / "3d_fullres"
     predictions.mkdir(parents=True)
-    (predictions / "case_0.b2nd").touch()
     plans = example_plans()
     fullres(previous_stage="3d_lowres")(plans)
+    (predictions / "case_0.b2nd").touch()
+    with pytest.raises(UserError, match=r"of all 2 cases, but .* lacks 1 of them \(case_1 …\)"):
+        make_trainer(plans=copy.deepcopy(plans))
+    (predictions / "case_1.b2nd").touch()
     assert make_trainer(plans=plans).is_cascaded
+
+
+def test_a_network_module_that_fails_to_import_is_told(
+    make_trainer: MakeTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken_network.py").write_text("import a_package_that_is_not_there\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    plans = example_plans()
+    architecture(network_class_name="broken_network.Net")(plans)
+    with pytest.raises(UserError, match=r"'broken_network\.Net' cannot be imported \(.*a_package_that_is_not_there"):
+        make_trainer(plans=plans)
 
 
 @pytest.mark.parametrize("variable", ["nnUNet_preprocessed", "nnUNet_results"])
