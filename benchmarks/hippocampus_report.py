@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,8 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+
+from factorizer_nnunet.training.budget import Budget, budget_from_suffix
 
 if TYPE_CHECKING:
     from benchmarks.hippocampus import Run
@@ -46,18 +49,31 @@ def write_report(runs: Sequence[Run], root: Path, docs: Path) -> None:
     _figure(runs, root, timing, docs / "hippocampus.png")
 
 
+def _common_folds(runs: Sequence[Run], budget: str, root: Path) -> list[int]:
+    """Folds that every row of this budget has finished; means over different folds could not be compared."""
+    finished = [
+        {run.fold for run in runs if (run.budget, run.comparison) == names and dice_of(run, root) is not None}
+        for names in {(run.budget, run.comparison) for run in runs if run.budget == budget}
+    ]
+    return sorted(set.intersection(*finished))
+
+
 def _row(runs: Sequence[Run], budget: str, comparison: str, root: Path, timing: dict) -> dict | None:
     chosen = [run for run in runs if run.budget == budget and run.comparison == comparison]
-    dice = {run.fold: value for run in chosen if (value := dice_of(run, root)) is not None}
+    if budget == "recipe":
+        folds = [run.fold for run in chosen if dice_of(run, root) is not None]
+    else:
+        folds = _common_folds(runs, budget, root)
+    dice = {run.fold: dice_of(run, root) for run in chosen if run.fold in folds}
     if not dice:
         return None
     network = "nnU-Net" if comparison == "nnU-Net" else "Factorizer"
-    iterations = int(chosen[0].trainer.split("_")[1].removesuffix("epochs")) * 50
+    length = _length(chosen[0])
     return {
         "budget": budget,
         "comparison": comparison,
         "trainer": chosen[0].trainer,
-        "iterations": iterations,
+        "iterations": length.epochs * length.iterations_per_epoch,
         "seconds_per_iteration": timing["seconds_per_iteration"][network],
         "parameters": timing["parameters"][network],
         "folds": sorted(dice),
@@ -66,6 +82,11 @@ def _row(runs: Sequence[Run], budget: str, comparison: str, root: Path, timing: 
         "dice": {label: statistics.mean(d[label] for d in dice.values()) for label in next(iter(dice.values()))},
         "mean_dice": statistics.mean(statistics.mean(d.values()) for d in dice.values()),
     }
+
+
+def _length(run: Run) -> Budget:
+    """Epochs and iterations per epoch, from the trainer's name."""
+    return budget_from_suffix("_" + run.trainer.split("_", 1)[1])
 
 
 def _page(rows: Sequence[dict], timing: dict, names: dict[str, str]) -> str:
@@ -82,7 +103,7 @@ def _page(rows: Sequence[dict], timing: dict, names: dict[str, str]) -> str:
         "Trained by `nnUNetv2_train` on the CPU. Dice of the validation cases, by nnU-Net's sliding window without",
         "mirroring. Seconds per iteration (forward, loss, backward, step) are medians of alternating iterations in one",
         f"process on {timing['threads']} thread; one of nnU-Net's takes the time of {timing['ratio']:.2f} of ours, and",
-        "equal wall time means that many more iterations.",
+        "equal wall time means that many more iterations. A table holds the folds that all its rows have finished.",
         f"Machine: {timing['machine']}; {versions}.",
         "",
     ]
@@ -147,13 +168,15 @@ def _figure(runs: Sequence[Run], root: Path, timing: dict, target: Path) -> None
     figure, axes = plt.subplots(1, len(budgets), figsize=(6 * len(budgets), 4), squeeze=False, layout="constrained")
     colours = {"nnU-Net": "#555555", "equal iterations": "#e08214", "equal wall time": "#1b7837"}
     for axis, budget in zip(axes[0], budgets, strict=True):
+        labelled: set[str] = set()
         for run in runs:
             curve = _curve(run, root) if run.budget == budget else []
             if not curve:
                 continue
             network = "nnU-Net" if run.comparison == "nnU-Net" else "Factorizer"
-            minutes = 50 * timing["seconds_per_iteration"][network] / 60
-            label = TITLES[run.comparison] if run.fold == 0 else None
+            minutes = _length(run).iterations_per_epoch * timing["seconds_per_iteration"][network] / 60
+            label = None if run.comparison in labelled else TITLES[run.comparison]
+            labelled.add(run.comparison)
             times = [minutes * (epoch + 1) for epoch in range(len(curve))]
             axis.plot(times, curve, color=colours[run.comparison], lw=1.2, alpha=0.8, label=label)
         axis.set(title=f"{budget} budget", xlabel="training time / min", ylabel="pseudo Dice (random patches)")
@@ -164,14 +187,12 @@ def _figure(runs: Sequence[Run], root: Path, timing: dict, target: Path) -> None
 
 
 def _curve(run: Run, root: Path) -> list[float]:
-    values: dict[int, float] = {}
+    values: dict[int, float] = {}  # by epoch: a continued training repeats some
     epoch = 0
     for log in sorted(run.folder(root).glob("training_log_*.txt")):
         for line in log.read_text().splitlines():
-            words = line.split()
-            if len(words) == 3 and words[1] == "Epoch":
-                epoch = int(words[2])
+            if match := re.search(r": Epoch (\d+)\s*$", line):
+                epoch = int(match[1])
             elif "Pseudo dice" in line:
-                numbers = line.split("[", 1)[1].replace("np.float32(", "").strip(" ])").replace(")", "").split(",")
-                values[epoch] = statistics.mean(float(number) for number in numbers)
+                values[epoch] = statistics.mean(float(number) for number in re.findall(r"\d+\.\d+", line.split("[")[1]))
     return [values[e] for e in sorted(values)]

@@ -1,4 +1,4 @@
-"""Find the cases of a release below a folder, wherever unpacking has put them. Looks at names only."""
+"""Find the cases of a release below a folder, wherever unpacking has put them; copies are told by their content."""
 
 from __future__ import annotations
 

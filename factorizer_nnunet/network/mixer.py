@@ -82,7 +82,7 @@ class NMFMixer(nn.Module):
 
     def _mix(self, x: Tensor, grid: WindowGrid) -> Tensor:
         power = self.nmf.rank == 1 and self.nmf.solver in _POWER_ITERATIONS
-        block_voxels = math.prod(axis.block for axis in grid.axes)
+        block_voxels = math.prod([axis.block for axis in grid.axes])
         shared = len(grid.offsets) == 1 or block_voxels >= _MIN_BLOCK_VOXELS
         if power and shared and self.nmf.start == "constant" and self.nmf.num_constant_steps == 0:
             return mix_rank_one(x, grid, self.head_dim, self.nmf.num_iters)

@@ -20,11 +20,11 @@ def factorizer_architecture(arch_kwargs: Mapping[str, Any], spacing: Sequence[fl
 
     Args:
         arch_kwargs: the ``arch_kwargs`` of a stock U-Net (PlainConvUNet, ResidualEncoderUNet and kin), of which
-            ``features_per_stage``, ``strides`` and ``kernel_sizes`` are used.
+            ``features_per_stage``, ``strides`` and, where given, ``kernel_sizes`` are used.
         spacing: voxel size of the configuration in mm, in the order of the patch's axes.
 
     Raises:
-        ValueError: one of the three keys is missing, naming it.
+        ValueError: ``features_per_stage`` or ``strides`` is missing, naming it.
     """
     missing = [key for key in ("features_per_stage", "strides") if key not in arch_kwargs]
     if missing:
