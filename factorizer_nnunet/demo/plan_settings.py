@@ -13,7 +13,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from factorizer_nnunet.demo.workspace import write_whole
+from factorizer_nnunet.files import load_json_object, write_whole
 
 
 def demo_settings() -> dict[str, Any]:
@@ -39,5 +39,5 @@ def merged(plans: Mapping[str, Any], settings: Mapping[str, Any], where: str = "
 
 def apply_demo_settings(plans_file: Path) -> None:
     """Lay the demo's settings over a plans file; doing so twice changes nothing."""
-    plans = json.loads(plans_file.read_text(encoding="utf-8"))
+    plans = load_json_object(plans_file, "Remove it and run the demo again")
     write_whole(plans_file, json.dumps(merged(plans, demo_settings()), indent=4) + "\n")

@@ -27,9 +27,9 @@ from factorizer_nnunet.demo.workspace import (
     Arguments,
     Workspace,
     opened,
-    write_whole,
 )
 from factorizer_nnunet.errors import UserError
+from factorizer_nnunet.files import write_whole
 
 RELEASE = RELEASES["brats2021"]
 DEFAULT_PATIENTS = 25

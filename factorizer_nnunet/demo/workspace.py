@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from factorizer_nnunet.errors import UserError
+from factorizer_nnunet.files import write_whole
 
 DATASET_ID = 999
 DATASET_NAME = "SyntheticBraTS2021"
@@ -30,13 +31,6 @@ class Arguments:
     patients: int
     seed: int
     trainer: str
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write `text` beside `path` and rename, so that a reader or a kill never meets half a file."""
-    draft = path.with_name(f".{path.name}.partial")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,9 @@ from nnunetv2.experiment_planning.verify_dataset_integrity import verify_dataset
 
 from factorizer_nnunet.environment import nnunet_folder
 from factorizer_nnunet.errors import UserError
+from factorizer_nnunet.files import load_json_object
 from factorizer_nnunet.planning.planner import DEFAULT_PLANS_NAME, nnUNetPlannerFactorizer
-from factorizer_nnunet.planning.raw_dataset import RawDataset, check_raw_dataset, load_json_object
+from factorizer_nnunet.planning.raw_dataset import RawDataset, check_raw_dataset
 
 DEFAULT_CONFIGURATIONS = ("2d", "3d_fullres", "3d_lowres")
 CASCADE = "3d_cascade_fullres"

@@ -7,13 +7,13 @@ the stock commands build the network from the plans file alone.
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
 from nnunetv2.paths import nnUNet_preprocessed
 from nnunetv2.utilities.json_export import recursive_fix_for_json_export
 
+from factorizer_nnunet.files import load_json_object, write_whole
 from factorizer_nnunet.planning.architecture import factorizer_architecture
 
 DEFAULT_PLANS_NAME = "nnUNetFactorizerPlans"
@@ -75,14 +75,9 @@ class nnUNetPlannerFactorizer(ExperimentPlanner):
         recursive_fix_for_json_export(plans)
         plans_file = Path(nnUNet_preprocessed, self.dataset_name, f"{self.plans_identifier}.json")
         if plans_file.is_file():
-            old = json.loads(plans_file.read_text(encoding="utf-8"))["configurations"]
+            old = load_json_object(plans_file, "Remove it and plan again")["configurations"]
             custom = {name: values for name, values in old.items() if name not in plans["configurations"]}
             plans["configurations"].update(custom)
         plans_file.parent.mkdir(parents=True, exist_ok=True)
-        draft = plans_file.with_name(f".{plans_file.name}.{os.getpid()}.tmp")
-        try:
-            draft.write_text(json.dumps(plans, indent=4), encoding="utf-8")
-            os.replace(draft, plans_file)
-        finally:
-            draft.unlink(missing_ok=True)
+        write_whole(plans_file, json.dumps(plans, indent=4))
         print(f"Plans were saved to {plans_file}")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import os
 import re
 from collections import defaultdict
@@ -22,6 +21,7 @@ from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 
 from factorizer_nnunet.environment import nnunet_folder
 from factorizer_nnunet.errors import UserError
+from factorizer_nnunet.files import load_json_object
 
 NAME_PATTERN = re.compile(r"Dataset(\d{3,})_.+")
 
@@ -35,23 +35,6 @@ class RawDataset:
     folder: Path
     num_channels: int
     num_cases: int
-
-
-def load_json_object(path: Path, mend: str) -> dict:
-    """Read a JSON file that must hold an object.
-
-    Raises:
-        UserError: not readable, not JSON, or not an object; ends with ``mend``.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}. {mend}") from error
-    except ValueError as error:  # also wrong bytes
-        raise UserError(f"{path} is not valid JSON: {error}. {mend}") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path} holds no JSON object but {type(content).__name__}. {mend}")
-    return content
 
 
 def find_dataset(dataset: str | int) -> tuple[int, str]:

@@ -13,8 +13,8 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 
 from factorizer_nnunet.environment import nnunet_folder
 from factorizer_nnunet.errors import UserError
+from factorizer_nnunet.files import load_json_object
 from factorizer_nnunet.planning.architecture import NETWORK_CLASS
-from factorizer_nnunet.planning.raw_dataset import load_json_object
 from factorizer_nnunet.training.building import build_network
 
 # What a checkpoint's weights depend on; batch size and the like may change between sessions.

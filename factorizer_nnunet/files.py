@@ -1,0 +1,36 @@
+"""Small files read and written so that nobody meets half of one."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from factorizer_nnunet.errors import UserError
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write ``text`` beside ``path`` and rename, so that neither a reader nor a kill ever meets half a file."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def load_json_object(path: Path, mend: str) -> dict:
+    """Read a JSON file that must hold an object.
+
+    Raises:
+        UserError: not readable, not JSON, or not an object; ends with ``mend``.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}. {mend}") from error
+    except ValueError as error:  # also wrong bytes
+        raise UserError(f"{path} is not valid JSON: {error}. {mend}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds no JSON object but {type(content).__name__}. {mend}")
+    return content
