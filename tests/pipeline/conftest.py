@@ -7,6 +7,8 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,7 +31,6 @@ from workspace import (
     command_line,
     edit_json,
     shrink_plans,
-    side_by_side,
     train_arguments,
 )
 
@@ -45,7 +46,7 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 
 
 @pytest.fixture(scope="session")
-def planned(raw: Workspace) -> Workspace:
+def planned(raw: Workspace, pool: ThreadPoolExecutor) -> Workspace:
     """All data sets planned and preprocessed: by our planner, and the plain one by two stock planners, too."""
 
     def plain() -> None:
@@ -63,65 +64,110 @@ def planned(raw: Workspace) -> Workspace:
         for dataset in (502, 503):
             raw.run("factorizer-nnunet", "plan", "-d", dataset, "-c", "3d_fullres", "-np", 1)
 
-    side_by_side(plain, others)
+    for done in [pool.submit(plain), pool.submit(others)]:
+        done.result()
     for plans in raw.preprocessed.glob("*/*Plans.json"):
         edit_json(plans, shrink_plans)
     return raw
 
 
 @pytest.fixture(scope="session")
-def folds(planned: Workspace) -> Workspace:
+def pool() -> Iterator[ThreadPoolExecutor]:
+    """Runs commands two at a time, in the order they are handed in: each spends most of its time importing."""
+    with ThreadPoolExecutor(2) as executor:
+        yield executor
+        executor.shutdown(cancel_futures=True)
+
+
+@pytest.fixture(scope="session")
+def trainings(planned: Workspace, pool: ThreadPoolExecutor) -> dict[str, Future]:
+    """All that starts from the plans, begun at once; a test waits for what it looks at."""
+    jobs = {
+        "3d_fullres 0": partial(planned.train, "3d_fullres", 0, "--npz"),
+        "3d_fullres 1": partial(planned.train, "3d_fullres", 1, "--npz"),
+        "2d 0": partial(planned.train, "2d", 0, "--npz"),
+        "2d 1": partial(planned.train, "2d", 1),
+        "cascade": partial(_train_and_predict_cascade, planned),
+        "interrupted": partial(_train_and_kill_and_continue, planned),
+        "resenc": partial(planned.train, "3d_fullres", 0, plans=RESENC_PLANS),
+        "ignored": partial(planned.train, "3d_fullres", 0, dataset=IGNORED),
+    }
+    return {name: pool.submit(job) for name, job in jobs.items()}
+
+
+@pytest.fixture(scope="session")
+def folds(planned: Workspace, trainings: dict[str, Future]) -> Workspace:
     """Both folds of 3d_fullres and 2d on our plans; fold 1 of 2d without probabilities."""
-    side_by_side(
-        partial(planned.train, "3d_fullres", 0, "--npz"),
-        partial(planned.train, "3d_fullres", 1, "--npz"),
-        partial(planned.train, "2d", 0, "--npz"),
-        partial(planned.train, "2d", 1),
-    )
+    for name in ("3d_fullres 0", "3d_fullres 1", "2d 0", "2d 1"):
+        trainings[name].result()
     return planned
 
 
 @pytest.fixture(scope="session")
-def predictions(folds: Workspace) -> SimpleNamespace:
-    """Folders of predicted unseen cases, all with probabilities: both folds of 3d_fullres and 2d, and fold 0 alone."""
-    mirrored, slices, single = side_by_side(
-        partial(folds.predict, "mirrored", "3d_fullres", (0, 1), "--save_probabilities", "-npp", 1, "-nps", 1),
-        partial(folds.predict, "slices", "2d", (0, 1), "--save_probabilities", "--disable_tta", *IN_ONE_PROCESS),
-        partial(folds.predict, "single", "3d_fullres", (0,), "--save_probabilities", "--disable_tta", *IN_ONE_PROCESS),
-    )
-    return SimpleNamespace(mirrored=mirrored, slices=slices, single=single)
+def after_folds(folds: Workspace, pool: ThreadPoolExecutor) -> dict[str, Future]:
+    """All that starts from the folds, begun at once; the predictions are of the unseen cases, with probabilities."""
+    plain = ("--save_probabilities", "--disable_tta", *IN_ONE_PROCESS)
+    jobs = {
+        "mirrored": partial(folds.predict, "mirrored", "3d_fullres", (0, 1), "--save_probabilities", *IN_ONE_PROCESS),
+        "slices": partial(folds.predict, "slices", "2d", (0, 1), *plain),
+        "single": partial(folds.predict, "single", "3d_fullres", (0,), *plain),
+        "best": partial(_validate_and_find_best, folds),
+        "regions": partial(_train_regions_from_other_weights, folds),
+    }
+    return {name: pool.submit(job) for name, job in jobs.items()}
 
 
 @pytest.fixture(scope="session")
-def best(folds: Workspace) -> SimpleNamespace:
-    """nnU-Net's choice between 3d_fullres, 2d and both; ``revalidated`` tells whether fold 1 of 2d had files before."""
-    validation = folds.model("2d") / "fold_1" / "validation"
-    before = sorted(path.name for path in validation.glob("*.npz"))
-    folds.train("2d", 1, "--val", "--npz")
-    after = sorted(path.name for path in validation.glob("*.npz"))
-    folds.run(
-        "nnUNetv2_find_best_configuration",
-        *(501, "-c", "3d_fullres", "2d", "-p", PLANS, "-tr", TRAINER, "-f", 0, 1, "-np", 1),
-    )
-    information = json.loads((folds.results / BLOBS / "inference_information.json").read_text())
-    return SimpleNamespace(information=information, npz_before=before, npz_after=after)
+def predictions(after_folds: dict[str, Future]) -> dict[str, Path]:
+    """Folders of predictions: both folds of 3d_fullres, mirrored; both folds of 2d; one fold, not mirrored."""
+    return {name: after_folds[name].result() for name in ("mirrored", "slices", "single")}
 
 
 @pytest.fixture(scope="session")
-def cascade(planned: Workspace) -> SimpleNamespace:
+def best(after_folds: dict[str, Future]) -> SimpleNamespace:
+    return after_folds["best"].result()
+
+
+@pytest.fixture(scope="session")
+def regions(after_folds: dict[str, Future]) -> SimpleNamespace:
+    return after_folds["regions"].result()
+
+
+@pytest.fixture(scope="session")
+def cascade(trainings: dict[str, Future]) -> SimpleNamespace:
+    return trainings["cascade"].result()
+
+
+@pytest.fixture(scope="session")
+def interrupted(trainings: dict[str, Future]) -> SimpleNamespace:
+    return trainings["interrupted"].result()
+
+
+@pytest.fixture(scope="session")
+def resenc(planned: Workspace, trainings: dict[str, Future]) -> Path:
+    """A fold trained on the plans of nnU-Net's residual encoder."""
+    trainings["resenc"].result()
+    return planned.model("3d_fullres", plans=RESENC_PLANS) / "fold_0"
+
+
+@pytest.fixture(scope="session")
+def ignored(planned: Workspace, trainings: dict[str, Future]) -> Path:
+    """A fold trained with an ignore label."""
+    trainings["ignored"].result()
+    return planned.model("3d_fullres", dataset=IGNORED) / "fold_0"
+
+
+def _train_and_predict_cascade(planned: Workspace) -> SimpleNamespace:
     """Both stages trained, and both predictions of the unseen cases."""
     planned.train("3d_lowres", "all")  # its validation predicts every case for the next stage
-    _, lowres = side_by_side(
-        partial(planned.train, "3d_cascade_fullres", 0),
-        partial(planned.predict, "lowres", "3d_lowres", ("all",), "--disable_tta", *IN_ONE_PROCESS),
-    )
-    options = ("-prev_stage_predictions", lowres, "--disable_tta")
-    fullres = planned.predict("cascade", "3d_cascade_fullres", (0,), *options, "-npp", 1, "-nps", 1)
+    planned.train("3d_cascade_fullres", 0)
+    options = ("--disable_tta", *IN_ONE_PROCESS)
+    lowres = planned.predict("lowres", "3d_lowres", ("all",), *options)
+    fullres = planned.predict("cascade", "3d_cascade_fullres", (0,), "-prev_stage_predictions", lowres, *options)
     return SimpleNamespace(lowres=lowres, fullres=fullres)
 
 
-@pytest.fixture(scope="session")
-def interrupted(planned: Workspace) -> SimpleNamespace:
+def _train_and_kill_and_continue(planned: Workspace) -> SimpleNamespace:
     """A training on stock plans that was killed after an epoch and went on with ``--c``."""
     arguments = train_arguments("3d_fullres", 0, trainer=RESUMED_TRAINER, plans="nnUNetPlans")
     fold = planned.model("3d_fullres", trainer=RESUMED_TRAINER, plans="nnUNetPlans") / "fold_0"
@@ -137,30 +183,29 @@ def interrupted(planned: Workspace) -> SimpleNamespace:
         process.send_signal(signal.SIGKILL)
         process.wait()
     at_kill = sorted(os.listdir(fold))
-    resumed = planned.run("nnUNetv2_train", *arguments, "--c", **AUGMENT_IN_ONE_PROCESS)
-    return SimpleNamespace(fold=fold, at_kill=at_kill, returncode=process.returncode, output=resumed.stdout)
+    planned.run("nnUNetv2_train", *arguments, "--c", **AUGMENT_IN_ONE_PROCESS)
+    return SimpleNamespace(fold=fold, at_kill=at_kill, returncode=process.returncode)
 
 
-@pytest.fixture(scope="session")
-def resenc(planned: Workspace) -> Path:
-    """A fold trained on the plans of nnU-Net's residual encoder."""
-    planned.train("3d_fullres", 0, plans=RESENC_PLANS)
-    return planned.model("3d_fullres", plans=RESENC_PLANS) / "fold_0"
+def _validate_and_find_best(folds: Workspace) -> SimpleNamespace:
+    """nnU-Net's choice between 3d_fullres, 2d and both; which probabilities fold 1 of 2d had before ``--val``."""
+    validation = folds.model("2d") / "fold_1" / "validation"
+    before = sorted(path.name for path in validation.glob("*.npz"))
+    folds.train("2d", 1, "--val", "--npz")
+    after = sorted(path.name for path in validation.glob("*.npz"))
+    folds.run(
+        "nnUNetv2_find_best_configuration",
+        *(501, "-c", "3d_fullres", "2d", "-p", PLANS, "-tr", TRAINER, "-f", 0, 1, "-np", 1),
+    )
+    information = json.loads((folds.results / BLOBS / "inference_information.json").read_text())
+    return SimpleNamespace(information=information, npz_before=before, npz_after=after)
 
 
-@pytest.fixture(scope="session")
-def other_labels(folds: Workspace) -> SimpleNamespace:
-    """Predictions of two folds: with regions, from weights of another data set, and with an ignore label."""
-    source = folds.model("3d_fullres") / "fold_0" / "checkpoint_final.pth"
-
-    def regions() -> Path:
-        names = {"trainer": FROZEN_TRAINER, "dataset": REGIONS}
-        folds.train("3d_fullres", 0, "-pretrained_weights", source, **names)
-        return folds.predict("regions", "3d_fullres", (0,), "--disable_tta", *IN_ONE_PROCESS, **names)
-
-    def ignored() -> Path:
-        folds.train("3d_fullres", 0, dataset=IGNORED)
-        return folds.predict("ignored", "3d_fullres", (0,), "--disable_tta", *IN_ONE_PROCESS, dataset=IGNORED)
-
-    predicted_regions, predicted_ignored = side_by_side(regions, ignored)
-    return SimpleNamespace(source=source, regions=predicted_regions, ignored=predicted_ignored)
+def _train_regions_from_other_weights(folds: Workspace) -> SimpleNamespace:
+    """A fold with regions that began with the weights of fold 0 of 3d_fullres, and its prediction."""
+    source = folds.model("3d_fullres") / "fold_0"
+    names = {"trainer": FROZEN_TRAINER, "dataset": REGIONS}
+    folds.train("3d_fullres", 0, "-pretrained_weights", source / "checkpoint_final.pth", **names)
+    predicted = folds.predict("regions", "3d_fullres", (0,), "--disable_tta", *IN_ONE_PROCESS, **names)
+    fold = folds.model("3d_fullres", trainer=FROZEN_TRAINER, dataset=REGIONS) / "fold_0"
+    return SimpleNamespace(source=source, fold=fold, predicted=predicted)

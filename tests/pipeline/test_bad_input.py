@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
-from workspace import BLOBS, PLANS, TRAINER, Workspace, edit_json, side_by_side
+from workspace import BLOBS, PLANS, REGIONS, TRAINER, Workspace, edit_json
+
+from factorizer_nnunet.training.trainer import BASE_NAME
 
 pytestmark = pytest.mark.slow
 
@@ -16,30 +19,30 @@ def files_below(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
 
 
-def with_patch_size(patch_size: list[int]) -> Callable[[dict], None]:
-    return lambda plans: plans["configurations"]["3d_fullres"].update(patch_size=patch_size)
+def test_the_command_says_what_is_wrong_and_writes_nothing(
+    planned: Workspace, pool: ThreadPoolExecutor, tmp_path: Path
+) -> None:
+    def rename(plans: dict) -> None:
+        plans["plans_name"] = "indivisiblePlans"
+        plans["configurations"]["3d_fullres"]["patch_size"] = [12, 24, 25]
 
-
-def test_the_command_says_what_is_wrong_and_writes_nothing(planned: Workspace, tmp_path: Path) -> None:
-    indivisible = planned.plans_file("indivisiblePlans")
-    shutil.copy(planned.plans_file(), indivisible)
-    edit_json(indivisible, with_patch_size([12, 24, 25]))
-    edit_json(indivisible, lambda plans: plans.update(plans_name="indivisiblePlans"))
-    mistakes = [
-        (
-            {"trainer": "nnUNetTrainerFactorizer_20epoch"},
-            "trainer suffix '_20epoch' is not understood; valid: _<n>epochs",
-        ),
-        ({"plans": "indivisiblePlans"}, "patch_size [12, 24, 25] is not divisible by the strides' product 4 on axis 2"),
-    ]
+    shutil.copy(planned.plans_file(), planned.plans_file("indivisiblePlans"))
+    edit_json(planned.plans_file("indivisiblePlans"), rename)
+    shutil.copy(planned.plans_file(), planned.plans_file("foreignPlans", dataset=REGIONS))
+    mistakes = {
+        "trainer suffix '_20epoch' is not understood; valid: _<n>epochs": {"trainer": f"{BASE_NAME}_20epoch"},
+        "patch_size [12, 24, 25] is not divisible by the strides' product 4 on axis 2": {"plans": "indivisiblePlans"},
+        f"was made for {BLOBS}, not for the data set": {"plans": "foreignPlans", "dataset": REGIONS},
+    }
     before = files_below(planned.preprocessed)
-
-    def train(names: dict[str, str]) -> object:
-        return planned.train("3d_fullres", 0, check=False, nnUNet_results=str(tmp_path), **names)
-
-    for (_, message), done in zip(mistakes, side_by_side(*(lambda n=n: train(n) for n, _ in mistakes)), strict=True):
-        assert done.returncode != 0
-        assert message in done.stderr
+    env = {"check": False, "nnUNet_results": str(tmp_path)}
+    runs = {
+        message: pool.submit(partial(planned.train, "3d_fullres", 0, **names, **env))
+        for message, names in mistakes.items()
+    }
+    for message, run in runs.items():
+        assert run.result().returncode != 0
+        assert message in run.result().stderr
     assert files_below(tmp_path) == []
     assert files_below(planned.preprocessed) == before
 
@@ -47,7 +50,9 @@ def test_the_command_says_what_is_wrong_and_writes_nothing(planned: Workspace, t
 def test_a_checkpoint_of_other_plans_is_refused_and_kept(folds: Workspace, tmp_path: Path) -> None:
     elsewhere = tmp_path / "preprocessed" / BLOBS
     shutil.copytree(folds.preprocessed / BLOBS, elsewhere)
-    edit_json(elsewhere / f"{PLANS}.json", with_patch_size([8, 24, 24]))
+    edit_json(
+        elsewhere / f"{PLANS}.json", lambda plans: plans["configurations"]["3d_fullres"].update(patch_size=[8, 24, 24])
+    )
     shutil.copytree(folds.model("3d_fullres"), tmp_path / "results" / BLOBS / folds.model("3d_fullres").name)
     saved = tmp_path / "results" / BLOBS / f"{TRAINER}__{PLANS}__3d_fullres" / "fold_0" / "checkpoint_final.pth"
     before = saved.read_bytes()

@@ -15,7 +15,6 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from workspace import (
     BLOBS,
     EPOCHS,
-    FROZEN_TRAINER,
     IGNORED,
     PLANS,
     REGIONS,
@@ -109,17 +108,19 @@ def test_cascade_stages_train_on_each_other(planned: Workspace, cascade: SimpleN
         assert_holds_factorizer(fold, configuration, num_classes=3)
 
 
-def test_pretrained_weights_move_to_a_data_set_of_other_classes(
-    folds: Workspace, other_labels: SimpleNamespace
-) -> None:
-    source = checkpoint(other_labels.source.parent)["network_weights"]
-    fold = folds.model("3d_fullres", trainer=FROZEN_TRAINER, dataset=REGIONS) / "fold_0"
-    weights = checkpoint(fold)["network_weights"]
+def test_pretrained_weights_move_to_a_data_set_of_other_classes(regions: SimpleNamespace) -> None:
+    source = checkpoint(regions.source)["network_weights"]
+    weights = checkpoint(regions.fold)["network_weights"]
     assert set(weights) == set(source)
     heads = {name for name in weights if ".seg_layers." in name}
     for name in set(weights) - heads:
         torch.testing.assert_close(weights[name], source[name], rtol=0, atol=0, msg=name)
     assert {weights[name].shape[0] for name in heads} == {2}
+
+
+def test_an_ignore_label_adds_no_output(ignored: Path) -> None:
+    assert logged_epochs(ignored) == list(range(EPOCHS))
+    assert_holds_factorizer(ignored, "3d_fullres", num_classes=3)
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,8 @@ import os
 import subprocess
 import sysconfig
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import SimpleITK
@@ -31,8 +29,6 @@ ON_CPU = ("-device", "cpu")
 # No worker processes: each of them would import nnU-Net once more. Its planners fail with no augmentation process.
 IN_ONE_PROCESS = ("-npp", "0", "-nps", "0")
 AUGMENT_IN_ONE_PROCESS = {"nnUNet_n_proc_DA": "0"}
-
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -138,12 +134,6 @@ def train_arguments(
     dataset: str = BLOBS,
 ) -> list[object]:
     return [dataset, configuration, fold, "-tr", trainer, "-p", plans, *ON_CPU, *options]
-
-
-def side_by_side(*jobs: Callable[[], Result]) -> list[Result]:
-    """Results of all jobs, two at a time: a command spends most of its time on one core, importing."""
-    with ThreadPoolExecutor(2) as pool:
-        return [future.result() for future in [pool.submit(job) for job in jobs]]
 
 
 def edit_json(path: Path, change: Callable[[dict], None]) -> None:
