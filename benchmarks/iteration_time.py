@@ -81,7 +81,11 @@ def _sgd(network: torch.nn.Module) -> torch.optim.Optimizer:
 def _adamw(network: torch.nn.Module) -> torch.optim.Optimizer:
     """Our trainer's, with its second clipping of the gradients."""
     optimizer = torch.optim.AdamW(network.parameters(), 1e-3)
-    optimizer.register_step_pre_hook(lambda *_: torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0))
+
+    def clip(*_: object) -> None:  # a hook that returned the norm would replace the step's arguments
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+
+    optimizer.register_step_pre_hook(clip)
     return optimizer
 
 
