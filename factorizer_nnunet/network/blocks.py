@@ -14,17 +14,22 @@ from factorizer_nnunet.network.mixer import NMFMixer
 
 
 class MLP(nn.Module):
-    """Linear, GELU, Linear, voxel by voxel."""
+    """Linear, GELU, Linear, voxel by voxel; with ``kernel_size`` a residual depthwise convolution before the GELU."""
 
-    def __init__(self, channels: int, ratio: float, dropout: float) -> None:
+    def __init__(self, channels: int, ratio: float, dropout: float, kernel_size: Sequence[int] | None = None) -> None:
         super().__init__()
         hidden = max(1, round(channels * ratio))
         self.expand = nn.Linear(channels, hidden)
+        self.depthwise = None if kernel_size is None else DepthwiseConv(hidden, kernel_size)
         self.contract = nn.Linear(hidden, channels)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.dropout(self.contract(self.dropout(F.gelu(self.expand(x)))))
+        """x: (B, *spatial, C); returns the same shape."""
+        x = self.expand(x)
+        if self.depthwise is not None:
+            x = x + self.depthwise(x)
+        return self.dropout(self.contract(self.dropout(F.gelu(x))))
 
 
 class DropPath(nn.Module):
@@ -43,31 +48,37 @@ class DropPath(nn.Module):
 
 
 class FactorizerBlock(nn.Module):
-    """Neighbours (depthwise convolution, optional), context (NMF), channels (MLP), each added to its input."""
+    """Neighbours (depthwise convolution), context (NMF), channels (MLP), each added to its input.
+
+    ``depthwise`` is one of ``config.DEPTHWISE``, with kernels of ``kernel_size``; without a ``mixer`` the block has no
+    context of its own.
+    """
 
     def __init__(
         self,
         channels: int,
         *,
         norm: str,
-        mixer: NMFMixer,
+        mixer: NMFMixer | None,
         mlp_ratio: float,
-        depthwise_kernel: Sequence[int] | None,
+        depthwise: str,
+        kernel_size: Sequence[int],
         dropout: float,
         drop_path: float,
         checkpointing: bool,
     ) -> None:
         super().__init__()
-        self.depthwise = None if depthwise_kernel is None else DepthwiseConv(channels, depthwise_kernel)
-        self.norm1 = build_norm(norm, channels)
+        self.depthwise = DepthwiseConv(channels, kernel_size) if depthwise == "entry" else None
+        self.norm1 = None if mixer is None else build_norm(norm, channels)
         self.mixer = mixer
         self.norm2 = build_norm(norm, channels)
-        self.mlp = MLP(channels, mlp_ratio, dropout)
+        self.mlp = MLP(channels, mlp_ratio, dropout, kernel_size if depthwise == "mlp" else None)
         self.dropout = nn.Dropout(dropout)
         self.drop_path = DropPath(drop_path)
         self.checkpointing = checkpointing
 
     def forward(self, x: Tensor) -> Tensor:
+        """x: (B, *spatial, C); returns the same shape."""
         if self.checkpointing and self.training and torch.is_grad_enabled():
             return checkpoint(self._forward, x, use_reentrant=False)
         return self._forward(x)
@@ -75,5 +86,6 @@ class FactorizerBlock(nn.Module):
     def _forward(self, x: Tensor) -> Tensor:
         if self.depthwise is not None:
             x = x + self.depthwise(x)
-        x = x + self.drop_path(self.dropout(self.mixer(self.norm1(x))))
+        if self.mixer is not None:
+            x = x + self.drop_path(self.dropout(self.mixer(self.norm1(x))))
         return x + self.drop_path(self.mlp(self.norm2(x)))

@@ -12,11 +12,13 @@ from dataclasses import dataclass, fields
 
 from factorizer_nnunet.network.nmf import NMFSettings
 from factorizer_nnunet.network.positions import POSITIONS, SIZED_POSITIONS
-from factorizer_nnunet.network.windows import shift_steps
+from factorizer_nnunet.network.windows import axis_shifts
 
 NORMS = ("instance", "layer", "rms")
 ADAPTERS = ("pointwise", "conv")
 BORDERS = ("cut", "cyclic")
+DEPTHWISE = ("entry", "mlp", "none")
+DOWNSAMPLINGS = ("patch", "overlap")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +37,7 @@ class FactorizerConfig:
     n_blocks_per_stage_decoder: tuple[int, ...]
     head_dim: int | None = 8  # channels of one NMF matrix; None where num_heads is given
     num_heads: int | None = None  # matrices side by side in every stage, instead of head_dim
-    shifts: tuple[float, ...] = (0.0, 0.5)  # window offsets, as fractions of the window
+    shifts: tuple[float | tuple[float, ...], ...] = (0.0, 0.5)  # window offsets, in windows; of all axes, or for each
     border: str = "cut"  # one of BORDERS: windows that cross the border are cut off, or go on at the opposite face
     rank: int = 1  # of the NMF, and its further settings, see ``nmf.NMFSettings``
     solver: str = "hals"
@@ -49,7 +51,9 @@ class FactorizerConfig:
     patch_size: tuple[int, ...] | None = None  # voxels; needed by what stores a value per voxel (position, start)
     checkpointing: bool = False  # recompute blocks in the backward pass instead of keeping their activations
     norm: str = "instance"  # one of NORMS
-    depthwise: bool = True  # a residual depthwise convolution at the entry of every block
+    depthwise: str = "entry"  # one of DEPTHWISE: a residual depthwise convolution first in every block, or in its MLP
+    downsample: str = "patch"  # one of DOWNSAMPLINGS: convolutions whose kernel is the stride, or kernel_sizes
+    nmf_stages: tuple[bool, ...] | None = None  # stages, of encoder and decoder, whose blocks hold the NMF; None: all
     adapter: str = "pointwise"  # one of ADAPTERS: what merges a skip connection
 
     @property
@@ -76,10 +80,7 @@ class FactorizerConfig:
         self._check_types()
         self._check_lengths()
         self._check_stages()
-        _require(
-            bool(self.shifts) and all(0 <= s < 1 for s in self.shifts), "shifts", self.shifts, "fractions in [0, 1)"
-        )
-        _require(len(set(self.shifts)) == len(self.shifts), "shifts", self.shifts, "fractions that differ")
+        self._check_shifts()
         _require(self.border in BORDERS, "border", self.border, f"one of {list(BORDERS)}")
         _require(self.position in POSITIONS, "position", self.position, f"one of {list(POSITIONS)}")
         for name in ("dropout", "drop_path"):
@@ -89,10 +90,26 @@ class FactorizerConfig:
         _require(self.mlp_ratio > 0, "mlp_ratio", self.mlp_ratio, "a positive number")
         _require(self.norm in NORMS, "norm", self.norm, f"one of {list(NORMS)}")
         _require(self.adapter in ADAPTERS, "adapter", self.adapter, f"one of {list(ADAPTERS)}")
+        _require(self.depthwise in DEPTHWISE, "depthwise", self.depthwise, f"one of {list(DEPTHWISE)}")
+        _require(self.downsample in DOWNSAMPLINGS, "downsample", self.downsample, f"one of {list(DOWNSAMPLINGS)}")
+
+    def _check_shifts(self) -> None:
+        _require(isinstance(self.shifts, tuple) and bool(self.shifts), "shifts", self.shifts, "a list of fractions")
+        rows = [shift if isinstance(shift, tuple) else (shift,) * self.ndim for shift in self.shifts]
+        numbers = all(isinstance(s, int | float) and 0 <= s < 1 for row in rows for s in row)
+        _require(
+            numbers and all(len(row) == self.ndim for row in rows),
+            "shifts",
+            self.shifts,
+            f"fractions in [0, 1), or {self.ndim} of them for each shift",
+        )
+        _require(len(set(rows)) == len(rows), "shifts", self.shifts, "fractions that differ")
 
     def _check_types(self) -> None:
-        for name in ("depthwise", "checkpointing"):
-            _require(isinstance(getattr(self, name), bool), name, getattr(self, name), "true or false")
+        _require(isinstance(self.checkpointing, bool), "checkpointing", self.checkpointing, "true or false")
+        stages = self.nmf_stages
+        booleans = stages is None or (isinstance(stages, tuple) and all(isinstance(s, bool) for s in stages))
+        _require(booleans, "nmf_stages", stages, "true or false for each stage, or null")
         for name in ("head_dim", "num_heads", "rank", "num_iters", "num_grad_steps"):
             value = getattr(self, name)
             _require(value is None or is_integer(value), name, value, "an integer")
@@ -115,6 +132,8 @@ class FactorizerConfig:
             "n_blocks_per_stage": self.num_stages,
             "n_blocks_per_stage_decoder": self.num_stages - 1,
         }
+        if self.nmf_stages is not None:
+            expected["nmf_stages"] = self.num_stages
         for name, length in expected.items():
             _require(len(getattr(self, name)) == length, name, getattr(self, name), f"{length} entries, one per stage")
         _require(self.ndim in (2, 3), "strides", self.strides, "2 or 3 axes per stage")
@@ -146,12 +165,12 @@ class FactorizerConfig:
                 raise ValueError(
                     f"{name}={divisor} does not divide the {width} channels of stage {stage}; valid: one of {divisors}"
                 )
-        parts, _ = shift_steps(self.shifts)
+        parts = [parts for parts, _ in axis_shifts(self.shifts, self.ndim)]
         for stage, window in enumerate(self.window_sizes):
-            if any(size is not None and size > 1 and size % parts for size in window):
+            if any(w is not None and w > 1 and w % p for w, p in zip(window, parts, strict=True)):
                 raise ValueError(
                     f"window_sizes[{stage}]={list(window)} cannot be shifted by {list(self.shifts)} of a window; "
-                    f"valid: 1 or multiples of {parts}"
+                    f"valid: 1 or multiples of {parts} along the axes"
                 )
 
     def _check_patch(self) -> None:
@@ -185,6 +204,10 @@ class FactorizerConfig:
             num_iters=self.num_iters,
             num_grad_steps=self.num_grad_steps,
         )
+
+    def has_nmf(self, stage: int) -> bool:
+        """Whether the blocks of this stage hold the NMF."""
+        return self.nmf_stages is None or self.nmf_stages[stage]
 
     def stage_head_dim(self, stage: int) -> int:
         """Channels of one NMF matrix in this stage."""

@@ -47,7 +47,7 @@ class Factorizer(nn.Module):
         n_blocks_per_stage_decoder: Sequence[int] | None = None,
         head_dim: int | None = 8,
         num_heads: int | None = None,
-        shifts: Sequence[float] = (0.0, 0.5),
+        shifts: Sequence[float | Sequence[float]] = (0.0, 0.5),
         border: str = "cut",
         rank: int = 1,
         solver: str = "hals",
@@ -60,8 +60,10 @@ class Factorizer(nn.Module):
         position: str = "none",
         patch_size: Sequence[int] | None = None,
         norm: str = "instance",
-        depthwise: bool = True,
+        depthwise: str = "entry",
         adapter: str = "pointwise",
+        downsample: str = "patch",
+        nmf_stages: Sequence[bool] | None = None,
         checkpointing: bool = False,
         deep_supervision: bool = False,
     ) -> None:
@@ -96,6 +98,8 @@ class Factorizer(nn.Module):
             norm=norm,
             depthwise=depthwise,
             adapter=adapter,
+            downsample=downsample,
+            nmf_stages=nmf_stages,
             checkpointing=checkpointing,
         )
         self.config = config
@@ -120,9 +124,7 @@ class Encoder(nn.Module):
         super().__init__()
         widths = config.features_per_stage
         self.stem = Conv(input_channels, widths[0], config.kernel_sizes[0])
-        self.downsamples = nn.ModuleList(
-            Downsample(widths[stage - 1], widths[stage], config.strides[stage]) for stage in range(1, config.num_stages)
-        )
+        self.downsamples = nn.ModuleList(_downsample(config, stage) for stage in range(1, config.num_stages))
         self.position = build_position(config.position, widths[-1], config.stage_size(config.num_stages - 1))
         self.stages = nn.ModuleList(
             _stage(config, stage, config.n_blocks_per_stage[stage]) for stage in range(config.num_stages)
@@ -173,6 +175,15 @@ class Decoder(nn.Module):
         return [channels_first(head(output)) for head, output in zip(self.seg_layers, outputs, strict=True)]
 
 
+def _downsample(config: FactorizerConfig, stage: int) -> nn.Module:
+    """What leads from the stage above into this one."""
+    stride = config.strides[stage]
+    kernel = stride
+    if config.downsample == "overlap":  # but never so small that voxels between the patches go unseen
+        kernel = [max(k, s) for k, s in zip(config.kernel_sizes[stage], stride, strict=True)]
+    return Downsample(config.features_per_stage[stage - 1], config.features_per_stage[stage], kernel, stride)
+
+
 def _adapter(config: FactorizerConfig, stage: int) -> nn.Module:
     """What brings upsampled features and skip, concatenated, back to the width of the stage."""
     width = config.features_per_stage[stage]
@@ -190,21 +201,26 @@ def _stage(config: FactorizerConfig, stage: int, num_blocks: int) -> nn.Sequenti
             FactorizerBlock(
                 width,
                 norm=config.norm,
-                mixer=NMFMixer(
-                    width,
-                    head_dim=config.stage_head_dim(stage),
-                    window_size=config.window_sizes[stage],
-                    shifts=config.shifts,
-                    border=config.border,
-                    nmf=config.nmf,
-                    stage_size=config.stage_size(stage),
-                ),
+                mixer=_mixer(config, stage) if config.has_nmf(stage) else None,
                 mlp_ratio=config.mlp_ratio,
-                depthwise_kernel=config.kernel_sizes[stage] if config.depthwise else None,
+                depthwise=config.depthwise,
+                kernel_size=config.kernel_sizes[stage],
                 dropout=config.dropout,
                 drop_path=drop_path,
                 checkpointing=config.checkpointing,
             )
             for _ in range(num_blocks)
         )
+    )
+
+
+def _mixer(config: FactorizerConfig, stage: int) -> NMFMixer:
+    return NMFMixer(
+        config.features_per_stage[stage],
+        head_dim=config.stage_head_dim(stage),
+        window_size=config.window_sizes[stage],
+        shifts=config.shifts,
+        border=config.border,
+        nmf=config.nmf,
+        stage_size=config.stage_size(stage),
     )

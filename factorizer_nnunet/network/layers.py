@@ -102,11 +102,16 @@ class Conv(nn.Module):
 
 
 class Downsample(nn.Module):
-    """Convolution whose kernel is its stride: each patch of ``stride`` voxels becomes one voxel."""
+    """Strided convolution: each patch of ``stride`` voxels becomes one voxel.
 
-    def __init__(self, in_channels: int, out_channels: int, stride: Sequence[int]) -> None:
+    The kernel is the stride itself, or of odd sizes and then centred, so that neighbouring patches overlap.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: Sequence[int], stride: Sequence[int]) -> None:
         super().__init__()
-        self.conv = _CONV[len(stride)](in_channels, out_channels, tuple(stride), tuple(stride))
+        kernel_size, stride = tuple(kernel_size), tuple(stride)
+        padding = tuple(0 if k == s else k // 2 for k, s in zip(kernel_size, stride, strict=True))
+        self.conv = _CONV[len(stride)](in_channels, out_channels, kernel_size, stride, padding)
 
     def forward(self, x: Tensor) -> Tensor:
         return channels_last(self.conv(channels_first(x)))

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from factorizer_nnunet.network.gram import mix_rank_one, project_rank_one
 from factorizer_nnunet.network.layout import from_windows, to_windows
 from factorizer_nnunet.network.nmf import NMFSettings, Start, decompose
-from factorizer_nnunet.network.windows import WindowGrid, shift_steps, window_grid
+from factorizer_nnunet.network.windows import WindowGrid, axis_shifts, window_grid
 
 # Solvers whose rank-1 update of a nonnegative matrix is X v / vᵀv: the projections and the old factor drop out.
 _POWER_ITERATIONS = ("hals", "mu", "least_squares", "semi")
@@ -38,7 +38,7 @@ class NMFMixer(nn.Module):
         *,
         head_dim: int,
         window_size: Sequence[int | None],
-        shifts: Sequence[float],
+        shifts: Sequence[float | Sequence[float]],
         border: str,
         nmf: NMFSettings,
         stage_size: Sequence[int] | None = None,
@@ -46,7 +46,7 @@ class NMFMixer(nn.Module):
         super().__init__()
         self.head_dim = head_dim
         self.window_size = tuple(window_size)
-        self.parts, self.steps = shift_steps(shifts)
+        self.shifts = axis_shifts(shifts, len(window_size))
         self.cyclic = border == "cyclic"
         self.nmf = nmf
         self.in_proj = nn.Linear(channels, channels, bias=False)
@@ -56,7 +56,7 @@ class NMFMixer(nn.Module):
 
     def grid(self, spatial_size: Sequence[int]) -> WindowGrid:
         """The windows of a stage of this size."""
-        return window_grid(spatial_size, self.window_size, self.parts, self.steps, self.cyclic)
+        return window_grid(spatial_size, self.window_size, self.shifts, self.cyclic)
 
     def nonnegative(self, x: Tensor) -> Tensor:
         """x: (B, *spatial, C); what is factorised, same shape."""

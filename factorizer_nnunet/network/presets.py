@@ -36,7 +36,7 @@ def _published(
         "border": "cyclic",
         "mlp_ratio": mlp_ratio,
         "norm": "layer",
-        "depthwise": False,
+        "depthwise": "none",
         "position": "learned",
         "patch_size": list(patch_size),
     }

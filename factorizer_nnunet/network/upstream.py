@@ -70,7 +70,7 @@ def upstream_arguments(config: Mapping[str, Any]) -> dict[str, Any]:
         "position": "learned",
         "patch_size": spatial_size,
         "norm": "layer",
-        "depthwise": False,
+        "depthwise": "none",
         "adapter": "pointwise",
         "deep_supervision": bool(config.get("num_deep_supr", False)),
     }

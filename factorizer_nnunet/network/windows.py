@@ -21,10 +21,16 @@ _LARGEST_DENOMINATOR = 64
 
 
 def shift_steps(shifts: Sequence[float]) -> tuple[int, tuple[int, ...]]:
-    """Shifts as whole numbers of equal parts of a window: (0, 0.5) is 2 parts, moved by 0 and 1 of them."""
+    """Shifts along one axis as whole numbers of equal parts of a window: (0, 0.5) is 2 parts, moved by 0 and 1."""
     fractions = [Fraction(shift).limit_denominator(_LARGEST_DENOMINATOR) for shift in shifts]
     parts = math.lcm(*(fraction.denominator for fraction in fractions))
     return parts, tuple(int(fraction * parts) for fraction in fractions)
+
+
+def axis_shifts(shifts: Sequence[float | Sequence[float]], ndim: int) -> tuple[tuple[int, tuple[int, ...]], ...]:
+    """``shift_steps`` of each axis; each shift is a fraction of a window for all axes, or one for each."""
+    rows = [tuple(shift) if isinstance(shift, Sequence) else (shift,) * ndim for shift in shifts]
+    return tuple(shift_steps(fractions) for fractions in zip(*rows, strict=True))
 
 
 @dataclass(frozen=True)
@@ -85,17 +91,17 @@ class WindowGrid:
 def window_grid(
     spatial_size: Sequence[int],
     window: Sequence[int | None],
-    parts: int,
-    steps: Sequence[int],
+    shifts: Sequence[tuple[int, tuple[int, ...]]],
     cyclic: bool = False,
 ) -> WindowGrid:
     """Lay windows over a stage of ``spatial_size`` voxels; shifts that coincide (short axes) are kept once.
 
-    ``parts`` and ``steps`` are those of ``shift_steps``; ``window`` is in voxels per axis, None for the whole axis.
+    ``window`` is in voxels per axis, None for the whole axis, which then is not shifted; ``shifts`` as
+    ``axis_shifts`` gives them.
     """
-    axes = tuple(
-        axis_grid(size, size if w is None else w, parts, steps, cyclic)
-        for size, w in zip(spatial_size, window, strict=True)
-    )
+    axes = []
+    for size, voxels, (parts, steps) in zip(spatial_size, window, shifts, strict=True):
+        whole = AxisGrid(size, size, 1, 1, (0,) * len(steps))
+        axes.append(whole if voxels is None else axis_grid(size, voxels, parts, steps, cyclic))
     offsets = tuple(dict.fromkeys(zip(*(axis.offsets for axis in axes), strict=True)))
-    return WindowGrid(axes, offsets)
+    return WindowGrid(tuple(axes), offsets)

@@ -51,7 +51,7 @@ def factorizer_architecture(arch_kwargs: Mapping[str, Any], spacing: Sequence[fl
             "num_iters": 5,
             "mlp_ratio": 2.0,
             "norm": "instance",
-            "depthwise": True,
+            "depthwise": "entry",
             "adapter": "pointwise",
         },
         "_kw_requires_import": [],

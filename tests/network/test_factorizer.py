@@ -21,7 +21,7 @@ def build(ndim: int = 3, stages: int = 3, **settings: object) -> Factorizer:
 @pytest.mark.parametrize("stride", [2, 3, 5])
 def test_downsampling_sees_every_voxel(stride: int) -> None:
     x = torch.randn(1, 2 * stride, 3 * stride, 4, requires_grad=True)
-    Downsample(4, 8, (stride, stride))(x).square().sum().backward()
+    Downsample(4, 8, (stride, stride), (stride, stride))(x).square().sum().backward()
     assert (x.grad != 0).all()
 
 
@@ -66,7 +66,7 @@ def test_random_plans_build_and_run(seed: int) -> None:
         windows,
         norm=rng.choice(["instance", "layer", "rms"]),
         adapter=rng.choice(["pointwise", "conv"]),
-        depthwise=rng.random() < 0.5,
+        depthwise=rng.choice(["entry", "mlp", "none"]),
         deep_supervision=True,
     )
     outputs = net(torch.randn(2, 1, *size))
@@ -95,7 +95,7 @@ def test_autocast_is_finite_on_background_and_on_large_values(dtype: torch.dtype
         ({"norm": "batch"}, "norm=batch is impossible; valid: one of"),
         ({"adapter": "none"}, "adapter=none is impossible"),
         ({"shifts": [-0.5]}, "shifts="),
-        ({"depthwise": "false"}, "depthwise=false is impossible; valid: true or false"),
+        ({"depthwise": True}, "depthwise=True is impossible; valid: one of .*'entry', 'mlp', 'none'"),
         ({"num_iters": 5.0}, "num_iters=5.0 is impossible; valid: an integer"),
         ({"kernel_sizes": []}, "kernel_sizes="),
         ({"strides": [1, 2, 2]}, "a list per stage"),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from literal import mix_literally
 
 from factorizer_nnunet.network.gram import mix_rank_one
-from factorizer_nnunet.network.windows import WindowGrid, shift_steps, window_grid
+from factorizer_nnunet.network.windows import WindowGrid, axis_shifts, window_grid
 
 
 def nonnegative(shape: tuple[int, ...], seed: int) -> torch.Tensor:
@@ -35,7 +35,7 @@ def test_equals_the_literal_algorithm(
     size: list[int], window: int, shifts: tuple, head_dim: int, num_iters: int, seed: int
 ) -> None:
     x = nonnegative((2, *size, 4), seed)
-    grid = window_grid(size, (window,) * len(size), *shift_steps(shifts))
+    grid = window_grid(size, (window,) * len(size), axis_shifts(shifts, len(size)))
     torch.testing.assert_close(
         mix_rank_one(x, grid, head_dim, num_iters), literally(x, grid, head_dim, num_iters), rtol=1e-10, atol=1e-12
     )
@@ -43,14 +43,14 @@ def test_equals_the_literal_algorithm(
 
 def test_four_shifts_equal_the_literal_algorithm() -> None:
     x = nonnegative((1, 12, 9, 16, 8), 3)
-    grid = window_grid((12, 9, 16), (8, 8, 8), *shift_steps((0, 0.25, 0.5, 0.75)))
+    grid = window_grid((12, 9, 16), (8, 8, 8), axis_shifts((0, 0.25, 0.5, 0.75), 3))
     assert len(grid.offsets) == 4
     torch.testing.assert_close(mix_rank_one(x, grid, 8, 5), literally(x, grid, 8, 5), rtol=1e-10, atol=1e-12)
 
 
 def test_gradient() -> None:
     x = (nonnegative((1, 6, 5, 4), 1) + 0.05).requires_grad_()
-    grid = window_grid((6, 5), (4, 4), *shift_steps((0.0, 0.5)))
+    grid = window_grid((6, 5), (4, 4), axis_shifts((0.0, 0.5), 2))
     assert torch.autograd.gradcheck(lambda t: mix_rank_one(t, grid, 2, 4), x)
 
 
@@ -59,7 +59,7 @@ def test_gradient_equals_that_of_the_literal_algorithm() -> None:
     # the ReLU before the NMF stops it there in either case.
     x = (nonnegative((1, 8, 8, 4, 4), 2) + 0.01).requires_grad_()
     weight = nonnegative(tuple(x.shape), 5)
-    grid = window_grid((8, 8, 4), (4, 4, 4), *shift_steps((0.0, 0.5)))
+    grid = window_grid((8, 8, 4), (4, 4, 4), axis_shifts((0.0, 0.5), 3))
     fast = torch.autograd.grad((mix_rank_one(x, grid, 4, 5) * weight).sum(), x)[0]
     slow = torch.autograd.grad((literally(x, grid, 4, 5) * weight).sum(), x)[0]
     torch.testing.assert_close(fast, slow, rtol=1e-9, atol=1e-11)
@@ -69,7 +69,7 @@ def test_gradient_equals_that_of_the_literal_algorithm() -> None:
 @pytest.mark.parametrize("scale", [1e-4, 1.0, 11.0, 1e3])
 def test_half_precision_stays_near_float64(dtype: torch.dtype, scale: float) -> None:
     exact = nonnegative((1, 8, 8, 8, 8), 7) * scale
-    grid = window_grid((8, 8, 8), (8, 8, 8), *shift_steps((0.0,)))
+    grid = window_grid((8, 8, 8), (8, 8, 8), axis_shifts((0.0,), 3))
     half = exact.to(dtype)
     result, expected = mix_rank_one(half, grid, 8, 5), mix_rank_one(half.double(), grid, 8, 5)
     assert torch.linalg.norm(result.double() - expected) <= 1e-2 * torch.linalg.norm(expected)
@@ -80,7 +80,7 @@ def test_empty_windows_give_zero_and_a_finite_zero_gradient(dtype: torch.dtype) 
     x = torch.zeros(1, 8, 8, 8, dtype=dtype)
     x[0, 0, 0] = 1  # one voxel in one window, the other windows are background
     x.requires_grad_()
-    y = mix_rank_one(x, window_grid((8, 8), (4, 4), *shift_steps((0.0,))), 8, 5)
+    y = mix_rank_one(x, window_grid((8, 8), (4, 4), axis_shifts((0.0,), 2)), 8, 5)
     y.float().sum().backward()
     assert torch.isfinite(y).all()
     assert torch.isfinite(x.grad).all()
@@ -90,5 +90,5 @@ def test_empty_windows_give_zero_and_a_finite_zero_gradient(dtype: torch.dtype) 
 
 def test_scaling_the_input_scales_the_output() -> None:
     x = nonnegative((1, 8, 8, 8), 4)
-    grid = window_grid((8, 8), (4, 4), *shift_steps((0.0, 0.5)))
+    grid = window_grid((8, 8), (4, 4), axis_shifts((0.0, 0.5), 2))
     torch.testing.assert_close(mix_rank_one(1e6 * x, grid, 4, 5), 1e6 * mix_rank_one(x, grid, 4, 5))

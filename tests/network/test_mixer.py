@@ -14,7 +14,7 @@ from factorizer_nnunet.network.layout import from_windows, to_windows
 from factorizer_nnunet.network.mixer import NMFMixer
 from factorizer_nnunet.network.nmf import STARTS, NMFSettings
 from factorizer_nnunet.network.solvers import SOLVERS
-from factorizer_nnunet.network.windows import shift_steps, window_grid
+from factorizer_nnunet.network.windows import axis_shifts, window_grid
 
 SHIFTS = [(0.0,), (0.0, 0.5), (0.0, 0.25, 0.5, 0.75)]
 
@@ -71,7 +71,7 @@ def test_routes_agree(
     cyclic=st.booleans(),
 )
 def test_windows_come_back_as_they_went(size: list[int], window: int | None, shifts: tuple, cyclic: bool) -> None:
-    grid = window_grid(size, [window] * len(size), *shift_steps(shifts), cyclic)
+    grid = window_grid(size, [window] * len(size), axis_shifts(shifts, len(size)), cyclic)
     x = torch.rand(2, *size, 6)
     for offset in grid.offsets:
         assert torch.equal(from_windows(to_windows(x, grid, offset, 3), grid, offset), x)
@@ -86,7 +86,7 @@ def test_the_authors_matrices(path: Path) -> None:
     head_dim = config.get("head_dim") or x.shape[-1] // config["num_heads"]
     shifts = config.get("shifts", [None, window[0] // 2] if config["cls"] == "SWMatricize" else [None])
     fractions = [(-(shift or 0) % (window[0] or 1)) / (window[0] or 1) for shift in shifts]
-    grid = window_grid(size, window, *shift_steps(fractions), cyclic=True)
+    grid = window_grid(size, window, axis_shifts(fractions, len(size)), cyclic=True)
     ours = [to_windows(x, grid, offset, head_dim).mT.flatten(0, -3) for offset in grid.offsets]
     # The authors list heads before windows and cyclic windows from another one on: the order does not matter.
     theirs = [chunk.flatten(0, -3) for chunk in arrays["y"].chunk(len(grid.offsets))]

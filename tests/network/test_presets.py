@@ -38,7 +38,7 @@ FAMILY = [
     {"position": "learned", "patch_size": [8, 8]},
     {"position": "axial", "patch_size": [8, 8]},
     {"position": "sinusoidal", "dropout": 0.1, "drop_path": 0.2},
-    {"norm": "rms", "adapter": "conv", "depthwise": False, "n_blocks_per_stage": [1, 2]},
+    {"norm": "rms", "adapter": "conv", "depthwise": "mlp", "downsample": "overlap", "n_blocks_per_stage": [1, 2]},
 ]
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from factorizer_nnunet.network.windows import axis_grid, shift_steps, window_grid
+from factorizer_nnunet.network.windows import axis_grid, axis_shifts, shift_steps, window_grid
 
 
 @pytest.mark.parametrize(
@@ -49,5 +49,5 @@ def test_blocks_cover_the_axis_and_waste_less_than_a_block_each(size: int, windo
 
 
 def test_shifts_that_coincide_are_kept_once() -> None:
-    assert window_grid((5, 6, 7), (8, 8, 8), 2, (0, 1)).offsets == ((0, 0, 0),)
-    assert window_grid((5, 16, 7), (8, 8, 8), 2, (0, 1)).offsets == ((0, 0, 0), (0, 1, 0))
+    assert window_grid((5, 6, 7), (8, 8, 8), axis_shifts((0, 0.5), 3)).offsets == ((0, 0, 0),)
+    assert window_grid((5, 16, 7), (8, 8, 8), axis_shifts((0, 0.5), 3)).offsets == ((0, 0, 0), (0, 1, 0))
