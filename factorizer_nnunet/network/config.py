@@ -18,6 +18,7 @@ NORMS = ("instance", "layer", "rms")
 ADAPTERS = ("pointwise", "conv")
 BORDERS = ("cut", "cyclic")
 DEPTHWISE = ("entry", "mlp", "none")
+DEFAULT_WINDOW = 8
 DOWNSAMPLINGS = ("patch", "overlap")
 
 
@@ -31,10 +32,13 @@ class FactorizerConfig:
 
     features_per_stage: tuple[int, ...]
     strides: tuple[tuple[int, ...], ...]
-    kernel_sizes: tuple[tuple[int, ...], ...]  # of the stem, the depthwise convolutions and "conv" adapters
-    window_sizes: tuple[tuple[int | None, ...], ...]  # NMF windows in voxels of their stage; None: the whole axis
     n_blocks_per_stage: tuple[int, ...]
     n_blocks_per_stage_decoder: tuple[int, ...]
+    kernel_sizes: tuple[tuple[int, ...], ...]  # of the stem, the depthwise convolutions and "conv" adapters
+    # NMF windows in voxels, None along an axis for all of it; instead of them the number of windows along each axis;
+    # without either, windows of DEFAULT_WINDOW voxels an axis, or the whole axis where it is shorter.
+    window_sizes: tuple[tuple[int | None, ...], ...] | None = None
+    window_counts: tuple[tuple[int, ...], ...] | None = None
     head_dim: int | None = 8  # channels of one NMF matrix; None where num_heads is given
     num_heads: int | None = None  # matrices side by side in every stage, instead of head_dim
     shifts: tuple[float | tuple[float, ...], ...] = (0.0, 0.5)  # window offsets, in windows; of all axes, or for each
@@ -55,6 +59,11 @@ class FactorizerConfig:
     downsample: str = "patch"  # one of DOWNSAMPLINGS: convolutions whose kernel is the stride, or kernel_sizes
     nmf_stages: tuple[bool, ...] | None = None  # stages, of encoder and decoder, whose blocks hold the NMF; None: all
     adapter: str = "pointwise"  # one of ADAPTERS: what merges a skip connection
+
+    @property
+    def _window_settings(self) -> list[str]:
+        """Which of the two ways to say the windows is used, if any."""
+        return [name for name in ("window_sizes", "window_counts") if getattr(self, name) is not None]
 
     @property
     def num_stages(self) -> int:
@@ -79,8 +88,8 @@ class FactorizerConfig:
             object.__setattr__(self, field.name, _freeze(getattr(self, field.name)))  # lists come from JSON
         self._check_types()
         self._check_lengths()
-        self._check_stages()
         self._check_shifts()
+        self._check_stages()
         _require(self.border in BORDERS, "border", self.border, f"one of {list(BORDERS)}")
         _require(self.position in POSITIONS, "position", self.position, f"one of {list(POSITIONS)}")
         for name in ("dropout", "drop_path"):
@@ -116,7 +125,10 @@ class FactorizerConfig:
         for name in ("features_per_stage", "n_blocks_per_stage", "n_blocks_per_stage_decoder"):
             value = getattr(self, name)
             _require(isinstance(value, tuple) and all(map(is_integer, value)), name, value, "integers, one per stage")
-        for name in ("strides", "kernel_sizes", "window_sizes"):
+        if self.window_sizes is not None and self.window_counts is not None:
+            given = f"window_sizes={self.window_sizes}, window_counts={self.window_counts}"
+            raise ValueError(f"{given}; valid: at most one of them, the other null")
+        for name in ("strides", "kernel_sizes", *self._window_settings):
             value = getattr(self, name)
             nested = isinstance(value, tuple) and all(isinstance(entry, tuple) for entry in value)
             _require(nested, name, value, "a list per stage of one value per axis")
@@ -128,7 +140,7 @@ class FactorizerConfig:
         expected = {
             "strides": self.num_stages,
             "kernel_sizes": self.num_stages,
-            "window_sizes": self.num_stages,
+            **dict.fromkeys(self._window_settings, self.num_stages),
             "n_blocks_per_stage": self.num_stages,
             "n_blocks_per_stage_decoder": self.num_stages - 1,
         }
@@ -137,7 +149,7 @@ class FactorizerConfig:
         for name, length in expected.items():
             _require(len(getattr(self, name)) == length, name, getattr(self, name), f"{length} entries, one per stage")
         _require(self.ndim in (2, 3), "strides", self.strides, "2 or 3 axes per stage")
-        for name in ("strides", "kernel_sizes", "window_sizes"):
+        for name in ("strides", "kernel_sizes", *self._window_settings):
             entries = getattr(self, name)
             _require(all(len(e) == self.ndim for e in entries), name, entries, f"{self.ndim} values per stage")
             _require(all(v is None or v >= 1 for e in entries for v in e), name, entries, "integers of at least 1")
@@ -166,7 +178,9 @@ class FactorizerConfig:
                     f"{name}={divisor} does not divide the {width} channels of stage {stage}; valid: one of {divisors}"
                 )
         parts = [parts for parts, _ in axis_shifts(self.shifts, self.ndim)]
-        for stage, window in enumerate(self.window_sizes):
+        # Windows given by their count are rounded to whole parts instead, see ``stage_window``.
+        for stage in range(self.num_stages if self.window_counts is None else 0):
+            window = self.stage_window(stage)
             if any(w is not None and w > 1 and w % p for w, p in zip(window, parts, strict=True)):
                 raise ValueError(
                     f"window_sizes[{stage}]={list(window)} cannot be shifted by {list(self.shifts)} of a window; "
@@ -175,19 +189,45 @@ class FactorizerConfig:
 
     def _check_patch(self) -> None:
         if self.patch_size is None:
-            needing = {"position": self.position in SIZED_POSITIONS, "start": self.start == "uniform"}
+            needing = {
+                "position": self.position in SIZED_POSITIONS,
+                "start": self.start == "uniform",
+                "window_counts": self.window_counts is not None,
+            }
             for name in (name for name, needs in needing.items() if needs):
-                raise ValueError(f"{name}={getattr(self, name)} stores a value per voxel; valid: only with patch_size")
+                raise ValueError(f"{name}={getattr(self, name)} needs the size of the stages; valid: with patch_size")
             return
         total = self.total_stride
         fits = len(self.patch_size) == self.ndim and all(
             p >= t and p % t == 0 for p, t in zip(self.patch_size, total, strict=True)
         )
         _require(fits, "patch_size", self.patch_size, f"multiples of {list(total)}, the product of the strides")
+        for stage in range(self.num_stages):
+            self._check_windows(stage, self.stage_size(stage))
+
+    def _check_windows(self, stage: int, size: tuple[int, ...]) -> None:
+        if self.window_sizes is not None:
+            window = self.window_sizes[stage]
+            if any(w is not None and w > s for w, s in zip(window, size, strict=True)):
+                raise ValueError(
+                    f"window_sizes[{stage}]={list(window)} is larger than the {list(size)} voxels of its stage; "
+                    "valid: at most as large, or null for the whole axis"
+                )
+        if self.window_counts is None:
+            return
+        counts = self.window_counts[stage]
+        for count, voxels, window in zip(counts, size, self.stage_window(stage), strict=True):
+            # Windows are balanced and made of whole parts, so not every count can be had.
+            if window is not None and -(-voxels // window) != count:
+                raise ValueError(
+                    f"window_counts[{stage}]={list(counts)}: {voxels} voxels cannot be cut into {count} equal windows "
+                    f"shifted by {list(self.shifts)} of a window; valid: 1, or fewer that divide {voxels}"
+                )
 
     def _check_rank(self) -> None:
         smallest = min(self.stage_head_dim(stage) for stage in range(self.num_stages))
-        for stage, window in enumerate(self.window_sizes):
+        for stage in range(self.num_stages):
+            window = self.stage_window(stage)
             size = self.stage_size(stage) or window
             sides = [s if w is None else w if s is None else min(s, w) for s, w in zip(size, window, strict=True)]
             if None not in sides:
@@ -212,6 +252,19 @@ class FactorizerConfig:
     def stage_head_dim(self, stage: int) -> int:
         """Channels of one NMF matrix in this stage."""
         return self.features_per_stage[stage] // self.num_heads if self.head_dim is None else self.head_dim
+
+    def stage_window(self, stage: int) -> tuple[int | None, ...]:
+        """Voxels of a window of this stage per axis; None is the whole axis."""
+        if self.window_sizes is not None:
+            return self.window_sizes[stage]
+        if self.window_counts is None:
+            return (DEFAULT_WINDOW,) * self.ndim
+        window = []
+        shifts = axis_shifts(self.shifts, self.ndim)
+        for count, voxels, (parts, _) in zip(self.window_counts[stage], self.stage_size(stage), shifts, strict=True):
+            length = -(-voxels // count)
+            window.append(None if count == 1 else 1 if length == 1 else -(-length // parts) * parts)
+        return tuple(window)
 
     def stage_size(self, stage: int) -> tuple[int, ...] | None:
         """Voxels per axis of this stage, if the patch size is known."""

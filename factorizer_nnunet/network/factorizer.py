@@ -27,7 +27,8 @@ class Factorizer(nn.Module):
         features_per_stage: width of each stage, highest resolution first.
         strides: downsampling per axis on the way into each stage; the first entry is ones.
         kernel_sizes: convolution kernels per stage; 3 an axis by default.
-        window_sizes: NMF windows per stage, in voxels; 8 an axis by default.
+        window_sizes: NMF windows per stage, in voxels; 8 an axis by default, or the whole axis where it is shorter.
+        window_counts: instead, the number of windows along each axis of each stage of ``patch_size``.
         n_blocks_per_stage: blocks of each encoder stage; 1 by default.
         n_blocks_per_stage_decoder: blocks of each decoder stage, highest resolution first; 1 by default.
 
@@ -42,7 +43,8 @@ class Factorizer(nn.Module):
         features_per_stage: Sequence[int],
         strides: Sequence[Sequence[int]],
         kernel_sizes: Sequence[Sequence[int]] | None = None,
-        window_sizes: Sequence[Sequence[int]] | None = None,
+        window_sizes: Sequence[Sequence[int | None]] | None = None,
+        window_counts: Sequence[Sequence[int]] | None = None,
         n_blocks_per_stage: Sequence[int] | None = None,
         n_blocks_per_stage_decoder: Sequence[int] | None = None,
         head_dim: int | None = 8,
@@ -76,7 +78,8 @@ class Factorizer(nn.Module):
             features_per_stage=features_per_stage,
             strides=strides,
             kernel_sizes=[[3 * v for v in ones] for ones in per_stage] if kernel_sizes is None else kernel_sizes,
-            window_sizes=[[8 * v for v in ones] for ones in per_stage] if window_sizes is None else window_sizes,
+            window_sizes=window_sizes,
+            window_counts=window_counts,
             n_blocks_per_stage=[1] * len(strides) if n_blocks_per_stage is None else n_blocks_per_stage,
             n_blocks_per_stage_decoder=[1] * (len(strides) - 1)
             if n_blocks_per_stage_decoder is None
@@ -218,7 +221,7 @@ def _mixer(config: FactorizerConfig, stage: int) -> NMFMixer:
     return NMFMixer(
         config.features_per_stage[stage],
         head_dim=config.stage_head_dim(stage),
-        window_size=config.window_sizes[stage],
+        window_size=config.stage_window(stage),
         shifts=config.shifts,
         border=config.border,
         nmf=config.nmf,

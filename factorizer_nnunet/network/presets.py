@@ -29,9 +29,13 @@ def _published(
 ) -> dict[str, Any]:
     """The form of Ashtari et al. 2023: LayerNorm, pointwise adapters, wrapping windows, no depthwise convolution."""
     shape = _widths_and_strides(patch_size)
+    size, windows = patch_size, []
+    for stride in shape["strides"]:
+        size = [s // t for s, t in zip(size, stride, strict=True)]
+        windows.append([None if window is None or window >= s else window for s in size])
     return {
         **shape,
-        "window_sizes": [[window] * len(patch_size)] * len(shape["strides"]),
+        "window_sizes": windows,
         "shifts": list(shifts),
         "border": "cyclic",
         "mlp_ratio": mlp_ratio,

@@ -139,42 +139,46 @@ def _matrices(
     if kind not in _MATRICIZE:
         raise ValueError(f"reshape={kind!r} is unknown; valid: one of {sorted(_MATRICIZE)}")
     ndim = len(spatial_size)
-    sizes, size = [], list(spatial_size)
-    for stride in strides:
+    patches, counts = (_per_axis(options.get(key), ndim) for key in ("patch_size", "grid_size"))
+    size, windows = list(spatial_size), []
+    for stage, stride in enumerate(strides):
         size = [s // t for s, t in zip(size, stride, strict=True)]
-        sizes.append(size)
-    if options.get("patch_size") is not None:
-        windows = [_per_axis(options["patch_size"], ndim)] * len(sizes)
-    else:
-        counts = _per_axis(options.get("grid_size", 1), ndim)
-        windows = [[None if c == 1 else s // c for s, c in zip(size, counts, strict=True)] for size in sizes]
-    for stage, (size, window) in enumerate(zip(sizes, windows, strict=True)):
-        if any(w is not None and (w > s or s % w) for s, w in zip(size, window, strict=True)):
+        window = [p if p is not None else s // (c or 1) for s, p, c in zip(size, patches, counts, strict=True)]
+        if any(w > s or s % max(w, 1) for s, w in zip(size, window, strict=True)):
             raise ValueError(f"patch_size={window} does not divide the {size} voxels of stage {stage}")
+        windows.append(window)
     return {
         "head_dim": options.get("head_dim"),
         "num_heads": options.get("num_heads"),
         "window_sizes": windows,
-        "shifts": _shifts(kind, options, windows[0]),
+        "shifts": _shifts(kind, options.get("shifts"), windows),
     }
 
 
-def _shifts(kind: str, options: Mapping[str, Any], window: Sequence[int | None]) -> list[float]:
-    """The authors roll the volume forward by a shift, which moves window borders back; None is no shift."""
-    shifts = options.get("shifts")
-    if shifts is None:
-        return [0.0, 0.5] if _MATRICIZE[kind] else [0.0]
-    longest = max(w for w in window if w is not None)
-    fractions = []
-    for shift in shifts:
-        steps = _per_axis(shift or 0, len(window))
-        axis = max(range(len(window)), key=lambda i: window[i] or 0)
-        fractions.append((-steps[axis] % longest) / longest)
-    return fractions
+def _shifts(
+    kind: str, shifts: Sequence[int | Sequence[int] | None] | None, windows: Sequence[Sequence[int]]
+) -> list[float] | list[list[float]]:
+    """Fractions of a window from the authors' shifts in voxels (None: not shifted).
+
+    They roll the volume forward by a shift, which moves the borders of the windows back.
+    """
+    if shifts is None and not _MATRICIZE[kind]:
+        return [0.0]
+    rows = []
+    for window in windows:
+        voxels = [None, [w // 2 for w in window]] if shifts is None else shifts
+        steps = [_per_axis(shift or 0, len(window)) for shift in voxels]
+        row = [[(-s % w) / w for s, w in zip(step, window, strict=True)] for step in steps]
+        rows.append([fractions[0] if len(set(fractions)) == 1 else fractions for fractions in row])
+    if any(row != rows[0] for row in rows):
+        raise ValueError(
+            f"shifts={shifts} are other fractions of the windows in each stage; valid with patch_size only"
+        )
+    return rows[0]
 
 
-def _per_axis(value: int | Sequence[int], ndim: int) -> list[int]:
-    return [value] * ndim if isinstance(value, int) else list(value)
+def _per_axis(value: int | Sequence[int | None] | None, ndim: int) -> list[int | None]:
+    return list(value) if isinstance(value, Sequence) else [value] * ndim
 
 
 def own_name(name: str, num_stages: int) -> str:

@@ -38,6 +38,9 @@ FAMILY = [
     {"position": "learned", "patch_size": [8, 8]},
     {"position": "axial", "patch_size": [8, 8]},
     {"position": "sinusoidal", "dropout": 0.1, "drop_path": 0.2},
+    {"window_counts": [[2, 1], [1, 2]], "patch_size": [8, 8]},
+    {"shifts": [0, [0.5, 0.25]]},
+    {"nmf_stages": [False, True]},
     {"norm": "rms", "adapter": "conv", "depthwise": "mlp", "downsample": "overlap", "n_blocks_per_stage": [1, 2]},
 ]
 
@@ -66,8 +69,28 @@ def test_checkpointing_changes_no_gradient() -> None:
     ("settings", "message"),
     [
         ({"border": "mirror"}, "border=mirror is impossible; valid: one of"),
-        ({"position": "learned"}, "position=learned stores a value per voxel; valid: only with patch_size"),
-        ({"start": "uniform"}, "start=uniform stores a value per voxel"),
+        ({"position": "learned"}, "position=learned needs the size of the stages; valid: with patch_size"),
+        ({"start": "uniform"}, "start=uniform needs the size of the stages"),
+        ({"window_counts": [[2, 2], [1, 1]]}, "window_counts=.* needs the size of the stages"),
+        (
+            {"window_counts": [[2, 2], [1, 1]], "window_sizes": [[4, 4], [4, 4]]},
+            "window_sizes=.*, window_counts=.*; valid: at most one",
+        ),
+        (
+            {"window_counts": [[3, 3], [1, 1]], "patch_size": [8, 8]},
+            r"window_counts\[0\]=\[3, 3\]: 8 voxels cannot be cut into 3 equal windows",
+        ),
+        (
+            {"window_sizes": [[8, 8], [8, 8]], "patch_size": [8, 8]},
+            r"window_sizes\[1\]=\[8, 8\] is larger than the \[4, 4\] voxels of its stage; valid: at most as",
+        ),
+        ({"shifts": [0, [0.5]]}, r"shifts=\(0, \(0.5,\)\) is impossible; valid: fractions in \[0, 1\), or 2 of them"),
+        ({"shifts": [0, -1]}, "shifts="),
+        ({"shifts": [0, 1 / 3]}, "cannot be shifted by"),
+        ({"nmf_stages": [True]}, "nmf_stages=.*valid: 2 entries, one per stage"),
+        ({"nmf_stages": [1, 0]}, "nmf_stages=.*valid: true or false"),
+        ({"depthwise": "exit"}, "depthwise=exit is impossible; valid: one of"),
+        ({"downsample": "pool"}, "downsample=pool is impossible; valid: one of"),
         ({"patch_size": [8, 7]}, r"patch_size=\(8, 7\) is impossible; valid: multiples of \[2, 2\]"),
         ({"rank": 9}, "rank=9 is impossible; valid: at most 8"),
         ({"num_heads": 2}, "head_dim=8, num_heads=2; valid: one of them"),

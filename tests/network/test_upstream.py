@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ from oracle_files import below, load, oracle_files, relative_error
 
 from factorizer_nnunet.network import from_upstream
 from factorizer_nnunet.network.layers import channels_first, channels_last
-from factorizer_nnunet.network.upstream import block_from_upstream, load_upstream, own_name
+from factorizer_nnunet.network.nmf import decompose
+from factorizer_nnunet.network.upstream import block_from_upstream, load_upstream, own_name, upstream_arguments
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4}
 CONFIG = {
@@ -55,6 +57,34 @@ def test_blocks(path: Path) -> None:
     y.backward(arrays["grad_y0"])
     assert relative_error(y, arrays["y0"]) < 1e-10
     assert relative_error(x.grad, arrays["grad_x"]) < 1e-10
+
+
+def test_shifts_of_anisotropic_windows_are_in_voxels() -> None:
+    """Against the authors' way written out: roll by the shift, cut into windows, factorise, put back, roll back."""
+    torch.manual_seed(0)
+    size, window, shifts = (4, 8, 8), (2, 4, 8), [None, (1, 2, 3), 1]
+    options = {"head_dim": 4, "patch_size": window, "shifts": shifts}
+    config = {**CONFIG, "spatial_size": size, "reshape": ["SWMatricize", options], "rank": 2}
+    network = from_upstream({**config, "encoder_width": [8], "encoder_depth": [1], "decoder_depth": [], "strides": [1]})
+    mixer = network.double().encoder.stages[0][0].mixer
+    x = torch.rand(1, *size, 8, dtype=torch.float64)
+    expected = torch.zeros_like(x)
+    for shift in shifts:
+        steps = (0, 0, 0) if shift is None else (shift,) * 3 if isinstance(shift, int) else shift
+        rolled = torch.roll(mixer.nonnegative(x), steps, (1, 2, 3))
+        result = torch.zeros_like(rolled)
+        for a, b, c, head in itertools.product(range(0, 4, 2), range(0, 8, 4), range(0, 8, 8), range(0, 8, 4)):
+            where = (0, slice(a, a + 2), slice(b, b + 4), slice(c, c + 8), slice(head, head + 4))
+            u, v = decompose(rolled[where].reshape(-1, 4).mT, mixer.start, mixer.nmf)
+            result[where] = (v @ u.mT).reshape(2, 4, 8, 4)
+        expected += torch.roll(result, [-s for s in steps], (1, 2, 3)) / len(shifts)
+    torch.testing.assert_close(mixer(x), mixer.out_proj(expected), rtol=1e-10, atol=1e-12)
+
+
+def test_windows_by_their_number() -> None:
+    arguments = upstream_arguments({**CONFIG, "reshape": ["Matricize", {"num_heads": 2, "grid_size": [2, 1, 4]}]})
+    assert arguments["window_sizes"] == [[8, 16, 4], [4, 8, 2]]
+    assert arguments["shifts"] == [0.0]
 
 
 def test_fresh_weights_need_no_state() -> None:
