@@ -13,6 +13,7 @@ import SimpleITK
 from factorizer_nnunet import cli
 from factorizer_nnunet.environment import create_folders, environment_variables
 from factorizer_nnunet.errors import UserError
+from factorizer_nnunet.network import PRESETS, build_preset
 from factorizer_nnunet.planning.dataset import next_command, outdated_configurations, plan_dataset
 from factorizer_nnunet.planning.planner import nnUNetPlannerFactorizer
 from factorizer_nnunet.planning.raw_dataset import check_raw_dataset, find_dataset
@@ -207,6 +208,7 @@ def test_unset_and_missing_folders_are_told(
         (["--gpu-memory-target", "0"], "GPU memory target is 0.0 GB"),
         (["--gpu-memory-target", "-2"], "GPU memory target is -2.0 GB"),
         (["--gpu-memory-target", "nan"], "GPU memory target is nan GB"),
+        (["--network", "unet"], "unknown network 'unet': choose from default, swin, brats_published"),
         (["-np", "0"], "number of processes is 0"),
         (["-c", "2d", "3d"], "unknown configuration '3d': choose from 2d, 3d_fullres, 3d_lowres, 3d_cascade_fullres"),
         (["--plans-name", "a/b"], "'a/b' cannot name a plans file"),
@@ -301,6 +303,21 @@ def test_plans_keep_nnunets_choice_and_build_a_factorizer(raw: Path, folders: Pa
         with torch.no_grad():
             logits = network(torch.rand(1, 2, *chosen.patch_size))
         assert logits.shape == (1, 2, *chosen.patch_size)
+
+
+@pytest.mark.parametrize("network", [name for name in PRESETS if name != "default"])
+def test_every_form_of_the_network_is_planned_by_name(raw: Path, folders: Path, network: str) -> None:
+    import torch
+
+    write_json(folders / "nnUNet_preprocessed" / NAME / "dataset_fingerprint.json", fingerprint(SHAPE))
+    plans_file = plan_dataset(7, network=network, preprocess=False)
+    assert plans_file.name == f"nnUNetFactorizerPlans_{network}.json"
+    for configuration in ("2d", "3d_fullres"):
+        built, chosen = built_network(plans_file, configuration)
+        assert built.config == build_preset(network, 2, 2, chosen.patch_size).config
+        with torch.no_grad():
+            assert built(torch.rand(1, 2, *chosen.patch_size)).shape == (1, 2, *chosen.patch_size)
+    assert plan_dataset(7, network=network, preprocess=False) == plans_file  # its own plans may be made again
 
 
 def test_a_large_dataset_gets_a_cascade_of_factorizers(raw: Path, folders: Path) -> None:

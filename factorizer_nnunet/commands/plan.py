@@ -18,6 +18,7 @@ examples:
   factorizer-nnunet plan -d 4
   factorizer-nnunet plan -d Dataset004_Hippocampus -c 3d_fullres -np 2 --verify-dataset-integrity
   factorizer-nnunet plan -d 4 --gpu-memory-target 24 --plans-name nnUNetFactorizerPlans_24GB
+  factorizer-nnunet plan -d 4 --network swin          # nnUNetFactorizerPlans_swin
 """
 
 
@@ -49,7 +50,14 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--plans-name",
         metavar="NAME",
-        help="name of the plans, then used with -p NAME (default: nnUNetFactorizerPlans)",
+        help="name of the plans, then used with -p NAME (default: nnUNetFactorizerPlans, for another --network "
+        "nnUNetFactorizerPlans_NETWORK)",
+    )
+    parser.add_argument(
+        "--network",
+        default="default",
+        metavar="NETWORK",
+        help="form of the network: default, or as published: swin, local, global, brats_published, isles22_published",
     )
     parser.add_argument(
         "-np",
@@ -84,6 +92,7 @@ def run(args: argparse.Namespace) -> int:
         args.configurations,
         gpu_memory_target_gb=args.gpu_memory_target,
         plans_name=args.plans_name,
+        network=args.network,
         num_processes=num_processes,
         verify_integrity=args.verify_dataset_integrity,
         preprocess=not args.no_preprocess,

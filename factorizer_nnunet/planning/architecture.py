@@ -37,9 +37,8 @@ def factorizer_architecture(arch_kwargs: Mapping[str, Any], spacing: Sequence[fl
         if isinstance(kernels, int)
         else [_per_axis(kernel, ndim) for kernel in kernels]
     )
-    return {
-        "network_class_name": NETWORK_CLASS,
-        "arch_kwargs": {
+    return architecture_entry(
+        {
             "features_per_stage": [_multiple_of_head(width) for width in arch_kwargs["features_per_stage"]],
             "strides": strides,
             "kernel_sizes": kernel_sizes,
@@ -53,9 +52,13 @@ def factorizer_architecture(arch_kwargs: Mapping[str, Any], spacing: Sequence[fl
             "norm": "instance",
             "depthwise": "entry",
             "adapter": "pointwise",
-        },
-        "_kw_requires_import": [],
-    }
+        }
+    )
+
+
+def architecture_entry(arch_kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The ``architecture`` entry of a plans configuration for arguments of ``network.Factorizer``."""
+    return {"network_class_name": NETWORK_CLASS, "arch_kwargs": dict(arch_kwargs), "_kw_requires_import": []}
 
 
 def isotropic_windows(

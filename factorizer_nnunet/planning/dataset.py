@@ -19,7 +19,13 @@ from nnunetv2.experiment_planning.verify_dataset_integrity import verify_dataset
 from factorizer_nnunet.environment import nnunet_folder
 from factorizer_nnunet.errors import UserError
 from factorizer_nnunet.files import load_json_object
-from factorizer_nnunet.planning.planner import DEFAULT_PLANS_NAME, nnUNetPlannerFactorizer
+from factorizer_nnunet.network import PRESETS
+from factorizer_nnunet.planning.planner import (
+    DEFAULT_NETWORK,
+    DEFAULT_PLANS_NAME,
+    nnUNetPlannerFactorizer,
+    planner_for,
+)
 from factorizer_nnunet.planning.raw_dataset import RawDataset, check_raw_dataset
 
 DEFAULT_CONFIGURATIONS = ("2d", "3d_fullres", "3d_lowres")
@@ -31,6 +37,7 @@ def plan_dataset(
     configurations: Sequence[str] = DEFAULT_CONFIGURATIONS,
     gpu_memory_target_gb: float | None = None,
     plans_name: str | None = None,
+    network: str = DEFAULT_NETWORK,
     num_processes: int = 4,
     verify_integrity: bool = False,
     preprocess: bool = True,
@@ -43,7 +50,9 @@ def plan_dataset(
         configurations: what to preprocess; those that the plans turn out not to have are skipped, as nnU-Net does.
             ``3d_cascade_fullres`` stands for the two configurations whose data it uses.
         gpu_memory_target_gb: memory for which nnU-Net chooses patch and batch size, in GB; ``None`` is its default.
-        plans_name: name of the plans file without ``.json``; ``None`` is ``nnUNetFactorizerPlans``.
+        plans_name: name of the plans file without ``.json``; ``None`` is ``nnUNetFactorizerPlans``, and that with
+            ``_NETWORK`` after it for other forms than the default.
+        network: form of the network, a key of ``network.PRESETS``.
         num_processes: worker processes of the fingerprint and of preprocessing.
         verify_integrity: run nnU-Net's check of images and labels first.
         preprocess: whether to preprocess after planning.
@@ -55,7 +64,10 @@ def plan_dataset(
     Raises:
         UserError: an argument, a folder or the data set cannot be used; then nothing has been written.
     """
-    name = DEFAULT_PLANS_NAME if plans_name is None else plans_name
+    if network not in PRESETS:
+        raise UserError(f"unknown network {network!r}: choose from {', '.join(PRESETS)}")
+    suffix = "" if network == DEFAULT_NETWORK else f"_{network}"
+    name = f"{DEFAULT_PLANS_NAME}{suffix}" if plans_name is None else plans_name
     _check_arguments(name, gpu_memory_target_gb, num_processes)
     preprocessed = nnunet_folder("nnUNet_preprocessed", writable=True)
     raw = check_raw_dataset(dataset)
@@ -70,7 +82,7 @@ def plan_dataset(
     extract_fingerprint_dataset(raw.id, num_processes=num_processes, clean=clean, verbose=False)
     plans, _ = plan_experiment_dataset(
         raw.id,
-        nnUNetPlannerFactorizer,
+        planner_for(network),
         gpu_memory_target_in_gb=gpu_memory_target_gb,
         overwrite_plans_name=name,
     )
@@ -149,7 +161,7 @@ def _load_own_plans(plans_file: Path) -> dict | None:
     mend = f"Remove {plans_file} or choose another name with --plans-name"
     plans = load_json_object(plans_file, mend)
     planner = plans.get("experiment_planner_used")
-    if planner != nnUNetPlannerFactorizer.__name__:
+    if not str(planner).startswith(nnUNetPlannerFactorizer.__name__):
         raise UserError(
             f"{plans_file} was made by {planner or 'another planner'} and is not overwritten: "
             "choose another name with --plans-name"

@@ -6,6 +6,7 @@ the stock commands build the network from the plans file alone.
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 
@@ -14,17 +15,21 @@ from nnunetv2.paths import nnUNet_preprocessed
 from nnunetv2.utilities.json_export import recursive_fix_for_json_export
 
 from factorizer_nnunet.files import load_json_object, write_whole
-from factorizer_nnunet.planning.architecture import factorizer_architecture
+from factorizer_nnunet.network import preset_arguments
+from factorizer_nnunet.planning.architecture import architecture_entry, factorizer_architecture
 
 DEFAULT_PLANS_NAME = "nnUNetFactorizerPlans"
+DEFAULT_NETWORK = "default"
 
 
 class nnUNetPlannerFactorizer(ExperimentPlanner):
     """``ExperimentPlanner`` whose plans name the Factorizer; arguments as there, ``gpu_memory_target_in_gb`` in GB.
 
     Hand the class to ``nnunetv2.experiment_planning.plan_and_preprocess_api.plan_experiment_dataset``: nnU-Net looks
-    planners up by name only within itself.
+    planners up by name only within itself. Subclasses made by ``planner_for`` plan other forms of the network.
     """
+
+    network = DEFAULT_NETWORK  # a key of network.PRESETS
 
     def __init__(
         self,
@@ -64,7 +69,12 @@ class nnUNetPlannerFactorizer(ExperimentPlanner):
             spacing, median_shape, data_identifier, approximate_n_voxels_dataset, _cache
         )
         # The cache holds memory estimates of the U-Net by patch and strides; they stay right, as the swap comes after.
-        plan["architecture"] = factorizer_architecture(plan["architecture"]["arch_kwargs"], spacing)
+        if self.network == DEFAULT_NETWORK:
+            plan["architecture"] = factorizer_architecture(plan["architecture"]["arch_kwargs"], spacing)
+        else:  # published forms have widths, strides and windows of their own
+            plan["architecture"] = architecture_entry(
+                preset_arguments(self.network, [int(v) for v in plan["patch_size"]])
+            )
         return plan
 
     def save_plans(self, plans: dict) -> None:
@@ -81,3 +91,11 @@ class nnUNetPlannerFactorizer(ExperimentPlanner):
         plans_file.parent.mkdir(parents=True, exist_ok=True)
         write_whole(plans_file, json.dumps(plans, indent=4))
         print(f"Plans were saved to {plans_file}")
+
+
+@functools.cache
+def planner_for(network: str) -> type[nnUNetPlannerFactorizer]:
+    """The planner whose plans name another form of the network, a key of ``network.PRESETS``."""
+    if network == DEFAULT_NETWORK:
+        return nnUNetPlannerFactorizer
+    return type(f"{nnUNetPlannerFactorizer.__name__}_{network}", (nnUNetPlannerFactorizer,), {"network": network})

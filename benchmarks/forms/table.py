@@ -1,0 +1,90 @@
+"""The forms compared: what each changes in the default, and the references beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from dynamic_network_architectures.architectures.unet import PlainConvUNet
+from torch import nn
+
+from factorizer_nnunet.network import Factorizer
+from factorizer_nnunet.training.trainer import LEARNING_RATE
+
+WIDTHS = (32, 64, 128)
+STRIDES = ((1, 1, 1), (2, 2, 2), (2, 2, 2))
+REFERENCE = "nnU-Net"  # every form trains for the time that this one's iterations take
+
+_PUBLISHED = {"norm": "layer", "depthwise": "none", "border": "cyclic", "position": "learned"}
+
+
+@dataclass(frozen=True)
+class Form:
+    """One row: the question it answers, and what it changes in the default network or its recipe."""
+
+    question: str
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    learning_rate: float = LEARNING_RATE
+    schedule: str = "poly"  # or "constant", "cosine"; all after the same warm-up
+
+
+FORMS: dict[str, Form] = {
+    REFERENCE: Form("reference", learning_rate=1e-2),
+    "default": Form("reference"),
+    "published": Form("reference", _PUBLISHED),
+    "published, lr 1e-3": Form("reference", _PUBLISHED, learning_rate=1e-3),
+    "no NMF": Form("where the NMF pays", {"nmf_stages": [False, False, False]}),
+    "NMF at the highest resolution only": Form("where the NMF pays", {"nmf_stages": [True, False, False]}),
+    "NMF below the highest resolution": Form("where the NMF pays", {"nmf_stages": [False, True, True]}),
+    "NMF at the lowest resolution only": Form("where the NMF pays", {"nmf_stages": [False, False, True]}),
+    "LayerNorm": Form("norm", {"norm": "layer"}),
+    "RMSNorm": Form("norm", {"norm": "rms"}),
+    "3×3×3 adapter": Form("local mixing", {"adapter": "conv"}),
+    "3×3×3 adapter, no depthwise": Form("local mixing", {"adapter": "conv", "depthwise": "none"}),
+    "depthwise in the MLP": Form("local mixing", {"depthwise": "mlp"}),
+    "no depthwise": Form("local mixing", {"depthwise": "none"}),
+    "overlapping downsampling": Form("local mixing", {"downsample": "overlap"}),
+    "windows of 4": Form("windows and shifts", {"window_sizes": [[4] * 3] * 3}),
+    "windows of 16": Form("windows and shifts", {"window_sizes": [[16] * 3] * 3}),
+    "one window": Form("windows and shifts", {"window_sizes": [[None] * 3] * 3, "shifts": [0.0]}),
+    "no shift": Form("windows and shifts", {"shifts": [0.0]}),
+    "four shifts": Form("windows and shifts", {"shifts": [0.0, 0.25, 0.5, 0.75]}),
+    "cyclic border": Form("windows and shifts", {"border": "cyclic"}),
+    "rank 2": Form("rank and heads", {"rank": 2}),
+    "heads of 4": Form("rank and heads", {"head_dim": 4}),
+    "heads of 16": Form("rank and heads", {"head_dim": 16}),
+    "one iteration": Form("rank and heads", {"num_iters": 1}),
+    "MLP ratio 1": Form("MLP", {"mlp_ratio": 1.0}),
+    "MLP ratio 4": Form("MLP", {"mlp_ratio": 4.0}),
+    "lr 1e-3": Form("recipe", learning_rate=1e-3),
+    "lr 1e-2": Form("recipe", learning_rate=1e-2),
+    "cosine decay": Form("recipe", schedule="cosine"),
+    "no decay": Form("recipe", schedule="constant"),
+}
+
+
+def build_form(name: str, channels: int, classes: int, patch_size: Sequence[int]) -> nn.Module:
+    """The network of the form ``name``, deep supervision on; ``patch_size`` in voxels."""
+    if name == REFERENCE:
+        return PlainConvUNet(
+            channels,
+            len(WIDTHS),
+            WIDTHS,
+            nn.Conv3d,
+            3,
+            STRIDES,
+            2,
+            classes,
+            2,
+            conv_bias=True,
+            norm_op=nn.InstanceNorm3d,
+            norm_op_kwargs={"eps": 1e-5, "affine": True},
+            nonlin=nn.LeakyReLU,
+            nonlin_kwargs={"inplace": True},
+            deep_supervision=True,
+        )
+    changes = dict(FORMS[name].changes)
+    if changes.get("position", "none") != "none":
+        changes["patch_size"] = list(patch_size)
+    return Factorizer(channels, classes, WIDTHS, STRIDES, **changes, deep_supervision=True)
