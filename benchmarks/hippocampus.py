@@ -81,6 +81,7 @@ def environment(root: Path, threads: int) -> dict[str, str]:
         **values,
         "nnUNet_extTrainer": str(here / "ext_trainer"),
         "nnUNet_n_proc_DA": "1",
+        "nnUNet_def_n_proc": "2",  # export workers after training; each one imports torch
         "OMP_NUM_THREADS": str(threads),
     }
 
