@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from factorizer_nnunet import __version__
-from factorizer_nnunet.commands import demo, doctor, env, plan
+from factorizer_nnunet.commands import demo, doctor, env, import_upstream, plan
 from factorizer_nnunet.errors import UserError
 
 DESCRIPTION = """\
@@ -49,7 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"factorizer-nnunet {__version__}")
     subparsers = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
-    for command in (env, plan, demo, doctor):
+    for command in (env, plan, import_upstream, demo, doctor):
         command.add_parser(subparsers)
     return parser
 

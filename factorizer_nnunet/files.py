@@ -1,9 +1,12 @@
-"""Small files read and written so that nobody meets half of one."""
+"""Files and folders read and written so that nobody meets half of one."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from factorizer_nnunet.errors import UserError
@@ -17,6 +20,22 @@ def write_whole(path: Path, text: str) -> None:
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def folder_written_whole(path: Path) -> Iterator[Path]:
+    """A new folder beside ``path`` that takes this name if the block succeeds, and is removed otherwise.
+
+    Raises:
+        OSError: ``path`` is there already and not empty.
+    """
+    draft = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    draft.mkdir(parents=True)
+    try:
+        yield draft
+        draft.rename(path)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)  # gone by now if all went well
 
 
 def load_json_object(path: Path, mend: str) -> dict:

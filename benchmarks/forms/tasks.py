@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk
+import SimpleITK
 from scipy.ndimage import gaussian_filter
 
 Case = tuple[np.ndarray, np.ndarray]  # image (channels, *size) in float32, labels (*size)
@@ -44,10 +44,10 @@ def hippocampus(data: Path) -> Task:
     """The 100 cases below ``data`` (nnU-Net raw layout, MRI at 1 mm); every fifth validates."""
     cases = []
     for path in sorted((data / "labelsTr").glob("*.nii.gz")):
-        image = sitk.GetArrayFromImage(
-            sitk.ReadImage(str(data / "imagesTr" / path.name.replace(".nii", "_0000.nii")), sitk.sitkFloat32)
+        image = SimpleITK.GetArrayFromImage(
+            SimpleITK.ReadImage(str(data / "imagesTr" / path.name.replace(".nii", "_0000.nii")), SimpleITK.sitkFloat32)
         )
-        labels = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+        labels = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path)))
         cases.append(_at_least((24, 32, 24), ((image - image.mean()) / image.std())[None], labels))
     train = [case for index, case in enumerate(cases) if index % 5]
     return Task("hippocampus", (24, 32, 24), 3, train, cases[::5])

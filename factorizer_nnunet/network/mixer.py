@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from factorizer_nnunet.network.gram import mix_rank_one, project_rank_one
 from factorizer_nnunet.network.layout import from_windows, to_windows
-from factorizer_nnunet.network.nmf import NMFSettings, Start, decompose
+from factorizer_nnunet.network.nmf import NMFSettings, Start, decompose, decompose_scaled
 from factorizer_nnunet.network.windows import WindowGrid, axis_shifts, window_grid
 
 # Solvers whose rank-1 update of a nonnegative matrix is X v / vᵀv: the projections and the old factor drop out.
@@ -97,5 +97,5 @@ class NMFMixer(nn.Module):
         """windows: (..., voxels, head_dim); their reconstruction, same shape."""
         if power:
             return project_rank_one(windows, self.start(windows.mT)[1], self.nmf)
-        u, v = decompose(windows.mT, self.start, self.nmf)
+        u, v = decompose_scaled(windows.mT, self.start, self.nmf)
         return v @ u.mT

@@ -75,19 +75,18 @@ class Start(nn.Module):
 def constant_start(x: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     """Ones in the first columns; further columns of V₀ are windows of ones, since equal columns would stay equal."""
     *batch, num_channels, num_voxels = x.shape
-    u = x.new_ones(num_channels, rank)
+    u = x.detach().mean((-2, -1), keepdim=True).expand(*batch, num_channels, rank)
     v = x.new_ones(num_voxels, rank)
     if rank > 1:
         part = torch.arange(num_voxels, device=x.device) * rank // num_voxels
         v = v + (part[:, None] == torch.arange(rank, device=x.device)).to(x.dtype)
-    return u.expand(*batch, -1, -1), v.expand(*batch, -1, -1)
+    return u, v.expand(*batch, -1, -1)
 
 
 def nndsvd(x: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     """Nonnegative double SVD (Boutsidis and Gallopoulos, 2008): of each singular pair the heavier sign part."""
     left, values, right = torch.linalg.svd(x, full_matrices=False)
-    scale = values[..., None, :rank].sqrt()
-    u, v = left[..., :rank] * scale, right.mT[..., :rank] * scale
+    u, v = left[..., :rank] * values[..., None, :rank], right.mT[..., :rank]
     positive = u.relu(), v.relu()
     negative = (-u).relu(), (-v).relu()
     mass = [
@@ -102,10 +101,21 @@ def decompose(x: Tensor, start: Start, settings: NMFSettings) -> tuple[Tensor, T
 
     x: (..., M, N), nonnegative. Gradients flow through the last ``num_grad_steps`` updates.
     """
-    update_u, update_v = SOLVERS[settings.solver]
+    return _iterate(x, *start(x), settings, 1e-16 if x.dtype == torch.float64 else 1e-12)
+
+
+def decompose_scaled(x: Tensor, start: Start, settings: NMFSettings) -> tuple[Tensor, Tensor]:
+    tiny = torch.finfo(x.dtype).tiny
+    scale = x.detach().amax((-2, -1), keepdim=True)
     u, v = start(x)
+    u, v = _iterate(x / scale.clamp_min(tiny), u / scale.clamp_min(1e-8), v, settings, tiny**0.5)
+    return u * scale, v
+
+
+def _iterate(x: Tensor, u: Tensor, v: Tensor, settings: NMFSettings, eps: float) -> tuple[Tensor, Tensor]:
+    update_u, update_v = SOLVERS[settings.solver]
     for step in range(settings.num_iters):
         with torch.set_grad_enabled(torch.is_grad_enabled() and step >= settings.num_constant_steps):
-            u = update_u(x, u, v)
-            v = update_v(x.mT, v, u)
+            u = update_u(x, u, v, eps)
+            v = update_v(x.mT, v, u, eps)
     return u, v

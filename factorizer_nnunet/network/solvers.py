@@ -11,49 +11,43 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-Update = Callable[[Tensor, Tensor, Tensor], Tensor]
+Update = Callable[[Tensor, Tensor, Tensor, float], Tensor]
 
 
-def epsilon(x: Tensor) -> float:
-    """The ε of the authors' implementation in float64, and one that float32 can hold beside it."""
-    return 1e-16 if x.dtype == torch.float64 else 1e-12
-
-
-def hals(x: Tensor, u: Tensor, v: Tensor) -> Tensor:
+def hals(x: Tensor, u: Tensor, v: Tensor, eps: float) -> Tensor:
     """Nonnegative coordinate descent, column after column (Cichocki and Phan, 2009, "fast local algorithms")."""
-    eps = epsilon(x)
+    noise = 16 * torch.finfo(x.dtype).eps
     a, b = x @ v, v.mT @ v
     columns = list(u.unbind(-1))
     for r in range(len(columns)):
         others = sum(
             (columns[j] * b[..., j, r, None] for j in range(len(columns)) if j != r), torch.zeros_like(a[..., r])
         )
-        columns[r] = torch.relu((a[..., r] - others + eps) / (b[..., r, r, None] + eps))
+        columns[r] = torch.relu((a[..., r] - (1 + noise) * others + eps) / (b[..., r, r, None] + eps))
     return torch.stack(columns, -1)
 
 
-def multiplicative(x: Tensor, u: Tensor, v: Tensor) -> Tensor:
+def multiplicative(x: Tensor, u: Tensor, v: Tensor, eps: float) -> Tensor:
     """Multiplicative update (Lee and Seung, 2001, theorem 1)."""
-    eps = epsilon(x)
     return (u * (x @ v) + eps) / (u @ (v.mT @ v) + eps)
 
 
-def projected_gradient(x: Tensor, u: Tensor, v: Tensor) -> Tensor:
+def projected_gradient(x: Tensor, u: Tensor, v: Tensor, eps: float) -> Tensor:
     """A step along the negative gradient, of the length that is best without constraint, then projected."""
-    eps = epsilon(x)
     b = v.mT @ v
     gradient = x @ v - u @ b
     curvature = (gradient * (gradient @ b)).sum((-2, -1), keepdim=True)
-    step = (gradient.square().sum((-2, -1), keepdim=True) + eps) / (curvature + eps)
+    trace = b.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None]
+    step = (gradient.square().sum((-2, -1), keepdim=True) + eps) / (curvature + eps * (trace + eps))
     return torch.relu(u + step * gradient)
 
 
-def projected_least_squares(x: Tensor, u: Tensor, v: Tensor) -> Tensor:
+def projected_least_squares(x: Tensor, u: Tensor, v: Tensor, eps: float) -> Tensor:
     """The unconstrained minimiser, projected on the nonnegative matrices (Berry et al., 2007)."""
-    return torch.relu(least_squares(x, u, v))
+    return torch.relu(least_squares(x, u, v, eps))
 
 
-def least_squares(x: Tensor, u: Tensor, v: Tensor) -> Tensor:
+def least_squares(x: Tensor, u: Tensor, v: Tensor, eps: float) -> Tensor:
     """The unconstrained minimiser X V (VᵀV + ε)⁻¹; ε is relative, for factors that coincide or vanish."""
     b = v.mT @ v
     identity = torch.eye(b.shape[-1], dtype=b.dtype, device=b.device)

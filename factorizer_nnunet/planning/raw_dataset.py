@@ -37,20 +37,23 @@ class RawDataset:
     num_cases: int
 
 
-def find_dataset(dataset: str | int) -> tuple[int, str]:
-    """The ID and the folder name of a data set in ``nnUNet_raw``.
+def find_dataset(dataset: str | int, variable: str = "nnUNet_raw") -> tuple[int, str]:
+    """The ID and the folder name of a data set in one of nnU-Net's folders.
 
     Args:
         dataset: an ID such as ``4`` or ``"004"``, or a name such as ``"Dataset004_Hippocampus"``.
+        variable: names the folder, which is ``nnUNet_raw`` or ``nnUNet_preprocessed``.
 
     Raises:
-        UserError: ``nnUNet_raw`` is not usable, no such data set, or its ID belongs to several names.
+        UserError: the folder is not usable, has no such data set, or the ID belongs to several names.
     """
-    raw = nnunet_folder("nnUNet_raw", writable=False)
+    folder = nnunet_folder(variable, writable=False)
     text = str(dataset).strip()
     named = NAME_PATTERN.fullmatch(text)
     if named is None and re.fullmatch(r"\d+", text) is None:
-        raise UserError(f"{text!r} is neither a data set ID nor a name of the form DatasetXXX_Name. {_known(raw)}")
+        raise UserError(
+            f"{text!r} is neither a data set ID nor a name of the form DatasetXXX_Name. {_known(folder, variable)}"
+        )
     dataset_id = int(named.group(1) if named else text)
     # nnU-Net's commands take an ID and give up when raw, preprocessed and results folders hold several names for it.
     names = [str(name) for name in find_candidate_datasets(dataset_id)]
@@ -60,16 +63,18 @@ def find_dataset(dataset: str | int) -> tuple[int, str]:
             f"{', '.join(names)}. Rename or remove all but one"
         )
     name = text if named else next(iter(names), None)
-    if name is None or not (raw / name).is_dir():
-        raise UserError(f"no data set {text} in nnUNet_raw ({raw}). {_known(raw)}")
+    if name is None or not (folder / name).is_dir():
+        raise UserError(f"no data set {text} in {variable} ({folder}). {_known(folder, variable)}")
     return dataset_id, name
 
 
-def _known(raw: Path) -> str:
-    names = sorted(path.name for path in raw.iterdir() if path.is_dir() and NAME_PATTERN.fullmatch(path.name))
-    if not names:
-        return f"{raw} holds no data set: convert one to nnU-Net's raw layout (DatasetXXX_Name) first"
-    return f"Known there: {', '.join(names)}"
+def _known(folder: Path, variable: str) -> str:
+    names = sorted(path.name for path in folder.iterdir() if path.is_dir() and NAME_PATTERN.fullmatch(path.name))
+    if names:
+        return f"Known there: {', '.join(names)}"
+    if variable == "nnUNet_raw":
+        return f"{folder} holds no data set: convert one to nnU-Net's raw layout (DatasetXXX_Name) first"
+    return f"{folder} holds no data set: plan one first, with factorizer-nnunet plan -d ID"
 
 
 def check_raw_dataset(dataset: str | int) -> RawDataset:

@@ -81,12 +81,7 @@ class nnUNetTrainerFactorizer(nnUNetTrainer):
 
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, WarmupPolySchedule]:
         """AdamW and its schedule; gradients are clipped as the optimizer steps."""
-        decayed = [p for p in self.network.parameters() if p.ndim > 1]
-        others = [p for p in self.network.parameters() if p.ndim <= 1]  # biases, norms: no reason to be near 0
-        optimizer = torch.optim.AdamW(
-            [{"params": decayed, "weight_decay": self.weight_decay}, {"params": others, "weight_decay": 0.0}],
-            lr=self.initial_lr,
-        )
+        optimizer = build_optimizer(self.network, self.initial_lr, self.weight_decay)
         optimizer.register_step_pre_hook(self._clip_gradients)
         total = self.num_epochs * self.num_iterations_per_epoch
         schedule = WarmupPolySchedule(
@@ -122,6 +117,18 @@ class nnUNetTrainerFactorizer(nnUNetTrainer):
             checkpoint = torch.load(filename_or_checkpoint, map_location="cpu", weights_only=False)
             check_checkpoint(checkpoint, self.plans_manager.plans, self.configuration_name, filename_or_checkpoint)
         super().load_checkpoint(filename_or_checkpoint)
+
+
+def build_optimizer(
+    network: nn.Module, learning_rate: float = LEARNING_RATE, weight_decay: float = WEIGHT_DECAY
+) -> torch.optim.AdamW:
+    """AdamW for a network's parameters; only matrices and kernels decay."""
+    decayed = [p for p in network.parameters() if p.ndim > 1]
+    others = [p for p in network.parameters() if p.ndim <= 1]  # biases, norms: no reason to be near 0
+    return torch.optim.AdamW(
+        [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}],
+        lr=learning_rate,
+    )
 
 
 @functools.cache
