@@ -1,0 +1,156 @@
+"""``factorizer-nnunet import-upstream``: weights of the authors' implementation as a model of nnU-Net."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from factorizer_nnunet.importing.model import ImportedModel, ImportRequest
+
+TRAINER = "nnUNetTrainerFactorizer"
+FINE_TUNING_TRAINER = f"{TRAINER}_lr1e-4"  # its results have a folder of their own
+
+DESCRIPTION = """\
+Write weights of the authors' implementation (github.com/pashtari/factorizer) as a model of nnU-Net: plans with their
+network and patch size in nnUNet_preprocessed, and a model folder in nnUNet_results with which nnUNetv2_predict works
+and whose checkpoint serves nnUNetv2_train as -pretrained_weights. Nothing that exists is overwritten.
+
+The data set must have plans; of these normalisation and resampling are kept, so look whether they are what the weights
+were trained with. Import the networks of a cross-validation one after the other, each with its -f, to predict with all.
+"""
+
+EPILOG = """\
+CONFIG.json holds the arguments of the authors' network, as network_def in their MONAI bundles:
+  {"in_channels": 4, "out_channels": 3, "spatial_size": [128, 128, 128], "encoder_width": [32, 64, 128, 256, 512],
+   "encoder_depth": [1, 1, 1, 1, 1], "decoder_depth": [1, 1, 1, 1], "strides": [1, 2, 2, 2, 2],
+   "reshape": ["SWMatricize", {"head_dim": 8, "patch_size": 8}], "rank": 1, "num_iters": 5, "solver": "hals",
+   "mlp_ratio": 3}
+
+example: weights that take FLAIR, T1, T1ce, T2 and give enhancing tumor, tumor core, whole tumor, for a data set with
+T1, T1ce, T2, FLAIR and whole tumor, tumor core, enhancing tumor
+  factorizer-nnunet plan -d 137 --no-preprocess
+  factorizer-nnunet import-upstream model.pt --config network.json -d 137 --spacing 1 1 1 \\
+      --input-order 1 2 3 0 --output-order 2 1 0
+"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Declare the subcommand."""
+    parser = subparsers.add_parser(
+        "import-upstream",
+        help="weights of the authors' implementation as a model of nnU-Net",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "weights",
+        type=Path,
+        metavar="WEIGHTS",
+        help="torch file of the network's state_dict, bare or under state_dict or model, or .npz of arrays state/NAME",
+    )
+    parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="CONFIG.json",
+        help="arguments of the authors' network; may be left out where an .npz holds them as config",
+    )
+    parser.add_argument("-d", "--dataset", required=True, metavar="ID", help="data set ID, or its name DatasetXXX_Name")
+    parser.add_argument(
+        "-p", "--plans", metavar="PLANS", help="plans of the data set to start from (default: nnUNetFactorizerPlans)"
+    )
+    parser.add_argument(
+        "-c", "--configuration", metavar="CONFIG", help="one of these plans' configurations (default: 3d_fullres)"
+    )
+    parser.add_argument(
+        "--plans-name",
+        metavar="NAME",
+        help="name of the plans to write, then used with -p NAME (default: nnUNetFactorizerUpstreamPlans)",
+    )
+    parser.add_argument(
+        "-f",
+        "--fold",
+        metavar="FOLD",
+        help="fold of the model to write (default: all, so that trainings of nnU-Net's folds find theirs free)",
+    )
+    parser.add_argument(
+        "--axes",
+        choices=["xyz", "plans"],
+        help="xyz (default): the network sees x before y before z, as with the authors' loaders; plans: as in PLANS, "
+        "where nnU-Net's order is z, y, x",
+    )
+    parser.add_argument(
+        "--spacing",
+        type=float,
+        nargs="+",
+        metavar="MM",
+        help="voxel size for the network, in mm, in the order of its axes (default: that of PLANS)",
+    )
+    for what in ("input", "output"):
+        names = "channel" if what == "input" else "region or label"
+        parser.add_argument(
+            f"--{what}-order",
+            type=int,
+            nargs="+",
+            metavar="N",
+            help=f"for each {names} of dataset.json, in its order, which {what} of the weights it is, from 0 "
+            "(default: the same order)",
+        )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Import, then say how the channels were understood and which stock commands come next."""
+    from factorizer_nnunet.importing.model import ImportRequest, import_upstream
+
+    given = {
+        "config_file": args.config,
+        "plans": args.plans,
+        "configuration": args.configuration,
+        "plans_name": args.plans_name,
+        "fold": args.fold,
+        "axes": args.axes,
+        "spacing_mm": args.spacing,
+        "input_order": args.input_order,
+        "output_order": args.output_order,
+    }
+    request = ImportRequest(
+        weights=args.weights,
+        dataset=args.dataset,
+        **{name: value for name, value in given.items() if value is not None},
+    )
+    imported = import_upstream(request)
+    print("\n".join(_report(request, imported)))
+    return 0
+
+
+def _report(request: ImportRequest, imported: ImportedModel) -> Iterator[str]:
+    targets, heads = imported.targets, imported.heads
+    yield f"Plans: {targets.plans_file}\nModel: {targets.fold}"
+    if imported.left_out:
+        yield f"Left out, as not of the network: {', '.join(imported.left_out[:5])}" + " …" * (
+            len(imported.left_out) > 5
+        )
+    yield f"\nThe weights' inputs are taken to be   {_numbered(heads.channels, request.input_order)}"
+    if imported.background_added:
+        yield f"The weights' only output is taken to be {heads.outputs[1]}, and {heads.outputs[0]} where it is negative"
+    else:
+        yield f"The weights' outputs are taken to be  {_numbered(heads.outputs, request.output_order)}"
+    names = f"-p {request.plans_name}"
+    dataset, configuration = imported.dataset.id, request.configuration
+    yield f"""
+Next, predict (with --disable_tta if the weights were trained without mirrored images):
+  nnUNetv2_predict -d {dataset} -c {configuration} -f {request.fold} -tr {TRAINER} {names} -i IN -o OUT
+or train from these weights, here at the learning rate of the authors and so beside the model above:
+  nnUNetv2_preprocess -d {dataset} -plans_name {request.plans_name} -c {configuration}
+  nnUNetv2_train {dataset} {configuration} 0 -tr {FINE_TUNING_TRAINER} {names} \\
+      -pretrained_weights {shlex.quote(str(targets.checkpoint))}"""
+
+
+def _numbered(names: Sequence[str], order: Sequence[int] | None) -> str:
+    numbered = sorted(zip(order or range(len(names)), names, strict=True))
+    return ", ".join(f"{number}: {name}" for number, name in numbered)

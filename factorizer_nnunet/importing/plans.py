@@ -1,0 +1,121 @@
+"""Plans for a network of the authors, derived from plans that the data set has; no files are touched."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+from factorizer_nnunet.planning.architecture import NETWORK_CLASS
+
+AXES = ("xyz", "plans")
+PLANNER = "factorizer-nnunet import-upstream"  # so that planning again does not take these plans for its own
+# What nnU-Net's call of a network class gives beside ``arch_kwargs``.
+_GIVEN_BY_NNUNET = ("input_channels", "num_classes", "deep_supervision")
+_REQUIRED = ("batch_size", "median_image_size_in_voxels", "patch_size", "spacing")
+_MIN_BATCH_SIZE = 2  # nnU-Net's
+
+
+def upstream_plans(
+    base: Mapping[str, Any],
+    configuration: str,
+    name: str,
+    arguments: Mapping[str, Any],
+    axes: str = "xyz",
+    spacing_mm: Sequence[float] | None = None,
+) -> dict[str, Any]:
+    """Plans of one configuration: that of ``base``, with the network and patch size of the authors.
+
+    Args:
+        base: plans of the data set.
+        configuration: one of them; it is resolved, so that the new plans need no other.
+        name: of the new plans.
+        arguments: of ``network.Factorizer``, with ``patch_size``.
+        axes: ``xyz`` hands the network its axes as the authors' loaders do, ``plans`` as ``base`` does.
+        spacing_mm: voxel size in the order of the patch's axes; None is that of ``base``.
+
+    Raises:
+        ValueError: ``base`` does not have the configuration, or the configuration is not for such a network.
+    """
+    settings = _resolved(base, configuration)
+    patch = list(arguments["patch_size"])
+    _check_fit(configuration, settings, patch, spacing_mm)
+    ndim = len(patch)
+    forward = list(base["transpose_forward"])
+    order = _axis_order(forward, ndim) if axes == "xyz" else forward
+    moved = [forward.index(axis) for axis in order]  # where each axis stood
+    moved_patch = [axis - (3 - ndim) for axis in moved[3 - ndim :]]  # 2D patches lack the first axis
+    old_spacing = [settings["spacing"][axis] for axis in moved_patch]
+    spacing = [float(mm) for mm in (old_spacing if spacing_mm is None else spacing_mm)]
+    size = [settings["median_image_size_in_voxels"][axis] for axis in moved_patch]
+    new = {
+        **{key: value for key, value in settings.items() if key not in ("inherits_from", "next_stage")},
+        "data_identifier": f"{name}_{configuration}",
+        "batch_size": _batch_size(settings["batch_size"], math.prod(settings["patch_size"]), math.prod(patch)),
+        "patch_size": patch,
+        "median_image_size_in_voxels": [n * old / mm for n, old, mm in zip(size, old_spacing, spacing, strict=True)],
+        "spacing": spacing,
+        "architecture": {
+            "network_class_name": NETWORK_CLASS,
+            "arch_kwargs": {key: value for key, value in arguments.items() if key not in _GIVEN_BY_NNUNET},
+            "_kw_requires_import": [],
+        },
+    }
+    per_axis = ("original_median_spacing_after_transp", "original_median_shape_after_transp")
+    return {
+        **copy.deepcopy(dict(base)),
+        **{key: [base[key][axis] for axis in moved] for key in per_axis if key in base},
+        "plans_name": name,
+        "experiment_planner_used": PLANNER,
+        "transpose_forward": order,
+        "transpose_backward": [order.index(axis) for axis in range(len(order))],
+        "configurations": {configuration: new},
+    }
+
+
+def _check_fit(
+    configuration: str, settings: Mapping[str, Any], patch: Sequence[int], spacing_mm: Sequence[float] | None
+) -> None:
+    ndim = len(settings["patch_size"])
+    if ndim != len(patch):
+        raise ValueError(f"{configuration} has {ndim} axes, the weights' spatial_size {list(patch)} has {len(patch)}")
+    if spacing_mm is not None and len(spacing_mm) != ndim:
+        raise ValueError(
+            f"the spacing {list(spacing_mm)} has {len(spacing_mm)} values, {configuration} has {ndim} axes"
+        )
+    if settings.get("previous_stage") is not None:
+        raise ValueError(
+            f"{configuration} is the second stage of a cascade, which takes a segmentation beside the image; the "
+            "authors' networks take images alone"
+        )
+
+
+def _resolved(base: Mapping[str, Any], configuration: str) -> dict[str, Any]:
+    """The configuration with what it inherits."""
+    if configuration not in base["configurations"]:
+        raise ValueError(f"there is no configuration {configuration!r}, only {', '.join(base['configurations'])}")
+    try:
+        settings = PlansManager(dict(base)).get_configuration(configuration).configuration
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise ValueError(f"nnU-Net cannot read configuration {configuration}: {error}") from error
+    missing = [key for key in _REQUIRED if key not in settings]
+    if missing:
+        raise ValueError(f"configuration {configuration} has no {missing[0]!r}")
+    return settings
+
+
+def _axis_order(forward: Sequence[int], ndim: int) -> list[int]:
+    """``transpose_forward`` that gives x before y before z, where nnU-Net reads (z, y, x).
+
+    In 2D the first axis, along which nnU-Net takes slices, stays the first.
+    """
+    kept = list(forward[: 3 - ndim])
+    return kept + sorted(forward[3 - ndim :], reverse=True)
+
+
+def _batch_size(old: int, old_voxels: int, voxels: int) -> int:
+    """As many voxels in a batch as before, but no more cases and, where there were as many, no fewer than two."""
+    return max(min(old, _MIN_BATCH_SIZE), min(old, old * old_voxels // voxels))
