@@ -22,8 +22,8 @@ def test_links_lead_somewhere(link: str) -> None:
 
 
 def test_every_command_shown_exists(capsys: pytest.CaptureFixture[str]) -> None:
-    shown = set(re.findall(r"factorizer-nnunet ([a-z]+)", README))
-    assert {"env", "plan", "demo", "doctor"} <= shown
+    shown = set(re.findall(r"factorizer-nnunet ([a-z]+(?:-[a-z]+)*)", README))
+    assert {"env", "plan", "import-upstream", "demo", "doctor"} <= shown
     for command in shown:
         with pytest.raises(SystemExit) as end:
             cli.main([command, "--help"])
