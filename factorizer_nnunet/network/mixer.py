@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from factorizer_nnunet.network.gram import mix_rank_one, project_rank_one
 from factorizer_nnunet.network.layout import from_windows, to_windows
-from factorizer_nnunet.network.nmf import NMFSettings, Start, decompose, decompose_scaled
+from factorizer_nnunet.network.nmf import NMFSettings, Start, decompose, decompose_scaled, full_precision
 from factorizer_nnunet.network.windows import WindowGrid, axis_shifts, window_grid
 
 # Solvers whose rank-1 update of a nonnegative matrix is X v / vᵀv: the projections and the old factor drop out.
@@ -60,7 +60,7 @@ class NMFMixer(nn.Module):
 
     def nonnegative(self, x: Tensor) -> Tensor:
         """x: (B, *spatial, C); what is factorised, same shape."""
-        return F.relu(self.in_proj(x))
+        return F.relu(self.in_proj(x), inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.nonnegative(x)
@@ -89,9 +89,8 @@ class NMFMixer(nn.Module):
         total = torch.zeros((), dtype=x.dtype, device=x.device)
         for offset in grid.offsets:
             windows = to_windows(x, grid, offset, self.head_dim)
-            wide = windows.float() if windows.dtype in (torch.float16, torch.bfloat16) else windows
-            total = total + from_windows(self._low_rank(wide, power).to(x.dtype), grid, offset)
-        return total / len(grid.offsets)
+            total = total + from_windows(self._low_rank(full_precision(windows), power), grid, offset)
+        return (total / len(grid.offsets)).to(x.dtype)
 
     def _low_rank(self, windows: Tensor, power: bool) -> Tensor:
         """windows: (..., voxels, head_dim); their reconstruction, same shape."""
