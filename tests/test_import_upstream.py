@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -215,6 +216,10 @@ BAD_WEIGHTS = {
     "code": (
         save({"state_dict": STATE, "hyper_parameters": argparse.Namespace(lr=1)}),
         r"asks for argparse\.Namespace\).*whatever the file says, so it is refused.*weights_only=False",
+    ),
+    "metrics of MONAI": (
+        save({"model": STATE, "logger": {"metrics": defaultdict(list)}}),
+        r"asks for collections\.defaultdict\).*in a MONAI bundle the key is 'model'",
     ),
     "a module": (save(torch.nn.Linear(1, 1)), r"asks for torch\.nn\.modules\.linear\.Linear\).*refused"),
     "a list": (save([torch.ones(1)]), "holds no state_dict but list"),

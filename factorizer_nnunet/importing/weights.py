@@ -72,7 +72,7 @@ def _read_torch(path: Path) -> object:
             f"{path} holds more than tensors and plain values (it asks for {needed[1]}); to load that, Python would "
             "run whatever the file says, so it is refused. If you trust the file, save its weights alone where the "
             f"authors' packages are installed: torch.save(torch.load({str(path)!r}, weights_only=False)['state_dict'], "
-            "'weights.pt')"
+            "'weights.pt'); in a MONAI bundle the key is 'model'"
         ) from error
     except Exception as error:  # torch's readers meet damaged files with exceptions of many kinds
         raise _no_weights(path) from error
