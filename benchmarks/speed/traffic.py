@@ -1,0 +1,85 @@
+"""Bytes that the operations of a network move, by layer, against those that must move."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+# Operations that only give another view of the same memory, or allocate without writing.
+_FREE = (
+    "view",
+    "reshape",
+    "permute",
+    "transpose",
+    "expand",
+    "slice",
+    "select",
+    "split",
+    "unsqueeze",
+    "squeeze",
+    "detach",
+    "alias",
+    "t.default",
+    "as_strided",
+    "diagonal",
+    "unbind",
+    "empty",
+    "unfold",
+)
+
+
+@dataclass
+class Traffic:
+    """Of one layer in one forward pass, in bytes."""
+
+    moved: int = 0  # inputs read and outputs written by each of its operations
+    needed: int = 0  # its input read and its output written once
+
+
+class _Counter(TorchDispatchMode):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers: list[str] = []
+        self.traffic: dict[str, Traffic] = defaultdict(Traffic)
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):  # noqa: ANN001 - torch's signature
+        result = function(*args, **(kwargs or {}))
+        name = str(function).removeprefix("aten.")
+        if self.layers and not name.startswith(_FREE):
+            tensors = [t for t in tree_leaves((args, kwargs, result)) if isinstance(t, Tensor)]
+            self.traffic[self.layers[-1]].moved += sum(t.numel() * t.element_size() for t in tensors)
+        return result
+
+
+def layer_traffic(network: nn.Module, layers: dict[str, str], x: Tensor) -> dict[str, Traffic]:
+    """Traffic of a forward pass, summed over the modules of each kind.
+
+    Args:
+        network: whose modules are watched.
+        layers: name of a module class and what to call such layers; the innermost one counts.
+        x: input.
+    """
+    counter, handles = _Counter(), []
+
+    def entering(module: nn.Module, inputs: tuple) -> None:
+        counter.layers.append(layers[type(module).__name__])
+
+    def leaving(module: nn.Module, inputs: tuple, output: Tensor) -> None:
+        name = counter.layers.pop()
+        counter.traffic[name].needed += sum(t.nbytes for t in (*inputs, output) if isinstance(t, Tensor))
+
+    for module in network.modules():
+        if type(module).__name__ in layers:
+            handles += [module.register_forward_pre_hook(entering), module.register_forward_hook(leaving)]
+    try:
+        with torch.no_grad(), counter:
+            network.eval()(x)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return dict(counter.traffic)

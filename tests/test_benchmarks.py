@@ -1,0 +1,88 @@
+"""What the benchmarks compare against is right: the literal network, the tasks, the bookkeeping of runs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.forms.table import FORMS, REFERENCE, build_form
+from benchmarks.forms.tasks import FAR_SIZE, far_context, window_starts
+from benchmarks.hippocampus import planned_runs
+from benchmarks.speed.literal import LiteralFactorizer
+from benchmarks.speed.measure import Setting, multiply_adds, peak_bytes
+from benchmarks.speed.networks import NETWORKS, NotApplicableError
+from benchmarks.speed.traffic import layer_traffic
+from factorizer_nnunet.network import build_preset
+
+
+@pytest.mark.parametrize(
+    ("preset", "patch"), [("swin", (16, 32, 16)), ("brats_published", (16, 16, 16)), ("swin", (32, 16))]
+)
+def test_the_literal_network_computes_the_same_numbers(preset: str, patch: tuple) -> None:
+    torch.manual_seed(0)
+    network = build_preset(preset, 2, 3, patch).double()
+    x = torch.randn(1, 2, *patch, dtype=torch.float64)
+    torch.testing.assert_close(LiteralFactorizer(network, patch)(x), network(x), rtol=1e-9, atol=1e-10)
+
+
+def test_the_literal_network_refuses_what_it_cannot_compute() -> None:
+    with pytest.raises(ValueError, match="do not divide"):
+        LiteralFactorizer(build_preset("swin", 1, 2, (20, 16, 16)), (20, 16, 16))
+    with pytest.raises(ValueError, match="not of the published form"):
+        LiteralFactorizer(build_preset("default", 1, 2, (16, 16, 16)), (16, 16, 16))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_network_of_the_speed_benchmark_runs(name: str) -> None:
+    try:
+        network = NETWORKS[name](1, 2, (32, 32))
+    except NotApplicableError as reason:
+        pytest.skip(str(reason))
+    with torch.no_grad():
+        assert network(torch.randn(1, 1, 32, 32)).shape == (1, 2, 32, 32)
+
+
+def test_memory_and_multiply_adds_of_a_known_layer() -> None:
+    layer, x = torch.nn.Linear(64, 128, bias=False), torch.randn(1000, 64)
+    assert multiply_adds(layer, x) == 1000 * 64 * 128
+    assert peak_bytes(layer, x, Setting("cpu", "float32", False), "forward") == 1000 * 128 * 4
+
+
+def test_traffic_of_a_known_layer() -> None:
+    network = torch.nn.Sequential(torch.nn.ReLU())
+    found = layer_traffic(network, {"ReLU": "activation"}, torch.randn(10, 10))["activation"]
+    assert (found.moved, found.needed) == (800, 800)
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_every_form_builds(name: str) -> None:
+    outputs = build_form(name, 1, 3, (8, 8, 8))(torch.randn(2, 1, 8, 8, 8))
+    assert [tuple(y.shape) for y in outputs] == [(2, 3, 8, 8, 8), (2, 3, 4, 4, 4)]
+
+
+def test_far_lesions_are_like_the_cue_of_their_half() -> None:
+    task = far_context(3, 1)
+    for image, labels in task.train:
+        half = FAR_SIZE[1] // 2
+        for start in (0, half):
+            part, lesion = image[0, :, start : start + half], labels[:, start : start + half] == 1
+            cue = part[..., : FAR_SIZE[2] // 4]
+            polarity = np.sign(cue.flat[np.abs(cue).argmax()])
+            assert lesion.any() and not lesion[..., : FAR_SIZE[2] // 2].any()
+            assert np.sign(part[lesion].mean()) == polarity
+
+
+def test_patches_cover_an_axis() -> None:
+    assert window_starts(24, 24) == [0]
+    assert window_starts(50, 24) == [0, 9, 17, 26]
+
+
+def test_equal_wall_time_means_more_of_our_iterations() -> None:
+    runs = planned_runs(400, 2000, [0, 1], 1.6)
+    trainers = {run.comparison: run.trainer for run in runs if run.budget == "short"}
+    assert trainers["nnU-Net"].endswith("Stock_8epochs_50iters")
+    assert trainers["equal iterations"].endswith("Factorizer_8epochs_50iters")
+    assert trainers["equal wall time"].endswith("Factorizer_12epochs_50iters")
+    assert [run.fold for run in runs if run.budget == "long"] == [0, 0, 0]
+    assert REFERENCE in FORMS
