@@ -144,7 +144,7 @@ def _matrices(
     for stage, stride in enumerate(strides):
         size = [s // t for s, t in zip(size, stride, strict=True)]
         window = [p if p is not None else s // (c or 1) for s, p, c in zip(size, patches, counts, strict=True)]
-        if any(w > s or s % max(w, 1) for s, w in zip(size, window, strict=True)):
+        if any(w < 1 or s % w for s, w in zip(size, window, strict=True)):
             raise ValueError(f"patch_size={window} does not divide the {size} voxels of stage {stage}")
         windows.append(window)
     return {

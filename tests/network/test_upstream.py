@@ -100,6 +100,10 @@ def test_fresh_weights_need_no_state() -> None:
             {"spatial_size": [16, 16, 10]},
             r"patch_size=\[4, 4, 4\] does not divide the \[16, 16, 10\] voxels of stage 0",
         ),
+        (
+            {"reshape": ["SWMatricize", {"head_dim": 8, "grid_size": 16, "shifts": [None, 1]}]},
+            r"patch_size=\[0, 0, 0\] does not divide the \[8, 8, 8\] voxels of stage 1",
+        ),
         ({"reshape": ["SWMatricize", {"head_dim": 3, "patch_size": 4}]}, "head_dim=3 does not divide the 8 channels"),
     ],
 )
