@@ -74,7 +74,7 @@ def mix_rank_one(x: Tensor, grid: WindowGrid, head_dim: int, num_iters: int) -> 
     row_sum = row_sum.unflatten(-1, (heads, head_dim))[..., None]
     sums = torch.cat((_head_blocks(gram, heads), row_sum), -1).flatten(-4, -3)
     projection = _average_projection(sums, grid, num_iters).unflatten(-3, (-1, heads))
-    return from_blocks(blocks @ _block_diagonal(projection).to(blocks.dtype), grid.axes)
+    return from_blocks(_Product.apply(blocks, _block_diagonal(projection)), grid.axes)
 
 
 def _heads_per_group(channels: int, head_dim: int) -> int:
@@ -97,21 +97,34 @@ class _BlockSums(torch.autograd.Function):
     @staticmethod
     def forward(ctx: torch.autograd.function.FunctionCtx, blocks: Tensor) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(blocks)
-        wide = _at_least_float32(blocks)
+        wide = full_precision(blocks)
         return wide.mT @ wide, wide.sum(-2)
 
     @staticmethod
     def backward(ctx: torch.autograd.function.FunctionCtx, grad_gram: Tensor, grad_sum: Tensor) -> Tensor:
         (blocks,) = ctx.saved_tensors
         *_, voxels, channels = blocks.shape
-        flat = _at_least_float32(blocks).reshape(-1, voxels, channels)
+        flat = full_precision(blocks).reshape(-1, voxels, channels)
         symmetric = (grad_gram + grad_gram.mT).reshape(-1, channels, channels)
         grad = torch.baddbmm(grad_sum.reshape(-1, 1, channels), flat, symmetric)
         return grad.reshape(blocks.shape).to(blocks.dtype)
 
 
-def _at_least_float32(x: Tensor) -> Tensor:
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+class _Product(torch.autograd.Function):
+    """X P in the precision of X; with a gradient of P, which sums over voxels, in float32 at least.
+
+    blocks: (..., voxels, c), matrices: (..., c, c); returns (..., voxels, c).
+    """
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, blocks: Tensor, matrices: Tensor) -> Tensor:
+        ctx.save_for_backward(blocks, matrices)
+        return blocks @ matrices.to(blocks.dtype)
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> tuple[Tensor, Tensor]:
+        blocks, matrices = ctx.saved_tensors
+        return grad @ matrices.mT.to(grad.dtype), full_precision(blocks).mT @ full_precision(grad)
 
 
 def _head_blocks(gram: Tensor, heads: int) -> Tensor:

@@ -2,7 +2,8 @@
 
 Which route computes the NMF is chosen here, once per call; all give the same numbers. Rank 1 from a constant start
 goes over blocks shared by all shifts (``gram.mix_rank_one``), rank 1 from other starts window by window but still by
-Gram matrices, everything else by plain iteration (``nmf.decompose``).
+Gram matrices, everything else by plain iteration (``nmf.decompose_scaled``). Under autocast the projections are in half
+precision; between them, all sums over voxels and all updates of factors are in float32.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from torch.nn import functional as F
 
 from factorizer_nnunet.network.gram import mix_rank_one, project_rank_one
 from factorizer_nnunet.network.layout import from_windows, to_windows
-from factorizer_nnunet.network.nmf import NMFSettings, Start, decompose, decompose_scaled, full_precision
+from factorizer_nnunet.network.nmf import NMFSettings, Start, decompose_scaled, full_precision
 from factorizer_nnunet.network.windows import WindowGrid, axis_shifts, window_grid
 
 # Solvers whose rank-1 update of a nonnegative matrix is X v / vᵀv: the projections and the old factor drop out.
@@ -74,11 +75,13 @@ class NMFMixer(nn.Module):
 
         x: (B, *spatial, C), the mixer's input. ``layout.from_windows`` puts V back in space.
         """
-        x = self.nonnegative(x)
+        x = full_precision(self.nonnegative(x))
         grid = self.grid(x.shape[1:-1])
-        return [
-            decompose(to_windows(x, grid, offset, self.head_dim).mT, self.start, self.nmf) for offset in grid.offsets
-        ]
+        with torch.autocast(device_type=x.device.type, enabled=False):
+            return [
+                decompose_scaled(to_windows(x, grid, offset, self.head_dim).mT, self.start, self.nmf)
+                for offset in grid.offsets
+            ]
 
     def _mix(self, x: Tensor, grid: WindowGrid) -> Tensor:
         power = self.nmf.rank == 1 and self.nmf.solver in _POWER_ITERATIONS

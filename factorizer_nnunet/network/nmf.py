@@ -1,6 +1,8 @@
 """NMF of batches of matrices, plain and general: start, iterate, reconstruct.
 
-Every rank, solver and start goes through ``decompose``. The fast route of rank 1 (``gram``) is tested against it.
+Every rank, solver and start goes through ``decompose``, which is the authors' algorithm to the letter, or through
+``decompose_scaled``, which makes it safe for matrices of any scale and is what the network runs. The fast route of
+rank 1 (``gram``) is tested against it.
 """
 
 from __future__ import annotations
@@ -10,9 +12,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from factorizer_nnunet.network.solvers import SOLVERS
+from factorizer_nnunet.network.solvers import SOLVERS, noise_level
 
 STARTS = ("constant", "uniform", "nndsvd")
+# Below this, a matrix is so far from a stored start's U₀, of order 1, that the quotient of both is no use.
+_SMALLEST_SCALE = 1e-8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +77,10 @@ class Start(nn.Module):
 
 
 def constant_start(x: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-    """Ones in the first columns; further columns of V₀ are windows of ones, since equal columns would stay equal."""
+    """U₀ is the mean of X everywhere, so that results scale with X; V₀ is ones.
+
+    With several columns, each is doubled in a part of its own, since equal columns would stay equal.
+    """
     *batch, num_channels, num_voxels = x.shape
     u = x.detach().mean((-2, -1), keepdim=True).expand(*batch, num_channels, rank)
     v = x.new_ones(num_voxels, rank)
@@ -84,9 +91,15 @@ def constant_start(x: Tensor, rank: int) -> tuple[Tensor, Tensor]:
 
 
 def nndsvd(x: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-    """Nonnegative double SVD (Boutsidis and Gallopoulos, 2008): of each singular pair the heavier sign part."""
+    """Nonnegative double SVD (Boutsidis and Gallopoulos, 2008): of each singular pair the heavier sign part.
+
+    The scale of X is all in U₀. Pairs beyond the rank of X are left out: their vectors are arbitrary.
+    """
     left, values, right = torch.linalg.svd(x, full_matrices=False)
-    u, v = left[..., :rank] * values[..., None, :rank], right.mT[..., :rank]
+    values, leading = values[..., None, :rank], values[..., None, :1]
+    values = torch.where(values > noise_level(x.dtype) * leading, values, 0)
+    u = left[..., :rank] * (values * leading).sqrt()
+    v = right.mT[..., :rank] * (values / leading.clamp_min(torch.finfo(x.dtype).tiny)).sqrt()
     positive = u.relu(), v.relu()
     negative = (-u).relu(), (-v).relu()
     mass = [
@@ -96,19 +109,31 @@ def nndsvd(x: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     return torch.where(keep, positive[0], negative[0]), torch.where(keep, positive[1], negative[1])
 
 
+def full_precision(x: Tensor) -> Tensor:
+    """x in float32 if it is in half precision: there the sum of 512 squares overflows from activations of 11 on."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
 def decompose(x: Tensor, start: Start, settings: NMFSettings) -> tuple[Tensor, Tensor]:
     """U (..., M, R) and V (..., N, R) with X ≈ U Vᵀ after ``num_iters`` updates of U, then V.
 
-    x: (..., M, N), nonnegative. Gradients flow through the last ``num_grad_steps`` updates.
+    x: (..., M, N), nonnegative and of order 1, since the authors' ε is absolute. Gradients flow through the last
+    ``num_grad_steps`` updates.
     """
-    return _iterate(x, *start(x), settings, 1e-16 if x.dtype == torch.float64 else 1e-12)
+    return _iterate(x, *start(x), settings, eps=1e-16 if x.dtype == torch.float64 else 1e-12)
 
 
 def decompose_scaled(x: Tensor, start: Start, settings: NMFSettings) -> tuple[Tensor, Tensor]:
-    tiny = torch.finfo(x.dtype).tiny
+    """``decompose`` for matrices of any scale; an empty one has U = 0.
+
+    X and U₀ are divided by the largest entry of X and U is multiplied by it, which changes no update but makes ε
+    relative, and so small that its effects are below rounding.
+    """
+    limits = torch.finfo(x.dtype)
     scale = x.detach().amax((-2, -1), keepdim=True)
     u, v = start(x)
-    u, v = _iterate(x / scale.clamp_min(tiny), u / scale.clamp_min(1e-8), v, settings, tiny**0.5)
+    x, u = x / scale.clamp_min(limits.tiny), u / scale.clamp_min(_SMALLEST_SCALE)
+    u, v = _iterate(x, u, v, settings, eps=limits.eps**2)
     return u * scale, v
 
 

@@ -1,7 +1,7 @@
 """One update of one NMF factor: given X ≈ U Vᵀ, a better U for fixed V.
 
-X: (..., M, N), U: (..., M, R), V: (..., N, R). V is updated by the same rules on Xᵀ. ε keeps quotients defined on
-empty matrices; it is far below every representable effect on others.
+X: (..., M, N), U: (..., M, R), V: (..., N, R). V is updated by the same rules on Xᵀ. ε, which the caller chooses to
+suit the scale of X, keeps quotients defined where a factor or the whole matrix vanishes.
 """
 
 from __future__ import annotations
@@ -14,16 +14,25 @@ from torch import Tensor
 Update = Callable[[Tensor, Tensor, Tensor, float], Tensor]
 
 
+def noise_level(dtype: torch.dtype) -> float:
+    """The relative size up to which a difference of two sums may be nothing but rounding."""
+    return 64 * torch.finfo(dtype).eps
+
+
 def hals(x: Tensor, u: Tensor, v: Tensor, eps: float) -> Tensor:
     """Nonnegative coordinate descent, column after column (Cichocki and Phan, 2009, "fast local algorithms")."""
-    noise = 16 * torch.finfo(x.dtype).eps
+    noise = noise_level(x.dtype)
     a, b = x @ v, v.mT @ v
     columns = list(u.unbind(-1))
     for r in range(len(columns)):
         others = sum(
             (columns[j] * b[..., j, r, None] for j in range(len(columns)) if j != r), torch.zeros_like(a[..., r])
         )
-        columns[r] = torch.relu((a[..., r] - (1 + noise) * others + eps) / (b[..., r, r, None] + eps))
+        numerator = a[..., r] - others + eps
+        column = numerator / (b[..., r, r, None] + eps)
+        # Where the other columns explain X already, the remainder is 0 or rounding noise of either sign. Taken for a
+        # column, noise would decide what the following updates make of it, and its gradients would be huge.
+        columns[r] = torch.where(numerator >= noise * a[..., r].abs(), column, 0)
     return torch.stack(columns, -1)
 
 
@@ -37,9 +46,11 @@ def projected_gradient(x: Tensor, u: Tensor, v: Tensor, eps: float) -> Tensor:
     b = v.mT @ v
     gradient = x @ v - u @ b
     curvature = (gradient * (gradient @ b)).sum((-2, -1), keepdim=True)
+    # Near the optimum the gradient vanishes and only ε is left of the quotient, so it must not set the step's scale:
+    # trace(b) bounds the curvature, and 1 / trace is a step that never overshoots.
     trace = b.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None]
-    step = (gradient.square().sum((-2, -1), keepdim=True) + eps) / (curvature + eps * (trace + eps))
-    return torch.relu(u + step * gradient)
+    inverse_step = (curvature + eps * trace) / (gradient.square().sum((-2, -1), keepdim=True) + eps)
+    return torch.relu(u + gradient / inverse_step.clamp_min(eps))
 
 
 def projected_least_squares(x: Tensor, u: Tensor, v: Tensor, eps: float) -> Tensor:
@@ -48,10 +59,11 @@ def projected_least_squares(x: Tensor, u: Tensor, v: Tensor, eps: float) -> Tens
 
 
 def least_squares(x: Tensor, u: Tensor, v: Tensor, eps: float) -> Tensor:
-    """The unconstrained minimiser X V (VᵀV + ε)⁻¹; ε is relative, for factors that coincide or vanish."""
+    """The unconstrained minimiser X V (VᵀV + δ)⁻¹; δ is relative to VᵀV, for factors that coincide or vanish."""
     b = v.mT @ v
     identity = torch.eye(b.shape[-1], dtype=b.dtype, device=b.device)
-    ridge = torch.finfo(b.dtype).eps * b.detach().diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None]
+    # Several roundings, or VᵀV of equal columns could come out singular.
+    ridge = 8 * torch.finfo(b.dtype).eps * b.detach().diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None]
     return torch.linalg.solve(b + (ridge + torch.finfo(b.dtype).tiny) * identity, (x @ v).mT).mT
 
 
