@@ -135,12 +135,11 @@ def _head_blocks(gram: Tensor, heads: int) -> Tensor:
 
 def _block_diagonal(matrices: Tensor) -> Tensor:
     """The inverse walk of ``_head_blocks``, zero elsewhere: (..., heads, d, d) to (..., heads * d, heads * d)."""
-    *batch, heads, size, _ = matrices.shape
+    heads, size = matrices.shape[-3:-1]
     if heads == 1:
         return matrices.squeeze(-3)
-    result = matrices.new_zeros(*batch, heads, size, heads, size)
-    result.diagonal(dim1=-4, dim2=-2).copy_(matrices.movedim(-3, -1))
-    return result.flatten(-4, -3).flatten(-2)
+    padded = [F.pad(head, (i * size, (heads - 1 - i) * size)) for i, head in enumerate(matrices.unbind(-3))]
+    return torch.cat(padded, -2)
 
 
 def _average_projection(sums: Tensor, grid: WindowGrid, num_iters: int) -> Tensor:
