@@ -11,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from factorizer_nnunet.network.layers import DepthwiseConv, build_norm
 from factorizer_nnunet.network.mixer import NMFMixer
+from factorizer_nnunet.network.residual_mlp import can_be_sliced, residual_mlp
 
 
 class MLP(nn.Module):
@@ -18,7 +19,7 @@ class MLP(nn.Module):
 
     def __init__(self, channels: int, ratio: float, dropout: float, kernel_size: Sequence[int] | None = None) -> None:
         super().__init__()
-        hidden = max(1, round(channels * ratio))
+        self.hidden = hidden = max(1, round(channels * ratio))
         self.expand = nn.Linear(channels, hidden)
         self.depthwise = None if kernel_size is None else DepthwiseConv(hidden, kernel_size)
         self.contract = nn.Linear(hidden, channels)
@@ -88,4 +89,7 @@ class FactorizerBlock(nn.Module):
             x = x + self.depthwise(x)
         if self.mixer is not None:
             x = x + self.drop_path(self.dropout(self.mixer(self.norm1(x))))
+        nothing_dropped = not self.training or self.dropout.p == self.drop_path.probability == 0
+        if nothing_dropped and self.mlp.depthwise is None and can_be_sliced(x, self.norm2, self.mlp.hidden):
+            return residual_mlp(x, self.norm2, self.mlp.expand, self.mlp.contract)
         return x + self.drop_path(self.mlp(self.norm2(x)))

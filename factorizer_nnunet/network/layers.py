@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+_SLICE_BYTES = 2**19
 _CONV = {2: nn.Conv2d, 3: nn.Conv3d}
 _CONV_TRANSPOSE = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 _CONV_FUNCTION = {2: F.conv2d, 3: F.conv3d}
@@ -42,6 +43,36 @@ class InstanceNorm(nn.Module):
             return _InstanceNormOnCPU.apply(x, self.weight, self.bias, self.eps)
         # One group per channel; unlike torch's instance norm, this kernel works on channels-last storage.
         return channels_last(F.group_norm(channels_first(x), x.shape[-1], self.weight, self.bias, self.eps))
+
+    def scale_and_shift(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The norm of x as a factor and an offset for each case and channel, both (B, C); x: (B, *spatial, C)."""
+        mean, variance = _ChannelMoments.apply(x)
+        scale = self.weight * (variance + self.eps).rsqrt()
+        return scale, self.bias - mean * scale
+
+
+class _ChannelMoments(torch.autograd.Function):
+    """Mean and variance over the voxels of each case and channel, (B, C) each; x: (B, *spatial, C)."""
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.shape = x.shape
+        x = x.flatten(1, -2)
+        mean = x.mean(1)
+        variance = torch.zeros_like(mean)
+        rows = max(64, _SLICE_BYTES // (x.shape[-1] * x.element_size()))
+        for case in range(x.shape[0]):
+            for part in x[case].split(rows):  # squares of a slice stay in the cache
+                variance[case] += (part - mean[case]).square().sum(0)
+        ctx.save_for_backward(x, mean)
+        return mean, variance / x.shape[1]
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, grad_mean: Tensor, grad_variance: Tensor) -> Tensor:
+        x, mean = ctx.saved_tensors
+        slope = 2 * grad_variance / x.shape[1]
+        grad = torch.addcmul((grad_mean / x.shape[1] - slope * mean)[:, None], x, slope[:, None])
+        return grad.reshape(ctx.shape)
 
 
 class _InstanceNormOnCPU(torch.autograd.Function):

@@ -1,0 +1,66 @@
+"""The MLP in slices computes what its layers compute one after the other."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from factorizer_nnunet.network import residual_mlp as module
+from factorizer_nnunet.network.blocks import MLP
+from factorizer_nnunet.network.config import NORMS
+from factorizer_nnunet.network.layers import InstanceNorm, build_norm
+
+
+def norm_and_mlp(kind: str, channels: int = 6) -> tuple[nn.Module, MLP]:
+    torch.manual_seed(0)
+    norm, mlp = build_norm(kind, channels).double(), MLP(channels, 1.5, 0.0).double()
+    for parameter in [*norm.parameters(), *mlp.parameters()]:
+        nn.init.normal_(parameter)
+    return norm, mlp
+
+
+@pytest.mark.parametrize("kind", ["instance", "layer"])
+@pytest.mark.parametrize("size", [(5, 4, 7), (9, 11), (40, 30)])
+def test_same_result_and_gradients_as_layer_by_layer(kind: str, size: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        module, "_SLICE_BYTES", 64 * 9 * 8
+    )  # slices of 64 voxels: several in each case, the last cut off
+    norm, mlp = norm_and_mlp(kind)
+    x = torch.randn(2, *size, 6, dtype=torch.float64).add_(3).requires_grad_()
+    sliced, plain = module.residual_mlp(x, norm, mlp.expand, mlp.contract), x + mlp(norm(x))
+    torch.testing.assert_close(sliced, plain, rtol=1e-12, atol=1e-12)
+    weight = torch.randn_like(plain)
+    wanted = [x, *norm.parameters(), *mlp.parameters()]
+    ours = torch.autograd.grad((sliced * weight).sum(), wanted)
+    theirs = torch.autograd.grad((plain * weight).sum(), wanted)
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-10)
+
+
+def test_gradients_of_strided_input() -> None:
+    norm, mlp = norm_and_mlp("layer")
+    x = torch.randn(1, 6, 3, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(
+        lambda t: module.residual_mlp(t.movedim(1, -1), norm, mlp.expand, mlp.contract), x, eps=1e-6, atol=1e-6
+    )
+
+
+def test_moments_of_a_channel_far_from_zero() -> None:
+    norm = InstanceNorm(3)
+    x = torch.randn(2, 50, 40, 3) + torch.tensor([0.0, 300.0, -3000.0])
+    scale, shift = norm.scale_and_shift(x)
+    wide = x.double()
+    deviation, mean = torch.std_mean(wide, (1, 2), correction=0, keepdim=True)
+    normed = x * scale[:, None, None] + shift[:, None, None]
+    torch.testing.assert_close(normed, ((wide - mean) / deviation).float(), rtol=1e-3, atol=2e-3)
+
+
+def test_only_large_volumes_on_the_cpu_in_full_precision() -> None:
+    norms = {kind: build_norm(kind, 32) for kind in NORMS}
+    large, small = torch.empty(1, 32, 32, 32, 32), torch.empty(1, 8, 8, 8, 32)
+    assert module.can_be_sliced(large, norms["instance"], 64) and module.can_be_sliced(large, norms["layer"], 64)
+    assert not module.can_be_sliced(large, norms["rms"], 64)
+    assert not module.can_be_sliced(small, norms["layer"], 64)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not module.can_be_sliced(large, norms["layer"], 64)
