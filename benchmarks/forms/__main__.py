@@ -28,7 +28,7 @@ from tqdm import tqdm
 from benchmarks.forms.report import mean_dice, write_report
 from benchmarks.forms.table import FORMS, REFERENCE
 from benchmarks.forms.tasks import Task, far_context, hippocampus
-from benchmarks.forms.training import seconds_per_iteration, train
+from benchmarks.forms.training import relative_cost, train
 from factorizer_nnunet.files import write_whole
 
 TASKS = ("hippocampus", "far context")
@@ -50,7 +50,7 @@ def measure(data: Path, target: Path, rounds: int) -> dict:
         torch.set_num_threads(1)
         print("timing iterations of each form beside nnU-Net's", flush=True)
         for task, names in missing.items():
-            known["cost"][task].update(seconds_per_iteration(names, load_task(task, data), rounds) if names else {})
+            known["cost"][task].update(relative_cost(names, load_task(task, data), rounds) if names else {})
         known["machine"] = f"{platform.machine()}, 1 of {os.cpu_count()} cores used"
         known["versions"] = {name: version(name) for name in ("torch", "nnunetv2", "factorizer_nnunet")}
         write_whole(target, json.dumps(known, indent=1))

@@ -70,17 +70,20 @@ def _share(schedule: str, iteration: int, total: int, warmup: int) -> float:
     return rising * decay[schedule]
 
 
-def seconds_per_iteration(names: list[str], task: Task, rounds: int) -> dict[str, float]:
-    """Seconds of one iteration of each form, relative to REFERENCE measured beside it, so that load cancels out."""
+def relative_cost(names: list[str], task: Task, rounds: int) -> dict[str, float]:
+    """Cost of an iteration of each form over that of REFERENCE: medians of neighbouring pairs, in CPU time.
+
+    Every form runs on one thread, so CPU time is what a quiet machine takes, whatever else runs.
+    """
     steps = {name: _seeded(name, task, 0)[1] for name in [REFERENCE, *names]}
     images, labels = map(torch.as_tensor, task.batch(np.random.default_rng(0), BATCH_SIZE))
     ratios: dict[str, list[float]] = {name: [] for name in names}
     for round_number, name in itertools.product(range(rounds + 1), names):
         times = []
         for step in (steps[REFERENCE], steps[name]):
-            start = time.perf_counter()
+            start = time.thread_time()
             step(images, labels)
-            times.append(time.perf_counter() - start)
+            times.append(time.thread_time() - start)
         if round_number:  # the first is a warm-up
             ratios[name].append(times[1] / times[0])
     return {name: statistics.median(values) for name, values in ratios.items()}
