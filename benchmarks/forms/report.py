@@ -52,8 +52,8 @@ def _page(stages: Mapping[str, list[dict]], measured: Mapping) -> str:
         "",
         "Every form has three stages of 32, 64 and 128 channels and trains for the time that nnU-Net's U-Net, with its",
         "recipe, takes for the number of iterations in the first row; *cost* is the CPU time of an iteration over that",
-        "of the U-Net's, both on one thread, the median of neighbouring pairs. The trainings are short; with one seed, a",
-        "few hundredths of Dice are noise. Dice: mean over foreground classes and validation cases.",
+        "of the U-Net's, both on one thread, the median of neighbouring pairs. The trainings are short; with one seed,",
+        "a few hundredths of Dice are noise. Dice: mean over foreground classes and validation cases.",
         f"Machine: {measured['machine']}; {versions}.",
         "",
     ]
