@@ -20,8 +20,6 @@ from factorizer_nnunet.network.layout import from_windows, to_windows
 from factorizer_nnunet.network.nmf import NMFSettings, Start, decompose_scaled, full_precision
 from factorizer_nnunet.network.windows import WindowGrid, axis_shifts, window_grid
 
-# Solvers whose rank-1 update of a nonnegative matrix is X v / vᵀv: the projections and the old factor drop out.
-_POWER_ITERATIONS = ("hals", "mu", "least_squares", "semi")
 # A block's Gram matrix must be clearly smaller than its voxels, or summing Gram matrices moves more bytes than
 # reading the volume once more per shift.
 _MIN_BLOCK_VOXELS = 8
@@ -84,7 +82,9 @@ class NMFMixer(nn.Module):
             ]
 
     def _mix(self, x: Tensor, grid: WindowGrid) -> Tensor:
-        power = self.nmf.rank == 1 and self.nmf.solver in _POWER_ITERATIONS
+        # The rank-1 update of a nonnegative matrix is X v / vᵀv by every solver: no projection acts, and the old factor
+        # drops out.
+        power = self.nmf.rank == 1
         block_voxels = math.prod([axis.block for axis in grid.axes])
         shared = len(grid.offsets) == 1 or block_voxels >= _MIN_BLOCK_VOXELS
         if power and shared and self.nmf.start == "constant" and self.nmf.num_constant_steps == 0:
