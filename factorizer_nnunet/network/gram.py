@@ -68,16 +68,16 @@ def mix_rank_one(x: Tensor, grid: WindowGrid, head_dim: int, num_iters: int) -> 
 
     x: (B, *spatial, C) nonnegative, channels last; returns the same shape. Call it with autocast off.
     """
-    heads = _heads_per_group(x.shape[-1], head_dim)
+    heads = heads_per_group(x.shape[-1], head_dim)
     blocks = to_blocks(x, grid.axes, heads * head_dim)  # (B, *blocks, groups, voxels of a block, channels of a group)
     gram, row_sum = _BlockSums.apply(blocks)
     row_sum = row_sum.unflatten(-1, (heads, head_dim))[..., None]
-    sums = torch.cat((_head_blocks(gram, heads), row_sum), -1).flatten(-4, -3)
-    projection = _average_projection(sums, grid, num_iters).unflatten(-3, (-1, heads))
-    return from_blocks(_Product.apply(blocks, _block_diagonal(projection)), grid.axes)
+    sums = torch.cat((head_blocks(gram, heads), row_sum), -1).flatten(-4, -3)
+    projection = average_projection(sums, grid, num_iters).unflatten(-3, (-1, heads))
+    return from_blocks(_Product.apply(blocks, block_diagonal(projection)), grid.axes)
 
 
-def _heads_per_group(channels: int, head_dim: int) -> int:
+def heads_per_group(channels: int, head_dim: int) -> int:
     """How many heads share one matrix product; a divisor of the number of heads.
 
     Products with 8×8 matrices are too small for vector units: with two heads side by side, half of each Gram matrix is
@@ -127,14 +127,14 @@ class _Product(torch.autograd.Function):
         return grad @ matrices.mT.to(grad.dtype), full_precision(blocks).mT @ full_precision(grad)
 
 
-def _head_blocks(gram: Tensor, heads: int) -> Tensor:
+def head_blocks(gram: Tensor, heads: int) -> Tensor:
     """The Gram matrices of single heads on the diagonal of a group's: (..., c, c) to (..., heads, d, d)."""
     split = gram.unflatten(-1, (heads, -1)).unflatten(-3, (heads, -1))
     return split.diagonal(dim1=-4, dim2=-2).movedim(-1, -3)
 
 
-def _block_diagonal(matrices: Tensor) -> Tensor:
-    """The inverse walk of ``_head_blocks``, zero elsewhere: (..., heads, d, d) to (..., heads * d, heads * d)."""
+def block_diagonal(matrices: Tensor) -> Tensor:
+    """The inverse walk of ``head_blocks``, zero elsewhere: (..., heads, d, d) to (..., heads * d, heads * d)."""
     heads, size = matrices.shape[-3:-1]
     if heads == 1:
         return matrices.squeeze(-3)
@@ -142,7 +142,7 @@ def _block_diagonal(matrices: Tensor) -> Tensor:
     return torch.cat(padded, -2)
 
 
-def _average_projection(sums: Tensor, grid: WindowGrid, num_iters: int) -> Tensor:
+def average_projection(sums: Tensor, grid: WindowGrid, num_iters: int) -> Tensor:
     """Average over shifts of the projection of the window that holds each block.
 
     sums: (B, *blocks, heads, d, d + 1), Gram matrix and row sum of each block; returns (B, *blocks, heads, d, d).

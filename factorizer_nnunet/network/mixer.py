@@ -81,13 +81,18 @@ class NMFMixer(nn.Module):
                 for offset in grid.offsets
             ]
 
+    def shares_blocks(self, grid: WindowGrid) -> bool:
+        """Whether the NMF of all shifts follows from Gram matrices of shared blocks (``gram.mix_rank_one``)."""
+        block_voxels = math.prod([axis.block for axis in grid.axes])
+        shared = len(grid.offsets) == 1 or block_voxels >= _MIN_BLOCK_VOXELS
+        plain = self.nmf.rank == 1 and self.nmf.start == "constant" and self.nmf.num_constant_steps == 0
+        return shared and plain
+
     def _mix(self, x: Tensor, grid: WindowGrid) -> Tensor:
         # The rank-1 update of a nonnegative matrix is X v / vᵀv by every solver: no projection acts, and the old factor
         # drops out.
         power = self.nmf.rank == 1
-        block_voxels = math.prod([axis.block for axis in grid.axes])
-        shared = len(grid.offsets) == 1 or block_voxels >= _MIN_BLOCK_VOXELS
-        if power and shared and self.nmf.start == "constant" and self.nmf.num_constant_steps == 0:
+        if self.shares_blocks(grid):
             return mix_rank_one(x, grid, self.head_dim, self.nmf.num_iters)
         total = torch.zeros((), dtype=x.dtype, device=x.device)
         for offset in grid.offsets:

@@ -45,12 +45,14 @@ def projected_gradient(x: Tensor, u: Tensor, v: Tensor, eps: float) -> Tensor:
     """A step along the negative gradient, of the length that is best without constraint, then projected."""
     b = v.mT @ v
     gradient = x @ v - u @ b
-    curvature = (gradient * (gradient @ b)).sum((-2, -1), keepdim=True)
-    # Near the optimum the gradient vanishes and only ε is left of the quotient, so it must not set the step's scale:
-    # trace(b) bounds the curvature, and 1 / trace is a step that never overshoots.
+    # The curvature along the gradient is that along any multiple of it; of order 1, its squares cannot overflow.
+    limits = torch.finfo(x.dtype)
+    direction = gradient / gradient.detach().abs().amax((-2, -1), keepdim=True).clamp_min(limits.tiny)
+    # Where the gradient vanishes, ε leaves the trace of VᵀV, a bound of its curvature: no step overshoots.
     trace = b.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None]
-    inverse_step = (curvature + eps * trace) / (gradient.square().sum((-2, -1), keepdim=True) + eps)
-    return torch.relu(u + gradient / inverse_step.clamp_min(eps))
+    curvature = (direction * (direction @ b)).sum((-2, -1), keepdim=True) + eps * trace
+    curvature = curvature / (direction.square().sum((-2, -1), keepdim=True) + eps)
+    return torch.relu(u + gradient / curvature.clamp_min(eps))
 
 
 def projected_least_squares(x: Tensor, u: Tensor, v: Tensor, eps: float) -> Tensor:

@@ -1,0 +1,221 @@
+"""x + out_proj(NMF(relu(in_proj(norm(x))))) on the CPU in slabs of blocks that fit the cache; rank 1, constant start.
+
+As ``residual_mlp``, and for the same reason. Two walks over the volume forward: the first projects a slab, cuts it into
+blocks, keeps them and sums their Gram matrices; the projections P of all windows follow from these sums
+(``gram``); the second applies them, projects back and adds x. Two walks backward: the first forms dL/dP, autograd
+leads it through P to the sums, the second forms dL/dx. Only x and the blocks are kept, and P is computed again.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.nn import functional as F
+
+from factorizer_nnunet.network.gram import (
+    average_projection,
+    block_diagonal,
+    head_blocks,
+    heads_per_group,
+)
+from factorizer_nnunet.network.layers import InstanceNorm
+from factorizer_nnunet.network.layout import from_blocks, to_blocks
+from factorizer_nnunet.network.mixer import NMFMixer
+from factorizer_nnunet.network.windows import AxisGrid, WindowGrid
+
+_SLAB_BYTES = 2**19
+_LEAST_BYTES = 2**24  # of the volume: smaller ones gain nothing
+
+
+@dataclass(frozen=True)
+class Slab:
+    """Whole blocks of a case: where they lie in the volume, and among the blocks."""
+
+    case: int
+    voxels: tuple[slice, ...]  # along all axes but the last one, which is whole
+    blocks: tuple[slice, ...]
+    axes: tuple[AxisGrid, ...]
+
+    def of(self, volume: Tensor) -> Tensor:
+        """The slab's voxels of (B, *spatial, C), a view."""
+        return volume[(self.case, *self.voxels)]
+
+    def among(self, blocks: Tensor) -> Tensor:
+        """The slab's blocks of (B, *blocks, …), a view."""
+        return blocks[(self.case, *self.blocks)]
+
+
+def slabs(volume: Tensor, grid: WindowGrid) -> list[Slab]:
+    """All slabs of a volume (B, *spatial, C): a row of blocks along the first axis, as many as fit along the second."""
+    *outer, last = grid.axes
+    row = last.size * volume.shape[-1] * volume.element_size()
+    pieces: list[list[tuple[slice, slice, AxisGrid]]] = []
+    budget = _SLAB_BYTES // row
+    for axis in outer:
+        length = max(1, budget // axis.block) if axis is outer[-1] else 1
+        budget //= axis.block
+        pieces.append([_piece(axis, start, length) for start in range(0, axis.num_blocks, length)])
+    combined = [[first] for first in pieces[0]]
+    for more in pieces[1:]:
+        combined = [[*chosen, piece] for chosen in combined for piece in more]
+    return [
+        Slab(case, tuple(p[0] for p in chosen), tuple(p[1] for p in chosen), (*(p[2] for p in chosen), last))
+        for case in range(volume.shape[0])
+        for chosen in combined
+    ]
+
+
+def _piece(axis: AxisGrid, start: int, length: int) -> tuple[slice, slice, AxisGrid]:
+    """``length`` blocks of an axis from block ``start`` on: their voxels, their numbers, and an axis of their own."""
+    stop = min(start + length, axis.num_blocks)
+    voxels = slice(start * axis.block, min(stop * axis.block, axis.size))
+    return voxels, slice(start, stop), replace(axis, size=voxels.stop - voxels.start, num_blocks=stop - start)
+
+
+def can_be_mixed_in_slabs(x: Tensor, norm: nn.Module, mixer: NMFMixer) -> bool:
+    """Whether slabs pay and are implemented: on the CPU, in full precision, for large volumes, not while compiling."""
+    return (
+        x.device.type == "cpu"
+        and isinstance(norm, InstanceNorm | nn.LayerNorm)
+        and not torch.is_autocast_enabled("cpu")
+        and not torch.compiler.is_compiling()
+        and x.nbytes >= _LEAST_BYTES
+        and mixer.shares_blocks(mixer.grid(x.shape[1:-1]))
+    )
+
+
+def residual_mixer(x: Tensor, norm: nn.Module, mixer: NMFMixer) -> Tensor:
+    """x + mixer(norm(x)) for an instance or layer norm; a mixer that ``shares_blocks``. x: (B, *spatial, C), as out."""
+    in_proj, out_proj = mixer.in_proj, mixer.out_proj
+    if isinstance(norm, nn.LayerNorm):
+        first, first_bias = in_proj.weight[None], in_proj.weight.new_zeros(1, x.shape[-1])
+        scale, shift, eps = norm.weight, norm.bias, norm.eps
+    else:
+        factor, offset = norm.scale_and_shift(x)
+        first, first_bias = in_proj.weight * factor[:, None], offset @ in_proj.weight.mT
+        scale, shift, eps = None, None, None
+    settings = (mixer.grid(x.shape[1:-1]), mixer.head_dim, mixer.nmf.num_iters)
+    return _ResidualMixer.apply(
+        x.contiguous(), scale, shift, eps, first, first_bias, out_proj.weight, out_proj.bias, *settings
+    )
+
+
+class _ResidualMixer(torch.autograd.Function):
+    """``scale``, ``shift``, ``eps``: of a layer norm, or None; ``first``: (1 or B, C, C); ``last``: (C, C)."""
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx,
+        x: Tensor,
+        scale: Tensor | None,
+        shift: Tensor | None,
+        eps: float | None,
+        first: Tensor,
+        first_bias: Tensor,
+        last: Tensor,
+        last_bias: Tensor,
+        grid: WindowGrid,
+        head_dim: int,
+        num_iters: int,
+    ) -> Tensor:
+        heads = heads_per_group(x.shape[-1], head_dim)
+        counts = [axis.num_blocks for axis in grid.axes]
+        voxels, width = math.prod(axis.block for axis in grid.axes), heads * head_dim
+        groups = x.shape[-1] // width
+        blocks = x.new_empty(x.shape[0], *counts, groups, voxels, width)
+        sums = x.new_empty(x.shape[0], *counts, groups * heads, head_dim, head_dim + 1)
+        walk = slabs(x, grid)
+        for slab in walk:
+            normed = _normed(slab.of(x).reshape(-1, x.shape[-1]), scale, shift, eps)
+            hidden = torch.addmm(_of_case(first_bias, slab.case), normed, _of_case(first, slab.case).mT).relu_()
+            mine = slab.among(blocks)
+            mine.copy_(to_blocks(hidden.reshape(1, *slab.of(x).shape), slab.axes, width)[0])
+            target = slab.among(sums)
+            target[..., :-1] = head_blocks(mine.mT @ mine, heads).flatten(-4, -3)
+            target[..., -1] = mine.sum(-2).unflatten(-1, (heads, head_dim)).flatten(-3, -2)
+        projection = average_projection(sums, grid, num_iters).unflatten(-3, (groups, heads))
+        result = torch.empty_like(x)
+        for slab in walk:
+            mixed = slab.among(blocks) @ block_diagonal(slab.among(projection))
+            flat = from_blocks(mixed[None], slab.axes).reshape(-1, x.shape[-1])
+            own = slab.of(x)
+            torch.add(own, torch.addmm(last_bias, flat, last.mT).reshape(own.shape), out=slab.of(result))
+        ctx.save_for_backward(x, scale, shift, first, last, blocks, sums)
+        ctx.settings = (eps, grid, heads, num_iters)
+        return result
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, scale, shift, first, last, blocks, sums = ctx.saved_tensors
+        eps, grid, heads, num_iters = ctx.settings
+        grad = grad.contiguous()
+        channels, (groups, _, width) = x.shape[-1], blocks.shape[-3:]
+        walk = slabs(x, grid)
+        with torch.enable_grad():
+            sums = sums.detach().requires_grad_()
+            projection = average_projection(sums, grid, num_iters)
+        split = projection.detach().unflatten(-3, (groups, heads))
+        grad_projection = torch.empty_like(split)
+        grad_last = torch.zeros_like(last)
+        for slab in walk:
+            above, mine = slab.of(grad).reshape(-1, channels), slab.among(blocks)
+            mixed = from_blocks((mine @ block_diagonal(slab.among(split)))[None], slab.axes).reshape(-1, channels)
+            grad_last.addmm_(above.mT, mixed)
+            below = to_blocks((above @ last).reshape(1, *slab.of(grad).shape), slab.axes, width)[0]
+            slab.among(grad_projection).copy_(head_blocks(mine.mT @ below, heads))
+        (grad_sums,) = torch.autograd.grad(projection, sums, grad_projection.flatten(-4, -3))
+        grad_sums = grad_sums.unflatten(-3, (groups, heads))
+        grad_x, grad_first = torch.empty_like(x), torch.zeros_like(first)
+        grad_first_bias = first.new_zeros(first.shape[0], channels)
+        grad_scale, grad_shift = (None, None) if scale is None else (torch.zeros_like(scale), torch.zeros_like(shift))
+        for slab in walk:
+            above, mine, own = slab.of(grad).reshape(-1, channels), slab.among(blocks), slab.of(x)
+            below = to_blocks((above @ last).reshape(1, *own.shape), slab.axes, width)[0]
+            gram, row_sum = slab.among(grad_sums)[..., :-1], slab.among(grad_sums)[..., -1]
+            through = below @ block_diagonal(slab.among(split)).mT + mine @ block_diagonal(gram + gram.mT)
+            through += row_sum.flatten(-2)[..., None, :]
+            hidden = from_blocks((through * (mine > 0))[None], slab.axes).reshape(-1, channels)
+            voxels, matrix = own.reshape(-1, channels), _of_case(first, slab.case)
+            _of_case(grad_first_bias, slab.case).add_(hidden.sum(0))
+            if scale is None:
+                _of_case(grad_first, slab.case).addmm_(hidden.mT, voxels)
+                part = torch.addmm(above, hidden, matrix)
+            else:
+                normed, mean, rstd = torch.native_layer_norm(voxels, scale.shape, scale, shift, eps)
+                _of_case(grad_first, slab.case).addmm_(hidden.mT, normed)
+                part, part_scale, part_shift = torch.ops.aten.native_layer_norm_backward(
+                    hidden @ matrix, voxels, scale.shape, mean, rstd, scale, shift, [True, True, True]
+                )
+                part += above
+                grad_scale += part_scale
+                grad_shift += part_shift
+            slab.of(grad_x).copy_(part.reshape(own.shape))
+        grad_last_bias = grad.flatten(0, -2).sum(0)
+        return (
+            grad_x,
+            grad_scale,
+            grad_shift,
+            None,
+            grad_first,
+            grad_first_bias,
+            grad_last,
+            grad_last_bias,
+            None,
+            None,
+            None,
+        )
+
+
+def _normed(voxels: Tensor, scale: Tensor | None, shift: Tensor | None, eps: float | None) -> Tensor:
+    """(n, C) after the layer norm, or as it is where the norm is folded into the projection."""
+    return voxels if scale is None else F.layer_norm(voxels, scale.shape, scale, shift, eps)
+
+
+def _of_case(values: Tensor, case: int) -> Tensor:
+    """What belongs to a case; a single entry belongs to all."""
+    return values[case if values.shape[0] > 1 else 0]

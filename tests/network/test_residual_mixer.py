@@ -1,0 +1,80 @@
+"""The mixer in slabs computes what its layers compute one after the other."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from factorizer_nnunet.network import residual_mixer as module
+from factorizer_nnunet.network.layers import build_norm
+from factorizer_nnunet.network.mixer import NMFMixer
+from factorizer_nnunet.network.nmf import NMFSettings
+
+
+def norm_and_mixer(kind: str, ndim: int, border: str, channels: int = 16, rank: int = 1) -> tuple[nn.Module, NMFMixer]:
+    torch.manual_seed(0)
+    settings = NMFSettings(rank=rank)
+    window = (4,) * ndim
+    mixer = NMFMixer(channels, head_dim=4, window_size=window, shifts=(0.0, 0.5), border=border, nmf=settings)
+    norm = build_norm(kind, channels)
+    for parameter in [*norm.parameters(), *mixer.parameters()]:
+        nn.init.normal_(parameter)
+    return norm.double(), mixer.double()
+
+
+@pytest.mark.parametrize("kind", ["instance", "layer"])
+@pytest.mark.parametrize(
+    ("size", "border"), [((9, 10, 13), "cut"), ((8, 16, 8), "cyclic"), ((9, 7), "cut"), ((3, 20, 4), "cut")]
+)
+@pytest.mark.parametrize("slab_bytes", [1, 2**13])
+def test_same_result_and_gradients_as_layer_by_layer(
+    kind: str, size: tuple, border: str, slab_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_SLAB_BYTES", slab_bytes)  # single rows of blocks, and several of them
+    norm, mixer = norm_and_mixer(kind, len(size), border)
+    x = torch.randn(2, *size, 16, dtype=torch.float64, requires_grad=True)
+    in_slabs, plain = module.residual_mixer(x, norm, mixer), x + mixer(norm(x))
+    torch.testing.assert_close(in_slabs, plain, rtol=1e-11, atol=1e-11)
+    weight = torch.randn_like(plain)
+    wanted = [x, *norm.parameters(), *mixer.parameters()]
+    ours = torch.autograd.grad((in_slabs * weight).sum(), wanted)
+    theirs = torch.autograd.grad((plain * weight).sum(), wanted)
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-9)
+
+
+def test_slabs_cover_every_voxel_and_block_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_SLAB_BYTES", 2**13)
+    _, mixer = norm_and_mixer("layer", 3, "cut")
+    volume = torch.zeros(2, 9, 22, 13, 16)
+    grid = mixer.grid(volume.shape[1:-1])
+    blocks = torch.zeros(2, *(axis.num_blocks for axis in grid.axes))
+    walk = module.slabs(volume, grid)
+    for slab in walk:
+        slab.of(volume).add_(1)
+        slab.among(blocks).add_(1)
+        assert slab.of(volume).shape[:-1] == tuple(axis.size for axis in slab.axes)
+    assert torch.equal(volume, torch.ones_like(volume)) and torch.equal(blocks, torch.ones_like(blocks))
+    assert len(walk) > 2 * grid.axes[0].num_blocks
+
+
+def test_empty_windows_give_zero_and_a_finite_gradient() -> None:
+    norm, mixer = norm_and_mixer("layer", 3, "cut")
+    nn.init.zeros_(norm.bias)
+    x = torch.zeros(1, 8, 8, 8, 16, dtype=torch.float64, requires_grad=True)
+    y = module.residual_mixer(x, norm, mixer)
+    torch.testing.assert_close(y, mixer.out_proj.bias.expand_as(y))
+    y.square().sum().backward()
+    assert torch.isfinite(x.grad).all()
+
+
+def test_only_where_slabs_pay() -> None:
+    norm, mixer = norm_and_mixer("layer", 3, "cut", channels=32)
+    large, small = torch.empty(1, 64, 64, 64, 32), torch.empty(1, 16, 16, 16, 32)
+    assert module.can_be_mixed_in_slabs(large, norm, mixer)
+    assert not module.can_be_mixed_in_slabs(small, norm, mixer)
+    assert not module.can_be_mixed_in_slabs(large, build_norm("rms", 32), mixer)
+    assert not module.can_be_mixed_in_slabs(large, norm, norm_and_mixer("layer", 3, "cut", channels=32, rank=2)[1])
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not module.can_be_mixed_in_slabs(large, norm, mixer)
