@@ -35,5 +35,5 @@ def below(arrays: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tenso
 
 def relative_error(ours: torch.Tensor, theirs: torch.Tensor) -> float:
     """Norm of the difference over the norm of the authors' result."""
-    ours, theirs = ours.detach().double(), theirs.double()
+    ours, theirs = ours.detach().double(), theirs.detach().double()
     return float(torch.linalg.norm(ours - theirs) / torch.linalg.norm(theirs))

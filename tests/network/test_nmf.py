@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from oracle_files import load, oracle_files, relative_error
 
-from factorizer_nnunet.network.nmf import STARTS, NMFSettings, Start, decompose
+from factorizer_nnunet.network.nmf import STARTS, NMFSettings, Start, decompose, decompose_scaled
 from factorizer_nnunet.network.solvers import SOLVERS
 
 
@@ -57,14 +60,82 @@ def test_iterations_lower_the_error_and_keep_the_factors_nonnegative(solver: str
     assert float(best) - 1e-9 <= errors[1] <= 1.25 * float(best)
 
 
+def reconstruct(x: torch.Tensor, nmf: NMFSettings) -> torch.Tensor:
+    start = Start(*x.shape[-2:], nmf.rank, nmf.start).to(x.dtype)
+    u, v = decompose_scaled(x, start, nmf)
+    return u @ v.mT
+
+
+@pytest.mark.parametrize("decomposition", [decompose, decompose_scaled])
 @pytest.mark.parametrize("solver", SOLVERS)
-def test_empty_matrices_stay_finite(solver: str) -> None:
+def test_empty_matrices_stay_finite(solver: str, decomposition: Callable) -> None:
     x = torch.zeros(2, 4, 9, requires_grad=True)
-    u, v = decompose(x, Start(4, 9, 2, "constant"), NMFSettings(rank=2, solver=solver))
+    u, v = decomposition(x, Start(4, 9, 2, "constant"), NMFSettings(rank=2, solver=solver))
     y = u @ v.mT
     y.sum().backward()
     assert torch.isfinite(y).all()
     assert torch.isfinite(x.grad).all()
+
+
+@pytest.mark.parametrize("start", STARTS)
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_the_empty_matrix_is_its_own_factorisation(solver: str, start: str, rank: int) -> None:
+    x = torch.zeros(2, 4, 9, requires_grad=True)
+    y = reconstruct(x, NMFSettings(rank=rank, solver=solver, start=start))
+    y.sum().backward()
+    assert not y.any()
+    assert not x.grad.any()
+
+
+@pytest.mark.parametrize("start", STARTS)
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_float32_gives_the_numbers_and_gradients_of_float64(solver: str, start: str, rank: int) -> None:
+    # Matrices in which a column dies or is redundant: those are where rounding could decide what comes out.
+    full = torch.rand(4, 8, 96, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    half, voxel = full.clone(), torch.zeros_like(full)
+    half[..., :48] = 0
+    voxel[..., 17] = full[..., 17]
+    for scale in (1e-6, 1e-3, 1.0, 1e4):
+        exact = (scale * torch.cat((full, half, voxel))).requires_grad_()
+        nearly = exact.detach().float().requires_grad_()
+        results = [reconstruct(x, NMFSettings(rank=rank, solver=solver, start=start)) for x in (exact, nearly)]
+        for y in results:
+            y.backward(torch.ones_like(y))
+        assert relative_error(results[1], results[0]) < 1e-2
+        # An approximation of X changes about as much as X does. Where X is 0, ReLU stops the gradient in the network.
+        for x in (exact, nearly):
+            assert torch.isfinite(x.grad).all()
+            assert torch.linalg.norm(x.grad[x > 0]) < 10 * full.numel() ** 0.5
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    solver=st.sampled_from(sorted(SOLVERS)),
+    rank_and_start=st.sampled_from([(1, start) for start in STARTS] + [(r, s) for r in (2, 3) for s in STARTS[::2]]),
+    factor=st.floats(-6, 6).map(lambda exponent: 10**exponent),
+    shape=st.tuples(st.integers(3, 8), st.integers(3, 60)),
+    seed=st.integers(0, 99),
+)
+def test_scaling_the_matrix_scales_its_factorisation(
+    solver: str, rank_and_start: tuple, factor: float, shape: tuple, seed: int
+) -> None:
+    # A stored start has a scale of its own, so with more than one column it is a different start for another scale.
+    rank, start = rank_and_start
+    nmf = NMFSettings(rank=rank, solver=solver, start=start)
+    x = torch.rand(2, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    torch.testing.assert_close(reconstruct(factor * x, nmf) / factor, reconstruct(x, nmf), rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_equal_columns_break_no_solver(solver: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, column = torch.rand(500, 6, 40, generator=generator), torch.rand(500, 40, 1, generator=generator)
+    for rank in (2, 3):
+        for update in SOLVERS[solver]:
+            u = update(x, torch.ones(500, 6, rank), column.expand(-1, -1, rank), 1e-14)
+            assert torch.isfinite(u).all()
 
 
 def test_a_stored_start_leaves_the_global_random_state_alone() -> None:
