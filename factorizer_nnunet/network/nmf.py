@@ -93,13 +93,14 @@ def constant_start(x: Tensor, rank: int) -> tuple[Tensor, Tensor]:
 def nndsvd(x: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     """Nonnegative double SVD (Boutsidis and Gallopoulos, 2008): of each singular pair the heavier sign part.
 
-    The scale of X is all in U₀. Pairs beyond the rank of X are left out: their vectors are arbitrary.
+    The scale of X is all in U₀. Pairs beyond the rank of X and entries that are nothing but rounding are left out:
+    their signs are arbitrary, and multiplicative updates tell a zero from the smallest positive number.
     """
     left, values, right = torch.linalg.svd(x, full_matrices=False)
     values, leading = values[..., None, :rank], values[..., None, :1]
-    values = torch.where(values > noise_level(x.dtype) * leading, values, 0)
-    u = left[..., :rank] * (values * leading).sqrt()
-    v = right.mT[..., :rank] * (values / leading.clamp_min(torch.finfo(x.dtype).tiny)).sqrt()
+    values = _without_noise(values, leading)
+    u = _without_noise(left[..., :rank]) * (values * leading).sqrt()
+    v = _without_noise(right.mT[..., :rank]) * (values / leading.clamp_min(torch.finfo(x.dtype).tiny)).sqrt()
     positive = u.relu(), v.relu()
     negative = (-u).relu(), (-v).relu()
     mass = [
@@ -107,6 +108,12 @@ def nndsvd(x: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     ]
     keep = mass[0] >= mass[1]
     return torch.where(keep, positive[0], negative[0]), torch.where(keep, positive[1], negative[1])
+
+
+def _without_noise(x: Tensor, largest: Tensor | None = None) -> Tensor:
+    """x with zeros in place of entries that are rounding beside ``largest``, by default of each column."""
+    largest = x.abs().amax(-2, keepdim=True) if largest is None else largest
+    return torch.where(x.abs() > noise_level(x.dtype) * largest, x, 0)
 
 
 def full_precision(x: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from literal import mix_literally
 
 from factorizer_nnunet.network.gram import mix_rank_one
+from factorizer_nnunet.network.layout import from_windows, to_windows
 from factorizer_nnunet.network.windows import WindowGrid, axis_shifts, window_grid
 
 
@@ -88,7 +89,61 @@ def test_empty_windows_give_zero_and_a_finite_zero_gradient(dtype: torch.dtype) 
     assert (x.grad[0, 4:] == 0).all()
 
 
-def test_scaling_the_input_scales_the_output() -> None:
-    x = nonnegative((1, 8, 8, 8), 4)
-    grid = window_grid((8, 8), (4, 4), axis_shifts((0.0, 0.5), 2))
-    torch.testing.assert_close(mix_rank_one(1e6 * x, grid, 4, 5), 1e6 * mix_rank_one(x, grid, 4, 5))
+LAYOUTS = {
+    "size": st.lists(st.integers(1, 13), min_size=2, max_size=3),
+    "window": st.sampled_from([1, 2, 4, 8]),
+    "shifts": st.sampled_from([(0.0,), (0.0, 0.5), (0.0, 0.25, 0.5, 0.75)]),
+    "cyclic": st.booleans(),
+    "seed": st.integers(0, 99),
+}
+
+
+@settings(max_examples=40, deadline=None)
+@given(**LAYOUTS, factor=st.floats(-12, 12).map(lambda exponent: 10**exponent))
+def test_scaling_the_input_scales_the_output(
+    size: list[int], window: int, shifts: tuple, cyclic: bool, seed: int, factor: float
+) -> None:
+    x = nonnegative((2, *size, 8), seed)
+    grid = window_grid(size, (window,) * len(size), axis_shifts(shifts, len(size)), cyclic)
+    scaled = mix_rank_one(factor * x, grid, 4, 5) / factor
+    torch.testing.assert_close(scaled, mix_rank_one(x, grid, 4, 5), rtol=1e-10, atol=1e-12)
+
+
+@settings(max_examples=40, deadline=None)
+@given(**LAYOUTS, head_dim=st.sampled_from([1, 2, 4]))
+def test_permuting_heads_permutes_the_output(
+    size: list[int], window: int, shifts: tuple, cyclic: bool, seed: int, head_dim: int
+) -> None:
+    x = nonnegative((2, *size, 12), seed)
+    grid = window_grid(size, (window,) * len(size), axis_shifts(shifts, len(size)), cyclic)
+    order = torch.randperm(12 // head_dim, generator=torch.Generator().manual_seed(seed))
+    moved = mix_rank_one(_heads_in_order(x, order, head_dim), grid, head_dim, 5)
+    expected = _heads_in_order(mix_rank_one(x, grid, head_dim, 5), order, head_dim)
+    torch.testing.assert_close(moved, expected, rtol=1e-10, atol=1e-12)
+
+
+def _heads_in_order(x: torch.Tensor, order: torch.Tensor, head_dim: int) -> torch.Tensor:
+    return x.unflatten(-1, (-1, head_dim))[..., order, :].flatten(-2)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    counts=st.lists(st.integers(1, 4), min_size=2, max_size=3),
+    window=st.sampled_from([1, 2, 3, 5]),
+    seed=st.integers(0, 99),
+)
+def test_permuting_the_voxels_of_every_window_permutes_the_output(counts: list[int], window: int, seed: int) -> None:
+    size = [window * count for count in counts]
+    x = nonnegative((2, *size, 8), seed)
+    grid = window_grid(size, (window,) * len(size), axis_shifts((0.0,), len(size)))
+    generator = torch.Generator().manual_seed(seed)
+
+    windows = to_windows(x, grid, grid.offsets[0], 8)
+    orders = torch.rand(windows.shape[:-1], generator=generator).argsort(-1)[..., None].expand_as(windows)
+
+    def permuted(volume: torch.Tensor) -> torch.Tensor:
+        parts = to_windows(volume, grid, grid.offsets[0], 8)
+        return from_windows(parts.gather(-2, orders), grid, grid.offsets[0])
+
+    moved, expected = mix_rank_one(permuted(x), grid, 4, 5), permuted(mix_rank_one(x, grid, 4, 5))
+    torch.testing.assert_close(moved, expected, rtol=1e-10, atol=1e-12)

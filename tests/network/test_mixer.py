@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from oracle_files import load, oracle_files
 
@@ -94,20 +94,61 @@ def test_the_authors_matrices(path: Path) -> None:
         assert torch.equal(matrices[matrices[:, 0, 0].argsort()], expected[expected[:, 0, 0].argsort()])
 
 
-def test_permuting_heads_permutes_the_result() -> None:
-    torch.manual_seed(0)
-    mixer = NMFMixer(8, head_dim=2, window_size=(4, 4), shifts=(0.0, 0.5), border="cut", nmf=NMFSettings()).double()
-    eye = torch.eye(8, dtype=torch.float64)
-    order = torch.tensor([4, 5, 0, 1, 6, 7, 2, 3])
-    mixer.in_proj.weight.data, mixer.out_proj.weight.data = eye, eye
-    x = torch.rand(1, 8, 8, 8, dtype=torch.float64)
-    torch.testing.assert_close(mixer(x[..., order]) - mixer.out_proj.bias, (mixer(x) - mixer.out_proj.bias)[..., order])
+@settings(max_examples=60, deadline=None)
+@given(
+    size=st.lists(st.integers(1, 9), min_size=2, max_size=3),
+    window=st.sampled_from([4, 8, None]),
+    shifts=st.sampled_from(SHIFTS),
+    border=st.sampled_from(["cut", "cyclic"]),
+    rank=st.sampled_from([1, 2]),
+    solver=st.sampled_from(sorted(SOLVERS)),
+    start=st.sampled_from(STARTS),
+    seed=st.integers(0, 99),
+)
+def test_heads_are_interchangeable(
+    size: list[int], window: int | None, shifts: tuple, border: str, rank: int, solver: str, start: str, seed: int
+) -> None:
+    """With the rows of in_proj and the columns of out_proj in another order of heads, the mixer is the same."""
+    torch.manual_seed(seed)
+    mixer = NMFMixer(
+        12,
+        head_dim=3,
+        window_size=[window] * len(size),
+        shifts=shifts,
+        border=border,
+        nmf=NMFSettings(rank=rank, solver=solver, start=start),
+        stage_size=size,
+    ).double()
+    x = torch.randn(2, *size, 12, dtype=torch.float64)
+    expected = mixer(x)
+    order = torch.arange(12).reshape(4, 3)[torch.randperm(4)].flatten()
+    mixer.in_proj.weight.data = mixer.in_proj.weight.data[order]
+    mixer.out_proj.weight.data = mixer.out_proj.weight.data[:, order]
+    torch.testing.assert_close(mixer(x), expected, rtol=1e-8, atol=1e-10)
 
 
-def test_permuting_the_voxels_of_a_window_permutes_the_result() -> None:
-    torch.manual_seed(0)
-    mixer = NMFMixer(4, head_dim=2, window_size=(None, None), shifts=(0.0,), border="cut", nmf=NMFSettings()).double()
-    x = torch.rand(1, 6, 5, 4, dtype=torch.float64)
-    order = torch.randperm(30)
-    moved = x.flatten(1, 2)[:, order].reshape(x.shape)
-    torch.testing.assert_close(mixer(moved), mixer(x).flatten(1, 2)[:, order].reshape(x.shape))
+@settings(max_examples=60, deadline=None)
+@given(
+    size=st.lists(st.integers(2, 7), min_size=2, max_size=3),
+    rank=st.sampled_from([1, 2]),
+    solver=st.sampled_from(sorted(SOLVERS)),
+    start=st.sampled_from(STARTS),
+    steps=st.sampled_from([(5, None), (4, 1)]),
+    seed=st.integers(0, 99),
+)
+def test_permuting_the_voxels_of_a_window_permutes_the_result(
+    size: list[int], rank: int, solver: str, start: str, steps: tuple, seed: int
+) -> None:
+    # A stored V₀ has a value per voxel, and so has the constant one of several columns: those starts know places.
+    assume(start == "nndsvd" or (start == "constant" and rank == 1))
+    torch.manual_seed(seed)
+    nmf = NMFSettings(rank=rank, solver=solver, start=start, num_iters=steps[0], num_grad_steps=steps[1])
+    whole = [None] * len(size)
+    mixer = NMFMixer(6, head_dim=3, window_size=whole, shifts=(0.0,), border="cut", nmf=nmf, stage_size=size).double()
+    x = torch.randn(2, *size, 6, dtype=torch.float64)
+    order = torch.randperm(x[0, ..., 0].numel())
+
+    def permuted(volume: torch.Tensor) -> torch.Tensor:
+        return volume.flatten(1, -2)[:, order].reshape(volume.shape)
+
+    torch.testing.assert_close(mixer(permuted(x)), permuted(mixer(x)), rtol=1e-8, atol=1e-10)
