@@ -18,7 +18,6 @@ import platform
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -27,19 +26,13 @@ from tqdm import tqdm
 
 from benchmarks.forms.report import mean_dice, write_report
 from benchmarks.forms.table import FORMS, REFERENCE
-from benchmarks.forms.tasks import Task, far_context, hippocampus
+from benchmarks.forms.tasks import load_task
 from benchmarks.forms.training import relative_cost, train
 from factorizer_nnunet.files import write_whole
 
 TASKS = ("hippocampus", "far context")
 ALWAYS_FINAL = (REFERENCE, "default", "no NMF", "published")
 SEEDS = (0, 1, 2)
-
-
-@cache
-def load_task(name: str, data: Path) -> Task:
-    """The task called ``name``; read or made once in each process."""
-    return hippocampus(data) if name == "hippocampus" else far_context()
 
 
 def measure(data: Path, target: Path, rounds: int) -> dict:
@@ -55,12 +48,6 @@ def measure(data: Path, target: Path, rounds: int) -> dict:
         known["versions"] = {name: version(name) for name in ("torch", "nnunetv2", "factorizer_nnunet")}
         write_whole(target, json.dumps(known, indent=1))
     return known
-
-
-def run_one(job: tuple[str, str, int, int, Path], data: Path) -> None:
-    """Train one form on one task with one seed, in a process of its own."""
-    form, task, seed, iterations, target = job
-    train(form, load_task(task, data), seed, iterations, target)
 
 
 def run_all(
@@ -83,7 +70,7 @@ def run_all(
                     todo.append((form, task, seed, round(iterations / cost[task][form]), target))
     # Processes are started, not forked: torch's threads do not survive a fork.
     with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        running = [pool.submit(run_one, job, data) for job in todo]
+        running = [pool.submit(train, *job, data) for job in todo]
         for future in tqdm(as_completed(running), total=len(running), desc=stage):
             future.result()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,12 @@ def hippocampus(data: Path) -> Task:
         cases.append(_at_least((24, 32, 24), ((image - image.mean()) / image.std())[None], labels))
     train = [case for index, case in enumerate(cases) if index % 5]
     return Task("hippocampus", (24, 32, 24), 3, train, cases[::5])
+
+
+@cache
+def load_task(name: str, data: Path) -> Task:
+    """The task called ``name``, "hippocampus" or "far context"; read or made once in each process."""
+    return hippocampus(data) if name == "hippocampus" else far_context()
 
 
 def _at_least(size: Sequence[int], image: np.ndarray, labels: np.ndarray) -> Case:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.forms.table import FORMS, REFERENCE, build_form
-from benchmarks.forms.tasks import Task, window_starts
+from benchmarks.forms.tasks import Task, load_task, window_starts
 from factorizer_nnunet.files import write_whole
 from factorizer_nnunet.training.trainer import MAX_GRADIENT_NORM, build_optimizer
 
@@ -95,9 +95,10 @@ def _seeded(name: str, task: Task, seed: int, total: int = 1000) -> tuple[nn.Mod
     return network, training_step(name, network, total)
 
 
-def train(name: str, task: Task, seed: int, iterations: int, target: Path) -> None:
-    """Train, validate, write the result as JSON to ``target``."""
+def train(name: str, task_name: str, seed: int, iterations: int, target: Path, data: Path) -> None:
+    """Train the form ``name``, validate, write the result as JSON to ``target``; in a process of its own."""
     torch.set_num_threads(1)
+    task = load_task(task_name, data)
     network, step = _seeded(name, task, seed, iterations)
     rng = np.random.default_rng(seed)
     losses = [step(*map(torch.as_tensor, task.batch(rng, BATCH_SIZE))) for _ in range(iterations)]
