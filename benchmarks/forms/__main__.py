@@ -15,6 +15,7 @@ import json
 import multiprocessing
 import os
 import platform
+import re
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -65,7 +66,7 @@ def run_all(
     for seed in seeds:
         for task in TASKS:
             for form in forms:
-                target = root / stage / f"{task}_{list(FORMS).index(form):02d}_{seed}.json".replace(" ", "-")
+                target = root / stage / f"{_slug(task)}__{_slug(form)}__seed{seed}.json"
                 if not target.exists():
                     todo.append((form, task, seed, round(iterations / cost[task][form]), target))
     # Processes are started, not forked: torch's threads do not survive a fork.
@@ -73,6 +74,11 @@ def run_all(
         running = [pool.submit(train, *job, data) for job in todo]
         for future in tqdm(as_completed(running), total=len(running), desc=stage):
             future.result()
+
+
+def _slug(name: str) -> str:
+    """A name as part of a file's."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower())
 
 
 def finalists(root: Path, count: int) -> list[str]:
