@@ -90,10 +90,11 @@ def finalists(root: Path, count: int) -> list[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Time, screen, train the finalists, write the page."""
+    """Time, screen, train the finalists unless only some forms are asked for, write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="Hippocampus in nnU-Net raw layout (holds dataset.json)")
     parser.add_argument("--root", type=Path, required=True, help="working folder")
+    parser.add_argument("--forms", nargs="+", choices=FORMS, metavar="NAME", help="only screen these (default: all)")
     parser.add_argument("--iterations", type=int, default=150, help="nnU-Net's, in the screening (default 150)")
     parser.add_argument("--final-iterations", type=int, default=300, help="nnU-Net's, for the finalists (default 300)")
     parser.add_argument("--finalists", type=int, default=3, help="how many beside the references (default 3)")
@@ -111,8 +112,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     measured = json.loads(timing.read_text()) if options.report_only else measure(options.data, timing, options.rounds)
     if not options.report_only:
         common = (root, options.data, measured["cost"], options.jobs)
-        run_all("screening", list(FORMS), SEEDS[:1], options.iterations, *common)
-        run_all("final", finalists(root, options.finalists), SEEDS, options.final_iterations, *common)
+        run_all("screening", options.forms or list(FORMS), SEEDS[:1], options.iterations, *common)
+        if not options.forms:
+            run_all("final", finalists(root, options.finalists), SEEDS, options.final_iterations, *common)
     write_report(root, measured, options.docs)
 
 
