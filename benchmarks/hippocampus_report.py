@@ -123,6 +123,8 @@ def _page(rows: Sequence[dict], timing: dict, names: dict[str, str], cross_valid
         "mirroring. Seconds per iteration (forward, loss, backward, step) are medians of alternating iterations in one",
         f"process on {timing['threads']} thread; one of nnU-Net's takes the time of {timing['ratio']:.2f} of ours, and",
         "equal wall time means that many more iterations. A table holds the folds that all its rows have finished.",
+        "The budgets are what two CPU cores bear and far from nnU-Net's own 1000 epochs of 250 iterations: the page",
+        "tells who learns faster, not who is better in the end.",
         f"Machine: {timing['machine']}; {versions}.",
         "",
     ]
