@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 
 from factorizer_nnunet.network import Factorizer
+from factorizer_nnunet.network.mixer import NMFMixer
+from factorizer_nnunet.network.nmf import STARTS, NMFSettings
+from factorizer_nnunet.network.solvers import SOLVERS
 
 pytestmark = [
     pytest.mark.gpu,
@@ -43,3 +48,28 @@ def test_a_training_step_under_autocast_is_finite(compiled: bool) -> None:
     scaler.scale(loss).backward()
     assert torch.isfinite(loss)
     assert all(torch.isfinite(p.grad).all() for p in net.parameters())
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float16, 1e-2), (torch.bfloat16, 2e-2)], ids=str)
+@pytest.mark.parametrize("rank", [1, 2, 3])
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("start", STARTS)
+def test_the_mixer_under_autocast_stays_near_float64(
+    dtype: torch.dtype, tolerance: float, rank: int, solver: str, start: str
+) -> None:
+    """Against float64 on the same half-precision activations, see ``test_precision``."""
+    torch.manual_seed(0)
+    size = (12, 8, 10)
+    nmf = NMFSettings(rank=rank, solver=solver, start=start)
+    layout = {"head_dim": 8, "window_size": (8, 8, 8), "shifts": (0.0, 0.5), "border": "cut"}
+    mixer = NMFMixer(16, **layout, nmf=nmf, stage_size=size).cuda()
+    torch.nn.init.zeros_(mixer.out_proj.bias)
+    exact = copy.deepcopy(mixer).double()
+    for scale in (1e-4, 1.0, 1e4):
+        x = scale * torch.randn(1, *size, 16, device="cuda", requires_grad=True)
+        with torch.autocast("cuda", dtype=dtype):
+            y, nonnegative = mixer(x), mixer.nonnegative(x)
+        y.float().mean().backward()
+        expected = exact.out_proj(exact._mix(nonnegative.double(), exact.grid(size)))
+        assert torch.linalg.norm(y.double() - expected) <= tolerance * torch.linalg.norm(expected)
+        assert all(torch.isfinite(p.grad).all() for p in mixer.parameters())
