@@ -21,7 +21,7 @@ from factorizer_nnunet.importing.model import UPSTREAM_PLANS_NAME, ImportedModel
 from factorizer_nnunet.importing.weights import read_weights
 from factorizer_nnunet.network import Factorizer, from_upstream
 
-ORACLE = Path(__file__).resolve().parents[2] / "shared" / "oracle"
+AUTHORS = Path(__file__).parent / "network" / "authors"  # results of the authors' implementation
 NAME = "Dataset007_Tiny"
 SIZE = tuple(CONFIG["spatial_size"])
 
@@ -148,13 +148,7 @@ def saved(imported: ImportedModel) -> dict[str, Any]:
     return torch.load(imported.targets.checkpoint, weights_only=True)
 
 
-def oracle_networks() -> list[Any]:
-    found = sorted(ORACLE.glob("net_*.npz"))
-    skipped = pytest.param(None, marks=pytest.mark.skip(reason=f"no net_*.npz in {ORACLE}"))
-    return [pytest.param(path, id=path.stem) for path in found] or [skipped]
-
-
-@pytest.mark.parametrize("path", oracle_networks())
+@pytest.mark.parametrize("path", sorted(AUTHORS.glob("net_*.npz")), ids=lambda path: path.stem)
 def test_an_imported_model_gives_what_the_authors_network_gave(folders: Path, path: Path) -> None:
     with np.load(path) as arrays:
         x, expected = (torch.from_numpy(arrays[name]) for name in ("x", "y0"))
@@ -171,10 +165,7 @@ def test_an_imported_model_gives_what_the_authors_network_gave(folders: Path, pa
 
 
 def test_the_names_of_the_example_are_the_authors() -> None:
-    path = ORACLE / "net_swin_3d.npz"
-    if not path.is_file():
-        pytest.skip(f"no {path}")
-    with np.load(path) as arrays:
+    with np.load(AUTHORS / "net_swin_4shifts.npz") as arrays:
         config = json.loads(str(arrays["config"]))
         theirs = {name.removeprefix("state/"): arrays[name].shape for name in arrays.files if "state/" in name}
     assert {name: tuple(value.shape) for name, value in upstream_state(config).items()} == theirs

@@ -1,4 +1,4 @@
-"""Inputs and results of the authors' implementation, where the folder with them lies beside the project."""
+"""Inputs and results of the authors' implementation: some in this repository, more in a folder beside it, if there."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 import torch
 
-FOLDER = Path(__file__).resolve().parents[3] / "shared" / "oracle"
+FOLDERS = (Path(__file__).parent / "authors", Path(__file__).resolve().parents[3] / "shared" / "oracle")
 
 
 def oracle_files(pattern: str) -> list[Any]:
-    """Parameters for ``pytest.mark.parametrize``: the files, or one that is skipped where there are none."""
-    found = sorted(FOLDER.glob(pattern))
-    if found:
-        return [pytest.param(path, id=path.stem) for path in found]
-    return [pytest.param(None, id=pattern, marks=pytest.mark.skip(reason=f"no {pattern} in {FOLDER}"))]
+    """Parameters for ``pytest.mark.parametrize``: the files, each name once."""
+    found = {path.stem: path for folder in reversed(FOLDERS) for path in sorted(folder.glob(pattern))}
+    if not found:
+        raise FileNotFoundError(f"no {pattern} in {FOLDERS[0]}")
+    return [pytest.param(path, id=name) for name, path in sorted(found.items())]
 
 
 def load(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
