@@ -122,6 +122,12 @@ class FactorizerConfig:
         for name in ("head_dim", "num_heads", "rank", "num_iters", "num_grad_steps"):
             value = getattr(self, name)
             _require(value is None or is_integer(value), name, value, "an integer")
+        for name in ("mlp_ratio", "dropout", "drop_path"):
+            value = getattr(self, name)
+            _require(isinstance(value, int | float) and not isinstance(value, bool), name, repr(value), "a number")
+        patch = self.patch_size
+        whole = patch is None or (isinstance(patch, tuple) and all(map(is_integer, patch)))
+        _require(whole, "patch_size", patch, "whole numbers of voxels, one per axis, or null")
         for name in ("features_per_stage", "n_blocks_per_stage", "n_blocks_per_stage_decoder"):
             value = getattr(self, name)
             _require(isinstance(value, tuple) and all(map(is_integer, value)), name, value, "integers, one per stage")

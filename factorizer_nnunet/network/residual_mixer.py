@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional as F
 
+from factorizer_nnunet.network.folding import fold, goes_in_parts, of_case
 from factorizer_nnunet.network.gram import (
     average_projection,
     block_diagonal,
     head_blocks,
     heads_per_group,
 )
-from factorizer_nnunet.network.layers import InstanceNorm
 from factorizer_nnunet.network.layout import from_blocks, to_blocks
 from factorizer_nnunet.network.mixer import NMFMixer
 from factorizer_nnunet.network.windows import AxisGrid, WindowGrid
@@ -77,35 +77,20 @@ def _piece(axis: AxisGrid, start: int, length: int) -> tuple[slice, slice, AxisG
 
 
 def can_be_mixed_in_slabs(x: Tensor, norm: nn.Module, mixer: NMFMixer) -> bool:
-    """Whether slabs pay and are implemented: on the CPU, in full precision, for large volumes, not while compiling."""
-    return (
-        x.device.type == "cpu"
-        and isinstance(norm, InstanceNorm | nn.LayerNorm)
-        and not torch.is_autocast_enabled("cpu")
-        and not torch.compiler.is_compiling()
-        and x.nbytes >= _LEAST_BYTES
-        and mixer.shares_blocks(mixer.grid(x.shape[1:-1]))
-    )
+    """Whether slabs are implemented for x and the mixer, and pay: for large volumes."""
+    return goes_in_parts(x, norm) and x.nbytes >= _LEAST_BYTES and mixer.shares_blocks(mixer.grid(x.shape[1:-1]))
 
 
 def residual_mixer(x: Tensor, norm: nn.Module, mixer: NMFMixer) -> Tensor:
     """x + mixer(norm(x)) for an instance or layer norm; a mixer that ``shares_blocks``. x: (B, *spatial, C), as out."""
-    in_proj, out_proj = mixer.in_proj, mixer.out_proj
-    if isinstance(norm, nn.LayerNorm):
-        first, first_bias = in_proj.weight[None], in_proj.weight.new_zeros(1, x.shape[-1])
-        scale, shift, eps = norm.weight, norm.bias, norm.eps
-    else:
-        factor, offset = norm.scale_and_shift(x)
-        first, first_bias = in_proj.weight * factor[:, None], offset @ in_proj.weight.mT
-        scale, shift, eps = None, None, None
+    x, weight = x.contiguous(), mixer.in_proj.weight
+    linear = fold(norm, x, weight, weight.new_zeros(len(weight)))
     settings = (mixer.grid(x.shape[1:-1]), mixer.head_dim, mixer.nmf.num_iters)
-    return _ResidualMixer.apply(
-        x.contiguous(), scale, shift, eps, first, first_bias, out_proj.weight, out_proj.bias, *settings
-    )
+    return _ResidualMixer.apply(x, *linear, mixer.out_proj.weight, mixer.out_proj.bias, *settings)
 
 
 class _ResidualMixer(torch.autograd.Function):
-    """``scale``, ``shift``, ``eps``: of a layer norm, or None; ``first``: (1 or B, C, C); ``last``: (C, C)."""
+    """``scale`` to ``first_bias``: see ``folding.NormAndLinear``; ``last``: (C, C)."""
 
     @staticmethod
     def forward(
@@ -131,7 +116,7 @@ class _ResidualMixer(torch.autograd.Function):
         walk = slabs(x, grid)
         for slab in walk:
             normed = _normed(slab.of(x).reshape(-1, x.shape[-1]), scale, shift, eps)
-            hidden = torch.addmm(_of_case(first_bias, slab.case), normed, _of_case(first, slab.case).mT).relu_()
+            hidden = torch.addmm(of_case(first_bias, slab.case), normed, of_case(first, slab.case).mT).relu_()
             mine = slab.among(blocks)
             mine.copy_(to_blocks(hidden.reshape(1, *slab.of(x).shape), slab.axes, width)[0])
             target = slab.among(sums)
@@ -180,14 +165,14 @@ class _ResidualMixer(torch.autograd.Function):
             through = below @ block_diagonal(slab.among(split)).mT + mine @ block_diagonal(gram + gram.mT)
             through += row_sum.flatten(-2)[..., None, :]
             hidden = from_blocks((through * (mine > 0))[None], slab.axes).reshape(-1, channels)
-            voxels, matrix = own.reshape(-1, channels), _of_case(first, slab.case)
-            _of_case(grad_first_bias, slab.case).add_(hidden.sum(0))
+            voxels, matrix = own.reshape(-1, channels), of_case(first, slab.case)
+            of_case(grad_first_bias, slab.case).add_(hidden.sum(0))
             if scale is None:
-                _of_case(grad_first, slab.case).addmm_(hidden.mT, voxels)
+                of_case(grad_first, slab.case).addmm_(hidden.mT, voxels)
                 part = torch.addmm(above, hidden, matrix)
             else:
                 normed, mean, rstd = torch.native_layer_norm(voxels, scale.shape, scale, shift, eps)
-                _of_case(grad_first, slab.case).addmm_(hidden.mT, normed)
+                of_case(grad_first, slab.case).addmm_(hidden.mT, normed)
                 part, part_scale, part_shift = torch.ops.aten.native_layer_norm_backward(
                     hidden @ matrix, voxels, scale.shape, mean, rstd, scale, shift, [True, True, True]
                 )
@@ -214,8 +199,3 @@ class _ResidualMixer(torch.autograd.Function):
 def _normed(voxels: Tensor, scale: Tensor | None, shift: Tensor | None, eps: float | None) -> Tensor:
     """(n, C) after the layer norm, or as it is where the norm is folded into the projection."""
     return voxels if scale is None else F.layer_norm(voxels, scale.shape, scale, shift, eps)
-
-
-def _of_case(values: Tensor, case: int) -> Tensor:
-    """What belongs to a case; a single entry belongs to all."""
-    return values[case if values.shape[0] > 1 else 0]

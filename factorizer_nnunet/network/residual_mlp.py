@@ -4,9 +4,6 @@ Layer by layer, this chain reads and writes the volume some ten times and keeps 
 backward pass. It acts on single voxels (but for the statistics of an instance norm), so here a slice goes through all
 of it at once, only x is kept, and the backward pass computes a slice's hidden layer again. At 64×64×64 voxels of 32
 channels (2 cores, float32) a training step of it takes half of the time.
-
-The layer norm is computed with each slice. The instance norm, y = s x + t with s and t for each case and channel, is
-folded into the first linear layer: W y + b = (W diag(s)) x + (W t + b).
 """
 
 from __future__ import annotations
@@ -16,41 +13,26 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional as F
 
-from factorizer_nnunet.network.layers import InstanceNorm
+from factorizer_nnunet.network.folding import fold, goes_in_parts, of_case
 
 _SLICE_BYTES = 2**19  # of the hidden layer of a slice: it, its GELU, input and output then fit a core's cache
 _LEAST_BYTES = 2**22  # of the hidden layer of the volume: what is smaller stays in the cache anyway
 
 
 def can_be_sliced(x: Tensor, norm: nn.Module, hidden: int) -> bool:
-    """Whether slices pay and are implemented: on the CPU, in full precision, for large volumes, not while compiling."""
-    return (
-        x.device.type == "cpu"
-        and isinstance(norm, InstanceNorm | nn.LayerNorm)
-        and not torch.is_autocast_enabled("cpu")
-        and not torch.compiler.is_compiling()
-        and x.numel() // x.shape[-1] * hidden * x.element_size() >= _LEAST_BYTES
-    )
+    """Whether slices are implemented for x, and pay: for large volumes."""
+    volume = x.numel() // x.shape[-1] * hidden * x.element_size()
+    return goes_in_parts(x, norm) and volume >= _LEAST_BYTES
 
 
 def residual_mlp(x: Tensor, norm: nn.Module, expand: nn.Linear, contract: nn.Linear) -> Tensor:
     """x + contract(gelu(expand(norm(x)))) for an instance or layer norm; x: (B, *spatial, C), same shape out."""
     x = x.contiguous()
-    if isinstance(norm, nn.LayerNorm):
-        first, first_bias = expand.weight[None], expand.bias[None]
-        scale, shift, eps = norm.weight, norm.bias, norm.eps
-    else:
-        factor, offset = norm.scale_and_shift(x)
-        first, first_bias = expand.weight * factor[:, None], expand.bias + offset @ expand.weight.mT
-        scale, shift, eps = None, None, None
-    return _ResidualMLP.apply(x, scale, shift, eps, first, first_bias, contract.weight, contract.bias)
+    return _ResidualMLP.apply(x, *fold(norm, x, expand.weight, expand.bias), contract.weight, contract.bias)
 
 
 class _ResidualMLP(torch.autograd.Function):
-    """``scale``, ``shift``, ``eps``: of a layer norm, or None.
-
-    ``first``: (1 or B, H, C) and ``first_bias``: (1 or B, H), for all cases or for each; ``second``: (C, H).
-    """
+    """``scale`` to ``first_bias``: see ``folding.NormAndLinear``; ``second``: (C, H)."""
 
     @staticmethod
     def forward(
@@ -70,7 +52,7 @@ class _ResidualMLP(torch.autograd.Function):
         for case, part in _slices(x, first):
             voxels, out = _rows(x, case, part), _rows(result, case, part)
             normed = voxels if eps is None else F.layer_norm(voxels, scale.shape, scale, shift, eps)
-            hidden = torch.addmm(_of_case(first_bias, case), normed, _of_case(first, case).mT)
+            hidden = torch.addmm(of_case(first_bias, case), normed, of_case(first, case).mT)
             torch.addmm(voxels, F.gelu(hidden), second.mT, out=out)
             out += second_bias
         return result
@@ -85,15 +67,15 @@ class _ResidualMLP(torch.autograd.Function):
         grad_scale, grad_shift = (None, None) if scale is None else (torch.zeros_like(scale), torch.zeros_like(shift))
         for case, part in _slices(x, first):
             voxels, above, out = (_rows(tensor, case, part) for tensor in (x, grad, grad_x))
-            matrix = _of_case(first, case)
+            matrix = of_case(first, case)
             normed, mean, rstd = voxels, None, None
             if scale is not None:
                 normed, mean, rstd = torch.native_layer_norm(voxels, scale.shape, scale, shift, ctx.eps)
-            hidden = torch.addmm(_of_case(first_bias, case), normed, matrix.mT)
+            hidden = torch.addmm(of_case(first_bias, case), normed, matrix.mT)
             grad_second.addmm_(above.mT, F.gelu(hidden))
             below = torch.ops.aten.gelu_backward(above @ second, hidden)
-            _of_case(grad_first, case).addmm_(below.mT, normed)
-            _of_case(grad_first_bias, case).add_(below.sum(0))
+            of_case(grad_first, case).addmm_(below.mT, normed)
+            of_case(grad_first_bias, case).add_(below.sum(0))
             if scale is None:
                 torch.addmm(above, below, matrix, out=out)
                 continue
@@ -117,8 +99,3 @@ def _slices(x: Tensor, first: Tensor) -> list[tuple[int, slice]]:
 def _rows(x: Tensor, case: int, part: slice) -> Tensor:
     """Voxels of a case as (n, C), a view of x."""
     return x[case].reshape(-1, x.shape[-1])[part]
-
-
-def _of_case(values: Tensor, case: int) -> Tensor:
-    """What belongs to a case; a single entry belongs to all."""
-    return values[case if values.shape[0] > 1 else 0]
