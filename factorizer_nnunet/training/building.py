@@ -6,7 +6,9 @@ from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import nn
 
-from factorizer_nnunet.planning.architecture import NETWORK_CLASS, factorizer_architecture
+from factorizer_nnunet.planning.architecture import factorizer_architecture
+
+STOCK_PACKAGE = "dynamic_network_architectures."  # nnU-Net's own networks; the U-Nets among them are translated
 
 
 def build_network(
@@ -29,7 +31,7 @@ def build_network(
         "arch_kwargs": settings.network_arch_init_kwargs,
         "_kw_requires_import": settings.network_arch_init_kwargs_req_import,
     }
-    if architecture["network_class_name"] != NETWORK_CLASS:
+    if architecture["network_class_name"].startswith(STOCK_PACKAGE):
         architecture = factorizer_architecture(architecture["arch_kwargs"], settings.spacing)
     return get_network_from_plans(
         architecture["network_class_name"],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import pydoc
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,15 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from factorizer_nnunet.environment import nnunet_folder
 from factorizer_nnunet.errors import UserError
 from factorizer_nnunet.files import load_json_object
+from factorizer_nnunet.network import Factorizer
+from factorizer_nnunet.network.config import is_integer
 from factorizer_nnunet.planning.architecture import NETWORK_CLASS
-from factorizer_nnunet.training.building import build_network
+from factorizer_nnunet.training.building import STOCK_PACKAGE, build_network
 
 # What a checkpoint's weights depend on; batch size and the like may change between sessions.
 _DEFINING_KEYS = ("patch_size", "spacing", "architecture", "normalization_schemes")
+_PLANS_KEYS = ("plans_name", "dataset_name", "configurations")
+_CONFIGURATION_KEYS = ("data_identifier", "patch_size", "batch_size", "spacing")
 
 
 def check_training_inputs(
@@ -31,7 +35,8 @@ def check_training_inputs(
     """
     preprocessed = nnunet_folder("nnUNet_preprocessed", writable=False)
     results = nnunet_folder("nnUNet_results", writable=True)
-    name = f"{plans['plans_name']}.json"
+    name = f"{plans.get('plans_name', 'the plans file')}.json"
+    _require_keys(plans, _PLANS_KEYS, name)
     manager = PlansManager(dict(plans))
     if configuration not in manager.available_configurations:
         raise UserError(
@@ -39,11 +44,14 @@ def check_training_inputs(
         )
     _check_dataset(plans, name, preprocessed, dataset_json)
     settings = manager.get_configuration(configuration)
-    _check_network(settings, f"{name}, configuration {configuration}")
+    where = f"{name}, configuration {configuration}"
+    _require_keys(settings.configuration, _CONFIGURATION_KEYS, where)
+    _check_sizes(settings, where)
+    _check_network(settings, where)
     data = preprocessed / plans["dataset_name"] / settings.data_identifier
     if not data.is_dir():
         raise UserError(
-            f"no preprocessed data in {data}; run: nnUNetv2_preprocess -d {plans['dataset_name']} "
+            f"no preprocessed data in {data}; run: nnUNetv2_preprocess -d {_dataset_id(plans['dataset_name'])} "
             f"-plans_name {plans['plans_name']} -c {configuration}"
         )
     if settings.previous_stage_name is not None:
@@ -67,13 +75,42 @@ def check_checkpoint(checkpoint: Mapping[str, Any], plans: Mapping[str, Any], co
         raise UserError(f"{path} is not a checkpoint of an nnU-Net trainer (no init_args)")
     there = _defining(arguments["plans"], arguments["configuration"])
     here = _defining(plans, configuration)
-    different = [key for key in here if here[key] != there[key]]
-    if different:
-        key = different[0]
+    if there != here:
+        key, old, new = _first_difference(there, here)
         raise UserError(
-            f"{path} was trained with other plans: {key} was {there[key]}, now it is {here[key]}; restore the plans "
+            f"{path} was trained with other plans: {key} was {old}, now it is {new}; restore the plans "
             "it was trained with, or start a new training without --c"
         )
+
+
+def _first_difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> tuple[str, Any, Any]:
+    """The first key, as a path, whose values differ, and these; None for a value that one side lacks."""
+    key = next(key for key in {**here, **there} if here.get(key) != there.get(key))
+    old, new = there.get(key), here.get(key)
+    if isinstance(old, dict) and isinstance(new, dict):
+        below, old, new = _first_difference(old, new)
+        return f"{key}.{below}", old, new
+    return key, old, new
+
+
+def _require_keys(entries: Mapping[str, Any], keys: Sequence[str], where: str) -> None:
+    missing = [key for key in keys if key not in entries]
+    if missing:
+        raise UserError(f"{where} has no {missing[0]!r}; add it, or plan the data set again")
+
+
+def _dataset_id(dataset_name: str) -> int:
+    """The number in DatasetXXX_Name."""
+    return int(dataset_name.removeprefix("Dataset").split("_")[0])
+
+
+def _check_sizes(settings: ConfigurationManager, where: str) -> None:
+    """Patch and batch size are whole numbers, one per axis of the spacing."""
+    patch, axes = settings.patch_size, len(settings.spacing)
+    if len(patch) != axes or not all(is_integer(size) and size >= 1 for size in patch):
+        raise UserError(f"{where}: patch_size {list(patch)} must be {axes} whole numbers of at least 1; correct it")
+    if not is_integer(settings.batch_size) or settings.batch_size < 1:
+        raise UserError(f"{where}: batch_size {settings.batch_size!r} must be a whole number of at least 1; correct it")
 
 
 def _defining(plans: Mapping[str, Any], configuration: str) -> dict[str, Any]:
@@ -121,15 +158,27 @@ def _check_previous_stage(predictions: Path, data: Path, command: str) -> None:
 
 
 def _check_network(settings: ConfigurationManager, where: str) -> None:
-    class_name = settings.network_arch_class_name
+    class_name = str(settings.network_arch_class_name)
     try:
-        found, cause = pydoc.locate(class_name) is not None, "there is none"
+        found, cause = pydoc.locate(class_name), "there is none"
     except pydoc.ErrorDuringImport as error:
-        found, cause = False, str(error)
-    if not found:
+        found, cause = None, str(error)
+    if found is None:
         raise UserError(
             f"{where}: architecture.network_class_name {class_name!r} cannot be imported ({cause}); correct it, "
             f"install what provides it, or use {NETWORK_CLASS!r}"
+        )
+    ours = isinstance(found, type) and issubclass(found, Factorizer)
+    if not ours and not class_name.startswith(STOCK_PACKAGE):
+        raise UserError(
+            f"{where}: architecture.network_class_name {class_name!r} is neither a Factorizer nor one of nnU-Net's "
+            f"U-Nets, which this trainer translates; train it with its own trainer, or use {NETWORK_CLASS!r}"
+        )
+    sized_for = settings.network_arch_init_kwargs.get("patch_size") if ours else None
+    if sized_for is not None and list(sized_for) != list(settings.patch_size):
+        raise UserError(
+            f"{where}: architecture.arch_kwargs.patch_size {sized_for} is not the configuration's patch_size "
+            f"{list(settings.patch_size)}; make them equal"
         )
     try:
         # Without memory for the weights, only to hear what the network says of its settings.

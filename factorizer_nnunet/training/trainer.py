@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import pickle
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 
+from factorizer_nnunet.errors import UserError
 from factorizer_nnunet.training.budget import Budget, budget_from_suffix
 from factorizer_nnunet.training.building import build_network
 from factorizer_nnunet.training.checks import check_checkpoint, check_training_inputs
@@ -114,7 +116,13 @@ class nnUNetTrainerFactorizer(nnUNetTrainer):
         """
         if isinstance(filename_or_checkpoint, str):
             # nnU-Net's own loader unpickles the file just the same a line later; the path is the user's own.
-            checkpoint = torch.load(filename_or_checkpoint, map_location="cpu", weights_only=False)
+            try:
+                checkpoint = torch.load(filename_or_checkpoint, map_location="cpu", weights_only=False)
+            except (EOFError, OSError, RuntimeError, pickle.UnpicklingError) as error:
+                raise UserError(
+                    f"{filename_or_checkpoint} cannot be read as a checkpoint ({error}): truncated or damaged; move it "
+                    "away to continue from the fold's other checkpoint, or start again without --c"
+                ) from error
             check_checkpoint(checkpoint, self.plans_manager.plans, self.configuration_name, filename_or_checkpoint)
         super().load_checkpoint(filename_or_checkpoint)
 

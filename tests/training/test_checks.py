@@ -55,11 +55,39 @@ BAD_PLANS: dict[str, tuple[Change, str]] = {
     ),
     "not preprocessed": (
         fullres(data_identifier="nnUNetPlans_3d_other"),
-        rf"no preprocessed data in .*{NAME}/nnUNetPlans_3d_other; run: nnUNetv2_preprocess -d {NAME} .*-c 3d_fullres",
+        rf"no preprocessed data in .*{NAME}/nnUNetPlans_3d_other; run: nnUNetv2_preprocess -d {int(NAME[7:10])} "
+        r"-plans_name nnUNetPlans -c 3d_fullres",
     ),
     "no such network": (
         architecture(network_class_name="some.package.Net"),
         r"'some\.package\.Net' cannot be imported \(there is none\); correct it, install .*factorizer_nnunet\.network",
+    ),
+    "a network of somebody else": (
+        architecture(network_class_name="torch.nn.Linear"),
+        r"'torch\.nn\.Linear' is neither a Factorizer nor one of nnU-Net's U-Nets.*; train it with its own trainer",
+    ),
+    "a module in place of a network": (
+        architecture(network_class_name="factorizer_nnunet.network"),
+        "'factorizer_nnunet.network' is neither a Factorizer nor",
+    ),
+    "no class name": (architecture(network_class_name=None), "'None' cannot be imported"),
+    "no plans name": (
+        lambda plans: plans.pop("plans_name"),
+        "the plans file.json has no 'plans_name'; add it, or plan",
+    ),
+    "no spacing": (
+        lambda plans: plans["configurations"]["3d_fullres"].pop("spacing"),
+        r"3d_fullres has no 'spacing'; add it, or plan the data set again",
+    ),
+    "a patch of fractions": (
+        fullres(patch_size=[16.0, 16, 16]),
+        r"patch_size \[16\.0, 16, 16\] must be 3 whole numbers",
+    ),
+    "a patch of two axes": (fullres(patch_size=[16, 16]), r"patch_size \[16, 16\] must be 3 whole numbers"),
+    "a batch of words": (fullres(batch_size="two"), "batch_size 'two' must be a whole number of at least 1"),
+    "a network for another patch": (
+        own_architecture(patch_size=[32, 16, 16]),
+        r"arch_kwargs\.patch_size \[32, 16, 16\] is not the configuration's patch_size \[16, 16, 16\]; make them equal",
     ),
     "a network of another kind": (without_strides, r"builds no network: .*no 'strides'; it is not the plan of a U-Net"),
     "an impossible setting": (
@@ -153,7 +181,10 @@ OTHER_PLANS: dict[str, tuple[Change, str]] = {
     "patch": (fullres(patch_size=[16, 16, 32]), r"patch_size was \[16, 16, 32\], now it is \[16, 16, 16\]"),
     "spacing": (fullres(spacing=[2.0, 1.0, 1.0]), r"spacing was \[2\.0, 1\.0, 1\.0\], now it is \[1\.0, 1\.0, 1\.0\]"),
     "normalization": (fullres(normalization_schemes=["NoNormalization"] * 2), "normalization_schemes was"),
-    "architecture": (arch_kwargs(features_per_stage=[8, 16, 16]), r"architecture was .*\[8, 16, 16\]"),
+    "architecture": (
+        arch_kwargs(features_per_stage=[8, 16, 16]),
+        r"architecture\.arch_kwargs\.features_per_stage was \[8, 16, 16\], now it is",
+    ),
     "data set": (lambda plans: plans.update(dataset_name="Dataset999_Other"), "dataset_name was Dataset999_Other"),
 }
 
@@ -196,6 +227,27 @@ def test_a_file_that_is_no_checkpoint_is_told(make_trainer: MakeTrainer, tmp_pat
     torch.save({"weights": torch.zeros(1)}, file)
     with pytest.raises(UserError, match=r"weights\.pth is not a checkpoint of an nnU-Net trainer"):
         make_trainer().load_checkpoint(file)
+
+
+def test_a_truncated_checkpoint_is_told(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    file = tmp_path / "checkpoint_latest.pth"
+    trainer = make_trainer()
+    trainer.initialize()
+    trainer.save_checkpoint(str(file))
+    file.write_bytes(file.read_bytes()[:2000])
+    with pytest.raises(
+        UserError, match=rf"{file} cannot be read as a checkpoint .*: truncated or damaged; move it away"
+    ):
+        make_trainer().load_checkpoint(str(file))
+
+
+def test_the_same_class_by_its_other_name_keeps_its_settings(make_trainer: MakeTrainer) -> None:
+    plans = example_plans()
+    own_architecture(num_iters=7)(plans)
+    architecture(network_class_name="factorizer_nnunet.network.factorizer.Factorizer")(plans)
+    trainer = make_trainer(plans=plans)
+    trainer.initialize()
+    assert trainer.network.config.num_iters == 7
 
 
 def test_checks_leave_the_plans_as_they_came(make_trainer: MakeTrainer) -> None:
