@@ -345,7 +345,33 @@ def test_custom_configurations_survive_planning_again_and_no_draft_is_left(raw: 
         "dataset.json",
         "dataset_fingerprint.json",
         "nnUNetFactorizerPlans.json",
+        "nnUNetFactorizerPlans.previous.json",
     }
+
+
+def test_edited_plans_are_kept_when_planning_again(
+    raw: Path, folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_json(folders / "nnUNet_preprocessed" / NAME / "dataset_fingerprint.json", fingerprint(SHAPE))
+    plans_file = plan_dataset(7, preprocess=False)
+    plan_dataset(7, preprocess=False)
+    assert not plans_file.with_suffix(".previous.json").exists()  # nothing had changed
+    edited = json.loads(plans_file.read_text())
+    edited["configurations"]["2d"]["architecture"]["arch_kwargs"]["num_iters"] = 9
+    write_json(plans_file, edited)
+    capsys.readouterr()
+    plan_dataset(7, preprocess=False)
+    kept = plans_file.with_suffix(".previous.json")
+    assert f"perhaps edited; they are kept in {kept}" in capsys.readouterr().out
+    assert json.loads(kept.read_text()) == edited
+
+
+def test_a_truncated_image_is_told_when_asked_to_verify(raw: Path, folders: Path) -> None:
+    image = raw / "imagesTr" / "case_1_0001.nii.gz"
+    image.write_bytes(image.read_bytes()[:3000])
+    with pytest.raises(UserError, match=rf"{image} is truncated or damaged .*Replace it"):
+        plan_dataset(7, verify_integrity=True)
+    assert list((folders / "nnUNet_preprocessed").rglob("*")) == []
 
 
 def test_an_interrupted_save_leaves_the_old_plans(raw: Path, folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:

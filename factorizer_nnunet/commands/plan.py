@@ -69,7 +69,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--verify-dataset-integrity",
         action="store_true",
-        help="run nnU-Net's check of all images and labels first; do it once for each data set",
+        help="first check that all files are whole and pass nnU-Net's own check; do it once for each data set",
     )
     parser.add_argument(
         "--clean", action="store_true", help="compute the fingerprint anew; needed after the data have changed"
@@ -103,6 +103,11 @@ def run(args: argparse.Namespace) -> int:
     if command is None:
         print(f"The plans have none of {', '.join(args.configurations)}; choose another -c")
         return 0
-    step = "Next, train fold 0:" if not args.no_preprocess else "Next, run this again without --no-preprocess, then:"
-    print(f"{step}\n  {command}")
+    if args.no_preprocess:
+        # A cascade uses the data of two other configurations.
+        parts = [("3d_lowres", "3d_fullres") if c == "3d_cascade_fullres" else (c,) for c in args.configurations]
+        options = f"-c {' '.join(dict.fromkeys(name for part in parts for name in part))} -np {num_processes}"
+        print("Edit the plans if you like, then preprocess:")
+        print(f"  nnUNetv2_preprocess -d {command.split()[1]} -plans_name {plans_file.stem} {options}")
+    print(f"Next, train fold 0 (without a GPU add -device cpu):\n  {command}")
     return 0

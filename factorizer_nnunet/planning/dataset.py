@@ -5,8 +5,11 @@ All input is checked before anything is written; from then on nnU-Net does the w
 
 from __future__ import annotations
 
+import gzip
 import math
+import zlib
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from nnunetv2.experiment_planning.plan_and_preprocess_api import (
@@ -131,6 +134,17 @@ def outdated_configurations(old_plans: Mapping | None, new_plans: Mapping, datas
     ]
 
 
+def _damage(file: Path) -> str | None:
+    """What is wrong with a gzip file, found by reading it to its checksum; None if nothing."""
+    try:
+        with gzip.open(file) as stream:
+            while stream.read(2**20):
+                pass
+    except (EOFError, OSError, zlib.error) as error:
+        return str(error)
+    return None
+
+
 def _without_configurations(plans: Mapping) -> dict:
     return {key: value for key, value in plans.items() if key != "configurations"}
 
@@ -201,6 +215,12 @@ def _check_fingerprint(fingerprint_file: Path, raw: RawDataset) -> None:
 
 
 def _verify(raw: RawDataset, num_processes: int) -> None:
+    """nnU-Net's check, and before it that compressed files are whole: its reader fills what is cut off with zeros."""
+    files = sorted(file for folder in ("imagesTr", "labelsTr") for file in (raw.folder / folder).glob("*.gz"))
+    with ThreadPoolExecutor(num_processes) as pool:
+        for file, problem in zip(files, pool.map(_damage, files), strict=True):
+            if problem is not None:
+                raise UserError(f"{file} is truncated or damaged ({problem}). Replace it")
     try:
         verify_dataset_integrity(str(raw.folder), num_processes)
     except (AssertionError, RuntimeError, FileNotFoundError) as error:

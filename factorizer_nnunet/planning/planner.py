@@ -85,9 +85,14 @@ class nnUNetPlannerFactorizer(ExperimentPlanner):
         recursive_fix_for_json_export(plans)
         plans_file = Path(nnUNet_preprocessed, self.dataset_name, f"{self.plans_identifier}.json")
         if plans_file.is_file():
-            old = load_json_object(plans_file, "Remove it and plan again")["configurations"]
-            custom = {name: values for name, values in old.items() if name not in plans["configurations"]}
+            old = load_json_object(plans_file, "Remove it and plan again")
+            planned = plans["configurations"]
+            custom = {name: values for name, values in old["configurations"].items() if name not in planned}
             plans["configurations"].update(custom)
+            if old != json.loads(json.dumps(plans)):
+                kept = plans_file.with_suffix(".previous.json")
+                write_whole(kept, json.dumps(old, indent=4))
+                print(f"NOTE: the plans before were different, perhaps edited; they are kept in {kept}")
         plans_file.parent.mkdir(parents=True, exist_ok=True)
         write_whole(plans_file, json.dumps(plans, indent=4))
         print(f"Plans were saved to {plans_file}")

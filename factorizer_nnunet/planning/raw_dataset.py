@@ -128,6 +128,12 @@ def _check_keys(json_file: Path, content: Mapping) -> int:
             f"{json_file}: nnU-Net cannot use labels {labels}: {error}. Names map to numbers "
             '({"background": 0, "tumor": 1}), regions to lists of them, with regions_class_order beside'
         ) from error
+    numbers = sorted({n for value in labels.values() for n in (value if isinstance(value, list | tuple) else [value])})
+    if numbers != list(range(len(numbers))):
+        raise UserError(
+            f"{json_file}: labels must be consecutive from 0 (background), not {numbers}. Renumber them there and in "
+            "the label files"
+        )
     return len(channels)
 
 
