@@ -124,7 +124,8 @@ def _page(rows: Sequence[dict], timing: dict, names: dict[str, str], cross_valid
         f"process on {timing['threads']} thread; one of nnU-Net's takes the time of {timing['ratio']:.2f} of ours, and",
         "equal wall time means that many more iterations. A table holds the folds that all its rows have finished.",
         "The budgets are what two CPU cores bear and far from nnU-Net's own 1000 epochs of 250 iterations: the page",
-        "tells who learns faster, not who is better in the end.",
+        "tells who learns faster, not who is better in the end. Our learning rate was chosen on fold 0; nnU-Net's",
+        "recipe is its own, made for its own budget. The long budget is for fold 0 alone.",
         f"Machine: {timing['machine']}; {versions}.",
         "",
     ]

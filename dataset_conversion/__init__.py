@@ -1,1 +1,1 @@
-"""Challenge releases (BraTS, ISLES) into nnU-Net raw format."""
+"""Challenge releases into nnU-Net raw format; so far BraTS 2021."""

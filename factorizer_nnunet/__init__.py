@@ -2,7 +2,8 @@
 
 The data's way through the package: ``dataset_conversion`` (challenge data to nnU-Net raw format), ``planning``
 (fingerprint to plans), ``training`` (plans to trained folds, found by nnU-Net through ``ext_trainer``), ``network``
-(the model itself, torch only) and ``demo`` (all of it on synthetic patients).
+(the model itself, torch only) and ``demo`` (all of it on synthetic patients). ``importing`` brings in models of the
+authors' implementation.
 """
 
 __version__ = "0.1.0"

@@ -167,7 +167,7 @@ def _show(workspace: Workspace) -> None:
     print(f"{results['held_out']} held-out patients:\n")
     print(markdown_table(results["dice"]))
     gain = results["dice"][ENSEMBLE][MEAN] - results["dice"][MEAN_OF_FOLDS][MEAN]
-    print(f"The ensemble's mean is {abs(gain):.3f} {'above' if gain >= 0 else 'below'} that of a single fold.")
+    print(f"The ensemble's mean is {abs(gain):.3f} {'above' if gain >= 0 else 'below'} the mean of the single folds.")
     print(f"Table: {workspace.table}\nPicture: {workspace.figure}\nAll numbers: {workspace.results}", flush=True)
 
 
