@@ -18,6 +18,7 @@ from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from factorizer_nnunet.planning.architecture import factorizer_architecture
+from factorizer_nnunet.training.trainer import MAX_GRADIENT_NORM, build_optimizer
 
 ROUNDS = 25
 WARM_UP = 3  # rounds that are left out
@@ -80,10 +81,10 @@ def _sgd(network: torch.nn.Module) -> torch.optim.Optimizer:
 
 def _adamw(network: torch.nn.Module) -> torch.optim.Optimizer:
     """Our trainer's, with its second clipping of the gradients."""
-    optimizer = torch.optim.AdamW(network.parameters(), 1e-3)
+    optimizer = build_optimizer(network)
 
     def clip(*_: object) -> None:  # a hook that returned the norm would replace the step's arguments
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(network.parameters(), MAX_GRADIENT_NORM)
 
     optimizer.register_step_pre_hook(clip)
     return optimizer
