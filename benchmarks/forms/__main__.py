@@ -27,11 +27,10 @@ from tqdm import tqdm
 
 from benchmarks.forms.report import mean_dice, write_report
 from benchmarks.forms.table import FORMS, REFERENCE
-from benchmarks.forms.tasks import load_task
+from benchmarks.forms.tasks import TASKS, load_task
 from benchmarks.forms.training import relative_cost, train
 from factorizer_nnunet.files import write_whole
 
-TASKS = ("hippocampus", "far context")
 ALWAYS_FINAL = (REFERENCE, "default", "no NMF", "published")
 SEEDS = (0, 1, 2)
 
@@ -95,9 +94,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("data", type=Path, help="Hippocampus in nnU-Net raw layout (holds dataset.json)")
     parser.add_argument("--root", type=Path, required=True, help="working folder")
     parser.add_argument("--forms", nargs="+", choices=FORMS, metavar="NAME", help="only screen these (default: all)")
-    parser.add_argument("--iterations", type=int, default=150, help="nnU-Net's, in the screening (default 150)")
-    parser.add_argument("--final-iterations", type=int, default=300, help="nnU-Net's, for the finalists (default 300)")
-    parser.add_argument("--finalists", type=int, default=3, help="how many beside the references (default 3)")
+    parser.add_argument("--iterations", type=int, default=100, help="nnU-Net's, in the screening (default 100)")
+    parser.add_argument("--final-iterations", type=int, default=150, help="nnU-Net's, for the finalists (default 150)")
+    parser.add_argument("--finalists", type=int, default=2, help="how many beside the references (default 2)")
     parser.add_argument("--rounds", type=int, default=8, help="iterations timed of each form (default 8)")
     parser.add_argument("--jobs", type=int, default=2, help="trainings at a time, one thread each (default 2)")
     parser.add_argument("--docs", type=Path, default=Path("docs"), help="where page and figure go (default docs)")

@@ -13,8 +13,8 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from benchmarks.forms.table import FORMS
+from benchmarks.forms.tasks import TASKS
 
-TASKS = ("hippocampus", "far context")
 STAGES = {"screening": "Screening: one seed", "final": "Finalists: three seeds"}
 
 

@@ -9,14 +9,15 @@ from typing import Any
 from dynamic_network_architectures.architectures.unet import PlainConvUNet
 from torch import nn
 
-from factorizer_nnunet.network import Factorizer
+from factorizer_nnunet.network import Factorizer, default_form
 from factorizer_nnunet.training.trainer import LEARNING_RATE
 
 WIDTHS = (32, 64, 128)
 STRIDES = ((1, 1, 1), (2, 2, 2), (2, 2, 2))
 REFERENCE = "nnU-Net"  # every form trains for the time that this one's iterations take
 
-_PUBLISHED = {"norm": "layer", "depthwise": "none", "border": "cyclic", "position": "learned"}
+_EVERYWHERE = {"nmf_stages": [True, True, True]}
+_PUBLISHED = {**_EVERYWHERE, "norm": "layer", "depthwise": "none", "border": "cyclic", "position": "learned"}
 
 
 @dataclass(frozen=True)
@@ -33,30 +34,32 @@ FORMS: dict[str, Form] = {
     REFERENCE: Form("reference", learning_rate=1e-2),
     "default": Form("reference"),
     "published": Form("reference", _PUBLISHED),
-    "published, lr 1e-3": Form("reference", _PUBLISHED, learning_rate=1e-3),
     "no NMF": Form("where the NMF pays", {"nmf_stages": [False, False, False]}),
-    "NMF at the highest resolution only": Form("where the NMF pays", {"nmf_stages": [True, False, False]}),
+    "NMF at every resolution": Form("where the NMF pays", _EVERYWHERE),
     "NMF below the highest resolution": Form("where the NMF pays", {"nmf_stages": [False, True, True]}),
-    "NMF at the lowest resolution only": Form("where the NMF pays", {"nmf_stages": [False, False, True]}),
+    "NMF at the highest resolution only": Form("where the NMF pays", {"nmf_stages": [True, False, False]}),
     "LayerNorm": Form("norm", {"norm": "layer"}),
     "RMSNorm": Form("norm", {"norm": "rms"}),
     "3×3×3 adapter": Form("local mixing", {"adapter": "conv"}),
-    "3×3×3 adapter, no depthwise": Form("local mixing", {"adapter": "conv", "depthwise": "none"}),
     "depthwise in the MLP": Form("local mixing", {"depthwise": "mlp"}),
     "no depthwise": Form("local mixing", {"depthwise": "none"}),
     "overlapping downsampling": Form("local mixing", {"downsample": "overlap"}),
     "windows of 4": Form("windows and shifts", {"window_sizes": [[4] * 3] * 3}),
-    "windows of 16": Form("windows and shifts", {"window_sizes": [[16] * 3] * 3}),
     "one window": Form("windows and shifts", {"window_sizes": [[None] * 3] * 3, "shifts": [0.0]}),
     "no shift": Form("windows and shifts", {"shifts": [0.0]}),
     "four shifts": Form("windows and shifts", {"shifts": [0.0, 0.25, 0.5, 0.75]}),
     "cyclic border": Form("windows and shifts", {"border": "cyclic"}),
     "rank 2": Form("rank and heads", {"rank": 2}),
+    "rank 4": Form("rank and heads", {"rank": 4}),
     "heads of 4": Form("rank and heads", {"head_dim": 4}),
     "heads of 16": Form("rank and heads", {"head_dim": 16}),
     "one iteration": Form("rank and heads", {"num_iters": 1}),
-    "MLP ratio 1": Form("MLP", {"mlp_ratio": 1.0}),
-    "MLP ratio 4": Form("MLP", {"mlp_ratio": 4.0}),
+    "MLP ratio 1": Form("size", {"mlp_ratio": 1.0}),
+    "MLP ratio 4": Form("size", {"mlp_ratio": 4.0}),
+    "wider by half": Form("size", {"features_per_stage": [48, 96, 192]}),
+    "two blocks below the highest resolution": Form(
+        "size", {"n_blocks_per_stage": [1, 2, 2], "n_blocks_per_stage_decoder": [1, 2]}
+    ),
     "lr 1e-3": Form("recipe", learning_rate=1e-3),
     "lr 1e-2": Form("recipe", learning_rate=1e-2),
     "cosine decay": Form("recipe", schedule="cosine"),
@@ -84,7 +87,7 @@ def build_form(name: str, channels: int, classes: int, patch_size: Sequence[int]
             nonlin_kwargs={"inplace": True},
             deep_supervision=True,
         )
-    changes = dict(FORMS[name].changes)
-    if changes.get("position", "none") != "none":
-        changes["patch_size"] = list(patch_size)
-    return Factorizer(channels, classes, WIDTHS, STRIDES, **changes, deep_supervision=True)
+    settings = {"features_per_stage": WIDTHS, **default_form(len(STRIDES)), **FORMS[name].changes}
+    if settings.get("position", "none") != "none":
+        settings["patch_size"] = list(patch_size)
+    return Factorizer(channels, classes, strides=STRIDES, **settings, deep_supervision=True)

@@ -12,6 +12,8 @@ import numpy as np
 import SimpleITK
 from scipy.ndimage import gaussian_filter
 
+TASKS = ("hippocampus", "far context")  # names that ``load_task`` takes
+
 Case = tuple[np.ndarray, np.ndarray]  # image (channels, *size) in float32, labels (*size)
 
 
@@ -68,7 +70,7 @@ def _at_least(size: Sequence[int], image: np.ndarray, labels: np.ndarray) -> Cas
 
 
 # Far context: the cue and the spots it decides about lie in opposite quarters of the long axis.
-FAR_SIZE = (24, 24, 64)
+FAR_SIZE = (16, 24, 64)
 _REACH = FAR_SIZE[2] // 4
 
 
@@ -89,11 +91,11 @@ def _far_case(rng: np.random.Generator) -> Case:
     half = FAR_SIZE[1] // 2
     for start in (0, half):
         polarity = rng.choice((-1, 1))
-        cue = _ball(rng, (4, 20), (start + 4, start + half - 4), (4, _REACH - 4), radius=3.5)
+        cue = _ball(rng, (4, FAR_SIZE[0] - 4), (start + 4, start + half - 4), (4, _REACH - 4), radius=3.5)
         image[cue] += 2 * polarity
         for sign in (-1, -1, 1, 1):
             radius = rng.uniform(1.5, 2.5)
-            bounds = ((3, 21), (start + 2, start + half - 2), (FAR_SIZE[2] - _REACH + 3, FAR_SIZE[2] - 3))
+            bounds = ((3, FAR_SIZE[0] - 3), (start + 2, start + half - 2), (FAR_SIZE[2] - _REACH + 3, FAR_SIZE[2] - 3))
             spot = _ball(rng, *bounds, radius=radius) & (labels == 0) & (np.abs(image) < 2)
             image[spot] += 2 * sign
             labels[spot] = int(sign == polarity)

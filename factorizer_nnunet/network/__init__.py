@@ -9,7 +9,15 @@ brings them into matrices (``layout``) and factorises them by Gram matrices (``g
 
 from factorizer_nnunet.network.config import FactorizerConfig
 from factorizer_nnunet.network.factorizer import Factorizer
-from factorizer_nnunet.network.presets import PRESETS, build_preset, preset_arguments
+from factorizer_nnunet.network.presets import PRESETS, build_preset, default_form, preset_arguments
 from factorizer_nnunet.network.upstream import from_upstream
 
-__all__ = ["PRESETS", "Factorizer", "FactorizerConfig", "build_preset", "from_upstream", "preset_arguments"]
+__all__ = [
+    "PRESETS",
+    "Factorizer",
+    "FactorizerConfig",
+    "build_preset",
+    "default_form",
+    "from_upstream",
+    "preset_arguments",
+]

@@ -9,6 +9,27 @@ from factorizer_nnunet.network.factorizer import Factorizer
 
 WIDTHS = (32, 64, 128, 256, 512)
 SMALLEST_STAGE = 4  # voxels; a patch is halved as far as no axis falls below
+FIRST_NMF_STAGE = 2  # of the default form; above it the NMF costs most and wins least
+
+
+def default_form(num_stages: int) -> dict[str, Any]:
+    """Settings of our default form, whatever widths, strides and windows it is given: what wins at equal time."""
+    first = min(FIRST_NMF_STAGE, num_stages - 1)  # the lowest resolution always has the NMF
+    return {
+        "head_dim": 8,
+        "shifts": [0.0, 0.5],
+        "num_iters": 5,
+        "mlp_ratio": 2.0,
+        "norm": "instance",
+        "depthwise": "entry",
+        "adapter": "pointwise",
+        "nmf_stages": [stage >= first for stage in range(num_stages)],
+    }
+
+
+def _default(patch_size: Sequence[int]) -> dict[str, Any]:
+    shape = _widths_and_strides(patch_size)
+    return {**shape, **default_form(len(shape["strides"]))}
 
 
 def _widths_and_strides(patch_size: Sequence[int]) -> dict[str, Any]:
@@ -48,7 +69,7 @@ def _published(
 
 # name: arguments for a patch size in voxels
 PRESETS: dict[str, Callable[[Sequence[int]], dict[str, Any]]] = {
-    "default": _widths_and_strides,
+    "default": _default,
     "swin": lambda patch: _published(patch, 8, (0.0, 0.5), 2),
     "brats_published": lambda patch: _published(patch, 8, (0.0, 0.25, 0.5, 0.75), 4),
     "isles22_published": lambda patch: _published(patch, 4, (0.0, 0.25, 0.5, 0.75), 2),

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from factorizer_nnunet.network import default_form
+
 NETWORK_CLASS = "factorizer_nnunet.network.Factorizer"
-HEAD_DIM = 8
 WINDOW = 8
 
 
@@ -37,21 +38,16 @@ def factorizer_architecture(arch_kwargs: Mapping[str, Any], spacing: Sequence[fl
         if isinstance(kernels, int)
         else [_per_axis(kernel, ndim) for kernel in kernels]
     )
+    form = default_form(len(strides))
     return architecture_entry(
         {
-            "features_per_stage": [_multiple_of_head(width) for width in arch_kwargs["features_per_stage"]],
+            "features_per_stage": [_multiple_of(form["head_dim"], n) for n in arch_kwargs["features_per_stage"]],
             "strides": strides,
             "kernel_sizes": kernel_sizes,
             "window_sizes": isotropic_windows(spacing, strides),
             "n_blocks_per_stage": [1] * len(strides),
             "n_blocks_per_stage_decoder": [1] * (len(strides) - 1),
-            "head_dim": HEAD_DIM,
-            "shifts": [0.0, 0.5],
-            "num_iters": 5,
-            "mlp_ratio": 2.0,
-            "norm": "instance",
-            "depthwise": "entry",
-            "adapter": "pointwise",
+            **form,
         }
     )
 
@@ -82,6 +78,6 @@ def _per_axis(value: int | Sequence[int], ndim: int) -> list[int]:
     return [value] * ndim if isinstance(value, int) else [int(v) for v in value]
 
 
-def _multiple_of_head(width: int) -> int:
-    """The nearest width that heads of HEAD_DIM channels divide."""
-    return max(HEAD_DIM, HEAD_DIM * round(width / HEAD_DIM))
+def _multiple_of(head_dim: int, width: int) -> int:
+    """The nearest width that heads of ``head_dim`` channels divide."""
+    return max(head_dim, head_dim * round(width / head_dim))
