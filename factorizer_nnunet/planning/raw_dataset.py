@@ -148,13 +148,13 @@ def _found_cases(folder: Path, content: Mapping, num_channels: int) -> list[str]
         match = pattern.fullmatch(name)
         if match is None:
             raise UserError(
-                f"{images / name} is not named as nnU-Net expects: CASE_XXXX{ending} with the channel as XXXX, "
+                f"{images / name} is not named as nnU-Net expects: CASE_0000{ending} with the channel as four digits, "
                 "counted from 0000. Rename or remove it"
             )
         channels_of[match.group(1)].add(int(match.group(2)))
     if not channels_of:
         raise UserError(
-            f"no training images in {images}: no file CASE_XXXX{ending}. Put the images there or correct file_ending"
+            f"no training images in {images}: no file CASE_0000{ending}. Put the images there or correct file_ending"
         )
     for case, channels in channels_of.items():
         if channels != set(range(num_channels)):

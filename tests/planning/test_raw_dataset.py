@@ -64,7 +64,7 @@ BAD_DATASETS = {
     "a label missing": (remove("labelsTr/case_2*"), r"1 training cases have no label.*case_2\.nii\.gz"),
     "no channel number": (
         lambda raw: (raw / "imagesTr/case_0_0000.nii.gz").rename(raw / "imagesTr/case_0.nii.gz"),
-        r"case_0\.nii\.gz is not named as nnU-Net expects",
+        r"case_0\.nii\.gz is not named as nnU-Net expects: CASE_0000\.nii\.gz with the channel as four digits",
     ),
     "a damaged image": (
         lambda raw: (raw / "imagesTr/case_0_0000.nii.gz").write_bytes(b"no image"),
