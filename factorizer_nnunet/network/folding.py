@@ -14,14 +14,66 @@ from torch import Tensor, nn
 from factorizer_nnunet.network.layers import InstanceNorm
 
 
+class Normed(NamedTuple):
+    """Voxels of a case, (n, C) each, before and after a layer norm; the same where the norm is folded in."""
+
+    case: int
+    before: Tensor
+    after: Tensor
+    mean: Tensor | None = None
+    rstd: Tensor | None = None  # 1 / standard deviation
+
+
 class NormAndLinear(NamedTuple):
-    """A linear layer and, unless it is folded in, the layer norm before it."""
+    """A linear layer and, unless it is folded in, the layer norm before it; or the gradients of both."""
 
     scale: Tensor | None  # (C,), of the layer norm; None where the norm is folded in
     shift: Tensor | None  # (C,)
-    eps: float | None
     weight: Tensor  # (1 or B, H, C), for all cases or for each
     bias: Tensor  # (1 or B, H)
+    eps: float | None = None
+
+    def norm(self, voxels: Tensor, case: int) -> Normed:
+        """voxels: (n, C)."""
+        if self.scale is None:
+            return Normed(case, voxels, voxels)
+        return Normed(
+            case, voxels, *torch.native_layer_norm(voxels, self.scale.shape, self.scale, self.shift, self.eps)
+        )
+
+    def linear(self, normed: Normed) -> Tensor:
+        """The linear layer of n voxels, (n, H)."""
+        return torch.addmm(of_case(self.bias, normed.case), normed.after, of_case(self.weight, normed.case).mT)
+
+    def zeros(self) -> NormAndLinear:
+        """Gradients to which ``backward`` adds."""
+        return NormAndLinear(*(None if tensor is None else torch.zeros_like(tensor) for tensor in self[:-1]))
+
+    def backward(
+        self, sums: NormAndLinear, normed: Normed, grad: Tensor, above: Tensor, out: Tensor | None = None
+    ) -> Tensor:
+        """Add the gradients of some voxels to ``sums``; returns ``above`` + dL/dx, (n, C), in ``out`` if given.
+
+        grad: dL/d ``linear``, (n, H); above: the gradient that passes by both layers, (n, C).
+        """
+        matrix = of_case(self.weight, normed.case)
+        of_case(sums.weight, normed.case).addmm_(grad.mT, normed.after)
+        of_case(sums.bias, normed.case).add_(grad.sum(0))
+        if self.scale is None:
+            return torch.addmm(above, grad, matrix, out=out)
+        through, scale, shift = torch.ops.aten.native_layer_norm_backward(
+            grad @ matrix,
+            normed.before,
+            self.scale.shape,
+            normed.mean,
+            normed.rstd,
+            self.scale,
+            self.shift,
+            [True, True, True],
+        )
+        sums.scale.add_(scale)
+        sums.shift.add_(shift)
+        return torch.add(through, above, out=through if out is None else out)
 
 
 def goes_in_parts(x: Tensor, norm: nn.Module) -> bool:
@@ -37,9 +89,9 @@ def goes_in_parts(x: Tensor, norm: nn.Module) -> bool:
 def fold(norm: nn.Module, x: Tensor, weight: Tensor, bias: Tensor) -> NormAndLinear:
     """Norm and linear layer for parts of x: (B, *spatial, C); weight: (H, C), bias: (H,)."""
     if isinstance(norm, nn.LayerNorm):
-        return NormAndLinear(norm.weight, norm.bias, norm.eps, weight[None], bias[None])
+        return NormAndLinear(norm.weight, norm.bias, weight[None], bias[None], norm.eps)
     factor, offset = norm.scale_and_shift(x)
-    return NormAndLinear(None, None, None, weight * factor[:, None], bias + offset @ weight.mT)
+    return NormAndLinear(None, None, weight * factor[:, None], bias + offset @ weight.mT)
 
 
 def of_case(values: Tensor, case: int) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-_SLICE_BYTES = 2**19
+_SLICE_BYTES = 2**19  # of a tensor with a slice's voxels: two or three more of them then fit a core's cache
 _CONV = {2: nn.Conv2d, 3: nn.Conv3d}
 _CONV_TRANSPOSE = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 _CONV_FUNCTION = {2: F.conv2d, 3: F.conv3d}
@@ -27,6 +27,11 @@ def channels_first(x: Tensor) -> Tensor:
 def channels_last(x: Tensor) -> Tensor:
     """(B, C, *spatial) as a contiguous (B, *spatial, C); no copy if the storage is channels last already."""
     return x.movedim(1, -1).contiguous()
+
+
+def voxels_per_slice(x: Tensor, channels: int) -> int:
+    """How many voxels with so many numbers of x's type to work on at once, that they stay in the cache."""
+    return max(64, _SLICE_BYTES // (channels * x.element_size()))
 
 
 class InstanceNorm(nn.Module):
@@ -60,7 +65,7 @@ class _ChannelMoments(torch.autograd.Function):
         x = x.flatten(1, -2)
         mean = x.mean(1)
         variance = torch.zeros_like(mean)
-        rows = max(64, _SLICE_BYTES // (x.shape[-1] * x.element_size()))
+        rows = voxels_per_slice(x, x.shape[-1])
         for case in range(x.shape[0]):
             for part in x[case].split(rows):  # squares of a slice stay in the cache
                 variance[case] += (part - mean[case]).square().sum(0)

@@ -14,9 +14,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
-from torch.nn import functional as F
 
-from factorizer_nnunet.network.folding import fold, goes_in_parts, of_case
+from factorizer_nnunet.network.folding import NormAndLinear, fold, goes_in_parts
 from factorizer_nnunet.network.gram import (
     average_projection,
     block_diagonal,
@@ -84,29 +83,26 @@ def can_be_mixed_in_slabs(x: Tensor, norm: nn.Module, mixer: NMFMixer) -> bool:
 def residual_mixer(x: Tensor, norm: nn.Module, mixer: NMFMixer) -> Tensor:
     """x + mixer(norm(x)) for an instance or layer norm; a mixer that ``shares_blocks``. x: (B, *spatial, C), as out."""
     x, weight = x.contiguous(), mixer.in_proj.weight
-    linear = fold(norm, x, weight, weight.new_zeros(len(weight)))
+    first = fold(norm, x, weight, weight.new_zeros(len(weight)))
     settings = (mixer.grid(x.shape[1:-1]), mixer.head_dim, mixer.nmf.num_iters)
-    return _ResidualMixer.apply(x, *linear, mixer.out_proj.weight, mixer.out_proj.bias, *settings)
+    return _ResidualMixer.apply(x, *settings, mixer.out_proj.weight, mixer.out_proj.bias, *first)
 
 
 class _ResidualMixer(torch.autograd.Function):
-    """``scale`` to ``first_bias``: see ``folding.NormAndLinear``; ``last``: (C, C)."""
+    """``last``: (C, C); ``first``: a ``NormAndLinear``."""
 
     @staticmethod
     def forward(
         ctx: FunctionCtx,
         x: Tensor,
-        scale: Tensor | None,
-        shift: Tensor | None,
-        eps: float | None,
-        first: Tensor,
-        first_bias: Tensor,
-        last: Tensor,
-        last_bias: Tensor,
         grid: WindowGrid,
         head_dim: int,
         num_iters: int,
+        last: Tensor,
+        last_bias: Tensor,
+        *first: Tensor | float | None,
     ) -> Tensor:
+        first = NormAndLinear(*first)
         heads = heads_per_group(x.shape[-1], head_dim)
         counts = [axis.num_blocks for axis in grid.axes]
         voxels, width = math.prod(axis.block for axis in grid.axes), heads * head_dim
@@ -115,8 +111,7 @@ class _ResidualMixer(torch.autograd.Function):
         sums = x.new_empty(x.shape[0], *counts, groups * heads, head_dim, head_dim + 1)
         walk = slabs(x, grid)
         for slab in walk:
-            normed = _normed(slab.of(x).reshape(-1, x.shape[-1]), scale, shift, eps)
-            hidden = torch.addmm(of_case(first_bias, slab.case), normed, of_case(first, slab.case).mT).relu_()
+            hidden = first.linear(first.norm(slab.of(x).reshape(-1, x.shape[-1]), slab.case)).relu_()
             mine = slab.among(blocks)
             mine.copy_(to_blocks(hidden.reshape(1, *slab.of(x).shape), slab.axes, width)[0])
             target = slab.among(sums)
@@ -129,15 +124,16 @@ class _ResidualMixer(torch.autograd.Function):
             flat = from_blocks(mixed[None], slab.axes).reshape(-1, x.shape[-1])
             own = slab.of(x)
             torch.add(own, torch.addmm(last_bias, flat, last.mT).reshape(own.shape), out=slab.of(result))
-        ctx.save_for_backward(x, scale, shift, first, last, blocks, sums)
-        ctx.settings = (eps, grid, heads, num_iters)
+        ctx.save_for_backward(x, last, blocks, sums, *first[:-1])
+        ctx.settings = (grid, heads, num_iters, first.eps)
         return result
 
     @staticmethod
     @once_differentiable
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, scale, shift, first, last, blocks, sums = ctx.saved_tensors
-        eps, grid, heads, num_iters = ctx.settings
+        x, last, blocks, sums, *saved = ctx.saved_tensors
+        grid, heads, num_iters, eps = ctx.settings
+        first = NormAndLinear(*saved, eps)
         grad = grad.contiguous()
         channels, (groups, _, width) = x.shape[-1], blocks.shape[-3:]
         walk = slabs(x, grid)
@@ -155,9 +151,7 @@ class _ResidualMixer(torch.autograd.Function):
             slab.among(grad_projection).copy_(head_blocks(mine.mT @ below, heads))
         (grad_sums,) = torch.autograd.grad(projection, sums, grad_projection.flatten(-4, -3))
         grad_sums = grad_sums.unflatten(-3, (groups, heads))
-        grad_x, grad_first = torch.empty_like(x), torch.zeros_like(first)
-        grad_first_bias = first.new_zeros(first.shape[0], channels)
-        grad_scale, grad_shift = (None, None) if scale is None else (torch.zeros_like(scale), torch.zeros_like(shift))
+        grad_x, grad_first = torch.empty_like(x), first.zeros()
         for slab in walk:
             above, mine, own = slab.of(grad).reshape(-1, channels), slab.among(blocks), slab.of(x)
             below = to_blocks((above @ last).reshape(1, *own.shape), slab.axes, width)[0]
@@ -165,37 +159,6 @@ class _ResidualMixer(torch.autograd.Function):
             through = below @ block_diagonal(slab.among(split)).mT + mine @ block_diagonal(gram + gram.mT)
             through += row_sum.flatten(-2)[..., None, :]
             hidden = from_blocks((through * (mine > 0))[None], slab.axes).reshape(-1, channels)
-            voxels, matrix = own.reshape(-1, channels), of_case(first, slab.case)
-            of_case(grad_first_bias, slab.case).add_(hidden.sum(0))
-            if scale is None:
-                of_case(grad_first, slab.case).addmm_(hidden.mT, voxels)
-                part = torch.addmm(above, hidden, matrix)
-            else:
-                normed, mean, rstd = torch.native_layer_norm(voxels, scale.shape, scale, shift, eps)
-                of_case(grad_first, slab.case).addmm_(hidden.mT, normed)
-                part, part_scale, part_shift = torch.ops.aten.native_layer_norm_backward(
-                    hidden @ matrix, voxels, scale.shape, mean, rstd, scale, shift, [True, True, True]
-                )
-                part += above
-                grad_scale += part_scale
-                grad_shift += part_shift
+            part = first.backward(grad_first, first.norm(own.reshape(-1, channels), slab.case), hidden, above)
             slab.of(grad_x).copy_(part.reshape(own.shape))
-        grad_last_bias = grad.flatten(0, -2).sum(0)
-        return (
-            grad_x,
-            grad_scale,
-            grad_shift,
-            None,
-            grad_first,
-            grad_first_bias,
-            grad_last,
-            grad_last_bias,
-            None,
-            None,
-            None,
-        )
-
-
-def _normed(voxels: Tensor, scale: Tensor | None, shift: Tensor | None, eps: float | None) -> Tensor:
-    """(n, C) after the layer norm, or as it is where the norm is folded into the projection."""
-    return voxels if scale is None else F.layer_norm(voxels, scale.shape, scale, shift, eps)
+        return grad_x, None, None, None, grad_last, grad.flatten(0, -2).sum(0), *grad_first

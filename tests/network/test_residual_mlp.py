@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from factorizer_nnunet.network import layers
 from factorizer_nnunet.network import residual_mlp as module
 from factorizer_nnunet.network.blocks import MLP
 from factorizer_nnunet.network.config import NORMS
@@ -23,9 +24,7 @@ def norm_and_mlp(kind: str, channels: int = 6) -> tuple[nn.Module, MLP]:
 @pytest.mark.parametrize("kind", ["instance", "layer"])
 @pytest.mark.parametrize("size", [(5, 4, 7), (9, 11), (40, 30)])
 def test_same_result_and_gradients_as_layer_by_layer(kind: str, size: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        module, "_SLICE_BYTES", 64 * 9 * 8
-    )  # slices of 64 voxels: several in each case, the last cut off
+    monkeypatch.setattr(layers, "_SLICE_BYTES", 64 * 9 * 8)  # 64 voxels: several slices a case, the last cut off
     norm, mlp = norm_and_mlp(kind)
     x = torch.randn(2, *size, 6, dtype=torch.float64).add_(3).requires_grad_()
     sliced, plain = module.residual_mlp(x, norm, mlp.expand, mlp.contract), x + mlp(norm(x))
