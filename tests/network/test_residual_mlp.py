@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from gradients import assert_same_gradients
 from torch import nn
 
 from factorizer_nnunet.network import layers
@@ -29,12 +30,8 @@ def test_same_result_and_gradients_as_layer_by_layer(kind: str, size: tuple, mon
     x = torch.randn(2, *size, 6, dtype=torch.float64).add_(3).requires_grad_()
     sliced, plain = module.residual_mlp(x, norm, mlp.expand, mlp.contract), x + mlp(norm(x))
     torch.testing.assert_close(sliced, plain, rtol=1e-12, atol=1e-12)
-    weight = torch.randn_like(plain)
     wanted = [x, *norm.parameters(), *mlp.parameters()]
-    ours = torch.autograd.grad((sliced * weight).sum(), wanted)
-    theirs = torch.autograd.grad((plain * weight).sum(), wanted)
-    for one, other in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-10)
+    assert_same_gradients(sliced, plain, wanted, rtol=1e-9, atol=1e-10)
 
 
 def test_gradients_of_strided_input() -> None:
