@@ -11,17 +11,14 @@ from import_example import (
     write_dataset,
     write_json,
 )
+from nnunet_folders import use_folders_below
 from upstream_example import CONFIG, upstream_state
-
-from factorizer_nnunet.environment import create_folders, environment_variables
 
 
 @pytest.fixture
 def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Parent of nnU-Net's folders with a planned data set that fits CONFIG, and of the files to import."""
-    create_folders(tmp_path)
-    for variable, value in environment_variables(tmp_path, {}).items():
-        monkeypatch.setenv(variable, value)
+    use_folders_below(tmp_path, monkeypatch)
     monkeypatch.setenv("nnUNet_compile", "f")
     write_dataset(tmp_path, describe(2, 3))
     write_json(tmp_path / "config.json", CONFIG)

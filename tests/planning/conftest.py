@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from nnunet_folders import use_folders_below
 from planning_example import (
     NAME,
     NUM_CASES,
@@ -15,15 +16,11 @@ from planning_example import (
     write_json,
 )
 
-from factorizer_nnunet.environment import create_folders, environment_variables
-
 
 @pytest.fixture
 def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Parent of nnU-Net's three folders, which the environment names."""
-    create_folders(tmp_path)
-    for variable, value in environment_variables(tmp_path, {}).items():
-        monkeypatch.setenv(variable, value)
+    use_folders_below(tmp_path, monkeypatch)
     return tmp_path
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from nnunet_folders import use_folders_below
 
 from factorizer_nnunet.training.trainer import nnUNetTrainerFactorizer
 
@@ -82,9 +83,7 @@ def example_plans(**configurations: dict[str, Any]) -> dict[str, Any]:
 
 def write_folders(root: Path, monkeypatch: pytest.MonkeyPatch, plans: dict[str, Any]) -> None:
     """nnU-Net's folders below ``root`` with the data set as if preprocessed, and the variables that name them."""
-    for variable in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
-        (root / variable).mkdir()
-        monkeypatch.setenv(variable, str(root / variable))
+    use_folders_below(root, monkeypatch)
     dataset = root / "nnUNet_preprocessed" / NAME
     for settings in plans["configurations"].values():
         if "data_identifier" in settings:
