@@ -16,7 +16,19 @@ from factorizer_nnunet.network.nmf import STARTS, NMFSettings
 from factorizer_nnunet.network.solvers import SOLVERS
 from factorizer_nnunet.network.windows import axis_shifts, window_grid
 
-SHIFTS = [(0.0,), (0.0, 0.5), (0.0, 0.25, 0.5, 0.75)]
+sixty_examples = settings(max_examples=60, deadline=None)
+SHIFTS = st.sampled_from([(0.0,), (0.0, 0.5), (0.0, 0.25, 0.5, 0.75)])
+WINDOWS = {
+    "size": st.lists(st.integers(1, 9), min_size=2, max_size=3),
+    "window": st.sampled_from([4, 8, None]),
+    "shifts": SHIFTS,
+    "border": st.sampled_from(["cut", "cyclic"]),
+}
+FACTORISATION = {
+    "solver": st.sampled_from(sorted(SOLVERS)),
+    "start": st.sampled_from(STARTS),
+    "seed": st.integers(0, 99),
+}
 
 
 def literally(mixer: NMFMixer, x: torch.Tensor) -> torch.Tensor:
@@ -27,17 +39,8 @@ def literally(mixer: NMFMixer, x: torch.Tensor) -> torch.Tensor:
     return mixer.out_proj(sum(parts) / len(parts))
 
 
-@settings(max_examples=60, deadline=None)
-@given(
-    size=st.lists(st.integers(1, 9), min_size=2, max_size=3),
-    window=st.sampled_from([4, 8, None]),
-    shifts=st.sampled_from(SHIFTS),
-    border=st.sampled_from(["cut", "cyclic"]),
-    solver=st.sampled_from(sorted(SOLVERS)),
-    start=st.sampled_from(STARTS),
-    steps=st.sampled_from([(5, None), (4, 1), (3, 3), (1, 1)]),
-    seed=st.integers(0, 99),
-)
+@sixty_examples
+@given(**WINDOWS, **FACTORISATION, steps=st.sampled_from([(5, None), (4, 1), (3, 3), (1, 1)]))
 def test_routes_agree(
     size: list[int], window: int | None, shifts: tuple, border: str, solver: str, start: str, steps: tuple, seed: int
 ) -> None:
@@ -63,11 +66,11 @@ def test_routes_agree(
     torch.testing.assert_close(fast_grad, slow_grad, rtol=1e-6, atol=1e-8)
 
 
-@settings(max_examples=60, deadline=None)
+@sixty_examples
 @given(
     size=st.lists(st.integers(1, 13), min_size=2, max_size=3),
     window=st.sampled_from([1, 4, 8, None]),
-    shifts=st.sampled_from(SHIFTS),
+    shifts=SHIFTS,
     cyclic=st.booleans(),
 )
 def test_windows_come_back_as_they_went(size: list[int], window: int | None, shifts: tuple, cyclic: bool) -> None:
@@ -94,17 +97,8 @@ def test_the_authors_matrices(path: Path) -> None:
         assert torch.equal(matrices[matrices[:, 0, 0].argsort()], expected[expected[:, 0, 0].argsort()])
 
 
-@settings(max_examples=60, deadline=None)
-@given(
-    size=st.lists(st.integers(1, 9), min_size=2, max_size=3),
-    window=st.sampled_from([4, 8, None]),
-    shifts=st.sampled_from(SHIFTS),
-    border=st.sampled_from(["cut", "cyclic"]),
-    rank=st.sampled_from([1, 2]),
-    solver=st.sampled_from(sorted(SOLVERS)),
-    start=st.sampled_from(STARTS),
-    seed=st.integers(0, 99),
-)
+@sixty_examples
+@given(**WINDOWS, **FACTORISATION, rank=st.sampled_from([1, 2]))
 def test_heads_are_interchangeable(
     size: list[int], window: int | None, shifts: tuple, border: str, rank: int, solver: str, start: str, seed: int
 ) -> None:
@@ -127,14 +121,12 @@ def test_heads_are_interchangeable(
     torch.testing.assert_close(mixer(x), expected, rtol=1e-8, atol=1e-10)
 
 
-@settings(max_examples=60, deadline=None)
+@sixty_examples
 @given(
     size=st.lists(st.integers(2, 7), min_size=2, max_size=3),
     rank=st.sampled_from([1, 2]),
-    solver=st.sampled_from(sorted(SOLVERS)),
-    start=st.sampled_from(STARTS),
     steps=st.sampled_from([(5, None), (4, 1)]),
-    seed=st.integers(0, 99),
+    **FACTORISATION,
 )
 def test_permuting_the_voxels_of_a_window_permutes_the_result(
     size: list[int], rank: int, solver: str, start: str, steps: tuple, seed: int
