@@ -9,7 +9,7 @@ from typing import Any
 
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from factorizer_nnunet.planning.architecture import NETWORK_CLASS
+from factorizer_nnunet.planning.architecture import architecture_entry
 
 AXES = ("xyz", "plans")
 PLANNER = "factorizer-nnunet import-upstream"  # so that planning again does not take these plans for its own
@@ -58,11 +58,7 @@ def upstream_plans(
         "patch_size": patch,
         "median_image_size_in_voxels": [n * old / mm for n, old, mm in zip(size, old_spacing, spacing, strict=True)],
         "spacing": spacing,
-        "architecture": {
-            "network_class_name": NETWORK_CLASS,
-            "arch_kwargs": {key: value for key, value in arguments.items() if key not in _GIVEN_BY_NNUNET},
-            "_kw_requires_import": [],
-        },
+        "architecture": architecture_entry({k: v for k, v in arguments.items() if k not in _GIVEN_BY_NNUNET}),
     }
     per_axis = ("original_median_spacing_after_transp", "original_median_shape_after_transp")
     return {
