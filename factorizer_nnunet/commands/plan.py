@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
     """Plan, then say which stock command comes next."""
     from nnunetv2.configuration import default_num_processes
 
-    from factorizer_nnunet.planning.dataset import next_command, plan_dataset
+    from factorizer_nnunet.planning.dataset import next_command, plan_dataset, with_data_of_their_own
 
     num_processes = args.num_processes
     if num_processes is None:
@@ -104,9 +104,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"The plans have none of {', '.join(args.configurations)}; choose another -c")
         return 0
     if args.no_preprocess:
-        # A cascade uses the data of two other configurations.
-        parts = [("3d_lowres", "3d_fullres") if c == "3d_cascade_fullres" else (c,) for c in args.configurations]
-        options = f"-c {' '.join(dict.fromkeys(name for part in parts for name in part))} -np {num_processes}"
+        options = f"-c {' '.join(with_data_of_their_own(args.configurations))} -np {num_processes}"
         print("Edit the plans if you like, then preprocess:")
         print(f"  nnUNetv2_preprocess -d {command.split()[1]} -plans_name {plans_file.stem} {options}")
     print(f"Next, train fold 0 (without a GPU add -device cpu):\n  {command}")

@@ -76,7 +76,8 @@ def plan_dataset(
     raw = check_raw_dataset(dataset)
     plans_file = preprocessed / raw.name / f"{name}.json"
     old_plans = _load_own_plans(plans_file)
-    wanted = _expand_configurations(configurations, old_plans)
+    _check_configurations(configurations, old_plans)
+    wanted = with_data_of_their_own(configurations)
     if not clean:
         _check_fingerprint(preprocessed / raw.name / "dataset_fingerprint.json", raw)
     if verify_integrity:
@@ -97,6 +98,12 @@ def plan_dataset(
             print(f"NOTE: nothing to preprocess: the plans have only {', '.join(plans['configurations'])}")
         preprocess_dataset(raw.id, name, wanted, num_processes=[num_processes])
     return plans_file
+
+
+def with_data_of_their_own(configurations: Sequence[str]) -> list[str]:
+    """What is to be preprocessed for these configurations, none twice: a cascade uses the data of two others."""
+    parts = [("3d_lowres", "3d_fullres") if name == CASCADE else (name,) for name in configurations]
+    return list(dict.fromkeys(name for part in parts for name in part))
 
 
 def next_command(plans_file: Path, configurations: Sequence[str]) -> str | None:
@@ -185,18 +192,15 @@ def _load_own_plans(plans_file: Path) -> dict | None:
     return plans
 
 
-def _expand_configurations(configurations: Sequence[str], old_plans: Mapping | None) -> list[str]:
-    """The configurations to preprocess, none twice; names neither nnU-Net's nor in the user's own plans are refused."""
+def _check_configurations(configurations: Sequence[str], old_plans: Mapping | None) -> None:
+    """Refuse names that are neither nnU-Net's nor in the user's own plans."""
     known = [*DEFAULT_CONFIGURATIONS, CASCADE, *(old_plans["configurations"] if old_plans else ())]
-    expanded: dict[str, None] = {}
+    choices = f"choose from {', '.join(dict.fromkeys(known))}"
     for name in configurations:
         if name not in known:
-            raise UserError(f"unknown configuration {name!r}: choose from {', '.join(dict.fromkeys(known))}")
-        for part in ("3d_lowres", "3d_fullres") if name == CASCADE else (name,):
-            expanded[part] = None
-    if not expanded:
-        raise UserError(f"no configuration given: choose from {', '.join(dict.fromkeys(known))}")
-    return list(expanded)
+            raise UserError(f"unknown configuration {name!r}: {choices}")
+    if not configurations:
+        raise UserError(f"no configuration given: {choices}")
 
 
 def _check_fingerprint(fingerprint_file: Path, raw: RawDataset) -> None:

@@ -19,7 +19,12 @@ from planning_example import (
 from factorizer_nnunet import cli
 from factorizer_nnunet.errors import UserError
 from factorizer_nnunet.network import PRESETS, build_preset
-from factorizer_nnunet.planning.dataset import next_command, outdated_configurations, plan_dataset
+from factorizer_nnunet.planning.dataset import (
+    next_command,
+    outdated_configurations,
+    plan_dataset,
+    with_data_of_their_own,
+)
 from factorizer_nnunet.planning.planner import nnUNetPlannerFactorizer
 
 
@@ -273,6 +278,10 @@ def test_next_command_of_a_cascade_is_its_first_stage(tmp_path: Path) -> None:
     write_json(plans_file, {"configurations": {"3d_lowres": {}, "3d_fullres": {}, "3d_cascade_fullres": {}}})
     command = next_command(plans_file, ["3d_cascade_fullres"])
     assert command == "nnUNetv2_train 7 3d_lowres 0 -tr nnUNetTrainerFactorizer -p P"
+
+
+def test_a_cascade_stands_for_the_configurations_whose_data_it_uses() -> None:
+    assert with_data_of_their_own(["2d", "3d_cascade_fullres", "3d_fullres"]) == ["2d", "3d_lowres", "3d_fullres"]
 
 
 @pytest.mark.slow
