@@ -29,7 +29,7 @@ from factorizer_nnunet.planning.planner import (
     nnUNetPlannerFactorizer,
     planner_for,
 )
-from factorizer_nnunet.planning.raw_dataset import RawDataset, check_raw_dataset
+from factorizer_nnunet.planning.raw_dataset import RawDataset, check_raw_dataset, id_in_name
 
 DEFAULT_CONFIGURATIONS = ("2d", "3d_fullres", "3d_lowres")
 CASCADE = "3d_cascade_fullres"
@@ -117,7 +117,7 @@ def next_command(plans_file: Path, configurations: Sequence[str]) -> str | None:
     configuration = next((c for c in ranking if c in planned), None)
     if configuration is None:
         return None
-    dataset_id = int(plans_file.parent.name[len("Dataset") :].split("_")[0])
+    dataset_id = id_in_name(plans_file.parent.name)
     return f"nnUNetv2_train {dataset_id} {configuration} 0 -tr nnUNetTrainerFactorizer -p {plans_file.stem}"
 
 

@@ -26,6 +26,11 @@ from factorizer_nnunet.files import load_json_object
 NAME_PATTERN = re.compile(r"Dataset(\d{3,})_.+")
 
 
+def id_in_name(name: str) -> int:
+    """The number in a data set's name, ``DatasetXXX_Name``."""
+    return int(name.removeprefix("Dataset").split("_")[0])
+
+
 @dataclass(frozen=True)
 class RawDataset:
     """A checked data set in ``nnUNet_raw``."""

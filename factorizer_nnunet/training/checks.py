@@ -17,6 +17,7 @@ from factorizer_nnunet.files import load_json_object
 from factorizer_nnunet.network import Factorizer
 from factorizer_nnunet.network.config import is_integer
 from factorizer_nnunet.planning.architecture import NETWORK_CLASS
+from factorizer_nnunet.planning.raw_dataset import id_in_name
 from factorizer_nnunet.training.building import STOCK_PACKAGE, build_network
 
 # What a checkpoint's weights depend on; batch size and the like may change between sessions.
@@ -51,7 +52,7 @@ def check_training_inputs(
     data = preprocessed / plans["dataset_name"] / settings.data_identifier
     if not data.is_dir():
         raise UserError(
-            f"no preprocessed data in {data}; run: nnUNetv2_preprocess -d {_dataset_id(plans['dataset_name'])} "
+            f"no preprocessed data in {data}; run: nnUNetv2_preprocess -d {id_in_name(plans['dataset_name'])} "
             f"-plans_name {plans['plans_name']} -c {configuration}"
         )
     if settings.previous_stage_name is not None:
@@ -97,11 +98,6 @@ def _require_keys(entries: Mapping[str, Any], keys: Sequence[str], where: str) -
     missing = [key for key in keys if key not in entries]
     if missing:
         raise UserError(f"{where} has no {missing[0]!r}; add it, or plan the data set again")
-
-
-def _dataset_id(dataset_name: str) -> int:
-    """The number in DatasetXXX_Name."""
-    return int(dataset_name.removeprefix("Dataset").split("_")[0])
 
 
 def _check_sizes(settings: ConfigurationManager, where: str) -> None:
