@@ -30,6 +30,7 @@ from factorizer_nnunet.environment import (
     ext_trainer_folder,
     folder_problem,
 )
+from factorizer_nnunet.names import TRAINER
 
 if TYPE_CHECKING:
     import torch
@@ -46,7 +47,6 @@ PACKAGES = (
     "SimpleITK",
     "numpy",
 )
-TRAINER_NAME = "nnUNetTrainerFactorizer"
 FREE_GB_WARN = 20.0  # preprocessed data and checkpoints of one mid-sized data set
 FREE_GB_FAIL = 1.0
 SET_TRAINER_FOLDER = 'run: eval "$(factorizer-nnunet env)"'
@@ -266,14 +266,14 @@ def check_trainer() -> Check:
     from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
     with contextlib.redirect_stdout(io.StringIO()):  # the lookup tells every module that it visits
-        trainer = recursive_find_trainer_class_by_name(TRAINER_NAME)
+        trainer = recursive_find_trainer_class_by_name(TRAINER)
     # By name: nnU-Net forgets modules of external folders once it has looked, so their files cannot be asked for.
     if not trainer.__module__.startswith("factorizer_nnunet."):
         folders = os.environ.get(EXT_TRAINER_VARIABLE)
-        detail = f"another {TRAINER_NAME} comes first: module {trainer.__module__} of nnU-Net or of {folders}"
+        detail = f"another {TRAINER} comes first: module {trainer.__module__} of nnU-Net or of {folders}"
         mend = f"remove that module, or put {ext_trainer_folder()} first in {EXT_TRAINER_VARIABLE}"
         return Check("trainer", Status.FAIL, detail, mend)
-    return Check("trainer", Status.OK, f"{TRAINER_NAME} found by nnU-Net")
+    return Check("trainer", Status.OK, f"{TRAINER} found by nnU-Net")
 
 
 def check_network() -> Check:

@@ -8,10 +8,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from factorizer_nnunet.names import TRAINER
+
 if TYPE_CHECKING:
     from factorizer_nnunet.importing.model import ImportedModel, ImportRequest
 
-TRAINER = "nnUNetTrainerFactorizer"
 FINE_TUNING_TRAINER = f"{TRAINER}_lr1e-4"  # its results have a folder of their own
 
 DESCRIPTION = """\

@@ -30,11 +30,12 @@ from factorizer_nnunet.demo.workspace import (
 )
 from factorizer_nnunet.errors import UserError
 from factorizer_nnunet.files import write_whole
+from factorizer_nnunet.names import TRAINER
 
 RELEASE = RELEASES["brats2021"]
 DEFAULT_PATIENTS = 25
 # Enough iterations for the small network of plans/demo.json to learn the phantoms.
-DEFAULT_TRAINER = f"{stock.TRAINER}_8epochs_20iters"
+DEFAULT_TRAINER = f"{TRAINER}_8epochs_20iters"
 MIN_TRAINING, MIN_HELD_OUT = len(FOLDS), 2
 MEAN_OF_FOLDS, ENSEMBLE = "mean of folds", "ensemble"
 

@@ -16,11 +16,11 @@ from pathlib import Path
 
 from factorizer_nnunet.errors import UserError
 from factorizer_nnunet.files import write_whole
+from factorizer_nnunet.names import PLANS
 
 DATASET_ID = 999
 DATASET_NAME = "SyntheticBraTS2021"
 CONFIGURATION = "3d_fullres"
-PLANS = "nnUNetFactorizerPlans"
 FOLDS = range(5)
 
 

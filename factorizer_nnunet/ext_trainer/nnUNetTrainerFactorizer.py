@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 
+from factorizer_nnunet.names import TRAINER
 from factorizer_nnunet.training.trainer import nnUNetTrainerFactorizer, trainer_variant
 
 
 def __getattr__(name: str) -> type[nnUNetTrainerFactorizer]:
     # nnU-Net asks every module for the trainer's name; variants are made when their name is asked for. Other suffixes
     # may be a user's own subclass in a folder that comes after this one.
-    if re.match(r"nnUNetTrainerFactorizer_?(\d|lr|epoch|iter)", name):
+    if re.match(rf"{TRAINER}_?(\d|lr|epoch|iter)", name):
         return trainer_variant(name)
     raise AttributeError(name)

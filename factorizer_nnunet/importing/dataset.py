@@ -13,7 +13,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from factorizer_nnunet.environment import nnunet_folder
 from factorizer_nnunet.errors import UserError
 from factorizer_nnunet.files import load_json_object
-from factorizer_nnunet.planning.planner import DEFAULT_PLANS_NAME
+from factorizer_nnunet.names import PLANS
 from factorizer_nnunet.planning.raw_dataset import find_dataset
 
 
@@ -55,7 +55,7 @@ def planned_dataset(dataset: str | int, plans_name: str) -> PlannedDataset:
     dataset_id, name = find_dataset(dataset, "nnUNet_preprocessed")
     folder = nnunet_folder("nnUNet_preprocessed", writable=True) / name
     plans_file = folder / f"{plans_name}.json"
-    named = "" if plans_name == DEFAULT_PLANS_NAME else f" --plans-name {plans_name}"
+    named = "" if plans_name == PLANS else f" --plans-name {plans_name}"
     mend = f"Make them: factorizer-nnunet plan -d {dataset_id} --no-preprocess{named}"
     if not plans_file.is_file():
         raise UserError(f"{name} has no plans {plans_name} ({plans_file} does not exist). {mend}")

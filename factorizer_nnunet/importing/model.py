@@ -21,10 +21,9 @@ from factorizer_nnunet.importing.fitting import fit_to_dataset
 from factorizer_nnunet.importing.plans import AXES, upstream_plans
 from factorizer_nnunet.importing.weights import read_weights
 from factorizer_nnunet.importing.writing import Targets, checkpoint_of
+from factorizer_nnunet.names import PLANS, TRAINER
 from factorizer_nnunet.network import from_upstream
 from factorizer_nnunet.network.upstream import upstream_arguments
-from factorizer_nnunet.planning.planner import DEFAULT_PLANS_NAME
-from factorizer_nnunet.training.trainer import BASE_NAME
 
 UPSTREAM_PLANS_NAME = "nnUNetFactorizerUpstreamPlans"
 
@@ -50,7 +49,7 @@ class ImportRequest:
     weights: Path
     dataset: str | int
     config_file: Path | None = None
-    plans: str = DEFAULT_PLANS_NAME
+    plans: str = PLANS
     configuration: str = "3d_fullres"
     plans_name: str = UPSTREAM_PLANS_NAME
     fold: str = "all"  # the weights know nothing of nnU-Net's folds, and its own trainings fill the numbered ones
@@ -108,7 +107,7 @@ def import_upstream(request: ImportRequest) -> ImportedModel:
         file = dataset.folder / "dataset.json"
         raise UserError(f"{request.weights} does not fit {file}: {error}. Choose another data set or order") from error
     network = from_upstream(fitted, state)
-    model = results / dataset.folder.name / f"{BASE_NAME}__{request.plans_name}__{request.configuration}"
+    model = results / dataset.folder.name / f"{TRAINER}__{request.plans_name}__{request.configuration}"
     targets = Targets(
         plans_file=dataset.folder / f"{request.plans_name}.json", model=model, fold=model / f"fold_{request.fold}"
     )

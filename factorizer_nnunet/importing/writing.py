@@ -15,7 +15,8 @@ from torch import nn
 
 from factorizer_nnunet.errors import UserError
 from factorizer_nnunet.files import folder_written_whole, load_json_object, write_whole
-from factorizer_nnunet.training.trainer import BASE_NAME, build_optimizer
+from factorizer_nnunet.names import TRAINER
+from factorizer_nnunet.training.trainer import build_optimizer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +111,6 @@ def checkpoint_of(
             "dataset_json": dict(description),
             "device": torch.device("cpu"),
         },
-        "trainer_name": BASE_NAME,
+        "trainer_name": TRAINER,
         "inference_allowed_mirroring_axes": tuple(range(network.config.ndim)),
     }

@@ -22,10 +22,10 @@ from nnunetv2.experiment_planning.verify_dataset_integrity import verify_dataset
 from factorizer_nnunet.environment import nnunet_folder
 from factorizer_nnunet.errors import UserError
 from factorizer_nnunet.files import load_json_object
+from factorizer_nnunet.names import PLANS, TRAINER
 from factorizer_nnunet.network import PRESETS
 from factorizer_nnunet.planning.planner import (
     DEFAULT_NETWORK,
-    DEFAULT_PLANS_NAME,
     nnUNetPlannerFactorizer,
     planner_for,
 )
@@ -70,7 +70,7 @@ def plan_dataset(
     if network not in PRESETS:
         raise UserError(f"unknown network {network!r}: choose from {', '.join(PRESETS)}")
     suffix = "" if network == DEFAULT_NETWORK else f"_{network}"
-    name = f"{DEFAULT_PLANS_NAME}{suffix}" if plans_name is None else plans_name
+    name = f"{PLANS}{suffix}" if plans_name is None else plans_name
     _check_arguments(name, gpu_memory_target_gb, num_processes)
     preprocessed = nnunet_folder("nnUNet_preprocessed", writable=True)
     raw = check_raw_dataset(dataset)
@@ -118,7 +118,7 @@ def next_command(plans_file: Path, configurations: Sequence[str]) -> str | None:
     if configuration is None:
         return None
     dataset_id = id_in_name(plans_file.parent.name)
-    return f"nnUNetv2_train {dataset_id} {configuration} 0 -tr nnUNetTrainerFactorizer -p {plans_file.stem}"
+    return f"nnUNetv2_train {dataset_id} {configuration} 0 -tr {TRAINER} -p {plans_file.stem}"
 
 
 def outdated_configurations(old_plans: Mapping | None, new_plans: Mapping, dataset_folder: Path) -> list[str]:
@@ -171,7 +171,7 @@ def _check_arguments(plans_name: str, gpu_memory_target_gb: float | None, num_pr
     if not plans_name or Path(plans_name).name != plans_name or plans_name.endswith(".json"):
         raise UserError(
             f"{plans_name!r} cannot name a plans file: give a name without folders and without .json, "
-            f"such as {DEFAULT_PLANS_NAME}_16GB"
+            f"such as {PLANS}_16GB"
         )
 
 

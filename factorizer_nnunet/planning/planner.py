@@ -15,10 +15,10 @@ from nnunetv2.paths import nnUNet_preprocessed
 from nnunetv2.utilities.json_export import recursive_fix_for_json_export
 
 from factorizer_nnunet.files import load_json_object, write_whole
+from factorizer_nnunet.names import PLANS
 from factorizer_nnunet.network import preset_arguments
 from factorizer_nnunet.planning.architecture import architecture_entry, factorizer_architecture
 
-DEFAULT_PLANS_NAME = "nnUNetFactorizerPlans"
 DEFAULT_NETWORK = "default"
 
 
@@ -36,7 +36,7 @@ class nnUNetPlannerFactorizer(ExperimentPlanner):
         dataset_name_or_id: str | int,
         gpu_memory_target_in_gb: float = 8,
         preprocessor_name: str = "DefaultPreprocessor",
-        plans_name: str = DEFAULT_PLANS_NAME,
+        plans_name: str = PLANS,
         overwrite_target_spacing: list[float] | tuple[float, ...] | None = None,
         suppress_transpose: bool = False,
     ) -> None:

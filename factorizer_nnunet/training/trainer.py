@@ -13,12 +13,12 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import nn
 
 from factorizer_nnunet.errors import UserError
+from factorizer_nnunet.names import TRAINER
 from factorizer_nnunet.training.budget import Budget, budget_from_suffix
 from factorizer_nnunet.training.building import build_network
 from factorizer_nnunet.training.checks import check_checkpoint, check_training_inputs
 from factorizer_nnunet.training.schedule import WarmupPolySchedule
 
-BASE_NAME = "nnUNetTrainerFactorizer"
 # With fewer stages there is one decoder output, and nnU-Net's deep supervision gives the last one no weight.
 _MIN_STAGES_FOR_DEEP_SUPERVISION = 3
 # Of 1e-3, 3e-3 and 6e-3, 3e-3 was ahead after 400 iterations on the hippocampus data (fold 0, pseudo Dice .71, .76,
@@ -146,5 +146,5 @@ def trainer_variant(name: str) -> type[nnUNetTrainerFactorizer]:
     Raises:
         ValueError: the name is not of that form.
     """
-    budget = budget_from_suffix(name.removeprefix(BASE_NAME))
+    budget = budget_from_suffix(name.removeprefix(TRAINER))
     return type(name, (nnUNetTrainerFactorizer,), {"budget": budget, "__module__": __name__})
