@@ -30,6 +30,7 @@ def folder_written_whole(path: Path) -> Iterator[Path]:
         OSError: ``path`` is there already and not empty.
     """
     draft = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    shutil.rmtree(draft, ignore_errors=True)  # of a killed process with the same number, as in containers
     draft.mkdir(parents=True)
     try:
         yield draft
