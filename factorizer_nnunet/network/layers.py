@@ -44,6 +44,7 @@ class InstanceNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
+        """x: (B, *spatial, C); returns the same shape."""
         if _has_own_backward(x):
             return _InstanceNormOnCPU.apply(x, self.weight, self.bias, self.eps)
         # One group per channel; unlike torch's instance norm, this kernel works on channels-last storage.
@@ -134,6 +135,7 @@ class Conv(nn.Module):
         self.conv = _CONV[len(kernel_size)](in_channels, out_channels, tuple(kernel_size), 1, padding, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x: (B, *spatial, C); returns (B, *spatial, C')."""
         return channels_last(self.conv(channels_first(x)))
 
 
@@ -150,6 +152,7 @@ class Downsample(nn.Module):
         self.conv = _CONV[len(stride)](in_channels, out_channels, kernel_size, stride, padding)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x: (B, *spatial, C); returns (B, *spatial / stride, C')."""
         return channels_last(self.conv(channels_first(x)))
 
 
@@ -161,6 +164,7 @@ class Upsample(nn.Module):
         self.conv = _CONV_TRANSPOSE[len(stride)](in_channels, out_channels, tuple(stride), tuple(stride))
 
     def forward(self, x: Tensor) -> Tensor:
+        """x: (B, *spatial, C); returns (B, *spatial · stride, C')."""
         return channels_last(self.conv(channels_first(x)))
 
 
@@ -175,6 +179,7 @@ class DepthwiseConv(nn.Module):
         nn.init.uniform_(self.weight, -bound, bound)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x: (B, *spatial, C); returns the same shape."""
         x, weight, bias = channels_first(x), self.weight, self.bias
         if x.ndim == 5 and _has_own_backward(x):
             return channels_last(_DepthwiseConv3dOnCPU.apply(x, weight, bias))

@@ -62,6 +62,7 @@ class NMFMixer(nn.Module):
         return F.relu(self.in_proj(x), inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x: (B, *spatial, C); returns the same shape."""
         x = self.nonnegative(x)
         grid = self.grid(x.shape[1:-1])
         with torch.autocast(device_type=x.device.type, enabled=False):

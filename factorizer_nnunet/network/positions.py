@@ -21,6 +21,7 @@ class LearnedPosition(nn.Module):
         self.weight = nn.Parameter(torch.randn(1, *size, channels))
 
     def forward(self, x: Tensor) -> Tensor:
+        """x: (B, *size, C); returns the same shape."""
         return x + self.weight
 
 
@@ -32,6 +33,7 @@ class AxialPosition(nn.Module):
         self.weights = nn.ParameterList(torch.randn(length, channels) for length in size)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x: (B, *size, C); returns the same shape."""
         for axis, weight in enumerate(self.weights):
             x = x + weight.reshape([-1 if i == axis else 1 for i in range(len(self.weights))] + [x.shape[-1]])
         return x
@@ -44,6 +46,7 @@ class SinusoidalPosition(nn.Module):
     """
 
     def forward(self, x: Tensor) -> Tensor:
+        """x: (B, *spatial, C); returns the same shape."""
         ndim, channels = x.ndim - 2, x.shape[-1]
         frequencies = channels // (2 * ndim)
         if frequencies == 0:
