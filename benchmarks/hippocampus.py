@@ -10,7 +10,6 @@ it was stopped. The page and figure go to ``docs/``.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shutil
@@ -24,6 +23,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from benchmarks.arguments import benchmark_parser, parse
 from benchmarks.hippocampus_report import write_report
 from benchmarks.iteration_time import measure_iterations
 
@@ -134,19 +134,13 @@ def train(run: Run, root: Path, env: dict[str, str]) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prepare, time, train every run that is missing, write the page."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path, help="Hippocampus in nnU-Net raw layout (holds dataset.json)")
-    parser.add_argument("--root", type=Path, required=True, help="working folder")
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--short", type=int, default=400, help="iterations of the short budget (default 400)")
     parser.add_argument("--long", type=int, default=2000, help="iterations of the long one, first fold (default 2000)")
     parser.add_argument("--folds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--jobs", type=int, default=2, help="trainings at a time (default 2)")
     parser.add_argument("--threads", type=int, default=1, help="threads of each training (default 1)")
-    parser.add_argument("--docs", type=Path, default=Path("docs"), help="where page and figure go (default docs)")
-    parser.add_argument("--report-only", action="store_true", help="write the page from what is there")
-    options = parser.parse_args(arguments)
-    if not (options.data / "dataset.json").is_file():
-        sys.exit(f"error: no dataset.json in {options.data}; DATA must be in nnU-Net raw layout")
+    options = parse(parser, arguments)
     root = options.root.resolve()
     env = environment(root, options.threads)
     if not options.report_only:

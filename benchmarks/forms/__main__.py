@@ -10,7 +10,6 @@ done stays in WORK, so the command continues where it was stopped. The page and 
 
 from __future__ import annotations
 
-import argparse
 import json
 import multiprocessing
 import os
@@ -25,6 +24,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from benchmarks.arguments import benchmark_parser, parse
 from benchmarks.forms.report import mean_dice, write_report
 from benchmarks.forms.table import FORMS, REFERENCE
 from benchmarks.forms.tasks import TASKS, load_task
@@ -90,20 +90,14 @@ def finalists(root: Path, count: int) -> list[str]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Time, screen, train the finalists unless only some forms are asked for, write the page."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path, help="Hippocampus in nnU-Net raw layout (holds dataset.json)")
-    parser.add_argument("--root", type=Path, required=True, help="working folder")
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--forms", nargs="+", choices=FORMS, metavar="NAME", help="only screen these (default: all)")
     parser.add_argument("--iterations", type=int, default=100, help="nnU-Net's, in the screening (default 100)")
     parser.add_argument("--final-iterations", type=int, default=150, help="nnU-Net's, for the finalists (default 150)")
     parser.add_argument("--finalists", type=int, default=2, help="how many beside the references (default 2)")
     parser.add_argument("--rounds", type=int, default=8, help="iterations timed of each form (default 8)")
     parser.add_argument("--jobs", type=int, default=2, help="trainings at a time, one thread each (default 2)")
-    parser.add_argument("--docs", type=Path, default=Path("docs"), help="where page and figure go (default docs)")
-    parser.add_argument("--report-only", action="store_true", help="write the page from what is there")
-    options = parser.parse_args(arguments)
-    if not (options.data / "dataset.json").is_file():
-        sys.exit(f"error: no dataset.json in {options.data}; DATA must be in nnU-Net raw layout")
+    options = parse(parser, arguments)
     root, timing = options.root.resolve(), options.root.resolve() / "timing.json"
     if options.report_only and not timing.exists():
         sys.exit(f"error: nothing has run in {root} yet")
