@@ -1,0 +1,66 @@
+"""What BraTS releases share: regions and the meaning of label values, channels, folders, and how releases are built."""
+
+from __future__ import annotations
+
+from factorizer_nnunet.dataset_conversion.spec import Channel, LabelMap, Scheme
+
+# 2018-2021. Raw values: 1 necrotic and non-enhancing core, 2 edema, 4 enhancing tumour; written as nnU-Net's own
+# converters do (nnunetv2/dataset_conversion/Dataset137_BraTS21.py), so that trained models are exchangeable.
+UP_TO_2021 = Scheme(
+    LabelMap({0: 0, 2: 1, 1: 2, 4: 3}),
+    {"whole tumor": (1, 2, 3), "tumor core": (2, 3), "enhancing tumor": (3,)},
+    (1, 2, 3),
+)
+
+# From 2023 on: 1 non-enhancing core, 2 edema, 3 enhancing tumour; all five tasks of 2023, children too (regions as in
+# the organisers' metric code, rachitsaluja/BraTS-2023-Metrics).
+FROM_2023 = Scheme(
+    LabelMap({0: 0, 1: 1, 2: 2, 3: 3}),
+    {"whole tumor": (1, 2, 3), "tumor core": (1, 3), "enhancing tumor": (3,)},
+    (2, 1, 3),
+)
+
+# After treatment 4 is the resection cavity, which the whole tumour does not contain (rachitsaluja/BraTS-2024-Metrics).
+WITH_CAVITY = Scheme(
+    LabelMap({0: 0, 1: 1, 2: 2, 3: 3, 4: 4}),
+    {"whole tumor": (1, 2, 3), "tumor core": (1, 3), "enhancing tumor": (3,), "resection cavity": (4,)},
+    (2, 1, 3, 4),
+)
+
+# Children from 2024 on: 1 enhancing, 2 non-enhancing, 3 cystic component, 4 edema (rachitsaluja/BraTS-2024-Metrics):
+# other tissue under the same numbers as in 2023.
+CHILDREN_FROM_2024 = Scheme(
+    LabelMap({0: 0, 1: 1, 2: 2, 3: 3, 4: 4}),
+    {"whole tumor": (1, 2, 3, 4), "tumor core": (1, 2, 3), "cystic component": (3,), "enhancing tumor": (1,)},
+    (4, 2, 3, 1),
+)
+
+# Radiotherapy of meningioma: one target volume.
+RADIOTHERAPY = Scheme(LabelMap({0: 0, 1: 1}), {"gross tumor volume": (1,)})
+
+CHANNELS_UP_TO_2021 = (
+    Channel("T1", "{case}_t1"),
+    Channel("T1ce", "{case}_t1ce"),
+    Channel("T2", "{case}_t2"),
+    Channel("FLAIR", "{case}_flair"),
+)
+CHANNELS_FROM_2023 = (
+    Channel("T1n", "{case}-t1n"),
+    Channel("T1c", "{case}-t1c"),
+    Channel("T2w", "{case}-t2w"),
+    Channel("T2f", "{case}-t2f"),
+)
+
+# MICCAI_BraTS_2018_Data_Validation, ...-ValidationData, validation_data, BraTS-MEN-RT-Val-v1.
+UNLABELLED = r".*valid.*|.*[-_]val[-_].*|.*testing[-_ ]?data.*"
+
+# The official checks match the end of a name against digits and ".nii.gz", so "-seg.nii.gz" would be rejected
+# (Sage-Bionetworks-Challenges/brats2023, evaluation/lesionwise/validate.py); unconfirmed for 2018-2021.
+SUBMISSION = "{case}.nii.gz"
+
+PATIENT_AND_TIME = r"(.*-\d{5})-\d{3}"  # of case names like BraTS-GLI-00005-100
+
+
+def timepoint_case(task: str, time: str = r"\d{3}") -> str:
+    """Pattern of case names that hold a patient's number and a time point."""
+    return rf"BraTS-{task}-\d{{5}}-{time}"

@@ -1,0 +1,74 @@
+"""BraTS 2018 to 2021: glioma before treatment, T1, T1ce, T2 and FLAIR on one grid of 1 mm."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from factorizer_nnunet.dataset_conversion.releases.brats import (
+    CHANNELS_UP_TO_2021,
+    SUBMISSION,
+    UNLABELLED,
+    UP_TO_2021,
+)
+from factorizer_nnunet.dataset_conversion.spec import Release
+
+_glioma = partial(
+    Release,
+    channels=CHANNELS_UP_TO_2021,
+    label=("{case}_seg",),
+    schemes=(UP_TO_2021,),
+    unlabelled=UNLABELLED,
+    submission=SUBMISSION,
+    licence="see the terms of the challenge",  # registration and citation are asked for; no open licence is known
+)
+
+_REPEATS = (
+    "case names of {} do not tell patients, some of whom were examined several times, so that folds may share "
+    "patients: --patients takes a CSV file with the columns case,patient; the organisers' table of names "
+    "(BraTS2023_2017_GLI_Mapping.xlsx) tells patients"
+)
+
+BRATS_2018 = _glioma(
+    key="brats2018",
+    title="BraTS 2018",
+    case=r"Brats18_\w+_\d+",  # the official spelling is Brats18
+    root=r".*BraTS_?2018.*",
+    patient=r"(Brats18_.+)_\d+",
+    stratum=r"(?:^|/)(HGG|LGG)/",  # high and low grade; copies may have lost these folders
+    example="MICCAI_BraTS_2018_Data_Training/HGG/Brats18_2013_1_1/Brats18_2013_1_1_flair.nii.gz",
+    reference="https://www.med.upenn.edu/cbica/brats2018/; doi:10.1109/TMI.2014.2377694; doi:10.1038/sdata.2017.117",
+)
+
+BRATS_2019 = _glioma(
+    key="brats2019",
+    title="BraTS 2019",
+    case=r"BraTS19_\w+_\d+",
+    root=r".*BraTS_?2019.*",
+    patient=r"(BraTS19_.+)_\d+",
+    stratum=r"(?:^|/)(HGG|LGG)/",
+    example="MICCAI_BraTS_2019_Data_Training/HGG/BraTS19_CBICA_BLJ_1/BraTS19_CBICA_BLJ_1_t1ce.nii.gz",
+    reference="https://www.med.upenn.edu/cbica/brats2019/; doi:10.1109/TMI.2014.2377694; doi:10.1038/sdata.2017.117",
+)
+
+BRATS_2020 = _glioma(
+    key="brats2020",
+    title="BraTS 2020",
+    case=r"BraTS20_(?:Training|Validation)_\d{3}",
+    root=r".*BraTS_?2020.*",
+    leftover_label=True,  # BraTS20_Training_355 has its label as W39_1998.09.19_Segm.nii
+    patients_hidden=_REPEATS.format("BraTS 2020"),
+    example="MICCAI_BraTS2020_TrainingData/BraTS20_Training_001/BraTS20_Training_001_flair.nii.gz",
+    reference="https://www.med.upenn.edu/cbica/brats2020/; doi:10.1109/TMI.2014.2377694; doi:10.1038/sdata.2017.117",
+)
+
+BRATS_2021 = _glioma(
+    key="brats2021",
+    title="BraTS 2021",
+    case=r"BraTS2021_\d{5}",
+    root=r".*BraTS_?2021.*",
+    patients_hidden=_REPEATS.format("BraTS 2021"),
+    example="RSNA_ASNR_MICCAI_BraTS2021_TrainingData_16July2021/BraTS2021_00000/BraTS2021_00000_flair.nii.gz",
+    reference="https://www.synapse.org/Synapse:syn25829067; arXiv:2107.02314",
+)
+
+RELEASES = (BRATS_2018, BRATS_2019, BRATS_2020, BRATS_2021)

@@ -1,0 +1,128 @@
+"""BraTS 2024: glioma after treatment, Sub-Saharan Africa, radiotherapy of meningioma, metastases, children, GoAT."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from factorizer_nnunet.dataset_conversion.releases.brats import (
+    CHANNELS_FROM_2023,
+    CHILDREN_FROM_2024,
+    FROM_2023,
+    PATIENT_AND_TIME,
+    RADIOTHERAPY,
+    SUBMISSION,
+    UNLABELLED,
+    WITH_CAVITY,
+    timepoint_case,
+)
+from factorizer_nnunet.dataset_conversion.releases.brats_2023 import OTHER_NEOPLASMS
+from factorizer_nnunet.dataset_conversion.spec import Channel, Release
+
+_task = partial(
+    Release,
+    channels=CHANNELS_FROM_2023,
+    label=("{case}-seg",),
+    unlabelled=UNLABELLED,
+    patient=PATIENT_AND_TIME,
+    submission=SUBMISSION,
+    licence="CC BY-NC 4.0 with registered access, as users quote it; see the terms of the challenge",
+)
+_PAGE = "https://www.synapse.org/Synapse:syn53708249"
+
+# Shared with 2025, which goes on with the same files or the same names.
+PED_TELLTALE = (4, "it is edema here. In PED 2023 4 does not occur and 3 is enhancing tumor: is it brats2023-ped?")
+MEN_RT_STALE = r"(?:^|/)BraTS-MEN-RT-Train-v2/(?:.*/)?BraTS-MEN-RT-0402-1_"  # given out again alone, as users say
+MEN_RT_CHANNELS = (Channel("T1c", "{case}[_-]t1c"),)  # the official names have "_"
+MEN_RT_LABEL = ("{case}[_-]gtv",)
+MEN_RT_CASE = r"BraTS-MEN-RT-\d{4}-\d+"
+MEN_RT_PATIENT = r"(BraTS-MEN-RT-\d{4})-\d+"
+GOAT_CASE = r"BraTS-GoAT-\d{5}"
+GOAT_PATIENTS = (
+    "case names of GoAT do not tell patients, and its cases come from several releases: --patients takes a CSV file "
+    "with the columns case,patient"
+)
+# -100, -101, ...: time points after treatment. Whether number 00005 is the same patient as in 2023 is not known.
+POST_TREATMENT_ROOTS = r"training_data1(?:_v2)?|training_data_additional|.*BraTS-?2024-(?:BraTS-)?GLI.*"
+
+BRATS_2024_GLI = _task(
+    key="brats2024-gli",
+    title="BraTS 2024 GLI",
+    case=timepoint_case("GLI", r"[1-9]\d{2}"),
+    schemes=(WITH_CAVITY,),
+    root=POST_TREATMENT_ROOTS,
+    preferred="training_data1_v2",  # the first release was training_data1
+    example="training_data1_v2/BraTS-GLI-00005-100/BraTS-GLI-00005-100-seg.nii.gz",
+    reference=f"{_PAGE}; arXiv:2405.18368",
+)
+
+BRATS_2024_SSA = _task(
+    key="brats2024-ssa",
+    title="BraTS 2024 SSA",
+    case=timepoint_case("SSA"),
+    schemes=(FROM_2023,),
+    root=r".*BraTS-?2024-SSA.*",
+    preferred=r".*_V2",
+    excluded=OTHER_NEOPLASMS,
+    # The training part is that of 2023; only the validation part is new.
+    example="ASNR-MICCAI-BraTS2023-SSA-Challenge-TrainingData_V2/BraTS-SSA-00002-000/BraTS-SSA-00002-000-seg.nii.gz",
+    reference=f"{_PAGE}; arXiv:2305.19369",
+)
+
+# One modality, each case on its own grid, not skull-stripped.
+BRATS_2024_MEN_RT = _task(
+    key="brats2024-men-rt",
+    title="BraTS 2024 MEN-RT",
+    case=MEN_RT_CASE,
+    channels=MEN_RT_CHANNELS,
+    label=MEN_RT_LABEL,
+    schemes=(RADIOTHERAPY,),
+    root=r"BraTS-?(?:2024)?-?MEN-RT-(?:Train|Val).*",
+    superseded=MEN_RT_STALE,
+    patient=MEN_RT_PATIENT,
+    example="BraTS-MEN-RT-Train-v2/BraTS-MEN-RT-0004-1/BraTS-MEN-RT-0004-1_t1c.nii.gz",
+    reference=f"{_PAGE}; arXiv:2405.18383",
+)
+
+BRATS_2024_MET = _task(
+    key="brats2024-met",
+    title="BraTS 2024 MET",
+    case=timepoint_case("MET"),
+    schemes=(FROM_2023, WITH_CAVITY),  # scored with a cavity, which the cases seen do not have: unconfirmed
+    root=r".*BraTS-?2024-MET.*",
+    preferred=r".*fixed-cases.*",
+    example="MICCAI-BraTS2024-MET-Challenge-Training_1/BraTS-MET-00001-000/BraTS-MET-00001-000-t1c.nii.gz",
+    reference=f"{_PAGE}; arXiv:2306.00838",
+)
+
+BRATS_2024_PED = _task(
+    key="brats2024-ped",
+    title="BraTS 2024 PED",
+    case=timepoint_case("PED"),
+    schemes=(CHILDREN_FROM_2024,),
+    root=r".*BraTS-?PEDs?-?2024.*|.*BraTS-?2024-PED.*",
+    telltale=PED_TELLTALE,
+    example="BraTS-PEDs2024_Training/BraTS-PED-00002-000/BraTS-PED-00002-000-t2w.nii.gz",
+    reference=f"{_PAGE}; arXiv:2404.15009",
+)
+
+BRATS_2024_GOAT = _task(
+    key="brats2024-goat",
+    title="BraTS 2024 GoAT",
+    case=GOAT_CASE,
+    schemes=(FROM_2023,),
+    root=r".*(?:ISBI|MICCAI|BraTS)-?2024-(?:BraTS-)?GoAT.*",
+    labels_optional=True,  # the first training folder is said to hold cases without label
+    patient="(.*)",
+    patients_hidden=GOAT_PATIENTS,
+    example="MICCAI2024-BraTS-GoAT-TrainingData-With-GroundTruth/BraTS-GoAT-02235/BraTS-GoAT-02235-seg.nii.gz",
+    reference=_PAGE,
+)
+
+RELEASES = (
+    BRATS_2024_GLI,
+    BRATS_2024_SSA,
+    BRATS_2024_MEN_RT,
+    BRATS_2024_MET,
+    BRATS_2024_PED,
+    BRATS_2024_GOAT,
+)

@@ -1,0 +1,58 @@
+"""ISLES 2015: sub-acute lesions in MR (SISS) and the penumbra in MR perfusion (SPES)."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from factorizer_nnunet.dataset_conversion.releases.isles import ARCHIVED_LABEL, LESION, archived
+from factorizer_nnunet.dataset_conversion.spec import Channel, Release
+
+_task = partial(
+    Release,
+    case=r"(?:case_)?(?P<number>\d+)",  # folders are called 1, 2, ...; for SPES unconfirmed
+    label=(ARCHIVED_LABEL,),
+    schemes=(LESION,),
+    licence="CC BY 4.0 on Zenodo; see the terms of the challenge",  # of the copy there; unconfirmed for 2015
+    reference="https://www.isles-challenge.org/ISLES2015/; doi:10.1016/j.media.2016.07.009",
+)
+
+ISLES_2015_SISS = _task(
+    key="isles2015-siss",
+    title="ISLES 2015 SISS",
+    case_name="siss_{number}",
+    unlabelled_case_name="siss_test_{number}",  # both parts count from 1
+    channels=(
+        Channel("FLAIR", archived("MR_Flair", "flair")),
+        Channel("T1", archived("MR_T1")),
+        Channel("T2", archived("MR_T2")),
+        Channel("DWI", archived("MR_DWI")),
+    ),
+    root=r"SISS_?2015.*",
+    unlabelled=r"(?:SISS_?2015_?)?Test(?:ing)?",
+    submission="VSD.my_result_01.{flair}.nii",  # the number is that of FLAIR: one user alone
+    example="SISS2015_Training/1/VSD.Brain.XX.O.MR_Flair.70614/VSD.Brain.XX.O.MR_Flair.70614.nii",
+)
+
+# Values 1 and 2 occur in labels, and which of them is the penumbra, the only one scored, is unconfirmed: a label with 2
+# is refused until the user says what becomes of it. The numbers in the example are invented.
+ISLES_2015_SPES = _task(
+    key="isles2015-spes",
+    title="ISLES 2015 SPES",
+    case_name="spes_{number}",
+    unlabelled_case_name="spes_test_{number}",
+    channels=(
+        Channel("T1c", archived("MR_T1c", "t1c")),
+        Channel("T2", archived("MR_T2")),
+        Channel("DWI", archived("MR_DWI")),
+        Channel("CBF", archived("MR_CBF")),
+        Channel("CBV", archived("MR_CBV")),
+        Channel("TTP", archived("MR_TTP")),
+        Channel("Tmax", archived("MR_Tmax")),
+    ),
+    root=r"SPES_?2015.*",
+    unlabelled=r"(?:SPES_?2015_?)?Test(?:ing)?",
+    submission="VSD.my_result_01.{t1c}.nii",  # that of the reference image, as in SISS: unconfirmed
+    example="SPES2015_Training/1/VSD.Brain.XX.O.MR_T1c.36000/VSD.Brain.XX.O.MR_T1c.36000.nii",
+)
+
+RELEASES = (ISLES_2015_SISS, ISLES_2015_SPES)

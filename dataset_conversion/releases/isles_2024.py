@@ -1,0 +1,45 @@
+"""ISLES 2024: the final infarct, drawn on follow-up MR, from acute CT; all on the grid of the native CT."""
+
+from __future__ import annotations
+
+from factorizer_nnunet.dataset_conversion.releases.isles import LESION
+from factorizer_nnunet.dataset_conversion.spec import Channel, Release
+
+# Session 1 is the acute CT. Session 2, from which the label is, must never be an input. "ses-0001" and "strokecase" are
+# older spellings.
+_ACUTE = "{case}_ses-(?:00)?01"
+_FOLLOW_UP = "{case}_ses-(?:00)?02"
+
+ISLES_2024 = Release(
+    key="isles2024",
+    title="ISLES 2024",
+    case=r"sub-stroke(?:case)?\d{4}",
+    channels=(
+        # Plain CT is given in raw_data alone; nnU-Net normalises both CT images as CT, in Hounsfield units.
+        Channel("NCCT", f"{_ACUTE}_ncct", json_name="CT"),
+        Channel("CTA", f"{_ACUTE}_space-ncct_cta", json_name="CT"),
+        Channel("Tmax", f"{_ACUTE}_space-ncct_tmax"),
+        Channel("CBF", f"{_ACUTE}_space-ncct_cbf"),
+        Channel("CBV", f"{_ACUTE}_space-ncct_cbv"),
+        Channel("MTT", f"{_ACUTE}_space-ncct_mtt"),
+    ),
+    # The second as in the organisers' sample, and as a stray one in native space beside that of sub-stroke0142, the
+    # third as one user has it.
+    label=(
+        f"{_FOLLOW_UP}_space-ncct_lesion-msk",
+        f"{_FOLLOW_UP}_lesion-msk",
+        f"{_FOLLOW_UP}_[^/]*ncct-masked_lesion-msk",
+    ),
+    schemes=(LESION,),
+    root=r"ISLES[-_]?2024.*|train",
+    unlabelled=r"test(?:ing)?",  # the test cases have not been given out
+    patient=r"(sub-stroke(?:case)?\d{4})",
+    non_finite_to_zero=True,  # sub-stroke0113 has 302261 such voxels in its MTT
+    # One run of an algorithm a case.
+    submission="{case}/images/stroke-lesion-segmentation/output.mha",
+    example="train/raw_data/sub-stroke0001/ses-01/sub-stroke0001_ses-01_ncct.nii.gz",
+    licence="CC BY-NC-SA 4.0 by the record on Zenodo, CC BY-NC by the organisers' repository",
+    reference="https://zenodo.org/records/17652035; arXiv:2408.11142",
+)
+
+RELEASES = (ISLES_2024,)

@@ -1,0 +1,245 @@
+"""Cases are found in trees laid out as releases are, however they were unpacked; what is wrong is said."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from nifti_files import labels, write
+from tree_builder import SHAPE, Builder, Tree
+from trees import TREES, build_tree
+from trees_isles import isles_2022
+
+from factorizer_nnunet.dataset_conversion.cases import Found
+from factorizer_nnunet.dataset_conversion.catalog import RELEASES
+from factorizer_nnunet.dataset_conversion.discover import find_cases, list_files
+from factorizer_nnunet.errors import UserError
+
+
+def find(key: str, *sources: Path, channels: tuple[str, ...] | None = None) -> Found:
+    release = RELEASES[key]
+    return find_cases(release, list_files(sources), release.chosen_channels(channels))
+
+
+def check_all_found(found: Found, tree: Tree) -> None:
+    """Compare what was found with what was built, names without regard to case."""
+    assert [str(problem) for problem in found.problems] == []
+    cases = {case.name.casefold(): case for case in found.cases}
+    assert set(cases) == {name.casefold() for name in tree.images}
+    for name, images in tree.images.items():
+        case = cases[name.casefold()]
+        assert case.images == images
+        assert case.label == tree.labels.get(name)
+        assert case.patient.casefold() == tree.patients[name].casefold()
+
+
+@pytest.mark.parametrize("key", TREES)
+@pytest.mark.parametrize(
+    "how",
+    [
+        {},
+        {"spelled": str.upper},
+        {"spelled": str.lower},
+        {"ending": ".nii"},
+        {"ending": ".nii.gz"},
+        {"nested": True},
+    ],
+    ids=["as released", "upper", "lower", "nii", "nii.gz", "nested"],
+)
+def test_every_release_is_found_whole(key: str, how: dict, tmp_path: Path) -> None:
+    tree = build_tree(key, tmp_path / "source", **how)
+    check_all_found(find(key, tree.source), tree)
+
+
+@pytest.mark.parametrize("key", TREES)
+def test_every_release_is_found_by_its_root_folders(key: str, tmp_path: Path) -> None:
+    """Users give the folders themselves: their names count, and several sources are one release."""
+    tree = build_tree(key, tmp_path / "source")
+    check_all_found(find(key, *sorted(path for path in tree.source.iterdir() if path.is_dir())), tree)
+
+
+def test_what_is_known_besides_the_files(tmp_path: Path) -> None:
+    build_tree("brats2018", tmp_path / "brats")
+    assert {case.stratum for case in find("brats2018", tmp_path / "brats").cases} == {"HGG", "LGG", ""}
+    build_tree("atlas2", tmp_path / "atlas")
+    (case,) = [c for c in find("atlas2", tmp_path / "atlas").cases if c.name == "sub-r009s003_ses-1"]
+    assert case.stratum == "R009"
+    assert case.fields == {"case": "sub-r009s003_ses-1", "subject": "sub-r009s003", "session": "ses-1"}
+    build_tree("isles2017", tmp_path / "isles")
+    without_mtt = find("isles2017", tmp_path / "isles", channels=("Tmax", "ADC")).cases
+    assert {c.name: c.fields["mtt"] for c in without_mtt} == {
+        "training_1": "128021",
+        "training_43": "188921",
+        "test_1": "129318",  # names the submission, though MTT is no channel here
+    }
+    assert [image.name for image in without_mtt[0].images] == [
+        "SMIR.Brain.XX.O.MR_Tmax.129321.nii",
+        "SMIR.Brain.XX.O.MR_ADC.129317.nii",
+    ]
+
+
+def test_layouts_of_isles_2022(tmp_path: Path) -> None:
+    """Files in the session itself, and masks of the same subjects elsewhere; registered copies are passed over."""
+    tree = Tree(tmp_path / "flat")
+    isles_2022(Builder(tree, ending=".nii.gz"), layout="")
+    dwi = next(iter(tree.images.values()))[0]
+    shutil.copy(dwi, dwi.with_name(dwi.name.replace("_dwi", "_FLAIR_registered")))
+    check_all_found(find("isles2022", tree.source), tree)
+
+
+def test_unpackers_folders_and_files_are_passed_over_or_seen_through(tmp_path: Path) -> None:
+    tree = build_tree("brats2024-ped", tmp_path / "source")
+    first = tree.images["BraTS-PED-00002-000"][0]
+    wrapper = first.with_name(first.name.removesuffix(".gz"))
+    wrapper.mkdir()
+    wrapped = first.rename(wrapper / "volume.nii.gz")
+    tree.images["BraTS-PED-00002-000"] = (wrapped, *tree.images["BraTS-PED-00002-000"][1:])
+    (first.parent / "loop").symlink_to(tree.source)
+    for junk in ("__MACOSX (2)", ".hidden", "_old"):
+        shutil.copytree(first.parent.parent, tree.source / junk, symlinks=True)
+    check_all_found(find("brats2024-ped", tree.source), tree)
+
+    write(wrapper / "another.nii", labels("x", SHAPE, (1,)))
+    found = find("brats2024-ped", tree.source)
+    assert "holds 2 NIfTI files instead of one" in str(found.problems[0])
+    assert "modality T1n is missing: no BraTS-PED-00002-000/" not in str(found.problems[1])
+    assert "modality T1n is missing: no BraTS-PED-00002-000-t1n.nii.gz or .nii" in str(found.problems[1])
+
+
+def test_equal_copies_count_once_and_different_ones_are_refused(tmp_path: Path) -> None:
+    tree = build_tree("brats2021", tmp_path / "source")
+    case = tree.labels["BraTS2021_00000"].parent
+    again = shutil.copytree(case, tree.source / "z_again" / case.name)
+    packed = again / f"{case.name}_t1.nii.gz"
+    (again / f"{case.name}_t1.nii").write_bytes(gzip.decompress(packed.read_bytes()))
+    packed.unlink()
+    found = find("brats2021", tree.source)
+    check_all_found(found, tree)
+    (note,) = found.notes
+    assert "an equal copy of a file that is taken, as 4 more of this case" in str(note) and "z_again" in str(note.path)
+
+    write(again / f"{case.name}_seg.nii.gz", labels("other", SHAPE, (1, 2)))
+    (problem,) = find("brats2021", tree.source).problems
+    assert problem.case == "BraTS2021_00000"
+    assert re.search(r"_seg.nii.gz: differs from .*z_again/.*_seg.nii.gz: keep the right one", str(problem))
+
+
+def test_truncated_copies_are_compared_as_they_are(tmp_path: Path) -> None:
+    tree = build_tree("brats2021", tmp_path / "source")
+    file = tree.labels["BraTS2021_00000"]
+    file.write_bytes(file.read_bytes()[:-20])
+    shutil.copytree(file.parent, tree.source / "z" / file.parent.name)
+    check_all_found(find("brats2021", tree.source), tree)
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        ("brats2023-men", "a corrected file is taken in place of it"),
+        ("brats2024-men-rt", "a corrected file is taken in place of it"),
+        ("brats2020", "taken as the label: the only file of the case that is no modality"),
+        ("brats2024-goat", "has no label and is taken as an unlabelled case"),
+        ("isles2017", "1 are not needed for ISLES 2017 or have names that it does not know: source/ISLES2017_Training"),
+        ("brats2023-ssa", "5 lie in folders that are no part of BraTS 2023 SSA: source/BraTS-Africa/51_OtherNeoplasms"),
+    ],
+)
+def test_what_is_decided_is_noted(key: str, text: str, tmp_path: Path) -> None:
+    build_tree(key, tmp_path / "source")
+    assert any(text in str(note) for note in find(key, tmp_path / "source").notes)
+
+
+def remove_image(tree: Tree) -> None:
+    tree.images["BraTS20_Training_001"][2].unlink()
+
+
+def remove_label(tree: Tree) -> None:
+    tree.labels["BraTS20_Training_002"].unlink()
+
+
+def second_unknown_file(tree: Tree) -> None:
+    label = tree.labels["BraTS20_Training_355"]
+    shutil.copy(label, label.with_name("more.nii"))
+
+
+def label_alone(tree: Tree) -> None:
+    for image in tree.images["BraTS20_Training_001"]:
+        image.unlink()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "text"),
+    [
+        (remove_image, r"BraTS20_Training_001: .*: modality T2 is missing: no BraTS20_Training_001_t2.nii.gz or .nii"),
+        (remove_label, r"BraTS20_Training_002: .*: label is missing: no BraTS20_Training_002_seg.nii.gz or .nii"),
+        (
+            second_unknown_file,
+            r"BraTS20_Training_355: .*: label is missing: .*; which of W39_.*, more.nii .*",
+        ),
+        (label_alone, r"BraTS20_Training_001: .*_seg.nii: a label without any image of its case"),
+    ],
+)
+def test_incomplete_cases_are_problems(spoil: Callable[[Tree], None], text: str, tmp_path: Path) -> None:
+    tree = build_tree("brats2020", tmp_path / "source")
+    spoil(tree)
+    found = find("brats2020", tree.source)
+    (problem,) = found.problems
+    assert re.fullmatch(text, str(problem)), problem
+    assert problem.case not in {case.name for case in found.cases}
+    assert len(found.cases) == len(tree.images) - 1
+
+
+def test_all_problems_are_listed_at_once(tmp_path: Path) -> None:
+    tree = build_tree("isles2018", tmp_path / "source")
+    tree.labels["case_1"].unlink()
+    for image in tree.images["case_64"][1:3]:
+        image.unlink()
+    assert [str(problem).split(": ", 2)[::2] for problem in find("isles2018", tree.source).problems] == [
+        ["case_1", "label is missing: no case_1/VSD.*.OT.<number>.nii.gz or .nii"],
+        ["case_64", "modality CBF is missing: no case_64/VSD.Brain.XX.O.CT_CBF.<number>.nii.gz or .nii"],
+        ["case_64", "modality CBV is missing: no case_64/VSD.Brain.XX.O.CT_CBV.<number>.nii.gz or .nii"],
+    ]
+
+
+def test_the_innermost_folder_tells_whether_labels_are_missing(tmp_path: Path) -> None:
+    """A whole release below a folder that somebody called Testing is no test part."""
+    tree = build_tree("isles2018", tmp_path / "Testing")
+    check_all_found(find("isles2018", tree.source), tree)
+
+
+def test_a_source_within_another_is_listed_once(tmp_path: Path) -> None:
+    tree = build_tree("brats2021", tmp_path / "source")
+    inner = next(path for path in tree.source.iterdir() if path.is_dir())
+    found = find("brats2021", tree.source, inner)
+    check_all_found(found, tree)
+    assert not found.notes
+
+
+def test_sources_must_be_folders(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="nowhere is not a folder"):
+        list_files([tmp_path / "nowhere"])
+    (tmp_path / "set.zip").write_bytes(b"PK")
+    with pytest.raises(UserError, match="set.zip is a file; unpack it and give the folder"):
+        list_files([tmp_path / "set.zip"])
+
+
+def test_unreadable_folders_are_problems(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Told by the system, not by modes: these do not bind an administrator."""
+    tree = build_tree("brats2021", tmp_path / "source")
+    bad = tree.labels["BraTS2021_00000"].parent
+    scan = os.scandir
+
+    def refusing(path: str) -> object:
+        if Path(path) == bad:
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr("os.scandir", refusing)
+    found = find("brats2021", tree.source)
+    (problem,) = found.problems
+    assert str(problem) == f"folder: {bad}: cannot be read: Permission denied"
+    assert "BraTS2021_00000" not in {case.name for case in found.cases}

@@ -1,0 +1,57 @@
+"""Releases are told from their trees; where these do not tell, nothing is guessed."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from trees import TREES, build_tree
+
+from factorizer_nnunet.dataset_conversion.catalog import RELEASES
+from factorizer_nnunet.dataset_conversion.discover import list_files
+from factorizer_nnunet.dataset_conversion.recognise import recognise
+from factorizer_nnunet.errors import UserError
+
+
+@pytest.mark.parametrize("how", [{}, {"spelled": str.lower, "nested": True}], ids=["as released", "lower, nested"])
+@pytest.mark.parametrize("key", TREES)
+def test_every_release_is_recognised(key: str, how: dict, tmp_path: Path) -> None:
+    tree = build_tree(key, tmp_path / "source", **how)
+    assert recognise(list_files([tree.source])) is RELEASES[key]
+
+
+def test_the_name_of_the_source_counts(tmp_path: Path) -> None:
+    tree = build_tree("brats2023-ped", tmp_path / "source")
+    (training,) = tree.source.glob("*TrainingData")
+    assert recognise(list_files([training])).key == "brats2023-ped"
+    moved = training.rename(tmp_path / "children")
+    with pytest.raises(UserError, match="can be of brats2023-ped, brats2024-ped or brats2025-ped, .*name the release"):
+        recognise(list_files([moved]))
+
+
+def test_folders_of_years_with_other_labels_are_not_guessed_between(tmp_path: Path) -> None:
+    tree = build_tree("brats2024-ped", tmp_path / "source")
+    shutil.copytree(tree.source / "BraTS-PEDs2024_Training", tree.source / "ASNR-MICCAI-BraTS2023-PED-Challenge-X")
+    with pytest.raises(UserError, match="can be of brats2023-ped or brats2024-ped"):
+        recognise(list_files([tree.source]))
+
+
+def test_several_releases_side_by_side_are_refused(tmp_path: Path) -> None:
+    build_tree("brats2021", tmp_path / "source" / "a")
+    build_tree("isles2017", tmp_path / "source" / "b")
+    build_tree("brats2020", tmp_path / "source" / "c")
+    with pytest.raises(UserError, match="holds several releases, brats20.*give one's folder only"):
+        recognise(list_files([tmp_path / "source"]))
+
+
+def test_a_few_bad_cases_do_not_hide_a_release(tmp_path: Path) -> None:
+    tree = build_tree("isles2022", tmp_path / "source")
+    tree.images["sub-strokecase0001_ses-0001"][2].unlink()
+    assert recognise(list_files([tree.source])).key == "isles2022"
+
+
+def test_nothing_known_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "scan.nii.gz").write_bytes(b"")
+    with pytest.raises(UserError, match="no release is recognised below .*, among 1 NIfTI files.*convert list"):
+        recognise(list_files([tmp_path]))

@@ -1,0 +1,228 @@
+"""Declarations of releases: consistent in themselves, and with what nnU-Net makes of them."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from nnunetv2.preprocessing.normalization.default_normalization_schemes import CTNormalization, ZScoreNormalization
+from nnunetv2.preprocessing.normalization.map_channel_name_to_normalization import get_normalization_scheme
+from trees import TREES, build_tree
+
+import factorizer_nnunet.dataset_conversion.catalog as catalog
+from factorizer_nnunet.dataset_conversion.catalog import RELEASES
+from factorizer_nnunet.dataset_conversion.discover import find_cases, list_files
+from factorizer_nnunet.dataset_conversion.layout import Nifti, gather, readable
+from factorizer_nnunet.dataset_conversion.spec import Channel, LabelMap, Release, Scheme
+from factorizer_nnunet.errors import UserError
+
+EVERY_RELEASE = pytest.mark.parametrize("release", RELEASES.values(), ids=RELEASES)
+EVERY_SCHEME = pytest.mark.parametrize(
+    ("release", "scheme"),
+    [
+        pytest.param(release, scheme, id=f"{release.key}-{number}")
+        for release in RELEASES.values()
+        for number, scheme in enumerate(release.schemes)
+    ],
+)
+EXPECTED = """
+    brats2018 brats2019 brats2020 brats2021
+    brats2023-gli brats2023-ssa brats2023-men brats2023-met brats2023-ped
+    brats2024-gli brats2024-ssa brats2024-men-rt brats2024-met brats2024-ped brats2024-goat
+    brats2025-gli brats2025-met brats2025-ssa brats2025-men brats2025-men-rt brats2025-ped brats2025-goat
+    msd-brain isles2015-siss isles2015-spes isles2016 isles2017 isles2018 isles2022 isles2024 atlas2
+"""
+
+
+def test_every_release_is_there_and_has_a_tree() -> None:
+    assert list(RELEASES) == EXPECTED.split()
+    assert set(TREES) == set(RELEASES)
+    assert all(RELEASES[key].key == key for key in RELEASES)
+    assert len({release.title for release in RELEASES.values()}) == len(RELEASES)
+
+
+def test_every_module_of_releases_is_in_the_catalog() -> None:
+    folder = Path(catalog.__file__).parent / "releases"
+    with_releases = {path.stem for path in folder.glob("*.py") if re.search(r"^RELEASES = ", path.read_text(), re.M)}
+    assert {module.__name__.rsplit(".", 1)[1] for module in catalog._MODULES} == with_releases
+
+
+def test_declarations_need_neither_torch_nor_nnunet() -> None:
+    code = (
+        "import sys; sys.modules['torch'] = sys.modules['nnunetv2'] = None; "
+        "import factorizer_nnunet.dataset_conversion.recognise"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@EVERY_SCHEME
+def test_regions_give_labels_back_as_nnunet_exports_them(release: Release, scheme: Scheme) -> None:
+    """Region after region overwrites what earlier ones left; every written value must survive that."""
+    written = np.array(sorted(set(scheme.labels.to_nnunet.values())))
+    order = scheme.regions_class_order or [value for (value,) in scheme.regions.values()]
+    exported = np.zeros_like(written)
+    for values, left in zip(scheme.regions.values(), order, strict=True):
+        exported[np.isin(written, values)] = left
+    np.testing.assert_array_equal(exported, written)
+
+
+@EVERY_SCHEME
+def test_submitted_values_are_those_of_the_release(release: Release, scheme: Scheme) -> None:
+    """A prediction's way back and the way in give the same written values; where none merge, raw ones survive."""
+    back = scheme.labels.inverse()
+    written = np.array(sorted(back.to_nnunet))
+    assert list(written) == sorted(set(scheme.labels.to_nnunet.values()))
+    np.testing.assert_array_equal(scheme.labels.apply(back.apply(written)), written)
+    if scheme.labels.back is None:
+        raw = np.array(sorted(scheme.labels.to_nnunet))
+        np.testing.assert_array_equal(back.apply(scheme.labels.apply(raw)), raw)
+
+
+@pytest.mark.parametrize(
+    ("key", "regions"),
+    [
+        ("brats2021", {"whole tumor": {1, 2, 4}, "tumor core": {1, 4}, "enhancing tumor": {4}}),
+        ("msd-brain", {"whole tumor": {1, 2, 3}, "tumor core": {2, 3}, "enhancing tumor": {3}}),
+        ("brats2023-ped", {"whole tumor": {1, 2, 3}, "tumor core": {1, 3}, "enhancing tumor": {3}}),
+        (
+            "brats2024-gli",
+            {"whole tumor": {1, 2, 3}, "tumor core": {1, 3}, "enhancing tumor": {3}, "resection cavity": {4}},
+        ),
+        (
+            "brats2024-ped",
+            {"whole tumor": {1, 2, 3, 4}, "tumor core": {1, 2, 3}, "cystic component": {3}, "enhancing tumor": {1}},
+        ),
+        ("brats2024-men-rt", {"gross tumor volume": {1}}),
+        ("isles2022", {"lesion": {1}}),
+    ],
+)
+def test_regions_in_the_values_of_the_release(key: str, regions: dict[str, set[int]]) -> None:
+    """As the organisers define them on their own label values."""
+    scheme = RELEASES[key].schemes[0]
+    raw = {
+        name: {old for old, new in scheme.labels.to_nnunet.items() if new in values}
+        for name, values in scheme.regions.items()
+    }
+    assert raw == regions
+
+
+def test_values_that_a_release_does_not_have_are_unknown() -> None:
+    def knows(key: str, *values: int) -> bool:
+        return any(not scheme.labels.unexpected(np.array(values)) for scheme in RELEASES[key].schemes)
+
+    assert not knows("brats2021", 3) and knows("brats2021", 0, 1, 2, 4)
+    assert not knows("brats2023-ped", 4) and not knows("brats2023-gli", 4)
+    assert knows("brats2024-met", 0, 1, 2, 3) and knows("brats2024-met", 4)
+    assert not knows("isles2015-spes", 2) and not knows("brats2025-met", 6)
+    assert knows("atlas2", 0, 255) and not knows("atlas2", 2)
+
+
+@EVERY_RELEASE
+def test_channels_are_normalised_by_their_names(release: Release) -> None:
+    tomography = {("isles2018", "CT"), ("isles2024", "NCCT"), ("isles2024", "CTA")}
+    for channel in release.channels:
+        expected = CTNormalization if (release.key, channel.name) in tomography else ZScoreNormalization
+        assert get_normalization_scheme(channel.written_name) is expected
+
+
+@EVERY_RELEASE
+def test_the_example_is_a_file_of_the_release(release: Release) -> None:
+    gathered = gather(release, [Nifti(Path(release.example), release.example)])
+    assert len(gathered.drafts) == 1
+
+
+@EVERY_RELEASE
+def test_messages_show_names_and_no_patterns(release: Release) -> None:
+    for pattern in (*(channel.file for channel in release.channels), *release.label):
+        assert re.fullmatch(r"(?:[\w.*<>/-])+\.nii\.gz", readable(pattern, "CASE")), readable(pattern, "CASE")
+
+
+@EVERY_RELEASE
+def test_submissions_have_names_of_their_own(release: Release, tmp_path: Path) -> None:
+    build_tree(release.key, tmp_path / "source")
+    cases = find_cases(release, list_files([tmp_path / "source"]), release.chosen_channels(None)).cases
+    names = {release.submission.format_map({**case.fields, "case": case.name}) for case in cases}
+    assert len(names) == len(cases)
+    assert all(name.endswith((".nii.gz", ".nii", ".mha")) and "-seg." not in name for name in names)
+
+
+@pytest.mark.parametrize(
+    ("key", "pattern"),
+    [
+        ("brats2023-gli", r"(\d{5}-\d{3})\.nii\.gz$"),
+        ("brats2024-men-rt", r"(\d{4,5}-\d{1,3})\.nii\.gz$"),
+        ("brats2024-goat", r"(\d{5})\.nii\.gz$"),
+        ("isles2017", r"^SMIR\.\w+\.\d+\.nii$"),
+        ("atlas2", r"^sub-r\d{3}s\d{3}/ses-\d/anat/[^/]*_mask\.nii\.gz$"),
+    ],
+)
+def test_submissions_pass_the_checks_of_the_challenges(key: str, pattern: str, tmp_path: Path) -> None:
+    """Patterns as in the public checks, and as users name accepted files."""
+    release = RELEASES[key]
+    build_tree(key, tmp_path / "source")
+    for case in find_cases(release, list_files([tmp_path / "source"]), release.chosen_channels(None)).cases:
+        assert re.search(pattern, release.submission.format_map({**case.fields, "case": case.name}))
+
+
+@pytest.mark.parametrize(
+    ("key", "case", "patient"),
+    [
+        ("brats2018", "Brats18_TCIA01_131_1", "Brats18_TCIA01_131"),
+        ("brats2021", "BraTS2021_00012", "BraTS2021_00012"),
+        ("brats2024-gli", "BraTS-GLI-00005-101", "BraTS-GLI-00005"),
+        ("brats2025-men-rt", "BraTS-MEN-RT-0402-1", "BraTS-MEN-RT-0402"),
+        ("isles2022", "sub-strokecase0009_ses-0001", "sub-strokecase0009"),
+        ("isles2024", "sub-stroke0158", "sub-stroke0158"),
+        ("atlas2", "sub-r009s003_ses-1", "sub-r009s003"),
+    ],
+)
+def test_patients(key: str, case: str, patient: str) -> None:
+    assert RELEASES[key].patient_of(case) == patient
+
+
+def test_a_case_of_another_release_has_no_patient() -> None:
+    with pytest.raises(ValueError, match="'BraTS20_Training_001' is not a case of BraTS 2018"):
+        RELEASES["brats2018"].patient_of("BraTS20_Training_001")
+
+
+@EVERY_RELEASE
+def test_releases_that_hide_patients_say_what_to_do(release: Release) -> None:
+    hidden = {"brats2020", "brats2021", "brats2024-goat", "brats2025-goat", "msd-brain", "isles2018"}
+    assert ("--patients" in release.patients_hidden) == (release.key in hidden)
+
+
+def test_channels_are_chosen_by_name() -> None:
+    release = RELEASES["isles2022"]
+    assert [channel.name for channel in release.chosen_channels(None)] == ["DWI", "ADC", "FLAIR"]
+    assert [channel.name for channel in release.chosen_channels(["adc", "DWI"])] == ["ADC", "DWI"]
+    with pytest.raises(UserError, match="ISLES 2022 has no channel 'T1': choose from DWI, ADC, FLAIR"):
+        release.chosen_channels(["DWI", "T1"])
+    with pytest.raises(UserError, match="give each one once"):
+        release.chosen_channels(["DWI", "dwi"])
+    with pytest.raises(UserError, match="at least one"):
+        release.chosen_channels([])
+
+
+def test_inconsistent_declarations_are_refused() -> None:
+    with pytest.raises(ValueError, match="nnU-Net needs labels 0, 1, 2"):
+        Scheme(LabelMap({0: 0, 4: 2}), {"lesion": (2,)})
+    with pytest.raises(ValueError, match=r"must cover the labels \[1, 2\]"):
+        Scheme(LabelMap({0: 0, 1: 1, 2: 2}), {"lesion": (1,)})
+    with pytest.raises(ValueError, match="one order entry a region"):
+        Scheme(LabelMap({0: 0, 1: 1, 2: 2}), {"all": (1, 2), "core": (2,)}, (1,))
+    with pytest.raises(ValueError, match="labels merge"):
+        LabelMap({0: 0, 1: 1, 4: 1}).inverse()
+
+    def release(*channels: Channel) -> Release:
+        scheme = Scheme(LabelMap({0: 0, 1: 1}), {"lesion": (1,)})
+        text = dict.fromkeys(("key", "title", "case", "root", "unlabelled", "submission", "example"), "x")
+        return Release(**text, channels=channels, label=("x",), schemes=(scheme,), licence="", reference="")
+
+    with pytest.raises(ValueError, match="not all different"):
+        release(Channel("A", "a"), Channel("A", "b"))
+    with pytest.raises(ValueError, match="the first channel gives the grid"):
+        release(Channel("A", "a", own_grid=True))
