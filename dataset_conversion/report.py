@@ -44,7 +44,7 @@ def write_report(
 
     Args:
         folder: of the data set, perhaps still under another name.
-        name: of the data set's folder, DatasetXXX_NAME.
+        name: of the data set's folder, such as Dataset007_BraTS2021.
         survey: what was found and kept.
         written: what writing did, in any order.
         folds: as in splits_final.json; empty where there are none.
