@@ -1,61 +1,126 @@
-"""Write checked cases in nnU-Net's raw layout (nnU-Net, documentation/dataset_format.md)."""
+"""Write examined cases in nnU-Net's raw layout (nnU-Net, documentation/dataset_format.md); sources are only read."""
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
-from factorizer_nnunet.dataset_conversion.discover import Case
-from factorizer_nnunet.dataset_conversion.spec import Release
-from factorizer_nnunet.dataset_conversion.volume import GZIP_MAGIC, integer_labels
+from factorizer_nnunet.dataset_conversion import registration as rigid
+from factorizer_nnunet.dataset_conversion.check import Examined, grid_channel
+from factorizer_nnunet.dataset_conversion.spec import Channel, Release, Scheme
+from factorizer_nnunet.dataset_conversion.thumbnail import axial_picture, fullest_slice, intensity_range
+from factorizer_nnunet.dataset_conversion.volume import (
+    COMPRESSION,
+    Volume,
+    integer_labels,
+    nifti_bytes,
+    read_header,
+    read_volume,
+    remapped,
+)
 
 FILE_ENDING = ".nii.gz"
 
 
-def write_case(release: Release, case: Case, folder: Path) -> None:
-    """Write one case below `folder`: images to imagesTr and its label to labelsTr, or without label to imagesTs."""
+@dataclass(frozen=True)
+class Registered:
+    """How one channel was brought onto the case's grid, with the same axial slice of three images to look at.
+
+    Pictures are (rows, columns), uint8, at most 160 pixels a side.
+    """
+
+    channel: str
+    registration: rigid.Registration
+    reference: np.ndarray  # the channel that gives the grid
+    before: np.ndarray  # this channel as the headers align it
+    after: np.ndarray  # this channel as it was written
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was done for one case beyond copying."""
+
+    case: str
+    registered: tuple[Registered, ...]  # one for each channel that came on a grid of its own
+
+
+def write_case(
+    release: Release,
+    channels: Sequence[Channel],
+    scheme: Scheme,
+    examined: Examined,
+    folder: Path,
+    *,
+    remap: Mapping[int, int],
+    link: bool = False,
+    register: bool = True,
+) -> Written:
+    """Write one case below ``folder``: images to imagesTr and its label to labelsTr, or without label to imagesTs.
+
+    Args:
+        release: its rule for voxels that are not finite.
+        channels: those that the case was examined with.
+        scheme: how label values are written.
+        examined: a case without problems.
+        folder: of the data set; the parts are made where they do not exist.
+        remap: raw label values of this case to others, as when it was examined.
+        link: make links to source files that need no change, instead of copies.
+        register: register images on other grids before they are resampled; otherwise go by their headers.
+
+    Raises:
+        OSError: a file cannot be written, for example because the disk is full, or a source no longer read.
+        ValueError: the label holds a value that ``scheme`` does not know.
+    """
+    case = examined.case
     images = folder / ("imagesTs" if case.label is None else "imagesTr")
-    images.mkdir(exist_ok=True)
-    for number, path in enumerate(case.images):
-        copy_image(path, images / f"{case.id}_{number:04d}{FILE_ENDING}")
+    images.mkdir(parents=True, exist_ok=True)
+    read = lru_cache(maxsize=1)(read_volume)  # a series is read once for all of its channels
+    registered = []
+    for number, (channel, path, facts) in enumerate(zip(channels, case.images, examined.images, strict=True)):
+        target = images / f"{case.name}_{number:04d}{FILE_ENDING}"
+        if facts.treatment == "copy":
+            _copy(path, target, link)
+        elif facts.treatment == "compress":
+            _write_bytes(target, gzip.compress(path.read_bytes(), COMPRESSION, mtime=0))
+        elif facts.treatment == "resample":
+            moving, reference = _part(read(path), channel), _reference(channels, examined)
+            registered.append(_write_resampled(channel.name, moving, reference, target, register))
+        else:
+            part = _part(read(path), channel)
+            stored = _finite(part) if release.non_finite_to_zero else part.stored
+            _write_bytes(target, nifti_bytes(stored, part.header, part.slope, part.intercept))
     if case.label is not None:
         (folder / "labelsTr").mkdir(exist_ok=True)
-        write_label(release, case.label, folder / "labelsTr" / f"{case.id}{FILE_ENDING}")
+        header = read_header(case.images[grid_channel(channels)])
+        labels = _mapped(read_volume(case.label), remap, scheme)
+        _write_bytes(folder / "labelsTr" / f"{case.name}{FILE_ENDING}", nifti_bytes(labels, header))
+    return Written(case.name, tuple(registered))
 
 
-def copy_image(source: Path, target: Path) -> None:
-    """Copy a NIfTI file byte for byte; one that is not compressed, whatever its name, is compressed on the way."""
-    with source.open("rb") as file:
-        compressed = file.read(2) == GZIP_MAGIC
-    if compressed:
-        shutil.copyfile(source, target)
-        return
-    with source.open("rb") as file, gzip.open(target, "wb", compresslevel=6) as packed:
-        shutil.copyfileobj(file, packed)
-
-
-def write_label(release: Release, source: Path, target: Path) -> None:
-    """Write a label with the release's values mapped to nnU-Net's, uint8, on the source's grid."""
-    image = sitk.ReadImage(str(source))
-    mapped = sitk.GetImageFromArray(release.labels.apply(integer_labels(sitk.GetArrayFromImage(image))))
-    mapped.CopyInformation(image)
-    try:
-        sitk.WriteImage(mapped, str(target), useCompression=True)
-    except RuntimeError as error:  # SimpleITK's word for a full disk, among others
-        raise OSError(f"{target.name} cannot be written") from error
-
-
-def dataset_json(release: Release, name: str, num_training: int) -> dict[str, Any]:
+def dataset_json(
+    release: Release, channels: Sequence[Channel], scheme: Scheme, name: str, num_training: int
+) -> dict[str, Any]:
     """Return the content of dataset.json; the order of regions matters to nnU-Net and is kept."""
+    if scheme.regions_class_order is None:
+        regions: dict[str, Any] = {region: values[0] for region, values in scheme.regions.items()}
+        order = {}
+    else:
+        regions = {region: list(values) for region, values in scheme.regions.items()}
+        order = {"regions_class_order": list(scheme.regions_class_order)}
     return {
-        "channel_names": {str(number): channel.name for number, channel in enumerate(release.channels)},
-        "labels": {"background": 0, **{region: list(values) for region, values in release.regions.items()}},
-        "regions_class_order": list(release.regions_class_order),
+        "channel_names": {str(number): channel.written_name for number, channel in enumerate(channels)},
+        "labels": {"background": 0, **regions},
+        **order,
         "numTraining": num_training,
         "file_ending": FILE_ENDING,
         "name": name,
@@ -66,7 +131,100 @@ def dataset_json(release: Release, name: str, num_training: int) -> dict[str, An
     }
 
 
-def write_dataset_json(release: Release, name: str, num_training: int, folder: Path) -> None:
-    """Write dataset.json into `folder`."""
-    text = json.dumps(dataset_json(release, name, num_training), indent=4)
-    (folder / "dataset.json").write_text(text + "\n", encoding="utf-8")
+def write_dataset_json(
+    release: Release, channels: Sequence[Channel], scheme: Scheme, name: str, num_training: int, folder: Path
+) -> None:
+    """Write dataset.json into ``folder``."""
+    text = json.dumps(dataset_json(release, channels, scheme, name, num_training), indent=4)
+    _write_bytes(folder / "dataset.json", f"{text}\n".encode())
+
+
+def _copy(source: Path, target: Path, link: bool) -> None:
+    with _naming(target):
+        if link:
+            target.symlink_to(source.resolve())
+        else:
+            shutil.copyfile(source, target)
+
+
+def _write_bytes(target: Path, content: bytes) -> None:
+    with _naming(target):
+        target.write_bytes(content)
+
+
+@contextlib.contextmanager
+def _naming(target: Path) -> Iterator[None]:
+    """A full disk is noticed while writing or closing, when Python no longer names the file: errors get its name."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, str(target)) from error
+
+
+def _reference(channels: Sequence[Channel], examined: Examined) -> Volume:
+    """The image that gives the case's grid."""
+    number = grid_channel(channels)
+    return _part(read_volume(examined.case.images[number]), channels[number])
+
+
+def _part(volume: Volume, channel: Channel) -> Volume:
+    """The 3D image that a channel takes of a file."""
+    return volume if channel.volume is None else volume.part(channel.volume)
+
+
+def _finite(volume: Volume) -> np.ndarray:
+    """The stored voxels, those that are not finite replaced by what stands for 0."""
+    stored = volume.stored
+    bad = ~np.isfinite(volume.values) if volume.values.dtype.kind == "f" else np.zeros(1, bool)
+    if not bad.any():
+        return stored
+    return np.where(bad, stored.dtype.type(-volume.intercept / volume.slope), stored)
+
+
+def _mapped(volume: Volume, remap: Mapping[int, int], scheme: Scheme) -> np.ndarray:
+    """Label values as written, uint8 (x, y, z)."""
+    labels = integer_labels(volume.values)
+    flat = labels.ravel(order="F")
+    # Most voxels are 0 and stay so; only the others are looked up.
+    background = scheme.labels.to_nnunet[remap.get(0, 0)]
+    mapped = np.full(flat.shape, background, np.uint8)
+    others = flat != 0
+    mapped[others] = scheme.labels.apply(remapped(flat[others], remap))
+    return mapped.reshape(labels.shape, order="F")
+
+
+def _write_resampled(name: str, moving: Volume, reference: Volume, target: Path, registering: bool) -> Registered:
+    moving_image, fixed_image = _to_sitk(moving), _to_sitk(reference)
+    align = rigid.register if registering else rigid.by_headers
+    transform, registration = align(moving_image, fixed_image)
+    after = _from_sitk(rigid.resample(moving_image, fixed_image, transform))
+    _write_bytes(target, nifti_bytes(after, reference.header))
+    before = after
+    if registration.translation_mm or registration.rotation_deg:
+        before = _from_sitk(rigid.resample(moving_image, fixed_image, sitk.Euler3DTransform()))
+    grid, window, reference_window = reference.grid, intensity_range(after), intensity_range(reference.values)
+    shown = fullest_slice(reference.values > reference_window[0], grid)  # the widest one of the head
+    return Registered(
+        name,
+        registration,
+        axial_picture(reference.values, grid, shown, reference_window),
+        axial_picture(before, grid, shown, window),
+        axial_picture(after, grid, shown, window),
+    )
+
+
+def _to_sitk(volume: Volume) -> sitk.Image:
+    """The image with voxels that are not finite set to 0, float32."""
+    values = np.nan_to_num(volume.values.T.astype(np.float32), nan=0, posinf=0, neginf=0)
+    image = sitk.GetImageFromArray(values)
+    image.SetSpacing(volume.grid.spacing)
+    image.SetOrigin(volume.grid.origin)
+    image.SetDirection(volume.grid.direction)
+    return image
+
+
+def _from_sitk(image: sitk.Image) -> np.ndarray:
+    """Voxels (x, y, z)."""
+    return sitk.GetArrayFromImage(image).T
