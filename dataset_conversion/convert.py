@@ -2,59 +2,100 @@
 
 from __future__ import annotations
 
+import json
+import math
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from factorizer_nnunet.dataset_conversion.check import check_case
-from factorizer_nnunet.dataset_conversion.discover import Case, find_cases
-from factorizer_nnunet.dataset_conversion.spec import Release
-from factorizer_nnunet.dataset_conversion.write import write_case, write_dataset_json
+from factorizer_nnunet.dataset_conversion.check import Examined
+from factorizer_nnunet.dataset_conversion.discover import Listing
+from factorizer_nnunet.dataset_conversion.options import Options
+from factorizer_nnunet.dataset_conversion.pool import in_processes
+from factorizer_nnunet.dataset_conversion.report import total_mm3, write_report
+from factorizer_nnunet.dataset_conversion.spec import Channel, Release, Scheme
+from factorizer_nnunet.dataset_conversion.splits import five_folds
+from factorizer_nnunet.dataset_conversion.splits_file import SPLITS_FILE
+from factorizer_nnunet.dataset_conversion.survey import Survey, refuse_problems, survey_release
+from factorizer_nnunet.dataset_conversion.write import Written, write_case, write_dataset_json
 from factorizer_nnunet.errors import UserError
 
-Progress = Callable[[str, int, int], None]  # what is being done, how many cases are done, of how many
+_MARGIN_BYTES = 2**26  # left free on the disk
+_BYTES_PER_VOXEL = 2  # of what is written anew, compressed
 
 
-def convert_release(
-    release: Release,
-    source: Path,
-    raw_folder: Path,
-    dataset_id: int,
-    name: str,
-    progress: Progress | None = None,
-) -> Path:
-    """Convert the cases of `release` below `source` to `raw_folder`/DatasetXXX_`name`; returns that folder.
+@dataclass(frozen=True)
+class Converted:
+    """A data set that was written: its folder, how many folds it has, and the registrations that failed."""
 
-    The source is only read. The data set appears under its name when it is complete, or not at all; a kill in between
+    folder: Path
+    num_folds: int
+    failed_registrations: tuple[str, ...]
+
+
+def convert_release(release: Release, listing: Listing, raw_folder: Path, options: Options) -> Converted:
+    """Convert the cases of ``release`` to ``raw_folder``/DatasetXXX_NAME.
+
+    The sources are only read. The data set appears under its name when it is complete, or not at all; a kill in between
     leaves a hidden folder that the next conversion to the same target removes.
 
     Raises:
-        UserError: bad ID or name, the target exists, no training case, or problems in the source: all of them in one
-            message, a line each with case and file. Nothing has been written then.
+        UserError: a bad ID or name, the target exists, no training case, no room on the disk, or problems in the
+            source: all of them in one message, a line each with case and file. Nothing has been written then.
     """
-    target = _free_target(raw_folder, dataset_id, name)
-    cases = _checked_cases(release, source, progress)
-    training = [case for case in cases if case.label is not None]
+    target = free_target(raw_folder, options.dataset_id, options.name or default_name(release))
+    survey = survey_release(release, listing, options)
+    refuse_problems(survey, listing, options)
+    return write_data_set(survey, target, listing, options)
 
-    draft = raw_folder / f".{target.name}.partial"
+
+def write_data_set(survey: Survey, target: Path, listing: Listing, options: Options) -> Converted:
+    """Write the kept cases, dataset.json, folds and report to the new folder ``target``.
+
+    Raises:
+        UserError: the disk is full or not writable; nothing is left behind.
+    """
+    draft = target.with_name(f".{target.name}.partial")
     try:
-        raw_folder.mkdir(parents=True, exist_ok=True)
+        _check_room(survey, target.parent, options)
+        target.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(draft, ignore_errors=True)
-        draft.mkdir()
-        for number, case in enumerate(cases):
-            write_case(release, case, draft)
-            _report(progress, "writing", number + 1, len(cases))
-        write_dataset_json(release, name, len(training), draft)
+        for part in ("imagesTr", "labelsTr", "imagesTs")[: 3 if len(survey.training) < len(survey.kept) else 2]:
+            (draft / part).mkdir(parents=True)
+        writing = partial(_write, survey.release, survey.channels, survey.scheme, draft, options)
+        written = list(in_processes(writing, survey.kept, options.jobs, "writing"))
+        write_dataset_json(
+            survey.release, survey.channels, survey.scheme, target.name.split("_", 1)[1], len(survey.training), draft
+        )
+        folds = _folds(survey, options)
+        if folds:
+            (draft / SPLITS_FILE).write_text(json.dumps(folds, indent=4) + "\n", encoding="utf-8")
+        write_report(draft, target.name, survey, written, folds, listing.sources, options)
         draft.rename(target)
     except OSError as error:
         raise UserError(f"cannot write {target}: {error.strerror or error}; nothing was left behind") from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-    return target
+    failed = (
+        f"{w.case}: {r.channel}: {r.registration.text}" for w in written for r in w.registered if not r.registration.ok
+    )
+    return Converted(target, len(folds), tuple(failed))
 
 
-def _free_target(raw_folder: Path, dataset_id: int, name: str) -> Path:
+def default_name(release: Release) -> str:
+    """Name of the data set, from the release's title: letters, digits and _."""
+    return re.sub(r"[^A-Za-z0-9]+", "_", release.title).strip("_")
+
+
+def free_target(raw_folder: Path, dataset_id: int, name: str) -> Path:
+    """The folder to be written.
+
+    Raises:
+        UserError: the ID or the name cannot be nnU-Net's, or the ID is taken.
+    """
     if not 1 <= dataset_id <= 999:
         raise UserError(f"data set ID {dataset_id} is not between 1 and 999")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
@@ -68,24 +109,50 @@ def _free_target(raw_folder: Path, dataset_id: int, name: str) -> Path:
     return raw_folder / f"Dataset{dataset_id:03d}_{name}"
 
 
-def _checked_cases(release: Release, source: Path, progress: Progress | None) -> list[Case]:
-    if not source.is_dir():
-        raise UserError(f"{source} is not a folder; give the folder that {release.title} was unpacked into")
-    source = source.resolve()
-    found = find_cases(release, source)
-    problems = list(found.problems)
-    for number, case in enumerate(found.cases):
-        problems += check_case(release, case)
-        _report(progress, "checking", number + 1, len(found.cases))
-    if problems:
-        lines = "\n".join(f"  {problem}" for problem in problems)
-        raise UserError(f"{len(problems)} problems in {source}, nothing was written:\n{lines}")
-    if not any(case.label is not None for case in found.cases):
-        expected = f"folders named like {release.case_pattern} with {release.label_file.format(case='<name>')}.nii.gz"
-        raise UserError(f"no labelled case of {release.title} below {source}: expected {expected}")
-    return found.cases
+def _write(
+    release: Release, channels: Sequence[Channel], scheme: Scheme, folder: Path, options: Options, examined: Examined
+) -> Written:
+    return write_case(
+        release,
+        channels,
+        scheme,
+        examined,
+        folder,
+        remap=options.remap_of(examined.case.name),
+        link=options.link,
+        register=options.register,
+    )
 
 
-def _report(progress: Progress | None, what: str, done: int, total: int) -> None:
-    if progress is not None:
-        progress(what, done, total)
+def _folds(survey: Survey, options: Options) -> list[dict[str, list[str]]]:
+    training = survey.training
+    return five_folds(
+        {e.case.name: e.case.patient for e in training},
+        {e.case.name: total_mm3(survey.scheme, e) for e in training},
+        {e.case.name: e.case.stratum for e in training},
+        options.seed,
+    )
+
+
+def _check_room(survey: Survey, folder: Path, options: Options) -> None:
+    """Refuse a disk that cannot hold the set, before anything is written to it.
+
+    Raises:
+        OSError: too little room.
+    """
+    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    needed = _MARGIN_BYTES + sum(_bytes_of(e, options) for e in survey.kept)
+    free = shutil.disk_usage(existing).free
+    if free < needed:
+        raise OSError(f"the disk has {free / 1e9:.1f} GB free and about {needed / 1e9:.1f} GB are needed")
+
+
+def _bytes_of(examined: Examined, options: Options) -> int:
+    """About what the images of a case take on the disk."""
+    total = 0
+    for path, facts in zip(examined.case.images, examined.images, strict=True):
+        if facts.treatment == "copy":
+            total += 0 if options.link else path.stat().st_size
+        else:
+            total += _BYTES_PER_VOXEL * math.prod(examined.images[0].size)
+    return total

@@ -1,26 +1,39 @@
-"""What a release is, as values: the shared conversion reads these and touches files, this module touches none."""
+"""What a release is, as values: the shared conversion reads these and touches files, this module touches none.
+
+Files are found by regular expressions for the end of their path, without the ending .nii or .nii.gz, upper and lower
+case alike, starting at a folder or file name. ``{case}`` in them stands for the case, so ``{case}_t1`` with the case
+``BraTS2021_\\d{5}`` matches ``any/folder/BraTS2021_00000_t1.nii.gz``.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
+
+from factorizer_nnunet.errors import UserError
 
 
 @dataclass(frozen=True)
 class LabelMap:
-    """Label values of a release to those written for nnU-Net, e.g. {0: 0, 2: 1, 1: 2, 4: 3}."""
+    """Label values of a release to those written for nnU-Net, e.g. {0: 0, 2: 1, 1: 2, 4: 3}.
+
+    Where several values become one, ``back`` says which of them a submission takes.
+    """
 
     to_nnunet: Mapping[int, int]
+    back: Mapping[int, int] | None = None
 
     def inverse(self) -> LabelMap:
         """Return the way back, as a submission needs it.
 
         Raises:
-            ValueError: two values become one.
+            ValueError: two values become one and ``back`` does not say which it was.
         """
+        if self.back is not None:
+            return LabelMap(self.back)
         back = {new: old for old, new in self.to_nnunet.items()}
         if len(back) < len(self.to_nnunet):
             raise ValueError(f"labels merge in {dict(self.to_nnunet)}: no way back")
@@ -47,56 +60,116 @@ class LabelMap:
 
 
 @dataclass(frozen=True)
-class Channel:
-    """One input image of a case: its name in dataset.json, which chooses nnU-Net's normalisation, and its file.
+class Scheme:
+    """What label values mean: how they are written, and the regions nnU-Net trains and scores.
 
-    `file` is the file's name without its ending (.nii.gz or .nii), `{case}` standing for the case ID.
+    ``regions`` are sets of written values, encompassing ones first; ``regions_class_order`` names the value each region
+    leaves in a prediction, later entries overwriting earlier ones (nnU-Net, documentation/region_based_training.md).
+    Without it every region is one plain label.
     """
 
+    labels: LabelMap
+    regions: Mapping[str, tuple[int, ...]]
+    regions_class_order: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        written = sorted(set(self.labels.to_nnunet.values()))
+        if written != list(range(len(written))):
+            raise ValueError(f"nnU-Net needs labels 0, 1, 2, …; the label map writes {written}")
+        in_regions = sorted({value for region in self.regions.values() for value in region})
+        order = self.regions_class_order
+        complete = len(order) == len(self.regions) if order else all(len(r) == 1 for r in self.regions.values())
+        if in_regions != written[1:] or not complete:
+            raise ValueError(
+                f"regions {dict(self.regions)} and their order {order} must cover the labels {written[1:]}, one order "
+                "entry a region"
+            )
+
+
+@dataclass(frozen=True)
+class Channel:
+    """One input image of a case: what the user calls it, and its file."""
+
     name: str
-    file: str
+    file: str  # see the module's docstring
+    volume: int | None = None  # which one along the fourth axis of a 4D file
+    own_grid: bool = False  # may lie on another grid than the first channel; then it is registered and resampled
+    optional: bool = False  # left out unless asked for with --channels
+    json_name: str = ""  # in dataset.json, by which nnU-Net chooses the normalisation; "" means ``name``
+
+    @property
+    def written_name(self) -> str:
+        """What dataset.json calls the channel; unlike ``name`` it may be there twice, as "CT" is."""
+        return self.json_name or self.name
 
 
 @dataclass(frozen=True, kw_only=True)
 class Release:
     """One release of a challenge: how its files lie and what they mean.
 
-    The order of `channels` fixes nnU-Net's file endings _0000, _0001, …; `regions` are sets of written label values,
-    encompassing ones first, and `regions_class_order` names the value each region leaves in a prediction, later
-    entries overwriting earlier ones (nnU-Net, documentation/region_based_training.md).
+    The order of ``channels`` fixes nnU-Net's file endings _0000, _0001, …; the first channel's grid is the case's.
+    ``root`` and everything from ``unlabelled`` to ``excluded`` are regular expressions that a folder's whole name
+    matches; of folders within one another the inner one that says "train" or matches ``unlabelled`` decides.
     """
 
     key: str  # as the user names the release
     title: str
-    case_pattern: str  # regular expression that the name of a case's folder matches whole
-    patient_pattern: str  # its group 1 in a case ID is the patient; cases of one patient stay in one fold
+    case: str  # regular expression; named groups may serve in ``case_name`` and ``submission``
+    case_name: str = "{case}"  # of a case in nnU-Net
+    unlabelled_case_name: str = ""  # the same below ``unlabelled`` folders, where both parts count from 1; "": no other
     channels: tuple[Channel, ...]
-    label_file: str  # spelled as `Channel.file`
-    labels: LabelMap
-    regions: Mapping[str, tuple[int, ...]]
-    regions_class_order: tuple[int, ...]
-    unlabelled_pattern: str  # a folder above a case matching this says that the case has no label by design
+    label: tuple[str, ...]  # files as in ``Channel.file``; the first that is there is taken
+    schemes: tuple[Scheme, ...]  # the first that knows all label values found is taken
+    root: str  # tells this release from others with the same case names
+    unlabelled: str  # cases below have no label by design
+    preferred: str | None = None  # holds corrections: its files win over others of the same name
+    excluded: str | None = None  # is passed over
+    superseded: str | None = None  # found in the path of a stale file: others of the same name win over it
+    labels_optional: bool = False  # training folders hold cases without label, too: they count as unlabelled
+    leftover_label: bool = False  # without label file, the one unknown NIfTI beside the images is the label
+    patient: str = "(.*)"  # group 1 of this in a case name is the patient, whose cases stay in one fold
+    patients_hidden: str = ""  # why case names do not tell patients and what to do; empty where they do
+    stratum: str | None = None  # group 1 of this in an image's path (a grade, a site) is balanced over the folds
+    constant_allowed: bool = False  # constant images are reported and kept, not refused
+    non_finite_to_zero: bool = False  # NaN and infinite voxels of images become 0 and are counted, not refused
+    telltale: tuple[int, str] | None = None  # a label value without which the whole set is suspicious, and why
+    submission: str  # file of a prediction, with {case}, named groups of ``case`` and of the channels' files
+    submission_extra: Mapping[str, str] = field(default_factory=dict)  # further files of a submission: their text
+    example: str  # path of a file as released
     licence: str
     reference: str
 
     def __post_init__(self) -> None:
-        written = sorted(set(self.labels.to_nnunet.values()))
-        if written != list(range(len(written))):
-            raise ValueError(f"{self.key}: nnU-Net needs labels 0, 1, 2, …; the label map writes {written}")
-        in_regions = sorted({value for region in self.regions.values() for value in region})
-        if in_regions != written[1:] or len(self.regions) != len(self.regions_class_order):
-            raise ValueError(
-                f"{self.key}: regions {dict(self.regions)} and their order {self.regions_class_order} must cover the "
-                f"labels {written[1:]}, one order entry a region"
-            )
+        names = [channel.name for channel in self.channels]
+        if len(set(names)) < len(names):
+            raise ValueError(f"{self.key}: channel names {names} are not all different")
+        if self.channels[0].own_grid or self.channels[0].optional:
+            raise ValueError(f"{self.key}: the first channel gives the grid and cannot be optional or have its own")
 
-    def patient(self, case: str) -> str:
-        """Return the patient that a case ID belongs to.
+    def patient_of(self, case: str) -> str:
+        """Return the patient that a case name belongs to.
 
         Raises:
-            ValueError: the ID is not one of this release.
+            ValueError: the name is not one of this release.
         """
-        match = re.fullmatch(self.patient_pattern, case)
+        match = re.fullmatch(self.patient, case, re.IGNORECASE)
         if match is None:
-            raise ValueError(f"{case!r} is not a case ID of {self.title} ({self.patient_pattern})")
+            raise ValueError(f"{case!r} is not a case of {self.title} ({self.patient})")
         return match[1]
+
+    def chosen_channels(self, names: Sequence[str] | None) -> tuple[Channel, ...]:
+        """The channels called ``names``, in that order; all that are not optional for None.
+
+        Raises:
+            UserError: an unknown name, or one given twice.
+        """
+        if names is None:
+            return tuple(channel for channel in self.channels if not channel.optional)
+        known = {channel.name.casefold(): channel for channel in self.channels}
+        for name in names:
+            if name.casefold() not in known:
+                valid = ", ".join(channel.name for channel in self.channels)
+                raise UserError(f"{self.title} has no channel {name!r}: choose from {valid}")
+        if len({name.casefold() for name in names}) < len(names) or not names:
+            raise UserError(f"channels {' '.join(names)}: give each one once, at least one")
+        return tuple(known[name.casefold()] for name in names)

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from factorizer_nnunet import __version__
-from factorizer_nnunet.commands import demo, doctor, env, import_upstream, plan
+from factorizer_nnunet.commands import convert, demo, doctor, env, import_upstream, plan, to_challenge
 from factorizer_nnunet.errors import UserError
 
 DESCRIPTION = """\
@@ -21,6 +21,8 @@ WORKFLOW = """\
 workflow, for data set 4 in nnU-Net's raw layout:
   1. let nnU-Net find the Factorizer trainer (once per shell; --root also sets nnU-Net's three folders)
        eval "$(factorizer-nnunet env --root ~/nnunet)"
+     a challenge release becomes such a data set by
+       factorizer-nnunet convert brats2021 ~/downloads/BraTS2021 -d 4
   2. fingerprint, plan and preprocess
        factorizer-nnunet plan -d 4
   3. train, one fold at a time, and choose the best configuration
@@ -49,7 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"factorizer-nnunet {__version__}")
     subparsers = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
-    for command in (env, plan, import_upstream, demo, doctor):
+    for command in (env, convert, plan, import_upstream, to_challenge, demo, doctor):
         command.add_parser(subparsers)
     return parser
 

@@ -304,7 +304,7 @@ def test_dice_of_masks_drawn_by_hand() -> None:
 def test_a_missing_prediction_is_an_error(tmp_path: Path) -> None:
     write_set(tmp_path / "set", training=0, held_out=1, seed=0)
     with pytest.raises(RuntimeError, match="BraTS2021_00000"):
-        score_folder(run.RELEASE, tmp_path / "set" / "truth", tmp_path)
+        score_folder(run.RELEASE.schemes[0], tmp_path / "set" / "truth", tmp_path)
 
 
 def test_table_is_markdown() -> None:
@@ -343,7 +343,7 @@ class FakeCommands:
     def _predict(workspace: Workspace, folder: Path) -> None:
         folder.mkdir()
         for path in workspace.truth.iterdir():
-            labels = run.RELEASE.labels.apply(sitk.GetArrayFromImage(sitk.ReadImage(str(path))))
+            labels = run.RELEASE.schemes[0].labels.apply(sitk.GetArrayFromImage(sitk.ReadImage(str(path))))
             if folder.name != "ensemble":
                 labels[labels == 3] = 0
             sitk.WriteImage(sitk.GetImageFromArray(labels), str(folder / path.name))

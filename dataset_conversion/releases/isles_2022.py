@@ -22,8 +22,8 @@ ISLES_2022 = Release(
     root=r"ISLES[-_]?2022.*",
     unlabelled=r"test(?:ing)?",  # the test cases have not been given out
     patient=r"(sub-strokecase\d{4}).*",
-    # As the algorithms of the challenge wrote them.
-    submission="images/stroke-lesion-segmentation/{case}.mha",
+    # Named as the release names masks. Algorithms were handed in as containers, which wrote .mha files of their own.
+    submission="{case}_msk.nii.gz",
     example="ISLES-2022/sub-strokecase0001/ses-0001/dwi/sub-strokecase0001_ses-0001_dwi.nii.gz",
     licence="CC BY-SA 4.0 by the organisers' repository, CC BY 4.0 by the record on Zenodo",
     reference="https://zenodo.org/records/7960856; doi:10.1038/s41597-022-01875-5",

@@ -35,8 +35,8 @@ ISLES_2024 = Release(
     unlabelled=r"test(?:ing)?",  # the test cases have not been given out
     patient=r"(sub-stroke(?:case)?\d{4})",
     non_finite_to_zero=True,  # sub-stroke0113 has 302261 such voxels in its MTT
-    # One run of an algorithm a case.
-    submission="{case}/images/stroke-lesion-segmentation/output.mha",
+    # Named as the release names masks. Algorithms were handed in as containers, which wrote .mha files of their own.
+    submission="{case}_ses-02_lesion-msk.nii.gz",
     example="train/raw_data/sub-stroke0001/ses-01/sub-stroke0001_ses-01_ncct.nii.gz",
     licence="CC BY-NC-SA 4.0 by the record on Zenodo, CC BY-NC by the organisers' repository",
     reference="https://zenodo.org/records/17652035; arXiv:2408.11142",

@@ -21,6 +21,7 @@ def draw_figure(release: Release, images: Path, truth: Path, predictions: Path, 
 
     `images` is nnU-Net's imagesTs; `truth` has the release's label values, `predictions` nnU-Net's.
     """
+    scheme = release.schemes[0]
     paths = sorted(truth.glob("*.nii.gz"))[:rows]
     titles = [release.channels[channel].name for channel in SHOWN_CHANNELS] + ["truth", "five-fold ensemble"]
     figure = Figure(figsize=(2.6 * len(titles), 3.0 * len(paths)))
@@ -28,7 +29,7 @@ def draw_figure(release: Release, images: Path, truth: Path, predictions: Path, 
     for row, path in zip(axes, paths, strict=True):
         case = path.name.removesuffix(".nii.gz")
         volumes = [read_volume(images / f"{case}_{channel:04d}.nii.gz") for channel in SHOWN_CHANNELS]
-        expected = release.labels.apply(read_volume(path))
+        expected = scheme.labels.apply(read_volume(path))
         predicted = read_volume(predictions / path.name)
         level = int((expected >= 2).sum(axis=(1, 2)).argmax())
         grays = [_window(volume)[level] for volume in volumes]
@@ -41,7 +42,7 @@ def draw_figure(release: Release, images: Path, truth: Path, predictions: Path, 
             axis.imshow(_overlay(labels[level]), interpolation="nearest")
         lines = [
             f"{region}: Dice {dice(np.isin(expected, values), np.isin(predicted, values)):.2f}"
-            for region, values in release.regions.items()
+            for region, values in scheme.regions.items()
         ]
         row[3].set_xlabel("\n".join(lines), fontsize=8)
     for axis, title in zip(axes[0], titles, strict=True):

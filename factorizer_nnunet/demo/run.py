@@ -14,6 +14,8 @@ from types import FrameType
 
 from factorizer_nnunet.dataset_conversion.catalog import RELEASES
 from factorizer_nnunet.dataset_conversion.convert import convert_release
+from factorizer_nnunet.dataset_conversion.discover import list_files
+from factorizer_nnunet.dataset_conversion.options import Options
 from factorizer_nnunet.demo import stock
 from factorizer_nnunet.demo.figure import draw_figure
 from factorizer_nnunet.demo.jobs import end_left_over, run_jobs
@@ -139,15 +141,16 @@ def _draw_patients(workspace: Workspace, training: int, held_out: int) -> None:
 
 
 def _convert(workspace: Workspace) -> None:
-    convert_release(RELEASE, workspace.source, workspace.raw, DATASET_ID, DATASET_NAME)
+    options = Options(dataset_id=DATASET_ID, name=DATASET_NAME)
+    convert_release(RELEASE, list_files([workspace.source]), workspace.raw, options)
 
 
 def _score(workspace: Workspace) -> None:
     """Write table, figure and results; the results come last, since they say that the demo is finished."""
-    folds = [score_folder(RELEASE, workspace.truth, workspace.prediction(fold)) for fold in FOLDS]
+    folds = [score_folder(RELEASE.schemes[0], workspace.truth, workspace.prediction(fold)) for fold in FOLDS]
     rows: dict[str, Scores] = {f"fold {fold}": score for fold, score in zip(FOLDS, folds, strict=True)}
     rows[MEAN_OF_FOLDS] = mean_scores(folds)
-    rows[ENSEMBLE] = score_folder(RELEASE, workspace.truth, workspace.ensemble)
+    rows[ENSEMBLE] = score_folder(RELEASE.schemes[0], workspace.truth, workspace.ensemble)
     write_whole(workspace.table, markdown_table(rows))
     draft = workspace.figure.with_name(f".{workspace.figure.name}.partial")
     draw_figure(RELEASE, workspace.dataset / "imagesTs", workspace.truth, workspace.ensemble, draft)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
-from factorizer_nnunet.dataset_conversion.spec import Release
+from factorizer_nnunet.dataset_conversion.spec import Scheme
 
 Scores = dict[str, float]  # Dice by region, plus their mean under MEAN
 MEAN = "mean"
@@ -25,19 +25,20 @@ def read_volume(path: Path) -> np.ndarray:
     return sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
 
 
-def score_folder(release: Release, truth: Path, predictions: Path) -> Scores:
+def score_folder(scheme: Scheme, truth: Path, predictions: Path) -> Scores:
     """Return the mean Dice over patients of each region, and the mean over regions.
 
-    `truth` holds segmentations with the release's values, `predictions` those of nnU-Net under the same names.
+    `truth` holds segmentations with the release's values, which `scheme` maps, `predictions` those of nnU-Net under
+    the same names.
 
     Raises:
         FileNotFoundError: a patient has no prediction; a mean over fewer patients would look like a mean over all.
     """
-    per_region: dict[str, list[float]] = {region: [] for region in release.regions}
+    per_region: dict[str, list[float]] = {region: [] for region in scheme.regions}
     for path in sorted(truth.glob("*.nii.gz")):
-        expected = release.labels.apply(read_volume(path))
+        expected = scheme.labels.apply(read_volume(path))
         predicted = read_volume(predictions / path.name)
-        for region, values in release.regions.items():
+        for region, values in scheme.regions.items():
             per_region[region].append(dice(np.isin(expected, values), np.isin(predicted, values)))
     scores = {region: float(np.mean(values)) for region, values in per_region.items()}
     return {**scores, MEAN: float(np.mean(list(scores.values())))}

@@ -19,6 +19,7 @@ from nnunetv2.experiment_planning.plan_and_preprocess_api import (
 )
 from nnunetv2.experiment_planning.verify_dataset_integrity import verify_dataset_integrity
 
+from factorizer_nnunet.dataset_conversion.splits_file import install_splits
 from factorizer_nnunet.environment import nnunet_folder
 from factorizer_nnunet.errors import UserError
 from factorizer_nnunet.files import load_json_object
@@ -83,6 +84,8 @@ def plan_dataset(
     if verify_integrity:
         _verify(raw, num_processes)
 
+    if splits := install_splits(raw.folder, preprocessed):
+        print(splits)
     extract_fingerprint_dataset(raw.id, num_processes=num_processes, clean=clean, verbose=False)
     plans, _ = plan_experiment_dataset(
         raw.id,

@@ -1,0 +1,186 @@
+"""``factorizer-nnunet convert``: a challenge release as a data set in nnU-Net's raw layout."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from factorizer_nnunet.errors import UserError
+
+if TYPE_CHECKING:
+    from factorizer_nnunet.dataset_conversion.spec import Release
+    from factorizer_nnunet.dataset_conversion.survey import Survey
+
+AUTO, LIST = "auto", "list"
+MAX_JOBS = 8
+SHOWN_PROBLEMS = 20
+
+DESCRIPTION = """\
+Convert a release of a challenge, as it was unpacked, to a data set in nnUNet_raw. All files are read and checked first,
+and all problems are listed at once; nothing is written unless there are none. The source is never changed.
+
+Beside images, labels and dataset.json the data set gets splits_final.json (five folds, one patient's cases together,
+balanced by lesion volume) and conversion_report.html with a picture of every case."""
+
+EPILOG = """\
+RELEASE is a name of `factorizer-nnunet convert list`, or auto to recognise it from the folders.
+
+examples:
+  factorizer-nnunet convert list
+  factorizer-nnunet convert brats2021 ~/downloads/BraTS2021 -d 137
+  factorizer-nnunet convert isles2022 ISLES-2022 -d 22 --channels DWI ADC     # without FLAIR nothing is registered
+  factorizer-nnunet convert brats2023-men TrainingData BraTS-MEN-TRAIN-FIX-V4 -d 40 --symlink
+  factorizer-nnunet convert auto ~/downloads/unknown --dry-run
+"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Declare the subcommand."""
+    parser = subparsers.add_parser(
+        "convert",
+        help="a release of BraTS, ISLES, ATLAS or MSD as a data set for nnU-Net",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("release", metavar="RELEASE", help="name of the release, auto, or list to see all")
+    parser.add_argument(
+        "sources",
+        nargs="*",
+        type=Path,
+        metavar="SOURCE",
+        help="folder of the unpacked release; several are taken as one, corrections winning over what they correct",
+    )
+    parser.add_argument("-d", "--dataset", type=int, metavar="ID", help="ID of the new data set, 1 to 999")
+    parser.add_argument("--name", metavar="NAME", help="name after DatasetXXX_ (default: from the release's title)")
+    parser.add_argument("--channels", nargs="+", metavar="CHANNEL", help="choice and order of channels (default: all)")
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=min(MAX_JOBS, os.cpu_count() or 1),
+        metavar="N",
+        help="processes (default %(default)s)",
+    )
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--symlink", action="store_true", help="link to files that need no change")
+    how.add_argument("--copy", action="store_true", help="copy them (default)")
+    parser.add_argument(
+        "--no-registration",
+        action="store_true",
+        help="bring channels of another grid to the reference by their headers alone",
+    )
+    parser.add_argument("--skip-invalid", action="store_true", help="leave out cases with problems; they are listed")
+    parser.add_argument("--dry-run", action="store_true", help="check and say what would be written")
+    parser.add_argument(
+        "--remap",
+        nargs="+",
+        default=[],
+        metavar="[CASE:]OLD=NEW",
+        help="label values to replace first, in one case or in all",
+    )
+    parser.add_argument(
+        "--patients", type=Path, metavar="CSV", help="columns case,patient, where case names do not tell patients"
+    )
+    parser.add_argument("--seed", type=int, default=42, metavar="N", help="of the folds (default %(default)s)")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """List, check, or convert."""
+    from factorizer_nnunet.dataset_conversion.catalog import RELEASES
+
+    if args.release == LIST:
+        print(_listing(RELEASES.values()))
+        return 0
+    if args.release not in (*RELEASES, AUTO):
+        raise UserError(f"unknown release {args.release!r}: choose from {', '.join(RELEASES)}, auto, list")
+    if not args.sources:
+        raise UserError("no SOURCE: give the folder that the release was unpacked into")
+    if args.dataset is None and not args.dry_run:
+        raise UserError("no data set ID: give one with -d, such as -d 137 (or only look with --dry-run)")
+    if args.jobs < 1:
+        raise UserError(f"--jobs {args.jobs}: give 1 or more")
+    return _convert(args)
+
+
+def _convert(args: argparse.Namespace) -> int:
+    from factorizer_nnunet.dataset_conversion.catalog import RELEASES
+    from factorizer_nnunet.dataset_conversion.convert import default_name, free_target, write_data_set
+    from factorizer_nnunet.dataset_conversion.discover import list_files
+    from factorizer_nnunet.dataset_conversion.options import Options, parse_remap, read_patients
+    from factorizer_nnunet.dataset_conversion.recognise import recognise
+    from factorizer_nnunet.dataset_conversion.splits_file import install_splits
+    from factorizer_nnunet.dataset_conversion.survey import refuse_problems, survey_release
+    from factorizer_nnunet.environment import folder_problem, nnunet_folder
+
+    options = Options(
+        dataset_id=args.dataset,
+        name=args.name,
+        channels=args.channels,
+        jobs=args.jobs,
+        link=args.symlink,
+        register=not args.no_registration,
+        skip_invalid=args.skip_invalid,
+        remap=parse_remap(args.remap),
+        patients=None if args.patients is None else read_patients(args.patients),
+        seed=args.seed,
+    )
+    raw_folder = None if args.dataset is None else nnunet_folder("nnUNet_raw", writable=not args.dry_run)
+    listing = list_files(args.sources)
+    release = recognise(listing) if args.release == AUTO else RELEASES[args.release]
+    if args.release == AUTO:
+        print(f"recognised {release.title} ({release.key})", flush=True)
+    target = None
+    if raw_folder is not None:
+        target = free_target(raw_folder, args.dataset, args.name or default_name(release))
+    survey = survey_release(release, listing, options)
+    _print_survey(survey)
+    refuse_problems(survey, listing, options)
+    if args.dry_run:
+        print(f"nothing was written; it would be {target}" if target else "nothing was written")
+        return 0
+    converted = write_data_set(survey, target, listing, options)
+    for failed in converted.failed_registrations:
+        print(f"WARNING: registration failed, aligned by the headers alone: {failed}")
+    if not converted.num_folds:
+        print("WARNING: fewer than five patients have labels, so there are no folds")
+    elif folder_problem("nnUNet_preprocessed", writable=True) is None:
+        print(install_splits(target, nnunet_folder("nnUNet_preprocessed", writable=True)))
+    print(f"\n{target}\nLook at {target / 'conversion_report.html'}, then:\n  factorizer-nnunet plan -d {args.dataset}")
+    return 0
+
+
+def _print_survey(survey: Survey) -> None:
+    training = len(survey.training)
+    print(f"{survey.release.title}: {training} labelled and {len(survey.kept) - training} unlabelled cases are whole")
+    print(f"channels: {', '.join(channel.name for channel in survey.channels)}")
+    for warning in survey.warnings:
+        print(f"WARNING: {warning}")
+    for heading, entries in (("notes", survey.notes), ("problems", survey.problems)):
+        if entries:
+            print(f"{len(entries)} {heading}" + (":" if heading == "notes" else " (these cases are left out):"))
+            for entry in entries[:SHOWN_PROBLEMS] if heading == "notes" else entries:
+                print(f"  {entry}")
+            if heading == "notes" and len(entries) > SHOWN_PROBLEMS:
+                print(f"  … and {len(entries) - SHOWN_PROBLEMS} more, all in the report")
+
+
+def _listing(releases: Sequence[Release]) -> str:
+    """Every release with what is expected on the disk."""
+    lines = []
+    for release in releases:
+        regions = ", ".join(release.schemes[0].regions)
+        optional = [f"{channel.name} (if asked for)" for channel in release.channels if channel.optional]
+        channels = ", ".join([c.name for c in release.channels if not c.optional] + optional)
+        lines += [
+            f"{release.key:16s} {release.title}",
+            textwrap.indent(
+                f"channels  {channels}\nregions   {regions}\nfiles     {release.example}\nlicence   {release.licence}",
+                " " * 17,
+            ),
+        ]
+    return "\n".join(lines)

@@ -1,0 +1,55 @@
+"""``factorizer-nnunet to-challenge``: predictions of nnU-Net as a challenge wants them."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from factorizer_nnunet.errors import UserError
+
+DESCRIPTION = """\
+Give predictions of nnU-Net the label values and file names of a challenge. Every file is first checked against the
+image it was made for (shape, spacing, position, label values), and all problems are listed at once."""
+
+EPILOG = """\
+examples:
+  factorizer-nnunet to-challenge brats2021 predictions submission
+  factorizer-nnunet to-challenge brats2023-gli predictions submission --zip     # submission/ and submission.zip
+"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Declare the subcommand."""
+    parser = subparsers.add_parser(
+        "to-challenge",
+        help="predictions with the label values and file names of a challenge",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("release", metavar="RELEASE", help="a name of `factorizer-nnunet convert list`")
+    parser.add_argument("predictions", type=Path, metavar="PREDICTIONS", help="folder nnUNetv2_predict wrote to")
+    parser.add_argument("out", type=Path, metavar="OUT", help="a new folder")
+    parser.add_argument(
+        "-d", "--dataset", type=int, metavar="ID", help="converted data set (default: the one that has these cases)"
+    )
+    parser.add_argument("--zip", action="store_true", help="also write OUT.zip with the files alone")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the submission and say what is in it."""
+    from factorizer_nnunet.dataset_conversion.catalog import RELEASES
+    from factorizer_nnunet.dataset_conversion.challenge import find_data_set, to_challenge
+    from factorizer_nnunet.environment import nnunet_folder
+
+    if args.release not in RELEASES:
+        raise UserError(f"unknown release {args.release!r}: choose from {', '.join(RELEASES)}")
+    release = RELEASES[args.release]
+    data_set = find_data_set(release, args.predictions, nnunet_folder("nnUNet_raw", writable=False), args.dataset)
+    submission = to_challenge(release, args.predictions, args.out, data_set, args.zip)
+    where = submission.archive or submission.folder
+    print(f"{submission.cases} of {submission.expected} cases of {data_set.name}: {where}")
+    if submission.cases < submission.expected:
+        print(f"WARNING: {submission.expected - submission.cases} cases have no prediction")
+    return 0

@@ -1,0 +1,332 @@
+"""Every release from its tree to nnU-Net and back, and what is refused on the way."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import re
+import shutil
+import zipfile
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+from nnunet_folders import use_folders_below
+from nnunetv2.experiment_planning.verify_dataset_integrity import verify_dataset_integrity
+from trees import build_tree
+
+from factorizer_nnunet.dataset_conversion import convert as module
+from factorizer_nnunet.dataset_conversion.catalog import RELEASES
+from factorizer_nnunet.dataset_conversion.challenge import find_data_set, to_challenge
+from factorizer_nnunet.dataset_conversion.convert import Converted, convert_release
+from factorizer_nnunet.dataset_conversion.discover import list_files
+from factorizer_nnunet.dataset_conversion.options import Options, parse_remap, read_patients
+from factorizer_nnunet.errors import UserError
+from factorizer_nnunet.planning.dataset import plan_dataset
+
+EVERY_RELEASE = pytest.mark.parametrize("key", RELEASES)
+OPTIONS = Options(dataset_id=137)
+
+
+def convert(key: str, source: Path, raw: Path, options: Options = OPTIONS) -> Converted:
+    return convert_release(RELEASES[key], list_files([source]), raw, options)
+
+
+def voxels(path: Path) -> np.ndarray:
+    return np.asanyarray(nibabel.load(path).dataobj)
+
+
+def digest(folder: Path) -> dict[str, str]:
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def refusal(key: str, source: Path, raw: Path, options: Options = OPTIONS) -> str:
+    """Convert, expect a refusal, and check that it left no trace."""
+    before = digest(source)
+    with pytest.raises(UserError) as error:
+        convert(key, source, raw, options)
+    assert digest(source) == before
+    assert not raw.exists() or not any(raw.iterdir())
+    return str(error.value)
+
+
+def volumes_mm3(path: Path, values: Mapping[int, int]) -> dict[int, float]:
+    """Volume of each written value in a label whose values are mapped by ``values``."""
+    image = nibabel.load(path)
+    voxel = float(np.prod(image.header.get_zooms()[:3]))
+    found, counts = np.unique(np.rint(image.get_fdata()).astype(int), return_counts=True)
+    volumes: dict[int, float] = {}
+    for value, count in zip(found, counts, strict=True):
+        volumes[values[value]] = volumes.get(values[value], 0.0) + voxel * count
+    return volumes
+
+
+@EVERY_RELEASE
+def test_there_and_back(key: str, tmp_path: Path) -> None:
+    tree = build_tree(key, tmp_path / "source")
+    before = digest(tree.source)
+    raw = tmp_path / "raw"
+    folder = convert(key, tree.source, raw).folder
+    assert digest(tree.source) == before
+    assert [path.name for path in raw.iterdir()] == [folder.name]
+    verify_dataset_integrity(str(folder), num_processes=1)
+
+    report = json.loads((folder / "conversion_report.json").read_text())
+    mapping = {int(old): new for old, new in report["label_map"].items()}
+    assert set(report["cases"]) == set(tree.images)
+    assert {path.name.removesuffix(".nii.gz") for path in (folder / "labelsTr").iterdir()} == set(tree.labels)
+    for case, source in tree.labels.items():
+        written = folder / "labelsTr" / f"{case}.nii.gz"
+        assert voxels(written).dtype == np.uint8
+        same = {value: value for value in mapping.values()}
+        assert volumes_mm3(written, same) == pytest.approx(volumes_mm3(source, mapping), rel=1e-5)
+
+    # The labels as predictions of nnU-Net: they come back as they were.
+    release = RELEASES[key]
+    submission = to_challenge(release, folder / "labelsTr", tmp_path / "out", folder)
+    assert submission.cases == len(tree.labels)
+    back = {int(new): old for new, old in report["label_map_back"].items()}
+    for case, source in tree.labels.items():
+        name = release.submission.format_map({**report["cases"][case]["fields"], "case": case})
+        returned, original = voxels(tmp_path / "out" / name), np.rint(nibabel.load(source).get_fdata())
+        expected = np.vectorize(lambda value: back[mapping[int(value)]])(original)
+        np.testing.assert_array_equal(returned, expected)
+        if len(back) == len(mapping):  # no values were merged
+            np.testing.assert_array_equal(returned, original)
+        np.testing.assert_allclose(nibabel.load(tmp_path / "out" / name).affine, nibabel.load(source).affine, atol=1e-3)
+
+
+@pytest.mark.slow
+@EVERY_RELEASE
+def test_nnunet_plans_what_was_converted(key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    use_folders_below(tmp_path, monkeypatch)
+    # nnU-Net starts new processes for its fingerprint, each of which imports torch: forked ones suffice here.
+    fork = multiprocessing.get_context("fork")
+    monkeypatch.setattr(multiprocessing, "get_context", lambda method=None: fork)
+    tree = build_tree(key, tmp_path / "source")
+    convert(key, tree.source, tmp_path / "nnUNet_raw")
+    plans = json.loads(plan_dataset(137, preprocess=False, num_processes=1).read_text())
+    assert plans["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]["features_per_stage"]
+
+
+@pytest.mark.parametrize("key", ["brats2020", "brats2023-gli", "isles2018", "isles2024", "msd-brain"])
+@pytest.mark.parametrize("spelled", [str.upper, str.lower])
+def test_other_spelling_and_further_folders(key: str, spelled: object, tmp_path: Path) -> None:
+    tree = build_tree(key, tmp_path / "source", spelled=spelled, nested=True)
+    report = json.loads((convert(key, tree.source, tmp_path / "raw").folder / "conversion_report.json").read_text())
+    assert {case.casefold() for case in report["cases"]} == {case.casefold() for case in tree.images}
+
+
+def test_files_that_need_no_change_keep_their_bytes(tmp_path: Path) -> None:
+    tree = build_tree("brats2021", tmp_path / "source")
+    folder = convert("brats2021", tree.source, tmp_path / "copied").folder
+    linked = convert("brats2021", tree.source, tmp_path / "linked", replace(OPTIONS, link=True)).folder
+    for case, images in tree.images.items():
+        part = "imagesTr" if case in tree.labels else "imagesTs"
+        for number, source in enumerate(images):
+            name = f"{part}/{case}_{number:04d}.nii.gz"
+            assert (folder / name).read_bytes() == source.read_bytes()
+            assert not (folder / name).is_symlink()
+            assert (linked / name).is_symlink() and (linked / name).resolve() == source.resolve()
+
+
+def test_channels_in_the_order_asked_for(tmp_path: Path) -> None:
+    tree = build_tree("isles2022", tmp_path / "source")
+    folder = convert("isles2022", tree.source, tmp_path / "raw", replace(OPTIONS, channels=["adc", "DWI"])).folder
+    content = json.loads((folder / "dataset.json").read_text())
+    assert content["channel_names"] == {"0": "ADC", "1": "DWI"}
+    assert "FLAIR on its own" not in json.dumps(content)
+    assert {path.name[-11:] for path in (folder / "imagesTr").iterdir()} == {"0000.nii.gz", "0001.nii.gz"}
+    assert "gives no grid: add one of DWI, ADC" in refusal(
+        "isles2022", tree.source, tmp_path / "other", replace(OPTIONS, channels=["FLAIR"])
+    )
+
+
+def test_registration_is_reported_and_can_be_left_out(tmp_path: Path) -> None:
+    tree = build_tree("isles2022", tmp_path / "source")
+    registered = convert("isles2022", tree.source, tmp_path / "one").folder
+    by_headers = convert("isles2022", tree.source, tmp_path / "two", replace(OPTIONS, register=False)).folder
+    case = next(iter(tree.labels))
+    images = [voxels(folder / "imagesTr" / f"{case}_0002.nii.gz") for folder in (registered, by_headers)]
+    assert images[0].shape == images[1].shape == voxels(tree.labels[case]).shape
+    assert not np.array_equal(*images)
+    report = json.loads((registered / "conversion_report.json").read_text())
+    (entry,) = report["cases"][case]["registrations"]
+    assert entry["channel"] == "FLAIR" and entry["ok"] and entry["metric_after"] < entry["metric_before"]
+
+
+def test_all_problems_are_listed_at_once_and_can_be_left_out(tmp_path: Path) -> None:
+    tree = build_tree("brats2023-gli", tmp_path / "source")
+    first, second = list(tree.labels)[:2]
+    tree.images[first][0].unlink()
+    packed = tree.images[second][2]
+    packed.write_bytes(packed.read_bytes()[:-20])  # SimpleITK alone would read this without complaint
+    label = nibabel.load(tree.labels[second])
+    nibabel.save(nibabel.Nifti1Image(np.full(label.shape, 9, np.uint8), label.affine), tree.labels[second])
+    text = refusal("brats2023-gli", tree.source, tmp_path / "raw")
+    assert text.startswith("3 problems")
+    for expected in (
+        f"{first}: .*modality T1n is missing",
+        f"{second}: .*t2w.nii.gz: .*(truncated|damaged)",
+        f"{second}: .*seg.nii.gz: unexpected label values 9",
+    ):
+        assert re.search(expected, text), (expected, text)
+    folder = convert("brats2023-gli", tree.source, tmp_path / "raw", replace(OPTIONS, skip_invalid=True)).folder
+    report = json.loads((folder / "conversion_report.json").read_text())
+    assert set(report["cases"]) == set(tree.images) - {first, second}
+    assert {entry["case"] for entry in report["left_out"]} == {first, second}
+
+
+def test_known_mistakes_in_labels_are_replaced_on_demand(tmp_path: Path) -> None:
+    tree = build_tree("brats2025-met", tmp_path / "source")
+    case, path = next(iter(tree.labels.items()))
+    label = nibabel.load(path)
+    values = np.rint(label.get_fdata()).astype(np.uint8)
+    values[0, 0, 0] = 6
+    nibabel.save(nibabel.Nifti1Image(values, label.affine), path)
+    assert f"--remap {case}:6=0" in refusal("brats2025-met", tree.source, tmp_path / "raw")
+    options = replace(OPTIONS, remap=parse_remap([f"{case}:6=0"]))
+    folder = convert("brats2025-met", tree.source, tmp_path / "raw", options).folder
+    assert voxels(folder / "labelsTr" / f"{case}.nii.gz")[0, 0, 0] == 0
+
+
+def test_another_release_is_named_by_its_values(tmp_path: Path) -> None:
+    tree = build_tree("brats2024-gli", tmp_path / "source")
+    text = refusal("brats2024-ssa", tree.source, tmp_path / "raw")
+    assert "no labelled case of BraTS 2024" in text
+
+
+def test_folds_keep_patients_together_and_take_a_list_of_them(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    example = build_tree("brats2021", tmp_path / "example")
+    first = next(iter(example.labels.values())).parent
+    for number in range(8):
+        name = f"BraTS2021_{number:05d}"
+        for path in first.glob("*.nii.gz"):
+            target = source / name / path.name.replace(first.name, name)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+    table = tmp_path / "patients.csv"
+    table.write_text("case,patient\n" + "".join(f"BraTS2021_{n:05d},{'abcdeaaa'[n]}\n" for n in range(8)))
+    options = replace(OPTIONS, patients=read_patients(table))
+    folder = convert("brats2021", source, tmp_path / "raw", options).folder
+    folds = json.loads((folder / "splits_final.json").read_text())
+    together = {"BraTS2021_00000", "BraTS2021_00005", "BraTS2021_00006", "BraTS2021_00007"}
+    assert len(folds) == 5 and sum(together <= set(fold["val"]) for fold in folds) == 1
+    assert convert("brats2021", source, tmp_path / "again", options).num_folds == 5
+    again = json.loads((tmp_path / "again" / folder.name / "splits_final.json").read_text())
+    assert again == folds
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("case,patient\nA,1\nA,2\n", "A belongs to 1 above and to 2"),
+        ("a,b\n1,2\n", "columns"),
+        ("case,patient\n", "no rows"),
+    ],
+)
+def test_bad_lists_of_patients(tmp_path: Path, text: str, expected: str) -> None:
+    (tmp_path / "patients.csv").write_text(text)
+    with pytest.raises(UserError, match=expected):
+        read_patients(tmp_path / "patients.csv")
+
+
+@pytest.mark.parametrize("text", ["3", "a=b", "A:B:1=2", "=1", "1=-1"])
+def test_bad_remaps(text: str) -> None:
+    with pytest.raises(UserError, match="OLD=NEW"):
+        parse_remap([text])
+
+
+def test_several_processes_write_the_same(tmp_path: Path) -> None:
+    tree = build_tree("brats2023-men", tmp_path / "source")
+    one = convert("brats2023-men", tree.source, tmp_path / "one").folder
+    two = convert("brats2023-men", tree.source, tmp_path / "two", replace(OPTIONS, jobs=2)).folder
+    images = [{n: d for n, d in digest(f).items() if not n.startswith("conversion_report")} for f in (one, two)]
+    assert images[0] == images[1]
+
+
+def test_a_full_disk_and_a_killed_conversion_leave_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree = build_tree("brats2021", tmp_path / "source")
+    raw = tmp_path / "raw"
+
+    def full_disk(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "write_report", full_disk)
+        assert "No space left" in refusal("brats2021", tree.source, raw)
+    usage = shutil.disk_usage(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
+        assert "GB are needed" in refusal("brats2021", tree.source, raw)
+    leftover = raw / ".Dataset137_BraTS_2021.partial"  # of a conversion that was killed outright
+    leftover.mkdir(parents=True)
+    (leftover / "old").write_text("x")
+    assert not (convert("brats2021", tree.source, raw).folder / "old").exists()
+    assert not leftover.exists()
+
+
+def test_existing_data_set_is_refused_and_untouched(tmp_path: Path) -> None:
+    tree = build_tree("brats2021", tmp_path / "source")
+    taken = tmp_path / "raw" / "Dataset137_Other"
+    taken.mkdir(parents=True)
+    with pytest.raises(UserError, match="already has Dataset137_Other.*choose another ID"):
+        convert("brats2021", tree.source, tmp_path / "raw")
+    assert not any(taken.iterdir())
+
+
+@pytest.mark.parametrize(("dataset_id", "name"), [(0, "X"), (1000, "X"), (5, "a b"), (5, "a/b"), (5, "..")])
+def test_bad_targets_are_refused(tmp_path: Path, dataset_id: int, name: str) -> None:
+    (tmp_path / "source").mkdir()
+    with pytest.raises(UserError, match="data set (ID|name)"):
+        convert("brats2021", tmp_path / "source", tmp_path / "raw", Options(dataset_id=dataset_id, name=name))
+
+
+def test_the_data_set_of_predictions_is_found(tmp_path: Path) -> None:
+    tree, raw = build_tree("brats2021", tmp_path / "source"), tmp_path / "raw"
+    release = RELEASES["brats2021"]
+    folder = convert("brats2021", tree.source, raw).folder
+    assert find_data_set(release, folder / "labelsTr", raw, None) == folder
+    convert("brats2021", tree.source, raw, Options(dataset_id=8))
+    with pytest.raises(UserError, match="all have these cases: say with -d"):
+        find_data_set(release, folder / "labelsTr", raw, None)
+    assert find_data_set(release, folder / "labelsTr", raw, 137) == folder
+    with pytest.raises(UserError, match="has no data set converted from brats2018"):
+        find_data_set(RELEASES["brats2018"], folder / "labelsTr", raw, None)
+
+
+def test_predictions_that_do_not_fit_are_refused_all_at_once(tmp_path: Path) -> None:
+    tree = build_tree("brats2021", tmp_path / "source")
+    folder = convert("brats2021", tree.source, tmp_path / "raw").folder
+    predictions = tmp_path / "predictions"
+    shutil.copytree(folder / "labelsTr", predictions)
+    first, second = sorted(predictions.iterdir())[:2]
+    image = nibabel.load(first)
+    nibabel.save(nibabel.Nifti1Image(voxels(first)[1:], image.affine), first)
+    values = voxels(second).copy()
+    values[0, 0, 0] = 7
+    nibabel.save(nibabel.Nifti1Image(values, nibabel.load(second).affine), second)
+    shutil.copyfile(second, predictions / "BraTS2021_99999.nii.gz")
+    with pytest.raises(UserError) as error:
+        to_challenge(RELEASES["brats2021"], predictions, tmp_path / "out", folder)
+    text = str(error.value)
+    assert text.startswith("3 problems") and "shape" in text and "label values 7" in text and "is not a case" in text
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "out").mkdir()
+    with pytest.raises(UserError, match="exists already"):
+        to_challenge(RELEASES["brats2021"], folder / "labelsTr", tmp_path / "out", folder)
+
+
+def test_archive_holds_the_files_alone(tmp_path: Path) -> None:
+    tree = build_tree("brats2023-gli", tmp_path / "source")
+    folder = convert("brats2023-gli", tree.source, tmp_path / "raw").folder
+    submission = to_challenge(RELEASES["brats2023-gli"], folder / "labelsTr", tmp_path / "out", folder, archive=True)
+    assert submission.archive == tmp_path / "out.zip"
+    with zipfile.ZipFile(submission.archive) as archive:
+        assert sorted(archive.namelist()) == sorted(f"{case}.nii.gz" for case in tree.labels)
