@@ -18,11 +18,11 @@ from factorizer_nnunet.dataset_conversion.pool import in_processes
 from factorizer_nnunet.dataset_conversion.report import total_mm3, write_report
 from factorizer_nnunet.dataset_conversion.spec import Channel, Release, Scheme
 from factorizer_nnunet.dataset_conversion.splits import five_folds
-from factorizer_nnunet.dataset_conversion.splits_file import SPLITS_FILE
 from factorizer_nnunet.dataset_conversion.survey import Survey, refuse_problems, survey_release
 from factorizer_nnunet.dataset_conversion.write import Written, write_case, write_dataset_json
 from factorizer_nnunet.errors import UserError
 
+SPLITS_FILE = "splits_final.json"  # nnU-Net's planner copies it to nnUNet_preprocessed
 _MARGIN_BYTES = 2**26  # left free on the disk
 _BYTES_PER_VOXEL = 2  # of what is written anew, compressed
 

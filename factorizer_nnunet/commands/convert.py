@@ -113,9 +113,8 @@ def _convert(args: argparse.Namespace) -> int:
     from factorizer_nnunet.dataset_conversion.discover import list_files
     from factorizer_nnunet.dataset_conversion.options import Options, parse_remap, read_patients
     from factorizer_nnunet.dataset_conversion.recognise import recognise
-    from factorizer_nnunet.dataset_conversion.splits_file import install_splits
     from factorizer_nnunet.dataset_conversion.survey import refuse_problems, survey_release
-    from factorizer_nnunet.environment import folder_problem, nnunet_folder
+    from factorizer_nnunet.environment import nnunet_folder
 
     options = Options(
         dataset_id=args.dataset,
@@ -148,8 +147,6 @@ def _convert(args: argparse.Namespace) -> int:
         print(f"WARNING: registration failed, aligned by the headers alone: {failed}")
     if not converted.num_folds:
         print("WARNING: fewer than five patients have labels, so there are no folds")
-    elif folder_problem("nnUNet_preprocessed", writable=True) is None:
-        print(install_splits(target, nnunet_folder("nnUNet_preprocessed", writable=True)))
     print(f"\n{target}\nLook at {target / 'conversion_report.html'}, then:\n  factorizer-nnunet plan -d {args.dataset}")
     return 0
 

@@ -6,6 +6,7 @@ All input is checked before anything is written; from then on nnU-Net does the w
 from __future__ import annotations
 
 import gzip
+import json
 import math
 import zlib
 from collections.abc import Mapping, Sequence
@@ -19,7 +20,6 @@ from nnunetv2.experiment_planning.plan_and_preprocess_api import (
 )
 from nnunetv2.experiment_planning.verify_dataset_integrity import verify_dataset_integrity
 
-from factorizer_nnunet.dataset_conversion.splits_file import install_splits
 from factorizer_nnunet.environment import nnunet_folder
 from factorizer_nnunet.errors import UserError
 from factorizer_nnunet.files import load_json_object
@@ -34,6 +34,7 @@ from factorizer_nnunet.planning.raw_dataset import RawDataset, check_raw_dataset
 
 DEFAULT_CONFIGURATIONS = ("2d", "3d_fullres", "3d_lowres")
 CASCADE = "3d_cascade_fullres"
+SPLITS_FILE = "splits_final.json"
 
 
 def plan_dataset(
@@ -81,11 +82,10 @@ def plan_dataset(
     wanted = with_data_of_their_own(configurations)
     if not clean:
         _check_fingerprint(preprocessed / raw.name / "dataset_fingerprint.json", raw)
+    _check_splits(raw.folder / SPLITS_FILE, preprocessed / raw.name / SPLITS_FILE)
     if verify_integrity:
         _verify(raw, num_processes)
 
-    if splits := install_splits(raw.folder, preprocessed):
-        print(splits)
     extract_fingerprint_dataset(raw.id, num_processes=num_processes, clean=clean, verbose=False)
     plans, _ = plan_experiment_dataset(
         raw.id,
@@ -204,6 +204,22 @@ def _check_configurations(configurations: Sequence[str], old_plans: Mapping | No
             raise UserError(f"unknown configuration {name!r}: {choices}")
     if not configurations:
         raise UserError(f"no configuration given: {choices}")
+
+
+def _check_splits(given: Path, used: Path) -> None:
+    """Refuse folds beside the raw data that differ from those in use; nnU-Net's planner would fail without a reason."""
+    if not (given.is_file() and used.is_file()):
+        return
+    folds = [_load_folds(file) for file in (given, used)]
+    if folds[0] != folds[1][: len(folds[0])]:  # nnU-Net allows further folds in use
+        raise UserError(f"the folds in {used} are not those given in {given}: remove one of the files")
+
+
+def _load_folds(file: Path) -> list:
+    try:
+        return [{part: sorted(fold[part]) for part in ("train", "val")} for fold in json.loads(file.read_text())]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{file} does not hold folds as nnU-Net writes them. Remove it") from error
 
 
 def _check_fingerprint(fingerprint_file: Path, raw: RawDataset) -> None:
