@@ -10,8 +10,8 @@ from report_example import brats
 from scipy.stats import median_abs_deviation
 
 from factorizer_nnunet.dataset_conversion.check import Examined, ImageFacts
-from factorizer_nnunet.dataset_conversion.outliers import MIN_CASES, find_outliers, robust_z
 from factorizer_nnunet.dataset_conversion.report import total_mm3
+from factorizer_nnunet.dataset_conversion.report.outliers import MIN_CASES, find_outliers, robust_z
 
 CHANNELS = ("T1", "T1ce", "T2", "FLAIR")
 

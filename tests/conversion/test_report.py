@@ -18,10 +18,10 @@ from PIL import Image
 from report_example import SOURCE, Conversion, brats, isles, with_everything
 from scipy.ndimage import binary_erosion
 
-from factorizer_nnunet.dataset_conversion.contact_sheet import COLOURS, draw, outline, side_for
-from factorizer_nnunet.dataset_conversion.histogram import counts_of, decades_of, histogram_svg
 from factorizer_nnunet.dataset_conversion.report import PAGE_FILE, REPORT_FILE, report_facts, write_report
-from factorizer_nnunet.dataset_conversion.report_html import short
+from factorizer_nnunet.dataset_conversion.report.contact_sheet import COLOURS, draw, outline, side_for
+from factorizer_nnunet.dataset_conversion.report.histogram import counts_of, decades_of, histogram_svg
+from factorizer_nnunet.dataset_conversion.report.markup import short
 from factorizer_nnunet.files import load_json_object
 
 VOID = {"meta", "img", "br", "wbr", "line", "rect"}  # elements without an end

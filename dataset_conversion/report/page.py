@@ -6,9 +6,8 @@ import math
 import re
 import statistics
 
-from factorizer_nnunet.dataset_conversion.contact_sheet import COLOURS, Pictures, data_uri
-from factorizer_nnunet.dataset_conversion.outliers import CUT, MIN_CASES
-from factorizer_nnunet.dataset_conversion.report_html import (
+from factorizer_nnunet.dataset_conversion.report.contact_sheet import COLOURS, Pictures, data_uri
+from factorizer_nnunet.dataset_conversion.report.markup import (
     Facts,
     labelled,
     number,
@@ -18,14 +17,15 @@ from factorizer_nnunet.dataset_conversion.report_html import (
     table,
     text_of,
 )
-from factorizer_nnunet.dataset_conversion.report_sections import (
+from factorizer_nnunet.dataset_conversion.report.outliers import CUT, MIN_CASES
+from factorizer_nnunet.dataset_conversion.report.sections import (
     data_set_section,
     folds_section,
     registrations_section,
     table_section,
     volumes_section,
 )
-from factorizer_nnunet.dataset_conversion.report_style import SCRIPT, STYLE
+from factorizer_nnunet.dataset_conversion.report.style import SCRIPT, STYLE
 
 _TILES = ((10, 220), (60, 150), (300, 110), (math.inf, 84))  # up to so many cases, pictures of so many pixels
 

@@ -15,10 +15,10 @@ from typing import Any
 from factorizer_nnunet import __version__
 from factorizer_nnunet.dataset_conversion.cases import Problem
 from factorizer_nnunet.dataset_conversion.check import Examined, grid_channel
-from factorizer_nnunet.dataset_conversion.contact_sheet import Pictures
 from factorizer_nnunet.dataset_conversion.options import Options
-from factorizer_nnunet.dataset_conversion.outliers import MIN_CASES, Outlier, find_outliers
-from factorizer_nnunet.dataset_conversion.report_page import html_page
+from factorizer_nnunet.dataset_conversion.report.contact_sheet import Pictures
+from factorizer_nnunet.dataset_conversion.report.outliers import MIN_CASES, Outlier, find_outliers
+from factorizer_nnunet.dataset_conversion.report.page import html_page
 from factorizer_nnunet.dataset_conversion.spec import Scheme
 from factorizer_nnunet.dataset_conversion.survey import Survey
 from factorizer_nnunet.dataset_conversion.write import Registered, Written

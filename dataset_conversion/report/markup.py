@@ -6,7 +6,7 @@ import html
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-Facts = Mapping[str, Any]  # as report.report_facts gives them, or a part of them
+Facts = Mapping[str, Any]  # as report_facts gives them, or a part of them
 
 
 def text_of(value: object) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import statistics
 
-from factorizer_nnunet.dataset_conversion.contact_sheet import COLOURS, Pictures, data_uri
-from factorizer_nnunet.dataset_conversion.histogram import decades_of, histogram_svg
-from factorizer_nnunet.dataset_conversion.report_html import (
+from factorizer_nnunet.dataset_conversion.report.contact_sheet import COLOURS, Pictures, data_uri
+from factorizer_nnunet.dataset_conversion.report.histogram import decades_of, histogram_svg
+from factorizer_nnunet.dataset_conversion.report.markup import (
     Facts,
     labelled,
     number,
