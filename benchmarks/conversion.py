@@ -22,10 +22,9 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from factorizer_nnunet.dataset_conversion.catalog import RELEASES
-from factorizer_nnunet.dataset_conversion.convert import write_data_set
+from factorizer_nnunet.dataset_conversion.convert import convert_release
 from factorizer_nnunet.dataset_conversion.discover import list_files
 from factorizer_nnunet.dataset_conversion.options import Options
-from factorizer_nnunet.dataset_conversion.survey import survey_release
 
 SHAPE = (240, 240, 155)
 MODALITIES = ("t1", "t1ce", "t2", "flair")
@@ -68,9 +67,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     files = list(source.rglob("*.nii.gz"))
     total = sum(path.stat().st_size for path in files)
     seconds: dict[str, list[float]] = {"copying": [], "checking": [], "writing": []}
+    checked: list[float] = []  # when
     for _ in range(options.rounds):
-        copy, target = options.work / "copy", options.work / "Dataset001_Benchmark"
-        for folder in (copy, target):
+        copy, raw = options.work / "copy", options.work / "raw"
+        for folder in (copy, raw):
             shutil.rmtree(folder, ignore_errors=True)
         start = time.perf_counter()
         copy.mkdir()
@@ -78,15 +78,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
             shutil.copyfile(path, copy / path.name)
         os.sync()
         seconds["copying"].append(time.perf_counter() - start)
-        choices = Options(dataset_id=1, jobs=options.jobs)
         start = time.perf_counter()
-        listing = list_files([source])
-        survey = survey_release(RELEASES["brats2021"], listing, choices)
-        seconds["checking"].append(time.perf_counter() - start)
-        start = time.perf_counter()
-        write_data_set(survey, target, listing, choices)
+        convert_release(
+            RELEASES["brats2021"],
+            list_files([source]),
+            raw,
+            Options(dataset_id=1, jobs=options.jobs),
+            lambda survey: checked.append(time.perf_counter()),
+        )
         os.sync()
-        seconds["writing"].append(time.perf_counter() - start)
+        seconds["checking"].append(checked[-1] - start)
+        seconds["writing"].append(time.perf_counter() - checked[-1])
         shutil.rmtree(copy)
     print(
         f"{platform.machine()}, {os.cpu_count()} cores, {options.jobs} jobs; {len(files)} files, {total / 1e6:.0f} MB"

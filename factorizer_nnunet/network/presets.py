@@ -9,7 +9,7 @@ from factorizer_nnunet.network.factorizer import Factorizer
 
 WIDTHS = (32, 64, 128, 256, 512)
 SMALLEST_STAGE = 4  # voxels; a patch is halved as far as no axis falls below
-FIRST_NMF_STAGE = 2  # of the default form; above it the NMF costs most and wins least
+FIRST_NMF_STAGE = 2  # of the default form; above it the NMF costs more than it wins (docs/forms.md)
 
 
 def default_form(num_stages: int) -> dict[str, Any]:
