@@ -48,6 +48,7 @@ class FactorizerConfig:
     start: str = "constant"
     num_iters: int = 5
     num_grad_steps: int | None = None
+    eps: float | None = None
     mlp_ratio: float = 2.0
     dropout: float = 0.0  # of the MLP and of what the mixer adds
     drop_path: float = 0.0  # probability that a case skips the last block's branches; rises linearly with depth
@@ -249,6 +250,7 @@ class FactorizerConfig:
             start=self.start,
             num_iters=self.num_iters,
             num_grad_steps=self.num_grad_steps,
+            eps=self.eps,
         )
 
     def has_nmf(self, stage: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -56,6 +57,7 @@ class Factorizer(nn.Module):
         start: str = "constant",
         num_iters: int = 5,
         num_grad_steps: int | None = None,
+        eps: float | None = None,
         mlp_ratio: float = 2.0,
         dropout: float = 0.0,
         drop_path: float = 0.0,
@@ -93,6 +95,7 @@ class Factorizer(nn.Module):
             start=start,
             num_iters=num_iters,
             num_grad_steps=num_grad_steps,
+            eps=eps,
             mlp_ratio=mlp_ratio,
             dropout=dropout,
             drop_path=drop_path,
@@ -150,7 +153,8 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """Feature maps back to logits at every resolution but the lowest.
 
-    All heads are built whether or not deep supervision is on, so that weights load either way.
+    All heads are built whether or not deep supervision is on, so that weights load either way. ``num_outputs`` limits
+    what deep supervision gives to the highest resolutions, for networks of the authors; nnU-Net expects all.
     """
 
     def __init__(self, num_classes: int, config: FactorizerConfig, deep_supervision: bool) -> None:
@@ -158,6 +162,7 @@ class Decoder(nn.Module):
         widths = config.features_per_stage
         stages = range(config.num_stages - 1)
         self.deep_supervision = deep_supervision
+        self.num_outputs = max(1, len(stages))
         self.upsamples = nn.ModuleList(Upsample(widths[s + 1], widths[s], config.strides[s + 1]) for s in stages)
         self.adapters = nn.ModuleList(_adapter(config, s) for s in stages)
         self.stages = nn.ModuleList(_stage(config, s, config.n_blocks_per_stage_decoder[s]) for s in stages)
@@ -175,7 +180,8 @@ class Decoder(nn.Module):
             outputs.insert(0, x)
         if not self.deep_supervision:
             return channels_first(self.seg_layers[0](outputs[0]))
-        return [channels_first(head(output)) for head, output in zip(self.seg_layers, outputs, strict=True)]
+        heads = zip(self.seg_layers, outputs, strict=True)
+        return [channels_first(head(output)) for head, output in itertools.islice(heads, self.num_outputs)]
 
 
 def _downsample(config: FactorizerConfig, stage: int) -> nn.Module:

@@ -2,7 +2,7 @@
 
 Which route computes the NMF is chosen here, once per call; all give the same numbers. Rank 1 from a constant start
 goes over blocks shared by all shifts (``gram.mix_rank_one``), rank 1 from other starts window by window but still by
-Gram matrices, everything else by plain iteration (``nmf.decompose_scaled``). Under autocast the projections are in half
+Gram matrices, everything else by plain iteration (``nmf.decompose``). Under autocast the projections are in half
 precision; between them, all sums over voxels and all updates of factors are in float32.
 """
 
@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from factorizer_nnunet.network.gram import mix_rank_one, project_rank_one
 from factorizer_nnunet.network.layout import from_windows, to_windows
-from factorizer_nnunet.network.nmf import NMFSettings, Start, decompose_scaled, full_precision
+from factorizer_nnunet.network.nmf import NMFSettings, Start, decompose, full_precision
 from factorizer_nnunet.network.windows import WindowGrid, axis_shifts, window_grid
 
 # A block's Gram matrix must be clearly smaller than its voxels, or summing Gram matrices moves more bytes than
@@ -78,7 +78,7 @@ class NMFMixer(nn.Module):
         grid = self.grid(x.shape[1:-1])
         with torch.autocast(device_type=x.device.type, enabled=False):
             return [
-                decompose_scaled(to_windows(x, grid, offset, self.head_dim).mT, self.start, self.nmf)
+                decompose(to_windows(x, grid, offset, self.head_dim).mT, self.start, self.nmf)
                 for offset in grid.offsets
             ]
 
@@ -86,24 +86,21 @@ class NMFMixer(nn.Module):
         """Whether the NMF of all shifts follows from Gram matrices of shared blocks (``gram.mix_rank_one``)."""
         block_voxels = math.prod([axis.block for axis in grid.axes])
         shared = len(grid.offsets) == 1 or block_voxels >= _MIN_BLOCK_VOXELS
-        plain = self.nmf.rank == 1 and self.nmf.start == "constant" and self.nmf.num_constant_steps == 0
-        return shared and plain
+        plain = self.nmf.start == "constant" and self.nmf.num_constant_steps == 0
+        return shared and plain and self.nmf.is_power_iteration
 
     def _mix(self, x: Tensor, grid: WindowGrid) -> Tensor:
-        # The rank-1 update of a nonnegative matrix is X v / vᵀv by every solver: no projection acts, and the old factor
-        # drops out.
-        power = self.nmf.rank == 1
         if self.shares_blocks(grid):
             return mix_rank_one(x, grid, self.head_dim, self.nmf.num_iters)
         total = torch.zeros((), dtype=x.dtype, device=x.device)
         for offset in grid.offsets:
             windows = to_windows(x, grid, offset, self.head_dim)
-            total = total + from_windows(self._low_rank(full_precision(windows), power), grid, offset)
+            total = total + from_windows(self._low_rank(full_precision(windows)), grid, offset)
         return (total / len(grid.offsets)).to(x.dtype)
 
-    def _low_rank(self, windows: Tensor, power: bool) -> Tensor:
+    def _low_rank(self, windows: Tensor) -> Tensor:
         """windows: (..., voxels, head_dim); their reconstruction, same shape."""
-        if power:
+        if self.nmf.is_power_iteration:
             return project_rank_one(windows, self.start(windows.mT)[1], self.nmf)
-        u, v = decompose_scaled(windows.mT, self.start, self.nmf)
+        u, v = decompose(windows.mT, self.start, self.nmf)
         return v @ u.mT

@@ -1,8 +1,9 @@
 """NMF of batches of matrices, plain and general: start, iterate, reconstruct.
 
-Every rank, solver and start goes through ``decompose``, which is the authors' algorithm to the letter, or through
-``decompose_scaled``, which makes it safe for matrices of any scale and is what the network runs. The fast route of
-rank 1 (``gram``) is tested against it.
+Every rank, solver and start goes through ``decompose``; the fast route of rank 1 (``gram``) is tested against it. The
+updates have an ε that keeps quotients defined. The authors' is absolute, so that results depend on the scale of X
+where their factors vanish; ours is relative and below rounding, for matrices of any scale. Networks of the authors are
+reproduced with theirs.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from factorizer_nnunet.network.solvers import SOLVERS, noise_level
 STARTS = ("constant", "uniform", "nndsvd")
 # Below this, a matrix is so far from a stored start's U₀, of order 1, that the quotient of both is no use.
 _SMALLEST_SCALE = 1e-8
+_SMALLEST_EPS, _LARGEST_EPS = 1e-20, 1e-3  # float32 has squares of smaller ones no more, and larger ones would be seen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +34,7 @@ class NMFSettings:
     start: str = "constant"  # one of STARTS
     num_iters: int = 5  # updates of both factors
     num_grad_steps: int | None = None  # how many of the last updates gradients flow through; None: all
+    eps: float | None = None  # absolute ε of the updates; None: relative to the matrix, and below rounding
 
     def __post_init__(self) -> None:
         if self.rank < 1:
@@ -46,6 +49,17 @@ class NMFSettings:
             raise ValueError(
                 f"num_grad_steps={self.num_grad_steps} is impossible; valid: 1 to num_iters={self.num_iters}, or null"
             )
+        if self.eps is not None and not _SMALLEST_EPS <= self.eps <= _LARGEST_EPS:
+            raise ValueError(f"eps={self.eps} is impossible; valid: {_SMALLEST_EPS} to {_LARGEST_EPS}, or null")
+
+    @property
+    def is_power_iteration(self) -> bool:
+        """Whether V after any update is Xᵀu / uᵀu, so that iterations are powers of the Gram matrix XXᵀ.
+
+        Of rank 1, by every solver but the multiplicative one: the old factor drops out and, X being nonnegative, no
+        projection acts. The multiplicative update keeps the old factor where X vanishes: ε / ε there, not 0.
+        """
+        return self.rank == 1 and self.solver != "mu"
 
     @property
     def num_constant_steps(self) -> int:
@@ -124,21 +138,15 @@ def full_precision(x: Tensor) -> Tensor:
 def decompose(x: Tensor, start: Start, settings: NMFSettings) -> tuple[Tensor, Tensor]:
     """U (..., M, R) and V (..., N, R) with X ≈ U Vᵀ after ``num_iters`` updates of U, then V.
 
-    x: (..., M, N), nonnegative and of order 1, since the authors' ε is absolute. Gradients flow through the last
-    ``num_grad_steps`` updates.
+    x: (..., M, N), nonnegative, of any scale unless ``settings.eps`` makes ε absolute; then an empty one has U = 0.
+    Gradients flow through the last ``num_grad_steps`` updates.
     """
-    return _iterate(x, *start(x), settings, eps=1e-16 if x.dtype == torch.float64 else 1e-12)
-
-
-def decompose_scaled(x: Tensor, start: Start, settings: NMFSettings) -> tuple[Tensor, Tensor]:
-    """``decompose`` for matrices of any scale; an empty one has U = 0.
-
-    X and U₀ are divided by the largest entry of X and U is multiplied by it, which changes no update but makes ε
-    relative, and so small that its effects are below rounding.
-    """
+    u, v = start(x)
+    if settings.eps is not None:
+        return _iterate(x, u, v, settings, settings.eps)
+    # X and U₀ are divided by the largest entry of X and U is multiplied by it, which changes no update but what ε does.
     limits = torch.finfo(x.dtype)
     scale = x.detach().amax((-2, -1), keepdim=True)
-    u, v = start(x)
     x, u = x / scale.clamp_min(limits.tiny), u / scale.clamp_min(_SMALLEST_SCALE)
     u, v = _iterate(x, u, v, settings, eps=limits.eps**2)
     return u * scale, v

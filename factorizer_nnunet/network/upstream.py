@@ -6,6 +6,7 @@ names (``encoder.blocks.0.block.blocks.0.fact.in_proj.linear.weight`` …).
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,8 +16,10 @@ from torch import Tensor
 
 from factorizer_nnunet.network.blocks import FactorizerBlock
 from factorizer_nnunet.network.factorizer import Factorizer
+from factorizer_nnunet.network.upstream_config import checked_config
 
 _MATRICIZE = {"Matricize": False, "SWMatricize": True}  # name: whether windows are shifted by default
+_EPS = 1e-16  # of the authors' updates
 _SOLVERS = {"hals": "hals", "mu": "mu", "cd": "hals"}
 
 # Parts of a block, by the authors' name and ours.
@@ -32,16 +35,11 @@ _BLOCK_NAMES = {
 
 
 def upstream_arguments(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Our constructor's arguments for a configuration of the authors' network.
+    """Our constructor's arguments for a configuration of the authors' network, as ``checked_config`` gives it.
 
     Raises:
-        ValueError: the configuration lacks an entry or holds one that has no counterpart here, naming it.
+        ValueError: entries do not fit together, naming one.
     """
-    missing = [
-        key for key in ("in_channels", "out_channels", "spatial_size", "encoder_width", "reshape") if key not in config
-    ]
-    if missing:
-        raise ValueError(f"configuration has no {missing[0]!r}; it is not that of a Factorizer network")
     spatial_size = list(config["spatial_size"])
     ndim, num_stages = len(spatial_size), len(config["encoder_width"])
     strides = config.get("strides", [1] + [2] * (num_stages - 1))
@@ -65,6 +63,7 @@ def upstream_arguments(config: Mapping[str, Any]) -> dict[str, Any]:
         "start": "uniform",
         "num_iters": config.get("num_iters", 5),
         "num_grad_steps": config.get("num_grad_steps"),
+        "eps": _EPS,
         "mlp_ratio": config.get("mlp_ratio", 2),
         "dropout": config.get("dropout", 0.0),
         "position": "learned",
@@ -72,7 +71,7 @@ def upstream_arguments(config: Mapping[str, Any]) -> dict[str, Any]:
         "norm": "layer",
         "depthwise": "none",
         "adapter": "pointwise",
-        "deep_supervision": bool(config.get("num_deep_supr", False)),
+        "deep_supervision": _num_outputs(config, num_stages) > 0,
     }
 
 
@@ -84,12 +83,35 @@ def from_upstream(config: Mapping[str, Any], state_dict: Mapping[str, Tensor] | 
         state_dict: their parameters; None gives fresh weights.
 
     Raises:
-        ValueError: the configuration has no counterpart, or a parameter is missing, left over or of another shape.
+        ValueError: the configuration has no counterpart, or a parameter is missing, left over, no tensor or of
+            another shape.
     """
+    config = checked_config(config)
     network = Factorizer(**upstream_arguments(config))
+    network.decoder.num_outputs = max(1, _num_outputs(config, network.config.num_stages))
     if state_dict is not None:
+        network = network.to(_common_dtype(state_dict))
         load_upstream(network, state_dict)
     return network
+
+
+def _num_outputs(config: Mapping[str, Any], num_stages: int) -> int:
+    """Outputs of deep supervision, the highest resolutions; 0 without it."""
+    asked, most = config.get("num_deep_supr", False), max(1, num_stages - 1)
+    if isinstance(asked, bool) or asked is None:
+        return most if asked else 0
+    if not isinstance(asked, int) or not 0 <= asked <= most:
+        raise ValueError(f"num_deep_supr={asked!r} is impossible; valid: false, true, or 1 to {most} outputs")
+    return asked
+
+
+def _common_dtype(state_dict: Mapping[str, Tensor]) -> torch.dtype:
+    """The type that holds all parameters without loss; ValueError if one is no tensor."""
+    for name, value in state_dict.items():
+        if not isinstance(value, Tensor):
+            raise ValueError(f"parameter {name!r} is {type(value).__name__}; valid: a tensor")
+    dtypes = {value.dtype for value in state_dict.values()}
+    return functools.reduce(torch.promote_types, dtypes, torch.float32)
 
 
 def block_from_upstream(config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> FactorizerBlock:
@@ -125,10 +147,13 @@ def load_upstream(network: Factorizer, state_dict: Mapping[str, Tensor]) -> None
         if tensor.shape != own[ours].shape:
             raise ValueError(f"{name!r} has shape {list(value.shape)}; the configuration gives {list(own[ours].shape)}")
         converted[ours] = tensor
-    # Without deep supervision the authors have one output layer, where we keep all.
-    left = [name for name in own if name not in converted and not name.startswith("decoder.seg_layers.")]
-    if left or "decoder.seg_layers.0.weight" not in converted:
-        raise ValueError(f"the weights hold nothing for {(left or ['decoder.seg_layers.0.weight'])[0]!r}")
+    # The authors have output layers for what they give out alone, where we keep all.
+    decoder = network.decoder
+    given = decoder.num_outputs if decoder.deep_supervision else 1
+    ours_alone = tuple(f"decoder.seg_layers.{index}." for index in range(given, len(decoder.seg_layers)))
+    left = [name for name in own if name not in converted and not name.startswith(ours_alone)]
+    if left:
+        raise ValueError(f"the weights hold nothing for {left[0]!r}")
     network.load_state_dict({**own, **converted})
 
 

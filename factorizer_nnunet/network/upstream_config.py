@@ -13,26 +13,39 @@ from factorizer_nnunet.network.config import is_integer
 
 # Parts of their network that can be exchanged there, and the one that we have.
 _ONLY = {"norm": "LayerNorm", "act": "ReLU", "factorize": "NMF", "init": "uniform"}
+_REQUIRED = ("in_channels", "out_channels", "spatial_size", "encoder_width", "reshape")
 _ABOUT = ("_target_", "kind")  # say what is described, not how it is
 
 
 def checked_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The entries that ``network.from_upstream`` reads, with bare names of classes.
+    """The entries that ``from_upstream`` reads, with bare names of classes.
 
     Raises:
-        ValueError: an entry is unknown, of the wrong form, or has no counterpart here.
+        ValueError: an entry is missing, unknown, of the wrong form, or has no counterpart here.
     """
+    if not isinstance(config, Mapping):
+        raise ValueError(f"the configuration is {type(config).__name__}; valid: a mapping of their network's arguments")
+    config = {key: _as_json(value) for key, value in config.items()}
+    missing = [key for key in _REQUIRED if key not in config]
+    if missing:
+        raise ValueError(f"configuration has no {missing[0]!r}; it is not that of a Factorizer network")
     for key, only in _ONLY.items():
         if key in config and _bare(config[key]) != only:
             raise ValueError(f"{key}={config[key]!r} has no counterpart; valid: {only!r}")
     checked = {key: value for key, value in config.items() if key not in (*_ONLY, *_ABOUT)}
     ndim = len(checked["spatial_size"]) if _are_counts(checked.get("spatial_size")) else 0
     _check_forms("", checked, _network_forms(ndim))
-    if "reshape" in checked:
-        name, options = checked["reshape"]
-        _check_forms("reshape: ", options, _reshape_forms(ndim))
-        checked["reshape"] = [_bare(name), options]
+    name, options = checked["reshape"]
+    _check_forms("reshape: ", options, _reshape_forms(ndim))
+    checked["reshape"] = [_bare(name), options]
     return checked
+
+
+def _as_json(value: object) -> object:
+    """Tuples as lists, which is what a file would hold."""
+    if isinstance(value, (list, tuple)):
+        return [_as_json(v) for v in value]
+    return {key: _as_json(v) for key, v in value.items()} if isinstance(value, Mapping) else value
 
 
 # key: what is valid, in words and as a test
