@@ -114,18 +114,28 @@ class FactorizerConfig:
             f"fractions in [0, 1), or {self.ndim} of them for each shift",
         )
         _require(len(set(rows)) == len(rows), "shifts", self.shifts, "fractions that differ")
+        # As parts of a window they must differ, too, and not round to 0 or to a whole window.
+        columns = [[step / parts for step in steps] for parts, steps in axis_shifts(self.shifts, self.ndim)]
+        exact = all(
+            abs(a - b) < 1e-6 * (b > 0) or a == b
+            for row, steps in zip(rows, zip(*columns, strict=True), strict=True)
+            for a, b in zip(row, steps, strict=True)
+        )
+        _require(exact, "shifts", self.shifts, "fractions of small denominators, such as 0.25")
 
     def _check_types(self) -> None:
         _require(isinstance(self.checkpointing, bool), "checkpointing", self.checkpointing, "true or false")
         stages = self.nmf_stages
         booleans = stages is None or (isinstance(stages, tuple) and all(isinstance(s, bool) for s in stages))
         _require(booleans, "nmf_stages", stages, "true or false for each stage, or null")
-        for name in ("head_dim", "num_heads", "rank", "num_iters", "num_grad_steps"):
+        for name in ("rank", "num_iters"):
+            _require(is_integer(getattr(self, name)), name, getattr(self, name), "an integer")
+        for name in ("head_dim", "num_heads", "num_grad_steps"):
             value = getattr(self, name)
-            _require(value is None or is_integer(value), name, value, "an integer")
+            _require(value is None or is_integer(value), name, value, "an integer, or null")
         for name in ("mlp_ratio", "dropout", "drop_path"):
-            value = getattr(self, name)
-            _require(isinstance(value, int | float) and not isinstance(value, bool), name, repr(value), "a number")
+            _require(_is_number(getattr(self, name)), name, repr(getattr(self, name)), "a number")
+        _require(self.eps is None or _is_number(self.eps), "eps", repr(self.eps), "a number, or null")
         patch = self.patch_size
         whole = patch is None or (isinstance(patch, tuple) and all(map(is_integer, patch)))
         _require(whole, "patch_size", patch, "whole numbers of voxels, one per axis, or null")
@@ -178,8 +188,10 @@ class FactorizerConfig:
         name = "num_heads" if self.head_dim is None else "head_dim"
         divisor = getattr(self, name)
         _require(divisor >= 1, name, divisor, "a positive integer")
-        for stage, width in enumerate(self.features_per_stage):
-            if width < 1 or width % divisor:
+        widths = self.features_per_stage
+        _require(all(width >= 1 for width in widths), "features_per_stage", widths, "positive integers")
+        for stage, width in enumerate(widths):
+            if width % divisor and self.has_nmf(stage):
                 divisors = [d for d in range(1, width + 1) if width % d == 0]
                 raise ValueError(
                     f"{name}={divisor} does not divide the {width} channels of stage {stage}; valid: one of {divisors}"
@@ -188,7 +200,9 @@ class FactorizerConfig:
         # Windows given by their count are rounded to whole parts instead, see ``stage_window``.
         for stage in range(self.num_stages if self.window_counts is None else 0):
             window = self.stage_window(stage)
-            if any(w is not None and w > 1 and w % p for w, p in zip(window, parts, strict=True)):
+            if self.has_nmf(stage) and any(
+                w is not None and w > 1 and w % p for w, p in zip(window, parts, strict=True)
+            ):
                 raise ValueError(
                     f"window_sizes[{stage}]={list(window)} cannot be shifted by {list(self.shifts)} of a window; "
                     f"valid: 1 or multiples of {parts} along the axes"
@@ -232,8 +246,9 @@ class FactorizerConfig:
                 )
 
     def _check_rank(self) -> None:
-        smallest = min(self.stage_head_dim(stage) for stage in range(self.num_stages))
-        for stage in range(self.num_stages):
+        mixing = [stage for stage in range(self.num_stages) if self.has_nmf(stage)]
+        smallest = min((self.stage_head_dim(stage) for stage in mixing), default=self.nmf.rank)
+        for stage in mixing:
             window = self.stage_window(stage)
             size = self.stage_size(stage) or window
             sides = [s if w is None else w if s is None else min(s, w) for s, w in zip(size, window, strict=True)]
@@ -287,6 +302,10 @@ class FactorizerConfig:
 def is_integer(value: object) -> bool:
     """Whether a JSON value is a whole number written as one; True and 8.0 are not."""
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _freeze(value: object) -> object:

@@ -75,6 +75,10 @@ class Factorizer(nn.Module):
         for name, value in (("input_channels", input_channels), ("num_classes", num_classes)):
             if not is_integer(value) or value < 1:
                 raise ValueError(f"{name}={value} is impossible; valid: an integer of at least 1")
+        if not isinstance(deep_supervision, bool):
+            raise ValueError(f"deep_supervision={deep_supervision!r} is impossible; valid: true or false")
+        if not isinstance(strides, Sequence) or not strides:
+            raise ValueError(f"strides={strides!r} is impossible; valid: a list per stage of one value per axis")
         per_stage = [[1] * (len(stride) if isinstance(stride, Sequence) else 1) for stride in strides]
         config = FactorizerConfig(
             features_per_stage=features_per_stage,

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from factorizer_nnunet.network.config import is_integer
 from factorizer_nnunet.network.factorizer import Factorizer
 
 WIDTHS = (32, 64, 128, 256, 512)
 SMALLEST_STAGE = 4  # voxels; a patch is halved as far as no axis falls below
-FIRST_NMF_STAGE = 2  # of the default form; above it the NMF costs more than it wins (docs/forms.md)
+FIRST_NMF_STAGE = 2  # of the default form; above it the NMF costs more than it wins (docs/default_form.md)
 
 
 def default_form(num_stages: int) -> dict[str, Any]:
@@ -82,10 +83,13 @@ def preset_arguments(name: str, patch_size: Sequence[int]) -> dict[str, Any]:
     """Arguments of ``Factorizer`` for a preset, as plain JSON values.
 
     Raises:
-        ValueError: an unknown name, listing the known ones.
+        ValueError: an unknown name, listing the known ones; a patch that is not 2 or 3 numbers of voxels.
     """
     if name not in PRESETS:
         raise ValueError(f"preset {name!r} is unknown; valid: one of {sorted(PRESETS)}")
+    whole = isinstance(patch_size, Sequence) and all(is_integer(size) and size >= 1 for size in patch_size)
+    if not whole or len(patch_size) not in (2, 3):
+        raise ValueError(f"patch_size={patch_size!r} is impossible; valid: 2 or 3 numbers of voxels")
     return PRESETS[name](patch_size)
 
 

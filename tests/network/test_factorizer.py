@@ -63,6 +63,13 @@ def test_every_parameter_gets_a_gradient() -> None:
         ({"window_sizes": [[8] * 3] * 2}, "valid: 3 entries"),
         ({"window_sizes": [[3] * 3] * 3}, "cannot be shifted"),
         ({"n_blocks_per_stage": [1, 1]}, "n_blocks_per_stage"),
+        ({"strides": None}, "strides=None is impossible; valid: a list per stage"),
+        ({"rank": None}, "rank=None is impossible; valid: an integer"),
+        ({"eps": 0.0}, "eps=0.0 is impossible; valid: 1e-20 to"),
+        ({"mlp_ratio": float("inf")}, "mlp_ratio=inf is impossible; valid: a number"),
+        ({"deep_supervision": "false"}, "deep_supervision='false' is impossible; valid: true or false"),
+        ({"shifts": [0, 1e-9]}, "shifts=.*small denominators"),
+        ({"shifts": [0, 0.9999]}, "shifts=.*small denominators"),
     ],
 )
 def test_impossible_settings_are_refused_when_built(settings: dict, message: str) -> None:

@@ -104,3 +104,10 @@ def test_checkpointing_changes_no_gradient() -> None:
 def test_impossible_combinations_are_refused_when_built(settings: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Factorizer(1, 2, [8, 16], [[1, 1], [2, 2]], **settings)
+
+
+@pytest.mark.parametrize("patch", [(0, 8, 8), (8.0, 8), (True, 8), 8, None, (), (8,), ("8", 8)])
+@pytest.mark.parametrize("name", ["default", "swin"])
+def test_impossible_patches_are_refused(name: str, patch: object) -> None:
+    with pytest.raises(ValueError, match="patch_size=.* is impossible; valid: 2 or 3 numbers of voxels"):
+        build_preset(name, 1, 2, patch)

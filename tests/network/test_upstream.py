@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from oracle_files import below, load, oracle_files, relative_error
-from upstream_example import CONFIG
+from upstream_example import CONFIG, upstream_state
 
 from factorizer_nnunet.network import from_upstream
 from factorizer_nnunet.network.layers import channels_first, channels_last
@@ -115,3 +115,65 @@ def test_weights_that_do_not_fit_are_refused() -> None:
         load_upstream(network, {"stem.weight": torch.zeros(8, 1, 3, 3, 3)})
     with pytest.raises(ValueError, match="the weights hold nothing for"):
         load_upstream(network, {"stem.weight": torch.zeros(8, 2, 3, 3, 3)})
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_weights_keep_their_precision(dtype: torch.dtype) -> None:
+    state = {name: value.to(dtype) for name, value in upstream_state(CONFIG).items()}
+    network = from_upstream(CONFIG, state)
+    assert {parameter.dtype for parameter in network.parameters()} == {dtype}
+    assert torch.equal(network.decoder.seg_layers[0].bias, state["head.bias"])
+
+
+@pytest.mark.parametrize(("asked", "outputs"), [(False, None), (0, None), (1, 1), (2, 2), (True, 2)])
+def test_as_many_outputs_as_asked_for(asked: int, outputs: int | None) -> None:
+    config = {**CONFIG, "encoder_width": [8, 8, 8], "encoder_depth": [1, 1, 1], "decoder_depth": [1, 1]}
+    config |= {"strides": [1, 2, 1], "num_deep_supr": asked}
+    y = from_upstream(config)(torch.randn(1, 2, 16, 16, 8))
+    assert torch.is_tensor(y) if outputs is None else len(y) == outputs
+
+
+def test_every_output_needs_its_weights() -> None:
+    config = {**CONFIG, "encoder_width": [8, 8, 8], "encoder_depth": [1, 1, 1], "decoder_depth": [1, 1]}
+    config |= {"strides": [1, 2, 1]}
+    state = upstream_state(config)
+    heads = {f"heads.{index}.{kind}": state[f"head.{kind}"] for index in range(2) for kind in ("weight", "bias")}
+    state = {name: value for name, value in state.items() if not name.startswith("head.")}
+    assert len(from_upstream({**config, "num_deep_supr": 2}, {**state, **heads})(torch.randn(1, 2, 16, 16, 8))) == 2
+    del heads["heads.1.bias"]
+    with pytest.raises(ValueError, match="the weights hold nothing for 'decoder.seg_layers.1.bias'"):
+        from_upstream({**config, "num_deep_supr": 2}, {**state, **heads})
+
+
+@pytest.mark.parametrize("num_iters", [1, 2, 4, 5])
+@pytest.mark.parametrize("rank", [1, 2, 3])
+@pytest.mark.parametrize("solver", ["hals", "mu"])
+def test_mixers_are_the_authors_formulas(solver: str, rank: int, num_iters: int) -> None:
+    """Their updates written out again, on matrices with the zeros that a ReLU leaves."""
+    config = {**CONFIG, "encoder_width": [8], "encoder_depth": [1], "decoder_depth": [], "strides": [1]}
+    config |= {"reshape": ["Matricize", {"head_dim": 8, "patch_size": [16, 16, 8]}]}
+    config |= {"solver": solver, "rank": rank, "num_iters": num_iters}
+    torch.manual_seed(rank)
+    mixer = from_upstream(config).double().encoder.stages[0][0].mixer
+    x = torch.randn(1, 16, 16, 8, 8, dtype=torch.float64)
+    matrix = mixer.nonnegative(x).reshape(-1, 8).mT
+    assert (matrix == 0).any()
+    u, v = mixer.start.u0, mixer.start.v0
+    for _ in range(num_iters):
+        u = _authors_update(solver, matrix, u, v)
+        v = _authors_update(solver, matrix.mT, v, u)
+    expected = mixer.out_proj((v @ u.mT).reshape(x.shape))
+    assert relative_error(mixer(x), expected) < 1e-12
+    ((own_u, own_v),) = mixer.decompose(x)
+    assert relative_error((own_v @ own_u.mT).reshape(-1, 8), v @ u.mT) < 1e-12
+
+
+def _authors_update(solver: str, x: torch.Tensor, u: torch.Tensor, v: torch.Tensor, eps: float = 1e-16) -> torch.Tensor:
+    a, b = x @ v, v.mT @ v
+    if solver == "mu":
+        return (u * a + eps) / (u @ b + eps)
+    for r in range(u.shape[1]):
+        others = torch.cat((u[:, :r], u[:, r + 1 :]), 1) @ torch.cat((b[:r, r], b[r + 1 :, r]))
+        column = torch.relu((a[:, r] - others + eps) / (b[r, r] + eps))
+        u = torch.cat((u[:, :r], column[:, None], u[:, r + 1 :]), 1)
+    return u
