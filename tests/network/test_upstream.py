@@ -81,7 +81,7 @@ def test_windows_by_their_number() -> None:
 
 def test_fresh_weights_need_no_state_and_most_entries_have_defaults() -> None:
     config = {key: CONFIG[key] for key in ("in_channels", "out_channels", "spatial_size", "encoder_width", "reshape")}
-    assert from_upstream(config)(torch.randn(1, 2, 16, 16, 8)).shape == (1, 3, 16, 16, 8)
+    assert from_upstream(config)(torch.randn(1, 2, 16, 16, 16)).shape == (1, 3, 16, 16, 8)
 
 
 @pytest.mark.parametrize(
@@ -128,18 +128,18 @@ def test_weights_keep_their_precision(dtype: torch.dtype) -> None:
 @pytest.mark.parametrize(("asked", "outputs"), [(False, None), (0, None), (1, 1), (2, 2), (True, 2)])
 def test_as_many_outputs_as_asked_for(asked: int, outputs: int | None) -> None:
     config = {**CONFIG, "encoder_width": [8, 8, 8], "encoder_depth": [1, 1, 1], "decoder_depth": [1, 1]}
-    config |= {"strides": [1, 2, 1], "num_deep_supr": asked}
-    y = from_upstream(config)(torch.randn(1, 2, 16, 16, 8))
+    config |= {"strides": [1, 2, 2], "spatial_size": [16] * 3, "num_deep_supr": asked}
+    y = from_upstream(config)(torch.randn(1, 2, 16, 16, 16))
     assert torch.is_tensor(y) if outputs is None else len(y) == outputs
 
 
 def test_every_output_needs_its_weights() -> None:
     config = {**CONFIG, "encoder_width": [8, 8, 8], "encoder_depth": [1, 1, 1], "decoder_depth": [1, 1]}
-    config |= {"strides": [1, 2, 1]}
+    config |= {"strides": [1, 2, 2], "spatial_size": [16] * 3}
     state = upstream_state(config)
     heads = {f"heads.{index}.{kind}": state[f"head.{kind}"] for index in range(2) for kind in ("weight", "bias")}
     state = {name: value for name, value in state.items() if not name.startswith("head.")}
-    assert len(from_upstream({**config, "num_deep_supr": 2}, {**state, **heads})(torch.randn(1, 2, 16, 16, 8))) == 2
+    assert len(from_upstream({**config, "num_deep_supr": 2}, {**state, **heads})(torch.randn(1, 2, 16, 16, 16))) == 2
     del heads["heads.1.bias"]
     with pytest.raises(ValueError, match="the weights hold nothing for 'decoder.seg_layers.1.bias'"):
         from_upstream({**config, "num_deep_supr": 2}, {**state, **heads})
