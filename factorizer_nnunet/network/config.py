@@ -268,6 +268,11 @@ class FactorizerConfig:
             eps=self.eps,
         )
 
+    @property
+    def stored_patch_size(self) -> tuple[int, ...] | None:
+        """Voxels of the only patch that the network takes, where it stores a value per voxel."""
+        return self.patch_size if self.position in SIZED_POSITIONS or self.start == "uniform" else None
+
     def has_nmf(self, stage: int) -> bool:
         """Whether the blocks of this stage hold the NMF."""
         return self.nmf_stages is None or self.nmf_stages[stage]

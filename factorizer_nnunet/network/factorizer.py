@@ -124,6 +124,12 @@ class Factorizer(nn.Module):
         size, total = tuple(x.shape[2:]), self.config.total_stride
         if len(size) != len(total) or any(s % t for s, t in zip(size, total, strict=True)):
             raise ValueError(f"patch of {list(size)} voxels; the strides need multiples of {list(total)}")
+        stored = self.config.stored_patch_size
+        if stored is not None and size != stored:
+            raise ValueError(
+                f"patch of {list(size)} voxels; position={self.config.position} and start={self.config.start} have "
+                f"values for patches of {list(stored)}"
+            )
         return self.decoder(self.encoder(channels_last(x)))
 
 

@@ -82,6 +82,13 @@ def test_a_patch_that_the_strides_do_not_divide_is_refused() -> None:
         build()(torch.randn(1, 2, 16, 16, 18))
 
 
+@pytest.mark.parametrize("settings", [{"position": "learned"}, {"start": "uniform"}])
+def test_a_network_with_values_per_voxel_takes_its_patch_only(settings: dict) -> None:
+    network = build(patch_size=[32, 32, 32], window_sizes=[[8] * 3] * 3, **settings)
+    with pytest.raises(ValueError, match=r"patch of \[16, 32, 32\] voxels; .* for patches of \[32, 32, 32\]"):
+        network(torch.randn(1, 2, 16, 32, 32))
+
+
 def test_the_network_package_needs_no_nnunet() -> None:
     code = "import sys; sys.modules['nnunetv2'] = None; import factorizer_nnunet.network"
     subprocess.run([sys.executable, "-c", code], check=True)
