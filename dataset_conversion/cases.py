@@ -11,12 +11,12 @@ from pathlib import Path
 class Problem:
     """Something that keeps a case from being converted, or, among the notes, that the user should know."""
 
-    case: str
+    case: str  # "" where it is about no single case, such as a folder that cannot be read
     path: Path
     text: str
 
     def __str__(self) -> str:
-        return f"{self.case}: {self.path}: {self.text}"
+        return f"{self.case}: {self.path}: {self.text}" if self.case else f"{self.path}: {self.text}"
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,10 @@
-"""Read every file of a case once, and say all that keeps it from being converted and all that is to be known of it."""
+"""Read every file of a case once, and say all that keeps it from being converted and all that is to be known of it.
+
+Images that are constant or hold NaN are refused, unless their release is known for them and declares what becomes of
+them: mostly they are what a broken export or download leaves, a constant channel teaches nothing, and zeros in place
+of NaN would hide the damage, while SimpleITK and nnU-Net would train on both without a word. Whoever wants the set
+without such cases has ``--skip-invalid``, which lists them.
+"""
 
 from __future__ import annotations
 
@@ -27,6 +33,8 @@ from factorizer_nnunet.dataset_conversion.volume import (
     read_volume,
     remapped,
 )
+
+_ROUNDING_MM = 1e-4  # differences below are those of headers, which hold 32-bit numbers
 
 
 @dataclass(frozen=True)
@@ -243,18 +251,40 @@ def _compare_grids(
     first: int,
     label: _Label | None,
 ) -> None:
-    """Add a problem for every file off the grid of channel `first`; images that may be off it get resampled."""
+    """Add a problem for every file off the grid of channel `first`; images that may be off it get resampled.
+
+    Differences within the tolerance are one note a case, on the file that differs most: a release has them throughout.
+    """
     given = images[first]
     if given is None:
         return
     grid, name = given.grid, case.images[first].name
+    within: dict[Path, float] = {}
     for number, (channel, image) in enumerate(zip(channels, images, strict=True)):
-        if image is None or (difference := geometry_difference(image.grid, grid)) is None:
+        if image is None:
             continue
-        if channel.own_grid:
+        difference = geometry_difference(image.grid, grid)
+        if difference is None:
+            within[case.images[number]] = _apart_mm(image.grid, grid)
+        elif channel.own_grid:
             images[number] = replace(image, facts=replace(image.facts, treatment="resample"))
         else:
             found.problem(case.images[number], f"{difference} of {name}")
-    difference = None if label is None else geometry_difference(label.grid, grid)
-    if difference is not None and case.label is not None:
-        found.problem(case.label, f"{difference} of {name}")
+    if label is not None and case.label is not None:
+        difference = geometry_difference(label.grid, grid)
+        if difference is None:
+            within[case.label] = _apart_mm(label.grid, grid)
+        else:
+            found.problem(case.label, f"{difference} of {name}")
+    path = max(within, key=within.__getitem__)
+    if within[path] > _ROUNDING_MM:
+        found.note(path, f"lies off {name} by at most {within[path]:.2g} mm, which is within the tolerance")
+
+
+def _apart_mm(grid: Grid, reference: Grid) -> float:
+    """How far the same voxel of two grids of one size is apart at most: at one of the corners."""
+    corners = np.array(np.meshgrid(*((0, n - 1) for n in grid.size))).reshape(3, -1)
+    here, there = (
+        np.reshape(g.direction, (3, 3)) * g.spacing @ corners + np.reshape(g.origin, (3, 1)) for g in (grid, reference)
+    )
+    return float(np.linalg.norm(here - there, axis=0).max())

@@ -72,12 +72,17 @@ def gather(release: Release, files: list[Nifti]) -> Gathered:
 
 def is_unlabelled(release: Release, shown: str) -> bool:
     """Whether the innermost folder that tells says that cases below it have no label."""
+    return bool(unlabelled_folder(release, shown))
+
+
+def unlabelled_folder(release: Release, shown: str) -> str:
+    """Name of the folder above that says so; "" where the innermost that tells is one for training, or none tells."""
     for folder in _folders(shown):
         if re.fullmatch(release.unlabelled, folder, re.IGNORECASE):
-            return True
+            return folder
         if _TRAINING.search(folder):
-            return False
-    return False
+            return ""
+    return ""
 
 
 def is_below_root(release: Release, shown: str) -> bool:

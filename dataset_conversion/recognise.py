@@ -15,7 +15,7 @@ from factorizer_nnunet.errors import UserError
 @dataclass(frozen=True)
 class _Candidate:
     release: Release
-    cases: int  # with all channels that are not optional
+    cases: int  # with all channels asked for; those on grids of their own may be missing
     images: tuple[Nifti, ...]  # of these cases
 
     @property
@@ -26,22 +26,28 @@ class _Candidate:
         return {image.path for image in other.images} <= {image.path for image in self.images}
 
 
-def recognise(listing: Listing) -> Release:
+def recognise(listing: Listing, channels: Sequence[str] | None = None) -> Release:
     """Return the release that most complete cases below the sources are of.
+
+    Cases need the ``channels`` of these names alone, by default all of a release, and releases without channels of
+    these names are out of the question. A channel on a grid of its own may be missing: finding the cases then says
+    what to do about it, case by case.
 
     Releases with the same case names are told by the folders above; where these tell several that mean the same by
     their labels, the latest is taken, since challenges give out earlier folders again.
 
     Raises:
-        UserError: no release, several side by side, or one of several that the folders do not tell; the message names
-            them.
+        UserError: no release, several side by side, or one of several that the folders do not tell, the message naming
+            them; a channel given twice.
     """
-    candidates = [c for release in RELEASES.values() if (c := _candidate(release, listing)).cases]
+    releases = [release for release in RELEASES.values() if channels is None or release.has_channels(channels)]
+    candidates = [c for release in releases if (c := _candidate(release, listing, channels)).cases]
     where = ", ".join(map(str, listing.sources))
     if not candidates:
+        which = "" if channels is None else f" with channels {' '.join(channels)}"
         raise UserError(
-            f"no release is recognised below {where}, among {len(listing.files)} NIfTI files: name it instead of auto; "
-            "factorizer-nnunet convert list shows all releases and what is expected of their files"
+            f"no release{which} is recognised below {where}, among {len(listing.files)} NIfTI files: name it instead "
+            "of auto; factorizer-nnunet convert list shows all releases and what is expected of their files"
         )
     most = max(candidate.cases for candidate in candidates)
     best = [candidate for candidate in candidates if candidate.cases == most]
@@ -60,9 +66,10 @@ def recognise(listing: Listing) -> Release:
     )
 
 
-def _candidate(release: Release, listing: Listing) -> _Candidate:
+def _candidate(release: Release, listing: Listing, channels: Sequence[str] | None) -> _Candidate:
     drafts = gather(release, listing.files).drafts.values()
-    needed = [channel.file for channel in release.chosen_channels(None)]
+    chosen = release.chosen_channels(channels)
+    needed = [channel.file for channel in chosen if not channel.own_grid] or [channel.file for channel in chosen]
     complete = [draft for draft in drafts if all(pattern in draft.hits for pattern in needed)]
     images = tuple(hit.file for draft in complete for pattern in needed for hit in draft.hits[pattern])
     return _Candidate(release, len(complete), images)

@@ -94,7 +94,6 @@ class Channel:
     file: str  # see the module's docstring
     volume: int | None = None  # which one along the fourth axis of a 4D file
     own_grid: bool = False  # may lie on another grid than the first channel; then it is registered and resampled
-    optional: bool = False  # left out unless asked for with --channels
     json_name: str = ""  # in dataset.json, by which nnU-Net chooses the normalisation; "" means ``name``
 
     @property
@@ -130,9 +129,11 @@ class Release:
     patient: str = "(.*)"  # group 1 of this in a case name is the patient, whose cases stay in one fold
     patients_hidden: str = ""  # why case names do not tell patients and what to do; empty where they do
     stratum: str | None = None  # group 1 of this in an image's path (a grade, a site) is balanced over the folds
+    strata_table: tuple[str, str, str] | None = None  # CSV file of the release, its columns of case and stratum
     constant_allowed: bool = False  # constant images are reported and kept, not refused
     non_finite_to_zero: bool = False  # NaN and infinite voxels of images become 0 and are counted, not refused
     telltale: tuple[int, str] | None = None  # a label value without which the whole set is suspicious, and why
+    values_hint: str = ""  # what is known of label values beyond the schemes, and what to do about them
     submission: str  # file of a prediction, with {case}, named groups of ``case`` and of the channels' files
     submission_extra: Mapping[str, str] = field(default_factory=dict)  # further files of a submission: their text
     example: str  # path of a file as released
@@ -143,8 +144,8 @@ class Release:
         names = [channel.name for channel in self.channels]
         if len(set(names)) < len(names):
             raise ValueError(f"{self.key}: channel names {names} are not all different")
-        if self.channels[0].own_grid or self.channels[0].optional:
-            raise ValueError(f"{self.key}: the first channel gives the grid and cannot be optional or have its own")
+        if self.channels[0].own_grid:
+            raise ValueError(f"{self.key}: the first channel gives the grid and cannot have its own")
 
     def patient_of(self, case: str) -> str:
         """Return the patient that a case name belongs to.
@@ -157,14 +158,18 @@ class Release:
             raise ValueError(f"{case!r} is not a case of {self.title} ({self.patient})")
         return match[1]
 
+    def has_channels(self, names: Sequence[str]) -> bool:
+        """Whether all ``names`` are those of channels, upper and lower case alike."""
+        return {name.casefold() for name in names} <= {channel.name.casefold() for channel in self.channels}
+
     def chosen_channels(self, names: Sequence[str] | None) -> tuple[Channel, ...]:
-        """The channels called ``names``, in that order; all that are not optional for None.
+        """The channels called ``names``, in that order; all of them for None.
 
         Raises:
             UserError: an unknown name, or one given twice.
         """
         if names is None:
-            return tuple(channel for channel in self.channels if not channel.optional)
+            return self.channels
         known = {channel.name.casefold(): channel for channel in self.channels}
         for name in names:
             if name.casefold() not in known:

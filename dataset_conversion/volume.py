@@ -7,8 +7,10 @@ what it makes of the header is what nnU-Net will see.
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import math
+import struct
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -29,6 +31,8 @@ INTEGER_TOLERANCE = 1e-3  # label values; scaled integers come back as 0.9999999
 COMPRESSION = 4  # on MR images as fast as less, half the time of gzip's usual 6, and 3 % larger
 MAX_DEFLATE_RATIO = 1032  # no byte of a deflate stream can stand for more bytes than this
 _HEADER_ONLY = 348  # bytes, without what follows it
+_NIFTI_1 = tuple(struct.pack(order + "i", _HEADER_ONLY) for order in "<>")
+_NIFTI_2 = tuple(struct.pack(order + "i", 540) for order in "<>")
 COUNTED_UP_TO = 2**16 - 1  # label values that are counted by a table; larger ones, always errors, by sorting
 
 
@@ -85,7 +89,8 @@ def read_volume(path: Path) -> Volume:
         raise OSError(f"holds {dtype}, not one real number a voxel")
     voxels = math.prod(shape)
     if len(content) < offset + voxels * dtype.itemsize:
-        raise OSError(f"is truncated: {len(content)} bytes, {offset + voxels * dtype.itemsize} by its header")
+        needed = offset + voxels * dtype.itemsize
+        raise OSError(f"is truncated: {len(content)} bytes, {needed} by its header: download it again")
     stored = np.frombuffer(content, dtype, voxels, offset).reshape(shape, order="F")
 
     full = tuple(int(n) for n in header.get_data_shape())
@@ -183,7 +188,7 @@ def _content(path: Path) -> tuple[bytes, bool]:
     except OSError as error:
         raise OSError(f"cannot be read: {error.strerror or error}") from error
     if not content:
-        raise OSError("is empty")
+        raise OSError("is empty: download it again")
     if not content.startswith(GZIP_MAGIC):
         return content, False
     # Room for all of it at once, by the length at the stream's end: half the time of letting the buffer grow.
@@ -193,12 +198,13 @@ def _content(path: Path) -> tuple[bytes, bool]:
         if len(whole) != length:  # several streams one after another, or something appended
             whole = gzip.decompress(content)
     except (EOFError, zlib.error, OSError) as error:
-        raise OSError(f"is a truncated or damaged gzip file: {error}") from error
+        raise OSError(f"is a truncated or damaged gzip file ({error}): download it again") from error
     return whole, True
 
 
 def _header(content: bytes) -> tuple[nibabel.Nifti1Header, tuple[int, ...]]:
     """The header a file begins with, and its shape (x, y, z) or (x, y, z, t) without axes of length 1 after z."""
+    _check_beginning(content)
     try:
         header = nibabel.Nifti1Header(content[:_HEADER_ONLY], check=False)
         mended(header)
@@ -209,3 +215,21 @@ def _header(content: bytes) -> tuple[nibabel.Nifti1Header, tuple[int, ...]]:
     if len(squeezed) not in (3, 4) or min(squeezed) < 1:
         raise OSError(f"is not one 3D volume: shape {shape}")
     return header, squeezed
+
+
+def _check_beginning(content: bytes) -> None:
+    """Refuse in words what is something else under a NIfTI file's name; OSError if it is.
+
+    Web pages that ask for a login and pointers of large-file storage are the usual ones: their first words tell.
+    """
+    length = content[:4]  # a NIfTI file begins with the length of its header, in either byte order
+    if length in _NIFTI_2:
+        raise OSError("is a NIfTI-2 file; only NIfTI-1 is read: save it as that")
+    if length not in _NIFTI_1:
+        beginning = content[:24].removeprefix(codecs.BOM_UTF8)
+        words = " ".join(beginning.decode("ascii", "replace").split())
+        if words and beginning.isascii() and words.isprintable():
+            raise OSError(f"is no NIfTI file but text that begins with {words!r}: download it again")
+        raise OSError("is no NIfTI file")
+    if len(content) < _HEADER_ONLY:
+        raise OSError(f"is truncated: {len(content)} bytes, not even a header: download it again")

@@ -51,8 +51,11 @@ CHANNELS_FROM_2023 = (
     Channel("T2f", "{case}-t2f"),
 )
 
-# MICCAI_BraTS_2018_Data_Validation, ...-ValidationData, validation_data, BraTS-MEN-RT-Val-v1.
-UNLABELLED = r".*valid.*|.*[-_]val[-_].*|.*testing[-_ ]?data.*"
+# validation_data, and behind the name of a challenge MICCAI_BraTS_2018_Data_Validation, ...-ValidationData,
+# BraTS-MEN-RT-Val-v1; copies add a number, a batch or a date. A folder my_validation_of_nets is none of these.
+_CHALLENGE = r".*(?:BraTS|MICCAI)(?:.*(?<![a-z]))?"
+_DATA = r"(?:[-_ ]?(?:data|set|dataset))?(?:[-_ ]*(?:[v(]?\d|batch).*)?"
+UNLABELLED = rf"(?:(?:{_CHALLENGE})?(?:validation|val)|{_CHALLENGE}testing|testing(?=[-_ ]?data)){_DATA}"
 
 # The official checks match the end of a name against digits and ".nii.gz", so "-seg.nii.gz" would be rejected
 # (Sage-Bionetworks-Challenges/brats2023, evaluation/lesionwise/validate.py); unconfirmed for 2018-2021.

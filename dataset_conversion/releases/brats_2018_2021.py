@@ -56,6 +56,8 @@ BRATS_2020 = _glioma(
     case=r"BraTS20_(?:Training|Validation)_\d{3}",
     root=r".*BraTS_?2020.*",
     leftover_label=True,  # BraTS20_Training_355 has its label as W39_1998.09.19_Segm.nii
+    # The table also has the names of 2017 to 2019, but these tell no repeats: every one ends with _1.
+    strata_table=("name_mapping.csv", "BraTS_2020_subject_ID", "Grade"),
     patients_hidden=_REPEATS.format("BraTS 2020"),
     example="MICCAI_BraTS2020_TrainingData/BraTS20_Training_001/BraTS20_Training_001_flair.nii.gz",
     reference="https://www.med.upenn.edu/cbica/brats2020/; doi:10.1109/TMI.2014.2377694; doi:10.1038/sdata.2017.117",

@@ -34,6 +34,12 @@ BRATS_2025_MET = replace(
     root=r".*BraTS-?2025-MET.*|UCSD - Training",
     preferred=r".*corrected-labels.*",
     constant_allowed=True,  # T2w is a dummy in some cases (one user's audit)
+    values_hint=(
+        "known cases are BraTS-MET-01094-002 with 129 voxels of 6, which users leave out (--skip-invalid) or replace "
+        "(--remap BraTS-MET-01094-002:6=0, or 6=4 for the cavity), and BraTS-MET-01184-002 with 28 voxels of 8, which "
+        "the organisers' corrected labels mend: give the folder of MICCAI-LH-BraTS2025-MET-Challenge-corrected-labels "
+        "beside the others"
+    ),
     example="MICCAI-LH-BraTS2025-MET-Challenge-Training/BraTS-MET-00001-000/BraTS-MET-00001-000-t1c.nii.gz",
     licence="CC BY-NC 4.0, as one user quotes it; see the terms of the challenge",
     reference=f"{_PAGE}; arXiv:2306.00838",

@@ -18,5 +18,7 @@ def archived(sequence: str, number: str = "") -> str:
     return rf"{{case}}/{_FOLDER}{_PREFIX}Brain\.XX\.O\.{sequence}\.{digits}"
 
 
-# What stands before OT differs (VSD.Brain.XX.O.OT.128050; unconfirmed for 2015).
-ARCHIVED_LABEL = rf"{{case}}/{_FOLDER}{_PREFIX}[^/]*\.OT\.\d+"
+# Before the sequences of 2015 to 2017; some names lack it. Written so that messages show it.
+MR = "(?:MR_|)"
+
+ARCHIVED_LABEL = archived("(?:|MR_)OT")

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from functools import partial
 
-from factorizer_nnunet.dataset_conversion.releases.isles import ARCHIVED_LABEL, LESION, archived
+from factorizer_nnunet.dataset_conversion.releases.isles import LESION, MR, archived
 from factorizer_nnunet.dataset_conversion.spec import Channel, Release
+
+# What stands before OT is unconfirmed: anything that ends with a dot, or nothing.
+_LABEL = r"{case}/(?:[^/]+\.[^/]+/)?(?:VSD\.Brain\.XX\.O\.|[^/]+\.|)OT\.\d+"
 
 _task = partial(
     Release,
     case=r"(?:case_)?(?P<number>\d+)",  # folders are called 1, 2, ...; for SPES unconfirmed
-    label=(ARCHIVED_LABEL,),
+    label=(_LABEL,),
     schemes=(LESION,),
     licence="CC BY 4.0 on Zenodo; see the terms of the challenge",  # of the copy there; unconfirmed for 2015
     reference="https://www.isles-challenge.org/ISLES2015/; doi:10.1016/j.media.2016.07.009",
@@ -22,10 +25,10 @@ ISLES_2015_SISS = _task(
     case_name="siss_{number}",
     unlabelled_case_name="siss_test_{number}",  # both parts count from 1
     channels=(
-        Channel("FLAIR", archived("MR_Flair", "flair")),
-        Channel("T1", archived("MR_T1")),
-        Channel("T2", archived("MR_T2")),
-        Channel("DWI", archived("MR_DWI")),
+        Channel("FLAIR", archived(f"{MR}Flair", "flair")),
+        Channel("T1", archived(f"{MR}T1")),
+        Channel("T2", archived(f"{MR}T2")),
+        Channel("DWI", archived(f"{MR}DWI")),
     ),
     root=r"SISS_?2015.*",
     unlabelled=r"(?:SISS_?2015_?)?Test(?:ing)?",
@@ -41,16 +44,21 @@ ISLES_2015_SPES = _task(
     case_name="spes_{number}",
     unlabelled_case_name="spes_test_{number}",
     channels=(
-        Channel("T1c", archived("MR_T1c", "t1c")),
-        Channel("T2", archived("MR_T2")),
-        Channel("DWI", archived("MR_DWI")),
-        Channel("CBF", archived("MR_CBF")),
-        Channel("CBV", archived("MR_CBV")),
-        Channel("TTP", archived("MR_TTP")),
-        Channel("Tmax", archived("MR_Tmax")),
+        Channel("T1c", archived(f"{MR}T1c", "t1c")),
+        Channel("T2", archived(f"{MR}T2")),
+        Channel("DWI", archived(f"{MR}DWI")),
+        Channel("CBF", archived(f"{MR}CBF")),
+        Channel("CBV", archived(f"{MR}CBV")),
+        Channel("TTP", archived(f"{MR}TTP")),
+        Channel("Tmax", archived(f"{MR}Tmax")),
     ),
     root=r"SPES_?2015.*",
     unlabelled=r"(?:SPES_?2015_?)?Test(?:ing)?",
+    values_hint=(
+        "1 and 2 both occur in labels of SPES, and it is not published which of them is the penumbra, the one that is "
+        "scored. Look at some cases, then choose for all of them: --remap 1=0 2=1 makes value 2 the lesion, "
+        "--remap 2=0 value 1"
+    ),
     submission="VSD.my_result_01.{t1c}.nii",  # that of the reference image, as in SISS: unconfirmed
     example="SPES2015_Training/1/VSD.Brain.XX.O.MR_T1c.36000/VSD.Brain.XX.O.MR_T1c.36000.nii",
 )

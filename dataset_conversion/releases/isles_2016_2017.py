@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from factorizer_nnunet.dataset_conversion.releases.isles import ARCHIVED_LABEL, LESION, archived
+from factorizer_nnunet.dataset_conversion.releases.isles import ARCHIVED_LABEL, LESION, MR, archived
 from factorizer_nnunet.dataset_conversion.spec import Channel, Release
 
 _year = partial(
@@ -13,12 +13,12 @@ _year = partial(
     case=r"[a-z]+_?\d+",
     # The raw perfusion series (MR_4DPWI, five axes) is no channel.
     channels=(
-        Channel("ADC", archived("MR_ADC")),
-        Channel("MTT", archived("MR_MTT", "mtt")),
-        Channel("rCBF", archived("MR_rCBF")),
-        Channel("rCBV", archived("MR_rCBV")),
-        Channel("Tmax", archived("MR_Tmax")),
-        Channel("TTP", archived("MR_TTP")),
+        Channel("ADC", archived(f"{MR}ADC")),
+        Channel("MTT", archived(f"{MR}MTT", "mtt")),
+        Channel("rCBF", archived(f"{MR}rCBF")),
+        Channel("rCBV", archived(f"{MR}rCBV")),
+        Channel("Tmax", archived(f"{MR}Tmax")),
+        Channel("TTP", archived(f"{MR}TTP")),
     ),
     label=(ARCHIVED_LABEL,),
     schemes=(LESION,),

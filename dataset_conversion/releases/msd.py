@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from factorizer_nnunet.dataset_conversion.spec import Channel, LabelMap, Release, Scheme
+from dataclasses import replace
+
+from factorizer_nnunet.dataset_conversion.releases.brats import UP_TO_2021
+from factorizer_nnunet.dataset_conversion.spec import Channel, LabelMap, Release
 
 MSD_BRAIN = Release(
     key="msd-brain",
@@ -16,14 +19,8 @@ MSD_BRAIN = Release(
         Channel("FLAIR", "imagesT[rs]/{case}", volume=0),
     ),
     label=("labelsTr/{case}",),
-    # 1 edema, 2 non-enhancing, 3 enhancing tumour.
-    schemes=(
-        Scheme(
-            LabelMap({0: 0, 1: 1, 2: 2, 3: 3}),
-            {"whole tumor": (1, 2, 3), "tumor core": (2, 3), "enhancing tumor": (3,)},
-            (1, 2, 3),
-        ),
-    ),
+    # 1 edema, 2 non-enhancing, 3 enhancing tumour: what is written for BraTS up to 2021.
+    schemes=(replace(UP_TO_2021, labels=LabelMap({0: 0, 1: 1, 2: 2, 3: 3})),),
     root="Task01_BrainTumour",
     unlabelled="imagesTs",
     patients_hidden=(

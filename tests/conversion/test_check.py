@@ -105,17 +105,27 @@ def test_files_off_the_grid_are_problems(tmp_path: Path) -> None:
     assert texts(look(case)) == expected
     (tmp_path / "case_t1.nii.gz").write_bytes(b"")
     without_first = texts(look(case))  # then the second one gives the grid that the label is compared with
-    assert without_first[0] == "case_t1.nii.gz: is empty"
+    assert without_first[0] == "case_t1.nii.gz: is empty: download it again"
     assert without_first[1].startswith("case_seg.nii.gz: shape") and "case_t2.nii.gz" in without_first[1]
 
 
-def test_rounding_of_the_geometry_is_no_problem(tmp_path: Path) -> None:
+def test_small_differences_of_the_geometry_are_one_note_a_case(tmp_path: Path) -> None:
     affine = OBLIQUE.copy()
     affine[0, 3] += 4e-4
-    case = case_in(tmp_path)
+    case = case_in(tmp_path, affine=affine)
+    affine[0, 0] += 1e-3 / 7 / 2  # over the 7 mm that there are along this axis: half a micrometre
     write(tmp_path / "case_t2.nii.gz", image_values(1), affine, codes=(0, 2))
     examined = look(case)
     assert examined.problems == () and examined.images[1].treatment == "copy"
+    assert notes(examined) == [
+        "case_t2.nii.gz: lies off case_t1.nii.gz by at most 0.0009 mm, which is within the tolerance"
+    ]
+
+
+def test_rounding_of_headers_is_not_mentioned(tmp_path: Path) -> None:
+    case = case_in(tmp_path, codes=(0, 2))
+    write(tmp_path / "case_t2.nii.gz", image_values(1), OBLIQUE, codes=(2, 0))
+    assert look(case).notes == ()
 
 
 def test_a_channel_with_its_own_grid_is_resampled(tmp_path: Path) -> None:

@@ -3,39 +3,17 @@
 from __future__ import annotations
 
 import gzip
-import os
 import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from finding import check_all_found, find
 from nifti_files import labels, write
 from tree_builder import SHAPE, Builder, Tree
 from trees import TREES, build_tree
-from trees_isles import isles_2022
-
-from factorizer_nnunet.dataset_conversion.cases import Found
-from factorizer_nnunet.dataset_conversion.catalog import RELEASES
-from factorizer_nnunet.dataset_conversion.discover import find_cases, list_files
-from factorizer_nnunet.errors import UserError
-
-
-def find(key: str, *sources: Path, channels: tuple[str, ...] | None = None) -> Found:
-    release = RELEASES[key]
-    return find_cases(release, list_files(sources), release.chosen_channels(channels))
-
-
-def check_all_found(found: Found, tree: Tree) -> None:
-    """Compare what was found with what was built, names without regard to case."""
-    assert [str(problem) for problem in found.problems] == []
-    cases = {case.name.casefold(): case for case in found.cases}
-    assert set(cases) == {name.casefold() for name in tree.images}
-    for name, images in tree.images.items():
-        case = cases[name.casefold()]
-        assert case.images == images
-        assert case.label == tree.labels.get(name)
-        assert case.patient.casefold() == tree.patients[name].casefold()
+from trees_isles import isles_2015_siss_nested, isles_2022
 
 
 @pytest.mark.parametrize("key", TREES)
@@ -83,32 +61,28 @@ def test_what_is_known_besides_the_files(tmp_path: Path) -> None:
     ]
 
 
-def test_layouts_of_isles_2022(tmp_path: Path) -> None:
-    """Files in the session itself, and masks of the same subjects elsewhere; registered copies are passed over."""
-    tree = Tree(tmp_path / "flat")
-    isles_2022(Builder(tree, ending=".nii.gz"), layout="")
+@pytest.mark.parametrize(
+    ("layout", "names"),
+    [
+        ("ISLES-2022/rawdata/{subject}/ses-0001", ("dwi", "adc")),
+        ("ISLES-2022/{subject}/ses-0001/{modality}", ("DWI", "ADC")),
+        ("ISLES-2022/{subject}/{modality}/ses-0001", ("DWI", "ADC")),
+    ],
+    ids=["in the session", "first release", "modality above the session"],
+)
+def test_layouts_of_isles_2022(layout: str, names: tuple[str, str], tmp_path: Path) -> None:
+    """Masks of the same subjects lie elsewhere; registered copies are passed over."""
+    tree = Tree(tmp_path / "source")
+    isles_2022(Builder(tree, ending=".nii.gz"), layout, names)
     dwi = next(iter(tree.images.values()))[0]
-    shutil.copy(dwi, dwi.with_name(dwi.name.replace("_dwi", "_FLAIR_registered")))
+    shutil.copy(dwi, dwi.with_name(dwi.name.replace(names[0], "FLAIR_registered")))
     check_all_found(find("isles2022", tree.source), tree)
 
 
-def test_unpackers_folders_and_files_are_passed_over_or_seen_through(tmp_path: Path) -> None:
-    tree = build_tree("brats2024-ped", tmp_path / "source")
-    first = tree.images["BraTS-PED-00002-000"][0]
-    wrapper = first.with_name(first.name.removesuffix(".gz"))
-    wrapper.mkdir()
-    wrapped = first.rename(wrapper / "volume.nii.gz")
-    tree.images["BraTS-PED-00002-000"] = (wrapped, *tree.images["BraTS-PED-00002-000"][1:])
-    (first.parent / "loop").symlink_to(tree.source)
-    for junk in ("__MACOSX (2)", ".hidden", "_old"):
-        shutil.copytree(first.parent.parent, tree.source / junk, symlinks=True)
-    check_all_found(find("brats2024-ped", tree.source), tree)
-
-    write(wrapper / "another.nii", labels("x", SHAPE, (1,)))
-    found = find("brats2024-ped", tree.source)
-    assert "holds 2 NIfTI files instead of one" in str(found.problems[0])
-    assert "modality T1n is missing: no BraTS-PED-00002-000/" not in str(found.problems[1])
-    assert "modality T1n is missing: no BraTS-PED-00002-000-t1n.nii.gz or .nii" in str(found.problems[1])
+def test_the_old_nesting_of_siss(tmp_path: Path) -> None:
+    tree = Tree(tmp_path / "source")
+    isles_2015_siss_nested(Builder(tree))
+    check_all_found(find("isles2015-siss", tree.source), tree)
 
 
 def test_equal_copies_count_once_and_different_ones_are_refused(tmp_path: Path) -> None:
@@ -120,7 +94,7 @@ def test_equal_copies_count_once_and_different_ones_are_refused(tmp_path: Path) 
     packed.unlink()
     found = find("brats2021", tree.source)
     check_all_found(found, tree)
-    (note,) = found.notes
+    note, _ = found.notes
     assert "an equal copy of a file that is taken, as 4 more of this case" in str(note) and "z_again" in str(note.path)
 
     write(again / f"{case.name}_seg.nii.gz", labels("other", SHAPE, (1, 2)))
@@ -146,11 +120,53 @@ def test_truncated_copies_are_compared_as_they_are(tmp_path: Path) -> None:
         ("brats2024-goat", "has no label and is taken as an unlabelled case"),
         ("isles2017", "1 are not needed for ISLES 2017 or have names that it does not know: source/ISLES2017_Training"),
         ("brats2023-ssa", "5 lie in folders that are no part of BraTS 2023 SSA: source/BraTS-Africa/51_OtherNeoplasms"),
+        (
+            "brats2023-gli",
+            "source: cases taken as unlabelled, by the names of folders above them: 1 below "
+            "ASNR-MICCAI-BraTS2023-GLI-Challenge-ValidationData",
+        ),
     ],
 )
 def test_what_is_decided_is_noted(key: str, text: str, tmp_path: Path) -> None:
     build_tree(key, tmp_path / "source")
     assert any(text in str(note) for note in find(key, tmp_path / "source").notes)
+
+
+def test_labels_of_other_names_are_noted(tmp_path: Path) -> None:
+    """The organisers' sample has masks without the space in their names; beside a usual one they are passed over."""
+    tree = build_tree("isles2024", tmp_path / "source")
+    label = tree.labels["sub-stroke0001"]
+    tree.labels["sub-stroke0001"] = label.rename(label.with_name("sub-stroke0001_ses-02_lesion-msk.nii.gz"))
+    found = find("isles2024", tree.source)
+    check_all_found(found, tree)
+    said = {note.path: note.text for note in found.notes}
+    assert said[tree.labels["sub-stroke0001"]].startswith("taken as the label, as there is no sub-stroke0001_ses-")
+    (stray,) = tree.source.rglob("sub-stroke0142_ses-02_lesion-msk.nii")
+    assert said[stray] == "a label with a more usual name is taken in place of it"
+
+
+def test_a_folder_that_only_sounds_like_validation_is_none(tmp_path: Path) -> None:
+    tree = build_tree("brats2021", tmp_path / "source")
+    case = tree.labels["BraTS2021_00000"].parent
+    tree.labels["BraTS2021_00000"].unlink()
+    moved = tree.source / "my_validation_of_nets" / case.name
+    moved.parent.mkdir()
+    case.rename(moved)
+    (problem,) = find("brats2021", tree.source).problems
+    assert problem.path == moved and problem.text.startswith("label is missing")
+
+
+def test_an_odd_channel_that_is_missing_can_be_left_out(tmp_path: Path) -> None:
+    tree = build_tree("isles2022", tmp_path / "source")
+    case = "sub-strokecase0002_ses-0001"
+    tree.images[case][2].unlink()
+    (problem,) = find("isles2022", tree.source).problems
+    assert problem.text == (
+        f"modality FLAIR is missing: no {case}_flair.nii.gz or .nii; leave it out with --channels DWI ADC"
+    )
+    assert not find("isles2022", tree.source, channels=("DWI", "ADC")).problems
+    (problem,) = find("isles2022", tree.source, channels=("FLAIR",)).problems
+    assert "--channels" not in problem.text
 
 
 def remove_image(tree: Tree) -> None:
@@ -199,7 +215,7 @@ def test_all_problems_are_listed_at_once(tmp_path: Path) -> None:
     for image in tree.images["case_64"][1:3]:
         image.unlink()
     assert [str(problem).split(": ", 2)[::2] for problem in find("isles2018", tree.source).problems] == [
-        ["case_1", "label is missing: no case_1/VSD.*.OT.<number>.nii.gz or .nii"],
+        ["case_1", "label is missing: no case_1/VSD.Brain.XX.O.OT.<number>.nii.gz or .nii"],
         ["case_64", "modality CBF is missing: no case_64/VSD.Brain.XX.O.CT_CBF.<number>.nii.gz or .nii"],
         ["case_64", "modality CBV is missing: no case_64/VSD.Brain.XX.O.CT_CBV.<number>.nii.gz or .nii"],
     ]
@@ -209,37 +225,3 @@ def test_the_innermost_folder_tells_whether_labels_are_missing(tmp_path: Path) -
     """A whole release below a folder that somebody called Testing is no test part."""
     tree = build_tree("isles2018", tmp_path / "Testing")
     check_all_found(find("isles2018", tree.source), tree)
-
-
-def test_a_source_within_another_is_listed_once(tmp_path: Path) -> None:
-    tree = build_tree("brats2021", tmp_path / "source")
-    inner = next(path for path in tree.source.iterdir() if path.is_dir())
-    found = find("brats2021", tree.source, inner)
-    check_all_found(found, tree)
-    assert not found.notes
-
-
-def test_sources_must_be_folders(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="nowhere is not a folder"):
-        list_files([tmp_path / "nowhere"])
-    (tmp_path / "set.zip").write_bytes(b"PK")
-    with pytest.raises(UserError, match="set.zip is a file; unpack it and give the folder"):
-        list_files([tmp_path / "set.zip"])
-
-
-def test_unreadable_folders_are_problems(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Told by the system, not by modes: these do not bind an administrator."""
-    tree = build_tree("brats2021", tmp_path / "source")
-    bad = tree.labels["BraTS2021_00000"].parent
-    scan = os.scandir
-
-    def refusing(path: str) -> object:
-        if Path(path) == bad:
-            raise PermissionError(13, "Permission denied", str(path))
-        return scan(path)
-
-    monkeypatch.setattr("os.scandir", refusing)
-    found = find("brats2021", tree.source)
-    (problem,) = found.problems
-    assert str(problem) == f"folder: {bad}: cannot be read: Permission denied"
-    assert "BraTS2021_00000" not in {case.name for case in found.cases}

@@ -51,6 +51,37 @@ def test_a_few_bad_cases_do_not_hide_a_release(tmp_path: Path) -> None:
     assert recognise(list_files([tree.source])).key == "isles2022"
 
 
+def without_flair(source: Path) -> Path:
+    tree = build_tree("isles2022", source)
+    for images in tree.images.values():
+        images[2].unlink()
+    return tree.source
+
+
+def test_channels_that_are_not_wanted_need_not_be_there(tmp_path: Path) -> None:
+    source = without_flair(tmp_path / "source")
+    assert recognise(list_files([source]), ["adc", "DWI"]).key == "isles2022"
+    tree = build_tree("brats2021", tmp_path / "brats")
+    for images in tree.images.values():
+        images[0].unlink()
+    with pytest.raises(UserError, match="no release is recognised"):
+        recognise(list_files([tree.source]))
+    assert recognise(list_files([tree.source]), ["FLAIR"]).key == "brats2021"
+
+
+def test_a_channel_on_a_grid_of_its_own_need_not_be_there(tmp_path: Path) -> None:
+    """So that the missing files themselves are named, and how to do without them."""
+    assert recognise(list_files([without_flair(tmp_path / "source")])).key == "isles2022"
+
+
+def test_releases_without_the_channels_are_out_of_the_question(tmp_path: Path) -> None:
+    tree = build_tree("brats2021", tmp_path / "source")
+    with pytest.raises(UserError, match="no release with channels T1 Tmax is recognised below .*"):
+        recognise(list_files([tree.source]), ["T1", "Tmax"])
+    with pytest.raises(UserError, match="channels T1 t1: give each one once"):
+        recognise(list_files([tree.source]), ["T1", "t1"])
+
+
 def test_nothing_known_is_refused(tmp_path: Path) -> None:
     (tmp_path / "scan.nii.gz").write_bytes(b"")
     with pytest.raises(UserError, match="no release is recognised below .*, among 1 NIfTI files.*convert list"):

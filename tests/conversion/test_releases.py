@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from trees import TREES, build_tree
 import factorizer_nnunet.dataset_conversion.catalog as catalog
 from factorizer_nnunet.dataset_conversion.catalog import RELEASES
 from factorizer_nnunet.dataset_conversion.discover import find_cases, list_files
-from factorizer_nnunet.dataset_conversion.layout import Nifti, gather, readable
+from factorizer_nnunet.dataset_conversion.layout import Nifti, gather, is_unlabelled, readable, unlabelled_folder
 from factorizer_nnunet.dataset_conversion.spec import Channel, LabelMap, Release, Scheme
 from factorizer_nnunet.errors import UserError
 
@@ -147,7 +148,7 @@ def test_submissions_have_names_of_their_own(release: Release, tmp_path: Path) -
     cases = find_cases(release, list_files([tmp_path / "source"]), release.chosen_channels(None)).cases
     names = {release.submission.format_map({**case.fields, "case": case.name}) for case in cases}
     assert len(names) == len(cases)
-    assert all(name.endswith((".nii.gz", ".nii", ".mha")) and "-seg." not in name for name in names)
+    assert all(name.endswith((".nii.gz", ".nii")) and "-seg." not in name for name in names)
 
 
 @pytest.mark.parametrize(
@@ -195,6 +196,81 @@ def test_releases_that_hide_patients_say_what_to_do(release: Release) -> None:
     assert ("--patients" in release.patients_hidden) == (release.key in hidden)
 
 
+@pytest.mark.parametrize(
+    ("key", "folder", "expected"),
+    [
+        ("brats2018", "MICCAI_BraTS_2018_Data_Validation", True),
+        ("brats2018", "brats18-val", True),
+        ("brats2020", "MICCAI_BraTS2020_ValidationData", True),
+        ("brats2020", "BraTS2020_ValidationData (1)", True),
+        ("brats2021", "RSNA_ASNR_MICCAI_BraTS2021_ValidationData", True),
+        ("brats2021", "RSNA_ASNR_MICCAI_BraTS2021_ValidationData_16July2021", True),
+        ("brats2021", "RSNA_ASNR_MICCAI_BraTS2021_TestingData", True),
+        ("brats2023-gli", "ASNR-MICCAI-BraTS2023-GLI-Challenge-ValidationData", True),
+        ("brats2024-gli", "validation_data", True),
+        ("brats2024-gli", "BraTS2024-BraTS-GLI-ValidationData", True),
+        ("brats2024-men-rt", "BraTS-MEN-RT-Val-v1", True),
+        ("brats2024-met", "MICCAI-BraTS2024-MET-Challenge-Validation", True),
+        ("brats2025-met", "MICCAI-LH-BraTS2025-MET-Challenge-ValidationData_batch1", True),
+        ("brats2024-goat", "MICCAI2024-BraTS-GoAT-ValidationData", True),
+        ("brats2024-goat", "val", True),
+        ("brats2024-goat", "Validation Data", True),
+        ("brats2021", "my_validation_of_nets", False),
+        ("brats2021", "BraTS2021_validation_of_nets", False),
+        ("brats2021", "invalid", False),
+        ("brats2021", "test", False),
+        ("brats2021", "BraTS_validated", False),
+        ("brats2021", "ValidationData_TrainingFormat", False),
+    ],
+)
+@pytest.mark.parametrize("spelled", [str, str.lower, str.upper])
+def test_folders_whose_cases_have_no_label(
+    key: str, folder: str, expected: bool, spelled: Callable[[str], str]
+) -> None:
+    """Names of releases and copies; any other folder's cases need their labels."""
+    shown = f"source/{spelled(folder)}/case/file.nii.gz"
+    assert unlabelled_folder(RELEASES[key], shown) == (spelled(folder) if expected else "")
+    assert is_unlabelled(RELEASES[key], shown) is expected
+
+
+@pytest.mark.parametrize(
+    ("key", "name", "pattern"),
+    [
+        ("isles2017", "1/VSD.Brain.XX.O.ADC.128020/VSD.Brain.XX.O.ADC.128020", None),
+        ("isles2017", "training_1/VSD.Brain.XX.O.ADC.128020/VSD.Brain.XX.O.ADC.128020", "ADC"),
+        ("isles2017", "training_1/SMIR.Brain.XX.O.MR_ADC.128020/SMIR.Brain.XX.O.MR_ADC.128020", "ADC"),
+        ("isles2017", "training_1/SMIR.Brain.XX.O.MR_OT.128020/SMIR.Brain.XX.O.MR_OT.128020", "label"),
+        ("isles2017", "training_1/SMIR.Brain.XX.O.OT.128020/SMIR.Brain.XX.O.OT.128020", "label"),
+        ("isles2017", "training_1/VSD.Brain.XX.O.MR_4DPWI.127015/VSD.Brain.XX.O.MR_4DPWI.127015", None),
+        ("isles2018", "case_1/SMIR.Brain.XX.O.OT.345566/SMIR.Brain.XX.O.OT.345566", "label"),
+        ("isles2015-spes", "1/VSD.Brain.XX.O.T1c.36000/VSD.Brain.XX.O.T1c.36000", "T1c"),
+        ("isles2015-spes", "1/VSD.Brain.XX.O.MR_T1.36000/VSD.Brain.XX.O.MR_T1.36000", None),
+        ("isles2015-siss", "1/VSD.Brain.XX.O.MR_T1.70615/VSD.Brain.XX.O.MR_T1.70615", "T1"),
+        ("isles2015-siss", "1/VSD.Brain.XX.O.MR_T1c.70615/VSD.Brain.XX.O.MR_T1c.70615", None),
+        ("isles2015-siss", "1/VSD.Brain.XX.O.OT.70617/VSD.Brain.XX.O.OT.70617", "label"),
+        ("isles2015-siss", "1/VSD.Brain_3more.XX.XX.OT.70617/VSD.Brain_3more.XX.XX.OT.70617", "label"),
+        ("isles2015-siss", "1/OT.70617/OT.70617", "label"),
+        ("isles2015-siss", "1/VSD.Brain.XX.O.OTHER.70617/VSD.Brain.XX.O.OTHER.70617", None),
+    ],
+)
+def test_names_of_the_archives(key: str, name: str, pattern: str | None) -> None:
+    release = RELEASES[key]
+    path = f"{name}.nii"
+    meant = {**{channel.file: channel.name for channel in release.channels}, **dict.fromkeys(release.label, "label")}
+    hits = [text for draft in gather(release, [Nifti(Path(path), path)]).drafts.values() for text in draft.hits]
+    assert [meant[text] for text in hits] == ([pattern] if pattern else [])
+
+
+def test_hints_say_what_to_do_about_known_values() -> None:
+    assert {key for key, release in RELEASES.items() if release.values_hint} == {"isles2015-spes", "brats2025-met"}
+    for key, options in (
+        ("isles2015-spes", ["1=0", "2=1", "2=0"]),
+        ("brats2025-met", ["BraTS-MET-01094-002:6=0"]),
+    ):
+        given = re.findall(r"--remap ((?:(?:[\w-]+:)?\d=\d ?)+)", RELEASES[key].values_hint)
+        assert " ".join(given).split() == options
+
+
 def test_channels_are_chosen_by_name() -> None:
     release = RELEASES["isles2022"]
     assert [channel.name for channel in release.chosen_channels(None)] == ["DWI", "ADC", "FLAIR"]
@@ -205,6 +281,7 @@ def test_channels_are_chosen_by_name() -> None:
         release.chosen_channels(["DWI", "dwi"])
     with pytest.raises(UserError, match="at least one"):
         release.chosen_channels([])
+    assert release.has_channels(["adc", "FLAIR"]) and not release.has_channels(["ADC", "T1"])
 
 
 def test_inconsistent_declarations_are_refused() -> None:

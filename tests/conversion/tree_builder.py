@@ -71,6 +71,12 @@ class Builder:
         shape = SHAPE if name not in self.tree.images else nibabel.load(self.tree.images[name][0]).shape[:3]
         self.tree.labels[name] = self.nifti(relative, labels(relative, shape, values), BRATS_AFFINE, ending)
 
+    def text(self, relative: str, content: str) -> None:
+        """Write a text file of the release, with the mark that spreadsheet programs put first."""
+        path = self.path(relative, "").with_name(self.spelled(Path(relative).name))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content, encoding="utf-8-sig")
+
     def extra(self, *relative: str) -> None:
         """Write files that are no NIfTI and must be passed over, whatever their names."""
         for name in relative:

@@ -49,7 +49,7 @@ def brats_2018_2019(build: Builder, prefix: str, root: str) -> None:
 
 
 def brats_2020(build: Builder) -> None:
-    """The copy that most users have: uncompressed, with the label of case 355 under its old name."""
+    """The copy that most users have: uncompressed, with the label of case 355 under its old name; grades in a table."""
     root = "BraTS2020_TrainingData/MICCAI_BraTS2020_TrainingData"
     old = partial(put, build, endings=OLD, label="_seg", ending=".nii")
     old(root, "BraTS20_Training_001", (1, 2, 4))
@@ -57,7 +57,14 @@ def brats_2020(build: Builder) -> None:
     old(root, "BraTS20_Training_355", None)
     build.label("BraTS20_Training_355", f"{root}/BraTS20_Training_355/W39_1998.09.19_Segm", (1, 2, 4), ".nii")
     old("BraTS2020_ValidationData/MICCAI_BraTS2020_ValidationData", "BraTS20_Validation_001", None)
-    build.extra(f"{root}/name_mapping.csv", f"{root}/survival_info.csv")
+    build.extra(f"{root}/survival_info.csv")
+    build.text(
+        f"{root}/name_mapping.csv",
+        "Grade,BraTS_2017_subject_ID,BraTS_2018_subject_ID,TCGA_TCIA_subject_ID,BraTS_2019_subject_ID,"
+        "BraTS_2020_subject_ID\n"
+        "HGG,Brats17_CBICA_AAB_1,Brats18_CBICA_AAB_1,NA,BraTS19_CBICA_AAB_1,BraTS20_Training_001\n"
+        "LGG,Brats17_TCIA_420_1,Brats18_TCIA09_420_1,TCGA-DU-6404,BraTS19_TCIA09_420_1,BraTS20_Training_002\n",
+    )
 
 
 def brats_2021(build: Builder) -> None:

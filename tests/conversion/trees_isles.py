@@ -46,9 +46,18 @@ def archived(
 
 def isles_2015_siss(build: Builder) -> None:
     """Training and test part both count from 1."""
-    archived(build, "siss_1", "SISS2015_Training/1", SISS, 70613)
-    archived(build, "siss_2", "SISS2015_Training/2", SISS, 70713)
-    archived(build, "siss_test_1", "SISS2015_Testing/1", SISS, 70813, labelled=False)
+    _siss(build, "SISS2015_Training", "SISS2015_Testing")
+
+
+def isles_2015_siss_nested(build: Builder) -> None:
+    """As an old archive has it."""
+    _siss(build, "SISS2015_Training/SISS2015/Training", "SISS2015_Testing/SISS2015/Testing")
+
+
+def _siss(build: Builder, training: str, testing: str) -> None:
+    archived(build, "siss_1", f"{training}/1", SISS, 70613)
+    archived(build, "siss_2", f"{training}/2", SISS, 70713)
+    archived(build, "siss_test_1", f"{testing}/1", SISS, 70813, labelled=False)
 
 
 def isles_2015_spes(build: Builder) -> None:
@@ -85,20 +94,26 @@ def isles_2018(build: Builder) -> None:
     build.extra("__MACOSX/TRAINING/case_1/._SMIR.Brain.XX.O.CT.345562.nii")
 
 
-def isles_2022(build: Builder, layout: str = "dwi/") -> None:
+def isles_2022(
+    build: Builder, layout: str = "ISLES-2022/{subject}/ses-0001/{modality}", names: tuple[str, ...] = ("dwi", "adc")
+) -> None:
     """FLAIR in capitals and on a grid of its own, its head moved; one case without stroke.
 
-    ``layout``: the folder of DWI and ADC in the session, "" for files in the session itself.
+    Args:
+        build: where to.
+        layout: folder of images, by the subject and the modality's folder, "dwi" or "anat".
+        names: what the names of DWI and ADC end with.
     """
     for number in (1, 2, 150):
         case = f"sub-strokecase{number:04d}_ses-0001"
-        subject = f"{case.split('_')[0]}/ses-0001"
+        subject = case.split("_")[0]
+        dwi_folder, anat_folder = (layout.format(subject=subject, modality=modality) for modality in ("dwi", "anat"))
         dwi = head(DWI_SHAPE, DWI_AFFINE, contrast=1 + number / 300)
         images = (
-            build.nifti(f"ISLES-2022/{subject}/{layout}{case}_dwi", dwi.astype("float64"), DWI_AFFINE, ".nii.gz"),
-            build.nifti(f"ISLES-2022/{subject}/{layout}{case}_adc", 1200 - dwi / 2, DWI_AFFINE, ".nii.gz"),
+            build.nifti(f"{dwi_folder}/{case}_{names[0]}", dwi.astype("float64"), DWI_AFFINE, ".nii.gz"),
+            build.nifti(f"{dwi_folder}/{case}_{names[1]}", 1200 - dwi / 2, DWI_AFFINE, ".nii.gz"),
             build.nifti(
-                f"ISLES-2022/{subject}/{'anat/' if layout else ''}{case}_FLAIR",
+                f"{anat_folder}/{case}_FLAIR",
                 head(FLAIR_SHAPE, FLAIR_AFFINE, shift_mm=FLAIR_SHIFT_MM, contrast=-0.5),
                 FLAIR_AFFINE,
                 ".nii.gz",
@@ -107,11 +122,11 @@ def isles_2022(build: Builder, layout: str = "dwi/") -> None:
         mask = np.zeros(DWI_SHAPE, "uint16")
         if number != 150:
             mask[14:18, 20:26, 8:12] = 1
-        file = f"ISLES-2022/derivatives/{subject}/{case}_msk"
+        file = f"ISLES-2022/derivatives/{subject}/ses-0001/{case}_msk"
         # The codes of real masks: no qform, and sform 2.
         build.tree.labels[case] = build.nifti(file, mask, DWI_AFFINE, ".nii.gz", codes=(0, 2))
         build.tree.images[case] = images
-        build.tree.patients[case] = case.split("_")[0]
+        build.tree.patients[case] = subject
     build.extra("ISLES-2022/participants.tsv", "ISLES-2022/dataset_description.json", "ISLES-2022/README")
 
 
