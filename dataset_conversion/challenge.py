@@ -3,30 +3,37 @@
 from __future__ import annotations
 
 import gzip
+import os
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from factorizer_nnunet.dataset_conversion.grid import geometry_difference
+from tqdm import tqdm
+
+from factorizer_nnunet.dataset_conversion.grid import geometry_difference, header_and_grid
+from factorizer_nnunet.dataset_conversion.layout import is_nifti
 from factorizer_nnunet.dataset_conversion.report import REPORT_FILE
 from factorizer_nnunet.dataset_conversion.spec import LabelMap, Release
+from factorizer_nnunet.dataset_conversion.survey import counted
 from factorizer_nnunet.dataset_conversion.volume import integer_labels, nifti_bytes, read_header, read_volume
+from factorizer_nnunet.dataset_conversion.write import FILE_ENDING
 from factorizer_nnunet.errors import UserError
 from factorizer_nnunet.files import folder_written_whole, load_json_object
-
-ENDING = ".nii.gz"
 
 
 @dataclass(frozen=True)
 class Submission:
-    """What was written: ``cases`` of ``expected`` unlabelled ones, the folder, and the archive if one was asked for."""
+    """What was written: the folder, the archive if one was asked for, and the cases that have no prediction.
+
+    These are cases without label, for which a submission is made; or training cases, if only such were predicted.
+    """
 
     folder: Path
     archive: Path | None
     cases: int
-    expected: int
+    missing: tuple[str, ...]
 
 
 def find_data_set(release: Release, predictions: Path, raw_folder: Path, dataset_id: int | None) -> Path:
@@ -42,10 +49,14 @@ def find_data_set(release: Release, predictions: Path, raw_folder: Path, dataset
         UserError: none, or several.
     """
     pattern = "Dataset*" if dataset_id is None else f"Dataset{dataset_id:03d}_*"
-    names = {path.name.removesuffix(ENDING) for path in predictions.glob(f"*{ENDING}")}
-    fitting = []
+    names = {path.name.removesuffix(FILE_ENDING) for path in predictions.glob(f"*{FILE_ENDING}")}
+    fitting, damaged = [], ""
     for report in sorted(raw_folder.glob(f"{pattern}/{REPORT_FILE}")):
-        content = load_json_object(report, "Convert the data set anew")
+        try:
+            content = load_json_object(report, "Convert the data set anew")
+        except UserError as error:  # perhaps of another release: it matters only if none fits
+            damaged = f". {error}"
+            continue
         if content.get("release") == release.key and (dataset_id is not None or names <= set(content["cases"])):
             fitting.append(report.parent)
     if len(fitting) == 1:
@@ -53,7 +64,9 @@ def find_data_set(release: Release, predictions: Path, raw_folder: Path, dataset
     wanted = f"data set converted from {release.key}" + (f" with ID {dataset_id}" if dataset_id is not None else "")
     if fitting:
         raise UserError(f"{', '.join(p.name for p in fitting)} all have these cases: say with -d which it is")
-    raise UserError(f"{raw_folder} has no {wanted} that these predictions are of: convert it, or give another -d")
+    raise UserError(
+        f"{raw_folder} has no {wanted} that these predictions are of: convert it, or give another -d{damaged}"
+    )
 
 
 def to_challenge(release: Release, predictions: Path, out: Path, data_set: Path, archive: bool = False) -> Submission:
@@ -67,48 +80,80 @@ def to_challenge(release: Release, predictions: Path, out: Path, data_set: Path,
         archive: also write ``out``.zip, with the files alone.
 
     Raises:
-        UserError: ``out`` exists, no predictions, or problems: all of them in one message. Nothing is written then.
+        UserError: ``out`` exists, no predictions, problems (all of them in one message), or the disk is full. Nothing
+            is written then.
     """
     report = load_json_object(data_set / REPORT_FILE, "Convert the data set anew")
+    out = Path(os.path.abspath(out))
     packed = out.with_name(f"{out.name}.zip")
     for path in (out, packed) if archive else (out,):
         if path.exists():
             raise UserError(f"{path} exists already and is not overwritten: remove it or choose another OUT")
-    files = sorted(predictions.glob(f"*{ENDING}")) if predictions.is_dir() else []
+    files = sorted(path for path in predictions.glob("*") if is_nifti(path.name))
     if not files:
-        raise UserError(f"{predictions} holds no prediction CASE{ENDING}; give the folder nnUNetv2_predict wrote to")
+        raise UserError(f"{predictions} holds no prediction CASE{FILE_ENDING}; give the folder of nnUNetv2_predict")
     back = LabelMap({int(old): int(new) for old, new in report["label_map_back"].items()})
-    problems = [text for path in files for text in _problems(path, report["cases"], back, data_set)]
+    reading = tqdm(files, desc="checking", unit="case", disable=None)
+    problems = [text for path in reading for text in _problems(release, path, report["cases"], back, data_set)]
     if problems:
         lines = "\n".join(f"  {text}" for text in problems)
-        raise UserError(f"{len(problems)} problems in {predictions}, nothing was written:\n{lines}")
-    unlabelled = {name for name, case in report["cases"].items() if case["label"] is None}
-    with folder_written_whole(out) as draft:
-        for path in files:
-            name = path.name.removesuffix(ENDING)
-            target = draft / release.submission.format_map({**report["cases"][name]["fields"], "case": name})
-            target.parent.mkdir(parents=True, exist_ok=True)
-            _write(path, _first_image(name, report["cases"][name], data_set), back, target)
-        for name, text in release.submission_extra.items():
-            (draft / name).write_text(text, encoding="utf-8")
-    if archive:
-        _pack(out, packed)
-    return Submission(
-        out, packed if archive else None, len(files), len(unlabelled) if unlabelled else len(report["cases"])
-    )
+        raise UserError(f"{counted(len(problems), 'problem')} in {predictions}, nothing was written:\n{lines}")
+    cases = {path.name.removesuffix(FILE_ENDING): path for path in files}
+    try:
+        with folder_written_whole(out) as draft:
+            for name, path in tqdm(cases.items(), desc="writing", unit="case", disable=None):
+                target = draft / _submitted_name(release, name, report["cases"][name])
+                target.parent.mkdir(parents=True, exist_ok=True)
+                _write(path, _grid_image(report["cases"][name], data_set), back, target)
+            for name, text in release.submission_extra.items():
+                (draft / name).write_text(text, encoding="utf-8")
+            if archive:
+                _pack(draft, packed)
+    except OSError as error:
+        packed.unlink(missing_ok=True)
+        raise UserError(f"cannot write {out}: {error.strerror or error}; nothing was left behind") from error
+    return Submission(out, packed if archive else None, len(files), _missing(report["cases"], cases.keys()))
 
 
-def _problems(path: Path, cases: Mapping[str, Any], back: LabelMap, data_set: Path) -> list[str]:
-    name = path.name.removesuffix(ENDING)
+def _missing(cases: Mapping[str, Any], predicted: Set[str]) -> tuple[str, ...]:
+    unlabelled = {name for name, case in cases.items() if case["label"] is None}
+    wanted = unlabelled if unlabelled & predicted else cases.keys() - unlabelled
+    return tuple(sorted(wanted - predicted))
+
+
+def _submitted_name(release: Release, name: str, case: Mapping[str, Any]) -> str:
+    """The file of a prediction in the submission.
+
+    Raises:
+        KeyError: what it is made of is not known of the case.
+    """
+    return release.submission.format_map({**case["fields"], "case": name})
+
+
+def _problems(release: Release, path: Path, cases: Mapping[str, Any], back: LabelMap, data_set: Path) -> list[str]:
+    name = path.name.removesuffix(FILE_ENDING)
     if name not in cases:
         return [f"{path}: {name} is not a case of {data_set.name}"]
+    texts = []
+    try:
+        _submitted_name(release, name, cases[name])
+    except KeyError as error:
+        texts.append(
+            f"{path}: a submission is named by the number of the {error.args[0]} file, which the source of "
+            f"{data_set.name} did not have; convert it with these files"
+        )
+    image = _grid_image(cases[name], data_set)
     try:
         volume = read_volume(path)
-        reference = read_volume(_first_image(name, cases[name], data_set))
     except OSError as error:
-        return [f"{path}: {error}"]
-    difference = geometry_difference(volume.grid, reference.grid)
-    texts = [] if difference is None else [f"{path}: {difference} of the image"]
+        return [*texts, f"{path}: {error}"]
+    try:
+        grid = header_and_grid(read_header(image))[1]
+    except OSError as error:
+        return [*texts, f"{image}, the image of this case: {error}"]
+    difference = geometry_difference(volume.grid, grid)
+    if difference is not None:
+        texts.append(f"{path}: {difference} of the image")
     try:
         unexpected = back.unexpected(integer_labels(volume.values))
     except ValueError as error:
@@ -119,9 +164,9 @@ def _problems(path: Path, cases: Mapping[str, Any], back: LabelMap, data_set: Pa
     return texts
 
 
-def _first_image(name: str, case: Mapping[str, Any], data_set: Path) -> Path:
-    part = "imagesTs" if case["label"] is None else "imagesTr"
-    return data_set / part / f"{name}_{case['grid_channel']:04d}{ENDING}"
+def _grid_image(case: Mapping[str, Any], data_set: Path) -> Path:
+    """The image on whose grid the case's label lies."""
+    return data_set / case["images"][case["grid_channel"]]["file"]
 
 
 def _write(prediction: Path, image: Path, back: LabelMap, target: Path) -> None:

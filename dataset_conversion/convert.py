@@ -6,7 +6,7 @@ import json
 import math
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from factorizer_nnunet.dataset_conversion.splits import five_folds
 from factorizer_nnunet.dataset_conversion.survey import Survey, refuse_problems, survey_release
 from factorizer_nnunet.dataset_conversion.write import Written, write_case, write_dataset_json
 from factorizer_nnunet.errors import UserError
+from factorizer_nnunet.files import held
 
 SPLITS_FILE = "splits_final.json"  # nnU-Net's planner copies it to nnUNet_preprocessed
 _MARGIN_BYTES = 2**26  # left free on the disk
@@ -36,47 +37,66 @@ class Converted:
     failed_registrations: tuple[str, ...]
 
 
-def convert_release(release: Release, listing: Listing, raw_folder: Path, options: Options) -> Converted:
+def convert_release(
+    release: Release,
+    listing: Listing,
+    raw_folder: Path,
+    options: Options,
+    tell: Callable[[Survey], None] = lambda survey: None,
+) -> Converted:
     """Convert the cases of ``release`` to ``raw_folder``/DatasetXXX_NAME.
 
     The sources are only read. The data set appears under its name when it is complete, or not at all; a kill in between
-    leaves a hidden folder that the next conversion to the same target removes.
+    leaves a hidden folder that the next conversion to the same ID removes.
+
+    Args:
+        release: what the sources hold.
+        listing: of their files.
+        raw_folder: nnUNet_raw.
+        options: choices.
+        tell: called with what was found, before anything is refused or written.
 
     Raises:
-        UserError: a bad ID or name, the target exists, no training case, no room on the disk, or problems in the
-            source: all of them in one message, a line each with case and file. Nothing has been written then.
+        UserError: a bad ID or name, the target exists or another process writes it, no case, no room on the disk, or
+            problems in the source: all of them in one message, a line each with case and file. Nothing has been
+            written then.
     """
     target = free_target(raw_folder, options.dataset_id, options.name or default_name(release))
     survey = survey_release(release, listing, options)
+    tell(survey)
     refuse_problems(survey, listing, options)
-    return write_data_set(survey, target, listing, options)
+    lock = raw_folder / f".Dataset{options.dataset_id:03d}.lock"
+    try:
+        raw_folder.mkdir(parents=True, exist_ok=True)
+        with held(lock, f"another process is converting to ID {options.dataset_id}: wait for it or choose another -d"):
+            try:
+                # Once more: another process may have finished while this one read the sources.
+                free_target(raw_folder, options.dataset_id, target.name.split("_", 1)[1])
+                return _write_data_set(survey, target, listing, options)
+            finally:
+                lock.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write {target}: {error.strerror or error}; nothing was left behind") from error
 
 
-def write_data_set(survey: Survey, target: Path, listing: Listing, options: Options) -> Converted:
-    """Write the kept cases, dataset.json, folds and report to the new folder ``target``.
-
-    Raises:
-        UserError: the disk is full or not writable; nothing is left behind.
-    """
+def _write_data_set(survey: Survey, target: Path, listing: Listing, options: Options) -> Converted:
+    """Write the kept cases, dataset.json, folds and report to the new folder ``target``."""
+    for leftover in target.parent.glob(f".Dataset{options.dataset_id:03d}_*.partial"):  # of a process that was killed
+        shutil.rmtree(leftover, ignore_errors=True)
     draft = target.with_name(f".{target.name}.partial")
     try:
         _check_room(survey, target.parent, options)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(draft, ignore_errors=True)
         for part in ("imagesTr", "labelsTr", "imagesTs")[: 3 if len(survey.training) < len(survey.kept) else 2]:
             (draft / part).mkdir(parents=True)
         writing = partial(_write, survey.release, survey.channels, survey.scheme, draft, options)
-        written = list(in_processes(writing, survey.kept, options.jobs, "writing"))
-        write_dataset_json(
-            survey.release, survey.channels, survey.scheme, target.name.split("_", 1)[1], len(survey.training), draft
-        )
+        written = sorted(in_processes(writing, survey.kept, options.jobs, "writing"), key=lambda one: one.case)
+        name = target.name.split("_", 1)[1]
+        write_dataset_json(survey.release, survey.channels, survey.scheme, name, len(survey.training), draft)
         folds = _folds(survey, options)
         if folds:
             (draft / SPLITS_FILE).write_text(json.dumps(folds, indent=4) + "\n", encoding="utf-8")
         write_report(draft, target.name, survey, written, folds, listing.sources, options)
         draft.rename(target)
-    except OSError as error:
-        raise UserError(f"cannot write {target}: {error.strerror or error}; nothing was left behind") from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     failed = (
@@ -140,9 +160,8 @@ def _check_room(survey: Survey, folder: Path, options: Options) -> None:
     Raises:
         OSError: too little room.
     """
-    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
     needed = _MARGIN_BYTES + sum(_bytes_of(e, options) for e in survey.kept)
-    free = shutil.disk_usage(existing).free
+    free = shutil.disk_usage(folder).free
     if free < needed:
         raise OSError(f"the disk has {free / 1e9:.1f} GB free and about {needed / 1e9:.1f} GB are needed")
 

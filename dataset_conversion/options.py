@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from factorizer_nnunet.errors import UserError
 
-DEFAULT_SEED = 42
 _REMAP = re.compile(r"(?:(?P<case>[^:=]+):)?(?P<old>\d+)=(?P<new>\d+)")
 
 
@@ -25,18 +24,31 @@ class Options:
     link: bool = False  # symbolic links to files that stay as they are, instead of copies
     register: bool = True  # channels on grids of their own; without it they are only resampled by their headers
     skip_invalid: bool = False  # leave out cases with problems instead of refusing the whole set
-    remap: Mapping[str, Mapping[int, int]] = field(default_factory=dict)  # label values by case; "" for all cases
-    patients: Mapping[str, str] | None = None  # patient by case, where the names do not tell
-    seed: int = DEFAULT_SEED  # of the folds
+    # By casefolded case name: label values to replace ("" for all cases), and patients where names do not tell.
+    remap: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
+    patients: Mapping[str, str] | None = None
+    seed: int = 42  # of the folds
 
     def remap_of(self, case: str) -> dict[int, int]:
         """Label values to be replaced in a case before anything else; what is said for a case wins."""
-        own = next((values for name, values in self.remap.items() if name.casefold() == case.casefold()), {})
-        return {**self.remap.get("", {}), **own}
+        return {**self.remap.get("", {}), **self.remap.get(case.casefold(), {})}
+
+    def patient_of(self, case: str) -> str | None:
+        """The patient that the user's list gives for a case, if there is one."""
+        return None if self.patients is None else self.patients.get(case.casefold())
+
+    def unknown_cases(self, cases: Iterable[str]) -> Iterator[str]:
+        """What was said for cases that are not among ``cases``."""
+        known = {case.casefold() for case in cases}
+        for option, names in (("--remap", self.remap), ("--patients", self.patients or {})):
+            unknown = [name for name in names if name and name not in known]
+            if unknown:
+                shown = ", ".join(unknown[:5]) + (", …" if len(unknown) > 5 else "")
+                yield f"{option} names {len(unknown)} cases that are not there: {shown}"
 
 
 def parse_remap(texts: Sequence[str]) -> dict[str, dict[int, int]]:
-    """``[CASE:]OLD=NEW`` as given on the command line, by case ("" for all).
+    """``[CASE:]OLD=NEW`` as given on the command line, by casefolded case ("" for all).
 
     Raises:
         UserError: a text of another form, naming it.
@@ -46,12 +58,12 @@ def parse_remap(texts: Sequence[str]) -> dict[str, dict[int, int]]:
         match = _REMAP.fullmatch(text)
         if match is None:
             raise UserError(f"--remap {text}: give OLD=NEW for all cases or CASE:OLD=NEW for one, such as 2=1")
-        remap.setdefault(match["case"] or "", {})[int(match["old"])] = int(match["new"])
+        remap.setdefault((match["case"] or "").casefold(), {})[int(match["old"])] = int(match["new"])
     return remap
 
 
 def read_patients(path: Path) -> dict[str, str]:
-    """Patient by case from a CSV file with the columns ``case`` and ``patient``.
+    """Patient by casefolded case from a CSV file with the columns ``case`` and ``patient``.
 
     Raises:
         UserError: not readable, without these columns, or two patients for one case.
@@ -61,13 +73,17 @@ def read_patients(path: Path) -> dict[str, str]:
             rows = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"cannot read {path}: {error}. Give a CSV file with the columns case,patient") from error
+    columns = list(rows[0]) if rows else []
+    if not {"case", "patient"} <= set(columns):
+        found = f"the columns {', '.join(map(str, columns))}" if columns else "no rows"
+        raise UserError(f"{path} has {found}; its first line must be case,patient, separated by commas")
     patients: dict[str, str] = {}
     for number, row in enumerate(rows, start=2):
-        case, patient = (row.get("case") or "").strip(), (row.get("patient") or "").strip()
+        case, patient = (row["case"] or "").strip(), (row["patient"] or "").strip()
         if not case or not patient:
-            raise UserError(f"{path}, line {number}: no case or no patient; the columns are case,patient")
-        if patients.setdefault(case, patient) != patient:
-            raise UserError(f"{path}, line {number}: {case} belongs to {patients[case]} above and to {patient} here")
-    if not patients:
-        raise UserError(f"{path} holds no rows; the columns are case,patient")
+            raise UserError(f"{path}, line {number}: no case or no patient")
+        if patients.setdefault(case.casefold(), patient) != patient:
+            raise UserError(
+                f"{path}, line {number}: {case} belongs to {patients[case.casefold()]} above and to {patient} here"
+            )
     return patients

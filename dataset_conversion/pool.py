@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
 from tqdm import tqdm
+
+from factorizer_nnunet.errors import UserError
 
 Argument, Result = TypeVar("Argument"), TypeVar("Result")
 
@@ -16,7 +21,11 @@ Argument, Result = TypeVar("Argument"), TypeVar("Result")
 def in_processes(
     function: Callable[[Argument], Result], arguments: Sequence[Argument], jobs: int, what: str
 ) -> Iterator[Result]:
-    """Results of ``function`` as they come, from ``jobs`` processes, with a progress bar called ``what``."""
+    """Results of ``function`` as they come, from ``jobs`` processes, with a progress bar called ``what``.
+
+    Raises:
+        UserError: a process was killed.
+    """
     with tqdm(total=len(arguments), desc=what, unit="case", disable=None) as bar, _workers(jobs) as pool:
         results: Iterable[Result] = map(function, arguments)
         if pool is not None:
@@ -33,8 +42,20 @@ def _workers(jobs: int) -> Iterator[ProcessPoolExecutor | None]:
         yield None
         return
     # Started, not forked: a fork would copy locks of libraries that are held by threads.
-    pool = ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"))
+    pool = ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_end_with_parent)
     try:
         yield pool
+    except BrokenProcessPool as error:
+        raise UserError("a process was killed, probably because memory ran out: give fewer --jobs") from error
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed outright would go on writing."""
+
+    def wait() -> None:
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()

@@ -29,7 +29,7 @@ ATTEMPTS = 64
 
 
 def five_folds(
-    patients: Mapping[str, str], volumes_mm3: Mapping[str, float], strata: Mapping[str, str], seed: int = 12345
+    patients: Mapping[str, str], volumes_mm3: Mapping[str, float], strata: Mapping[str, str], seed: int
 ) -> list[dict[str, list[str]]]:
     """Return five {"train": cases, "val": cases}, sorted; every case is in one "val", with all cases of its patient.
 

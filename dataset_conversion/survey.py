@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -28,6 +27,7 @@ class Survey:
     kept: tuple[Examined, ...]
     problems: tuple[Problem, ...]
     notes: tuple[Problem, ...]
+    hints: tuple[str, ...]  # what may mend the problems
     warnings: tuple[str, ...]  # about the whole set
 
     @property
@@ -62,7 +62,8 @@ def survey_release(release: Release, listing: Listing, options: Options) -> Surv
         kept,
         tuple(problems),
         (*found.notes, *(note for e in kept for note in e.notes)),
-        tuple(_warnings(release, kept, options)),
+        tuple(_hints(release, scheme, examined)),
+        tuple(_warnings(release, examined, kept, options)),
     )
 
 
@@ -70,17 +71,22 @@ def refuse_problems(survey: Survey, listing: Listing, options: Options) -> None:
     """Raise what keeps the set from being written.
 
     Raises:
-        UserError: problems, unless they are to be skipped, or no labelled case.
+        UserError: problems, unless they are to be skipped, or no case.
     """
     release, where = survey.release, ", ".join(map(str, listing.sources))
+    problems = "\n".join([*(f"  {problem}" for problem in survey.problems), *survey.hints])
+    count = counted(len(survey.problems), "problem")
     if survey.problems and not options.skip_invalid:
-        lines = "\n".join(f"  {problem}" for problem in survey.problems)
-        raise UserError(
-            f"{len(survey.problems)} problems in {where}, nothing was written (--skip-invalid leaves these cases "
-            f"out):\n{lines}"
-        )
-    if not survey.training:
-        raise UserError(f"no labelled case of {release.title} below {where}: expected files like {release.example}")
+        raise UserError(f"{count} in {where}, nothing was written (--skip-invalid leaves these cases out):\n{problems}")
+    if not survey.kept:
+        if survey.problems:
+            raise UserError(f"no case of {release.title} in {where} is whole, {count}:\n{problems}")
+        raise UserError(f"no case of {release.title} below {where}: expected files like {release.example}")
+
+
+def counted(number: int, what: str) -> str:
+    """A number with what it counts, such as "1 case" and "2 cases"."""
+    return f"{number} {what}" + ("" if number == 1 else "s")
 
 
 def _examine(release: Release, channels: Sequence[Channel], options: Options, case: Case) -> Examined:
@@ -88,9 +94,7 @@ def _examine(release: Release, channels: Sequence[Channel], options: Options, ca
 
 
 def _with_patient(case: Case, options: Options) -> Case:
-    if options.patients is None:
-        return case
-    return replace(case, patient=options.patients.get(case.name, case.patient))
+    return replace(case, patient=options.patient_of(case.name) or case.patient)
 
 
 def _scheme(release: Release, examined: Sequence[Examined]) -> Scheme:
@@ -110,27 +114,40 @@ def _unexpected_values(release: Release, scheme: Scheme, examined: Examined) -> 
     if not unknown:
         return []
     values = ", ".join(f"{value} ({count} voxels)" for value, count in sorted(unknown.items()))
-    text = (
-        f"unexpected label values {values}; {release.title} has {sorted(scheme.labels.to_nnunet)}. Is it another "
-        f"release? If the values are known to be mistakes: --remap {examined.case.name}:{min(unknown)}=0"
-    )
+    text = f"unexpected label values {values}; {release.title} has {sorted(scheme.labels.to_nnunet)}"
     return [Problem(examined.case.name, examined.case.label, text)]
 
 
-def _warnings(release: Release, kept: Sequence[Examined], options: Options) -> Iterator[str]:
+def _hints(release: Release, scheme: Scheme, examined: Sequence[Examined]) -> Iterator[str]:
+    """What may be behind unexpected label values: another release where most cases have them, mistakes otherwise."""
+    labels = [set(e.label.counts) for e in examined if e.label is not None]
+    known = {*scheme.labels.to_nnunet}
+    odd = [values for values in labels if values - known]
+    if not odd:
+        return
+    if release.values_hint:
+        yield release.values_hint
+    elif 2 * len(odd) > len(labels):
+        yield f"Most labels have values that {release.title} does not know: is it another release?"
+    else:
+        yield "Label values that are known to be mistakes are replaced with --remap CASE:OLD=NEW"
+
+
+def _warnings(
+    release: Release, examined: Sequence[Examined], kept: Sequence[Examined], options: Options
+) -> Iterator[str]:
     labels = [e.label for e in kept if e.label is not None]
     if release.telltale is not None and len(labels) >= _MIN_CASES_FOR_TELLTALE:
         value, why = release.telltale
         if not any(label.counts.get(value) for label in labels):
             yield f"no label has the value {value}: {why}"
-    if release.patients_hidden and options.patients is None:
+    if kept and not labels:
+        yield "no case has a label: the images can be predicted, but nothing can be planned or trained with this set"
+    if release.patients_hidden and options.patients is None and labels:
         yield release.patients_hidden
     if options.patients is not None:
-        missing = [e.case.name for e in kept if e.case.label is not None and e.case.name not in options.patients]
+        missing = [e.case.name for e in kept if e.label is not None and options.patient_of(e.case.name) is None]
         if missing:
-            yield f"{len(missing)} cases are not in the list of patients and count as patients of their own: " + (
-                ", ".join(missing[:5]) + (", …" if len(missing) > 5 else "")
-            )
-    repeated = [name for name, count in Counter(e.case.patient for e in kept).items() if count > 1]
-    if repeated:
-        yield f"{len(repeated)} patients have several cases; each patient's cases are in one fold"
+            shown = ", ".join(missing[:5]) + (", …" if len(missing) > 5 else "")
+            yield f"{counted(len(missing), 'case')} not in the list of patients, each taken as a patient: {shown}"
+    yield from options.unknown_cases(e.case.name for e in examined)

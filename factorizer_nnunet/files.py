@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import shutil
@@ -37,6 +38,22 @@ def folder_written_whole(path: Path) -> Iterator[Path]:
         draft.rename(path)
     finally:
         shutil.rmtree(draft, ignore_errors=True)  # gone by now if all went well
+
+
+@contextlib.contextmanager
+def held(lock: Path, busy: str) -> Iterator[None]:
+    """Hold the file ``lock`` against other processes; the system lets go of it when this one ends, however it ends.
+
+    Raises:
+        UserError: another process holds it; the message is ``busy``.
+        OSError: the file cannot be made.
+    """
+    with lock.open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(busy) from error
+        yield
 
 
 def load_json_object(path: Path, mend: str) -> dict:

@@ -108,8 +108,8 @@ def report_facts(
             "training": len(survey.training),
             "unlabelled": len(survey.kept) - len(survey.training),
             "patients": len({e.case.patient for e in survey.kept}),
-            # Under "folder" stand folders that could not be read: how many cases are in them is not known.
-            "left_out": len({problem.case for problem in survey.problems} - kept - {"folder"}),
+            # "" stands for folders that could not be read: how many cases are in them is not known.
+            "left_out": len({problem.case for problem in survey.problems} - kept - {""}),
             "outliers": len(outliers),
         },
         "warnings": list(survey.warnings),

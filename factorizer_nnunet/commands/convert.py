@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import argparse
 import os
-import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from factorizer_nnunet.errors import UserError
+from factorizer_nnunet.interrupts import terminable
 
 if TYPE_CHECKING:
+    from factorizer_nnunet.dataset_conversion.options import Options
     from factorizer_nnunet.dataset_conversion.spec import Release
     from factorizer_nnunet.dataset_conversion.survey import Survey
 
 AUTO, LIST = "auto", "list"
 MAX_JOBS = 8
-SHOWN_PROBLEMS = 20
+SHOWN = 20  # lines of what may be thousands
 
 DESCRIPTION = """\
 Convert a release of a challenge, as it was unpacked, to a data set in nnUNet_raw. All files are read and checked first,
@@ -109,10 +110,11 @@ def run(args: argparse.Namespace) -> int:
 
 def _convert(args: argparse.Namespace) -> int:
     from factorizer_nnunet.dataset_conversion.catalog import RELEASES
-    from factorizer_nnunet.dataset_conversion.convert import default_name, free_target, write_data_set
+    from factorizer_nnunet.dataset_conversion.convert import convert_release
     from factorizer_nnunet.dataset_conversion.discover import list_files
     from factorizer_nnunet.dataset_conversion.options import Options, parse_remap, read_patients
     from factorizer_nnunet.dataset_conversion.recognise import recognise
+    from factorizer_nnunet.dataset_conversion.report import PAGE_FILE
     from factorizer_nnunet.dataset_conversion.survey import refuse_problems, survey_release
     from factorizer_nnunet.environment import nnunet_folder
 
@@ -128,56 +130,57 @@ def _convert(args: argparse.Namespace) -> int:
         patients=None if args.patients is None else read_patients(args.patients),
         seed=args.seed,
     )
-    raw_folder = None if args.dataset is None else nnunet_folder("nnUNet_raw", writable=not args.dry_run)
+    raw_folder = None if args.dry_run else nnunet_folder("nnUNet_raw", writable=True)
     listing = list_files(args.sources)
-    release = recognise(listing) if args.release == AUTO else RELEASES[args.release]
+    release = recognise(listing, args.channels) if args.release == AUTO else RELEASES[args.release]
     if args.release == AUTO:
         print(f"recognised {release.title} ({release.key})", flush=True)
-    target = None
-    if raw_folder is not None:
-        target = free_target(raw_folder, args.dataset, args.name or default_name(release))
-    survey = survey_release(release, listing, options)
-    _print_survey(survey)
-    refuse_problems(survey, listing, options)
-    if args.dry_run:
-        print(f"nothing was written; it would be {target}" if target else "nothing was written")
+    if raw_folder is None:
+        survey = survey_release(release, listing, options)
+        _print_survey(survey, options)
+        refuse_problems(survey, listing, options)
+        print("nothing was written")
         return 0
-    converted = write_data_set(survey, target, listing, options)
-    for failed in converted.failed_registrations:
-        print(f"WARNING: registration failed, aligned by the headers alone: {failed}")
+    with terminable():
+        converted = convert_release(release, listing, raw_folder, options, lambda s: _print_survey(s, options))
+    _print_some("registrations failed; these images are aligned by their headers alone", converted.failed_registrations)
     if not converted.num_folds:
         print("WARNING: fewer than five patients have labels, so there are no folds")
-    print(f"\n{target}\nLook at {target / 'conversion_report.html'}, then:\n  factorizer-nnunet plan -d {args.dataset}")
+    print(f"\n{converted.folder}\nLook at {converted.folder / PAGE_FILE}, then:")
+    print(f"  factorizer-nnunet plan -d {args.dataset}")
     return 0
 
 
-def _print_survey(survey: Survey) -> None:
+def _print_survey(survey: Survey, options: Options) -> None:
+    from factorizer_nnunet.dataset_conversion.survey import counted
+
     training = len(survey.training)
-    print(f"{survey.release.title}: {training} labelled and {len(survey.kept) - training} unlabelled cases are whole")
-    print(f"channels: {', '.join(channel.name for channel in survey.channels)}")
+    unlabelled = counted(len(survey.kept) - training, "unlabelled case")
+    print(f"{survey.release.title}: {counted(training, 'labelled case')} and {unlabelled} without problems")
+    if survey.kept:
+        print(f"channels: {', '.join(channel.name for channel in survey.channels)}")
     for warning in survey.warnings:
         print(f"WARNING: {warning}")
-    for heading, entries in (("notes", survey.notes), ("problems", survey.problems)):
-        if entries:
-            print(f"{len(entries)} {heading}" + (":" if heading == "notes" else " (these cases are left out):"))
-            for entry in entries[:SHOWN_PROBLEMS] if heading == "notes" else entries:
-                print(f"  {entry}")
-            if heading == "notes" and len(entries) > SHOWN_PROBLEMS:
-                print(f"  … and {len(entries) - SHOWN_PROBLEMS} more, all in the report")
+    _print_some("notes, all of them in the report", survey.notes)
+    if options.skip_invalid and survey.kept:  # otherwise they end the command as one message
+        _print_some("problems, whose cases are left out; all of them in the report", survey.problems)
 
 
-def _listing(releases: Sequence[Release]) -> str:
+def _print_some(heading: str, entries: Sequence[object]) -> None:
+    if entries:
+        print(f"{len(entries)} {heading}:")
+        print("\n".join(f"  {entry}" for entry in entries[:SHOWN]) + ("\n  …" if len(entries) > SHOWN else ""))
+
+
+def _listing(releases: Iterable[Release]) -> str:
     """Every release with what is expected on the disk."""
     lines = []
     for release in releases:
-        regions = ", ".join(release.schemes[0].regions)
-        optional = [f"{channel.name} (if asked for)" for channel in release.channels if channel.optional]
-        channels = ", ".join([c.name for c in release.channels if not c.optional] + optional)
-        lines += [
-            f"{release.key:16s} {release.title}",
-            textwrap.indent(
-                f"channels  {channels}\nregions   {regions}\nfiles     {release.example}\nlicence   {release.licence}",
-                " " * 17,
-            ),
-        ]
+        facts = {
+            "channels": ", ".join(channel.name for channel in release.channels),
+            "regions": ", ".join(release.schemes[0].regions),
+            "files": release.example,
+            "licence": release.licence,
+        }
+        lines += [f"{release.key:16s} {release.title}", *(f"{'':17s}{name:9s} {text}" for name, text in facts.items())]
     return "\n".join(lines)

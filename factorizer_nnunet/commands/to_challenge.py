@@ -6,6 +6,9 @@ import argparse
 from pathlib import Path
 
 from factorizer_nnunet.errors import UserError
+from factorizer_nnunet.interrupts import terminable
+
+SHOWN = 10  # names of missing cases
 
 DESCRIPTION = """\
 Give predictions of nnU-Net the label values and file names of a challenge. Every file is first checked against the
@@ -47,9 +50,10 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"unknown release {args.release!r}: choose from {', '.join(RELEASES)}")
     release = RELEASES[args.release]
     data_set = find_data_set(release, args.predictions, nnunet_folder("nnUNet_raw", writable=False), args.dataset)
-    submission = to_challenge(release, args.predictions, args.out, data_set, args.zip)
-    where = submission.archive or submission.folder
-    print(f"{submission.cases} of {submission.expected} cases of {data_set.name}: {where}")
-    if submission.cases < submission.expected:
-        print(f"WARNING: {submission.expected - submission.cases} cases have no prediction")
+    with terminable():
+        submission = to_challenge(release, args.predictions, args.out, data_set, args.zip)
+    print(f"predictions written: {submission.cases}, in {submission.archive or submission.folder}")
+    if submission.missing:
+        shown = ", ".join(submission.missing[:SHOWN]) + (", …" if len(submission.missing) > SHOWN else "")
+        print(f"WARNING: cases of {data_set.name} without prediction: {len(submission.missing)} ({shown})")
     return 0

@@ -5,12 +5,9 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 
 from factorizer_nnunet.dataset_conversion.catalog import RELEASES
 from factorizer_nnunet.dataset_conversion.convert import convert_release
@@ -32,6 +29,7 @@ from factorizer_nnunet.demo.workspace import (
 )
 from factorizer_nnunet.errors import UserError
 from factorizer_nnunet.files import write_whole
+from factorizer_nnunet.interrupts import terminable
 from factorizer_nnunet.names import TRAINER
 
 RELEASE = RELEASES["brats2021"]
@@ -80,7 +78,7 @@ def run_demo(
     held_out = held_out_patients(patients)
     if seed < 0:
         raise UserError(f"--seed {seed} is negative; give 0 or more")
-    with opened(out, Arguments(patients=patients, seed=seed, trainer=trainer)) as workspace, _terminable():
+    with opened(out, Arguments(patients=patients, seed=seed, trainer=trainer)) as workspace, terminable():
         if workspace.results.is_file():
             print(
                 f"The demo is finished in {workspace.out}; for a new one remove that folder or choose another --out.\n"
@@ -184,18 +182,3 @@ def _resolved(device: str) -> str:
     if not available.get(device, False):
         raise UserError(f"--device {device} is not available here; use one of {[d for d in available if available[d]]}")
     return device
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """Let a polite kill end the demo as Ctrl-C does, so that its commands end with it."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    previous = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

@@ -7,7 +7,6 @@ remembered elsewhere, so that a killed demo goes on where it was.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -15,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from factorizer_nnunet.errors import UserError
-from factorizer_nnunet.files import write_whole
+from factorizer_nnunet.files import held, write_whole
 from factorizer_nnunet.names import PLANS
 
 DATASET_ID = 999
@@ -126,14 +125,9 @@ def opened(out: Path, arguments: Arguments) -> Iterator[Workspace]:
     try:
         for folder in ("done", "logs", "predictions", "nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
             (workspace.out / folder).mkdir(parents=True, exist_ok=True)
-        lock = (workspace.out / ".lock").open("w")
     except OSError as error:
         raise UserError(f"cannot write to {out}: {error.strerror}; choose another folder with --out") from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise UserError(f"another demo is running in {out}; wait for it or choose another --out") from error
+    with held(workspace.out / ".lock", f"another demo is running in {out}; wait for it or choose another --out"):
         write_whole(workspace.out / "demo.json", json.dumps(asdict(arguments), indent=4) + "\n")
         yield workspace
 

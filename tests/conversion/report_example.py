@@ -96,7 +96,7 @@ def brats(cases: int, seed: int = 0, unlabelled: int = 2) -> Conversion:
         kept.append(
             Examined(case, (), (), images, label if number < cases else None, Thumbnail(picture, blobs)),
         )
-    survey = Survey(release, release.channels, release.schemes[0], tuple(kept), (), (), ())
+    survey = Survey(release, release.channels, release.schemes[0], tuple(kept), (), (), (), ())
     return folded("Dataset007_BraTS2021", survey, ())
 
 
@@ -128,7 +128,7 @@ def isles(cases: int, seed: int = 0) -> Conversion:
         )  # fmt: skip
         before, after = (inverted(head(rng, shift=shift)) for shift in (0.09, 0.09 if failed else 0.0))
         written.append(Written(name, (Registered("FLAIR", registration, dwi, before, after),)))
-    survey = Survey(release, release.channels, release.schemes[0], tuple(kept), (), (), ())
+    survey = Survey(release, release.channels, release.schemes[0], tuple(kept), (), (), (), ())
     return folded("Dataset022_ISLES2022", survey, tuple(written))
 
 
@@ -139,6 +139,7 @@ def folded(name: str, survey: Survey, written: tuple[Written, ...]) -> Conversio
         {e.case.name: e.case.patient for e in training},
         {e.case.name: e.label.voxel_mm3 * sum(e.label.counts.values()) for e in training if e.label},
         {e.case.name: e.case.stratum for e in training},
+        seed=7,
     )
     return Conversion(name, survey, written, folds)
 
@@ -165,9 +166,9 @@ def with_everything(conversion: Conversion) -> Conversion:
         problems=(
             Problem("BraTS2021_00999", lost, "modality T1ce is missing: no BraTS2021_00999_t1ce.nii.gz or .nii"),
             Problem("BraTS2021_00999", lost, "is cut short: 1024 of 8912 bytes"),
-            Problem("folder", SOURCE / "locked", "cannot be read: Permission denied"),
+            Problem("", SOURCE / "locked", "cannot be read: Permission denied"),
         ),
-        notes=(note, Problem("other files", SOURCE, "3 files are not of this release")),
+        notes=(note, Problem("", SOURCE, "3 files are not of this release")),
         warnings=("case names do not tell patients: give --patients",),
     )
     return replace(conversion, survey=survey)

@@ -62,7 +62,7 @@ def test_dry_run_needs_no_target_and_writes_nothing(root: Path, capsys: pytest.C
         (["brats2023-gli", "source", "-d", "5", "--remap", "six=0"], "give OLD=NEW"),
         (["brats2023-gli", "source", "-d", "5", "--patients", "none.csv"], "cannot read none.csv"),
         (["brats2023-gli", "source", "-d", "5", "--jobs", "0"], "--jobs 0: give 1 or more"),
-        (["brats2021", "source", "-d", "5"], "no labelled case of BraTS 2021"),
+        (["brats2021", "source", "-d", "5"], "no case of BraTS 2021"),
         (["auto", "empty", "-d", "5"], "no release is recognised"),
     ],
 )

@@ -5,10 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
+import os
 import re
 import shutil
+import subprocess
+import sys
+import time
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,13 +23,17 @@ from nnunet_folders import use_folders_below
 from nnunetv2.experiment_planning.verify_dataset_integrity import verify_dataset_integrity
 from trees import build_tree
 
+from factorizer_nnunet.dataset_conversion import challenge
 from factorizer_nnunet.dataset_conversion import convert as module
 from factorizer_nnunet.dataset_conversion.catalog import RELEASES
 from factorizer_nnunet.dataset_conversion.challenge import find_data_set, to_challenge
 from factorizer_nnunet.dataset_conversion.convert import Converted, convert_release
 from factorizer_nnunet.dataset_conversion.discover import list_files
 from factorizer_nnunet.dataset_conversion.options import Options, parse_remap, read_patients
+from factorizer_nnunet.dataset_conversion.pool import in_processes
+from factorizer_nnunet.dataset_conversion.survey import survey_release
 from factorizer_nnunet.errors import UserError
+from factorizer_nnunet.files import held
 from factorizer_nnunet.planning.dataset import plan_dataset
 
 EVERY_RELEASE = pytest.mark.parametrize("key", RELEASES)
@@ -66,6 +74,14 @@ def volumes_mm3(path: Path, values: Mapping[int, int]) -> dict[int, float]:
     return volumes
 
 
+@pytest.fixture
+def forked_pools(monkeypatch: pytest.MonkeyPatch) -> None:
+    """nnU-Net starts new processes, each of which imports torch: forked ones suffice for its checks."""
+    fork = multiprocessing.get_context("fork")
+    monkeypatch.setattr(multiprocessing, "get_context", lambda method=None: fork)
+
+
+@pytest.mark.usefixtures("forked_pools")
 @EVERY_RELEASE
 def test_there_and_back(key: str, tmp_path: Path) -> None:
     tree = build_tree(key, tmp_path / "source")
@@ -102,12 +118,10 @@ def test_there_and_back(key: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked_pools")
 @EVERY_RELEASE
 def test_nnunet_plans_what_was_converted(key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     use_folders_below(tmp_path, monkeypatch)
-    # nnU-Net starts new processes for its fingerprint, each of which imports torch: forked ones suffice here.
-    fork = multiprocessing.get_context("fork")
-    monkeypatch.setattr(multiprocessing, "get_context", lambda method=None: fork)
     tree = build_tree(key, tmp_path / "source")
     convert(key, tree.source, tmp_path / "nnUNet_raw")
     plans = json.loads(plan_dataset(137, preprocess=False, num_processes=1).read_text())
@@ -140,7 +154,6 @@ def test_channels_in_the_order_asked_for(tmp_path: Path) -> None:
     folder = convert("isles2022", tree.source, tmp_path / "raw", replace(OPTIONS, channels=["adc", "DWI"])).folder
     content = json.loads((folder / "dataset.json").read_text())
     assert content["channel_names"] == {"0": "ADC", "1": "DWI"}
-    assert "FLAIR on its own" not in json.dumps(content)
     assert {path.name[-11:] for path in (folder / "imagesTr").iterdir()} == {"0000.nii.gz", "0001.nii.gz"}
     assert "gives no grid: add one of DWI, ADC" in refusal(
         "isles2022", tree.source, tmp_path / "other", replace(OPTIONS, channels=["FLAIR"])
@@ -189,16 +202,16 @@ def test_known_mistakes_in_labels_are_replaced_on_demand(tmp_path: Path) -> None
     values = np.rint(label.get_fdata()).astype(np.uint8)
     values[0, 0, 0] = 6
     nibabel.save(nibabel.Nifti1Image(values, label.affine), path)
-    assert f"--remap {case}:6=0" in refusal("brats2025-met", tree.source, tmp_path / "raw")
+    assert "BraTS 2025" in refusal("brats2025-met", tree.source, tmp_path / "raw")
     options = replace(OPTIONS, remap=parse_remap([f"{case}:6=0"]))
     folder = convert("brats2025-met", tree.source, tmp_path / "raw", options).folder
     assert voxels(folder / "labelsTr" / f"{case}.nii.gz")[0, 0, 0] == 0
 
 
-def test_another_release_is_named_by_its_values(tmp_path: Path) -> None:
+def test_nothing_of_the_release_is_said_with_what_is_expected(tmp_path: Path) -> None:
     tree = build_tree("brats2024-gli", tmp_path / "source")
     text = refusal("brats2024-ssa", tree.source, tmp_path / "raw")
-    assert "no labelled case of BraTS 2024" in text
+    assert "no case of BraTS 2024" in text
 
 
 def test_folds_keep_patients_together_and_take_a_list_of_them(tmp_path: Path) -> None:
@@ -330,3 +343,126 @@ def test_archive_holds_the_files_alone(tmp_path: Path) -> None:
     assert submission.archive == tmp_path / "out.zip"
     with zipfile.ZipFile(submission.archive) as archive:
         assert sorted(archive.namelist()) == sorted(f"{case}.nii.gz" for case in tree.labels)
+
+
+def test_missing_predictions_are_named(tmp_path: Path) -> None:
+    tree = build_tree("brats2021", tmp_path / "source")
+    folder = convert("brats2021", tree.source, tmp_path / "raw").folder
+    release = RELEASES["brats2021"]
+    (tmp_path / "some").mkdir()
+    first, *others = sorted(tree.labels)
+    shutil.copyfile(folder / "labelsTr" / f"{first}.nii.gz", tmp_path / "some" / f"{first}.nii.gz")
+    assert to_challenge(release, tmp_path / "some", tmp_path / "out", folder).missing == tuple(others)
+    # A prediction of an unlabelled case: the submission is of those, whatever else is there.
+    test_case = next(iter(tree.unlabelled))
+    image = nibabel.load(tree.images[test_case][0])
+    prediction = nibabel.Nifti1Image(np.full(image.shape, 3, np.uint8), image.affine)
+    nibabel.save(prediction, tmp_path / "some" / f"{test_case}.nii.gz")
+    submission = to_challenge(release, tmp_path / "some", tmp_path / "out2", folder)
+    assert submission.cases == 2 and submission.missing == tuple(sorted(tree.unlabelled - {test_case}))
+    assert set(np.unique(voxels(tmp_path / "out2" / f"{test_case}.nii.gz"))) == {4}
+    shutil.copyfile(tmp_path / "some" / f"{first}.nii.gz", tmp_path / "some" / f"{first}.nii")
+    with pytest.raises(UserError, match=rf"{first}.nii is not a case"):
+        to_challenge(release, tmp_path / "some", tmp_path / "out3", folder)
+
+
+def test_a_submission_named_by_a_file_that_was_not_there(tmp_path: Path) -> None:
+    tree = build_tree("isles2017", tmp_path / "source")
+    for path in [path for path in tree.source.rglob("*") if ".MR_MTT." in path.name and path.is_file()]:
+        path.unlink()
+    folder = convert("isles2017", tree.source, tmp_path / "raw", replace(OPTIONS, channels=["ADC"])).folder
+    with pytest.raises(UserError, match="named by the number of the mtt file, which the source"):
+        to_challenge(RELEASES["isles2017"], folder / "labelsTr", tmp_path / "out", folder)
+
+
+def test_a_submission_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree = build_tree("brats2021", tmp_path / "source")
+    folder = convert("brats2021", tree.source, tmp_path / "raw").folder
+
+    def full_disk(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(challenge, "_pack", full_disk)
+    with pytest.raises(UserError, match="cannot write .*No space left"):
+        to_challenge(RELEASES["brats2021"], folder / "labelsTr", tmp_path / "out", folder, archive=True)
+    assert not (tmp_path / "out").exists() and not (tmp_path / "out.zip").exists()
+
+
+def test_one_process_at_a_time_writes_an_id(tmp_path: Path) -> None:
+    tree, raw = build_tree("brats2021", tmp_path / "source"), tmp_path / "raw"
+    raw.mkdir()
+    with held(raw / ".Dataset137.lock", "busy"), pytest.raises(UserError, match="another process is converting to ID"):
+        convert("brats2021", tree.source, raw)
+    assert convert("brats2021", tree.source, raw).folder.is_dir()
+
+
+def test_a_killed_worker_is_no_riddle() -> None:
+    with pytest.raises(UserError, match="a process was killed, .*fewer --jobs"):
+        list(in_processes(os._exit, [1, 1, 1], 2, "dying"))
+
+
+def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
+    code = (
+        "import sys, time\n"
+        "from factorizer_nnunet.dataset_conversion.pool import in_processes\n"
+        "if __name__ == '__main__':\n"
+        "    list(in_processes(time.sleep, [60, 60], 2, 'sleeping'))\n"
+    )
+    script = tmp_path / "parent.py"
+    script.write_text(code)
+    parent = subprocess.Popen([sys.executable, str(script)])
+    workers = _wait_for(lambda: [pid for pid in _children(parent.pid) if "spawn_main" in _command(pid)], 2)
+    parent.kill()
+    parent.wait()
+    _wait_for(lambda: [pid for pid in workers if "spawn_main" not in _command(pid)], 2)
+
+
+def _wait_for(found: Callable[[], list[int]], count: int) -> list[int]:
+    for _ in range(300):
+        if len(result := found()) >= count:
+            return result
+        time.sleep(0.1)
+    raise AssertionError(f"{found()} instead of {count}")
+
+
+def _children(pid: int) -> list[int]:
+    return [int(p) for task in Path(f"/proc/{pid}/task").iterdir() for p in (task / "children").read_text().split()]
+
+
+def _command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return ""
+
+
+def test_hints_tell_another_release_from_mistakes(tmp_path: Path) -> None:
+    tree = build_tree("brats2021", tmp_path / "source")
+    first, second = tree.labels.values()
+    for number, path in enumerate((first, second)):
+        label = nibabel.load(path)
+        values = np.full(label.shape, 3, np.uint8)
+        nibabel.save(nibabel.Nifti1Image(values, label.affine), path)
+        text = refusal("brats2021", tree.source, tmp_path / f"raw{number}")
+        assert ("is it another release?" in text) == (number == 1)
+        assert ("--remap CASE:OLD=NEW" in text) == (number == 0)
+
+
+def test_what_is_said_for_unknown_cases_is_noticed(tmp_path: Path) -> None:
+    tree = build_tree("brats2021", tmp_path / "source")
+    case = next(iter(tree.labels))
+    options = replace(OPTIONS, remap=parse_remap([f"{case.upper()}:1=2", "NOBODY:1=2"]), patients={"nobody": "A"})
+    survey = survey_release(RELEASES["brats2021"], list_files([tree.source]), options)
+    assert any("--remap names 1 cases that are not there: nobody" in warning for warning in survey.warnings)
+    assert any("--patients names 1 cases that are not there: nobody" in warning for warning in survey.warnings)
+    (examined,) = [e for e in survey.kept if e.case.name == case]
+    assert 1 not in examined.label.counts
+
+
+def test_unlabelled_cases_alone_can_be_converted(tmp_path: Path) -> None:
+    tree = build_tree("brats2021", tmp_path / "source")
+    for path in tree.labels.values():
+        shutil.rmtree(path.parent)
+    folder = convert("brats2021", tree.source, tmp_path / "raw").folder
+    assert json.loads((folder / "dataset.json").read_text())["numTraining"] == 0
+    assert len(list((folder / "imagesTs").iterdir())) == 4 * len(tree.unlabelled)
