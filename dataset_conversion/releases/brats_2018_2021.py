@@ -12,6 +12,11 @@ from factorizer_nnunet.dataset_conversion.releases.brats import (
 )
 from factorizer_nnunet.dataset_conversion.spec import Release
 
+_REPEATS = (
+    "case names of BraTS 2018 to 2021 do not tell all patients, some of whom were examined several times, so that folds "
+    "may share patients: --patients takes a CSV file with the columns case,patient; the organisers' table of names "
+    "(BraTS2023_2017_GLI_Mapping.xlsx) tells patients"
+)
 _glioma = partial(
     Release,
     channels=CHANNELS_UP_TO_2021,
@@ -19,13 +24,8 @@ _glioma = partial(
     schemes=(UP_TO_2021,),
     unlabelled=UNLABELLED,
     submission=SUBMISSION,
+    patients_hidden=_REPEATS,
     licence="see the terms of the challenge",  # registration and citation are asked for; no open licence is known
-)
-
-_REPEATS = (
-    "case names of {} do not tell patients, some of whom were examined several times, so that folds may share "
-    "patients: --patients takes a CSV file with the columns case,patient; the organisers' table of names "
-    "(BraTS2023_2017_GLI_Mapping.xlsx) tells patients"
 )
 
 BRATS_2018 = _glioma(
@@ -58,7 +58,6 @@ BRATS_2020 = _glioma(
     leftover_label=True,  # BraTS20_Training_355 has its label as W39_1998.09.19_Segm.nii
     # The table also has the names of 2017 to 2019, but these tell no repeats: every one ends with _1.
     strata_table=("name_mapping.csv", "BraTS_2020_subject_ID", "Grade"),
-    patients_hidden=_REPEATS.format("BraTS 2020"),
     example="MICCAI_BraTS2020_TrainingData/BraTS20_Training_001/BraTS20_Training_001_flair.nii.gz",
     reference="https://www.med.upenn.edu/cbica/brats2020/; doi:10.1109/TMI.2014.2377694; doi:10.1038/sdata.2017.117",
 )
@@ -68,7 +67,6 @@ BRATS_2021 = _glioma(
     title="BraTS 2021",
     case=r"BraTS2021_\d{5}",
     root=r".*BraTS_?2021.*",
-    patients_hidden=_REPEATS.format("BraTS 2021"),
     example="RSNA_ASNR_MICCAI_BraTS2021_TrainingData_16July2021/BraTS2021_00000/BraTS2021_00000_flair.nii.gz",
     reference="https://www.synapse.org/Synapse:syn25829067; arXiv:2107.02314",
 )

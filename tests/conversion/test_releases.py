@@ -192,7 +192,13 @@ def test_a_case_of_another_release_has_no_patient() -> None:
 
 @EVERY_RELEASE
 def test_releases_that_hide_patients_say_what_to_do(release: Release) -> None:
-    hidden = {"brats2020", "brats2021", "brats2024-goat", "brats2025-goat", "msd-brain", "isles2018"}
+    hidden = {
+        *(f"brats{year}" for year in range(2018, 2022)),
+        "brats2024-goat",
+        "brats2025-goat",
+        "msd-brain",
+        "isles2018",
+    }
     assert ("--patients" in release.patients_hidden) == (release.key in hidden)
 
 
