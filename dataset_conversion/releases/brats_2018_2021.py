@@ -13,9 +13,9 @@ from factorizer_nnunet.dataset_conversion.releases.brats import (
 from factorizer_nnunet.dataset_conversion.spec import Release
 
 _REPEATS = (
-    "case names of BraTS 2018 to 2021 do not tell all patients, some of whom were examined several times, so that folds "
-    "may share patients: --patients takes a CSV file with the columns case,patient; the organisers' table of names "
-    "(BraTS2023_2017_GLI_Mapping.xlsx) tells patients"
+    "case names of BraTS 2018 to 2021 do not tell all patients, some of whom were examined several times, so that "
+    "folds may share patients: --patients takes a CSV file with the columns case,patient; the organisers' table of "
+    "names (BraTS2023_2017_GLI_Mapping.xlsx) tells patients"
 )
 _glioma = partial(
     Release,

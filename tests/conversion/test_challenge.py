@@ -1,0 +1,107 @@
+"""The way back: predictions as a challenge wants them, and what is refused."""
+
+from __future__ import annotations
+
+import shutil
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+from conversions import OPTIONS, convert, voxels
+from trees import build_tree
+
+from factorizer_nnunet.dataset_conversion import challenge
+from factorizer_nnunet.dataset_conversion.catalog import RELEASES
+from factorizer_nnunet.dataset_conversion.challenge import find_data_set, to_challenge
+from factorizer_nnunet.dataset_conversion.options import Options
+from factorizer_nnunet.errors import UserError
+
+
+def test_the_data_set_of_predictions_is_found(tmp_path: Path) -> None:
+    tree, raw = build_tree("brats2021", tmp_path / "source"), tmp_path / "raw"
+    release = RELEASES["brats2021"]
+    folder = convert("brats2021", tree.source, raw).folder
+    assert find_data_set(release, folder / "labelsTr", raw, None) == folder
+    convert("brats2021", tree.source, raw, Options(dataset_id=8))
+    with pytest.raises(UserError, match="all have these cases: say with -d"):
+        find_data_set(release, folder / "labelsTr", raw, None)
+    assert find_data_set(release, folder / "labelsTr", raw, 137) == folder
+    with pytest.raises(UserError, match="has no data set converted from brats2018"):
+        find_data_set(RELEASES["brats2018"], folder / "labelsTr", raw, None)
+
+
+def test_predictions_that_do_not_fit_are_refused_all_at_once(tmp_path: Path) -> None:
+    tree = build_tree("brats2021", tmp_path / "source")
+    folder = convert("brats2021", tree.source, tmp_path / "raw").folder
+    predictions = tmp_path / "predictions"
+    shutil.copytree(folder / "labelsTr", predictions)
+    first, second = sorted(predictions.iterdir())[:2]
+    image = nibabel.load(first)
+    nibabel.save(nibabel.Nifti1Image(voxels(first)[1:], image.affine), first)
+    values = voxels(second).copy()
+    values[0, 0, 0] = 7
+    nibabel.save(nibabel.Nifti1Image(values, nibabel.load(second).affine), second)
+    shutil.copyfile(second, predictions / "BraTS2021_99999.nii.gz")
+    with pytest.raises(UserError) as error:
+        to_challenge(RELEASES["brats2021"], predictions, tmp_path / "out", folder)
+    text = str(error.value)
+    assert text.startswith("3 problems") and "shape" in text and "label values 7" in text and "is not a case" in text
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "out").mkdir()
+    with pytest.raises(UserError, match="exists already"):
+        to_challenge(RELEASES["brats2021"], folder / "labelsTr", tmp_path / "out", folder)
+
+
+def test_archive_holds_the_files_alone(tmp_path: Path) -> None:
+    tree = build_tree("brats2023-gli", tmp_path / "source")
+    folder = convert("brats2023-gli", tree.source, tmp_path / "raw").folder
+    submission = to_challenge(RELEASES["brats2023-gli"], folder / "labelsTr", tmp_path / "out", folder, archive=True)
+    assert submission.archive == tmp_path / "out.zip"
+    with zipfile.ZipFile(submission.archive) as archive:
+        assert sorted(archive.namelist()) == sorted(f"{case}.nii.gz" for case in tree.labels)
+
+
+def test_missing_predictions_are_named(tmp_path: Path) -> None:
+    tree = build_tree("brats2021", tmp_path / "source")
+    folder = convert("brats2021", tree.source, tmp_path / "raw").folder
+    release = RELEASES["brats2021"]
+    (tmp_path / "some").mkdir()
+    first, *others = sorted(tree.labels)
+    shutil.copyfile(folder / "labelsTr" / f"{first}.nii.gz", tmp_path / "some" / f"{first}.nii.gz")
+    assert to_challenge(release, tmp_path / "some", tmp_path / "out", folder).missing == tuple(others)
+    # A prediction of an unlabelled case: the submission is of those, whatever else is there.
+    test_case = next(iter(tree.unlabelled))
+    image = nibabel.load(tree.images[test_case][0])
+    prediction = nibabel.Nifti1Image(np.full(image.shape, 3, np.uint8), image.affine)
+    nibabel.save(prediction, tmp_path / "some" / f"{test_case}.nii.gz")
+    submission = to_challenge(release, tmp_path / "some", tmp_path / "out2", folder)
+    assert submission.cases == 2 and submission.missing == tuple(sorted(tree.unlabelled - {test_case}))
+    assert set(np.unique(voxels(tmp_path / "out2" / f"{test_case}.nii.gz"))) == {4}
+    shutil.copyfile(tmp_path / "some" / f"{first}.nii.gz", tmp_path / "some" / f"{first}.nii")
+    with pytest.raises(UserError, match=rf"{first}.nii is not a case"):
+        to_challenge(release, tmp_path / "some", tmp_path / "out3", folder)
+
+
+def test_a_submission_named_by_a_file_that_was_not_there(tmp_path: Path) -> None:
+    tree = build_tree("isles2017", tmp_path / "source")
+    for path in [path for path in tree.source.rglob("*") if ".MR_MTT." in path.name and path.is_file()]:
+        path.unlink()
+    folder = convert("isles2017", tree.source, tmp_path / "raw", replace(OPTIONS, channels=["ADC"])).folder
+    with pytest.raises(UserError, match="named by the number of the mtt file, which the source"):
+        to_challenge(RELEASES["isles2017"], folder / "labelsTr", tmp_path / "out", folder)
+
+
+def test_a_submission_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree = build_tree("brats2021", tmp_path / "source")
+    folder = convert("brats2021", tree.source, tmp_path / "raw").folder
+
+    def full_disk(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(challenge, "_pack", full_disk)
+    with pytest.raises(UserError, match="cannot write .*No space left"):
+        to_challenge(RELEASES["brats2021"], folder / "labelsTr", tmp_path / "out", folder, archive=True)
+    assert not (tmp_path / "out").exists() and not (tmp_path / "out.zip").exists()
