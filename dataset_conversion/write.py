@@ -12,11 +12,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
 from factorizer_nnunet.dataset_conversion import registration as rigid
 from factorizer_nnunet.dataset_conversion.check import Examined, grid_channel
+from factorizer_nnunet.dataset_conversion.grid import header_and_grid
 from factorizer_nnunet.dataset_conversion.spec import Channel, Release, Scheme
 from factorizer_nnunet.dataset_conversion.thumbnail import axial_picture, fullest_slice, intensity_range
 from factorizer_nnunet.dataset_conversion.volume import (
@@ -101,10 +103,22 @@ def write_case(
             _write_bytes(target, nifti_bytes(stored, part.header, part.slope, part.intercept))
     if case.label is not None:
         (folder / "labelsTr").mkdir(exist_ok=True)
+        target = folder / "labelsTr" / f"{case.name}{FILE_ENDING}"
         header = read_header(case.images[grid_channel(channels)])
-        labels = _mapped(read_volume(case.label), remap, scheme)
-        _write_bytes(folder / "labelsTr" / f"{case.name}{FILE_ENDING}", nifti_bytes(labels, header))
+        volume = read_volume(case.label)
+        labels = _mapped(volume, remap, scheme)
+        if _is_written_so(volume, labels, header):
+            _copy(case.label, target, link)
+        else:
+            _write_bytes(target, nifti_bytes(labels, header))
     return Written(case.name, tuple(registered))
+
+
+def _is_written_so(label: Volume, mapped: np.ndarray, header: nibabel.Nifti1Header) -> bool:
+    """Whether a label's own file holds the mapped voxels, uint8 and unscaled, on the very grid of ``header``."""
+    plain = label.gzipped and not label.repairs and (label.slope, label.intercept) == (1.0, 0.0)
+    same_grid = label.grid == header_and_grid(header)[1]
+    return plain and same_grid and label.stored.dtype == mapped.dtype and np.array_equal(label.stored, mapped)
 
 
 def dataset_json(

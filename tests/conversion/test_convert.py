@@ -138,6 +138,19 @@ def test_files_that_need_no_change_keep_their_bytes(tmp_path: Path) -> None:
             assert (linked / name).is_symlink() and (linked / name).resolve() == source.resolve()
 
 
+def test_labels_that_need_no_change_keep_their_bytes(tmp_path: Path) -> None:
+    tree = build_tree("brats2023-gli", tmp_path / "source")
+    first, second = list(tree.labels.items())[:2]
+    for (_, path), dtype in ((first, np.uint8), (second, np.int16)):
+        label = nibabel.load(path)
+        nibabel.save(nibabel.Nifti1Image(np.rint(label.get_fdata()).astype(dtype), label.affine), path)
+    labels = convert("brats2023-gli", tree.source, tmp_path / "raw").folder / "labelsTr"
+    assert (labels / f"{first[0]}.nii.gz").read_bytes() == first[1].read_bytes()
+    assert voxels(labels / f"{second[0]}.nii.gz").dtype == np.uint8
+    linked = convert("brats2023-gli", tree.source, tmp_path / "linked", replace(OPTIONS, link=True)).folder / "labelsTr"
+    assert (linked / f"{first[0]}.nii.gz").is_symlink() and not (linked / f"{second[0]}.nii.gz").is_symlink()
+
+
 def test_channels_in_the_order_asked_for(tmp_path: Path) -> None:
     tree = build_tree("isles2022", tmp_path / "source")
     folder = convert("isles2022", tree.source, tmp_path / "raw", replace(OPTIONS, channels=["adc", "DWI"])).folder
