@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor import DatasetFingerprintExtractor
 
 from factorizer_nnunet.environment import create_folders, environment_variables
 
@@ -14,3 +15,10 @@ def use_folders_below(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     create_folders(root)
     for variable, value in environment_variables(root, {}).items():
         monkeypatch.setenv(variable, value)
+
+
+def write_fingerprint(dataset_id: int) -> None:
+    """nnU-Net's fingerprint of few samples: it draws 10⁸ voxels from all cases, so that few cases take minutes."""
+    extractor = DatasetFingerprintExtractor(dataset_id, num_processes=1)
+    extractor.num_foreground_voxels_for_intensitystats = 1e4
+    extractor.run(overwrite_existing=False)

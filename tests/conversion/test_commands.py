@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from nnunet_folders import use_folders_below
+from nnunet_folders import use_folders_below, write_fingerprint
 from trees import build_tree
 
 from factorizer_nnunet import cli
@@ -93,6 +93,7 @@ def test_nnunet_takes_the_folds(root: Path) -> None:
     (data_set,) = (root / "nnUNet_raw").iterdir()
     target = root / "nnUNet_preprocessed" / data_set.name / "splits_final.json"
     folds = json.loads((data_set / "splits_final.json").read_text())
+    write_fingerprint(5)
     plan_dataset(5, preprocess=False, num_processes=1)
     assert json.loads(target.read_text()) == folds and len(folds) == 5
     target.write_text(json.dumps(folds[::-1]))

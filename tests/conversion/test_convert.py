@@ -19,7 +19,7 @@ import nibabel
 import numpy as np
 import pytest
 from conversions import OPTIONS, convert, voxels
-from nnunet_folders import use_folders_below
+from nnunet_folders import use_folders_below, write_fingerprint
 from nnunetv2.experiment_planning.verify_dataset_integrity import verify_dataset_integrity
 from trees import build_tree
 
@@ -113,6 +113,7 @@ def test_nnunet_plans_what_was_converted(key: str, tmp_path: Path, monkeypatch: 
     use_folders_below(tmp_path, monkeypatch)
     tree = build_tree(key, tmp_path / "source")
     convert(key, tree.source, tmp_path / "nnUNet_raw")
+    write_fingerprint(137)
     plans = json.loads(plan_dataset(137, preprocess=False, num_processes=1).read_text())
     assert plans["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]["features_per_stage"]
 
