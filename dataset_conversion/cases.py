@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+FILE_ENDING = ".nii.gz"  # of every file of a converted data set
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -29,6 +31,16 @@ class Case:
     patient: str
     stratum: str  # "" where nothing is known
     fields: Mapping[str, str] = field(default_factory=dict)  # named groups of the release's patterns, and "case"
+
+    def image_file(self, number: int) -> str:
+        """Where channel ``number`` is in the converted data set."""
+        part = "imagesTs" if self.label is None else "imagesTr"
+        return f"{part}/{self.name}_{number:04d}{FILE_ENDING}"
+
+    @property
+    def label_file(self) -> str:
+        """Where the label is in the converted data set, if there is one."""
+        return f"labelsTr/{self.name}{FILE_ENDING}"
 
 
 @dataclass

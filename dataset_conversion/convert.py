@@ -22,8 +22,8 @@ from factorizer_nnunet.dataset_conversion.survey import Survey, refuse_problems,
 from factorizer_nnunet.dataset_conversion.write import Written, write_case, write_dataset_json
 from factorizer_nnunet.errors import UserError
 from factorizer_nnunet.files import held
+from factorizer_nnunet.names import SPLITS_FILE
 
-SPLITS_FILE = "splits_final.json"  # nnU-Net's planner copies it to nnUNet_preprocessed
 _MARGIN_BYTES = 2**26  # left free on the disk
 _BYTES_PER_VOXEL = 2  # of what is written anew, compressed
 

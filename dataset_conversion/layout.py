@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path, PurePosixPath
 
+from factorizer_nnunet.dataset_conversion.cases import FILE_ENDING
 from factorizer_nnunet.dataset_conversion.spec import Release
 
-ENDINGS = (".nii.gz", ".nii")
+ENDINGS = (FILE_ENDING, ".nii")
 _TRAINING = re.compile("train", re.IGNORECASE)
 
 
@@ -110,7 +111,7 @@ def readable(pattern: str, case: str) -> str:
     text = re.sub(r"\(\?:[^()]*\)\?", "", text)
     text = re.sub(r"\(\?:([^()|]*)(?:\|[^()]*)?\)", r"\1", text)
     text = re.sub(r"\[(.)[^\]]*\]", r"\1", text)
-    return text.replace(r"\d+", "<number>").replace(r"\.", ".").replace("{case}", case) + ENDINGS[0]
+    return text.replace(r"\d+", "<number>").replace(r"\.", ".").replace("{case}", case) + FILE_ENDING
 
 
 def is_nifti(name: str) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from factorizer_nnunet.dataset_conversion.wording import some_of
 from factorizer_nnunet.errors import UserError
 
 _REMAP = re.compile(r"(?:(?P<case>[^:=]+):)?(?P<old>\d+)=(?P<new>\d+)")
@@ -43,8 +44,7 @@ class Options:
         for option, names in (("--remap", self.remap), ("--patients", self.patients or {})):
             unknown = [name for name in names if name and name not in known]
             if unknown:
-                shown = ", ".join(unknown[:5]) + (", …" if len(unknown) > 5 else "")
-                yield f"{option} names {len(unknown)} cases that are not there: {shown}"
+                yield f"{option} names {len(unknown)} cases that are not there: {some_of(unknown)}"
 
 
 def parse_remap(texts: Sequence[str]) -> dict[str, dict[int, int]]:

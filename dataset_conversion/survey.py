@@ -12,6 +12,7 @@ from factorizer_nnunet.dataset_conversion.discover import Listing, find_cases
 from factorizer_nnunet.dataset_conversion.options import Options
 from factorizer_nnunet.dataset_conversion.pool import in_processes
 from factorizer_nnunet.dataset_conversion.spec import Channel, Release, Scheme
+from factorizer_nnunet.dataset_conversion.wording import counted, some_of
 from factorizer_nnunet.errors import UserError
 
 _MIN_CASES_FOR_TELLTALE = 5
@@ -84,11 +85,6 @@ def refuse_problems(survey: Survey, listing: Listing, options: Options) -> None:
         raise UserError(f"no case of {release.title} below {where}: expected files like {release.example}")
 
 
-def counted(number: int, what: str) -> str:
-    """A number with what it counts, such as "1 case" and "2 cases"."""
-    return f"{number} {what}" + ("" if number == 1 else "s")
-
-
 def _examine(release: Release, channels: Sequence[Channel], options: Options, case: Case) -> Examined:
     return examine(release, channels, case, options.remap_of(case.name))
 
@@ -148,6 +144,6 @@ def _warnings(
     if options.patients is not None:
         missing = [e.case.name for e in kept if e.label is not None and options.patient_of(e.case.name) is None]
         if missing:
-            shown = ", ".join(missing[:5]) + (", …" if len(missing) > 5 else "")
-            yield f"{counted(len(missing), 'case')} not in the list of patients, each taken as a patient: {shown}"
+            count = counted(len(missing), "case")
+            yield f"{count} not in the list of patients, each taken as a patient: {some_of(missing)}"
     yield from options.unknown_cases(e.case.name for e in examined)

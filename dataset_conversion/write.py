@@ -17,6 +17,7 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
 from factorizer_nnunet.dataset_conversion import registration as rigid
+from factorizer_nnunet.dataset_conversion.cases import FILE_ENDING
 from factorizer_nnunet.dataset_conversion.check import Examined, grid_channel
 from factorizer_nnunet.dataset_conversion.grid import header_and_grid
 from factorizer_nnunet.dataset_conversion.spec import Channel, Release, Scheme
@@ -30,8 +31,6 @@ from factorizer_nnunet.dataset_conversion.volume import (
     read_volume,
     remapped,
 )
-
-FILE_ENDING = ".nii.gz"
 
 
 @dataclass(frozen=True)
@@ -84,12 +83,11 @@ def write_case(
         ValueError: the label holds a value that ``scheme`` does not know.
     """
     case = examined.case
-    images = folder / ("imagesTs" if case.label is None else "imagesTr")
-    images.mkdir(parents=True, exist_ok=True)
     read = lru_cache(maxsize=1)(read_volume)  # a series is read once for all of its channels
     registered = []
     for number, (channel, path, facts) in enumerate(zip(channels, case.images, examined.images, strict=True)):
-        target = images / f"{case.name}_{number:04d}{FILE_ENDING}"
+        target = folder / case.image_file(number)
+        target.parent.mkdir(parents=True, exist_ok=True)
         if facts.treatment == "copy":
             _copy(path, target, link)
         elif facts.treatment == "compress":
@@ -102,8 +100,8 @@ def write_case(
             stored = _finite(part) if release.non_finite_to_zero else part.stored
             _write_bytes(target, nifti_bytes(stored, part.header, part.slope, part.intercept))
     if case.label is not None:
-        (folder / "labelsTr").mkdir(exist_ok=True)
-        target = folder / "labelsTr" / f"{case.name}{FILE_ENDING}"
+        target = folder / case.label_file
+        target.parent.mkdir(exist_ok=True)
         header = read_header(case.images[grid_channel(channels)])
         volume = read_volume(case.label)
         labels = _mapped(volume, remap, scheme)

@@ -29,27 +29,21 @@ _task = partial(
 )
 _PAGE = "https://www.synapse.org/Synapse:syn53708249"
 
-# Shared with 2025, which goes on with the same files or the same names.
-PED_TELLTALE = (4, "it is edema here. In PED 2023 4 does not occur and 3 is enhancing tumor: is it brats2023-ped?")
-MEN_RT_STALE = r"(?:^|/)BraTS-MEN-RT-Train-v2/(?:.*/)?BraTS-MEN-RT-0402-1_"  # given out again alone, as users say
-MEN_RT_CHANNELS = (Channel("T1c", "{case}[_-]t1c"),)  # the official names have "_"
-MEN_RT_LABEL = ("{case}[_-]gtv",)
-MEN_RT_CASE = r"BraTS-MEN-RT-\d{4}-\d+"
-MEN_RT_PATIENT = r"(BraTS-MEN-RT-\d{4})-\d+"
-GOAT_CASE = r"BraTS-GoAT-\d{5}"
-GOAT_PATIENTS = (
+_PED_TELLTALE = (4, "it is edema here. In PED 2023 4 does not occur and 3 is enhancing tumor: is it brats2023-ped?")
+_MEN_RT_STALE = r"(?:^|/)BraTS-MEN-RT-Train-v2/(?:.*/)?BraTS-MEN-RT-0402-1_"  # given out again alone, as users say
+_GOAT_PATIENTS = (
     "case names of GoAT do not tell patients, and its cases come from several releases: --patients takes a CSV file "
     "with the columns case,patient"
 )
 # -100, -101, ...: time points after treatment. Whether number 00005 is the same patient as in 2023 is not known.
-POST_TREATMENT_ROOTS = r"training_data1(?:_v2)?|training_data_additional|.*BraTS-?2024-(?:BraTS-)?GLI.*"
+_POST_TREATMENT_ROOTS = r"training_data1(?:_v2)?|training_data_additional|.*BraTS-?2024-(?:BraTS-)?GLI.*"
 
 BRATS_2024_GLI = _task(
     key="brats2024-gli",
     title="BraTS 2024 GLI",
     case=timepoint_case("GLI", r"[1-9]\d{2}"),
     schemes=(WITH_CAVITY,),
-    root=POST_TREATMENT_ROOTS,
+    root=_POST_TREATMENT_ROOTS,
     preferred="training_data1_v2",  # the first release was training_data1
     example="training_data1_v2/BraTS-GLI-00005-100/BraTS-GLI-00005-100-seg.nii.gz",
     reference=f"{_PAGE}; arXiv:2405.18368",
@@ -72,13 +66,13 @@ BRATS_2024_SSA = _task(
 BRATS_2024_MEN_RT = _task(
     key="brats2024-men-rt",
     title="BraTS 2024 MEN-RT",
-    case=MEN_RT_CASE,
-    channels=MEN_RT_CHANNELS,
-    label=MEN_RT_LABEL,
+    case=r"BraTS-MEN-RT-\d{4}-\d+",
+    channels=(Channel("T1c", "{case}[_-]t1c"),),  # the official names have "_"
+    label=("{case}[_-]gtv",),
     schemes=(RADIOTHERAPY,),
     root=r"BraTS-?(?:2024)?-?MEN-RT-(?:Train|Val).*",
-    superseded=MEN_RT_STALE,
-    patient=MEN_RT_PATIENT,
+    superseded=_MEN_RT_STALE,
+    patient=r"(BraTS-MEN-RT-\d{4})-\d+",
     example="BraTS-MEN-RT-Train-v2/BraTS-MEN-RT-0004-1/BraTS-MEN-RT-0004-1_t1c.nii.gz",
     reference=f"{_PAGE}; arXiv:2405.18383",
 )
@@ -100,7 +94,7 @@ BRATS_2024_PED = _task(
     case=timepoint_case("PED"),
     schemes=(CHILDREN_FROM_2024,),
     root=r".*BraTS-?PEDs?-?2024.*|.*BraTS-?2024-PED.*",
-    telltale=PED_TELLTALE,
+    telltale=_PED_TELLTALE,
     example="BraTS-PEDs2024_Training/BraTS-PED-00002-000/BraTS-PED-00002-000-t2w.nii.gz",
     reference=f"{_PAGE}; arXiv:2404.15009",
 )
@@ -108,12 +102,12 @@ BRATS_2024_PED = _task(
 BRATS_2024_GOAT = _task(
     key="brats2024-goat",
     title="BraTS 2024 GoAT",
-    case=GOAT_CASE,
+    case=r"BraTS-GoAT-\d{5}",
     schemes=(FROM_2023,),
     root=r".*(?:ISBI|MICCAI|BraTS)-?2024-(?:BraTS-)?GoAT.*",
     labels_optional=True,  # the first training folder is said to hold cases without label
     patient="(.*)",
-    patients_hidden=GOAT_PATIENTS,
+    patients_hidden=_GOAT_PATIENTS,
     example="MICCAI2024-BraTS-GoAT-TrainingData-With-GroundTruth/BraTS-GoAT-02235/BraTS-GoAT-02235-seg.nii.gz",
     reference=_PAGE,
 )

@@ -153,7 +153,6 @@ def _case(
     outliers: Sequence[Outlier],
 ) -> dict[str, Any]:
     case, label = examined.case, examined.label
-    part = "imagesTs" if case.label is None else "imagesTr"
     return {
         "patient": case.patient,
         "stratum": case.stratum,
@@ -164,7 +163,7 @@ def _case(
             {
                 "channel": channel.name,
                 "source": str(path),
-                "file": f"{part}/{case.name}_{number:04d}.nii.gz",
+                "file": case.image_file(number),
                 "treatment": facts.treatment,
                 "size": list(facts.size),
                 "spacing_mm": [_finite(value) for value in facts.spacing_mm],
@@ -178,7 +177,7 @@ def _case(
         if case.label is None or label is None
         else {
             "source": str(case.label),
-            "file": f"labelsTr/{case.name}.nii.gz",
+            "file": case.label_file,
             "voxels": _text_keys(label.counts),
             "voxel_mm3": _finite(label.voxel_mm3),
             "volume": _volume(total_mm3(survey.scheme, examined)),

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from factorizer_nnunet.dataset_conversion.options import Options, parse_remap, read_patients
 from factorizer_nnunet.errors import UserError
 from factorizer_nnunet.interrupts import terminable
 
 if TYPE_CHECKING:
-    from factorizer_nnunet.dataset_conversion.options import Options
     from factorizer_nnunet.dataset_conversion.spec import Release
     from factorizer_nnunet.dataset_conversion.survey import Survey
 
@@ -86,7 +86,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--patients", type=Path, metavar="CSV", help="columns case,patient, where case names do not tell patients"
     )
-    parser.add_argument("--seed", type=int, default=42, metavar="N", help="of the folds (default %(default)s)")
+    parser.add_argument(
+        "--seed", type=int, default=Options.seed, metavar="N", help="of the folds (default %(default)s)"
+    )
     parser.set_defaults(run=run)
 
 
@@ -112,7 +114,6 @@ def _convert(args: argparse.Namespace) -> int:
     from factorizer_nnunet.dataset_conversion.catalog import RELEASES
     from factorizer_nnunet.dataset_conversion.convert import convert_release
     from factorizer_nnunet.dataset_conversion.discover import list_files
-    from factorizer_nnunet.dataset_conversion.options import Options, parse_remap, read_patients
     from factorizer_nnunet.dataset_conversion.recognise import recognise
     from factorizer_nnunet.dataset_conversion.report import PAGE_FILE
     from factorizer_nnunet.dataset_conversion.survey import refuse_problems, survey_release
@@ -152,7 +153,7 @@ def _convert(args: argparse.Namespace) -> int:
 
 
 def _print_survey(survey: Survey, options: Options) -> None:
-    from factorizer_nnunet.dataset_conversion.survey import counted
+    from factorizer_nnunet.dataset_conversion.wording import counted
 
     training = len(survey.training)
     unlabelled = counted(len(survey.kept) - training, "unlabelled case")

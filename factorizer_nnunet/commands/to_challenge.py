@@ -44,6 +44,7 @@ def run(args: argparse.Namespace) -> int:
     """Write the submission and say what is in it."""
     from factorizer_nnunet.dataset_conversion.catalog import RELEASES
     from factorizer_nnunet.dataset_conversion.challenge import find_data_set, to_challenge
+    from factorizer_nnunet.dataset_conversion.wording import some_of
     from factorizer_nnunet.environment import nnunet_folder
 
     if args.release not in RELEASES:
@@ -54,6 +55,6 @@ def run(args: argparse.Namespace) -> int:
         submission = to_challenge(release, args.predictions, args.out, data_set, args.zip)
     print(f"predictions written: {submission.cases}, in {submission.archive or submission.folder}")
     if submission.missing:
-        shown = ", ".join(submission.missing[:SHOWN]) + (", …" if len(submission.missing) > SHOWN else "")
+        shown = some_of(submission.missing, SHOWN)
         print(f"WARNING: cases of {data_set.name} without prediction: {len(submission.missing)} ({shown})")
     return 0

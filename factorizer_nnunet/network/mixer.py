@@ -1,9 +1,10 @@
 """The context mixer: project, make nonnegative, replace every window by its NMF, project back.
 
-Which route computes the NMF is chosen here, once per call; all give the same numbers. Rank 1 from a constant start
-goes over blocks shared by all shifts (``gram.mix_rank_one``), rank 1 from other starts window by window but still by
-Gram matrices, everything else by plain iteration (``nmf.decompose``). Under autocast the projections are in half
-precision; between them, all sums over voxels and all updates of factors are in float32.
+Which route computes the NMF is chosen here, once per call; all give the same numbers. A power iteration (rank 1, but by
+multiplicative updates, see ``nmf``) goes from a constant start over blocks shared by all shifts (``gram.mix_rank_one``)
+and from other starts window by window but still by Gram matrices, everything else by plain iteration
+(``nmf.decompose``). Under autocast the projections are in half precision; between them, all sums over voxels and all
+updates of factors are in float32.
 """
 
 from __future__ import annotations

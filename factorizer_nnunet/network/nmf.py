@@ -138,7 +138,8 @@ def full_precision(x: Tensor) -> Tensor:
 def decompose(x: Tensor, start: Start, settings: NMFSettings) -> tuple[Tensor, Tensor]:
     """U (..., M, R) and V (..., N, R) with X ≈ U Vᵀ after ``num_iters`` updates of U, then V.
 
-    x: (..., M, N), nonnegative, of any scale unless ``settings.eps`` makes ε absolute; then an empty one has U = 0.
+    x: (..., M, N), nonnegative, of any scale; an empty one has U = 0. With ``settings.eps`` ε is absolute, X should be
+    of order 1, and an empty one has factors of nothing but ε.
     Gradients flow through the last ``num_grad_steps`` updates.
     """
     u, v = start(x)

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from factorizer_nnunet.network import default_form
+from factorizer_nnunet.network.config import DEFAULT_WINDOW
 
 NETWORK_CLASS = "factorizer_nnunet.network.Factorizer"
-WINDOW = 8
 
 
 def factorizer_architecture(arch_kwargs: Mapping[str, Any], spacing: Sequence[float]) -> dict[str, Any]:
@@ -58,7 +58,7 @@ def architecture_entry(arch_kwargs: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def isotropic_windows(
-    spacing: Sequence[float], strides: Sequence[Sequence[int]], window: int = WINDOW
+    spacing: Sequence[float], strides: Sequence[Sequence[int]], window: int = DEFAULT_WINDOW
 ) -> list[list[int]]:
     """Windows per stage, in voxels, about as long in mm along every axis: 8 voxels along the finest axis.
 

@@ -23,7 +23,7 @@ from nnunetv2.experiment_planning.verify_dataset_integrity import verify_dataset
 from factorizer_nnunet.environment import nnunet_folder
 from factorizer_nnunet.errors import UserError
 from factorizer_nnunet.files import load_json_object
-from factorizer_nnunet.names import PLANS, TRAINER
+from factorizer_nnunet.names import PLANS, SPLITS_FILE, TRAINER
 from factorizer_nnunet.network import PRESETS
 from factorizer_nnunet.planning.planner import (
     DEFAULT_NETWORK,
@@ -34,7 +34,6 @@ from factorizer_nnunet.planning.raw_dataset import RawDataset, check_raw_dataset
 
 DEFAULT_CONFIGURATIONS = ("2d", "3d_fullres", "3d_lowres")
 CASCADE = "3d_cascade_fullres"
-SPLITS_FILE = "splits_final.json"
 
 
 def plan_dataset(
