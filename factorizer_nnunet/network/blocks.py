@@ -30,7 +30,7 @@ class MLP(nn.Module):
         """x: (B, *spatial, C); returns the same shape."""
         x = self.expand(x)
         if self.depthwise is not None:
-            x = x + self.depthwise(x)
+            x = self.depthwise(x)
         return self.dropout(self.contract(self.dropout(F.gelu(x))))
 
 
@@ -86,8 +86,9 @@ class FactorizerBlock(nn.Module):
         return self._forward(x)
 
     def _forward(self, x: Tensor) -> Tensor:
+        given = x
         if self.depthwise is not None:
-            x = x + self.depthwise(x)
+            x = self.depthwise(x)
         # On the CPU, large volumes go through both branches a part at a time, see ``residual_mixer``.
         nothing_dropped = not self.training or self.dropout.p == self.drop_path.probability == 0
         if self.mixer is not None:
@@ -96,5 +97,6 @@ class FactorizerBlock(nn.Module):
             else:
                 x = x + self.drop_path(self.dropout(self.mixer(self.norm1(x))))
         if nothing_dropped and self.mlp.depthwise is None and can_be_sliced(x, self.norm2, self.mlp.hidden):
-            return residual_mlp(x, self.norm2, self.mlp.expand, self.mlp.contract)
+            overwrite = x is not given and not torch.is_grad_enabled()
+            return residual_mlp(x, self.norm2, self.mlp.expand, self.mlp.contract, overwrite)
         return x + self.drop_path(self.mlp(self.norm2(x)))

@@ -13,6 +13,7 @@ from factorizer_nnunet.network.config import FactorizerConfig, is_integer
 from factorizer_nnunet.network.layers import Conv, Downsample, Upsample, channels_first, channels_last
 from factorizer_nnunet.network.mixer import NMFMixer
 from factorizer_nnunet.network.positions import build_position
+from factorizer_nnunet.network.skip import upsample_and_adapt
 
 
 class Factorizer(nn.Module):
@@ -185,13 +186,19 @@ class Decoder(nn.Module):
         x = features[-1]
         outputs = [x] if len(features) == 1 else []
         for s in reversed(range(len(self.stages))):
-            x = self.adapters[s](torch.cat((features[s], self.upsamples[s](x)), -1))
+            x = self._merge(s, features[s], x)
             x = self.stages[s](x)
             outputs.insert(0, x)
         if not self.deep_supervision:
             return channels_first(self.seg_layers[0](outputs[0]))
         heads = zip(self.seg_layers, outputs, strict=True)
         return [channels_first(head(output)) for head, output in itertools.islice(heads, self.num_outputs)]
+
+    def _merge(self, stage: int, skip: Tensor, low: Tensor) -> Tensor:
+        upsample, adapter = self.upsamples[stage], self.adapters[stage]
+        if isinstance(adapter, nn.Linear):
+            return upsample_and_adapt(skip, low, upsample, adapter)
+        return adapter(torch.cat((skip, upsample(low)), -1))
 
 
 def _downsample(config: FactorizerConfig, stage: int) -> nn.Module:

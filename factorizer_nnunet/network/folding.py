@@ -30,7 +30,7 @@ class NormAndLinear(NamedTuple):
     scale: Tensor | None  # (C,), of the layer norm; None where the norm is folded in
     shift: Tensor | None  # (C,)
     weight: Tensor  # (1 or B, H, C), for all cases or for each
-    bias: Tensor  # (1 or B, H)
+    bias: Tensor | None  # (1 or B, H)
     eps: float | None = None
 
     def norm(self, voxels: Tensor, case: int) -> Normed:
@@ -43,7 +43,10 @@ class NormAndLinear(NamedTuple):
 
     def linear(self, normed: Normed) -> Tensor:
         """The linear layer of n voxels, (n, H)."""
-        return torch.addmm(of_case(self.bias, normed.case), normed.after, of_case(self.weight, normed.case).mT)
+        matrix = of_case(self.weight, normed.case).mT
+        if self.bias is None:
+            return normed.after @ matrix
+        return torch.addmm(of_case(self.bias, normed.case), normed.after, matrix)
 
     def zeros(self) -> NormAndLinear:
         """Gradients to which ``backward`` adds."""
@@ -58,7 +61,8 @@ class NormAndLinear(NamedTuple):
         """
         matrix = of_case(self.weight, normed.case)
         of_case(sums.weight, normed.case).addmm_(grad.mT, normed.after)
-        of_case(sums.bias, normed.case).add_(grad.sum(0))
+        if sums.bias is not None:
+            of_case(sums.bias, normed.case).add_(grad.sum(0))
         if self.scale is None:
             return torch.addmm(above, grad, matrix, out=out)
         through, scale, shift = torch.ops.aten.native_layer_norm_backward(
@@ -86,12 +90,13 @@ def goes_in_parts(x: Tensor, norm: nn.Module) -> bool:
     )
 
 
-def fold(norm: nn.Module, x: Tensor, weight: Tensor, bias: Tensor) -> NormAndLinear:
-    """Norm and linear layer for parts of x: (B, *spatial, C); weight: (H, C), bias: (H,)."""
+def fold(norm: nn.Module, x: Tensor, weight: Tensor, bias: Tensor | None) -> NormAndLinear:
+    """Norm and linear layer for parts of x: (B, *spatial, C); weight: (H, C), bias: (H,) if there is one."""
     if isinstance(norm, nn.LayerNorm):
-        return NormAndLinear(norm.weight, norm.bias, weight[None], bias[None], norm.eps)
+        return NormAndLinear(norm.weight, norm.bias, weight[None], None if bias is None else bias[None], norm.eps)
     factor, offset = norm.scale_and_shift(x)
-    return NormAndLinear(None, None, weight * factor[:, None], bias + offset @ weight.mT)
+    moved = offset @ weight.mT
+    return NormAndLinear(None, None, weight * factor[:, None], moved if bias is None else bias + moved)
 
 
 def of_case(values: Tensor, case: int) -> Tensor:

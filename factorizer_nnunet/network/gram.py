@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from factorizer_nnunet.network.layout import from_blocks, to_blocks
+from factorizer_nnunet.network.layout import from_blocks, moved, moved_back, to_blocks
 from factorizer_nnunet.network.nmf import NMFSettings, full_precision
-from factorizer_nnunet.network.windows import AxisGrid, WindowGrid
+from factorizer_nnunet.network.windows import AxisGrid, Family, WindowGrid
 
 _GROUP_CHANNELS = 16
 
@@ -75,6 +75,23 @@ def mix_rank_one(x: Tensor, grid: WindowGrid, head_dim: int, num_iters: int) -> 
     sums = torch.cat((head_blocks(gram, heads), row_sum), -1).flatten(-4, -3)
     projection = average_projection(sums, grid, num_iters).unflatten(-3, (-1, heads))
     return from_blocks(_Product.apply(blocks, block_diagonal(projection)), grid.axes)
+
+
+def mix_families(x: Tensor, families: Sequence[Family], head_dim: int, num_iters: int) -> Tensor:
+    """``mix_rank_one`` over all shifts, one family of them after the other; same arguments otherwise."""
+    if len(families) == 1 and not families[0].moves:
+        return mix_rank_one(x, families[0].grid, head_dim, num_iters)
+    total = torch.zeros((), device=x.device)
+    for family, weight in zip(families, weights(families), strict=True):
+        mixed = full_precision(mix_rank_one(moved(x, family), family.grid, head_dim, num_iters))
+        total = total + weight * moved_back(mixed, family, x.shape[1:-1])
+    return total.to(x.dtype)
+
+
+def weights(families: Sequence[Family]) -> list[float]:
+    """The part that each family has in the average over all shifts."""
+    counts = [len(family.grid.offsets) for family in families]
+    return [count / sum(counts) for count in counts]
 
 
 def heads_per_group(channels: int, head_dim: int) -> int:

@@ -169,7 +169,10 @@ class Upsample(nn.Module):
 
 
 class DepthwiseConv(nn.Module):
-    """One odd-sized kernel per channel, stride 1, same size out."""
+    """The input plus its convolution with one odd-sized kernel per channel, stride 1, same size out.
+
+    The sum costs nothing: it is the convolution whose kernels have 1 more at their centre.
+    """
 
     def __init__(self, channels: int, kernel_size: Sequence[int]) -> None:
         super().__init__()
@@ -177,10 +180,13 @@ class DepthwiseConv(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
         bound = 1 / math.sqrt(math.prod(kernel_size))
         nn.init.uniform_(self.weight, -bound, bound)
+        identity = torch.zeros(1, 1, *kernel_size)
+        identity[(0, 0, *(k // 2 for k in kernel_size))] = 1
+        self.register_buffer("identity", identity, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (B, *spatial, C); returns the same shape."""
-        x, weight, bias = channels_first(x), self.weight, self.bias
+        x, weight, bias = channels_first(x), self.weight + self.identity, self.bias
         if x.ndim == 5 and _has_own_backward(x):
             return channels_last(_DepthwiseConv3dOnCPU.apply(x, weight, bias))
         return channels_last(_depthwise(x, weight, bias))

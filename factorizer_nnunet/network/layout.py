@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from factorizer_nnunet.network.windows import AxisGrid, WindowGrid
+from factorizer_nnunet.network.windows import AxisGrid, Family, WindowGrid
 
 
 def to_blocks(x: Tensor, axes: Sequence[AxisGrid], head_dim: int) -> Tensor:
@@ -45,6 +45,43 @@ def from_blocks(blocks: Tensor, axes: Sequence[AxisGrid]) -> Tensor:
     return x
 
 
+def write_blocks(blocks: Tensor, target: Tensor, axes: Sequence[AxisGrid]) -> None:
+    """``from_blocks`` into ``target``, (B, *spatial, C), for blocks of one head with all channels."""
+    if any(axis.padding for axis in axes):
+        target.copy_(from_blocks(blocks, axes))
+        return
+    ndim = len(axes)
+    split = target.unflatten(1, (axes[0].num_blocks, axes[0].block))
+    for i, axis in enumerate(axes[1:], 1):
+        split = split.unflatten(1 + 2 * i, (axis.num_blocks, axis.block))
+    order = [0, *range(1, 2 * ndim, 2), *range(2, 2 * ndim + 1, 2), 2 * ndim + 1]
+    split.permute(order).copy_(blocks.squeeze(ndim + 1).unflatten(ndim + 1, [axis.block for axis in axes]))
+
+
+def moved(x: Tensor, family: Family) -> Tensor:
+    """The volume (B, *spatial, C) as the blocks of a family lie in it; x itself where nothing moves."""
+    if family.moves:
+        backs = [
+            axis.size - size - front if roll else 0
+            for axis, size, front, roll in zip(
+                family.grid.axes, x.shape[1:-1], family.fronts, family.rolls, strict=True
+            )
+        ]
+        pairs = list(zip(family.fronts, backs, strict=True))
+        x = F.pad(x, [0, 0] + [voxels for pair in reversed(pairs) for voxels in pair])
+        x = _rolled(x, [-roll for roll in family.rolls])
+    return x
+
+
+def moved_back(x: Tensor, family: Family, size: Sequence[int]) -> Tensor:
+    """The inverse of ``moved`` for a volume of ``size`` voxels."""
+    if family.moves:
+        x = _rolled(x, family.rolls)
+        for i, (front, voxels) in enumerate(zip(family.fronts, size, strict=True), 1):
+            x = x.narrow(i, front, voxels)
+    return x
+
+
 def to_windows(x: Tensor, grid: WindowGrid, offset: Sequence[int], head_dim: int) -> Tensor:
     """(B, *spatial, C) to the windows of one shift, (B, *windows, heads, voxels of a window, head_dim).
 
@@ -52,7 +89,7 @@ def to_windows(x: Tensor, grid: WindowGrid, offset: Sequence[int], head_dim: int
     """
     axes = [_as_windows(axis, start) for axis, start in zip(grid.axes, offset, strict=True)]
     x = F.pad(x, [0, 0] + [p for axis in reversed(grid.axes) for p in (0, axis.padding)])
-    x = _moved(x, grid, offset)
+    x = _rolled(x, _to_start(grid, offset))
     fronts = [_front(axis, start) for axis, start in zip(grid.axes, offset, strict=True)]
     backs = [axis.size - front - x.shape[i] for i, (axis, front) in enumerate(zip(axes, fronts, strict=True), 1)]
     x = F.pad(x, [0, 0] + [p for pair in reversed(list(zip(fronts, backs, strict=True))) for p in pair])
@@ -66,7 +103,7 @@ def from_windows(windows: Tensor, grid: WindowGrid, offset: Sequence[int]) -> Te
     fronts = [_front(axis, start) for axis, start in zip(grid.axes, offset, strict=True)]
     for i, (axis, front) in enumerate(zip(grid.axes, fronts, strict=True), 1):
         x = x.narrow(i, front, axis.num_blocks * axis.block)
-    x = _moved(x, grid, [-start for start in offset])
+    x = _rolled(x, [-voxels for voxels in _to_start(grid, offset)])
     return x[(slice(None), *(slice(axis.size) for axis in grid.axes))]
 
 
@@ -75,13 +112,15 @@ def _front(axis: AxisGrid, start: int) -> int:
     return 0 if axis.cyclic else -start % axis.blocks_per_window * axis.block
 
 
-def _moved(x: Tensor, grid: WindowGrid, offset: Sequence[int]) -> Tensor:
-    """Roll cyclic axes so that windows with borders at ``offset`` begin at 0."""
-    shifts = {
-        i: -start * axis.block for i, (axis, start) in enumerate(zip(grid.axes, offset, strict=True), 1) if axis.cyclic
-    }
-    moving = {i: shift for i, shift in shifts.items() if shift}
+def _rolled(x: Tensor, shifts: Sequence[int]) -> Tensor:
+    """x (B, *spatial, C) rolled along its axes; x itself where no shift is other than 0."""
+    moving = {i: shift for i, shift in enumerate(shifts, 1) if shift}
     return torch.roll(x, list(moving.values()), list(moving)) if moving else x
+
+
+def _to_start(grid: WindowGrid, offset: Sequence[int]) -> list[int]:
+    """By how many voxels to roll cyclic axes so that windows with borders at ``offset`` begin at 0."""
+    return [-start * axis.block if axis.cyclic else 0 for axis, start in zip(grid.axes, offset, strict=True)]
 
 
 def _as_windows(axis: AxisGrid, start: int) -> AxisGrid:

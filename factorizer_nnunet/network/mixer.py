@@ -1,7 +1,7 @@
 """The context mixer: project, make nonnegative, replace every window by its NMF, project back.
 
 Which route computes the NMF is chosen here, once per call; all give the same numbers. A power iteration (rank 1, but by
-multiplicative updates, see ``nmf``) goes from a constant start over blocks shared by all shifts (``gram.mix_rank_one``)
+multiplicative updates, see ``nmf``) goes from a constant start over blocks shared by all shifts (``gram.mix_families``)
 and from other starts window by window but still by Gram matrices, everything else by plain iteration
 (``nmf.decompose``). Under autocast the projections are in half precision; between them, all sums over voxels and all
 updates of factors are in float32.
@@ -16,14 +16,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from factorizer_nnunet.network.gram import mix_rank_one, project_rank_one
+from factorizer_nnunet.network.gram import mix_families, project_rank_one
 from factorizer_nnunet.network.layout import from_windows, to_windows
 from factorizer_nnunet.network.nmf import NMFSettings, Start, decompose, full_precision
-from factorizer_nnunet.network.windows import WindowGrid, axis_shifts, window_grid
+from factorizer_nnunet.network.windows import Family, WindowGrid, axis_shifts, families, window_grid
 
-# A block's Gram matrix must be clearly smaller than its voxels, or summing Gram matrices moves more bytes than
-# reading the volume once more per shift.
-_MIN_BLOCK_VOXELS = 8
+# Gram matrices of smaller blocks are as large as their voxels: reading the volume once more moves fewer bytes.
+_MIN_BLOCK_VOXELS = 16
 
 
 class NMFMixer(nn.Module):
@@ -65,9 +64,8 @@ class NMFMixer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x: (B, *spatial, C); returns the same shape."""
         x = self.nonnegative(x)
-        grid = self.grid(x.shape[1:-1])
         with torch.autocast(device_type=x.device.type, enabled=False):
-            mixed = self._mix(x, grid)
+            mixed = self._mix(x)
         return self.out_proj(mixed)
 
     def decompose(self, x: Tensor) -> list[tuple[Tensor, Tensor]]:
@@ -83,16 +81,19 @@ class NMFMixer(nn.Module):
                 for offset in grid.offsets
             ]
 
-    def shares_blocks(self, grid: WindowGrid) -> bool:
-        """Whether the NMF of all shifts follows from Gram matrices of shared blocks (``gram.mix_rank_one``)."""
-        block_voxels = math.prod([axis.block for axis in grid.axes])
-        shared = len(grid.offsets) == 1 or block_voxels >= _MIN_BLOCK_VOXELS
-        plain = self.nmf.start == "constant" and self.nmf.num_constant_steps == 0
-        return shared and plain and self.nmf.is_power_iteration
+    @property
+    def goes_by_blocks(self) -> bool:
+        """Whether the NMF of all shifts of a family follows from Gram matrices of its blocks (``gram``)."""
+        return self.nmf.start == "constant" and self.nmf.num_constant_steps == 0 and self.nmf.is_power_iteration
 
-    def _mix(self, x: Tensor, grid: WindowGrid) -> Tensor:
-        if self.shares_blocks(grid):
-            return mix_rank_one(x, grid, self.head_dim, self.nmf.num_iters)
+    def families(self, spatial_size: Sequence[int]) -> list[Family]:
+        """The windows of a stage of this size, by families of shifts that share blocks."""
+        return families(self.grid(spatial_size), _MIN_BLOCK_VOXELS)
+
+    def _mix(self, x: Tensor) -> Tensor:
+        if self.goes_by_blocks:
+            return mix_families(x, self.families(x.shape[1:-1]), self.head_dim, self.nmf.num_iters)
+        grid = self.grid(x.shape[1:-1])
         total = torch.zeros((), dtype=x.dtype, device=x.device)
         for offset in grid.offsets:
             windows = to_windows(x, grid, offset, self.head_dim)

@@ -1,32 +1,31 @@
 """x + out_proj(NMF(relu(in_proj(norm(x))))) on the CPU in slabs of blocks that fit the cache; rank 1, constant start.
 
-As ``residual_mlp``, and for the same reason. Two walks over the volume forward: the first projects a slab, cuts it into
-blocks, keeps them and sums their Gram matrices; the projections P of all windows follow from these sums
-(``gram``); the second applies them, projects back and adds x. Two walks backward: the first forms dL/dP, autograd
-leads it through P to the sums, the second forms dL/dx. Only x and the blocks are kept, and P is computed again.
+As ``residual_mlp``, and for the same reason. With H the hidden voxels of a block and P its averaged projection
+(``gram``), the block becomes X + H M + b with M = P Wᵀ, a matrix of its own for each block, W and b those of the last
+projection. Two walks over the volume forward: the first sums the Gram matrices of H, from which P follows; the second
+applies M. Two walks backward, G being the gradient: the first forms dL/dM = Hᵀ G, from which follow dL/dW, dL/dP and,
+led by autograd through P, the gradients S and s of Gram matrices and row sums; the second forms
+dL/dH = G Mᵀ + H (S + Sᵀ) + 1 sᵀ. H is computed again in every walk: only x and the sums are kept.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from factorizer_nnunet.network.folding import NormAndLinear, fold, goes_in_parts
-from factorizer_nnunet.network.gram import (
-    average_projection,
-    block_diagonal,
-    head_blocks,
-    heads_per_group,
-)
-from factorizer_nnunet.network.layout import from_blocks, to_blocks
+from factorizer_nnunet.network.folding import NormAndLinear, Normed, fold, goes_in_parts
+from factorizer_nnunet.network.gram import average_projection, block_diagonal, head_blocks, heads_per_group, weights
+from factorizer_nnunet.network.layout import moved, moved_back, to_blocks, write_blocks
 from factorizer_nnunet.network.mixer import NMFMixer
-from factorizer_nnunet.network.windows import AxisGrid, WindowGrid
+from factorizer_nnunet.network.windows import AxisGrid, Family, WindowGrid
 
 _SLAB_BYTES = 2**19
+_MOST_CHANNELS_PER_VOXEL = 2  # of a block: with more, the matrices M are more than twice as large as X
 _LEAST_BYTES = 2**24  # of the volume: smaller ones gain nothing
 
 
@@ -40,12 +39,26 @@ class Slab:
     axes: tuple[AxisGrid, ...]
 
     def of(self, volume: Tensor) -> Tensor:
-        """The slab's voxels of (B, *spatial, C), a view."""
-        return volume[(self.case, *self.voxels)]
+        """The slab's voxels of (B, *spatial, C), a view with B = 1."""
+        return volume[(slice(self.case, self.case + 1), *self.voxels)]
+
+    def matrices(self, volume: Tensor) -> Tensor:
+        """The slab's voxels as (blocks, voxels of a block, C), zeros where a block leaves the volume; a copy."""
+        return to_blocks(self.of(volume), self.axes, volume.shape[-1]).flatten(0, -3)
+
+    def write(self, matrices: Tensor, volume: Tensor) -> None:
+        """Put ``matrices`` in their place of the volume (B, *spatial, C)."""
+        counts = [axis.num_blocks for axis in self.axes]
+        write_blocks(matrices.reshape(1, *counts, 1, *matrices.shape[1:]), self.of(volume), self.axes)
 
     def among(self, blocks: Tensor) -> Tensor:
-        """The slab's blocks of (B, *blocks, …), a view."""
-        return blocks[(self.case, *self.blocks)]
+        """The slab's blocks of (B, *blocks, …), as (blocks, …); a view, or a copy where they do not adjoin."""
+        return blocks[(self.case, *self.blocks)].flatten(0, len(self.axes) - 1)
+
+    def put(self, values: Tensor, blocks: Tensor) -> None:
+        """Put (blocks, …) in their place of (B, *blocks, …)."""
+        place = blocks[(self.case, *self.blocks)]
+        place.copy_(values.reshape(place.shape))
 
 
 def slabs(volume: Tensor, grid: WindowGrid) -> list[Slab]:
@@ -76,15 +89,21 @@ def _piece(axis: AxisGrid, start: int, length: int) -> tuple[slice, slice, AxisG
 
 
 def can_be_mixed_in_slabs(x: Tensor, norm: nn.Module, mixer: NMFMixer) -> bool:
-    """Whether slabs are implemented for x and the mixer, and pay: for large volumes."""
-    return goes_in_parts(x, norm) and x.nbytes >= _LEAST_BYTES and mixer.shares_blocks(mixer.grid(x.shape[1:-1]))
+    """Whether slabs are implemented for x and the mixer, and pay: large volumes, matrices M not much larger."""
+    if not (goes_in_parts(x, norm) and x.nbytes >= _LEAST_BYTES and mixer.goes_by_blocks):
+        return False
+    block_voxels = (math.prod(a.block for a in family.grid.axes) for family in mixer.families(x.shape[1:-1]))
+    return x.shape[-1] <= _MOST_CHANNELS_PER_VOXEL * min(block_voxels)
 
 
 def residual_mixer(x: Tensor, norm: nn.Module, mixer: NMFMixer) -> Tensor:
-    """x + mixer(norm(x)) for an instance or layer norm; a mixer that ``shares_blocks``. x: (B, *spatial, C), as out."""
-    x, weight = x.contiguous(), mixer.in_proj.weight
-    first = fold(norm, x, weight, weight.new_zeros(len(weight)))
-    settings = (mixer.grid(x.shape[1:-1]), mixer.head_dim, mixer.nmf.num_iters)
+    """x + mixer(norm(x)) for an instance or layer norm; a mixer that ``goes_by_blocks``.
+
+    x: (B, *spatial, C); returns the same shape.
+    """
+    x = x.contiguous()
+    first = fold(norm, x, mixer.in_proj.weight, None)
+    settings = (mixer.families(x.shape[1:-1]), mixer.head_dim, mixer.nmf.num_iters)
     return _ResidualMixer.apply(x, *settings, mixer.out_proj.weight, mixer.out_proj.bias, *first)
 
 
@@ -95,7 +114,7 @@ class _ResidualMixer(torch.autograd.Function):
     def forward(
         ctx: FunctionCtx,
         x: Tensor,
-        grid: WindowGrid,
+        families: Sequence[Family],
         head_dim: int,
         num_iters: int,
         last: Tensor,
@@ -103,62 +122,107 @@ class _ResidualMixer(torch.autograd.Function):
         *first: Tensor | float | None,
     ) -> Tensor:
         first = NormAndLinear(*first)
-        heads = heads_per_group(x.shape[-1], head_dim)
-        counts = [axis.num_blocks for axis in grid.axes]
-        voxels, width = math.prod(axis.block for axis in grid.axes), heads * head_dim
-        groups = x.shape[-1] // width
-        blocks = x.new_empty(x.shape[0], *counts, groups, voxels, width)
-        sums = x.new_empty(x.shape[0], *counts, groups * heads, head_dim, head_dim + 1)
-        walk = slabs(x, grid)
-        for slab in walk:
-            hidden = first.linear(first.norm(slab.of(x).reshape(-1, x.shape[-1]), slab.case)).relu_()
-            mine = slab.among(blocks)
-            mine.copy_(to_blocks(hidden.reshape(1, *slab.of(x).shape), slab.axes, width)[0])
-            target = slab.among(sums)
-            target[..., :-1] = head_blocks(mine.mT @ mine, heads).flatten(-4, -3)
-            target[..., -1] = mine.sum(-2).unflatten(-1, (heads, head_dim)).flatten(-3, -2)
-        projection = average_projection(sums, grid, num_iters).unflatten(-3, (groups, heads))
-        result = torch.empty_like(x)
-        for slab in walk:
-            mixed = slab.among(blocks) @ block_diagonal(slab.among(projection))
-            flat = from_blocks(mixed[None], slab.axes).reshape(-1, x.shape[-1])
-            own = slab.of(x)
-            torch.add(own, torch.addmm(last_bias, flat, last.mT).reshape(own.shape), out=slab.of(result))
-        ctx.save_for_backward(x, last, blocks, sums, *first[:-1])
-        ctx.settings = (grid, heads, num_iters, first.eps)
+        result, all_sums = None, []
+        for family, weight in zip(families, weights(families), strict=True):
+            volume = moved(x, family)
+            walk, mask = slabs(volume, family.grid), _inside(x, family)
+            sums = _sums(volume, walk, mask, first, head_dim, family.grid)
+            projection = average_projection(sums, family.grid, num_iters)
+            per_head = weight * last.mT.unflatten(0, (-1, head_dim))
+            part = torch.empty_like(volume)
+            for slab in walk:
+                own = slab.matrices(volume)
+                hidden = _hidden(own, slab, first, mask)[1]
+                applied = (slab.among(projection) @ per_head).flatten(-3, -2)
+                if result is None:
+                    slab.write(torch.baddbmm(own, hidden, applied).add_(last_bias), part)
+                else:
+                    slab.write(hidden @ applied, part)
+            part = moved_back(part, family, x.shape[1:-1])
+            result = part if result is None else result.add_(part)
+            all_sums.append(sums)
+        ctx.save_for_backward(x, last, *all_sums, *first[:-1])
+        ctx.settings = (families, head_dim, num_iters, first.eps)
         return result
 
     @staticmethod
     @once_differentiable
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, last, blocks, sums, *saved = ctx.saved_tensors
-        grid, heads, num_iters, eps = ctx.settings
-        first = NormAndLinear(*saved, eps)
+        families, head_dim, num_iters, eps = ctx.settings
+        x, last, *saved = ctx.saved_tensors
+        all_sums, first = saved[: len(families)], NormAndLinear(*saved[len(families) :], eps)
         grad = grad.contiguous()
-        channels, (groups, _, width) = x.shape[-1], blocks.shape[-3:]
-        walk = slabs(x, grid)
-        with torch.enable_grad():
-            sums = sums.detach().requires_grad_()
-            projection = average_projection(sums, grid, num_iters)
-        split = projection.detach().unflatten(-3, (groups, heads))
-        grad_projection = torch.empty_like(split)
-        grad_last = torch.zeros_like(last)
-        for slab in walk:
-            above, mine = slab.of(grad).reshape(-1, channels), slab.among(blocks)
-            mixed = from_blocks((mine @ block_diagonal(slab.among(split)))[None], slab.axes).reshape(-1, channels)
-            grad_last.addmm_(above.mT, mixed)
-            below = to_blocks((above @ last).reshape(1, *slab.of(grad).shape), slab.axes, width)[0]
-            slab.among(grad_projection).copy_(head_blocks(mine.mT @ below, heads))
-        (grad_sums,) = torch.autograd.grad(projection, sums, grad_projection.flatten(-4, -3))
-        grad_sums = grad_sums.unflatten(-3, (groups, heads))
-        grad_x, grad_first = torch.empty_like(x), first.zeros()
-        for slab in walk:
-            above, mine, own = slab.of(grad).reshape(-1, channels), slab.among(blocks), slab.of(x)
-            below = to_blocks((above @ last).reshape(1, *own.shape), slab.axes, width)[0]
-            gram, row_sum = slab.among(grad_sums)[..., :-1], slab.among(grad_sums)[..., -1]
-            through = below @ block_diagonal(slab.among(split)).mT + mine @ block_diagonal(gram + gram.mT)
-            through += row_sum.flatten(-2)[..., None, :]
-            hidden = from_blocks((through * (mine > 0))[None], slab.axes).reshape(-1, channels)
-            part = first.backward(grad_first, first.norm(own.reshape(-1, channels), slab.case), hidden, above)
-            slab.of(grad_x).copy_(part.reshape(own.shape))
+        grad_x, grad_first, grad_last = None, first.zeros(), torch.zeros_like(last)
+        for family, weight, sums in zip(families, weights(families), all_sums, strict=True):
+            volume, above = moved(x, family), moved(grad, family)
+            walk, mask = slabs(volume, family.grid), _inside(x, family)
+            with torch.enable_grad():
+                sums = sums.detach().requires_grad_()
+                projection = average_projection(sums, family.grid, num_iters)
+            per_head = weight * last.mT.unflatten(0, (-1, head_dim))
+            grad_projection = torch.empty_like(projection)
+            grad_per_head = torch.zeros_like(per_head)
+            for slab in walk:
+                hidden = _hidden(slab.matrices(volume), slab, first, mask)[1]
+                grad_applied = (hidden.mT @ slab.matrices(above)).unflatten(-2, (-1, head_dim))
+                slab.put(grad_applied @ per_head.mT, grad_projection)
+                mine = slab.among(projection.detach())
+                grad_per_head += mine.movedim(0, 2).flatten(2) @ grad_applied.movedim(0, 1).flatten(1, 2)
+            grad_last += weight * grad_per_head.flatten(0, 1).mT
+            (grad_sums,) = torch.autograd.grad(projection, sums, grad_projection)
+            part = torch.empty_like(volume)
+            for slab in walk:
+                own, over = slab.matrices(volume), slab.matrices(above)
+                normed, hidden = _hidden(own, slab, first, mask)
+                applied = (slab.among(projection.detach()) @ per_head).flatten(-3, -2)
+                slopes = slab.among(grad_sums)
+                through = torch.baddbmm(slopes[..., -1].flatten(1)[:, None], over, applied.mT)
+                _add_product(through, hidden, slopes[..., :-1] + slopes[..., :-1].mT)
+                through = torch.where(hidden > 0, through, 0).flatten(0, 1)
+                passing = over.flatten(0, 1) if grad_x is None else torch.zeros_like(through)
+                slab.write(first.backward(grad_first, normed, through, passing).view_as(own), part)
+            part = moved_back(part, family, x.shape[1:-1])
+            grad_x = part if grad_x is None else grad_x.add_(part)
         return grad_x, None, None, None, grad_last, grad.flatten(0, -2).sum(0), *grad_first
+
+
+def _inside(x: Tensor, family: Family) -> Tensor | None:
+    """1 for each voxel of the volume and 0 where blocks leave it, (1, *moved, 1); None if they never do."""
+    if not any(family.fronts) and not any(axis.padding for axis in family.grid.axes):
+        return None
+    return moved(x.new_ones(1, *x.shape[1:-1], 1), family)
+
+
+def _hidden(own: Tensor, slab: Slab, first: NormAndLinear, mask: Tensor | None) -> tuple[Normed, Tensor]:
+    """What is factorised, (blocks, voxels of a block, C), and the normed voxels that it comes from."""
+    normed = first.norm(own.flatten(0, 1), slab.case)
+    hidden = first.linear(normed).relu_().view_as(own)
+    if mask is not None:
+        hidden *= replace(slab, case=0).matrices(mask)
+    return normed, hidden
+
+
+def _sums(
+    volume: Tensor, walk: Sequence[Slab], mask: Tensor | None, first: NormAndLinear, head_dim: int, grid: WindowGrid
+) -> Tensor:
+    """Gram matrix and row sum of each block, (B, *blocks, heads, d, d + 1)."""
+    channels = volume.shape[-1]
+    heads = heads_per_group(channels, head_dim)
+    counts = [axis.num_blocks for axis in grid.axes]
+    sums = volume.new_empty(volume.shape[0], *counts, channels // head_dim, head_dim, head_dim + 1)
+    for slab in walk:
+        hidden = _hidden(slab.matrices(volume), slab, first, mask)[1]
+        grams = [head_blocks(group.mT @ group, heads) for group in hidden.split(heads * head_dim, -1)]
+        row_sums = hidden.sum(1).unflatten(-1, (-1, head_dim))
+        slab.put(torch.cat((torch.cat(grams, 1), row_sums[..., None]), -1), sums)
+    return sums
+
+
+def _add_product(target: Tensor, hidden: Tensor, matrices: Tensor) -> None:
+    """Add to (n, voxels, C) the product of each head's channels with its matrix; matrices: (n, heads, d, d)."""
+    heads = heads_per_group(hidden.shape[-1], matrices.shape[-1])
+    width = heads * matrices.shape[-1]
+    for group, into, part in zip(
+        hidden.split(width, -1), target.split(width, -1), matrices.split(heads, 1), strict=True
+    ):
+        into += group @ block_diagonal(part)

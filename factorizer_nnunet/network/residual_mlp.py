@@ -25,10 +25,25 @@ def can_be_sliced(x: Tensor, norm: nn.Module, hidden: int) -> bool:
     return goes_in_parts(x, norm) and volume >= _LEAST_BYTES
 
 
-def residual_mlp(x: Tensor, norm: nn.Module, expand: nn.Linear, contract: nn.Linear) -> Tensor:
-    """x + contract(gelu(expand(norm(x)))) for an instance or layer norm; x: (B, *spatial, C), same shape out."""
+def residual_mlp(x: Tensor, norm: nn.Module, expand: nn.Linear, contract: nn.Linear, overwrite: bool = False) -> Tensor:
+    """x + contract(gelu(expand(norm(x)))) for an instance or layer norm; x: (B, *spatial, C), same shape out.
+
+    With ``overwrite``, only for inference, the result takes the place of x: a new volume costs more than its values.
+    """
     x = x.contiguous()
-    return _ResidualMLP.apply(x, contract.weight, contract.bias, *fold(norm, x, expand.weight, expand.bias))
+    first = fold(norm, x, expand.weight, expand.bias)
+    if overwrite:
+        return _add_mlp(x, contract.weight, contract.bias, first, out=x)
+    return _ResidualMLP.apply(x, contract.weight, contract.bias, *first)
+
+
+def _add_mlp(x: Tensor, second: Tensor, second_bias: Tensor, first: NormAndLinear, out: Tensor) -> Tensor:
+    for case, part in _slices(x, second.shape[1]):
+        voxels, target = _rows(x, case, part), _rows(out, case, part)
+        hidden = first.linear(first.norm(voxels, case))
+        torch.addmm(voxels, F.gelu(hidden), second.mT, out=target)
+        target += second_bias
+    return out
 
 
 class _ResidualMLP(torch.autograd.Function):
@@ -41,13 +56,7 @@ class _ResidualMLP(torch.autograd.Function):
         first = NormAndLinear(*first)
         ctx.save_for_backward(x, second, *first[:-1])
         ctx.eps = first.eps
-        result = torch.empty_like(x, memory_format=torch.contiguous_format)
-        for case, part in _slices(x, second.shape[1]):
-            voxels, out = _rows(x, case, part), _rows(result, case, part)
-            hidden = first.linear(first.norm(voxels, case))
-            torch.addmm(voxels, F.gelu(hidden), second.mT, out=out)
-            out += second_bias
-        return result
+        return _add_mlp(x, second, second_bias, first, torch.empty_like(x, memory_format=torch.contiguous_format))
 
     @staticmethod
     @once_differentiable

@@ -2,7 +2,8 @@
 
 A shift moves the windows by a fraction of their size, so every window of every shift is a union of small blocks:
 windows of 8 shifted by a half consist of blocks of 4. All per-window sums (``gram``) are formed once on blocks and
-added up for each shift.
+added up for each shift. Where these blocks would be too small to be worth their sums (four shifts), the shifts are
+split into families that share larger ones.
 
 At the border, windows are cut off (``border="cut"``) or wrap around to the opposite face (``"cyclic"``, as published).
 The default is to cut: opposite faces of a patch are not neighbours in the body, and a stage then is padded with zeros
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 # Shifts are simple fractions of a window (1/2, 1/4, 3/8); larger denominators are rounding noise of JSON floats.
@@ -105,3 +106,84 @@ def window_grid(
         axes.append(whole if voxels is None else axis_grid(size, voxels, parts, steps, cyclic))
     offsets = tuple(dict.fromkeys(zip(*(axis.offsets for axis in axes), strict=True)))
     return WindowGrid(tuple(axes), offsets)
+
+
+@dataclass(frozen=True)
+class Family:
+    """Shifts whose windows are made of the same blocks, in a volume that is moved so that blocks begin at its start.
+
+    ``grid`` describes the moved volume. Along an axis whose windows are cut off at the border, ``fronts`` zero voxels
+    come before the first one; a cyclic axis is filled up to whole windows and rolled back by ``rolls`` voxels.
+    """
+
+    grid: WindowGrid
+    fronts: tuple[int, ...]
+    rolls: tuple[int, ...]
+
+    @property
+    def moves(self) -> bool:
+        """Whether the moved volume differs from the volume."""
+        return any(self.fronts) or any(self.rolls)
+
+
+def families(grid: WindowGrid, least_voxels: int) -> list[Family]:
+    """Split the shifts of a grid into as few families as have blocks of ``least_voxels`` voxels.
+
+    All shifts share blocks, or those share half windows that differ by half windows, or each has its own windows as
+    blocks. (Windows of 8 with shifts of 0, 2, 4, 6 voxels: blocks of 2 for all, or of 4 for 0 and 4, and for 2 and 6.)
+    """
+    result: list[Family] = []
+    for merged in (_not_merged, _half_window, _whole_window):
+        steps = [merged(axis.blocks_per_window) for axis in grid.axes]
+        voxels = math.prod([axis.block * step for axis, step in zip(grid.axes, steps, strict=True)])
+        members: dict[tuple[int, ...], list[tuple[int, ...]]] = {}
+        for offset in grid.offsets:
+            start = tuple(o % step for o, step in zip(offset, steps, strict=True))
+            members.setdefault(start, []).append(offset)
+        result = [_family(grid, steps, start, offsets) for start, offsets in members.items()]
+        if voxels >= least_voxels:
+            break
+    return result
+
+
+def _not_merged(blocks_per_window: int) -> int:
+    return 1
+
+
+def _half_window(blocks_per_window: int) -> int:
+    return blocks_per_window if blocks_per_window % 2 else blocks_per_window // 2
+
+
+def _whole_window(blocks_per_window: int) -> int:
+    return blocks_per_window
+
+
+def _family(grid: WindowGrid, steps: Sequence[int], start: Sequence[int], offsets: Sequence[tuple[int, ...]]) -> Family:
+    """The family of ``offsets``; its blocks are ``steps`` of the grid's, the first ones begin at ``start``."""
+    axes, fronts, rolls = [], [], []
+    for axis, step, first in zip(grid.axes, steps, start, strict=True):
+        block = axis.block * step
+        front = 0 if axis.cyclic else -first % step * axis.block
+        roll = first * axis.block if axis.cyclic else 0
+        size = axis.size + (axis.padding if roll else front)
+        axes.append(
+            replace(
+                axis,
+                size=size,
+                block=block,
+                num_blocks=axis.num_blocks // step if axis.cyclic else -(-size // block),
+                blocks_per_window=axis.blocks_per_window // step,
+                offsets=(),
+            )
+        )
+        fronts.append(front)
+        rolls.append(roll)
+    # The first block of a moved axis that is cut off begins before the volume, one block before ``start``.
+    moved = tuple(
+        tuple(
+            (o - first) // step + (1 if front else 0)
+            for o, first, step, front in zip(offset, start, steps, fronts, strict=True)
+        )
+        for offset in offsets
+    )
+    return Family(WindowGrid(tuple(axes), moved), tuple(fronts), tuple(rolls))

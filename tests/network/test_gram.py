@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from literal import mix_literally
 
-from factorizer_nnunet.network.gram import mix_rank_one
+from factorizer_nnunet.network.gram import mix_families, mix_rank_one
 from factorizer_nnunet.network.layout import from_windows, to_windows
-from factorizer_nnunet.network.windows import WindowGrid, axis_shifts, window_grid
+from factorizer_nnunet.network.windows import WindowGrid, axis_shifts, families, window_grid
 
 
 def nonnegative(shape: tuple[int, ...], seed: int) -> torch.Tensor:
@@ -87,6 +87,24 @@ def test_empty_windows_give_zero_and_a_finite_zero_gradient(dtype: torch.dtype) 
     assert torch.isfinite(x.grad).all()
     assert (y[0, 4:] == 0).all()
     assert (x.grad[0, 4:] == 0).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    size=st.lists(st.integers(1, 19), min_size=2, max_size=3),
+    window=st.sampled_from([3, 4, 8]),
+    shifts=st.sampled_from([(0.0, 0.25, 0.5, 0.75), (0.25, 0.75), (0.0, 0.5, 0.625), (0.0, 1 / 3)]),
+    cyclic=st.booleans(),
+    least_voxels=st.sampled_from([4, 16, 64, 1000]),
+    seed=st.integers(0, 99),
+)
+def test_families_of_shifts_change_nothing(
+    size: list[int], window: int, shifts: tuple, cyclic: bool, least_voxels: int, seed: int
+) -> None:
+    x = nonnegative((2, *size, 4), seed)
+    grid = window_grid(size, (window,) * len(size), axis_shifts(shifts, len(size)), cyclic)
+    split = families(grid, least_voxels)
+    torch.testing.assert_close(mix_families(x, split, 2, 5), mix_rank_one(x, grid, 2, 5), rtol=1e-10, atol=1e-12)
 
 
 LAYOUTS = {

@@ -18,7 +18,8 @@ def test_depthwise_convolution_and_its_gradients(kernel: tuple, size: tuple) -> 
     x = torch.randn(2, *size, 4, dtype=torch.float64, requires_grad=True)
     y = layer(x)
     padding = tuple(k // 2 for k in kernel)
-    expected = channels_last(F.conv3d(channels_first(x), layer.weight, layer.bias, padding=padding, groups=4))
+    convolved = F.conv3d(channels_first(x), layer.weight, layer.bias, padding=padding, groups=4)
+    expected = x + channels_last(convolved)
     torch.testing.assert_close(y, expected)
     assert_same_gradients(y, expected, (x, layer.weight, layer.bias))
 

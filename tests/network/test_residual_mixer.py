@@ -13,11 +13,13 @@ from factorizer_nnunet.network.mixer import NMFMixer
 from factorizer_nnunet.network.nmf import NMFSettings
 
 
-def norm_and_mixer(kind: str, ndim: int, border: str, channels: int = 16, rank: int = 1) -> tuple[nn.Module, NMFMixer]:
+def norm_and_mixer(
+    kind: str, ndim: int, border: str, channels: int = 16, rank: int = 1, shifts: tuple = (0.0, 0.5)
+) -> tuple[nn.Module, NMFMixer]:
     torch.manual_seed(0)
     settings = NMFSettings(rank=rank)
     window = (4,) * ndim
-    mixer = NMFMixer(channels, head_dim=4, window_size=window, shifts=(0.0, 0.5), border=border, nmf=settings)
+    mixer = NMFMixer(channels, head_dim=4, window_size=window, shifts=shifts, border=border, nmf=settings)
     norm = build_norm(kind, channels)
     for parameter in [*norm.parameters(), *mixer.parameters()]:
         nn.init.normal_(parameter)
@@ -28,12 +30,13 @@ def norm_and_mixer(kind: str, ndim: int, border: str, channels: int = 16, rank: 
 @pytest.mark.parametrize(
     ("size", "border"), [((9, 10, 13), "cut"), ((8, 16, 8), "cyclic"), ((9, 7), "cut"), ((3, 20, 4), "cut")]
 )
+@pytest.mark.parametrize("shifts", [(0.0, 0.5), (0.0, 0.25, 0.5, 0.75)])
 @pytest.mark.parametrize("slab_bytes", [1, 2**13])
 def test_same_result_and_gradients_as_layer_by_layer(
-    kind: str, size: tuple, border: str, slab_bytes: int, monkeypatch: pytest.MonkeyPatch
+    kind: str, size: tuple, border: str, shifts: tuple, slab_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_SLAB_BYTES", slab_bytes)  # single rows of blocks, and several of them
-    norm, mixer = norm_and_mixer(kind, len(size), border)
+    norm, mixer = norm_and_mixer(kind, len(size), border, shifts=shifts)
     x = torch.randn(2, *size, 16, dtype=torch.float64, requires_grad=True)
     in_slabs, plain = module.residual_mixer(x, norm, mixer), x + mixer(norm(x))
     torch.testing.assert_close(in_slabs, plain, rtol=1e-11, atol=1e-11)
@@ -50,8 +53,8 @@ def test_slabs_cover_every_voxel_and_block_once(monkeypatch: pytest.MonkeyPatch)
     walk = module.slabs(volume, grid)
     for slab in walk:
         slab.of(volume).add_(1)
-        slab.among(blocks).add_(1)
-        assert slab.of(volume).shape[:-1] == tuple(axis.size for axis in slab.axes)
+        slab.put(slab.among(blocks) + 1, blocks)
+        assert slab.of(volume).shape[1:-1] == tuple(axis.size for axis in slab.axes)
     assert torch.equal(volume, torch.ones_like(volume)) and torch.equal(blocks, torch.ones_like(blocks))
     assert len(walk) > 2 * grid.axes[0].num_blocks
 

@@ -34,6 +34,17 @@ def test_same_result_and_gradients_as_layer_by_layer(kind: str, size: tuple, mon
     assert_same_gradients(sliced, plain, wanted, rtol=1e-9, atol=1e-10)
 
 
+@pytest.mark.parametrize("kind", ["instance", "layer"])
+def test_inference_may_overwrite_its_input(kind: str) -> None:
+    norm, mlp = norm_and_mlp(kind)
+    x = torch.randn(2, 9, 11, 6, dtype=torch.float64)
+    with torch.no_grad():
+        expected = x + mlp(norm(x))
+        result = module.residual_mlp(x, norm, mlp.expand, mlp.contract, overwrite=True)
+    assert result.data_ptr() == x.data_ptr()
+    torch.testing.assert_close(x, expected, rtol=1e-12, atol=1e-12)
+
+
 def test_gradients_of_strided_input() -> None:
     norm, mlp = norm_and_mlp("layer")
     x = torch.randn(1, 6, 3, 4, dtype=torch.float64, requires_grad=True)

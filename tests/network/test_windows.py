@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from factorizer_nnunet.network.windows import axis_grid, axis_shifts, shift_steps, window_grid
+from factorizer_nnunet.network.windows import axis_grid, axis_shifts, families, shift_steps, window_grid
 
 
 @pytest.mark.parametrize(
@@ -51,3 +51,20 @@ def test_blocks_cover_the_axis_and_waste_less_than_a_block_each(size: int, windo
 def test_shifts_that_coincide_are_kept_once() -> None:
     assert window_grid((5, 6, 7), (8, 8, 8), axis_shifts((0, 0.5), 3)).offsets == ((0, 0, 0),)
     assert window_grid((5, 16, 7), (8, 8, 8), axis_shifts((0, 0.5), 3)).offsets == ((0, 0, 0), (0, 1, 0))
+
+
+FOUR = (0, 0.25, 0.5, 0.75)
+
+
+@pytest.mark.parametrize(
+    ("window", "shifts", "expected"),
+    [
+        (8, (0, 0.5), [((4, 4, 4), 2)]),  # blocks and how many shifts share them
+        (8, FOUR, [((4, 4, 4), 2), ((4, 4, 4), 2)]),
+        (4, FOUR, [((4, 4, 4), 1)] * 4),
+        (6, (0, 1 / 3, 2 / 3), [((6, 6, 6), 1)] * 3),
+    ],
+)
+def test_shifts_share_blocks_that_are_large_enough(window: int, shifts: tuple, expected: list) -> None:
+    found = families(window_grid((24, 24, 24), (window,) * 3, axis_shifts(shifts, 3)), 28)
+    assert [(tuple(a.block for a in f.grid.axes), len(f.grid.offsets)) for f in found] == expected
