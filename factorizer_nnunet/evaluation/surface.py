@@ -2,8 +2,8 @@
 
 A surface runs between the voxels of a mask and the others. It is made of one element at every corner where voxels of
 both kinds meet; its area is that of the marching cubes triangles (Lorensen and Cline, 1987) between the centres of the
-eight voxels around the corner. So a distance does not depend on how finely a side is sampled, and a mask of one voxel
-has a surface, too. This is the definition of Nikolov et al. (2018, arXiv 1809.04430) with which BraTS scores since 2023.
+eight voxels around it. So a distance does not depend on how finely a side is sampled, and a mask of one voxel has a
+surface, too. This is the definition of Nikolov et al. (2018, arXiv 1809.04430), with which BraTS scores since 2023.
 """
 
 from __future__ import annotations
