@@ -108,6 +108,20 @@ def test_tree_and_map_give_the_same_distances(monkeypatch: pytest.MonkeyPatch) -
             np.testing.assert_allclose(first, second, rtol=0, atol=1e-9)
 
 
+def test_parts_of_surfaces_are_the_surfaces_of_parts() -> None:
+    for seed in range(10):
+        pair = several_lesions(seed)
+        pair.reference[12], pair.prediction[12] = False, False  # so that a corner is of one half alone
+        halves = [mask.copy() for mask in (pair.reference, pair.prediction)]
+        halves[0][:12], halves[1][12:] = False, False
+        borders = [surface_of(mask, pair.spacing) for mask in (pair.reference, pair.prediction)]
+        whole = distances_between(*borders, pair.spacing)
+        parts = whole.between(borders[0].corners[:, 0] > 12, borders[1].corners[:, 0] <= 12)
+        alone = distances_between(*(surface_of(mask, pair.spacing) for mask in halves), pair.spacing)
+        for found, expected in zip(parts.distances, alone.distances, strict=True):
+            np.testing.assert_array_equal(found, expected)
+
+
 def test_a_side_met_exactly_is_within_the_tolerance() -> None:
     """0.7 mm is 0.7 mm, also between voxels 13 and 14, where the difference of products is a little more."""
     reference, prediction = (np.zeros((20, 3, 3), bool) for _ in range(2))
