@@ -131,21 +131,36 @@ def bounding_box(mask: np.ndarray) -> tuple[slice, ...] | None:
 
 def _nearest(points: np.ndarray, others: np.ndarray, spacing: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Distance in mm from each of `points` to the nearest of `others`, and which one; both (n, 3) in voxels."""
-    first = np.minimum(points.min(axis=0), others.min(axis=0))
-    size = np.maximum(points.max(axis=0), others.max(axis=0)) - first + 1
-    number = np.full(size, -1, np.int32)
-    number[tuple((others - first).T)] = np.arange(len(others))
-    index = number[tuple((points - first).T)]
-    apart = index < 0  # where a prediction is good, most elements of both are the same
-    asked = points[apart]
-    if len(asked) > CROWDED * number.size:
-        where = distance_transform_edt(number < 0, sampling=spacing, return_distances=False, return_indices=True)
-        index[apart] = number[tuple(where[(slice(None), *(asked - first).T)])]
-    elif len(asked):
+    first = np.minimum(points.min(axis=0), others.min(axis=0)) - 1  # a margin, so that all voxels have neighbours
+    size = np.maximum(points.max(axis=0), others.max(axis=0)) - first + 2
+    number = np.full(size.prod(), -1, np.int32)
+    steps = np.array([size[1] * size[2], size[2], 1])
+    number[(others - first) @ steps] = np.arange(len(others), dtype=np.int32)
+    places = (points - first) @ steps
+    index = number[places]
+    left = np.flatnonzero(index < 0)
+    for shift in _near_shifts(tuple(spacing)):  # where a prediction is good, few elements are left after these
+        found = number[places[left] + shift @ steps]
+        index[left] = found
+        left = left[found < 0]
+    if len(left) > CROWDED * number.size:
+        taken = number.reshape(size)
+        where = distance_transform_edt(taken < 0, sampling=spacing, return_distances=False, return_indices=True)
+        index[left] = taken[tuple(where[(slice(None), *(points[left] - first).T)])]
+    elif len(left):
         tree = cKDTree(others * spacing, leafsize=LEAF, balanced_tree=False, compact_nodes=False)
-        index[apart] = tree.query(asked * spacing)[1]
+        index[left] = tree.query(points[left] * spacing)[1]
     # From whole voxels: differences of products are rounded, which matters where a tolerance is met exactly.
     return np.sqrt((((points - others[index]) * spacing) ** 2).sum(axis=1)), index
+
+
+@lru_cache(maxsize=16)
+def _near_shifts(spacing: tuple[float, ...]) -> tuple[np.ndarray, ...]:
+    """The steps to neighbours by their length, as far as no step to others, two voxels away, could be shorter."""
+    shifts = [np.array(shift) - 1 for shift in np.ndindex(3, 3, 3) if shift != (1, 1, 1)]
+    lengths = [float(np.linalg.norm(shift * spacing)) for shift in shifts]
+    order = np.argsort(lengths, kind="stable")
+    return tuple(shifts[n] for n in order if lengths[n] <= 2 * min(spacing))
 
 
 def _weighted_quantile(values: np.ndarray, weights: np.ndarray, fraction: float) -> float:
