@@ -10,6 +10,7 @@ lesion-wise scores, too. Then a folder of such cases is scored by one and more p
 from __future__ import annotations
 
 import argparse
+import contextlib
 import multiprocessing
 import os
 import platform
@@ -130,23 +131,32 @@ METHODS: dict[str, Callable[[np.ndarray, np.ndarray], Found]] = {
 }
 
 
-def measured(method: str, seeds: Sequence[int]) -> tuple[list[float], float, Found]:
-    """Processor seconds per case, peak memory of this process in MB, and the scores of the last case; on one core."""
+def prepare() -> None:
+    """Keep this process on one core."""
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
-    METHODS[method](*synthetic_case(0, (24, 24, 24)))  # imports and tables
-    seconds, found = [], {}
-    for seed in seeds:
-        case = synthetic_case(seed)
-        start = time.process_time()  # every method uses one thread, and other work on the machine may make it wait
-        found = METHODS[method](*case)
-        seconds.append(time.process_time() - start)
+
+
+def measured(method: str, seed: int, shape: tuple[int, int, int] = SHAPE) -> tuple[float, float, Found]:
+    """Processor seconds for a case, peak memory of this process in MB so far, and the scores."""
+    case = synthetic_case(seed, shape)
+    start = time.process_time()  # every method uses one thread, and other work on the machine may make it wait
+    found = METHODS[method](*case)
+    seconds = time.process_time() - start
     return seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, found
 
 
-def in_own_process(method: str, seeds: Sequence[int]) -> tuple[list[float], float, Found]:
-    """`measured` in a new process."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(measured, (method, seeds))
+def measure_all(cases: int) -> dict[str, list[tuple[float, float, Found]]]:
+    """`measured` of each case by each method in turn, each method in a process of its own."""
+    context = multiprocessing.get_context("spawn")
+    with contextlib.ExitStack() as stack:
+        pools = {method: stack.enter_context(context.Pool(1, prepare)) for method in METHODS}
+        for method, pool in pools.items():
+            pool.apply(measured, (method, 0, (24, 24, 24)))  # imports and tables
+        results: dict[str, list[tuple[float, float, Found]]] = {method: [] for method in METHODS}
+        for seed in range(cases):
+            for method, pool in pools.items():
+                results[method].append(pool.apply(measured, (method, seed)))
+    return results
 
 
 def write_cases(folder: Path, cases: int) -> tuple[Path, Path]:
@@ -173,13 +183,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {versions}\n")
     print("| one case, one core | processor s | over ours | peak memory, MB | HD95, mm | ASSD, mm |")
     print("|---|---|---|---|---|---|")
-    reference = None
-    for method in METHODS:
-        seconds, memory, found = in_own_process(method, range(options.cases))
-        middle = statistics.median(seconds)
-        reference = reference or middle
+    results = measure_all(options.cases)
+    base = [seconds for seconds, _, _ in next(iter(results.values()))]
+    for method, turns in results.items():
+        seconds = [turn[0] for turn in turns]
+        ratio = statistics.median(theirs / own for theirs, own in zip(seconds, base, strict=True))
+        _, memory, found = turns[-1]
         hd95, assd = (" / ".join(f"{found[region][key]:.2f}" for region in REGIONS) for key in ("hd95", "assd"))
-        print(f"| {method} | {middle:.2f} | {middle / reference:.1f} | {memory:.0f} | {hd95} | {assd} |", flush=True)
+        middle = statistics.median(seconds)
+        print(f"| {method} | {middle:.2f} | {ratio:.1f} | {memory:.0f} | {hd95} | {assd} |", flush=True)
     folders = write_cases(options.work, options.folder_cases)
     print(f"\n| {options.folder_cases} cases from files, processes | s | cases per s |\n|---|---|---|")
     for processes in sorted({1, 2, os.cpu_count() or 1}):
