@@ -1,0 +1,198 @@
+"""Surfaces of masks and the distances between them, weighted by area.
+
+A surface runs between the voxels of a mask and the others. It is made of one element at every corner where voxels of
+both kinds meet; its area is that of the marching cubes triangles (Lorensen and Cline, 1987) between the centres of the
+eight voxels around it. So a distance does not depend on how finely a side is sampled, and a mask of one voxel has a
+surface, too. This is the definition of Nikolov et al. (2018, arXiv 1809.04430), with which BraTS scores since 2023.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from scipy.ndimage import distance_transform_edt
+from scipy.spatial import cKDTree
+from skimage.measure import marching_cubes
+
+CROWDED = 1 / 12  # elements to be asked for per voxel of their box, from which on a map is faster than a search tree
+LEAF = 8  # elements; smaller than SciPy's usual 16, since the nearest one is near
+_CORNERS = [(x, y, z) for x in (0, 1) for y in (0, 1) for z in (0, 1)]
+
+
+@dataclass(frozen=True)
+class Surface:
+    """The elements of a mask's surface."""
+
+    corners: np.ndarray  # (elements, 3) integers, in voxels from a corner of the image
+    areas: np.ndarray  # (elements,) mm²
+
+    def __len__(self) -> int:
+        return len(self.areas)
+
+    def part(self, chosen: np.ndarray) -> Surface:
+        """Some of the elements, by (elements,) booleans."""
+        return Surface(self.corners[chosen], self.areas[chosen])
+
+
+@dataclass(frozen=True)
+class SurfaceDistances:
+    """How far the elements of two surfaces are from the other one; both have elements."""
+
+    surfaces: tuple[Surface, Surface]  # of the reference, of the prediction
+    distances: tuple[np.ndarray, np.ndarray]  # mm: from the reference's elements, from the prediction's
+    nearest: tuple[np.ndarray, np.ndarray]  # which element of the other surface that is
+    spacing: tuple[float, ...]
+
+    @property
+    def areas(self) -> tuple[np.ndarray, np.ndarray]:
+        """mm² of the elements that the distances are from."""
+        return self.surfaces[0].areas, self.surfaces[1].areas
+
+    def between(self, *chosen: np.ndarray) -> SurfaceDistances:
+        """Between parts of both surfaces, given as (elements,) booleans, each with some element.
+
+        Only elements whose nearest one is not in the other part are measured anew.
+        """
+        parts = tuple(surface.part(of) for surface, of in zip(self.surfaces, chosen, strict=True))
+        distances, nearest = [], []
+        for here, there in ((0, 1), (1, 0)):
+            number = np.cumsum(chosen[there]) - 1  # of an element within its part
+            found, of = self.nearest[here][chosen[here]], self.distances[here][chosen[here]]
+            lost = ~chosen[there][found]
+            index = number[found]
+            if lost.any():
+                corners = parts[here].corners[lost]
+                of[lost], index[lost] = _nearest(corners, parts[there].corners, np.asarray(self.spacing, float))
+            distances.append(of)
+            nearest.append(index)
+        return SurfaceDistances(parts, tuple(distances), tuple(nearest), self.spacing)
+
+    def hausdorff(self, fraction: float) -> float:
+        """The distance in mm within which `fraction` of either surface's area lies, the larger of both (HD95: 0.95)."""
+        return max(_weighted_quantile(d, a, fraction) for d, a in zip(self.distances, self.areas, strict=True))
+
+    def average(self) -> float:
+        """Average symmetric surface distance in mm: the mean over the area of both surfaces together."""
+        weighted = sum(float(d @ a) for d, a in zip(self.distances, self.areas, strict=True))
+        return weighted / sum(float(a.sum()) for a in self.areas)
+
+    def surface_dice(self, tolerance_mm: float) -> float:
+        """Normalised surface Dice: the part of the area of both surfaces that the other is within reach of."""
+        within = sum(float(a[d <= tolerance_mm].sum()) for d, a in zip(self.distances, self.areas, strict=True))
+        return within / sum(float(a.sum()) for a in self.areas)
+
+
+def surface_of(mask: np.ndarray, spacing: tuple[float, ...], start: tuple[int, ...] = (0, 0, 0)) -> Surface:
+    """The surface of a mask; what lies outside of it counts as empty.
+
+    Args:
+        mask: (x, y, z) booleans.
+        spacing: mm per voxel along each axis.
+        start: where the mask's first voxel lies in the image.
+    """
+    box = bounding_box(mask)
+    if box is None:
+        return Surface(np.empty((0, 3), np.int64), np.empty(0))
+    padded = np.pad(mask[box], 1).view(np.uint8)
+    around = tuple(n - 1 for n in padded.shape)
+    codes = np.zeros(around, np.uint8)  # one bit for each voxel around a corner
+    for bit, corner in enumerate(_CORNERS):
+        codes |= padded[tuple(slice(c, c + n) for c, n in zip(corner, around, strict=True))] << np.uint8(bit)
+    flat = np.flatnonzero((codes != 0) & (codes != 255))
+    corners = np.stack(np.unravel_index(flat, codes.shape), axis=1)
+    corners += [s + b.start for s, b in zip(start, box, strict=True)]
+    return Surface(corners, _element_areas(tuple(map(float, spacing)))[codes.ravel()[flat]])
+
+
+def distances_between(reference: Surface, prediction: Surface, spacing: tuple[float, ...]) -> SurfaceDistances:
+    """Distances in mm from each element of one surface to the nearest of the other, both ways; neither is empty."""
+    mm = np.asarray(spacing, float)
+    there = _nearest(reference.corners, prediction.corners, mm)
+    back = _nearest(prediction.corners, reference.corners, mm)
+    return SurfaceDistances((reference, prediction), (there[0], back[0]), (there[1], back[1]), spacing)
+
+
+def bounding_box(mask: np.ndarray) -> tuple[slice, ...] | None:
+    """The smallest box with all of a mask's voxels; None if it has none."""
+    box = [slice(0, n) for n in mask.shape]
+    for axis in np.argsort(mask.strides):  # the first projection is along memory's slowest axis, the others are small
+        cut = mask[tuple(box)]
+        others = tuple(a for a in np.argsort(mask.strides)[::-1] if a != axis)
+        for other in others:
+            cut = cut.any(axis=int(other), keepdims=True)
+        filled = np.flatnonzero(cut)
+        if not filled.size:
+            return None
+        box[axis] = slice(int(filled[0]), int(filled[-1]) + 1)
+    return tuple(box)
+
+
+def _nearest(points: np.ndarray, others: np.ndarray, spacing: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Distance in mm from each of `points` to the nearest of `others`, and which one; both (n, 3) in voxels."""
+    first = np.minimum(points.min(axis=0), others.min(axis=0)) - 1  # a margin, so that all voxels have neighbours
+    size = np.maximum(points.max(axis=0), others.max(axis=0)) - first + 2
+    number = np.full(size.prod(), -1, np.int32)
+    steps = np.array([size[1] * size[2], size[2], 1])
+    number[(others - first) @ steps] = np.arange(len(others), dtype=np.int32)
+    places = (points - first) @ steps
+    index = number[places]
+    left = np.flatnonzero(index < 0)
+    for shift in _near_shifts(tuple(spacing)):  # where a prediction is good, few elements are left after these
+        found = number[places[left] + shift @ steps]
+        index[left] = found
+        left = left[found < 0]
+    if len(left) > CROWDED * number.size:
+        taken = number.reshape(size)
+        where = distance_transform_edt(taken < 0, sampling=spacing, return_distances=False, return_indices=True)
+        index[left] = taken[tuple(where[(slice(None), *(points[left] - first).T)])]
+    elif len(left):
+        tree = cKDTree(others * spacing, leafsize=LEAF, balanced_tree=False, compact_nodes=False)
+        index[left] = tree.query(points[left] * spacing)[1]
+    # From whole voxels: differences of products are rounded, which matters where a tolerance is met exactly.
+    return np.sqrt((((points - others[index]) * spacing) ** 2).sum(axis=1)), index
+
+
+@lru_cache(maxsize=16)
+def _near_shifts(spacing: tuple[float, ...]) -> tuple[np.ndarray, ...]:
+    """The steps to neighbours by their length, as far as no step to others, two voxels away, could be shorter."""
+    shifts = [np.array(shift) - 1 for shift in np.ndindex(3, 3, 3) if shift != (1, 1, 1)]
+    lengths = [float(np.linalg.norm(shift * spacing)) for shift in shifts]
+    order = np.argsort(lengths, kind="stable")
+    return tuple(shifts[n] for n in order if lengths[n] <= 2 * min(spacing))
+
+
+def _weighted_quantile(values: np.ndarray, weights: np.ndarray, fraction: float) -> float:
+    order = np.lexsort((weights, values))
+    index = np.searchsorted(np.cumsum(weights[order]) / weights[order].sum(), fraction)
+    return float(values[order][min(int(index), len(values) - 1)])
+
+
+@lru_cache(maxsize=16)
+def _element_areas(spacing: tuple[float, ...]) -> np.ndarray:
+    """The area in mm² of the element for each pattern of the eight voxels around a corner, (256,)."""
+    sides = np.array([spacing[1] * spacing[2], spacing[0] * spacing[2], spacing[0] * spacing[1]])
+    return np.array([np.sqrt(((normals * sides) ** 2).sum(axis=1)).sum() for normals in _normals()])
+
+
+@lru_cache(maxsize=1)
+def _normals() -> tuple[np.ndarray, ...]:
+    """For each pattern the normals of its triangles, as long as their area, (triangles, 3), in voxels.
+
+    A pattern and its inverse have the same ones, those of the pattern with fewer voxels: then it makes no difference
+    which of both is the mask. (Marching cubes as such would join diagonal neighbours in one case and part them in the
+    other.)
+    """
+    found = []
+    for code in range(256):
+        inside = np.array([code >> bit & 1 for bit in range(8)], float).reshape(2, 2, 2)
+        if inside.sum() > 4:
+            inside = 1 - inside
+        if not inside.any():
+            found.append(np.zeros((0, 3)))
+            continue
+        points, faces, *_ = marching_cubes(inside, 0.5, method="lorensen")
+        first, second, third = points.astype(float)[faces.T]
+        found.append(np.cross(second - first, third - first) / 2)
+    return tuple(found)
