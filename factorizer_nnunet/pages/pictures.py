@@ -29,20 +29,21 @@ def data_uri(jpeg: bytes) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode("ascii")
 
 
-def draw(image: np.ndarray, masks: Sequence[np.ndarray], side: int) -> bytes:
-    """A JPEG file, its longer side ``side`` pixels, with the outline of each mask in the next of COLOURS.
+def draw(image: np.ndarray, masks: Sequence[np.ndarray], side: int, colours: Sequence[str] = COLOURS) -> bytes:
+    """A JPEG file, its longer side ``side`` pixels, with the outline of each mask in the next colour.
 
     Args:
         image: uint8 (rows, columns).
         masks: bool, of the same shape, larger regions first: smaller ones are drawn over them.
         side: of the picture.
+        colours: such as "#56b4e9", at least one for each mask to be drawn.
     """
     rows, columns = image.shape
     scale = side / max(rows, columns)
     size = (max(round(columns * scale), 1), max(round(rows * scale), 1))
     grey = Image.fromarray(np.ascontiguousarray(image)).resize(size, Image.Resampling.LANCZOS)
     pixels = np.asarray(grey.convert("RGB")).copy()
-    for mask, colour in zip(masks, COLOURS, strict=False):
+    for mask, colour in zip(masks, colours, strict=False):
         enlarged = Image.fromarray(mask.astype(np.uint8) * 255).resize(size, Image.Resampling.NEAREST)
         pixels[outline(np.asarray(enlarged) > 0)] = [int(colour[start : start + 2], 16) for start in (1, 3, 5)]
     file = io.BytesIO()

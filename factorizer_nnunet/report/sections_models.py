@@ -1,0 +1,234 @@
+"""Sections of the page: models against each other on the same cases, volumes, and lesions by their size."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from factorizer_nnunet.evaluation.metrics import Metric
+from factorizer_nnunet.pages.markup import short, table, text_of
+from factorizer_nnunet.report.charts.agreement import agreement_svg
+from factorizer_nnunet.report.charts.axes import model_class
+from factorizer_nnunet.report.charts.comparison import differences_svg, ranks_svg
+from factorizer_nnunet.report.charts.detection import detection_svg
+from factorizer_nnunet.report.statistics import Difference, difference, holm, rank_shares
+from factorizer_nnunet.report.study import Group, Scored
+
+_DRAWN = ("dice", "hd95")  # differences and ranks that get figures
+_COUNT_DIGITS = 1
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two models in one region by one metric: the first minus the second."""
+
+    first: Scored
+    second: Scored
+    region: str
+    metric: Metric
+    values: np.ndarray  # (cases,), NaN where one has none
+    found: Difference
+
+
+def compare(group: Group) -> list[Comparison]:
+    """All pairs of models in all regions by all judged metrics; Holm's correction is over all of them."""
+    drafts = []
+    for second, first in itertools.combinations(group.scored, 2):
+        for region in group.regions:
+            for metric in group.judged:
+                if metric.digits <= _COUNT_DIGITS:
+                    continue
+                one, other = (group.values(scored, region, metric) for scored in (first, second))
+                found = difference(one, other, bool(metric.higher_is_better))
+                drafts.append(Comparison(first, second, region, metric, one - other, found))
+    corrected = holm([draft.found.p_value for draft in drafts])
+    return [replace(d, found=replace(d.found, p_holm=p)) for d, p in zip(drafts, corrected, strict=True)]
+
+
+def verdicts(comparisons: list[Comparison]) -> str:
+    """A sentence for each pair of models and region, on Dice."""
+    return "".join(f"<p>{_verdict(one)}</p>" for one in comparisons if one.metric.key == "dice")
+
+
+def _verdict(one: Comparison) -> str:
+    found, mean = one.found, one.found.estimate
+    names = [f'<b class="{model_class(s.place)}">{text_of(s.title)}</b>' for s in (one.first, one.second)]
+    if not mean.defined:
+        return f"{text_of(one.region)}: no case has a Dice of both {names[0]} and {names[1]}."
+    sure = "clear of" if mean.low > 0 or mean.high < 0 else "includes"
+    return (
+        f"{text_of(one.region)}: {names[0]} {_signed(mean.mean, 3)} Dice against {names[1]} (95 % interval "
+        f"{_signed(mean.low, 3)} to {_signed(mean.high, 3)}, {sure} 0); better in {found.wins}, equal in {found.ties}, "
+        f"worse in {found.losses} of {mean.defined} cases; p = {_p(found.p_holm)} after correction."
+    )
+
+
+def comparison_section(group: Group, comparisons: list[Comparison], case_numbers: Mapping[str, int]) -> str:
+    """Differences, tests, and ranks under resampling; "" for one model."""
+    if not comparisons:
+        return ""
+    numbers = [case_numbers[case] for case in group.cases]
+    figures = []
+    for (first, second), key in itertools.product(_pairs(comparisons), _DRAWN):
+        own = [c for c in comparisons if (c.first, c.second, c.metric.key) == (first, second, key)]
+        if not own or all(not c.found.estimate.defined for c in own):
+            continue
+        metric = own[0].metric
+        unit = f", {metric.unit}" if metric.unit else ""
+        better = "right" if metric.higher_is_better else "left"
+        rows = {c.region: (c.found, c.values) for c in own}
+        svg = differences_svg(f"difference in {metric.title}{unit}", metric.unit, rows, first.place, numbers)
+        caption = f"<b>{text_of(first.title)} minus {text_of(second.title)}</b> {text_of(metric.title)}; better to the {better}"
+        figures.append(f"<figure><figcaption>{caption}</figcaption>{svg}</figure>")
+    rows = [_row(one, len(_pairs(comparisons)) > 1) for one in comparisons]
+    pair = ["models"] if len(_pairs(comparisons)) > 1 else []
+    heads = [
+        *pair,
+        "region",
+        "metric",
+        "mean difference",
+        "95 % interval",
+        "win / tie / loss",
+        "n of N",
+        "p",
+        "p, Holm",
+    ]
+    first, second = _pairs(comparisons)[0]
+    against = "" if pair else f" Differences are {text_of(first.title)} minus {text_of(second.title)}."
+    return (
+        f"<p class=\"soft\">On the same cases.{against} Wilcoxon's signed-rank test, two-sided; Holm's correction over "
+        f"the {len(comparisons)} tests of this table. Wins count cases in which the first model is better.</p>"
+        f'<div class="charts">{"".join(figures)}</div>{table(heads, rows, sortable=True)}{_ranks(group)}'
+    )
+
+
+def _pairs(comparisons: list[Comparison]) -> list[tuple[Scored, Scored]]:
+    pairs = []
+    for one in comparisons:
+        if (one.first, one.second) not in pairs:
+            pairs.append((one.first, one.second))
+    return pairs
+
+
+def _row(one: Comparison, with_pair: bool) -> str:
+    found, mean, digits = one.found, one.found.estimate, one.metric.digits
+    names = f"<td>{text_of(one.first.title)} − {text_of(one.second.title)}</td>" if with_pair else ""
+    unit = f", {one.metric.unit}" if one.metric.unit else ""
+    arrow = "↑" if one.metric.higher_is_better else "↓"
+    interval = "–" if math.isnan(mean.low) else f"{_signed(mean.low, digits)} to {_signed(mean.high, digits)}"
+    mean_cell = "" if math.isnan(mean.mean) else f' data-value="{mean.mean:.6g}"'
+    p_cells = "".join(
+        f'<td class="number"{"" if math.isnan(p) else f" data-value={p:.6g}"}>{_p(p)}</td>'
+        for p in (found.p_value, found.p_holm)
+    )
+    return (
+        f"<tr>{names}<td>{text_of(one.region)}</td><td>{text_of(one.metric.title)}{unit} {arrow}</td>"
+        f'<td class="number"{mean_cell}>{_signed(mean.mean, digits)}</td><td>{interval}</td>'
+        f"<td>{found.wins} / {found.ties} / {found.losses}</td><td>{mean.count}</td>{p_cells}</tr>"
+    )
+
+
+def _signed(value: float, digits: int) -> str:
+    return "–" if math.isnan(value) else f"{value:+.{digits}f}".replace("-", "−")
+
+
+def _p(p: float) -> str:
+    return "–" if math.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _ranks(group: Group) -> str:
+    figures = []
+    models = [(scored.title, scored.place) for scored in group.scored]
+    for region in group.regions:
+        for metric in (metric for metric in group.judged if metric.key in _DRAWN):
+            values = np.stack([group.values(scored, region, metric) for scored in group.scored])
+            values = values[:, np.isfinite(values).all(axis=0)]
+            if values.shape[1] < 2:
+                continue
+            shares = rank_shares(values, bool(metric.higher_is_better))
+            title = f"{region}, {metric.title}"
+            caption = f'<b>{text_of(title)}</b> <span class="soft">{values.shape[1]} of {len(group.cases)} cases</span>'
+            figures.append(f"<figure><figcaption>{caption}</figcaption>{ranks_svg(title, shares, models)}</figure>")
+    if not figures:
+        return ""
+    return (
+        '<h4>Stability of the ranking</h4><p class="soft">How often each model has each rank by its mean when the cases '
+        f'are drawn anew with replacement.</p><div class="charts narrow">{"".join(figures)}</div>'
+    )
+
+
+def volumes_section(group: Group, case_numbers: Mapping[str, int]) -> str:
+    """A Bland–Altman plot for each region and model."""
+    figures = []
+    for region in group.regions:
+        pairs = {}
+        for scored in group.scored:
+            reference, prediction = (
+                group.values(scored, region, scored.scores.metric(key))
+                for key in ("volume_reference", "volume_prediction")
+            )
+            known = np.isfinite(reference) & np.isfinite(prediction)
+            if known.sum() > 1:
+                numbers = [case_numbers[case] for case, is_known in zip(group.cases, known, strict=True) if is_known]
+                pairs[scored] = (reference[known], prediction[known], numbers)
+        changes = [prediction - reference for reference, prediction, _ in pairs.values()]
+        if not changes:
+            continue
+        spreads = [(c.mean() - 1.96 * c.std(ddof=1), c.mean() + 1.96 * c.std(ddof=1)) for c in changes]
+        limits = (
+            float(min(*(low for low, _ in spreads), *(c.min() for c in changes))),
+            float(max(*(high for _, high in spreads), *(c.max() for c in changes))),
+        )
+        for scored, (reference, prediction, numbers) in pairs.items():
+            svg = agreement_svg(scored.title, region, scored.place, reference, prediction, numbers, limits)
+            name = f" {text_of(scored.title)}" if len(group.scored) > 1 else ""
+            figures.append(f"<figure><figcaption><b>{text_of(region)}</b>{name}</figcaption>{svg}</figure>")
+    if not figures:
+        return ""
+    return (
+        '<p class="soft">Bland–Altman plots: mean difference and limits of agreement (mean ± 1.96 standard deviations); '
+        f'above 0 the prediction is too large.</p><div class="charts">{"".join(figures)}</div>'
+    )
+
+
+def lesions_section(group: Group, case_numbers: Mapping[str, int]) -> str:
+    """Sensitivity against lesion size, a figure for each region that has lesions."""
+    shared = set(group.cases)
+    figures = []
+    for region in group.regions:
+        models = {
+            scored.title: (
+                scored.place,
+                [
+                    one
+                    for one in scored.scores.lesions
+                    if one.region == region and one.case in shared and one.volume_ml > 0
+                ],
+            )
+            for scored in group.scored
+        }
+        models = {title: value for title, value in models.items() if value[1]}
+        if not models:
+            continue
+        found = ", ".join(
+            f"{text_of(title)} {sum(one.detected for one in lesions)} of {len(lesions)}"
+            if len(group.scored) > 1
+            else f"{sum(one.detected for one in lesions)} of {len(lesions)} detected, median "
+            f"{short(float(np.median([one.volume_ml for one in lesions])))} ml"
+            for title, (_, lesions) in models.items()
+        )
+        svg = detection_svg(region, models, case_numbers)
+        figures.append(
+            f'<figure><figcaption><b>{text_of(region)}</b> <span class="soft">{found}</span></figcaption>{svg}</figure>'
+        )
+    if not figures:
+        return ""
+    return (
+        '<p class="soft">Share of the reference\'s lesions (connected components) that were detected, in bins of equally '
+        "many lesions, with Wilson's 95 % interval. Ticks below are the lesions, long ones missed.</p>"
+        f'<div class="charts">{"".join(figures)}</div>'
+    )
