@@ -63,7 +63,8 @@ class Scores:
     scheme: str
     metrics: tuple[Metric, ...]
     regions: tuple[str, ...]
-    labels: Mapping[str, tuple[int, ...]]  # of each region
+    labels: Mapping[str, tuple[int, ...]]  # values of each region
+    keys: Mapping[str, str]  # what nnU-Net calls each region in its summary.json
     cases: tuple[str, ...]
     files: Mapping[str, Files]  # of each case
     rows: tuple[Score, ...]

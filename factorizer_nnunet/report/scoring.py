@@ -15,7 +15,7 @@ from factorizer_nnunet.evaluation.scores import Scores
 from factorizer_nnunet.files import write_whole
 from factorizer_nnunet.report.results import Result
 
-_INPUTS_FILE = "inputs.json"  # what the scores beside it were computed from
+_SCORES, _INPUTS = "scores", "inputs.json"  # as evaluate writes them, and what they were computed from
 
 
 def score(result: Result, kept: Path, scheme: str, num_processes: int) -> Scores:
@@ -23,7 +23,7 @@ def score(result: Result, kept: Path, scheme: str, num_processes: int) -> Scores
 
     Args:
         result: whose predictions are scored.
-        kept: the folder of these scores alone; it appears whole, and scores that no longer fit are replaced.
+        kept: a folder for these scores alone; those that no longer fit are replaced.
         scheme: how to count, see ``evaluation``.
         num_processes: how many cases are scored at a time.
 
@@ -31,12 +31,14 @@ def score(result: Result, kept: Path, scheme: str, num_processes: int) -> Scores
         UserError: files that cannot be scored; scores in ``kept`` that are broken; a folder that is something else.
     """
     inputs = _inputs(result, scheme)
+    written, described = kept / _SCORES, kept / _INPUTS
     if kept.exists():
-        if not (kept / _INPUTS_FILE).is_file():
+        if not kept.is_dir() or {path.name for path in kept.iterdir()} - {_SCORES, _INPUTS}:
             raise UserError(f"{kept} is there, but not from a report: remove it or choose another --scores FOLDER")
-        if (kept / _INPUTS_FILE).read_text(encoding="utf-8") == inputs:
-            return read_scores(kept)
-        shutil.rmtree(kept)
+        if described.is_file() and written.is_dir() and described.read_text(encoding="utf-8") == inputs:
+            return read_scores(written)
+        described.unlink(missing_ok=True)
+        shutil.rmtree(written, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix="report_") as folder:
         predictions, references = Path(folder) / "predictions", Path(folder) / "references"
         for place in (predictions, references):
@@ -46,9 +48,9 @@ def score(result: Result, kept: Path, scheme: str, num_processes: int) -> Scores
             (predictions / f"{case.name}{ending}").symlink_to(case.prediction.resolve())
             (references / f"{case.name}{ending}").symlink_to(case.reference.resolve())
         scores = evaluate_folder(predictions, references, result.dataset_json, scheme, num_processes)
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    write_scores(scores, kept)
-    write_whole(kept / _INPUTS_FILE, inputs)
+    kept.mkdir(parents=True, exist_ok=True)
+    write_scores(scores, written)
+    write_whole(described, inputs)  # last: without it, scores are not trusted
     return scores
 
 

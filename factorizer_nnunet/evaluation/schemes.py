@@ -1,0 +1,168 @@
+"""How challenges score, by year: the one table of their constants, each with its source.
+
+M23 is rachitsaluja/BraTS-2023-Metrics (brats_metrics.py), M24 rachitsaluja/BraTS-2024-Metrics (metrics_*.py), I22 and
+I24 are utils/eval_utils.py of ezequieldlrosa/isles22 and ezequieldlrosa/isles24: the challenges' own code on GitHub.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from factorizer_nnunet.errors import UserError
+from factorizer_nnunet.evaluation.empty import (
+    DEFAULT_POLICY,
+    DIAGONAL_VOXELS,
+    EmptyPolicy,
+    EmptyValues,
+    Value,
+)
+from factorizer_nnunet.evaluation.lesions import LesionRule
+
+Labels = tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scheme:
+    """One way to score: what a lesion is, and what empty masks are worth."""
+
+    key: str
+    title: str
+    source: str
+    ranked_by: tuple[str, ...] = ()  # metrics that the challenge ranked by
+    regions: Mapping[str, Labels] | None = None  # by the release's label values; None: those of dataset.json
+    rule: LesionRule = LesionRule()
+    region_rules: Mapping[Labels, LesionRule] = field(default_factory=dict)  # where a region has another one
+    empty: EmptyPolicy = field(default_factory=lambda: DEFAULT_POLICY)
+
+    def rule_of(self, labels: Labels) -> LesionRule:
+        """The rule for a region, given by its label values."""
+        return self.region_rules.get(labels, self.rule)
+
+
+def _brats_policy(penalty: Value) -> EmptyPolicy:
+    """Both empty: perfect; one empty: Dice 0 and the penalty for HD95."""
+    perfect = EmptyValues(both=1.0)
+    return {
+        **DEFAULT_POLICY,
+        "dice": perfect,
+        "sensitivity": EmptyValues(both=1.0, reference=0.0),
+        "hd95": EmptyValues(0.0, penalty, penalty),
+        "nsd": EmptyValues(1.0, 0.0, 0.0),
+        "lesion_f1": perfect,
+        "lesion_dice": perfect,
+        "lesion_hd95": EmptyValues(both=0.0),
+    }
+
+
+WT, TC, ET, NETC, SNFH, RC = (1, 2, 3), (1, 3), (3,), (1,), (2,), (4,)  # values of BraTS from 2023 on
+ADULT = {"WT": WT, "TC": TC, "ET": ET}
+PED24 = {"WT": (1, 2, 3, 4), "TC": (1, 2, 3), "ET": (1,), "NETC": (2,), "CC": (3,), "ED": (4,)}
+LESION_WISE = ("lesion_dice", "lesion_hd95")
+BRATS_2021_MM, BRATS_2023_MM, GLI_2024_MM = (
+    373.13,
+    374.0,
+    337.0,
+)  # about the diagonal of 240 × 240 × 155, 182 × 218 × 182
+
+
+def _brats_plain(year: int) -> Scheme:
+    return Scheme(
+        key=f"brats{year}",
+        title=f"BraTS {year}",
+        source="www.med.upenn.edu/cbica/brats2019/evaluation.html; values for empty masks from participants' reports",
+        ranked_by=("dice", "hd95"),
+        empty=_brats_policy(BRATS_2021_MM),
+    )
+
+
+def _brats_2023(task: str, dilation: int, limit_mm3: float) -> Scheme:
+    return Scheme(
+        key=f"brats2023-{task}",
+        title=f"BraTS 2023 {task.upper()}, lesion-wise",
+        source="M23",
+        ranked_by=LESION_WISE,
+        regions=ADULT,
+        rule=LesionRule(dilation=dilation, min_reference_mm3=limit_mm3, penalty=BRATS_2023_MM),
+        empty=_brats_policy(BRATS_2023_MM),
+    )
+
+
+def _rule_2024(dilation: int, limit_mm3: float, penalty: Value, *joined_by: Labels) -> LesionRule:
+    return LesionRule(
+        dilation=dilation,
+        dilate_predictions=True,
+        min_reference_mm3=limit_mm3,
+        min_prediction_mm3=limit_mm3,
+        penalty=penalty,
+        joined_by=joined_by,
+    )
+
+
+def _brats_2024(
+    task: str, regions: Mapping[str, Labels], rule: LesionRule, region_rules: Mapping[Labels, LesionRule] | None = None
+) -> Scheme:
+    return Scheme(
+        key=f"brats2024-{task}",
+        title=f"BraTS 2024 {task.upper()}, lesion-wise",
+        source="M24",
+        ranked_by=LESION_WISE,
+        regions=regions,
+        rule=rule,
+        region_rules=region_rules or {},
+        empty=_brats_policy(rule.penalty),
+    )
+
+
+_ISLES_POLICY = {**DEFAULT_POLICY, "dice": EmptyValues(both=1.0), "lesion_f1": EmptyValues(both=1.0)}
+_ISLES_RANKED = ("dice", "volume_error", "lesion_count_error", "lesion_f1")
+
+NONE = Scheme(key="none", title="no challenge's scheme", source="")
+SCHEMES: dict[str, Scheme] = {
+    scheme.key: scheme
+    for scheme in (
+        NONE,
+        *(_brats_plain(year) for year in (2018, 2019, 2020, 2021)),
+        _brats_2023("gli", 3, 50),
+        _brats_2023("ssa", 3, 50),
+        _brats_2023("ped", 3, 50),
+        _brats_2023("men", 1, 50),
+        _brats_2023("met", 1, 2),
+        _brats_2024(
+            "gli",
+            {**ADULT, "NETC": NETC, "SNFH": SNFH, "RC": RC},
+            _rule_2024(3, 20, GLI_2024_MM),
+            {
+                ET: _rule_2024(3, 10, GLI_2024_MM, NETC, RC),
+                NETC: _rule_2024(5, 20, GLI_2024_MM, ET, RC),
+                RC: _rule_2024(5, 20, GLI_2024_MM, ET, NETC),
+                SNFH: _rule_2024(3, 20, GLI_2024_MM, ET, RC, NETC),  # M24 means 5 but compares with "SFNH"
+            },
+        ),
+        _brats_2024("ssa", ADULT, _rule_2024(3, 50, BRATS_2023_MM), {ET: _rule_2024(3, 50, BRATS_2023_MM, NETC)}),
+        _brats_2024(
+            "met",
+            {**ADULT, "RC": RC},
+            _rule_2024(1, 2, DIAGONAL_VOXELS),
+            {ET: _rule_2024(1, 2, DIAGONAL_VOXELS, NETC)},
+        ),
+        _brats_2024("ped", PED24, _rule_2024(5, 10, BRATS_2023_MM)),
+        _brats_2024("men-rt", {"GTV": (1,)}, replace(_rule_2024(1, 50, DIAGONAL_VOXELS), punish_false=False)),
+        Scheme(key="isles2022", title="ISLES'22", source="I22", ranked_by=_ISLES_RANKED, empty=_ISLES_POLICY),
+        Scheme(
+            key="isles2024",
+            title="ISLES'24",
+            source="I24; 0.2 in its later version, 0.5 in its first",
+            ranked_by=_ISLES_RANKED,
+            rule=LesionRule(min_iou=0.2),
+            empty=_ISLES_POLICY,
+        ),
+    )
+}
+
+
+def scheme_named(name: str) -> Scheme:
+    """The scheme of this name; UserError if there is none."""
+    if name not in SCHEMES:
+        raise UserError(f"unknown scheme {name!r}: choose from {', '.join(SCHEMES)}")
+    return SCHEMES[name]

@@ -1,0 +1,78 @@
+"""Scores as a Markdown page: a table of all metrics by region, and how they were counted."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from factorizer_nnunet.evaluation.metrics import VOXELS, Metric
+from factorizer_nnunet.evaluation.scores import Scores, Summary
+
+
+def markdown(scores: Scores) -> str:
+    """The page; each cell has mean, standard deviation and over how many cases they are."""
+    ranked = scores.settings.get("ranked_by", [])
+    title = scores.settings.get("title") or scores.scheme
+    alone = scores.settings.get("cases_in_one_folder_only", [])
+    parts = [
+        f"# Scores of {len(scores.cases)} cases ({title})",
+        "Mean ± standard deviation (over n of N cases). ↑ more is better, ↓ less is better."
+        + (" The challenge ranked by the metrics in bold." if ranked else ""),
+        score_table(scores),
+        *([f"Not scored, since only one folder has them: {', '.join(alone)}."] if alone else []),
+        "## Empty masks",
+        "What a score is where both masks, the reference or the prediction have no voxel.",
+        _policy_table(scores.settings.get("empty_masks", {})),
+        "## Lesions",
+        _rule_table(scores.settings.get("lesions", {})),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def score_table(scores: Scores) -> str:
+    """A row per metric, a column per region."""
+    ranked = scores.settings.get("ranked_by", [])
+    rows = [["", *scores.regions]]
+    for metric in scores.metrics:
+        if metric in VOXELS:
+            continue
+        cells = [_cell(metric, scores.summary(region, metric.key)) for region in scores.regions]
+        rows.append([f"**{_title(metric)}**" if metric.key in ranked else _title(metric), *cells])
+    return _table(rows)
+
+
+def _table(rows: list[list[str]]) -> str:
+    """Markdown that also reads well in a terminal; the first row is the head."""
+    widths = [max(len(row[n]) for row in rows) for n in range(len(rows[0]))]
+    lines = ["| " + " | ".join(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True)) + " |" for row in rows]
+    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
+    return "\n".join([lines[0], rule, *lines[1:]])
+
+
+def _title(metric: Metric) -> str:
+    arrow = {True: " ↑", False: " ↓", None: ""}[metric.higher_is_better]
+    return metric.title + (f" [{metric.unit}]" if metric.unit else "") + arrow
+
+
+def _cell(metric: Metric, summary: Summary) -> str:
+    if not summary.defined:
+        return f"undefined ({summary.count})"
+    spread = "" if math.isnan(summary.std) else f" ± {summary.std:.{metric.digits}f}"
+    return f"{summary.mean:.{metric.digits}f}{spread} ({summary.count})"
+
+
+def _policy_table(policy: Mapping[str, Mapping[str, float | str]]) -> str:
+    rows = [[metric, *map(str, values.values())] for metric, values in policy.items()]
+    return _table([["", "both", "reference", "prediction"], *rows])
+
+
+def _rule_table(rules: Mapping[str, Mapping[str, Any]]) -> str:
+    """A row per setting of `LesionRule`, a column per region."""
+    names = list(next(iter(rules.values()), {}))
+    rows = [[name.replace("_", " "), *(_shown(rule[name]) for rule in rules.values())] for name in names]
+    return _table([["", *rules], *rows])
+
+
+def _shown(value: object) -> str:
+    return "-" if value is None or value == [] else str(value)
