@@ -29,7 +29,9 @@ def data_uri(jpeg: bytes) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode("ascii")
 
 
-def draw(image: np.ndarray, masks: Sequence[np.ndarray], side: int, colours: Sequence[str] = COLOURS) -> bytes:
+def draw(
+    image: np.ndarray, masks: Sequence[np.ndarray], side: int, colours: Sequence[str] = COLOURS, thickness: int = 1
+) -> bytes:
     """A JPEG file, its longer side ``side`` pixels, with the outline of each mask in the next colour.
 
     Args:
@@ -37,6 +39,7 @@ def draw(image: np.ndarray, masks: Sequence[np.ndarray], side: int, colours: Seq
         masks: bool, of the same shape, larger regions first: smaller ones are drawn over them.
         side: of the picture.
         colours: such as "#56b4e9", at least one for each mask to be drawn.
+        thickness: of the outlines in pixels.
     """
     rows, columns = image.shape
     scale = side / max(rows, columns)
@@ -45,15 +48,22 @@ def draw(image: np.ndarray, masks: Sequence[np.ndarray], side: int, colours: Seq
     pixels = np.asarray(grey.convert("RGB")).copy()
     for mask, colour in zip(masks, colours, strict=False):
         enlarged = Image.fromarray(mask.astype(np.uint8) * 255).resize(size, Image.Resampling.NEAREST)
-        pixels[outline(np.asarray(enlarged) > 0)] = [int(colour[start : start + 2], 16) for start in (1, 3, 5)]
+        pixels[outline(np.asarray(enlarged) > 0, thickness)] = [
+            int(colour[start : start + 2], 16) for start in (1, 3, 5)
+        ]
     file = io.BytesIO()
-    # Colours at full resolution: outlines are one pixel wide. Optimised tables save a fifth of so small a file.
+    # Colours at full resolution: outlines are thin. Optimised tables save a fifth of so small a file.
     Image.fromarray(pixels).save(file, "JPEG", quality=80, subsampling=0, optimize=True)
     return file.getvalue()
 
 
-def outline(mask: np.ndarray) -> np.ndarray:
-    """The pixels of a (rows, columns) mask that touch its outside, over an edge, or the border of the picture."""
-    padded = np.pad(mask, 1)
-    inside = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+def outline(mask: np.ndarray, thickness: int = 1) -> np.ndarray:
+    """The pixels of a (rows, columns) mask that touch its outside, over an edge, or the border of the picture.
+
+    A larger ``thickness`` takes the next ones inwards, too.
+    """
+    inside = mask
+    for _ in range(thickness):
+        padded = np.pad(inside, 1)
+        inside = inside & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
     return mask & ~inside

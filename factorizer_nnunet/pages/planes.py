@@ -1,6 +1,7 @@
 """Slices of a volume along the three planes of the body, as people look at them.
 
-Axial: the front of the head on top; coronal and sagittal: the head up; the patient's left right, the front left.
+Axial: the front of the head on top, the patient's left on the right. Coronal: the head up, the left on the right.
+Sagittal: the head up, the front on the left.
 """
 
 from __future__ import annotations

@@ -105,11 +105,8 @@ def _figure(group: Group, chosen: Chosen, number: int, channel: int, side: int) 
     largest_first = sorted(group.regions, key=lambda region: -int(np.isin(reference, labels[region]).sum()))
     colours = [COLOURS[group.regions.index(region) % len(COLOURS)] for region in largest_first]
     everything = np.logical_or.reduce([volume != 0 for volume in (reference, *predictions)])
-    heads = ["image", "reference", *(scored.title for scored in group.scored)]
-    cells = [
-        f'<span class="head{" " + model_class(group.scored[place - 2].place) if place > 1 else ""}">{breakable(head)}</span>'
-        for place, head in enumerate(heads)
-    ]
+    heads = {"image": "", "reference": "", **{one.title: f" {model_class(one.place)}" for one in group.scored}}
+    cells = [f'<span class="head{kind}">{breakable(head)}</span>' for head, kind in heads.items()]
     for name, plane in PLANES.items():
         if grid.size[axis_across(plane, grid)] == max(grid.size) and min(grid.size) == 1:
             continue  # a 2D image has one plane
@@ -121,7 +118,7 @@ def _figure(group: Group, chosen: Chosen, number: int, channel: int, side: int) 
                 np.isin(slice_labels(volume, plane, grid, level), labels[region]) for region in largest_first
             ]  # fmt: skip
             alt = f"{chosen.case}, {name}, {head}"
-            jpeg = draw(grey, masks, side, colours)
+            jpeg = draw(grey, masks, side, colours, thickness=2)
             cells.append(f'<img src="{data_uri(jpeg)}" alt="{text_of(alt)}" loading="lazy" decoding="async">')
     fold = f' <span class="soft">fold {text_of(cases[0].fold)}</span>' if cases[0].fold else ""
     return (

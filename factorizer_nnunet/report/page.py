@@ -17,15 +17,14 @@ from factorizer_nnunet.report.results import Result
 from factorizer_nnunet.report.sections_models import (
     compare,
     comparison_section,
-    lesions_section,
     verdicts,
-    volumes_section,
 )
 from factorizer_nnunet.report.sections_scores import case_means, cases_section, headline, scores_section, strips_section
 from factorizer_nnunet.report.sections_training import curves_section, trained_section
+from factorizer_nnunet.report.sections_volumes import lesions_section, volumes_section
 from factorizer_nnunet.report.statistics import RESAMPLES
-from factorizer_nnunet.report.style import REPORT_SCRIPT, REPORT_STYLE
 from factorizer_nnunet.report.study import Group
+from factorizer_nnunet.report.style import REPORT_SCRIPT, REPORT_STYLE
 
 _LIBRARIES = ("numpy", "scipy", "SimpleITK", "nnunetv2", "torch")
 
@@ -51,7 +50,7 @@ def html_page(results: Sequence[Result], groups: Sequence[Group], channel: int =
         if compared:
             parts.append(f'<div class="verdicts">{verdicts(compared)}</div>')
     sections.append(("overview", "Overview", "".join(parts)))
-    sections.append(("trained", "What was trained on what", trained_section(results)))
+    sections.append(("models", "Models", trained_section(results)))
     sections.append(("curves", "Training", curves_section(results)))
     for place, (group, compared) in enumerate(zip(groups, comparisons, strict=True)):
         after = f": {group.title}" if len(groups) > 1 else ""
@@ -84,18 +83,21 @@ def _document(results: Sequence[Result], sections: Sequence[tuple[str, str, str]
     )
     links = "".join(f'<a href="#{anchor}">{text_of(title)}</a>' for anchor, title, _ in sections)
     options = "".join(f'<option value="{text_of(name)}"></option>' for name in names)
-    find = f'<label>find a case <input id="find" list="names" autocomplete="off"></label><datalist id="names">{options}</datalist>'
+    find = (
+        '<label>find a case <input id="find" list="names" autocomplete="off"></label>'
+        f'<datalist id="names">{options}</datalist>'
+    )
     body = "".join(
         f'<section><h2 id="{anchor}">{text_of(title)}</h2>{content}</section>' for anchor, title, content in sections
     )
     listed = json.dumps(list(names)).replace("</", "<\\/")
+    header = f'<header><h1>{text_of(datasets)}</h1><ul class="models">{models}</ul>{warnings}</header>'
     return document(
         f"{datasets}: report",
         STYLE + REPORT_STYLE,
         SCRIPT + REPORT_SCRIPT,
-        f'<header><h1>{text_of(datasets)}</h1><ul class="models">{models}</ul>{warnings}</header><nav>{links}{find}</nav>'
-        f'<main>{body}</main><div id="tip" role="status"></div><div id="kept" role="status"></div>'
-        f'<script type="application/json" id="cases">{listed}</script>',
+        f'{header}<nav>{links}{find}</nav><main>{body}</main><div id="tip" role="status"></div>'
+        f'<div id="kept" role="status"></div><script type="application/json" id="cases">{listed}</script>',
     )
 
 
@@ -108,7 +110,7 @@ def _gallery_lead(group: Group, channel: int) -> str:
     return (
         f'<p class="soft">{text_of(images)} Cases by their mean Dice over regions'
         f"{' and models' if len(group.scored) > 1 else ''}. Axial, coronal and sagittal slices where reference and "
-        "prediction are largest, with outlines of the regions; the patient's left is right.</p>"
+        "prediction are largest, with outlines of the regions; the patient's left is on the right.</p>"
     )
 
 

@@ -1,4 +1,4 @@
-"""Sections of the page: models against each other on the same cases, volumes, and lesions by their size."""
+"""Section of the page: models against each other on the same cases."""
 
 from __future__ import annotations
 
@@ -10,11 +10,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from factorizer_nnunet.evaluation.metrics import Metric
-from factorizer_nnunet.pages.markup import short, table, text_of
-from factorizer_nnunet.report.charts.agreement import agreement_svg
+from factorizer_nnunet.pages.markup import table, text_of
 from factorizer_nnunet.report.charts.axes import model_class
 from factorizer_nnunet.report.charts.comparison import differences_svg, ranks_svg
-from factorizer_nnunet.report.charts.detection import detection_svg
 from factorizer_nnunet.report.statistics import Difference, difference, holm, rank_shares
 from factorizer_nnunet.report.study import Group, Scored
 
@@ -63,7 +61,7 @@ def _verdict(one: Comparison) -> str:
     return (
         f"{text_of(one.region)}: {names[0]} {_signed(mean.mean, 3)} Dice against {names[1]} (95 % interval "
         f"{_signed(mean.low, 3)} to {_signed(mean.high, 3)}, {sure} 0); better in {found.wins}, equal in {found.ties}, "
-        f"worse in {found.losses} of {mean.defined} cases; p = {_p(found.p_holm)} after correction."
+        f"worse in {found.losses} of {mean.defined} cases; p {_p(found.p_holm, '= ')} after correction."
     )
 
 
@@ -80,9 +78,10 @@ def comparison_section(group: Group, comparisons: list[Comparison], case_numbers
         metric = own[0].metric
         unit = f", {metric.unit}" if metric.unit else ""
         better = "right" if metric.higher_is_better else "left"
+        names = f"{text_of(first.title)} minus {text_of(second.title)}"
         rows = {c.region: (c.found, c.values) for c in own}
         svg = differences_svg(f"difference in {metric.title}{unit}", metric.unit, rows, first.place, numbers)
-        caption = f"<b>{text_of(first.title)} minus {text_of(second.title)}</b> {text_of(metric.title)}; better to the {better}"
+        caption = f"<b>{names}</b> {text_of(metric.title)}; better to the {better}"
         figures.append(f"<figure><figcaption>{caption}</figcaption>{svg}</figure>")
     rows = [_row(one, len(_pairs(comparisons)) > 1) for one in comparisons]
     pair = ["models"] if len(_pairs(comparisons)) > 1 else []
@@ -136,8 +135,8 @@ def _signed(value: float, digits: int) -> str:
     return "–" if math.isnan(value) else f"{value:+.{digits}f}".replace("-", "−")
 
 
-def _p(p: float) -> str:
-    return "–" if math.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
+def _p(p: float, equal: str = "") -> str:
+    return "–" if math.isnan(p) else "< 0.001" if p < 0.001 else f"{equal}{p:.3f}"
 
 
 def _ranks(group: Group) -> str:
@@ -156,79 +155,6 @@ def _ranks(group: Group) -> str:
     if not figures:
         return ""
     return (
-        '<h4>Stability of the ranking</h4><p class="soft">How often each model has each rank by its mean when the cases '
-        f'are drawn anew with replacement.</p><div class="charts narrow">{"".join(figures)}</div>'
-    )
-
-
-def volumes_section(group: Group, case_numbers: Mapping[str, int]) -> str:
-    """A Bland–Altman plot for each region and model."""
-    figures = []
-    for region in group.regions:
-        pairs = {}
-        for scored in group.scored:
-            reference, prediction = (
-                group.values(scored, region, scored.scores.metric(key))
-                for key in ("volume_reference", "volume_prediction")
-            )
-            known = np.isfinite(reference) & np.isfinite(prediction)
-            if known.sum() > 1:
-                numbers = [case_numbers[case] for case, is_known in zip(group.cases, known, strict=True) if is_known]
-                pairs[scored] = (reference[known], prediction[known], numbers)
-        changes = [prediction - reference for reference, prediction, _ in pairs.values()]
-        if not changes:
-            continue
-        spreads = [(c.mean() - 1.96 * c.std(ddof=1), c.mean() + 1.96 * c.std(ddof=1)) for c in changes]
-        limits = (
-            float(min(*(low for low, _ in spreads), *(c.min() for c in changes))),
-            float(max(*(high for _, high in spreads), *(c.max() for c in changes))),
-        )
-        for scored, (reference, prediction, numbers) in pairs.items():
-            svg = agreement_svg(scored.title, region, scored.place, reference, prediction, numbers, limits)
-            name = f" {text_of(scored.title)}" if len(group.scored) > 1 else ""
-            figures.append(f"<figure><figcaption><b>{text_of(region)}</b>{name}</figcaption>{svg}</figure>")
-    if not figures:
-        return ""
-    return (
-        '<p class="soft">Bland–Altman plots: mean difference and limits of agreement (mean ± 1.96 standard deviations); '
-        f'above 0 the prediction is too large.</p><div class="charts">{"".join(figures)}</div>'
-    )
-
-
-def lesions_section(group: Group, case_numbers: Mapping[str, int]) -> str:
-    """Sensitivity against lesion size, a figure for each region that has lesions."""
-    shared = set(group.cases)
-    figures = []
-    for region in group.regions:
-        models = {
-            scored.title: (
-                scored.place,
-                [
-                    one
-                    for one in scored.scores.lesions
-                    if one.region == region and one.case in shared and one.volume_ml > 0
-                ],
-            )
-            for scored in group.scored
-        }
-        models = {title: value for title, value in models.items() if value[1]}
-        if not models:
-            continue
-        found = ", ".join(
-            f"{text_of(title)} {sum(one.detected for one in lesions)} of {len(lesions)}"
-            if len(group.scored) > 1
-            else f"{sum(one.detected for one in lesions)} of {len(lesions)} detected, median "
-            f"{short(float(np.median([one.volume_ml for one in lesions])))} ml"
-            for title, (_, lesions) in models.items()
-        )
-        svg = detection_svg(region, models, case_numbers)
-        figures.append(
-            f'<figure><figcaption><b>{text_of(region)}</b> <span class="soft">{found}</span></figcaption>{svg}</figure>'
-        )
-    if not figures:
-        return ""
-    return (
-        '<p class="soft">Share of the reference\'s lesions (connected components) that were detected, in bins of equally '
-        "many lesions, with Wilson's 95 % interval. Ticks below are the lesions, long ones missed.</p>"
-        f'<div class="charts">{"".join(figures)}</div>'
+        '<h4>Stability of the ranking</h4><p class="soft">How often each model has each rank by its mean when the '
+        f'cases are drawn anew with replacement.</p><div class="charts narrow">{"".join(figures)}</div>'
     )

@@ -15,7 +15,7 @@ from factorizer_nnunet.report.statistics import Estimate, estimate
 from factorizer_nnunet.report.study import Group, Scored
 
 _COUNT_DIGITS = 1  # metrics with fewer digits than others are counts: told in tables, not drawn
-_FIRST = ("dice", "hd95", "nsd_1mm", "volume_error")  # drawn at once; the others on demand
+_FIRST = ("dice", "hd95", "nsd_1mm", "sensitivity", "precision", "volume_error")  # drawn at once; the others on demand
 _IN_TABLE_OF_CASES = ("dice", "hd95", "volume_reference", "volume_prediction")
 
 
@@ -57,7 +57,7 @@ def told(value: float, metric: Metric) -> str:
     """A value as tables show it."""
     if math.isnan(value):
         return "–"
-    return "∞" if math.isinf(value) else f"{value:.{metric.digits}f}".replace("-", "−")
+    return "∞" if math.isinf(value) else f"{round(value, metric.digits) + 0.0:.{metric.digits}f}".replace("-", "−")
 
 
 def _interval(found: Estimate, metric: Metric) -> str:
@@ -65,26 +65,34 @@ def _interval(found: Estimate, metric: Metric) -> str:
 
 
 def scores_section(group: Group) -> str:
-    """Means with intervals over all cases, a column for each model, and below them those of each fold."""
-    heads = ["region", "metric", *(text_of(scored.title) for scored in group.scored)]
+    """Means with intervals over all cases, columns for regions and models, and below them those of each fold."""
+    several = len(group.scored) > 1
+    above = "".join(
+        f'<th scope="colgroup" colspan="{len(group.scored)}">{text_of(region)}</th>' for region in group.regions
+    )
+    names = "".join(
+        f'<th scope="col"><i class="key {model_class(scored.place)}"></i>{text_of(scored.title)}</th>'
+        for scored in group.scored
+    )
+    second = f"<tr><td></td>{names * len(group.regions)}</tr>" if several else ""
     rows = []
-    for region in group.regions:
-        for place, metric in enumerate(group.metrics):
-            first = f'<th scope="rowgroup" rowspan="{len(group.metrics)}">{text_of(region)}</th>' if place == 0 else ""
+    for metric in group.metrics:
+        cells = []
+        for region in group.regions:
             found = [group.estimate(scored, region, metric) for scored in group.scored]
-            best = _best([one.mean for one in found], metric)
-            cells = "".join(_cell(one, metric, one.mean == best and len(found) > 1) for one in found)
-            rows.append(f"<tr>{first}<td>{_metric(metric)}</td>{cells}</tr>")
-    header = "".join(f'<th scope="col">{head}</th>' for head in heads)
-    overall = f'<div class="scroll"><table class="scores"><thead><tr>{header}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+            best = _best([one.mean for one in found], metric) if several else None
+            cells += [_cell(one, metric, one.mean == best) for one in found]
+        rows.append(f'<tr><th scope="row">{_metric(metric)}</th>{"".join(cells)}</tr>')
+    head = f'<thead><tr><th scope="col">metric</th>{above}</tr>{second}</thead>'
+    overall = f'<div class="scroll"><table class="scores">{head}<tbody>{"".join(rows)}</tbody></table></div>'
     lead = "Mean [95 % interval], below it median and number of cases for which the metric is defined."
-    best_words = " Bold: the best mean." if len(group.scored) > 1 else ""
+    best_words = " Bold: the best mean." if several else ""
     return f'<p class="soft">{lead}{best_words} ↑ higher is better, ↓ lower is better.</p>{overall}{_per_fold(group)}'
 
 
 def _best(means: Sequence[float], metric: Metric) -> float | None:
     known = [mean for mean in means if not math.isnan(mean)]
-    if metric.higher_is_better is None or not known:
+    if metric.higher_is_better is None or len(set(known)) < 2:
         return None
     return max(known) if metric.higher_is_better else min(known)
 
@@ -117,9 +125,8 @@ def _per_fold(group: Group) -> str:
                 for fold in folds:
                     found = group.estimate(scored, region, metric, fold)
                     count = f" ({found.count})" if found.defined < found.cases else ""
-                    cells.append(
-                        f'<td>{told(found.mean, metric)} <span class="soft">{_interval(found, metric)}{count}</span></td>'
-                    )
+                    interval = f'<span class="soft">{_interval(found, metric)}{count}</span>'
+                    cells.append(f"<td>{told(found.mean, metric)} {interval}</td>")
                 rows.append(f"<tr><td>{text_of(region)}</td><td>{_metric(metric)}</td>{''.join(cells)}</tr>")
         sizes = [sum(case.fold == fold for case in scored.result.cases) for fold in folds]
         heads = ["region", "metric", *(f"fold {fold} (n = {size})" for fold, size in zip(folds, sizes, strict=True))]
@@ -141,8 +148,9 @@ def strips_section(group: Group, case_numbers: Mapping[str, int]) -> str:
         figures[metric.key in _FIRST].append(f"<figure><figcaption><b>{_metric(metric)}</b></figcaption>{svg}</figure>")
     more = f'<details><summary>Further metrics</summary><div class="charts">{"".join(figures[False])}</div></details>'
     return (
-        '<p class="soft">Every dot is a case; boxes hold the middle half, the line is the median. Point at a dot for its '
-        "case, which then stands out in all figures; click to keep it.</p>"
+        '<p class="soft">Every dot is a case; boxes hold the middle half, the line is the median. Point at a dot for '
+        "its case, which then stands out in all figures; click to keep it. By keyboard: tab to a figure, then arrows "
+        "and enter.</p>"
         f'<div class="charts">{"".join(figures[True])}</div>{more if figures[False] else ""}'
     )
 

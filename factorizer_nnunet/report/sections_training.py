@@ -112,9 +112,9 @@ def curves_section(results: Sequence[Result]) -> str:
             if np.isfinite(getattr(curve, attribute)).any()
         ]
         if lines:
-            figures.append(
-                f"<figure><figcaption><b>{title[0].upper()}{title[1:]}</b></figcaption>{curves_svg(title, lines, within)}</figure>"
-            )
+            caption = f"{title[0].upper()}{title[1:]}"
+            svg = curves_svg(title, lines, within)
+            figures.append(f"<figure><figcaption><b>{caption}</b></figcaption>{svg}</figure>")
     return (
         '<p class="soft">Thin lines are folds, bold ones their mean. Pseudo Dice is nnU-Net\'s own estimate on random '
         "patches while training; it is not comparable with the scores below.</p>"

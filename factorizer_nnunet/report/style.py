@@ -22,13 +22,15 @@ h4 { margin: 1.2rem 0 .3rem; font-size: .95rem; }
 a:focus-visible, summary:focus-visible, svg:focus-visible, input:focus-visible { outline: 2px solid var(--link);
   outline-offset: 2px; border-radius: 3px; }
 .models { display: flex; flex-wrap: wrap; gap: .3rem 1.3rem; margin: .5rem 0; padding: 0; list-style: none; }
-.key { display: inline-block; width: .75em; height: .75em; border-radius: 50%; background: var(--c); margin-right: .45em; }
+.key { display: inline-block; width: .75em; height: .75em; border-radius: 50%; background: var(--c);
+  margin-right: .45em; }
 p b[class^=m], .dice b { color: var(--c); }
 .cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(270px, 100%), 1fr)); gap: .8rem; padding: 0;
   margin: .8rem 0 .4rem; list-style: none; max-width: 900px; }
 .card { background: var(--panel); border: 1px solid var(--line); border-left: 5px solid var(--c); border-radius: 8px;
   padding: .7rem 1rem; break-inside: avoid; }
-.card h4 { margin: 0 0 .3rem; overflow-wrap: anywhere; } .card span { display: block; font-variant-numeric: tabular-nums; }
+.card h4 { margin: 0 0 .3rem; overflow-wrap: anywhere; }
+.card span { display: block; font-variant-numeric: tabular-nums; }
 .card .big b { font-size: 1.9rem; line-height: 1.15; } .card .small { margin-top: .25rem; }
 .card span.soft { font-size: 12.5px; }
 .verdicts { border-left: 3px solid var(--line); padding-left: .9rem; margin: .7rem 0; } .verdicts p { max-width: 90ch; }
@@ -56,18 +58,21 @@ svg circle.hot { r: 5.5px; } figure.hot { outline: 3px solid var(--bad); } tr.ho
 #tip { position: fixed; z-index: 5; pointer-events: none; max-width: 22rem; padding: .35rem .6rem; border-radius: 6px;
   background: var(--text); color: var(--page); font-size: 12.5px; line-height: 1.35; }
 #tip b { display: block; } #tip:empty { display: none; }
-#kept { position: fixed; z-index: 4; right: 1rem; bottom: 1rem; background: var(--panel); border: 1px solid var(--line);
+#kept { position: fixed; z-index: 4; right: 1rem; bottom: 1rem; background: var(--panel);
+  border: 1px solid var(--line);
   border-left: 5px solid var(--bad); border-radius: 8px; padding: .5rem .9rem; box-shadow: 0 2px 12px #0003; }
-#kept:empty { display: none; } #kept a, #kept button { margin-left: .8em; } #kept button { font: inherit; color: inherit;
+#kept:empty { display: none; } #kept a, #kept button { margin-left: .8em; }
+#kept button { font: inherit; color: inherit;
   background: none; border: 1px solid var(--line); border-radius: 5px; cursor: pointer; }
 table.scores td, table.scores th, table.facts td, table.facts th { vertical-align: top; }
-table.scores tr > th[rowspan] { position: static; border-right: 1px solid var(--line); }
+table.scores th[colspan] { border-left: 1px solid var(--line); } table.scores th[scope=row] { white-space: normal;
+  min-width: 10em; } .charts + .charts, .charts + .scroll { margin-top: 1rem; }
 table.scores td.score { min-width: 13em; } small { font-size: 11.5px; color: var(--soft); }
 small .fewer { color: var(--warn); font-weight: 600; }
 table.facts td { white-space: normal; overflow-wrap: anywhere; min-width: 12em; max-width: 34em; }
 tbody th { position: static; font-weight: 500; background: none; }
-.gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(calc(var(--columns) * 122px), 100%), 1fr));
-  gap: .9rem; }
+.gallery { display: grid; gap: .9rem;
+  grid-template-columns: repeat(auto-fill, minmax(min(calc(var(--columns) * 122px), 100%), 1fr)); }
 .case { margin: 0; border: 1px solid var(--line); border-radius: 8px; padding: .6rem; background: var(--panel);
   break-inside: avoid; max-width: calc(var(--columns) * 230px); }
 .case figcaption { font-size: 13.5px; margin-bottom: .4rem; overflow-wrap: anywhere; }
@@ -90,7 +95,7 @@ tbody th { position: static; font-weight: 500; background: none; }
 
 REPORT_SCRIPT = """
 const CASES = JSON.parse(document.getElementById("cases").textContent);
-const tip = document.getElementById("tip"), kept = document.getElementById("kept"), find = document.getElementById("find");
+const [tip, kept, find] = ["tip", "kept", "find"].map(id => document.getElementById(id));
 const marks = new Map();
 for (const mark of document.querySelectorAll("[data-c], [data-case]")) {
   const number = mark.dataset.c ?? mark.dataset.case;

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +33,7 @@ def agreement(reference: np.ndarray, prediction: np.ndarray) -> Agreement:
 def agreement_svg(
     title: str, region: str, place: int, reference: np.ndarray, prediction: np.ndarray, case_numbers: Sequence[int],
     limits: tuple[float, float],
+    widest: tuple[float, float],
 ) -> str:  # fmt: skip
     """A plot for one model and region.
 
@@ -41,14 +43,15 @@ def agreement_svg(
         place: of the model, for its colour.
         reference, prediction: volumes in ml, (cases,).
         case_numbers: the place of each case in the page's list.
-        limits: differences in ml that the vertical axis shows, the same for plots that are to be compared.
+        limits: smallest and largest difference in ml that the plot shows.
+        widest: smallest and largest mean of both in ml; as `limits`, the same for plots that are to be compared.
     """
     figure = Figure(width=420, height=270, right=62, top=24)
     middle, change = (reference + prediction) / 2, prediction - reference
     found = agreement(reference, prediction)
     y = scale_for(limits, figure.base, figure.top, include=(0.0,))
-    wide = middle.min() > 0 and middle.max() > _WIDE * middle.min()
-    x = (log_scale_for if wide else scale_for)(middle, figure.left, figure.edge)
+    wide = widest[0] > 0 and widest[1] > _WIDE * widest[0]
+    x = (log_scale_for if wide else scale_for)(widest, figure.left, figure.edge)
     figure.y_axis(y, "prediction − reference, ml")
     figure.x_axis(x, "mean of both, ml")
     figure.line(figure.left, y(0), figure.edge, y(0), "zero")
@@ -56,21 +59,26 @@ def agreement_svg(
         figure.line(figure.left, y(value), figure.edge, y(value), f"{kind} {model_class(place)}")
     for value, name in _apart(((found.high, "+1.96 SD"), (found.bias, "mean"), (found.low, "−1.96 SD")), y):
         figure.text(figure.edge + 4, value[0] - 1, name, "start", "note")
-        figure.text(figure.edge + 4, value[0] + 9, _signed(value[1]), "start", "note")
+        figure.text(figure.edge + 4, value[0] + 9, _signed(value[1], found), "start", "note")
     for number, mean, differs, truth in zip(case_numbers, middle, change, reference, strict=True):
-        tip = f"{title}, {region}: {_signed(differs)} ml of {short(truth)} ml"
+        tip = f"{title}, {region}: {_signed(differs, found)} ml of {short(truth)} ml"
         figure.add(mark(x(mean), y(differs), place, number, tip))
     return figure.svg(
-        f"Bland–Altman plot, {title}, {region}: mean difference {_signed(found.bias)} ml, limits of agreement "
-        f"{_signed(found.low)} to {_signed(found.high)} ml, {reference.size} cases."
+        f"Bland–Altman plot, {title}, {region}: mean difference {_signed(found.bias, found)} ml, limits of agreement "
+        f"{_signed(found.low, found)} to {_signed(found.high, found)} ml, {reference.size} cases."
     )
 
 
-def _signed(value: float) -> str:
-    return ("−" if value < 0 else "+") + short(abs(value))
+def _signed(value: float, found: Agreement) -> str:
+    """A number with its sign and as many digits as the width of the limits deserves."""
+    width = found.high - found.low
+    digits = max(0, 1 - math.floor(math.log10(width))) if width > 0 else 2
+    return f"{value:+.{digits}f}".replace("-", "−")
 
 
-def _apart(lines: Sequence[tuple[float, str]], y: object, least: float = 24) -> list[tuple[tuple[float, float], str]]:
+def _apart(
+    lines: Sequence[tuple[float, str]], y: Callable[[float], float], least: float = 24
+) -> list[tuple[tuple[float, float], str]]:
     """Heights for the words beside three lines, highest first, so that they do not lie over each other."""
     places = [y(value) for value, _ in lines]
     places[0], places[2] = min(places[0], places[1] - least), max(places[2], places[1] + least)

@@ -31,7 +31,8 @@ class Scale:
 
     def ticks(self, count: int = 5) -> list[float]:
         """Round numbers within the scale."""
-        locator = LogLocator(numticks=count + 2) if self.log else MaxNLocator(count, steps=[1, 2, 2.5, 5, 10])
+        steps = [1.0] if self.high >= 1000 * self.low else [1.0, 2.0, 5.0]  # of a decade
+        locator = LogLocator(subs=steps) if self.log else MaxNLocator(count, steps=[1, 2, 2.5, 5, 10])
         slack = 1e-9 * (self.high - self.low)
         return [
             float(v) for v in locator.tick_values(self.low, self.high) if self.low - slack <= v <= self.high + slack
@@ -63,10 +64,16 @@ def scale_for(
 
 
 def log_scale_for(values: Iterable[float], start: float, end: float) -> Scale:
-    """A logarithmic scale over whole decades that shows all values above 0."""
-    logs = [math.log10(v) for v in values if v > 0 and math.isfinite(v)]
-    low, high = (math.floor(min(logs)), math.ceil(max(logs))) if logs else (0, 1)
-    return Scale(10.0**low, 10.0 ** max(high, low + 1), start, end, log=True)
+    """A logarithmic scale that shows all values above 0 and ends at 1, 2 or 5 times powers of ten."""
+    positive = [v for v in values if v > 0 and math.isfinite(v)] or [1.0, 10.0]
+    round_numbers = [
+        step * 10.0**decade
+        for decade in range(math.floor(math.log10(min(positive))), math.ceil(math.log10(max(positive))) + 1)
+        for step in (1, 2, 5)
+    ]
+    low = max(v for v in round_numbers if v <= min(positive) * (1 + 1e-9))
+    high = min(v for v in round_numbers if v > low and v >= max(positive) * (1 - 1e-9))
+    return Scale(low, high, start, end, log=True)
 
 
 @dataclass

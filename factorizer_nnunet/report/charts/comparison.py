@@ -27,7 +27,7 @@ def differences_svg(
         place: of the model that is compared, for its colour.
         case_numbers: the place of each case in the page's list.
     """
-    figure = Figure(width=480, height=66 + _ROW * len(rows), left=14, top=14)
+    figure = Figure(width=400, height=66 + _ROW * len(rows), left=14, top=14)
     finite = np.concatenate([values for _, values in rows.values()])
     x = scale_for(finite[np.isfinite(finite)], figure.left, figure.edge, include=(0.0,))
     for value in x.ticks(6):
@@ -71,8 +71,8 @@ def ranks_svg(title: str, shares: np.ndarray, models: Sequence[tuple[str, int]])
                 continue
             tip = f"{name}: rank {rank + 1} in {share:.0%} of resamples"
             figure.add(
-                f'<rect class="bar {model_class(place)}" x="{start:.1f}" y="{y}" width="{width:.1f}" height="20" rx="2" '
-                f'data-t="{text_of(tip)}"/>'
+                f'<rect class="bar {model_class(place)}" x="{start:.1f}" y="{y}" width="{width:.1f}" height="20" '
+                f'rx="2" data-t="{text_of(tip)}"/>'
             )
             if share >= 0.14:
                 figure.text(start + width / 2, y + 14, f"{share:.0%}", kind="on")

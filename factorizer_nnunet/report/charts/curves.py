@@ -28,17 +28,17 @@ def curves_svg(quantity: str, lines: Sequence[Line], within: tuple[float, float]
     """A plot of a quantity over epochs.
 
     Args:
-        quantity: what the values are, as the vertical axis says it.
+        quantity: what the values are, in words.
         lines: of all folds and models.
         within: the values that are possible.
     """
-    figure = Figure(width=480, height=270, top=24)
+    figure = Figure(width=400, height=240, top=14)
     finite = np.concatenate([line.values for line in lines])
     finite = finite[np.isfinite(finite)]
     y = scale_for(finite, figure.base, figure.top, within=within)
     last = max(int(line.epochs.max()) for line in lines) + 1
     x = Scale(0, max(last, 1), figure.left, figure.edge)
-    figure.y_axis(y, quantity)
+    figure.y_axis(y, "")
     figure.x_axis(x, "epoch")
     words = []
     for place in dict.fromkeys(line.place for line in lines):

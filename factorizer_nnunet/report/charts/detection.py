@@ -13,6 +13,7 @@ from factorizer_nnunet.report.charts.axes import Figure, Scale, log_scale_for, m
 from factorizer_nnunet.report.statistics import wilson_interval
 
 _BINS, _LEAST = 5, 8  # bins at most, lesions in each at least
+_ASIDE = 5  # pixels between models
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def detection_svg(
         models: by name, the model's place and the reference lesions with what it made of them; none is without.
         case_numbers: the place of each case in the page's list.
     """
-    figure = Figure(width=480, height=290, top=24, bottom=38 + 16 * len(models))
+    figure = Figure(width=400, height=270, top=24, bottom=38 + 16 * len(models))
     volumes = [lesion.volume_ml for _, lesions in models.values() for lesion in lesions]
     x = log_scale_for(volumes, figure.left, figure.edge)
     y = Scale(0, 1, figure.base, figure.top)
@@ -58,8 +59,9 @@ def detection_svg(
     words = []
     for row, (title, (place, lesions)) in enumerate(models.items()):
         bins = bins_of(lesions)
+        aside = _ASIDE * (row - (len(models) - 1) / 2)  # so that equal models do not hide each other
         kind = model_class(place)
-        points = [(x(one.middle), y(one.found / one.lesions)) for one in bins]
+        points = [(x(one.middle) + aside, y(one.found / one.lesions)) for one in bins]
         figure.add(f'<polyline class="mean {kind}" points="{" ".join(f"{a:.1f},{b:.1f}" for a, b in points)}"/>')
         for one, (a, b) in zip(bins, points, strict=True):
             low, high = wilson_interval(one.found, one.lesions)

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from factorizer_nnunet.evaluation.metrics import Metric
-from factorizer_nnunet.pages.markup import text_of
 from factorizer_nnunet.report.charts.axes import Figure, Scale, log_scale_for, mark, model_class, scale_for
 
 _STRIP, _GAP = 62, 22  # widths in pixels of one model's strip and between regions
-_DOT = 2.6
+_DOT = 2.4
 _SKEWED = 30  # times the median from which on the largest value asks for a logarithmic axis
 
 
@@ -35,11 +34,11 @@ def strip_svg(metric: Metric, strips: Mapping[str, Sequence[Strip]], case_number
         case_numbers: the place of each case in the page's list.
     """
     models = max(map(len, strips.values()))
-    width = max(58 + len(strips) * (models * _STRIP + _GAP), 240)
-    figure = Figure(width=width, height=270, left=46, bottom=30, top=24)
+    width = max(58 + len(strips) * (models * _STRIP + _GAP), 340)
+    figure = Figure(width=width, height=270, left=46, bottom=30, top=12)
     values = np.concatenate([strip.values for group in strips.values() for strip in group])
     scale = _scale(metric, values[~np.isnan(values)], figure)
-    figure.y_axis(scale, metric.unit or "")
+    figure.y_axis(scale, "")
     slot = (figure.edge - figure.left) / len(strips)
     words = []
     for number, (region, group) in enumerate(strips.items()):
@@ -75,30 +74,28 @@ def _draw(
         return f"{strip.title}, {region}: not defined."
     quartiles = np.quantile(np.nan_to_num(strip.values[known], posinf=scale.high), (0.25, 0.5, 0.75))
     low, middle, high = (scale(value) for value in quartiles)
-    half = min(width * 0.42, 26)
+    half = min(width * 0.4, 26)
     figure.add(
         f'<rect class="box {model_class(strip.place)}" x="{centre - half:.1f}" y="{high:.1f}" '
         f'width="{2 * half:.1f}" height="{max(low - high, 0.5):.1f}" rx="3"/>'
     )
     heights = [scale(strip.values[case]) for case in known]
-    for case, y, aside in zip(known, heights, beeswarm(heights, half + 3), strict=True):
+    for case, y, aside in zip(known, heights, beeswarm(heights, width / 2 - _DOT - 1), strict=True):
         value = strip.values[case]
         told = "∞" if math.isinf(value) else f"{value:.{metric.digits}f}"
         tip = f"{strip.title}, {region}: {told}{' ' + metric.unit if metric.unit else ''}"
-        figure.add(mark(centre + aside, y, strip.place, case_numbers[case], tip))
-    figure.add(
-        f'<line class="median {model_class(strip.place)}" x1="{centre - half:.1f}" x2="{centre + half:.1f}" '
-        f'y1="{middle:.1f}" y2="{middle:.1f}"><title>{text_of(f"median {quartiles[1]:.{metric.digits}f}")}</title></line>'
-    )
+        figure.add(mark(centre + aside, y, strip.place, case_numbers[case], tip, radius=_DOT))
+    figure.line(centre - half, middle, centre + half, middle, f"median {model_class(strip.place)}")
     unit = f" {metric.unit}" if metric.unit else ""
+    first, second, third = (f"{value:.{metric.digits}f}{unit}" for value in quartiles)
     return (
-        f"{strip.title}, {region}: median {quartiles[1]:.{metric.digits}f}{unit}, middle half from "
-        f"{quartiles[0]:.{metric.digits}f} to {quartiles[2]:.{metric.digits}f}, {known.size} of {strip.values.size} cases."
+        f"{strip.title}, {region}: median {second}, middle half from {first} to {third}, {known.size} of "
+        f"{strip.values.size} cases."
     )
 
 
 def beeswarm(heights: Sequence[float], half_width: float) -> list[float]:
-    """How far each dot is moved aside so that none hides another; denser where they do not fit within the half width."""
+    """How far each dot is moved aside, at most the half width, so that none hides another if there is room."""
     aside = [0.0] * len(heights)
     placed: list[tuple[float, float]] = []
     diameter = 2 * _DOT
