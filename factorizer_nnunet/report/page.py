@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from importlib import metadata
 
 import numpy as np
 
-from factorizer_nnunet import __version__
 from factorizer_nnunet.pages.markup import document, text_of
 from factorizer_nnunet.pages.style import SCRIPT, STYLE
 from factorizer_nnunet.report.charts.axes import model_class
 from factorizer_nnunet.report.gallery import choose_cases, gallery
 from factorizer_nnunet.report.results import Result
+from factorizer_nnunet.report.sections_methods import methods_section
 from factorizer_nnunet.report.sections_models import (
     compare,
     comparison_section,
@@ -22,11 +21,8 @@ from factorizer_nnunet.report.sections_models import (
 from factorizer_nnunet.report.sections_scores import case_means, cases_section, headline, scores_section, strips_section
 from factorizer_nnunet.report.sections_training import curves_section, trained_section
 from factorizer_nnunet.report.sections_volumes import lesions_section, volumes_section
-from factorizer_nnunet.report.statistics import RESAMPLES
 from factorizer_nnunet.report.study import Group
 from factorizer_nnunet.report.style import REPORT_SCRIPT, REPORT_STYLE
-
-_LIBRARIES = ("numpy", "scipy", "SimpleITK", "nnunetv2", "torch")
 
 
 def html_page(results: Sequence[Result], groups: Sequence[Group], channel: int = 0) -> str:
@@ -48,7 +44,7 @@ def html_page(results: Sequence[Result], groups: Sequence[Group], channel: int =
     for group, compared in zip(groups, comparisons, strict=True):
         parts.append(f"<h3>{text_of(group.title)}</h3>{headline(group)}")
         if compared:
-            parts.append(f'<div class="verdicts">{verdicts(compared)}</div>')
+            parts.append(f'<div class="verdicts">{verdicts(group, compared)}</div>')
     sections.append(("overview", "Overview", "".join(parts)))
     sections.append(("models", "Models", trained_section(results)))
     sections.append(("curves", "Training", curves_section(results)))
@@ -66,7 +62,7 @@ def html_page(results: Sequence[Result], groups: Sequence[Group], channel: int =
         )
         number = "" if place == 0 else f"-{place + 1}"
         sections += [(f"{anchor}{number}", f"{title}{after}", content) for anchor, title, content in own]
-    sections.append(("methods", "Methods", _methods(groups)))
+    sections.append(("methods", "Methods", methods_section(groups)))
     return _document(results, [section for section in sections if section[2]], names)
 
 
@@ -112,18 +108,3 @@ def _gallery_lead(group: Group, channel: int) -> str:
         f"{' and models' if len(group.scored) > 1 else ''}. Axial, coronal and sagittal slices where reference and "
         "prediction are largest, with outlines of the regions; the patient's left is on the right.</p>"
     )
-
-
-def _methods(groups: Sequence[Group]) -> str:
-    scheme = groups[0].scored[0].scores
-    settings = "; ".join(f"{key}: {value}" for key, value in scheme.settings.items())
-    versions = ", ".join(f"{name} {metadata.version(name)}" for name in _LIBRARIES)
-    items = {
-        "scores": f"scheme {scheme.scheme}" + (f"; {settings}" if settings else ""),
-        "intervals": f"bootstrap over cases, bias-corrected and accelerated, {RESAMPLES} resamples, 95 %",
-        "n of N": "cases for which a metric is defined, of all cases",
-        "tests": "Wilcoxon's signed-rank test, zeros ranked (Pratt), two-sided; Holm's correction",
-        "ranks": f"by the mean of {RESAMPLES} resamples of the cases, models of equal mean share a rank",
-        "versions": f"factorizer_nnunet {__version__}, {versions}",
-    }
-    return "<dl>" + "".join(f"<dt>{name}</dt><dd>{text_of(text)}</dd>" for name, text in items.items()) + "</dl>"

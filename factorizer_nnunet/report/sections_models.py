@@ -16,7 +16,6 @@ from factorizer_nnunet.report.charts.comparison import differences_svg, ranks_sv
 from factorizer_nnunet.report.statistics import Difference, difference, holm, rank_shares
 from factorizer_nnunet.report.study import Group, Scored
 
-_DRAWN = ("dice", "hd95")  # differences and ranks that get figures
 _COUNT_DIGITS = 1
 
 
@@ -47,21 +46,23 @@ def compare(group: Group) -> list[Comparison]:
     return [replace(d, found=replace(d.found, p_holm=p)) for d, p in zip(drafts, corrected, strict=True)]
 
 
-def verdicts(comparisons: list[Comparison]) -> str:
-    """A sentence for each pair of models and region, on Dice."""
-    return "".join(f"<p>{_verdict(one)}</p>" for one in comparisons if one.metric.key == "dice")
+def verdicts(group: Group, comparisons: list[Comparison]) -> str:
+    """A sentence for each pair of models and region, on the first of the leading metrics."""
+    return "".join(f"<p>{_verdict(one)}</p>" for one in comparisons if one.metric == group.leading[0])
 
 
 def _verdict(one: Comparison) -> str:
     found, mean = one.found, one.found.estimate
     names = [f'<b class="{model_class(s.place)}">{text_of(s.title)}</b>' for s in (one.first, one.second)]
     if not mean.defined:
-        return f"{text_of(one.region)}: no case has a Dice of both {names[0]} and {names[1]}."
+        return f"{text_of(one.region)}: no case has a {one.metric.title} of both {names[0]} and {names[1]}."
+    digits, unit = one.metric.digits, f" {one.metric.unit}" if one.metric.unit else ""
     sure = "clear of" if mean.low > 0 or mean.high < 0 else "includes"
+    interval = f"{_signed(mean.low, digits)} to {_signed(mean.high, digits)}"
     return (
-        f"{text_of(one.region)}: {names[0]} {_signed(mean.mean, 3)} Dice against {names[1]} (95 % interval "
-        f"{_signed(mean.low, 3)} to {_signed(mean.high, 3)}, {sure} 0); better in {found.wins}, equal in {found.ties}, "
-        f"worse in {found.losses} of {mean.defined} cases; p {_p(found.p_holm, '= ')} after correction."
+        f"{text_of(one.region)}: {names[0]} {_signed(mean.mean, digits)}{unit} {one.metric.title} against {names[1]} "
+        f"(95 % interval {interval}, {sure} 0); better in {found.wins}, equal in {found.ties}, worse in {found.losses} "
+        f"of {mean.defined} cases; p {_p(found.p_holm, '= ')} after correction."
     )
 
 
@@ -71,11 +72,10 @@ def comparison_section(group: Group, comparisons: list[Comparison], case_numbers
         return ""
     numbers = [case_numbers[case] for case in group.cases]
     figures = []
-    for (first, second), key in itertools.product(_pairs(comparisons), _DRAWN):
-        own = [c for c in comparisons if (c.first, c.second, c.metric.key) == (first, second, key)]
+    for (first, second), metric in itertools.product(_pairs(comparisons), group.leading):
+        own = [c for c in comparisons if (c.first, c.second, c.metric) == (first, second, metric)]
         if not own or all(not c.found.estimate.defined for c in own):
             continue
-        metric = own[0].metric
         unit = f", {metric.unit}" if metric.unit else ""
         better = "right" if metric.higher_is_better else "left"
         names = f"{text_of(first.title)} minus {text_of(second.title)}"
@@ -143,7 +143,7 @@ def _ranks(group: Group) -> str:
     figures = []
     models = [(scored.title, scored.place) for scored in group.scored]
     for region in group.regions:
-        for metric in (metric for metric in group.judged if metric.key in _DRAWN):
+        for metric in group.leading:
             values = np.stack([group.values(scored, region, metric) for scored in group.scored])
             values = values[:, np.isfinite(values).all(axis=0)]
             if values.shape[1] < 2:

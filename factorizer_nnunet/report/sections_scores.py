@@ -20,15 +20,14 @@ _IN_TABLE_OF_CASES = ("dice", "hd95", "volume_reference", "volume_prediction")
 
 
 def headline(group: Group) -> str:
-    """A card for each model: mean Dice and HD95 over regions."""
+    """A card for each model: the leading metrics, the first one large."""
     cards = []
     for scored in group.scored:
         lines = []
-        for key in ("dice", "hd95"):
-            metric = scored.scores.metric(key)
-            found = estimate(case_means(group, scored, key))
+        for place, metric in enumerate(group.leading):
+            found = estimate(case_means(group, scored, metric.key))
             unit = f" {metric.unit}" if metric.unit else ""
-            big = "big" if key == "dice" else "small"
+            big = "small" if place else "big"
             lines.append(
                 f'<span class="{big}"><b>{told(found.mean, metric)}{unit}</b> {text_of(metric.title)} '
                 f'<span class="soft">{_interval(found, metric)}{", " + found.count + " cases"}</span></span>'
@@ -180,7 +179,7 @@ def cases_section(group: Group, case_numbers: Mapping[str, int], pictured: set[s
             _number(scored.scores.value(case, region, metric.key), metric) for _, scored, region, metric in columns
         ]
         rows.append(f'<tr id="case-{place}"><th scope="row">{name}</th>{"".join([*fold, *cells])}</tr>')
-    return f'<p class="soft">Click a head to sort.</p>{table(heads, rows, sortable=True)}'
+    return f'<p class="soft">Click a head to sort.</p><div class="cases">{table(heads, rows, sortable=True)}</div>'
 
 
 def _number(value: float, metric: Metric) -> str:

@@ -49,6 +49,12 @@ class Group:
         return tuple(metric for metric in self.scored[0].scores.metrics if metric.key not in _VOXEL_COUNTS)
 
     @property
+    def leading(self) -> tuple[Metric, ...]:
+        """Metrics that the scheme ranks by, else Dice and HD95: they get headlines and figures."""
+        scores = self.scored[0].scores
+        return tuple(scores.metric(key) for key in scores.settings.get("ranked_by") or ("dice", "hd95"))
+
+    @property
     def judged(self) -> tuple[Metric, ...]:
         """Metrics of which more or less is better."""
         return tuple(metric for metric in self.metrics if metric.higher_is_better is not None)

@@ -87,6 +87,7 @@ tbody th { position: static; font-weight: 500; background: none; }
   :root { --c0: #2563b0; --c1: #c4570b; --c2: #1c7f58; --c3: #8a4fae; --c4: #a06a00; --c5: #b03060; --mark: #000;
     --on: #fff; }
   #tip, #kept { display: none; } h2 { margin-top: 1.2rem; }
+  .cases table { font-size: 5.5pt; } .cases th, .cases td { padding: .1rem .2rem; } p.soft { break-after: avoid; }
   .charts, .charts.narrow { grid-template-columns: 1fr 1fr; gap: .6rem; } .charts svg { max-height: none; }
   .gallery { grid-template-columns: repeat(auto-fill, minmax(min(calc(var(--columns) * 80px), 100%), 1fr)); }
   svg *, .planes, .planes *, .key, .card { -webkit-print-color-adjust: exact; print-color-adjust: exact; }
