@@ -42,7 +42,9 @@ def html_page(results: Sequence[Result], groups: Sequence[Group], channel: int =
     comparisons = [compare(group) for group in groups]
     parts = []
     for group, compared in zip(groups, comparisons, strict=True):
-        parts.append(f"<h3>{text_of(group.title)}</h3>{headline(group)}")
+        fewer = f"{len(group.cases)} of {group.num_all} cases are compared, those that all results have."
+        warning = f'<p class="warning"><b>Not complete.</b> {fewer}</p>' if len(group.cases) < group.num_all else ""
+        parts.append(f"<h3>{text_of(group.title)}</h3>{warning}{headline(group)}")
         if compared:
             parts.append(f'<div class="verdicts">{verdicts(group, compared)}</div>')
     sections.append(("overview", "Overview", "".join(parts)))

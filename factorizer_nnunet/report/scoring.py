@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from factorizer_nnunet import __version__
 from factorizer_nnunet.errors import UserError
 from factorizer_nnunet.evaluation.files import read_scores, write_scores
 from factorizer_nnunet.evaluation.folder import evaluate_folder
-from factorizer_nnunet.evaluation.scores import Scores
+from factorizer_nnunet.evaluation.scores import Files, Scores
 from factorizer_nnunet.files import write_whole
 from factorizer_nnunet.report.results import Result
 
@@ -47,11 +48,24 @@ def score(result: Result, kept: Path, scheme: str, num_processes: int) -> Scores
         for case in result.cases:
             (predictions / f"{case.name}{ending}").symlink_to(case.prediction.resolve())
             (references / f"{case.name}{ending}").symlink_to(case.reference.resolve())
-        scores = evaluate_folder(predictions, references, result.dataset_json, scheme, num_processes)
+        try:
+            scores = evaluate_folder(predictions, references, result.dataset_json, scheme, num_processes)
+        except UserError as error:
+            raise UserError(_with_real_paths(str(error), result, predictions, references, ending)) from error
+    files = {case.name: Files(str(case.reference), str(case.prediction)) for case in result.cases}
+    scores = replace(scores, files=files)
     kept.mkdir(parents=True, exist_ok=True)
     write_scores(scores, written)
     write_whole(described, inputs)  # last: without it, scores are not trusted
     return scores
+
+
+def _with_real_paths(text: str, result: Result, predictions: Path, references: Path, ending: str) -> str:
+    """A message about the gathered files that names those of the user."""
+    for case in result.cases:
+        for gathered, path in ((predictions, case.prediction), (references, case.reference)):
+            text = text.replace(str(gathered / f"{case.name}{ending}"), str(path))
+    return text.replace(str(predictions), str(result.folder))
 
 
 def _inputs(result: Result, scheme: str) -> str:

@@ -37,6 +37,7 @@ class Group:
 
     scored: tuple[Scored, ...]
     cases: tuple[str, ...]  # those that all results have, in order
+    num_all: int  # cases that any of them has
 
     @property
     def regions(self) -> tuple[str, ...]:
@@ -121,7 +122,9 @@ def build_groups(results: Sequence[Result], scores: Sequence[Scores], places: Se
     """Groups of results with their scores, as `check_case_sets` sorted them."""
     groups = []
     for group in places:
-        common = set.intersection(*(set(results[place].names) for place in group))
+        sets = [set(results[place].names) for place in group]
+        common = set.intersection(*sets)
         scored = tuple(Scored(results[place], scores[place], place) for place in group)
-        groups.append(Group(scored, tuple(name for name in results[group[0]].names if name in common)))
+        cases = tuple(name for name in results[group[0]].names if name in common)
+        groups.append(Group(scored, cases, len(set.union(*sets))))
     return groups
