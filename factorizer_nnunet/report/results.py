@@ -112,7 +112,8 @@ def _read_result(folder: Path, title: str, sources: Sources, partial: bool, prob
     places = sources.references_of(dataset, found.kind == CROSS_VALIDATION)
     listed = listed_references(found, ending)
     for name, (prediction, fold) in sorted(found.predictions.items()):
-        candidates = [place / f"{name}{ending}" for place in places] + [listed[name]] * (name in listed)
+        candidates = [place / f"{name}{ending}" for place in places]
+        candidates += [listed[name]] if name in listed else []
         reference = next((path for path in candidates if path.is_file()), None)
         if reference is None:
             problems.append(f"{prediction}: no reference, looked for {_or(candidates)}; give --references FOLDER")

@@ -15,6 +15,10 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813
 from scipy import ndimage
 
+from factorizer_nnunet.evaluation.metrics import metrics_for
+from factorizer_nnunet.evaluation.scores import Files, Lesion, Score, Scores
+from factorizer_nnunet.report.results import Result
+
 DATASET = "Dataset321_Blobs"
 PLANS, CONFIGURATION = "nnUNetPlans", "3d_fullres"
 SPACING_MM = (1.0, 1.0, 2.0)
@@ -135,6 +139,27 @@ def write_volume(path: Path, values: np.ndarray, spacing: tuple[float, ...] = SP
     image = sitk.GetImageFromArray(np.ascontiguousarray(values.transpose(2, 1, 0)))
     image.SetSpacing(spacing)
     sitk.WriteImage(image, str(path))
+
+
+def random_scores(result: Result, seed: int) -> Scores:
+    """Made-up scores of a result's cases: for pages of many cases, which would take long to score."""
+    rng = np.random.default_rng(seed)
+    metrics, regions = metrics_for((1.0,)), ("front", "back")
+    drawn = {"": lambda: rng.beta(8, 2), "mm": lambda: rng.exponential(3), "ml": lambda: rng.gamma(4, 3)}
+    rows = [
+        Score(case, region, metric.key, drawn[metric.unit]())
+        for case in result.names
+        for region in regions
+        for metric in metrics
+    ]
+    lesions = [Lesion(case, "front", rng.lognormal(0, 1.5), bool(rng.random() < 0.8)) for case in result.names]
+    files = {case.name: Files(str(case.reference), str(case.prediction)) for case in result.cases}
+    labels = {"front": (1,), "back": (2,)}
+    keys = {"front": "1", "back": "2"}
+    return Scores(
+        scheme="none", metrics=metrics, regions=regions, labels=labels, keys=keys, cases=result.names, files=files,
+        rows=tuple(rows), lesions=tuple(lesions),
+    )  # fmt: skip
 
 
 def _labels(rng: np.random.Generator) -> np.ndarray:
