@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -101,6 +101,13 @@ def _figure(group: Group, chosen: Chosen, number: int, channel: int, side: int) 
     predictions = [_on_grid(case.prediction, grid) for case in cases]
     image = _on_grid(cases[0].images[channel], grid) if cases[0].images else None
     window = (0.0, 1.0) if image is None else intensity_range(image)
+    content = np.logical_or.reduce(
+        [v != 0 for v in (reference, *predictions)] + ([] if image is None else [image != 0])
+    )
+    box = bounding_box(content)
+    reference, predictions = reference[box], [prediction[box] for prediction in predictions]
+    image = None if image is None else image[box]
+    grid = replace(grid, size=reference.shape)
     labels = group.scored[0].scores.labels
     largest_first = sorted(group.regions, key=lambda region: -int(np.isin(reference, labels[region]).sum()))
     colours = [COLOURS[group.regions.index(region) % len(COLOURS)] for region in largest_first]
@@ -126,6 +133,15 @@ def _figure(group: Group, chosen: Chosen, number: int, channel: int, side: int) 
         f'<span class="why">{text_of(chosen.why)}</span>{fold}</figcaption><div class="planes">{"".join(cells)}</div>'
         f'<p class="dice">{"".join(_dice(group, scored, chosen.case) for scored in group.scored)}</p></figure>'
     )
+
+
+def bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
+    """The smallest box that holds a mask, else the whole volume: skull-stripped heads fill little of theirs."""
+    if not mask.any():
+        return tuple(slice(None) for _ in mask.shape)
+    others = [tuple({0, 1, 2} - {axis}) for axis in range(3)]
+    found = [np.flatnonzero(mask.any(axis=axes)) for axes in others]
+    return tuple(slice(int(places[0]), int(places[-1]) + 1) for places in found)
 
 
 def _dice(group: Group, scored: Scored, case: str) -> str:

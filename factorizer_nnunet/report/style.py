@@ -25,7 +25,7 @@ a:focus-visible, summary:focus-visible, svg:focus-visible, input:focus-visible {
 .key { display: inline-block; width: .75em; height: .75em; border-radius: 50%; background: var(--c);
   margin-right: .45em; }
 p b[class^=m], .dice b { color: var(--c); }
-.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(270px, 100%), 1fr)); gap: .8rem; padding: 0;
+.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(270px, 100%), 1fr)); gap: .8rem; padding: 0;
   margin: .8rem 0 .4rem; list-style: none; max-width: 900px; }
 .card { background: var(--panel); border: 1px solid var(--line); border-left: 5px solid var(--c); border-radius: 8px;
   padding: .7rem 1rem; break-inside: avoid; }

@@ -15,7 +15,7 @@ from results_example import DATASET_JSON, SHAPE, Study, add_model, write_predict
 
 from factorizer_nnunet.errors import UserError
 from factorizer_nnunet.report import Sources, scoring, write_report
-from factorizer_nnunet.report.gallery import choose_cases
+from factorizer_nnunet.report.gallery import bounding_box, choose_cases
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,8 @@ def test_the_page_has_every_section_and_loads_nothing(page: str) -> None:
         *("All cases", "Methods"),
     ]
     assert "default-src 'none'" in page
-    assert not re.search(r"""<[^>]* (?:src|href)=["']?(?!data:image/jpeg;base64,|#)""", page)
+    addresses = re.findall(r'<[^>]* (?:src|href)="([^"]*)"', page)
+    assert addresses and all(address.startswith(("data:image/jpeg;base64,", "#")) for address in addresses)
     assert "<U-Net>" not in page and "&lt;U-Net&gt;" in page
 
 
@@ -169,3 +170,10 @@ def test_the_command_writes_the_page_and_refuses_with_status_2(study: Study, tmp
     assert done.stdout == f"{tmp_path / 'r.html'}\n" and (tmp_path / "r.html").stat().st_size > 50_000
     refused = subprocess.run([*command, str(tmp_path)], env=environment, capture_output=True, text=True)
     assert refused.returncode == 2 and "no results of nnU-Net" in refused.stderr and "Traceback" not in refused.stderr
+
+
+def test_the_box_around_a_mask() -> None:
+    mask = np.zeros((5, 6, 7), bool)
+    assert mask[bounding_box(mask)].shape == (5, 6, 7)
+    mask[1, 2, 3] = mask[3, 2, 6] = True
+    assert bounding_box(mask) == (slice(1, 4), slice(2, 3), slice(3, 7))

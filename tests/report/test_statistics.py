@@ -22,6 +22,17 @@ def test_the_interval_of_normal_values_is_about_students() -> None:
     assert (found.low, found.high) == (pytest.approx(low, abs=0.002), pytest.approx(high, abs=0.002))
 
 
+@pytest.mark.parametrize("cases", [40, 100, 300])
+def test_the_interval_is_scipys(cases: int) -> None:
+    """Skewed values, so that bias and acceleration matter; the resamples differ, which moves the ends a little."""
+    values = np.random.default_rng(cases).beta(6, 1, cases)
+    expected = stats.bootstrap((values,), np.mean, n_resamples=9999, random_state=np.random.default_rng(0))
+    width = expected.confidence_interval.high - expected.confidence_interval.low
+    found = estimate(values)
+    assert found.low == pytest.approx(expected.confidence_interval.low, abs=0.08 * width)
+    assert found.high == pytest.approx(expected.confidence_interval.high, abs=0.08 * width)
+
+
 def test_the_interval_covers_the_mean_of_a_skewed_distribution() -> None:
     rng = np.random.default_rng(0)
     found = [estimate(rng.beta(8, 1.5, 40)) for _ in range(100)]
