@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from scipy.ndimage import find_objects
 
 from factorizer_nnunet.evaluation.empty import COMPUTED, Diagonals, EmptyValues
 from factorizer_nnunet.evaluation.lesions import (
+    CONNECTIVITIES,
     LesionRule,
     Lesions,
     Matching,
@@ -87,13 +87,12 @@ class Case:
 
         rule, found = self.scheme.rule_of(labels), self._joined_lesions(labels)
         matching = match(*found, rule, self.voxel_mm3)
-        dropped = int(found[1].sizes().sum()) < np.count_nonzero(masks[1])
-        distances = _LesionDistances(found, self.spacing, None if dropped else whole)
+        distances = _LesionDistances(found, self.spacing, whole, rule.connectivity)
         lesion_values = _lesion_counts(*found, matching) | self._lesion_wise(found, matching, rule, distances)
         nothing = not matching.counted and not (matching.false and rule.punish_false)
         values |= {key: self._settled(key, v, "both" if nothing else None) for key, v in lesion_values.items()}
 
-        volumes_ml = found[0].sizes() * self.voxel_mm3 / MM3_PER_ML
+        volumes_ml = found[0].sizes * self.voxel_mm3 / MM3_PER_ML
         lesions = tuple((float(volumes_ml[n - 1]), bool(matching.partners[n])) for n in matching.counted)
         return RegionScores(values, lesions)
 
@@ -146,7 +145,7 @@ class Case:
         false = len(matching.false) if rule.punish_false else 0
         entries = len(matching.counted) + false
         common = {(r, p): n for r, p, n in common_voxels(found[0].labels, found[1].labels)}
-        sizes = found[0].sizes(), found[1].sizes()
+        sizes = found[0].sizes, found[1].sizes
         dice, hd95 = 0.0, false * penalty
         for lesion in matching.counted:
             partners = matching.partners[lesion]
@@ -165,29 +164,29 @@ class Case:
 
 
 class _LesionDistances:
-    """Distances of single lesions, whose surfaces are made when asked for; those of predicted ones are kept."""
+    """Distances between single lesions: parts of the whole surfaces, if an element can only be of one lesion."""
 
     def __init__(
-        self, found: tuple[Lesions, Lesions], spacing: tuple[float, ...], whole: SurfaceDistances | None
+        self,
+        found: tuple[Lesions, Lesions],
+        spacing: tuple[float, ...],
+        whole: SurfaceDistances | None,
+        connectivity: int,
     ) -> None:
-        """Take the lesions and, if they are all of both masks, the distances between these."""
         self._found, self._spacing, self._whole = found, spacing, whole
-        self._boxes = tuple(find_objects(lesions.labels.astype(np.int32, copy=False)) for lesions in found)
-        self._predicted: dict[tuple[int, ...], Surface] = {}
+        self._owners: tuple[np.ndarray, ...] = ()
+        if connectivity == CONNECTIVITIES[-1] and whole is not None:
+            pairs = zip(found, whole.surfaces, strict=True)
+            self._owners = tuple(lesions.at_corners(surface.corners) for lesions, surface in pairs)
 
     def between(self, lesion: int, partners: tuple[int, ...]) -> SurfaceDistances:
         """Between a reference lesion and all its partners together."""
-        if self._whole is not None and (self._found[0].count, self._found[1].count) == (1, len(partners)):
-            return self._whole
-        if partners not in self._predicted:
-            self._predicted[partners] = self._surface(1, partners)
-        return distances_between(self._surface(0, (lesion,)), self._predicted[partners], self._spacing)
+        if self._owners:
+            return self._whole.between(self._owners[0] == lesion, np.isin(self._owners[1], partners))
+        return distances_between(self._surface(0, (lesion,)), self._surface(1, partners), self._spacing)
 
     def _surface(self, which: int, numbers: tuple[int, ...]) -> Surface:
-        boxes = [self._boxes[which][n - 1] for n in numbers]
-        box = tuple(slice(min(b[a].start for b in boxes), max(b[a].stop for b in boxes)) for a in range(3))
-        cut = self._found[which].labels[box]
-        return surface_of(np.isin(cut, numbers), self._spacing, tuple(b.start for b in box))
+        return surface_of(np.isin(self._found[which].labels, numbers), self._spacing)
 
 
 def score_case(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import cc3d
 import numpy as np
@@ -42,6 +43,21 @@ class Lesions:
     reach: np.ndarray  # the same for their dilated forms
     count: int
 
+    def at_corners(self, corners: np.ndarray) -> np.ndarray:
+        """Which lesion the voxels around each corner between voxels are of, 0 for none, (corners,).
+
+        corners: (corners, 3) integers, in voxels from a corner of the image; the lesions are of 26 neighbours, so
+            that the voxels around a corner are of one lesion.
+        """
+        padded = np.pad(self.labels, 1)
+        steps = np.array([padded.shape[1] * padded.shape[2], padded.shape[2], 1])
+        flat, places = padded.ravel(), corners @ steps
+        owner = flat[places]
+        for shift in list(np.ndindex(2, 2, 2))[1:]:
+            np.maximum(owner, flat[places + shift @ steps], out=owner)
+        return owner
+
+    @cached_property
     def sizes(self) -> np.ndarray:
         """Voxels of each lesion, (count,)."""
         return np.bincount(self.labels.ravel(order="K"), minlength=self.count + 1)[1:]
@@ -71,7 +87,7 @@ def predicted_lesions(mask: np.ndarray, rule: LesionRule, voxel_mm3: float) -> L
     found = _lesions(mask, rule.connectivity, rule.dilation if rule.dilate_predictions else 0)
     if not rule.min_prediction_mm3:
         return found
-    kept = found.sizes() * voxel_mm3 > rule.min_prediction_mm3
+    kept = found.sizes * voxel_mm3 > rule.min_prediction_mm3
     return _renumbered(found, np.where(kept, np.arange(1, found.count + 1), 0))
 
 
@@ -90,7 +106,7 @@ def joined(lesions: Lesions, other: Lesions) -> Lesions:
 
 def match(reference: Lesions, prediction: Lesions, rule: LesionRule, voxel_mm3: float) -> Matching:
     """Find the partners of all lesions by `rule`."""
-    volumes = reference.sizes() * voxel_mm3
+    volumes = reference.sizes * voxel_mm3
     counted = tuple(n for n in range(1, reference.count + 1) if volumes[n - 1] > rule.min_reference_mm3)
     if rule.min_iou is None:
         pairs = [(r, p) for r, p, _ in common_voxels(reference.reach, prediction.labels)]
@@ -112,7 +128,7 @@ def common_voxels(first: np.ndarray, second: np.ndarray) -> list[tuple[int, int,
 
 def _one_to_one(reference: Lesions, prediction: Lesions, min_iou: float) -> list[tuple[int, int]]:
     """Pairs by falling IoU, each lesion once."""
-    reference_sizes, prediction_sizes = reference.sizes(), prediction.sizes()
+    reference_sizes, prediction_sizes = reference.sizes, prediction.sizes
     scored = [
         (n / (reference_sizes[r - 1] + prediction_sizes[p - 1] - n), r, p)
         for r, p, n in common_voxels(reference.labels, prediction.labels)

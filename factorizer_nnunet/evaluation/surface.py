@@ -16,7 +16,8 @@ from scipy.ndimage import distance_transform_edt
 from scipy.spatial import cKDTree
 from skimage.measure import marching_cubes
 
-CROWDED = 1 / 40  # elements per voxel of their box, from which on a distance map beats a search tree
+CROWDED = 1 / 12  # elements to be asked for per voxel of their box, from which on a map is faster than a search tree
+LEAF = 8  # elements; smaller than SciPy's usual 16, since the nearest one is near
 _CORNERS = [(x, y, z) for x in (0, 1) for y in (0, 1) for z in (0, 1)]
 
 
@@ -30,13 +31,43 @@ class Surface:
     def __len__(self) -> int:
         return len(self.areas)
 
+    def part(self, chosen: np.ndarray) -> Surface:
+        """Some of the elements, by (elements,) booleans."""
+        return Surface(self.corners[chosen], self.areas[chosen])
+
 
 @dataclass(frozen=True)
 class SurfaceDistances:
     """How far the elements of two surfaces are from the other one; both have elements."""
 
+    surfaces: tuple[Surface, Surface]  # of the reference, of the prediction
     distances: tuple[np.ndarray, np.ndarray]  # mm: from the reference's elements, from the prediction's
-    areas: tuple[np.ndarray, np.ndarray]  # mm² of these elements
+    nearest: tuple[np.ndarray, np.ndarray]  # which element of the other surface that is
+    spacing: tuple[float, ...]
+
+    @property
+    def areas(self) -> tuple[np.ndarray, np.ndarray]:
+        """mm² of the elements that the distances are from."""
+        return self.surfaces[0].areas, self.surfaces[1].areas
+
+    def between(self, *chosen: np.ndarray) -> SurfaceDistances:
+        """Between parts of both surfaces, given as (elements,) booleans, each with some element.
+
+        Only elements whose nearest one is not in the other part are measured anew.
+        """
+        parts = tuple(surface.part(of) for surface, of in zip(self.surfaces, chosen, strict=True))
+        distances, nearest = [], []
+        for here, there in ((0, 1), (1, 0)):
+            number = np.cumsum(chosen[there]) - 1  # of an element within its part
+            found, of = self.nearest[here][chosen[here]], self.distances[here][chosen[here]]
+            lost = ~chosen[there][found]
+            index = number[found]
+            if lost.any():
+                corners = parts[here].corners[lost]
+                of[lost], index[lost] = _nearest(corners, parts[there].corners, np.asarray(self.spacing, float))
+            distances.append(of)
+            nearest.append(index)
+        return SurfaceDistances(parts, tuple(distances), tuple(nearest), self.spacing)
 
     def hausdorff(self, fraction: float) -> float:
         """The distance in mm within which `fraction` of either surface's area lies, the larger of both (HD95: 0.95)."""
@@ -77,33 +108,59 @@ def surface_of(mask: np.ndarray, spacing: tuple[float, ...], start: tuple[int, .
 
 def distances_between(reference: Surface, prediction: Surface, spacing: tuple[float, ...]) -> SurfaceDistances:
     """Distances in mm from each element of one surface to the nearest of the other, both ways; neither is empty."""
-    there = _nearest(reference.corners, prediction.corners, np.asarray(spacing, float))
-    back = _nearest(prediction.corners, reference.corners, np.asarray(spacing, float))
-    return SurfaceDistances((there, back), (reference.areas, prediction.areas))
+    mm = np.asarray(spacing, float)
+    there = _nearest(reference.corners, prediction.corners, mm)
+    back = _nearest(prediction.corners, reference.corners, mm)
+    return SurfaceDistances((reference, prediction), (there[0], back[0]), (there[1], back[1]), spacing)
 
 
 def bounding_box(mask: np.ndarray) -> tuple[slice, ...] | None:
     """The smallest box with all of a mask's voxels; None if it has none."""
-    box = []
-    for axis in range(mask.ndim):
-        filled = np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != axis)))
+    box = [slice(0, n) for n in mask.shape]
+    for axis in np.argsort(mask.strides):  # the first projection is along memory's slowest axis, the others are small
+        cut = mask[tuple(box)]
+        others = tuple(a for a in np.argsort(mask.strides)[::-1] if a != axis)
+        for other in others:
+            cut = cut.any(axis=int(other), keepdims=True)
+        filled = np.flatnonzero(cut)
         if not filled.size:
             return None
-        box.append(slice(int(filled[0]), int(filled[-1]) + 1))
+        box[axis] = slice(int(filled[0]), int(filled[-1]) + 1)
     return tuple(box)
 
 
-def _nearest(points: np.ndarray, others: np.ndarray, spacing: np.ndarray) -> np.ndarray:
-    """Distance in mm from each of `points` to the nearest of `others`; both (n, 3) in voxels."""
-    first = np.minimum(points.min(axis=0), others.min(axis=0))
-    size = np.maximum(points.max(axis=0), others.max(axis=0)) - first + 1
-    if len(points) + len(others) > CROWDED * size.prod():
-        free = np.ones(size, bool)
-        free[tuple((others - first).T)] = False
-        return distance_transform_edt(free, sampling=spacing)[tuple((points - first).T)]
-    _, index = cKDTree(others * spacing, balanced_tree=False, compact_nodes=False).query(points * spacing)
-    # From whole voxels once more: differences of products are rounded, which matters where a tolerance is met exactly.
-    return np.sqrt((((points - others[index]) * spacing) ** 2).sum(axis=1))
+def _nearest(points: np.ndarray, others: np.ndarray, spacing: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Distance in mm from each of `points` to the nearest of `others`, and which one; both (n, 3) in voxels."""
+    first = np.minimum(points.min(axis=0), others.min(axis=0)) - 1  # a margin, so that all voxels have neighbours
+    size = np.maximum(points.max(axis=0), others.max(axis=0)) - first + 2
+    number = np.full(size.prod(), -1, np.int32)
+    steps = np.array([size[1] * size[2], size[2], 1])
+    number[(others - first) @ steps] = np.arange(len(others), dtype=np.int32)
+    places = (points - first) @ steps
+    index = number[places]
+    left = np.flatnonzero(index < 0)
+    for shift in _near_shifts(tuple(spacing)):  # where a prediction is good, few elements are left after these
+        found = number[places[left] + shift @ steps]
+        index[left] = found
+        left = left[found < 0]
+    if len(left) > CROWDED * number.size:
+        taken = number.reshape(size)
+        where = distance_transform_edt(taken < 0, sampling=spacing, return_distances=False, return_indices=True)
+        index[left] = taken[tuple(where[(slice(None), *(points[left] - first).T)])]
+    elif len(left):
+        tree = cKDTree(others * spacing, leafsize=LEAF, balanced_tree=False, compact_nodes=False)
+        index[left] = tree.query(points[left] * spacing)[1]
+    # From whole voxels: differences of products are rounded, which matters where a tolerance is met exactly.
+    return np.sqrt((((points - others[index]) * spacing) ** 2).sum(axis=1)), index
+
+
+@lru_cache(maxsize=16)
+def _near_shifts(spacing: tuple[float, ...]) -> tuple[np.ndarray, ...]:
+    """The steps to neighbours by their length, as far as no step to others, two voxels away, could be shorter."""
+    shifts = [np.array(shift) - 1 for shift in np.ndindex(3, 3, 3) if shift != (1, 1, 1)]
+    lengths = [float(np.linalg.norm(shift * spacing)) for shift in shifts]
+    order = np.argsort(lengths, kind="stable")
+    return tuple(shifts[n] for n in order if lengths[n] <= 2 * min(spacing))
 
 
 def _weighted_quantile(values: np.ndarray, weights: np.ndarray, fraction: float) -> float:

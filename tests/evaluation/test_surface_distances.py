@@ -104,8 +104,25 @@ def test_tree_and_map_give_the_same_distances(monkeypatch: pytest.MonkeyPatch) -
         for crowded in (0.0, np.inf):
             monkeypatch.setattr(surface, "CROWDED", crowded)
             found.append(distances(pair).distances)
-        for first, second in zip(*found, strict=True):
-            np.testing.assert_allclose(first, second, rtol=0, atol=1e-9)
+        corners = [surface_of(mask, pair.spacing).corners * pair.spacing for mask in (pair.reference, pair.prediction)]
+        one_by_one = np.linalg.norm(corners[0][:, None] - corners[1][None], axis=2)
+        for first, second, expected in zip(*found, (one_by_one.min(axis=1), one_by_one.min(axis=0)), strict=True):
+            np.testing.assert_allclose(first, second, rtol=0, atol=1e-12)
+            np.testing.assert_allclose(first, expected, rtol=0, atol=1e-9)
+
+
+def test_parts_of_surfaces_are_the_surfaces_of_parts() -> None:
+    for seed in range(10):
+        pair = several_lesions(seed)
+        pair.reference[12], pair.prediction[12] = False, False  # so that a corner is of one half alone
+        halves = [mask.copy() for mask in (pair.reference, pair.prediction)]
+        halves[0][:12], halves[1][12:] = False, False
+        borders = [surface_of(mask, pair.spacing) for mask in (pair.reference, pair.prediction)]
+        whole = distances_between(*borders, pair.spacing)
+        parts = whole.between(borders[0].corners[:, 0] > 12, borders[1].corners[:, 0] <= 12)
+        alone = distances_between(*(surface_of(mask, pair.spacing) for mask in halves), pair.spacing)
+        for found, expected in zip(parts.distances, alone.distances, strict=True):
+            np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
 
 
 def test_a_side_met_exactly_is_within_the_tolerance() -> None:

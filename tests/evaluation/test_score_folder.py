@@ -1,0 +1,210 @@
+"""Folders of label files: what is scored as what, the known traps, and what is refused."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import SimpleITK as sitk  # noqa: N813
+from score_example import AFFINE, DATASET_JSON, edited, labels_of, write, write_folders
+
+from factorizer_nnunet.errors import UserError
+from factorizer_nnunet.evaluation.empty import DEFAULT_POLICY, changed
+from factorizer_nnunet.evaluation.folder import evaluate_folder, find_dataset_json
+from factorizer_nnunet.evaluation.lesions import LesionRule
+from factorizer_nnunet.evaluation.regions import regions_of
+from factorizer_nnunet.evaluation.schemes import NONE, SCHEMES
+
+VOXEL_MM3 = 0.5 * 0.8 * 3.0
+
+
+def one_case(root: Path, reference: np.ndarray, prediction: np.ndarray, affine: np.ndarray = AFFINE) -> tuple:
+    write(root / "r" / "a.nii.gz", reference, affine)
+    write(root / "p" / "a.nii.gz", prediction, affine)
+    return root / "p", root / "r"
+
+
+def test_regions_are_scored_as_regions(tmp_path: Path) -> None:
+    """The prediction mixes up the labels within the region: the whole is perfect, the core is not there."""
+    reference = labels_of(0)
+    prediction = np.where(reference > 0, 1, 0).astype(np.uint8)
+    scores = evaluate_folder(*one_case(tmp_path, reference, prediction), DATASET_JSON)
+    assert scores.regions == ("whole", "core")
+    assert scores.value("a", "whole", "dice") == 1.0
+    assert scores.value("a", "core", "dice") == 0.0
+    plain = evaluate_folder(tmp_path / "p", tmp_path / "r", {"labels": {"background": 0, "edge": 1, "core": 2}})
+    assert plain.value("a", "edge", "dice") < 1.0
+    assert evaluate_folder(tmp_path / "p", tmp_path / "r").regions == ("1", "2")
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_distances_are_in_mm_along_the_right_axis(tmp_path: Path, axis: int) -> None:
+    reference = np.zeros((12, 11, 10), np.uint8)
+    reference[3:6, 3:6, 3:6] = 1
+    prediction = np.roll(reference, 2, axis)
+    scores = evaluate_folder(*one_case(tmp_path, reference, prediction))
+    assert scores.value("a", "1", "hd95") == pytest.approx(2 * (0.5, 0.8, 3.0)[axis])
+    assert scores.value("a", "1", "volume_reference") == pytest.approx(27 * VOXEL_MM3 / 1000)
+
+
+def test_turned_grids_have_the_same_distances(tmp_path: Path) -> None:
+    reference = labels_of(1)
+    prediction = np.roll(reference, 1, 2)
+    turn = np.deg2rad(20)
+    turned = AFFINE.copy()
+    turned[:2, :2] = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]) @ AFFINE[:2, :2]
+    straight = evaluate_folder(*one_case(tmp_path / "straight", reference, prediction))
+    oblique = evaluate_folder(*one_case(tmp_path / "turned", reference, prediction, turned))
+    for row, other in zip(straight.rows, oblique.rows, strict=True):
+        assert row.value == pytest.approx(other.value, rel=1e-5, nan_ok=True)
+
+
+def test_float_and_scaled_labels_are_the_integers_they_stand_for(tmp_path: Path) -> None:
+    predictions, references = write_folders(tmp_path, 2)
+    plain = evaluate_folder(predictions, references)
+    write(predictions / "case_0.nii.gz", labels_of(100).astype(np.float32))
+    write(references / "case_0.nii.gz", (labels_of(0).astype(np.uint16) * 1000), slope=1 / 1000.00001)
+    assert evaluate_folder(predictions, references).rows == plain.rows
+
+
+def test_nrrd_and_mha_are_read_with_their_spacing(tmp_path: Path) -> None:
+    predictions, references = write_folders(tmp_path, 1)
+    expected = evaluate_folder(predictions, references)
+    for folder, ending in ((predictions, ".nrrd"), (references, ".mha")):
+        path = folder / "case_0.nii.gz"
+        sitk.WriteImage(sitk.ReadImage(str(path)), str(folder / f"case_0{ending}"))
+        path.unlink()
+    found = evaluate_folder(predictions, references)
+    for row, other in zip(found.rows, expected.rows, strict=True):
+        assert row.value == pytest.approx(other.value, rel=1e-6, nan_ok=True)
+
+
+def test_ignored_voxels_belong_to_no_mask(tmp_path: Path) -> None:
+    reference, prediction = labels_of(0) > 0, labels_of(0) > 0
+    prediction[0, 0, :4] = True
+    labels = reference.astype(np.uint8)
+    labels[0, 0, :4] = 2
+    folders = one_case(tmp_path, labels, prediction.astype(np.uint8))
+    scores = evaluate_folder(*folders, {"labels": {"background": 0, "lesion": 1, "ignore": 2}})
+    values = {key: scores.value("a", "lesion", key) for key in ("dice", "hd95", "lesions_false", "fp", "tn")}
+    assert values == {"dice": 1, "hd95": 0, "lesions_false": 0, "fp": 0, "tn": 12 * 10 * 8 - 6 * 5 * 4 - 4}
+
+
+def test_missing_and_extra_cases(tmp_path: Path) -> None:
+    predictions, references = write_folders(tmp_path)
+    (predictions / "case_1.nii.gz").unlink()
+    write(predictions / "case_9.nii.gz", labels_of(9))
+    (predictions / "dataset.json").write_text("{}")
+    with pytest.raises(UserError) as error:
+        evaluate_folder(predictions, references)
+    assert "2 cases are in one folder only" in str(error.value)
+    assert "case_1.nii.gz: no prediction" in str(error.value) and "case_9.nii.gz: no reference" in str(error.value)
+    scores = evaluate_folder(predictions, references, only_common=True)
+    assert scores.cases == ("case_0", "case_2")
+    assert scores.settings["cases_in_one_folder_only"] == ["case_1", "case_9"]
+
+
+def test_all_problems_with_files_are_listed_at_once(tmp_path: Path) -> None:
+    predictions, references = write_folders(tmp_path, 6)
+    write(predictions / "case_0.nii.gz", labels_of(0)[1:])
+    moved = AFFINE.copy()
+    moved[2, 3] += 3
+    write(predictions / "case_1.nii.gz", labels_of(1), moved)
+    edited(predictions / "case_2.nii.gz", {(0, 0, 0): 7, (0, 0, 1): 7})
+    (predictions / "case_3.nii.gz").write_bytes((predictions / "case_4.nii.gz").read_bytes()[:-40])
+    write(references / "case_4.nii.gz", np.full((12, 10, 8), np.nan, np.float32))
+    write(references / "case_5.nii.gz", (labels_of(5) * 0.5).astype(np.float32))
+    with pytest.raises(UserError) as error:
+        evaluate_folder(predictions, references, DATASET_JSON)
+    text = str(error.value)
+    assert text.startswith("6 problems with label files, nothing was scored")
+    for words in (
+        "case_0.nii.gz: shape (11, 10, 8) differs from (12, 10, 8)",
+        "case_1.nii.gz: origin",
+        "case_2.nii.gz: label values 7 (2 voxels); declared are [0, 1, 2]",
+        "case_3.nii.gz: is a truncated or damaged gzip file",
+        "case_4.nii.gz: holds NaN",
+        "case_5.nii.gz: ",
+    ):
+        assert words in text
+
+
+def test_folders_without_common_cases(tmp_path: Path) -> None:
+    predictions, references = write_folders(tmp_path, 1)
+    (predictions / "case_0.nii.gz").rename(predictions / "other.nii.gz")
+    with pytest.raises(UserError, match="have no case in common"):
+        evaluate_folder(predictions, references, only_common=True)
+    (predictions / "other.nii.gz").unlink()
+    with pytest.raises(UserError, match="holds no label file"):
+        evaluate_folder(predictions, references)
+    with pytest.raises(UserError, match="is not a folder"):
+        evaluate_folder(tmp_path / "nowhere", references)
+
+
+def test_a_case_twice(tmp_path: Path) -> None:
+    predictions, references = write_folders(tmp_path, 1)
+    nibabel.save(nibabel.load(predictions / "case_0.nii.gz"), predictions / "case_0.nii")
+    with pytest.raises(UserError, match=r"case_0 twice, as case_0.nii and case_0.nii.gz"):
+        evaluate_folder(predictions, references)
+
+
+def test_summaries_say_over_how_many_cases(tmp_path: Path) -> None:
+    predictions, references = write_folders(tmp_path)
+    write(references / "case_0.nii.gz", np.zeros((12, 10, 8), np.uint8))
+    scores = evaluate_folder(predictions, references, DATASET_JSON)
+    assert scores.summary("whole", "hd95").count == "2 of 3"
+    assert scores.summary("whole", "dice").count == "3 of 3"
+    assert scores.value("case_0", "whole", "dice") == 0.0
+    penalised = evaluate_folder(predictions, references, DATASET_JSON, empty=["hd95:reference=diagonal"])
+    diagonal = math.sqrt((12 * 0.5) ** 2 + (10 * 0.8) ** 2 + (8 * 3) ** 2)
+    assert penalised.value("case_0", "whole", "hd95") == pytest.approx(diagonal)
+    assert penalised.summary("whole", "hd95").count == "3 of 3"
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["dice", "dice:both", "dice:none=1", "volume:both=1", "dice:both=x", "dice:both=nan", "lesion_f1:reference=1"],
+)
+def test_wrong_changes_of_the_policy(change: str) -> None:
+    with pytest.raises(UserError, match="dice:both=|give a number"):
+        changed(DEFAULT_POLICY, [change])
+
+
+def test_a_scheme_is_not_changed(tmp_path: Path) -> None:
+    predictions, references = write_folders(tmp_path, 1)
+    for change in ({"empty": ["dice:both=0"]}, {"lesion_rule": LesionRule(connectivity=6)}):
+        with pytest.raises(UserError, match="says itself what a lesion is"):
+            evaluate_folder(predictions, references, scheme="isles2022", **change)
+    with pytest.raises(UserError, match="tolerances"):
+        evaluate_folder(predictions, references, tolerances_mm=(1.0, 1.0))
+
+
+def test_regions_of_a_scheme_take_the_names_of_dataset_json() -> None:
+    labels = {"background": 0, "whole tumor": [1, 2, 3], "tumor core": [1, 3], "enhancing": [3]}
+    regions = regions_of({"labels": labels}, SCHEMES["brats2024-gli"], frozenset())
+    assert dict(regions.labels) == {
+        "whole tumor": (1, 2, 3), "tumor core": (1, 3), "enhancing": (3,), "NETC": (1,), "SNFH": (2,), "RC": (4,)
+    }  # fmt: skip
+    assert regions.keys["whole tumor"] == "(1, 2, 3)" and regions.keys["enhancing"] == "(3,)"
+    labels["tumor core"] = [2, 3]
+    with pytest.raises(UserError, match=r"dataset.json declares tumor core = 2\+3, so its label values mean"):
+        regions_of({"labels": labels}, SCHEMES["brats2023-gli"], frozenset())
+
+
+@pytest.mark.parametrize("labels", [None, [1], {"a": "1"}, {"a": []}])
+def test_damaged_labels_of_dataset_json(labels: object) -> None:
+    with pytest.raises(UserError, match="labels must map names to numbers"):
+        regions_of({"labels": labels}, NONE, frozenset())
+
+
+def test_dataset_json_is_found_where_nnunet_puts_it(tmp_path: Path) -> None:
+    fold, references = tmp_path / "model" / "fold_0" / "validation", tmp_path / "raw" / "labelsTr"
+    fold.mkdir(parents=True)
+    references.mkdir(parents=True)
+    assert find_dataset_json(fold, references) is None
+    for number, folder in enumerate((tmp_path / "model", tmp_path / "raw", fold)):
+        (folder / "dataset.json").write_text(f'{{"n": {number}}}')
+        assert find_dataset_json(fold, references) == {"n": number}
