@@ -63,7 +63,7 @@ def _facts(result: Result) -> dict[str, str]:
         "batch size": str(settings.get("batch_size", "")),
         "folds trained": ", ".join(curve.fold for curve in result.curves),
         "epochs": _range(epochs, "{:.0f}"),
-        "training time of a fold": _range(hours, "{:.1f} h" if max(hours, default=0) >= 1 else "{:.2f} h"),
+        "training time of a fold": _range(*_in_fitting_unit(hours)),
         "checkpoint": ", ".join(sorted({checkpoint.stem.removeprefix("checkpoint_") for checkpoint in found})),
         "cases": f"{len(result.cases)}, {result.kind}"
         + (f" of folds {', '.join(result.folds)}" if result.folds else ""),
@@ -85,6 +85,13 @@ def _labels(value: object) -> str:
 
 def _product(values: Sequence[float] | None) -> str:
     return " × ".join(short(value) for value in values) if values else ""
+
+
+def _in_fitting_unit(hours: Sequence[float]) -> tuple[list[float], str]:
+    """Times in hours, minutes or seconds, and how to write them."""
+    longest = max(hours, default=0)
+    per_hour, unit = (1, ".1f} h") if longest >= 2 else (60, ".0f} min") if longest >= 1 / 30 else (3600, ".0f} s")
+    return [value * per_hour for value in hours], "{:" + unit
 
 
 def _range(values: Sequence[float], form: str) -> str:

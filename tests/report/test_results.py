@@ -15,6 +15,7 @@ from factorizer_nnunet.errors import UserError
 from factorizer_nnunet.report.results import Result, read_results
 from factorizer_nnunet.report.sources import Sources
 from factorizer_nnunet.report.study import check_case_sets
+from factorizer_nnunet.report.titles import titles_for
 
 
 @pytest.fixture
@@ -68,7 +69,20 @@ def test_titles_are_what_tells_the_folders_apart(study: Study) -> None:
     titles = [result.title for result in read(study, *models)]
     assert titles == ["nnUNetTrainer", "nnUNetTrainerFactorizer"]
     last = read(study, *models, ensemble)[2]
-    assert last.kind == "cross-validation" and "ensemble of nnUNetTrainer and nnUNetTrainerFactorizer" in last.title
+    assert last.kind == "cross-validation"
+
+
+def test_titles_by_eye() -> None:
+    root = Path("/results/Dataset004_Hippocampus")
+    two, three = "T__P__2d", "T__P__3d_fullres"
+    ensemble = root / "ensembles" / f"ensemble___{two}___{three}___0_1_2_3_4"
+    postprocessed = root / three / "crossval_results_folds_0_1_2_3_4" / "postprocessed"
+    assert titles_for([root / two, postprocessed, ensemble]) == [
+        *("2d", "3d_fullres, postprocessed", "ensemble of 2d and 3d_fullres"),
+    ]
+    assert titles_for([root / two]) == ["T"]
+    assert titles_for([root / "T__P__2d", root / "S__P__3d_fullres"]) == ["T, 2d", "S, 3d_fullres"]
+    assert titles_for([Path("/a/out"), Path("/b/out"), Path("/b/in")]) == ["out (/a/out)", "out (/b/out)", "in"]
 
 
 def test_predictions_take_the_references_given_and_need_them_all(study: Study, tmp_path: Path) -> None:
