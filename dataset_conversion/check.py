@@ -17,14 +17,7 @@ import numpy as np
 from factorizer_nnunet.dataset_conversion.cases import Case, Problem
 from factorizer_nnunet.dataset_conversion.grid import Grid, geometry_difference
 from factorizer_nnunet.dataset_conversion.spec import Channel, Release
-from factorizer_nnunet.dataset_conversion.thumbnail import (
-    Thumbnail,
-    axial_axis,
-    axial_labels,
-    axial_picture,
-    fullest_slice,
-    intensity_range,
-)
+from factorizer_nnunet.dataset_conversion.thumbnail import Thumbnail
 from factorizer_nnunet.dataset_conversion.volume import (
     Volume,
     count_labels,
@@ -32,6 +25,14 @@ from factorizer_nnunet.dataset_conversion.volume import (
     integer_labels,
     read_volume,
     remapped,
+)
+from factorizer_nnunet.pages.planes import (
+    AXIAL,
+    axis_across,
+    fullest_slice,
+    intensity_range,
+    slice_labels,
+    slice_picture,
 )
 
 _ROUNDING_MM = 1e-4  # differences below are those of headers, which hold 32-bit numbers
@@ -221,8 +222,8 @@ def _examine_label(found: _Findings, path: Path, remap: Mapping[int, int]) -> _L
     counts.pop(0, None)
     if not counts:
         found.note(path, "empty label: every voxel is background")
-    shown = fullest_slice(labels != 0, volume.grid)
-    picture = np.minimum(remapped(axial_labels(labels, volume.grid, shown), remap), 255).astype(np.uint8)
+    shown = fullest_slice(labels != 0, AXIAL, volume.grid)
+    picture = np.minimum(remapped(slice_labels(labels, AXIAL, volume.grid, shown), remap), 255).astype(np.uint8)
     return _Label(LabelFacts(counts, volume.grid.voxel_mm3), volume.grid, shown, picture)
 
 
@@ -237,10 +238,10 @@ def _remapped_counts(counts: Mapping[int, int], remap: Mapping[int, int]) -> dic
 def _thumbnail(volume: Volume, facts: ImageFacts, label: _Label | None) -> Thumbnail:
     grid = volume.grid
     if label is None or geometry_difference(label.grid, grid) is not None:
-        shown = grid.size[axial_axis(grid)] // 2
-        image = axial_picture(volume.values, grid, shown, (facts.low, facts.high))
+        shown = grid.size[axis_across(AXIAL, grid)] // 2
+        image = slice_picture(volume.values, AXIAL, grid, shown, (facts.low, facts.high))
         return Thumbnail(image, np.zeros(image.shape, np.uint8))
-    return Thumbnail(axial_picture(volume.values, grid, label.slice, (facts.low, facts.high)), label.picture)
+    return Thumbnail(slice_picture(volume.values, AXIAL, grid, label.slice, (facts.low, facts.high)), label.picture)
 
 
 def _compare_grids(

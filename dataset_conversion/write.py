@@ -21,7 +21,6 @@ from factorizer_nnunet.dataset_conversion.cases import FILE_ENDING
 from factorizer_nnunet.dataset_conversion.check import Examined, grid_channel
 from factorizer_nnunet.dataset_conversion.grid import header_and_grid
 from factorizer_nnunet.dataset_conversion.spec import Channel, Release, Scheme
-from factorizer_nnunet.dataset_conversion.thumbnail import axial_picture, fullest_slice, intensity_range
 from factorizer_nnunet.dataset_conversion.volume import (
     COMPRESSION,
     Volume,
@@ -31,6 +30,7 @@ from factorizer_nnunet.dataset_conversion.volume import (
     read_volume,
     remapped,
 )
+from factorizer_nnunet.pages.planes import AXIAL, fullest_slice, intensity_range, slice_picture
 
 
 @dataclass(frozen=True)
@@ -217,13 +217,13 @@ def _write_resampled(name: str, moving: Volume, reference: Volume, target: Path,
     if registration.translation_mm or registration.rotation_deg:
         before = _from_sitk(rigid.resample(moving_image, fixed_image, sitk.Euler3DTransform()))
     grid, window, reference_window = reference.grid, intensity_range(after), intensity_range(reference.values)
-    shown = fullest_slice(reference.values > reference_window[0], grid)  # the widest one of the head
+    shown = fullest_slice(reference.values > reference_window[0], AXIAL, grid)  # the widest one of the head
     return Registered(
         name,
         registration,
-        axial_picture(reference.values, grid, shown, reference_window),
-        axial_picture(before, grid, shown, window),
-        axial_picture(after, grid, shown, window),
+        slice_picture(reference.values, AXIAL, grid, shown, reference_window),
+        slice_picture(before, AXIAL, grid, shown, window),
+        slice_picture(after, AXIAL, grid, shown, window),
     )
 
 

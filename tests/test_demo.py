@@ -361,10 +361,15 @@ def test_an_interrupted_demo_goes_on_and_a_finished_one_only_shows_its_table(
 
     resumed = FakeCommands()
     monkeypatch.setattr(run, "run_jobs", resumed)
+    reported: list[Path] = []
+    monkeypatch.setattr(run, "write_report", lambda folders, target, **_: reported.extend([*folders, target]))
     assert demo_command(*arguments) == 0
     assert resumed.ran == ["train_fold_3", "train_fold_4", *(f"predict_fold_{fold}" for fold in FOLDS), "ensemble"]
     table = (tmp_path / "demo" / "results.md").read_text()
-    assert table in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert table in output and "report.html" in output
+    model, page = reported
+    assert model.name.count("__") == 2 and page == tmp_path / "demo" / "report.html"
     results = json.loads((tmp_path / "demo" / "results.json").read_text())
     assert results["dice"]["ensemble"]["mean"] == 1
     assert results["dice"]["mean of folds"]["enhancing tumor"] == 0

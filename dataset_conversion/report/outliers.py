@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from factorizer_nnunet.dataset_conversion.check import Examined
-from factorizer_nnunet.dataset_conversion.report.markup import short
+from factorizer_nnunet.pages.markup import short
 
 MIN_CASES = 8  # below, a middle and a spread say little
 CUT = 3.5

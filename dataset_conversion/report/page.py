@@ -3,20 +3,10 @@
 from __future__ import annotations
 
 import math
-import re
 import statistics
 
-from factorizer_nnunet.dataset_conversion.report.contact_sheet import COLOURS, Pictures, data_uri
-from factorizer_nnunet.dataset_conversion.report.markup import (
-    Facts,
-    labelled,
-    number,
-    registrations,
-    row_anchors,
-    short,
-    table,
-    text_of,
-)
+from factorizer_nnunet.dataset_conversion.report.contact_sheet import Pictures
+from factorizer_nnunet.dataset_conversion.report.lookup import Facts, labelled, registrations, row_anchors
 from factorizer_nnunet.dataset_conversion.report.outliers import CUT, MIN_CASES
 from factorizer_nnunet.dataset_conversion.report.sections import (
     data_set_section,
@@ -25,7 +15,9 @@ from factorizer_nnunet.dataset_conversion.report.sections import (
     table_section,
     volumes_section,
 )
-from factorizer_nnunet.dataset_conversion.report.style import SCRIPT, STYLE
+from factorizer_nnunet.pages.markup import breakable, document, number, short, table, text_of
+from factorizer_nnunet.pages.pictures import COLOURS, data_uri
+from factorizer_nnunet.pages.style import SCRIPT, STYLE
 
 _TILES = ((10, 220), (60, 150), (300, 110), (math.inf, 84))  # up to so many cases, pictures of so many pixels
 
@@ -50,17 +42,12 @@ def html_page(facts: Facts, pictures: Pictures) -> str:
     shown = {title: content for title, content in sections.items() if content}
     links = "".join(f'<a href="#{_anchor(title)}">{title}</a>' for title in shown)
     body = "".join(f'<section><h2 id="{_anchor(title)}">{title}</h2>{text}</section>' for title, text in shown.items())
-    title = f"{text_of(facts['dataset'])}: conversion of {text_of(facts['title'])}"
-    # The policy makes sure of what is promised: nothing is loaded from anywhere.
-    policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
-    return (
-        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style></head>\n'
-        f"<body><header><h1>{text_of(facts['dataset'])}</h1>"
-        f'<p class="soft">converted from {text_of(facts["title"])}</p>{_numbers(facts)}{_warnings(facts)}'
-        f"<nav>{links}</nav></header>\n<main>{body}</main>\n<script>{SCRIPT}</script></body></html>\n"
+    name, source = facts["dataset"], facts["title"]
+    header = (
+        f'<header><h1>{text_of(name)}</h1><p class="soft">converted from {text_of(source)}</p>{_numbers(facts)}'
+        f"{_warnings(facts)}<nav>{links}</nav></header>"
     )
+    return document(f"{name}: conversion of {source}", STYLE, SCRIPT, f"{header}\n<main>{body}</main>")
 
 
 def _anchor(title: str) -> str:
@@ -120,7 +107,7 @@ def _sheet(facts: Facts, pictures: Pictures) -> str:
         case = facts["cases"][name]
         about = [name, *(one["text"] for one in case["outliers"]), *case["notes"]]
         mark = "" if case["label"] is not None else ' <i class="soft">no label</i>'
-        caption = re.sub(r"([_-])(?=[^_-])", r"\1<wbr>", text_of(name))  # where a long name may break
+        caption = breakable(name)
         jpeg = pictures.cases.get(name)
         shown = "" if jpeg is None else f'<img src="{data_uri(jpeg)}" alt="" decoding="async">'
         odd = ' class="odd"' if case["outliers"] else ""

@@ -4,18 +4,11 @@ from __future__ import annotations
 
 import statistics
 
-from factorizer_nnunet.dataset_conversion.report.contact_sheet import COLOURS, Pictures, data_uri
+from factorizer_nnunet.dataset_conversion.report.contact_sheet import Pictures
 from factorizer_nnunet.dataset_conversion.report.histogram import decades_of, histogram_svg
-from factorizer_nnunet.dataset_conversion.report.markup import (
-    Facts,
-    labelled,
-    number,
-    registrations,
-    row_anchors,
-    short,
-    table,
-    text_of,
-)
+from factorizer_nnunet.dataset_conversion.report.lookup import Facts, labelled, registrations, row_anchors
+from factorizer_nnunet.pages.markup import number, short, table, text_of
+from factorizer_nnunet.pages.pictures import COLOURS, data_uri
 
 _TREATMENTS = {
     "compress": "compressed",

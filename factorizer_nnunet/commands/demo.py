@@ -20,6 +20,7 @@ examples:
 
 in the folder afterwards:
   results.md, results.json   Dice per region, for each fold and the ensemble
+  report.html                the cross-validation: every case, curves, pictures (factorizer-nnunet report)
   figure.png                 image, truth and prediction of held-out patients
   logs/                      the output of every command
 """

@@ -27,10 +27,12 @@ from factorizer_nnunet.demo.workspace import (
     Workspace,
     opened,
 )
+from factorizer_nnunet.environment import environment_variables
 from factorizer_nnunet.errors import UserError
 from factorizer_nnunet.files import write_whole
 from factorizer_nnunet.interrupts import terminable
 from factorizer_nnunet.names import TRAINER
+from factorizer_nnunet.report import Sources, write_report
 
 RELEASE = RELEASES["brats2021"]
 DEFAULT_PATIENTS = 25
@@ -114,6 +116,8 @@ def _run_steps(workspace: Workspace, held_out: int, machine: stock.Machine) -> N
     reporter.step("ensemble: average the five folds' probabilities")
     run_jobs([stock.ensemble_job(workspace)], 1, workspace, environment, reporter)
     reporter.step("score against the truth and draw")
+    _report(workspace)
+    reporter.say(f"the five folds' cross-validation is in {workspace.report}")
     _score(workspace)
     reporter.say("finished\n")
 
@@ -143,6 +147,14 @@ def _convert(workspace: Workspace) -> None:
     convert_release(RELEASE, list_files([workspace.source]), workspace.raw, options)
 
 
+def _report(workspace: Workspace) -> None:
+    """Write the page about the cross-validation, scores beside it."""
+    model = workspace.model(FOLDS[0]).parent
+    sources = Sources(environment=environment_variables(workspace.out))
+    flair = [channel.name for channel in RELEASE.channels].index("FLAIR")
+    write_report([model], workspace.report, names=["Factorizer"], sources=sources, channel=flair)
+
+
 def _score(workspace: Workspace) -> None:
     """Write table, figure and results; the results come last, since they say that the demo is finished."""
     folds = [score_folder(RELEASE.schemes[0], workspace.truth, workspace.prediction(fold)) for fold in FOLDS]
@@ -170,7 +182,8 @@ def _show(workspace: Workspace) -> None:
     print(markdown_table(results["dice"]))
     gain = results["dice"][ENSEMBLE][MEAN] - results["dice"][MEAN_OF_FOLDS][MEAN]
     print(f"The ensemble's mean is {abs(gain):.3f} {'above' if gain >= 0 else 'below'} the mean of the single folds.")
-    print(f"Table: {workspace.table}\nPicture: {workspace.figure}\nAll numbers: {workspace.results}", flush=True)
+    print(f"Table: {workspace.table}\nPicture: {workspace.figure}\nAll numbers: {workspace.results}")
+    print(f"Report of the cross-validation, for a browser: {workspace.report}", flush=True)
 
 
 def _resolved(device: str) -> str:

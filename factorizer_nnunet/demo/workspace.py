@@ -84,6 +84,10 @@ class Workspace:
         return self.out / "figure.png"
 
     @property
+    def report(self) -> Path:
+        return self.out / "report.html"
+
+    @property
     def ensemble(self) -> Path:
         return self.out / "predictions" / "ensemble"
 

@@ -1,17 +1,23 @@
-"""Pieces of HTML, and what several sections of the report's page look up in the facts."""
+"""Pieces of HTML, and the page around them."""
 
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+import re
+from collections.abc import Iterable, Sequence
 
-Facts = Mapping[str, Any]  # as report_facts gives them, or a part of them
+# The policy makes sure of what is promised: nothing is loaded from anywhere.
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
 
 def text_of(value: object) -> str:
     """Any text, safe within HTML; bytes of file names that are no text show as \\udcXX."""
     return html.escape(str(value).encode("utf-8", "backslashreplace").decode("utf-8"))
+
+
+def breakable(name: str) -> str:
+    """A long name as HTML that may break after its - and _."""
+    return re.sub(r"([_-])(?=[^_-])", r"\1<wbr>", text_of(name))
 
 
 def short(value: float | None, digits: int = 3) -> str:
@@ -39,16 +45,11 @@ def number(value: float | None, shown: str | None = None) -> str:
     return f'<td class="number" data-value="{value:.6g}">{text_of(short(value) if shown is None else shown)}</td>'
 
 
-def row_anchors(facts: Facts) -> dict[str, str]:
-    """The anchor of each case's row in the table."""
-    return {case: f"case-{number}" for number, case in enumerate(facts["cases"])}
-
-
-def labelled(facts: Facts) -> list[Facts]:
-    return [case for case in facts["cases"].values() if case["label"] is not None]
-
-
-def registrations(facts: Facts) -> list[tuple[str, Facts]]:
-    """Case and registration, failed ones first."""
-    found = [(name, one) for name, case in facts["cases"].items() for one in case["registrations"]]
-    return sorted(found, key=lambda pair: pair[1]["ok"])
+def document(title: str, style: str, script: str, body: str) -> str:
+    """A whole page of a body that is HTML already, below a title that is text."""
+    return (
+        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{text_of(title)}</title>'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{style}</style></head>\n'
+        f"<body>{body}\n<script>{script}</script></body></html>\n"
+    )

@@ -1,4 +1,4 @@
-"""How the page of a conversion report looks, and the few lines that sort its tables; it reads well without them."""
+"""How pages look, and the few lines that sort their tables; they read well without them."""
 
 from __future__ import annotations
 

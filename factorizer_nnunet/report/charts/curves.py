@@ -1,0 +1,80 @@
+"""Training curves: every fold a thin line, their mean a bold one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from factorizer_nnunet.pages.markup import text_of
+from factorizer_nnunet.report.charts.axes import Figure, Scale, model_class, scale_for
+
+_MOST_POINTS = 250  # of a line; more could not be seen
+
+
+@dataclass(frozen=True)
+class Line:
+    """One fold's curve of one model."""
+
+    title: str
+    place: int
+    fold: str
+    epochs: np.ndarray
+    values: np.ndarray  # NaN where there is none
+
+
+def curves_svg(quantity: str, lines: Sequence[Line], within: tuple[float, float] | None = None) -> str:
+    """A plot of a quantity over epochs.
+
+    Args:
+        quantity: what the values are, in words.
+        lines: of all folds and models.
+        within: the values that are possible.
+    """
+    figure = Figure(width=400, height=240, top=14)
+    finite = np.concatenate([line.values for line in lines])
+    finite = finite[np.isfinite(finite)]
+    y = scale_for(finite, figure.base, figure.top, within=within)
+    last = max(int(line.epochs.max()) for line in lines) + 1
+    x = Scale(0, max(last, 1), figure.left, figure.edge)
+    figure.y_axis(y, "")
+    figure.x_axis(x, "epoch")
+    words = []
+    for place in dict.fromkeys(line.place for line in lines):
+        own = [line for line in lines if line.place == place]
+        for line in own:
+            tip = f"{line.title}, fold {line.fold}"
+            figure.add(
+                f'<path class="fold {model_class(place)}" d="{_path(x, y, line.epochs, line.values)}">'
+                f"<title>{text_of(tip)}</title></path>"
+            )
+        shared = range(max(line.epochs.size for line in own))
+        rows = np.full((len(own), len(shared)), np.nan)
+        for row, line in zip(rows, own, strict=True):
+            row[: line.values.size] = line.values
+        # Where a fold ends earlier, a mean of the others would jump.
+        mean = rows.mean(axis=0)
+        longest = max(own, key=lambda line: line.epochs.size)
+        if len(own) > 1:
+            figure.add(f'<path class="mean {model_class(place)}" d="{_path(x, y, longest.epochs, mean)}"/>')
+        ends = [line.values[np.isfinite(line.values)][-1] for line in own if np.isfinite(line.values).any()]
+        if ends:
+            words.append(f"{own[0].title}: {len(own)} folds, in the end {np.mean(ends):.3f} on average.")
+    return figure.svg(f"{quantity} over epochs. {' '.join(words)}")
+
+
+def _path(x: Scale, y: Scale, epochs: np.ndarray, values: np.ndarray) -> str:
+    """A line through the values; of more than can be seen, means of neighbours."""
+    step = -(-values.size // _MOST_POINTS)
+    points, pen = [], "M"
+    for start in range(0, values.size, step):
+        some = values[start : start + step]
+        some = some[np.isfinite(some)]
+        if not some.size:
+            pen = "M"
+            continue
+        # Values are those at the end of an epoch.
+        points.append(f"{pen}{x(float(epochs[start : start + step].mean()) + 1):.1f} {y(float(some.mean())):.1f}")
+        pen = "L"
+    return "".join(points)

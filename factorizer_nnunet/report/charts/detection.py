@@ -1,0 +1,84 @@
+"""Sensitivity against lesion size: the share of reference lesions that were found, in bins of equal counts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from factorizer_nnunet.evaluation.scores import Lesion
+from factorizer_nnunet.pages.markup import short, text_of
+from factorizer_nnunet.report.charts.axes import Figure, Scale, log_scale_for, mark, model_class
+from factorizer_nnunet.report.statistics import wilson_interval
+
+_BINS, _LEAST = 5, 8  # bins at most, lesions in each at least
+_ASIDE = 5  # pixels between models
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Lesions of similar volume and how many of them were found; volumes in ml."""
+
+    low: float
+    high: float
+    middle: float
+    found: int
+    lesions: int
+
+
+def bins_of(lesions: Sequence[Lesion]) -> list[Bin]:
+    """Bins of equally many lesions, smallest first."""
+    ordered = sorted(lesions, key=lambda lesion: lesion.volume_ml)
+    count = max(1, min(_BINS, len(ordered) // _LEAST))
+    bins = []
+    for part in np.array_split(np.arange(len(ordered)), count):
+        own = [ordered[number] for number in part]
+        volumes = [lesion.volume_ml for lesion in own]
+        found = sum(lesion.detected for lesion in own)
+        bins.append(Bin(volumes[0], volumes[-1], float(np.exp(np.mean(np.log(volumes)))), found, len(own)))
+    return bins
+
+
+def detection_svg(
+    region: str, models: Mapping[str, tuple[int, Sequence[Lesion]]], case_numbers: Mapping[str, int]
+) -> str:
+    """A plot for one region.
+
+    Args:
+        region: whose lesions these are.
+        models: by name, the model's place and the reference lesions with what it made of them; none is without.
+        case_numbers: the place of each case in the page's list.
+    """
+    figure = Figure(width=400, height=270, top=24, bottom=38 + 16 * len(models))
+    volumes = [lesion.volume_ml for _, lesions in models.values() for lesion in lesions]
+    x = log_scale_for(volumes, figure.left, figure.edge)
+    y = Scale(0, 1, figure.base, figure.top)
+    figure.y_axis(y, "lesions detected, share")
+    figure.line(figure.left, figure.base, figure.edge, figure.base, "axis")
+    words = []
+    for row, (title, (place, lesions)) in enumerate(models.items()):
+        bins = bins_of(lesions)
+        aside = _ASIDE * (row - (len(models) - 1) / 2)  # so that equal models do not hide each other
+        kind = model_class(place)
+        points = [(x(one.middle) + aside, y(one.found / one.lesions)) for one in bins]
+        figure.add(f'<polyline class="mean {kind}" points="{" ".join(f"{a:.1f},{b:.1f}" for a, b in points)}"/>')
+        for one, (a, b) in zip(bins, points, strict=True):
+            low, high = wilson_interval(one.found, one.lesions)
+            figure.line(a, y(low), a, y(high), f"whisker {kind}")
+            tip = f"{title}: {one.found} of {one.lesions} lesions of {short(one.low)} to {short(one.high)} ml detected"
+            figure.add(mark(a, b, place, None, tip, kind="p", radius=4))
+            words.append(f"{tip}.")
+        level = figure.base + 10 + 16 * row
+        for lesion in lesions:
+            state = "detected" if lesion.detected else "missed"
+            tip = f"{title}, {region}: {short(lesion.volume_ml)} ml, {state}"
+            figure.add(
+                f'<rect class="tick {kind} {state}" x="{x(lesion.volume_ml) - 0.75:.1f}" y="{level - 5}" width="1.5" '
+                f'height="10" data-c="{case_numbers[lesion.case]}" data-t="{text_of(tip)}"/>'
+            )
+    lowest = figure.base + 16 * len(models) + 3
+    for value in x.ticks(6):
+        figure.text(x(value), lowest + 12, f"{value:g}")
+    figure.text((figure.left + figure.edge) / 2, figure.height - 3, "volume of the reference lesion, ml", kind="title")
+    return figure.svg(f"Sensitivity against lesion size, {region}. {' '.join(words)}")

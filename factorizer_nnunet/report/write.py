@@ -1,0 +1,72 @@
+"""Folders of results to a report: read, score what is not scored yet, write the page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from factorizer_nnunet.errors import UserError
+from factorizer_nnunet.files import write_whole
+from factorizer_nnunet.report.page import html_page
+from factorizer_nnunet.report.results import read_results
+from factorizer_nnunet.report.scoring import score
+from factorizer_nnunet.report.sources import Sources
+from factorizer_nnunet.report.study import build_groups, check_case_sets
+
+
+def write_report(
+    result_folders: Sequence[Path],
+    target: Path,
+    *,
+    names: Sequence[str] | None = None,
+    sources: Sources | None = None,
+    scheme: str = "none",
+    scores_folder: Path | None = None,
+    num_processes: int = 1,
+    partial: bool = False,
+    channel: int = 0,
+) -> None:
+    """Write one HTML page about results of nnU-Net; nothing in their folders is changed.
+
+    Args:
+        result_folders: models (``TRAINER__PLANS__CONFIGURATION``), collected cross-validations, ensembles, or
+            predictions; those with the same cases are compared.
+        target: the page, which is replaced if it is there; it appears whole.
+        names: what the results are called, one for each; None takes them from the folders.
+        sources: where references and images are; None looks in nnU-Net's folders of the environment.
+        scheme: how to count, see ``evaluation``.
+        scores_folder: where scores are kept for the next time; None keeps them beside the page, in
+            ``TARGET_scores`` without its ending.
+        num_processes: how many cases are scored at a time.
+        partial: report what is there, with a warning on the page, where folds or cases are missing.
+        channel: of the images in the gallery, counted from 0.
+
+    Raises:
+        UserError: results that cannot be read, scored or compared, all problems in one message; nothing is written.
+    """
+    if not target.absolute().parent.is_dir():
+        raise UserError(f"no folder {target.absolute().parent} to write {target.name} to: make it first")
+    results = read_results(result_folders, sources or Sources(), names, partial)
+    groups = check_case_sets(results, partial)
+    channels = min(len(case.images) for result in results for case in result.cases if case.images or not channel)
+    if channel < 0 or channels and channel >= channels:
+        raise UserError(f"channel {channel}: the images have channels 0 to {channels - 1}")
+    kept = scores_folder if scores_folder is not None else target.with_name(f"{target.stem}_scores")
+    scores, problems = [], []
+    bar = tqdm(results, desc="scores", unit="model", leave=False)
+    for place, result in enumerate(bar):
+        bar.set_postfix_str(result.title)
+        try:
+            scores.append(score(result, kept / _folder_name(place, result.title), scheme, num_processes))
+        except UserError as error:
+            problems.append(f"{result.folder}: {error}")
+    if problems:
+        raise UserError("\n".join(problems))
+    write_whole(target, html_page(results, build_groups(results, scores, groups), channel))
+
+
+def _folder_name(place: int, title: str) -> str:
+    """A name that any file system takes, such as 0_nnUNetTrainer."""
+    return f"{place}_" + "".join(sign if sign.isalnum() or sign in "-_." else "_" for sign in title)[:80]

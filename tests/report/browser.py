@@ -1,0 +1,92 @@
+"""A headless Chromium, led through the pipes of its DevTools protocol."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+_FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run")
+_PATIENCE_SECONDS = 60
+
+
+class Browser:
+    """One page of a browser with a fresh profile; `events` holds what it told unasked."""
+
+    def __init__(self, profile: Path) -> None:
+        self.events: list[dict[str, Any]] = []
+        self._number = 0
+        self._buffer = b""
+        theirs, self._write = os.pipe()
+        self._read, their_write = os.pipe()
+        # Chromium reads commands from descriptor 3 and answers on 4.
+        redirected = f'exec "$@" 3<&{theirs} 4>&{their_write}'
+        command = [str(CHROMIUM), *_FLAGS, f"--user-data-dir={profile}", "--remote-debugging-pipe", "about:blank"]
+        self._process = subprocess.Popen(
+            ["bash", "-c", redirected, "bash", *command],
+            pass_fds=(theirs, their_write),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        os.close(theirs)
+        os.close(their_write)
+        target = self._call("Target.createTarget", url="about:blank")["targetId"]
+        self._session = self._call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self.call(f"{domain}.enable")
+
+    def open(self, page: Path) -> None:
+        """Open a file and wait until it is loaded."""
+        self.events.clear()
+        self.call("Page.navigate", url=page.as_uri())
+        end = time.monotonic() + _PATIENCE_SECONDS
+        while not any(event["method"] == "Page.loadEventFired" for event in self.events):
+            self._receive(end)
+
+    def evaluate(self, script: str) -> Any:
+        """The value of a script's expression, awaited if it is a promise."""
+        found = self.call("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
+        assert "exceptionDetails" not in found, found
+        return found["result"].get("value")
+
+    def call(self, method: str, **parameters: object) -> dict[str, Any]:
+        """A method of the protocol on the page."""
+        return self._call(method, self._session, **parameters)
+
+    def close(self) -> None:
+        """End it."""
+        self._process.kill()
+        self._process.wait()
+        os.close(self._write)
+        os.close(self._read)
+
+    def _call(self, method: str, session: str | None = None, **parameters: object) -> dict[str, Any]:
+        self._number += 1
+        message = {"id": self._number, "method": method, "params": parameters}
+        message |= {} if session is None else {"sessionId": session}
+        os.write(self._write, json.dumps(message).encode() + b"\0")
+        end = time.monotonic() + _PATIENCE_SECONDS
+        while True:
+            answer = self._receive(end)
+            if answer.get("id") == self._number:
+                assert "error" not in answer, (method, answer)
+                return answer["result"]
+
+    def _receive(self, end: float) -> dict[str, Any]:
+        while b"\0" not in self._buffer:
+            ready, _, _ = select.select([self._read], [], [], max(0, end - time.monotonic()))
+            assert ready, "the browser does not answer"
+            part = os.read(self._read, 1 << 20)
+            assert part, "the browser ended"
+            self._buffer += part
+        text, _, self._buffer = self._buffer.partition(b"\0")
+        message = json.loads(text)
+        if "method" in message:
+            self.events.append(message)
+        return message

@@ -1,0 +1,179 @@
+"""The page: whole, safe, self-contained, and saying what it is of; scores are computed once."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from results_example import DATASET_JSON, SHAPE, Study, add_model, write_predictions, write_study, write_volume
+
+from factorizer_nnunet.errors import UserError
+from factorizer_nnunet.report import Sources, scoring, write_report
+from factorizer_nnunet.report.gallery import bounding_box, choose_cases
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    study = write_study(tmp_path_factory.mktemp("study"))
+    add_model(study, "nnUNetTrainer", 0.4)
+    add_model(study, "nnUNetTrainerFactorizer", 0.2)
+    return study
+
+
+@pytest.fixture(scope="module")
+def page(study: Study) -> str:
+    return report(study, study.root / "report.html", names=["<U-Net>", "ours"])
+
+
+def models(study: Study) -> list[Path]:
+    return [study.model("nnUNetTrainer"), study.model("nnUNetTrainerFactorizer")]
+
+
+def report(study: Study, target: Path, **options: object) -> str:
+    folders = options.pop("folders", models(study))
+    write_report(folders, target, sources=Sources(environment=study.environment), **options)
+    return target.read_text(encoding="utf-8")
+
+
+def test_the_page_has_every_section_and_loads_nothing(page: str) -> None:
+    titles = re.findall(r"<h2 [^>]*>([^<]+)</h2>", page)
+    assert titles == [
+        *("Overview", "Models", "Training", "Scores", "Every case", "Comparison", "Volumes", "Lesion size", "Gallery"),
+        *("All cases", "Methods"),
+    ]
+    assert "default-src 'none'" in page
+    addresses = re.findall(r'<[^>]* (?:src|href)="([^"]*)"', page)
+    assert addresses and all(address.startswith(("data:image/jpeg;base64,", "#")) for address in addresses)
+    assert "<U-Net>" not in page and "&lt;U-Net&gt;" in page
+
+
+def test_every_image_and_figure_has_words(page: str) -> None:
+    images = re.findall(r"<img [^>]*>", page)
+    assert len(images) == 10 * 3 * 4  # all cases, planes, and image, reference and two predictions
+    assert all(re.search(r'alt="blob_\d+, \w+, [^"]+"', image) for image in images)
+    assert all(re.search(r'aria-label="[^"]{20,}"', svg) for svg in re.findall(r"<svg [^>]*>", page))
+
+
+def test_numbers_on_the_page_are_those_of_the_scores(study: Study, page: str) -> None:
+    rows = (study.root / "report_scores" / "1_ours" / "scores" / "scores.csv").read_text().splitlines()
+    values = [float(row.split(",")[4]) for row in rows if row.split(",")[1:3] == ["front", "dice"]]
+    assert len(values) == 10
+    assert f"<b>{np.mean(values):.3f}</b>" in page  # bold: the better of both
+    assert all(f'data-t="ours, front: {value:.3f}"' in page for value in values)
+    assert "10 of 10" in page
+
+
+def test_result_folders_are_left_alone_and_scores_are_computed_once(
+    study: Study, page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {path: path.stat().st_mtime_ns for path in (study.root / "nnUNet_results").rglob("*")}
+    computed: list[Path] = []
+    evaluate = scoring.evaluate_folder
+    monkeypatch.setattr(scoring, "evaluate_folder", lambda *args: computed.append(args[0]) or evaluate(*args))
+    kept = tmp_path / "scores"
+    first = report(study, tmp_path / "a.html", scores_folder=kept)
+    assert len(computed) == 2
+    assert report(study, tmp_path / "b.html", scores_folder=kept) == first
+    assert len(computed) == 2
+    changed = study.model("nnUNetTrainer") / "fold_0" / "validation" / "blob_000.nii.gz"
+    content, stamp = changed.read_bytes(), changed.stat().st_mtime_ns
+    write_volume(changed, np.zeros(SHAPE, np.uint8))
+    assert report(study, tmp_path / "c.html", scores_folder=kept) != first
+    assert len(computed) == 3  # of the model whose file changed
+    changed.write_bytes(content)
+    os.utime(changed, ns=(stamp, stamp))
+    assert {path: path.stat().st_mtime_ns for path in before if path.is_file()} == {
+        path: stamp for path, stamp in before.items() if path.is_file()
+    }
+
+
+def test_a_folder_of_other_things_is_not_taken_for_scores(study: Study, tmp_path: Path) -> None:
+    (tmp_path / "0_nnUNetTrainer").mkdir()
+    (tmp_path / "0_nnUNetTrainer" / "thesis.txt").write_text("mine")
+    with pytest.raises(UserError, match="not from a report: remove it or choose another --scores"):
+        report(study, tmp_path / "a.html", scores_folder=tmp_path, folders=models(study)[:1], names=["nnUNetTrainer"])
+    assert (tmp_path / "0_nnUNetTrainer" / "thesis.txt").read_text() == "mine"
+    assert not (tmp_path / "a.html").exists()
+
+
+def test_files_that_cannot_be_scored_are_named_as_the_user_knows_them(study: Study, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    write_predictions(study, out, study.cases[:4], 0.1)
+    (out / "dataset.json").write_text(json.dumps(DATASET_JSON))
+    (out / "blob_000.nii.gz").write_bytes(b"broken")
+    write_volume(out / "blob_001.nii.gz", np.zeros((4, 4, 4), np.uint8))
+    write_volume(out / "blob_002.nii.gz", np.full(SHAPE, 7, np.uint8))
+    with pytest.raises(UserError) as error:
+        report(study, tmp_path / "a.html", folders=[out])
+    for number in range(3):
+        assert f"{out}/blob_00{number}.nii.gz" in str(error.value)
+    assert "report_" not in str(error.value).replace(str(out), "")
+    assert not (tmp_path / "a.html").exists()
+
+
+def test_what_is_missing_is_said_on_the_page(study: Study, tmp_path: Path) -> None:
+    write_predictions(study, tmp_path / "out", study.cases[:3], 0.1)
+    (tmp_path / "out" / "dataset.json").write_text(json.dumps(DATASET_JSON))
+    folders = [study.model("nnUNetTrainer"), tmp_path / "out"]
+    with pytest.raises(UserError, match="has no blob_003, which"):
+        report(study, tmp_path / "a.html", folders=folders)
+    text = report(study, tmp_path / "a.html", folders=folders, partial=True)
+    assert "Not complete." in text and "3 of 10 cases are compared" in text
+
+
+def test_without_images_the_outlines_stand_on_black(study: Study, tmp_path: Path) -> None:
+    sources = Sources(references=study.raw / "labelsTr", environment={})
+    (study.raw / "imagesTr").rename(study.raw / "hidden")
+    try:
+        write_report(models(study)[:1], tmp_path / "a.html", sources=sources)
+    finally:
+        (study.raw / "hidden").rename(study.raw / "imagesTr")
+    assert "Images were not found for all cases" in (tmp_path / "a.html").read_text(encoding="utf-8")
+
+
+def test_a_channel_that_there_is_not_is_refused_before_scoring(study: Study, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="channel 1: the images have channels 0 to 0"):
+        report(study, tmp_path / "a.html", channel=1)
+    with pytest.raises(UserError, match="no folder .*gone to write a.html to"):
+        report(study, tmp_path / "gone" / "a.html")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_cases_are_chosen_by_eye() -> None:
+    names = [f"c{number}" for number in range(9)]
+    chosen = choose_cases(np.array([[0.5, 0.1, 0.9, 0.2, 0.8, 0.3, 0.7, 0.4, 0.6]]), names)
+    assert [(one.case, one.why) for one in chosen] == [
+        *(("c1", "worst"), ("c3", "worst"), ("c5", "worst")),
+        *(("c7", "median"), ("c0", "median"), ("c8", "median")),
+        *(("c2", "best"), ("c4", "best"), ("c6", "best")),
+    ]
+    assert choose_cases(np.array([[np.nan, 0.5]]), ["a", "b"]) == choose_cases(np.array([[0.5]]), ["b"])
+    assert choose_cases(np.array([[np.nan]]), ["a"]) == []
+    differing = choose_cases(
+        np.array([np.linspace(0, 1, 12), [*np.linspace(0, 0.9, 4), 0.9, *np.linspace(0.5, 1, 7)]]),
+        [*map(str, range(12))],
+    )
+    assert [one.case for one in differing if one.why == "models differ most"][0] == "3" or len(differing) == 12
+
+
+def test_the_command_writes_the_page_and_refuses_with_status_2(study: Study, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "factorizer_nnunet", "report", "-o", str(tmp_path / "r.html")]
+    environment = {**os.environ, **study.environment}
+    done = subprocess.run([*command, *map(str, models(study))], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout == f"{tmp_path / 'r.html'}\n" and (tmp_path / "r.html").stat().st_size > 50_000
+    refused = subprocess.run([*command, str(tmp_path)], env=environment, capture_output=True, text=True)
+    assert refused.returncode == 2 and "no results of nnU-Net" in refused.stderr and "Traceback" not in refused.stderr
+
+
+def test_the_box_around_a_mask() -> None:
+    mask = np.zeros((5, 6, 7), bool)
+    assert mask[bounding_box(mask)].shape == (5, 6, 7)
+    mask[1, 2, 3] = mask[3, 2, 6] = True
+    assert bounding_box(mask) == (slice(1, 4), slice(2, 3), slice(3, 7))
