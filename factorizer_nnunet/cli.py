@@ -10,7 +10,18 @@ import sys
 from collections.abc import Sequence
 
 from factorizer_nnunet import __version__
-from factorizer_nnunet.commands import convert, demo, doctor, env, evaluate, import_upstream, plan, report, to_challenge
+from factorizer_nnunet.commands import (
+    convert,
+    demo,
+    doctor,
+    env,
+    evaluate,
+    import_upstream,
+    plan,
+    predict,
+    report,
+    to_challenge,
+)
 from factorizer_nnunet.errors import UserError
 
 DESCRIPTION = """\
@@ -37,7 +48,8 @@ workflow, for data set 4 in nnU-Net's raw layout:
 something does not work?
        factorizer-nnunet doctor
 
-exit status: 0 done; 1 a check failed; 2 wrong arguments or input, with a message that names the mend; 130 interrupted
+exit status: 0 done; 1 a check failed, or some cases; 2 wrong arguments or input, with a message that names the mend;
+130 interrupted
 """
 
 
@@ -51,7 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"factorizer-nnunet {__version__}")
     subparsers = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
-    for command in (env, convert, plan, import_upstream, to_challenge, evaluate, report, demo, doctor):
+    for command in (env, convert, plan, predict, import_upstream, evaluate, report, to_challenge, demo, doctor):
         command.add_parser(subparsers)
     return parser
 
