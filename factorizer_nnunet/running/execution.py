@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -49,11 +51,17 @@ class Children:
             self.running.add(process)
             return process
 
-    def signal(self, number: int) -> None:
-        """Send a signal to every command alone, which tells its workers itself."""
+    def interrupt(self, seconds: float) -> None:
+        """Ask every command to save and end, give it this long, then stop what is left."""
         with self.lock:
-            for process in self.running:
-                process.send_signal(number)
+            self.stopped = True
+            running = list(self.running)
+        for process in running:
+            process.send_signal(signal.SIGUSR1)
+        for process in running:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(seconds)
+        stop_groups(running, 0)
 
     def stop(self, grace_seconds: float) -> None:
         """End all commands with their workers; no other starts afterwards."""

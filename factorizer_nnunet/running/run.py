@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from factorizer_nnunet.files import held, write_whole
 from factorizer_nnunet.interrupts import terminable
@@ -27,16 +28,28 @@ def run_here(settings: RunSettings, lanes: Sequence[Lane]) -> bool:
     """
     paths = RunPaths(settings.folders, settings.dataset)
     check_before_planning(settings)
-    paths.run.mkdir(parents=True, exist_ok=True)
-    busy = (
-        f"another run over {settings.dataset} is going on here: see factorizer-nnunet status -d {settings.dataset_id}"
-    )
-    with held(paths.lock, busy), terminable():
+    with held_run(settings), terminable():
         if count := end_left_over(paths):
             print(f"ended {count} processes that an interrupted run had left behind")
         write_request(settings)
         LocalExecutor(settings, lanes).run(build_steps(settings), lambda: check_after_planning(settings))
         return write_results(settings)
+
+
+@contextlib.contextmanager
+def held_run(settings: RunSettings) -> Iterator[None]:
+    """Hold a data set's run against another ``run``.
+
+    Raises:
+        UserError: another one holds it.
+    """
+    paths = RunPaths(settings.folders, settings.dataset)
+    paths.run.mkdir(parents=True, exist_ok=True)
+    busy = (
+        f"another run over {settings.dataset} is going on here: see factorizer-nnunet status -d {settings.dataset_id}"
+    )
+    with held(paths.lock, busy):
+        yield
 
 
 def write_results(settings: RunSettings) -> bool:
