@@ -1,11 +1,17 @@
-"""A polite kill ends long work as Ctrl-C does, so that it cleans up behind itself."""
+"""A polite kill ends long work as Ctrl-C does, so that it cleans up behind itself; a training saves first."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterable, Iterator
 from types import FrameType
+
+# Exit status of a training that a signal ended: sysexits.h's EX_TEMPFAIL, "try again": the same command with --c goes
+# on. A plain kill has 128 plus the signal's number instead, an error 1.
+STOPPED = 75
 
 
 @contextlib.contextmanager
@@ -21,3 +27,52 @@ def terminable() -> Iterator[None]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+class StopRequest:
+    """Whether one of some signals has come; within blocks of :meth:`noted` and :meth:`obeyed` only.
+
+    Args:
+        signals: the signals, by number.
+
+    Attributes:
+        name: of the first signal that came, such as ``SIGTERM``; None before.
+    """
+
+    def __init__(self, signals: Iterable[int] = (signal.SIGTERM, signal.SIGUSR1)) -> None:
+        self.signals = tuple(signals)
+        self.name: str | None = None
+
+    def noted(self) -> contextlib.AbstractContextManager[None]:
+        """Only note a signal: the block looks at ``name`` where it can stop."""
+        return self._handled(at_once=False)
+
+    def obeyed(self) -> contextlib.AbstractContextManager[None]:
+        """End the process with status :data:`STOPPED` as soon as a signal comes, or if one was noted earlier."""
+        return self._handled(at_once=True)
+
+    @contextlib.contextmanager
+    def _handled(self, at_once: bool) -> Iterator[None]:
+        if threading.current_thread() is not threading.main_thread():  # Python lets only that one handle signals
+            yield
+            return
+        if at_once and self.name is not None:
+            raise SystemExit(STOPPED)
+        owner = os.getpid()
+
+        def handle(number: int, frame: FrameType | None) -> None:
+            if os.getpid() != owner:
+                # A forked worker inherits the handler, but must end when its parent or the system says so.
+                signal.signal(number, signal.SIG_DFL)
+                os.kill(os.getpid(), number)
+                return
+            self.name = self.name or signal.Signals(number).name
+            if at_once:
+                raise SystemExit(STOPPED)
+
+        previous = {number: signal.signal(number, handle) for number in self.signals}
+        try:
+            yield
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)

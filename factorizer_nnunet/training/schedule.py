@@ -8,8 +8,8 @@ import torch
 class WarmupPolySchedule:
     """Sets the learning rate before every optimizer step, and for an epoch when nnU-Net's loop says so.
 
-    The position follows from the epoch alone, so a resumed training continues exactly where it stopped without any
-    state in the checkpoint.
+    The position follows from the epoch and the iterations done of it, so a resumed training continues exactly where it
+    stopped without any state of its own in the checkpoint.
 
     Args:
         optimizer: its parameter groups get the rate.
@@ -49,6 +49,10 @@ class WarmupPolySchedule:
         """Go to the first iteration of ``epoch``; nnU-Net calls this at the start of each."""
         self.iteration = epoch * self.iterations_per_epoch
         self._set(self.rate(self.iteration))
+
+    def skip(self, iterations: int) -> None:
+        """Go on by as many iterations of the epoch, which were done before a stop."""
+        self.iteration += iterations
 
     def _before_optimizer_step(self, optimizer: torch.optim.Optimizer, args: tuple, kwargs: dict) -> None:
         self._set(self.rate(self.iteration))

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import functools
 import os
-import pickle
 from typing import Any
 
 import torch
-from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 
-from factorizer_nnunet.errors import UserError
 from factorizer_nnunet.names import TRAINER
 from factorizer_nnunet.training.budget import Budget, budget_from_suffix
 from factorizer_nnunet.training.building import build_network
 from factorizer_nnunet.training.checks import check_checkpoint, check_training_inputs
+from factorizer_nnunet.training.resumable import ResumableTrainer
 from factorizer_nnunet.training.schedule import WarmupPolySchedule
 
 # With fewer stages there is one decoder output, and nnU-Net's deep supervision gives the last one no weight.
@@ -28,7 +26,7 @@ WEIGHT_DECAY = 1e-2  # AdamW's usual value; others were not compared
 MAX_GRADIENT_NORM = 1.0  # as in the experiments that led to this recipe; others were not compared
 
 
-class nnUNetTrainerFactorizer(nnUNetTrainer):
+class nnUNetTrainerFactorizer(ResumableTrainer):
     """Trains a Factorizer on our plans or on any stock plans, whose U-Net is translated.
 
     Recipe: AdamW with linear warm-up and polynomial decay, gradients clipped to norm 1; loss, deep supervision,
@@ -101,30 +99,17 @@ class nnUNetTrainerFactorizer(nnUNetTrainer):
             [p for group in optimizer.param_groups for p in group["params"]], self.max_gradient_norm
         )
 
-    def save_checkpoint(self, filename: str) -> None:
-        """Save as nnU-Net does, but the file takes its name only once it is whole: a kill leaves the one before."""
-        draft = f"{filename}.draft"
-        super().save_checkpoint(draft)
-        if os.path.isfile(draft):  # nnU-Net writes none in other ranks or where checkpoints are off
-            os.replace(draft, filename)
+    def skip_steps(self, steps: int) -> None:
+        """Our schedule counts steps."""
+        self.lr_scheduler.skip(steps)
 
-    def load_checkpoint(self, filename_or_checkpoint: dict[str, Any] | str) -> None:
-        """Load as nnU-Net does, after checking that the checkpoint belongs to these plans.
+    def accept_checkpoint(self, checkpoint: dict[str, Any], path: str) -> None:
+        """Check that the checkpoint belongs to these plans.
 
         Raises:
             UserError: it was trained with another network, patch or data set.
         """
-        if isinstance(filename_or_checkpoint, str):
-            # nnU-Net's own loader unpickles the file just the same a line later; the path is the user's own.
-            try:
-                checkpoint = torch.load(filename_or_checkpoint, map_location="cpu", weights_only=False)
-            except (EOFError, OSError, RuntimeError, pickle.UnpicklingError) as error:
-                raise UserError(
-                    f"{filename_or_checkpoint} cannot be read as a checkpoint ({error}): truncated or damaged; move it "
-                    "away to continue from the fold's other checkpoint, or start again without --c"
-                ) from error
-            check_checkpoint(checkpoint, self.plans_manager.plans, self.configuration_name, filename_or_checkpoint)
-        super().load_checkpoint(filename_or_checkpoint)
+        check_checkpoint(checkpoint, self.plans_manager.plans, self.configuration_name, path)
 
 
 def build_optimizer(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from nnunetv2.training.logging.nnunet_logger import LocalLogger
 from plans_example import MakeTrainer, dataset_json, example_plans, write_folders
+from short_trainings import ShortTrainings
 
 from factorizer_nnunet.training.trainer import nnUNetTrainerFactorizer, trainer_variant
 
@@ -27,3 +30,12 @@ def make_trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeTrainer
         return trainer(plans, configuration, 0, dataset_json(), torch.device("cpu"))
 
     return make
+
+
+@pytest.fixture
+def short(make_trainer: MakeTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ShortTrainings]:
+    monkeypatch.setattr(LocalLogger, "plot_progress_png", lambda self, folder: None)  # takes longer than an epoch
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield ShortTrainings(make_trainer, tmp_path)
+    torch.set_num_threads(threads)
