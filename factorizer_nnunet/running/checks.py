@@ -12,8 +12,13 @@ from factorizer_nnunet.errors import UserError
 from factorizer_nnunet.names import PLANS
 from factorizer_nnunet.running import states
 from factorizer_nnunet.running.command_lines import STOCK_PLANNERS
-from factorizer_nnunet.running.dataset import image_channels, number_of_folds, raw_dataset_json, training_labels
-from factorizer_nnunet.running.folds import NUMBER
+from factorizer_nnunet.running.dataset import (
+    NUMBER_OF_FOLDS,
+    image_channels,
+    number_of_folds,
+    raw_dataset_json,
+    training_labels,
+)
 from factorizer_nnunet.running.paths import RunPaths
 from factorizer_nnunet.running.settings import CASCADE, LOWRES, Prediction, RunSettings
 from factorizer_nnunet.running.space import check_space
@@ -90,12 +95,12 @@ def _plans_problems(settings: RunSettings, paths: RunPaths) -> Iterator[str]:
 def _folds_problems(settings: RunSettings, paths: RunPaths) -> Iterator[str]:
     defined = number_of_folds(paths)
     cases = len(training_labels(paths))
-    if defined is None and cases < NUMBER:
-        yield f"{paths.raw} has {cases} training cases, too few for {NUMBER} folds"
-    wrong = [fold for fold in settings.folds if not 0 <= fold < (defined or NUMBER)]
+    if defined is None and cases < NUMBER_OF_FOLDS:
+        yield f"{paths.raw} has {cases} training cases, too few for {NUMBER_OF_FOLDS} folds"
+    wrong = [fold for fold in settings.folds if not 0 <= fold < (defined or NUMBER_OF_FOLDS)]
     if wrong:
         where = f"{paths.splits} defines" if defined else "nnU-Net makes"
-        yield f"no fold {', '.join(map(str, wrong))}: {where} {defined or NUMBER} folds, counted from 0"
+        yield f"no fold {', '.join(map(str, wrong))}: {where} {defined or NUMBER_OF_FOLDS} folds, counted from 0"
 
 
 def _images_problems(prediction: Prediction, dataset_json: dict) -> Iterator[str]:

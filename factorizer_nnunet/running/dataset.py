@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import os
 import re
 from collections import defaultdict
@@ -14,6 +12,7 @@ from factorizer_nnunet.files import load_json_object
 from factorizer_nnunet.running.paths import RunPaths
 from factorizer_nnunet.running.whole import read_json
 
+NUMBER_OF_FOLDS = 5  # that nnU-Net makes
 _MEND = "Mend it as nnU-Net's dataset_format.md describes"
 
 
@@ -27,12 +26,15 @@ def raw_dataset_json(paths: RunPaths) -> dict:
 
 
 def training_labels(paths: RunPaths) -> dict[str, Path]:
-    """The label file of every training case, by case."""
-    from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
+    """The label file of every training case, by case.
 
-    with contextlib.redirect_stdout(io.StringIO()):
-        files = get_filenames_of_train_images_and_targets(os.fspath(paths.raw), raw_dataset_json(paths))
-    return {case: Path(entry["label"]) for case, entry in files.items()}
+    As nnU-Net's own function finds them; that one starts a pool of processes for a list of names, at every look.
+    """
+    content = raw_dataset_json(paths)
+    if "dataset" in content:
+        return {case: paths.raw / os.path.expandvars(entry["label"]) for case, entry in content["dataset"].items()}
+    ending = content["file_ending"]
+    return {case: paths.raw / "labelsTr" / f"{case}{ending}" for case in image_channels(paths.raw / "imagesTr", ending)}
 
 
 def validation_cases(paths: RunPaths, fold: int) -> list[str] | None:

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from factorizer_nnunet import interrupts
 from factorizer_nnunet.errors import UserError
 from factorizer_nnunet.processes import script, stop_groups
 from factorizer_nnunet.running.command_lines import Command
@@ -23,6 +24,7 @@ from factorizer_nnunet.running.paths import RunPaths
 from factorizer_nnunet.running.steps import Step
 
 NO_SPACE = "No space left on device"
+STOPPED = "stopped by a signal, after saving"
 _TAIL_LINES, _TAIL_CHARACTERS = 12, 4000
 _MAXRSS_BYTES = 1 if sys.platform == "darwin" else 1024
 
@@ -93,7 +95,7 @@ def run_step(step: Step, paths: RunPaths, environment: Mapping[str, str], childr
                 status, used_gb = _run((*command, *options), draft, step, log, environment, children)
                 memory_gb = max(memory_gb, used_gb)
                 if status != 0:
-                    error = f"{command[0]} ended with status {status}: {_last_words(log)}"
+                    error = STOPPED if status == interrupts.STOPPED else _failure(command, status, log)
                     break
             else:
                 _appear(step, draft)
@@ -150,12 +152,12 @@ def _appear(step: Step, draft: Path | None) -> None:
         draft.rename(step.appears)
 
 
-def _last_words(log: Path) -> str:
-    """The end of a log, without the traceback's inner lines: what a summary shows of a failure."""
+def _failure(command: Command, status: int, log: Path) -> str:
+    """What a summary shows of a failure: the end of the log, without the traceback's inner lines."""
     with log.open("rb") as stream:
         stream.seek(max(0, log.stat().st_size - _TAIL_CHARACTERS))
         lines = stream.read().decode("utf-8", errors="replace").rstrip().splitlines()[-_TAIL_LINES:]
     if any(NO_SPACE in line for line in lines):
         return NO_SPACE
-    told = [line.strip() for line in lines if line.strip() and not line.startswith(" ")]
-    return told[-1] if told else "it wrote nothing"
+    told = [line.strip() for line in lines if line.strip() and not line.startswith((" ", "$"))]
+    return f"{command[0]} ended with status {status}: {told[-1] if told else 'it wrote nothing'}"

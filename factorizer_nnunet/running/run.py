@@ -6,12 +6,14 @@ import contextlib
 import json
 from collections.abc import Iterator, Sequence
 
+from factorizer_nnunet.errors import UserError
 from factorizer_nnunet.files import held, write_whole
 from factorizer_nnunet.interrupts import terminable
 from factorizer_nnunet.running.checks import check_after_planning, check_before_planning
 from factorizer_nnunet.running.lanes import Lane
 from factorizer_nnunet.running.local import LocalExecutor, end_left_over
 from factorizer_nnunet.running.paths import RunPaths
+from factorizer_nnunet.running.queue import queued
 from factorizer_nnunet.running.request import write_request
 from factorizer_nnunet.running.settings import RunSettings
 from factorizer_nnunet.running.steps import build_steps
@@ -27,6 +29,8 @@ def run_here(settings: RunSettings, lanes: Sequence[Lane]) -> bool:
         KeyboardInterrupt: after all commands have been ended; the same call goes on from there.
     """
     paths = RunPaths(settings.folders, settings.dataset)
+    if jobs := queued(settings):
+        raise UserError(f"{len(jobs)} jobs of this run are in SLURM's queue: wait for them, or end them with scancel")
     check_before_planning(settings)
     with held_run(settings), terminable():
         if count := end_left_over(paths):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from factorizer_nnunet.errors import UserError
 from factorizer_nnunet.running.checks import check_after_planning, check_before_planning
-from factorizer_nnunet.running.execution import Children, run_step
+from factorizer_nnunet.running.execution import STOPPED, Children, run_step
 from factorizer_nnunet.running.lanes import command_environment, slurm_lane
 from factorizer_nnunet.running.paths import RunPaths
 from factorizer_nnunet.running.queue import SUMMARY, job_prefix, queued
@@ -75,6 +76,8 @@ class StepJob:
         environment = command_environment(folders, lane, self._settings.device, os.environ)
         paths = RunPaths(folders, self._settings.dataset)
         error = run_step(step, paths, environment, self._children)
+        if error == STOPPED:  # preempted with a mere SIGTERM: submitit's own way back into the queue
+            signal.raise_signal(getattr(signal, f"SIG{_WARNING}"))
         if error is not None:
             raise RuntimeError(f"{self._name}: {error}\nits log: {paths.log(self._name)}")
 

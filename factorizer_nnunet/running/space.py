@@ -9,8 +9,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from factorizer_nnunet.errors import UserError
-from factorizer_nnunet.running.dataset import configuration, number_of_folds, raw_dataset_json
-from factorizer_nnunet.running.folds import NUMBER
+from factorizer_nnunet.running.dataset import NUMBER_OF_FOLDS, configuration, number_of_folds, raw_dataset_json
 from factorizer_nnunet.running.paths import RunPaths
 from factorizer_nnunet.running.settings import RunSettings
 from factorizer_nnunet.running.states import preprocessed_state
@@ -58,7 +57,7 @@ def _result_bytes(settings: RunSettings, paths: RunPaths) -> float:
     """Probabilities of the validation cases, 2 bytes a voxel and class."""
     classes = len(raw_dataset_json(paths)["labels"])
     trainings = [step for step in build_steps(settings) if step.trains is not None]
-    missing = sum(not step.state().done for step in trainings) / (number_of_folds(paths) or NUMBER)
+    missing = sum(not step.state().done for step in trainings) / (number_of_folds(paths) or NUMBER_OF_FOLDS)
     return missing * sum(_own_voxels(paths)) * classes * _PROBABILITY_BYTES * _COMPRESSED
 
 

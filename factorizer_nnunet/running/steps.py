@@ -14,12 +14,12 @@ from pathlib import Path
 from factorizer_nnunet.running import command_lines, states
 from factorizer_nnunet.running.choice import read_choice
 from factorizer_nnunet.running.command_lines import Command
-from factorizer_nnunet.running.dataset import number_of_folds
-from factorizer_nnunet.running.folds import NUMBER, write_folds
+from factorizer_nnunet.running.dataset import NUMBER_OF_FOLDS, number_of_folds, training_labels
 from factorizer_nnunet.running.paths import RunPaths
 from factorizer_nnunet.running.settings import CASCADE, Model, RunSettings
 from factorizer_nnunet.running.states import State
 from factorizer_nnunet.running.whole import is_whole
+from factorizer_nnunet.training.folds import ensure_splits
 
 
 def _none() -> tuple[str, ...]:
@@ -117,7 +117,7 @@ def _preparation(settings: RunSettings, paths: RunPaths) -> list[Step]:
             after=(steps[-1].name,),
             state=partial(states.folds_state, paths),
             commands=list,
-            finish=partial(write_folds, paths),
+            finish=lambda: ensure_splits(paths.splits, training_labels(paths)),
         )
     )
     return steps
@@ -139,7 +139,7 @@ def _folds_of(settings: RunSettings, paths: RunPaths, model: Model) -> tuple[int
     """A cascade trains on segmentations of all cases, thus on all folds of its low resolution."""
     if not _next_stages(settings, model):
         return settings.folds
-    return tuple(range(number_of_folds(paths) or NUMBER))
+    return tuple(range(number_of_folds(paths) or NUMBER_OF_FOLDS))
 
 
 def _training(settings: RunSettings, paths: RunPaths, model: Model, fold: int, prepared: str) -> Step:

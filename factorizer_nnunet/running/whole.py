@@ -33,7 +33,8 @@ def read_json(path: Path, kind: type = dict) -> Any:
     try:
         content = json.loads(text)
     except json.JSONDecodeError as error:
-        if error.pos >= len(text) or not text.endswith(("}", "]")):
+        unfinished = error.pos >= len(text) or error.msg.startswith("Unterminated")
+        if unfinished or not text.endswith(("}", "]")):
             return None
         raise UserError(f"{path} is not valid JSON: {error}. Mend or remove it") from error
     if not isinstance(content, kind):
