@@ -10,7 +10,18 @@ import sys
 from collections.abc import Sequence
 
 from factorizer_nnunet import __version__
-from factorizer_nnunet.commands import convert, demo, doctor, env, import_upstream, plan, run, status, to_challenge
+from factorizer_nnunet.commands import (
+    convert,
+    demo,
+    doctor,
+    env,
+    import_upstream,
+    plan,
+    predict,
+    run,
+    status,
+    to_challenge,
+)
 from factorizer_nnunet.errors import UserError
 
 DESCRIPTION = """\
@@ -51,7 +62,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"factorizer-nnunet {__version__}")
     subparsers = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
-    for command in (env, convert, plan, run, status, import_upstream, to_challenge, demo, doctor):
+    for command in (env, convert, plan, run, status, predict, import_upstream, to_challenge, demo, doctor):
         command.add_parser(subparsers)
     return parser
 

@@ -29,7 +29,7 @@ def test_help_teaches_the_stock_workflow(capsys: pytest.CaptureFixture[str]) -> 
         assert word in text
 
 
-@pytest.mark.parametrize("command", ["env", "plan", "import-upstream", "demo", "doctor"])
+@pytest.mark.parametrize("command", ["env", "plan", "predict", "import-upstream", "demo", "doctor"])
 def test_every_command_has_help(capsys: pytest.CaptureFixture[str], command: str) -> None:
     assert f"factorizer-nnunet {command}" in output_of(capsys, command, "--help")
 

@@ -73,12 +73,19 @@ def predict(
         previous: segmentations of the low resolution, for a cascade.
         probabilities: keep them for merging.
     """
-    command = ("nnUNetv2_predict", "-d", settings.dataset, "-i", str(settings.prediction.images), "-o", str(output))
-    command += ("-c", model.configuration, "-tr", model.trainer, "-p", model.plans, "-f", *map(str, folds))
+    command = ("factorizer-nnunet", "predict", "-d", settings.dataset, "-i", str(settings.prediction.images))
+    command += ("-o", str(output), "-c", model.configuration, "-tr", model.trainer, "-p", model.plans)
+    command += ("-f", *map(str, folds), "-device", settings.device)
     command += () if previous is None else ("-prev_stage_predictions", str(previous))
     command += () if settings.prediction.mirroring else ("--disable_tta",)
     command += ("--save_probabilities",) if probabilities else ()
-    return (*command, "-device", settings.device, "-npp", "1", "-nps", "1", "--continue_prediction")
+    # Beside a processor's own work, workers would only take its time and import PyTorch anew.
+    return command if settings.device == "cuda" else (*command, "-npp", "0", "-nps", "0")
+
+
+def stock(command: Command) -> Command:
+    """nnU-Net's own command that does the same, where ours is a thin layer over it."""
+    return ("nnUNetv2_predict", *command[2:]) if command[:2] == ("factorizer-nnunet", "predict") else command
 
 
 def ensemble(settings: RunSettings, folders: Sequence[Path], output: Path) -> Command:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from factorizer_nnunet.running.choice import Choice, read_choice
+from factorizer_nnunet.running.command_lines import stock
 from factorizer_nnunet.running.dataset import raw_dataset_json
 from factorizer_nnunet.running.measurements import read_attempts
 from factorizer_nnunet.running.paths import RunPaths
@@ -61,7 +62,7 @@ def describe_step(step: Step, paths: RunPaths, chosen: bool) -> dict[str, Any]:
         "seconds": round(sum(attempt.seconds for attempt in attempts), 1),
         "memory_gb": max((attempt.memory_gb for attempt in attempts), default=None),
         "gpu_memory_gb": max(gpu, default=None),
-        "commands": [shlex.join(command) for command in step.commands()] if known else [],
+        "commands": [shlex.join(stock(command)) for command in step.commands()] if known else [],
         "log": str(paths.log(step.name)),
     }
 

@@ -24,6 +24,7 @@ from workspace import (
     REGIONS,
     RESENC_PLANS,
     RESUMED_TRAINER,
+    STOPPED_TRAINER,
     TRAINER,
     Workspace,
     add_cascade,
@@ -90,6 +91,7 @@ def trainings(planned: Workspace, pool: ThreadPoolExecutor) -> dict[str, Future]
         "2d 1": partial(planned.train, "2d", 1),
         "cascade": partial(_train_and_predict_cascade, planned),
         "interrupted": partial(_train_and_kill_and_continue, planned),
+        "stopped": partial(_stop_and_continue_twice, planned),
         "resenc": partial(planned.train, "3d_fullres", 0, plans=RESENC_PLANS),
         "ignored": partial(planned.train, "3d_fullres", 0, dataset=IGNORED),
     }
@@ -145,6 +147,11 @@ def interrupted(trainings: dict[str, Future]) -> SimpleNamespace:
 
 
 @pytest.fixture(scope="session")
+def stopped(trainings: dict[str, Future]) -> SimpleNamespace:
+    return trainings["stopped"].result()
+
+
+@pytest.fixture(scope="session")
 def resenc(planned: Workspace, trainings: dict[str, Future]) -> Path:
     """A fold trained on the plans of nnU-Net's residual encoder."""
     trainings["resenc"].result()
@@ -186,6 +193,35 @@ def _train_and_kill_and_continue(planned: Workspace) -> SimpleNamespace:
     at_kill = sorted(os.listdir(fold))
     planned.run("nnUNetv2_train", *arguments, "--c", **AUGMENT_IN_ONE_PROCESS)
     return SimpleNamespace(fold=fold, at_kill=at_kill, returncode=process.returncode)
+
+
+def _stop_and_continue_twice(planned: Workspace) -> SimpleNamespace:
+    """A training whose processes all got SIGTERM within an epoch, then SIGKILL in the validation, and went on."""
+    arguments = train_arguments("3d_fullres", 0, "--c", trainer=STOPPED_TRAINER)
+    fold = planned.model("3d_fullres", trainer=STOPPED_TRAINER) / "fold_0"
+
+    def end(when: Path, number: int) -> subprocess.Popen:
+        with open(planned.root / f"ended_by_{number}.txt", "w") as output:
+            process = subprocess.Popen(
+                command_line("nnUNetv2_train", *arguments),
+                env={**planned.env, "FACTORIZER_CHECKPOINT_MINUTES": "0.001"},
+                stdout=output,
+                stderr=output,
+                start_new_session=True,  # so that its workers are reached with it
+            )
+            while process.poll() is None and not when.exists():
+                time.sleep(0.02)
+            os.killpg(process.pid, number)
+            process.wait()
+        return process
+
+    by_term = end(fold / "checkpoint_latest.pth", signal.SIGTERM)
+    saved = sorted(path.name for path in fold.glob("checkpoint*"))
+    by_kill = end(fold / "validation", signal.SIGKILL)
+    finished = (fold / "validation" / "summary.json").exists()
+    planned.run("nnUNetv2_train", *arguments, **AUGMENT_IN_ONE_PROCESS)
+    statuses = (by_term.returncode, by_kill.returncode)
+    return SimpleNamespace(fold=fold, statuses=statuses, saved=saved, finished=finished)
 
 
 def _validate_and_find_best(folds: Workspace) -> SimpleNamespace:

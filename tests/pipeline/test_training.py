@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,6 +29,7 @@ from workspace import (
 )
 
 from benchmarks.blobs import CASES
+from factorizer_nnunet.interrupts import STOPPED
 from factorizer_nnunet.network import Factorizer
 from factorizer_nnunet.training.building import build_network
 from factorizer_nnunet.training.schedule import WarmupPolySchedule
@@ -55,6 +57,22 @@ def test_our_plans_train_and_validate(folds: Workspace, configuration: str, fold
     assert_holds_factorizer(folder, configuration, num_classes=3)
     validated = CASES[:3] if fold == 0 else CASES[3:]
     assert_predicted(folder / "validation", folds.raw / BLOBS / "imagesTr", validated, {0, 1, 2})
+
+
+def test_a_stopped_training_goes_on_within_the_epoch_and_validates_at_last(stopped: SimpleNamespace) -> None:
+    assert stopped.statuses == (STOPPED, -signal.SIGKILL)
+    assert "checkpoint_latest.pth" in stopped.saved and "checkpoint_final.pth" not in stopped.saved
+    assert not stopped.finished
+    logs = "".join(log.read_text() for log in sorted(stopped.fold.glob("training_log_*.txt")))
+    told = re.search(r"Stopped by SIGTERM in epoch (\d) after (\d+) of 40 training steps; saved", logs)
+    assert told is not None
+    assert f"going on after {told[2]} of 40 training steps" in logs or told[2] == "0"
+    assert sorted(set(logged_epochs(stopped.fold))) == [0, 1]
+    saved = checkpoint(stopped.fold)
+    assert {len(values) for values in saved["logging"].values()} == {2}
+    assert saved["current_epoch"] == 2
+    assert not list(stopped.fold.glob("*.draft"))
+    assert (stopped.fold / "validation" / "summary.json").exists()
 
 
 def test_stock_residual_plans_train_a_factorizer(resenc: Path) -> None:

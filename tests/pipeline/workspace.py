@@ -23,6 +23,7 @@ TRAINER = f"nnUNetTrainerFactorizer_{EPOCHS}epochs_2iters"
 RESENC_PLANS = "nnUNetResEncUNetMPlans"
 RESUMED_EPOCHS = 5
 RESUMED_TRAINER = f"nnUNetTrainerFactorizer_{RESUMED_EPOCHS}epochs_2iters_lr1e-3"
+STOPPED_TRAINER = "nnUNetTrainerFactorizer_2epochs_40iters"
 # A rate at which no weight moves, so that what was loaded can be read off the result.
 FROZEN_TRAINER = "nnUNetTrainerFactorizer_1epochs_1iters_lr1e-30"
 ON_CPU = ("-device", "cpu")

@@ -21,7 +21,6 @@ PROGRAMS = (
     "nnUNetv2_preprocess",
     "nnUNetv2_train",
     "nnUNetv2_find_best_configuration",
-    "nnUNetv2_predict",
     "nnUNetv2_ensemble",
     "nnUNetv2_apply_postprocessing",
     "nnUNetv2_evaluate_folder",
@@ -34,7 +33,7 @@ def install(folder: Path) -> None:
     (folder / "orders").mkdir(parents=True)
     for name in PROGRAMS:
         program = folder / name
-        program.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{__file__}" {name} "$@"\n')
+        program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -I -S "{__file__}" {name} "$@"\n')
         program.chmod(0o755)
 
 
@@ -87,7 +86,10 @@ class Program:
         self.write(self.preprocessed / "dataset_fingerprint.json", content)
 
     def factorizer_nnunet(self) -> None:
-        self.plan("nnUNetFactorizerPlans")
+        if self.words[1] == "predict":
+            self.predict()
+        else:
+            self.plan("nnUNetFactorizerPlans")
 
     def plan_experiment(self) -> None:
         self.plan("nnUNetPlans")

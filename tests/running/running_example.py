@@ -36,7 +36,7 @@ def write_raw(raw: Path) -> None:
 
 
 def example_settings(root: Path, **changes: object) -> RunSettings:
-    """Two configurations, five folds, test images; ``changes`` are fields of RunSettings."""
+    """Two configurations, two folds, test images; ``changes`` are fields of RunSettings."""
     folders = Folders(
         raw=root / "nnUNet_raw", preprocessed=root / "nnUNet_preprocessed", results=root / "nnUNet_results"
     )
@@ -45,7 +45,7 @@ def example_settings(root: Path, **changes: object) -> RunSettings:
         folders=folders,
         dataset=DATASET,
         models=tuple(Model(TRAINER, PLANS, configuration) for configuration in ("2d", "3d_fullres")),
-        folds=(0, 1, 2, 3, 4),
+        folds=(0, 1),
         device="cpu",
         prediction=Prediction(images=dataset / "imagesTs", output=root / "out", references=dataset / "labelsTs"),
     )

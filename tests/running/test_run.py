@@ -40,7 +40,7 @@ def commands_run(settings: RunSettings) -> list[str]:
 
 
 def test_a_run_ends_with_predictions_scores_and_a_summary(tmp_path: Path, programs: Path) -> None:
-    settings = example_settings(tmp_path)
+    settings = example_settings(tmp_path, folds=(0, 1, 2, 3, 4))
     assert run_here(settings, LANES)
     assert set(states_of(settings).values()) == {"done"}
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
@@ -52,8 +52,9 @@ def test_a_run_ends_with_predictions_scores_and_a_summary(tmp_path: Path, progra
     assert summary["best"]["gain_of_ensemble"] == pytest.approx(0.8 - 0.71)
     assert summary["test"]["dice"]["mean"] == 0.75
     page = paths_of(settings).summary.with_suffix(".md").read_text()
-    assert "19 of 19 steps" not in page and f"{len(summary['steps'])} of {len(summary['steps'])} steps are done" in page
+    assert f"{len(summary['steps'])} of {len(summary['steps'])} steps are done" in page
     assert f"nnUNetv2_train 501 2d 4 -tr {TRAINER} -p {PLANS} -device cpu --npz\n" in page
+    assert "nnUNetv2_predict -d Dataset501_Fake" in page
 
 
 def test_run_again_it_does_nothing(tmp_path: Path, programs: Path) -> None:
@@ -66,10 +67,10 @@ def test_run_again_it_does_nothing(tmp_path: Path, programs: Path) -> None:
 
 def test_a_failed_fold_stops_only_what_needs_it_and_the_summary_says_why(tmp_path: Path, programs: Path) -> None:
     settings = example_settings(tmp_path)
-    failing = order(programs, "fail", "nnUNetv2_train", "2d", "3")
+    failing = order(programs, "fail", "nnUNetv2_train", "2d", "1")
     assert not run_here(settings, LANES)
     states = states_of(settings)
-    fold = f"train.{TRAINER}__{PLANS}__2d.fold_3"
+    fold = f"train.{TRAINER}__{PLANS}__2d.fold_1"
     assert states.pop(fold) == "failed"
     assert {name for name, state in states.items() if state != "done"} == {
         *("find_best_configuration", "predict", "ensemble", "postprocess", "scores")
@@ -87,7 +88,7 @@ def test_a_failed_fold_stops_only_what_needs_it_and_the_summary_says_why(tmp_pat
     "words",
     [
         ("nnUNetv2_extract_fingerprint",),
-        ("factorizer-nnunet",),
+        ("factorizer-nnunet", "plan"),
         ("nnUNetv2_preprocess", "2d"),
         ("nnUNetv2_train", "3d_fullres", "1"),
         ("nnUNetv2_find_best_configuration",),
@@ -134,7 +135,7 @@ def test_predictions_of_models_trained_anew_are_made_anew(tmp_path: Path, progra
     settings = example_settings(tmp_path)
     run_here(settings, LANES)
     before = (tmp_path / "out" / f"{TEST_CASES[0]}.nii.gz").stat().st_mtime_ns
-    paths_of(settings).checkpoint(settings.models[0], 2).unlink()
+    paths_of(settings).checkpoint(settings.models[0], 1).unlink()
     time.sleep(0.05)
     assert run_here(settings, LANES)
     assert (tmp_path / "out" / f"{TEST_CASES[0]}.nii.gz").stat().st_mtime_ns > before
@@ -142,12 +143,12 @@ def test_predictions_of_models_trained_anew_are_made_anew(tmp_path: Path, progra
 
 def test_a_cascade_waits_for_all_folds_of_its_low_resolution(tmp_path: Path, programs: Path) -> None:
     cascade = Model(TRAINER, PLANS, CASCADE)
-    settings = example_settings(tmp_path, models=(cascade,), folds=(0, 1))
+    settings = example_settings(tmp_path, models=(cascade,))
     steps = {step.name: step for step in build_steps(settings)}
     lowres = {f"train.{cascade.previous.name}.fold_{fold}" for fold in range(5)}
     assert lowres <= set(steps[f"train.{cascade.name}.fold_1"].after)
     assert run_here(settings, LANES)
-    predictions = [command for command in commands_run(settings) if command.startswith("nnUNetv2_predict")]
+    predictions = [command for command in commands_run(settings) if command.startswith("factorizer-nnunet predict")]
     assert "3d_lowres" in predictions[0] and "-prev_stage_predictions" in predictions[1]
 
 

@@ -20,7 +20,7 @@ scalars = (
 )
 values = st.recursive(scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner))
 documents = st.dictionaries(st.text(max_size=3), values, min_size=1, max_size=3)
-one_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+one_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=50)
 
 
 @one_folder

@@ -1,0 +1,140 @@
+"""``factorizer-nnunet predict``: nnUNetv2_predict that refuses early and goes on after a broken case or a stop."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from factorizer_nnunet.errors import UserError
+from factorizer_nnunet.interrupts import terminable
+from factorizer_nnunet.names import PLANS, TRAINER
+
+DESCRIPTION = """\
+Predict the images of a folder, with the options, the names of files and the results of nnUNetv2_predict; for models of
+Factorizer and of any other trainer. What differs: model, images and output folder are checked before anything is
+computed; checkpoints are read without running code in them; cases that are complete are skipped, so that the same
+command goes on after a stop; every case is written whole; one that fails is listed at the end and does not stop the
+others."""
+
+EPILOG = """\
+examples:
+  factorizer-nnunet predict -d 4 -c 3d_fullres -i IMAGES -o OUT
+  factorizer-nnunet predict -d 4 -c 3d_fullres -tr nnUNetTrainer -p nnUNetPlans -f all -i IMAGES -o OUT
+  factorizer-nnunet predict -m MODEL_FOLDER -f 0 1 -i IMAGES -o OUT --save_probabilities -device cpu
+
+exit status: 0 all cases are there; 1 some failed, see the list; 2 refused, or no space left; 130 interrupted
+"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Declare the subcommand."""
+    parser = subparsers.add_parser(
+        "predict",
+        help="predict images with trained folds",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("-i", dest="images", required=True, type=Path, metavar="FOLDER", help="images CASE_0000.nii.gz")
+    parser.add_argument("-o", dest="out", required=True, type=Path, metavar="FOLDER", help="where predictions go")
+    model = parser.add_argument_group("the model: by -d and -c, or by its folder")
+    model.add_argument("-d", dest="dataset", metavar="ID", help="data set ID, or its name DatasetXXX_Name")
+    model.add_argument("-c", dest="configuration", metavar="CONFIG", help="configuration, such as 3d_fullres")
+    model.add_argument("-tr", dest="trainer", metavar="TRAINER", help=f"trainer (default: {TRAINER})")
+    model.add_argument("-p", dest="plans", metavar="PLANS", help=f"plans (default: {PLANS})")
+    model.add_argument("-m", dest="model", type=Path, metavar="FOLDER", help="folder TRAINER__PLANS__CONFIGURATION")
+    model.add_argument(
+        "-f", dest="folds", nargs="+", default=["0", "1", "2", "3", "4"], metavar="FOLD", help="folds (default: 0 to 4)"
+    )
+    model.add_argument("-chk", dest="checkpoint", default="checkpoint_final.pth", metavar="NAME", help="checkpoint")
+    model.add_argument(
+        "--trust-checkpoint", action="store_true", help="run code that checkpoints may hold; only if you trust them"
+    )
+    parser.add_argument("-device", choices=["cuda", "cpu", "mps"], default="cuda", help="(default: cuda)")
+    parser.add_argument(
+        "-step_size",
+        type=float,
+        default=0.5,
+        metavar="X",
+        help="step of the sliding window, as a fraction of the patch (default: 0.5)",
+    )
+    parser.add_argument("--disable_tta", action="store_true", help="no mirroring: faster, less accurate")
+    parser.add_argument("--save_probabilities", action="store_true", help="also CASE.npz and CASE.pkl, for ensembles")
+    for option, what in (("npp", "preprocessing"), ("nps", "export")):
+        parser.add_argument(
+            f"-{option}",
+            type=int,
+            metavar="N",
+            help=f"processes for {what} (default: nnUNet_{option} or 3); 0: none beside this one",
+        )
+    parser.add_argument(
+        "-prev_stage_predictions", type=Path, metavar="FOLDER", help="predictions of the previous stage, for a cascade"
+    )
+    parser.add_argument("--not_on_device", action="store_true", help="keep whole results off the GPU: for large images")
+    parser.add_argument("--disable_progress_bar", action="store_true", help="for logs")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Predict, then say how many cases there are and which failed."""
+    from factorizer_nnunet.environment import EXT_TRAINER_VARIABLE, ext_trainer_value
+
+    # For this process and its workers, so that our trainer is found in a shell that was not set up.
+    os.environ[EXT_TRAINER_VARIABLE] = ext_trainer_value(os.environ.get(EXT_TRAINER_VARIABLE))
+    model = _model_folder(args)
+
+    from factorizer_nnunet.prediction.predict import PredictionRequest, predict
+
+    request = PredictionRequest(
+        model=model,
+        images=args.images,
+        out=args.out,
+        folds=tuple(args.folds),
+        checkpoint=args.checkpoint,
+        device=args.device,
+        tile_step_size=args.step_size,
+        use_mirroring=not args.disable_tta,
+        on_device=not args.not_on_device,
+        save_probabilities=args.save_probabilities,
+        preprocessing_processes=_processes(args.npp, "nnUNet_npp"),
+        export_processes=_processes(args.nps, "nnUNet_nps"),
+        previous_stage=args.prev_stage_predictions,
+        trusted=args.trust_checkpoint,
+        progress_bar=not args.disable_progress_bar,
+    )
+    with terminable():
+        outcome = predict(request)
+    print(
+        f"predicted: {len(outcome.predicted)}, complete before: {len(outcome.skipped)}, failed: {len(outcome.failed)}; "
+        f"in {args.out}"
+    )
+    for case, reason in outcome.failed.items():
+        print(f"failed: {case}: {reason}", file=sys.stderr)
+    return 1 if outcome.failed else 0
+
+
+def _model_folder(args: argparse.Namespace) -> Path:
+    by_name = {"-d": args.dataset, "-c": args.configuration, "-tr": args.trainer, "-p": args.plans}
+    given = [option for option, value in by_name.items() if value is not None]
+    if args.model is not None:
+        if given:
+            raise UserError(f"-m names the model already: leave out {', '.join(given)}")
+        return args.model
+    missing = [option for option in ("-d", "-c") if by_name[option] is None]
+    if missing:
+        raise UserError(f"{' and '.join(missing)} missing: name the model by -d and -c, or by its folder with -m")
+    from factorizer_nnunet.environment import nnunet_folder
+    from factorizer_nnunet.planning.raw_dataset import find_dataset
+
+    _, name = find_dataset(args.dataset, "nnUNet_results")
+    identifier = f"{args.trainer or TRAINER}__{args.plans or PLANS}__{args.configuration}"
+    return nnunet_folder("nnUNet_results", writable=False) / name / identifier
+
+
+def _processes(given: int | None, variable: str) -> int:
+    if given is not None:
+        return given
+    value = os.environ.get(variable, "")
+    return int(value) if value.isdecimal() else 3

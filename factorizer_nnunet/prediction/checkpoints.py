@@ -1,0 +1,104 @@
+"""Checkpoints of nnU-Net read without running what they say: plain values, tensors, and numpy's numbers."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from factorizer_nnunet.errors import UserError
+
+_NEEDED = ("network_weights", "trainer_name", "init_args")
+# What nnU-Net's checkpoints ask for beside what torch allows: numbers of numpy in its log. numpy 2 moved the function.
+_make_scalar = np.float32(0).__reduce__()[0]
+ALLOWED_GLOBALS = (
+    np.dtype,
+    (_make_scalar, "numpy._core.multiarray.scalar"),
+    (_make_scalar, "numpy.core.multiarray.scalar"),
+    *(type(np.dtype(name)) for name in ("float16", "float32", "float64", "int32", "int64", "bool")),
+)
+
+
+@dataclass(frozen=True)
+class FoldCheckpoint:
+    """What a prediction takes from a checkpoint.
+
+    Attributes:
+        weights: of the network, on the CPU.
+        configuration: such as ``3d_fullres``.
+        mirroring_axes: spatial axes along which the training mirrored; None if it did not.
+        digest: of the file, SHA-256.
+    """
+
+    weights: Mapping[str, torch.Tensor]
+    trainer_name: str
+    configuration: str
+    mirroring_axes: tuple[int, ...] | None
+    digest: str
+
+
+def read_fold(path: Path, trusted: bool = False) -> FoldCheckpoint:
+    """Read a checkpoint.
+
+    Args:
+        path: the file.
+        trusted: whether code in the file may be run.
+
+    Raises:
+        UserError: it is damaged, asks for code to be run, or is no checkpoint of nnU-Net.
+    """
+    content = _load(path, trusted)
+    if not isinstance(content, Mapping) or any(key not in content for key in _NEEDED):
+        raise UserError(f"{path} is no checkpoint of an nnU-Net trainer: it lacks one of {', '.join(_NEEDED)}")
+    axes = content.get("inference_allowed_mirroring_axes")
+    return FoldCheckpoint(
+        weights=content["network_weights"],
+        trainer_name=str(content["trainer_name"]),
+        configuration=str(content["init_args"]["configuration"]),
+        mirroring_axes=None if axes is None else tuple(axes),
+        digest=_digest(path),
+    )
+
+
+def _load(path: Path, trusted: bool) -> Any:
+    try:
+        if trusted:
+            return torch.load(path, map_location="cpu", weights_only=False)
+        with torch.serialization.safe_globals(list(ALLOWED_GLOBALS)):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch's readers meet damaged files with exceptions of many kinds
+        asked = re.findall(r"GLOBAL (\S+)", str(error)) if isinstance(error, pickle.UnpicklingError) else []
+        if asked:
+            raise UserError(
+                f"{path} asks for {', '.join(_all_asked(path) or asked)}, which nnU-Net's checkpoints do not need; to "
+                "load that, Python would run whatever the file says, so it is refused. If you trust where it comes "
+                "from: --trust-checkpoint"
+            ) from error
+        raise UserError(
+            f"{path} cannot be read ({next(iter(str(error).splitlines()), type(error).__name__)}): truncated or "
+            "damaged. Train the fold on with --c, or copy the file again"
+        ) from error
+
+
+def _all_asked(path: Path) -> list[str]:
+    """What the file asks for beyond the allow-list, as far as torch can tell without loading it."""
+    try:
+        with torch.serialization.safe_globals(list(ALLOWED_GLOBALS)):
+            return torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    except Exception:  # files of other forms
+        return []
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,228 @@
+"""Predict the cases of a folder: checked first, then one after the other, each written whole."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from tqdm import tqdm
+
+from factorizer_nnunet import __version__
+from factorizer_nnunet.errors import UserError
+from factorizer_nnunet.prediction.cases import Case, find_cases
+from factorizer_nnunet.prediction.model import Model, load_model
+from factorizer_nnunet.prediction.outputs import LEAST_SPACE, Outputs, free_space
+from factorizer_nnunet.prediction.work import channels_by, export, preprocess, readable_by
+from factorizer_nnunet.prediction.workers import Workers, workers
+
+QUEUED_EXPORTS = 2  # beside those being written: a fast GPU must not fill the memory
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictionRequest:
+    """What to predict, by what, and where to.
+
+    Attributes:
+        model: folder ``TRAINER__PLANS__CONFIGURATION``.
+        images: folder with ``CASE_0000.ENDING``, ….
+        out: folder for the predictions.
+        folds: numbers, or ``all``; their outputs are averaged.
+        checkpoint: file name in each fold.
+        device: ``cuda``, ``cpu`` or ``mps``.
+        tile_step_size: of the sliding window, as a fraction of the patch, above 0 and at most 1.
+        use_mirroring: average over mirrored images where the training mirrored.
+        on_device: keep whole results on the GPU, too.
+        save_probabilities: also write ``CASE.npz`` and ``CASE.pkl``, which ensembles need.
+        preprocessing_processes, export_processes: worker processes; 0 works in this one.
+        previous_stage: folder with the previous stage's predictions, in a cascade.
+        trusted: whether code in checkpoints may be run.
+        progress_bar: whether one is shown.
+    """
+
+    model: Path
+    images: Path
+    out: Path
+    folds: tuple[str, ...] = ("0", "1", "2", "3", "4")
+    checkpoint: str = "checkpoint_final.pth"
+    device: str = "cuda"
+    tile_step_size: float = 0.5
+    use_mirroring: bool = True
+    on_device: bool = True
+    save_probabilities: bool = False
+    preprocessing_processes: int = 3
+    export_processes: int = 3
+    previous_stage: Path | None = None
+    trusted: bool = False
+    progress_bar: bool = True
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Names of cases.
+
+    Attributes:
+        predicted: now.
+        skipped: complete already.
+        failed: with the reason.
+    """
+
+    predicted: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+def predict(request: PredictionRequest) -> Outcome:
+    """Predict what is not complete yet; a case that cannot be predicted does not stop the others.
+
+    Raises:
+        UserError: model, images or output folder cannot be used; no case has been predicted. Or the space ran out.
+    """
+    _check_options(request)
+    device = _device(request.device)
+    model = load_model(request.model, request.folds, request.checkpoint, request.trusted)
+    cases = _cases(request, model)
+    outputs = Outputs(request.out, model.file_ending, request.save_probabilities, readable_by(model.plans))
+    settings = _settings(request, model)
+    left = outputs.check(cases, settings, model.plans.plans)
+    outputs.check_space(left, model.plans.get_label_manager(model.description).num_segmentation_heads)
+    outputs.prepare(settings, model.description, model.plans.plans)
+    names = {case.name for case in left}
+    outcome = Outcome(skipped=[case.name for case in cases if case.name not in names])
+    if left:
+        predictor = model.predictor(
+            device,
+            tile_step_size=request.tile_step_size,
+            use_mirroring=request.use_mirroring,
+            on_device=request.on_device,
+        )
+        _predict_cases(left, request, model, predictor, outcome)
+    return outcome
+
+
+def _predict_cases(
+    cases: Sequence[Case], request: PredictionRequest, model: Model, predictor: nnUNetPredictor, outcome: Outcome
+) -> None:
+    """While one case goes through the network, others are read and written beside it."""
+    of_model = (model.plans, model.settings, model.description)
+    exports: dict[Future, str] = {}
+    bar = tqdm(total=len(cases), desc="predicting", unit="case", disable=None if request.progress_bar else True)
+
+    def collect(most_left: int) -> None:
+        while len(exports) > most_left:
+            for future in wait(exports, return_when=FIRST_COMPLETED).done:
+                _note(future, exports.pop(future), request.out, outcome)
+                bar.update()
+
+    num_readers, num_writers = (min(n, len(cases)) for n in (request.preprocessing_processes, request.export_processes))
+    with bar, workers(num_readers) as readers, workers(num_writers) as writers:
+        for case, read in _read_ahead(cases, readers, of_model):
+            try:
+                data, properties = read.result()
+                logits = predictor.predict_logits_from_preprocessed_data(torch.from_numpy(data)).cpu().numpy()
+            except Exception as error:  # of this case alone: a damaged image, or one too large for the device
+                outcome.failed[case.name] = _reason(error)
+                bar.update()
+                continue
+            arguments = (case.name, logits, properties, *of_model, request.out, request.save_probabilities)
+            exports[writers.submit(export, *arguments)] = case.name
+            collect(most_left=num_writers + QUEUED_EXPORTS if num_writers else 0)
+        collect(most_left=0)
+
+
+def _read_ahead(cases: Sequence[Case], readers: Workers, of_model: tuple) -> Any:
+    """Each case with its future image; as many as there are processes are read in advance."""
+    reading: deque[tuple[Case, Future]] = deque()
+    waiting = deque(cases)
+    while waiting or reading:
+        while waiting and len(reading) <= readers.count:
+            case = waiting.popleft()
+            reading.append((case, readers.submit(preprocess, case, *of_model)))
+        yield reading.popleft()
+
+
+def _note(future: Future, name: str, folder: Path, outcome: Outcome) -> None:
+    error = future.exception()
+    if error is None:
+        outcome.predicted.append(name)
+        return
+    if free_space(folder) < LEAST_SPACE:
+        raise UserError(
+            f"no space left for {name} in {folder} ({_reason(error)}). What is there is whole: free space, then give "
+            "the same command again"
+        ) from error
+    outcome.failed[name] = _reason(error)
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, BrokenProcessPool):
+        return "a worker process died, most likely for lack of memory: give a lower -npp and -nps"
+    text = " ".join(str(error).split())
+    advice = ": try --not_on_device" if isinstance(error, torch.OutOfMemoryError) else ""
+    return f"{type(error).__name__}: {text[:300]}{advice}"
+
+
+def _cases(request: PredictionRequest, model: Model) -> list[Case]:
+    stage = model.settings.previous_stage_name
+    if stage is not None and request.previous_stage is None:
+        raise UserError(
+            f"{model.first.configuration} continues {stage}: predict with that first, without --save_probabilities, "
+            "and name its output with -prev_stage_predictions"
+        )
+    if stage is None and request.previous_stage is not None:
+        raise UserError(f"{model.first.configuration} has no previous stage: leave out -prev_stage_predictions")
+    return find_cases(
+        request.images, model.file_ending, model.num_channels, channels_by(model.plans), request.previous_stage
+    )
+
+
+def _settings(request: PredictionRequest, model: Model) -> dict[str, Any]:
+    """What the predictions were made by, for the record and for a later run."""
+    return {
+        "factorizer_nnunet": __version__,
+        "model": str(request.model.absolute()),
+        "trainer": model.first.trainer_name,
+        "plans": model.plans.plans_name,
+        "configuration": model.first.configuration,
+        "checkpoint_name": request.checkpoint,
+        "checkpoints": {fold: checkpoint.digest for fold, checkpoint in model.folds.items()},
+        "tile_step_size": request.tile_step_size,
+        "use_mirroring": request.use_mirroring,
+        "images": str(request.images.absolute()),
+        "previous_stage": request.previous_stage and str(request.previous_stage.absolute()),
+        "save_probabilities": request.save_probabilities,
+    }
+
+
+def _check_options(request: PredictionRequest) -> None:
+    if not 0 < request.tile_step_size <= 1:
+        raise UserError(f"-step_size {request.tile_step_size} must be above 0 and at most 1; nnU-Net's is 0.5")
+    if min(request.preprocessing_processes, request.export_processes) < 0:
+        raise UserError("-npp and -nps must be 0 or more")
+    if not request.folds or len(set(request.folds)) < len(request.folds):
+        raise UserError(f"-f {' '.join(request.folds)}: name each fold once")
+    wrong = [fold for fold in request.folds if fold != "all" and not fold.isdecimal()]
+    if wrong:
+        raise UserError(f"-f {wrong[0]}: a fold is a number, or all")
+
+
+def _device(name: str) -> torch.device:
+    """The device, with the threads that nnU-Net's command would take."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("no CUDA device is available. Name another with -device cpu or -device mps")
+    if name == "mps" and not torch.backends.mps.is_available():
+        raise UserError("no MPS device is available. Name another with -device cpu or -device cuda")
+    threads = os.environ.get("OMP_NUM_THREADS", "")
+    if name == "cuda":
+        torch.set_num_threads(1)  # more do not help nnU-Net there
+    elif name == "cpu":
+        torch.set_num_threads(max(1, int(threads)) if threads.isdecimal() else multiprocessing.cpu_count())
+    return torch.device(name)

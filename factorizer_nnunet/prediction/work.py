@@ -1,0 +1,79 @@
+"""What worker processes do for a prediction: images to what the network sees, and its output to files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from nnunetv2.inference.export_prediction import export_prediction_from_logits
+from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to_one_hot
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
+
+from factorizer_nnunet.prediction.cases import Case
+from factorizer_nnunet.prediction.outputs import Outputs
+
+Properties = dict[str, Any]
+
+
+def preprocess(
+    case: Case, plans: PlansManager, settings: ConfigurationManager, description: dict[str, Any]
+) -> tuple[np.ndarray, Properties]:
+    """A case as the network sees it, (channels, *spatial), float32, and what nnU-Net needs for the way back.
+
+    In a cascade the previous stage's segmentation comes after them, one channel per label.
+    """
+    files = [str(file) for file in case.files]
+    previous = None if case.previous is None else str(case.previous)
+    preprocessor = settings.preprocessor_class(verbose=False)
+    data, segmentation, properties = preprocessor.run_case(files, previous, plans, settings, description)
+    if previous is not None:
+        labels = plans.get_label_manager(description).foreground_labels
+        data = np.vstack((data, convert_labelmap_to_one_hot(segmentation[0], labels, data.dtype)))
+    return np.ascontiguousarray(data, np.float32), properties
+
+
+def export(
+    case: str,
+    logits: np.ndarray,
+    properties: Properties,
+    plans: PlansManager,
+    settings: ConfigurationManager,
+    description: dict[str, Any],
+    folder: Path,
+    probabilities: bool,
+) -> None:
+    """Write the prediction of a case, (classes, *spatial), on the grid of its image; whole or not at all."""
+    outputs = Outputs(folder, description["file_ending"], probabilities, readable_by(plans))
+    outputs.write(
+        case,
+        lambda truncated: export_prediction_from_logits(
+            logits, properties, settings, plans, description, truncated, probabilities
+        ),
+    )
+
+
+def readable_by(plans: PlansManager) -> Callable[[Path], bool]:
+    """A function that tells whether a file holds a whole segmentation."""
+
+    def readable(file: Path) -> bool:
+        try:
+            plans.image_reader_writer_class().read_seg(str(file))
+        except Exception:  # readers of many formats, each with exceptions of its own
+            return False
+        return True
+
+    return readable
+
+
+def channels_by(plans: PlansManager) -> Callable[[Path], int]:
+    """A function that tells how many channels a file holds; 0 where it cannot be read."""
+
+    def channels(file: Path) -> int:
+        try:
+            return len(plans.image_reader_writer_class().read_images([str(file)])[0])
+        except Exception:  # as above; the case will be reported when its turn comes
+            return 0
+
+    return channels

@@ -1,0 +1,264 @@
+"""Predictions are nnU-Net's own, whole, and go on after a broken case or a kill."""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK
+import torch
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from tiny_models import CASES, FACTORIZER, NAME, PLANS, STOCK, run_predict, write_image, write_model
+
+from factorizer_nnunet import cli
+from factorizer_nnunet.errors import UserError
+from factorizer_nnunet.prediction import outputs, predict, work
+from factorizer_nnunet.prediction.checkpoints import read_fold
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix != ".json"}
+
+
+def labels(folder: Path, case: str) -> np.ndarray:
+    return SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(folder / f"{case}.nii.gz")))
+
+
+@pytest.mark.parametrize(
+    ("trainer", "configuration", "folds"),
+    [(FACTORIZER, "3d_fullres", 2), (FACTORIZER, "2d", 1), (STOCK, "3d_fullres", 1), (FACTORIZER, "3d_cascade", 1)],
+)
+def test_predictions_equal_nnunets(root: Path, trainer: str, configuration: str, folds: int) -> None:
+    options: dict = {"save_probabilities": True, "use_mirroring": configuration != "2d"}
+    stock: dict = {"save_probabilities": True}
+    if configuration == "3d_cascade":
+        lowres = write_model(root, trainer, "3d_lowres")
+        assert run_predict(root, lowres, out=root / "lowres", use_mirroring=False).failed == {}
+        predicted_next = root / "nnUNet_results" / NAME / lowres.name / "predicted_next_stage" / configuration
+        predicted_next.mkdir(parents=True)
+        for stored in (root / "nnUNet_preprocessed" / NAME / "nnUNetPlans_3d").iterdir():
+            (predicted_next / stored.name).touch()  # without these, no cascade is trained
+        options["previous_stage"] = root / "lowres"
+        stock["folder_with_segs_from_prev_stage"] = str(root / "lowres")
+    model = write_model(root, trainer, configuration, folds)
+    outcome = run_predict(root, model, folds=tuple(str(fold) for fold in range(folds)), **options)
+    assert (outcome.predicted, outcome.skipped, outcome.failed) == (list(CASES), [], {})
+
+    predictor = nnUNetPredictor(use_mirroring=options["use_mirroring"], device=torch.device("cpu"), allow_tqdm=False)
+    predictor.initialize_from_trained_model_folder(str(model), tuple(range(folds)))
+    (root / "stock").mkdir()
+    predictor.predict_from_files_sequential(str(root / "images"), str(root / "stock"), **stock)
+    for case in CASES:
+        assert len(np.unique(labels(root / "out", case))) > 1
+        np.testing.assert_array_equal(labels(root / "out", case), labels(root / "stock", case))
+        ours, theirs = (np.load(root / out / f"{case}.npz")["probabilities"] for out in ("out", "stock"))
+        np.testing.assert_array_equal(ours, theirs)
+        assert (root / "out" / f"{case}.pkl").is_file()
+    for name in ("dataset.json", "plans.json"):
+        assert json.loads((root / "out" / name).read_text()) == json.loads((root / "stock" / name).read_text())
+
+
+def test_worker_processes_give_the_same(root: Path, model: Path) -> None:
+    run_predict(root, model, out=root / "alone", use_mirroring=False)
+    outcome = run_predict(root, model, use_mirroring=False, preprocessing_processes=1, export_processes=1)
+    assert outcome.predicted == list(CASES)
+    assert contents(root / "out") == contents(root / "alone")
+
+
+def test_only_what_is_not_complete_is_predicted_again(root: Path, model: Path) -> None:
+    options = {"use_mirroring": False, "save_probabilities": True}
+    run_predict(root, model, **options)
+    out, whole = root / "out", contents(root / "out")
+    (out / "a.nii.gz").write_bytes(whole["a.nii.gz"][:-20])
+    (out / "b.npz").write_bytes(whole["b.npz"][:-30])
+    (out / ".c.123.partial").mkdir()
+    (out / ".c.123.partial" / "c.npz").touch()
+    again = run_predict(root, model, **options)
+    assert (again.predicted, again.skipped) == (["a", "b"], ["c"])
+    assert contents(out) == whole
+    assert run_predict(root, model, **options).skipped == list(CASES)
+    (out / "c.npz").unlink()
+    assert run_predict(root, model, use_mirroring=False).skipped == list(CASES), "probabilities are not asked for"
+
+
+def test_a_broken_case_does_not_stop_the_others(root: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    damaged = root / "images" / "b_0001.nii.gz"
+    damaged.write_bytes(damaged.read_bytes()[:300])
+    arguments = ["predict", "-d", "509", "-c", "3d_fullres", "-tr", FACTORIZER, "-p", PLANS, "-f", "0"]
+    arguments += ["-i", str(root / "images"), "-o", str(root / "out"), "-device", "cpu", "--disable_tta"]
+    arguments += ["-npp", "0", "-nps", "0"]
+    assert cli.main(arguments) == 1
+    out, err = capsys.readouterr()
+    assert "predicted: 2, complete before: 0, failed: 1" in out
+    assert "failed: b: RuntimeError: " in err
+    assert set(contents(root / "out")) == {"a.nii.gz", "c.nii.gz"}
+
+    write_image(damaged, 11)
+    assert cli.main(arguments) == 0
+    assert "predicted: 1, complete before: 2, failed: 0" in capsys.readouterr().out
+
+
+def test_a_worker_that_dies_takes_no_other_case_with_it(root: Path, model: Path) -> None:
+    """As when memory runs out; the pool of processes is broken then."""
+    from factorizer_nnunet.prediction.workers import workers
+
+    with workers(1) as pool:
+        died = pool.submit(os._exit, 9)
+        assert "a worker process died" in predict._reason(died.exception())
+        assert pool.submit(abs, -3).result() == 3
+
+
+def test_an_interrupted_export_leaves_nothing_half(root: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(logits: object, *arguments: object) -> None:
+        Path(f"{arguments[4]}.nii.gz").write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(work, "export_prediction_from_logits", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_predict(root, model, use_mirroring=False)
+    assert contents(root / "out") == {}
+
+
+def test_a_full_disk_ends_it(root: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: object) -> None:
+        monkeypatch.setattr(predict, "free_space", lambda folder: 4096)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(work, "export_prediction_from_logits", full)
+    with pytest.raises(UserError, match=r"no space left for a in .*free space, then give the same command again"):
+        run_predict(root, model, use_mirroring=False)
+    assert contents(root / "out") == {}
+    monkeypatch.setattr(outputs, "free_space", lambda folder: 4096)
+    with pytest.raises(UserError, match=r"out has 0 MB of free space, predictions of 3 cases take at least 1 MB"):
+        run_predict(root, model, use_mirroring=False)
+
+
+def edited(model: Path, **changes: object) -> Path:
+    file = model / "fold_0" / "checkpoint_final.pth"
+    torch.save({**torch.load(file, weights_only=False), **changes}, file)
+    return file
+
+
+class Malicious:
+    def __reduce__(self) -> tuple:
+        return os.mkdir, ("ran",)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_checkpoint_that_asks_for_code_is_refused(
+    root: Path, model: Path, monkeypatch: pytest.MonkeyPatch, legacy: bool
+) -> None:
+    monkeypatch.chdir(root)
+    file = edited(model, extra=Malicious())
+    if legacy:
+        content = {**torch.load(file, weights_only=False), "extra": Malicious()}
+        (root / "ran").rmdir()
+        torch.save(content, file, _use_new_zipfile_serialization=False)
+    with pytest.raises(UserError, match=r"checkpoint_final.pth asks for posix.mkdir, .*--trust-checkpoint"):
+        run_predict(root, model)
+    assert not (root / "ran").exists() and not (root / "out").exists()
+    assert run_predict(root, model, use_mirroring=False, trusted=True).failed == {}
+    assert (root / "ran").exists()
+
+
+@pytest.mark.parametrize("module", ["numpy._core.multiarray", "numpy.core.multiarray"])
+def test_checkpoints_of_either_numpy_load(root: Path, module: str) -> None:
+    """numpy 2 moved the function by which its numbers are stored; nnU-Net's logs hold such numbers."""
+    content = {"network_weights": {}, "trainer_name": "T", "init_args": {"configuration": "2d"}, "log": np.float32(1)}
+    saved = io.BytesIO()
+    torch.save(content, saved, _use_new_zipfile_serialization=False)
+    here = np.float32(1).__reduce__()[0].__module__
+    (root / "checkpoint.pth").write_bytes(saved.getvalue().replace(f"c{here}\n".encode(), f"c{module}\n".encode()))
+    assert read_fold(root / "checkpoint.pth").configuration == "2d"
+
+
+def mistakes(root: Path, model: Path) -> dict[str, dict]:
+    """What the message says, and the request that it answers."""
+    elsewhere = root / "elsewhere"
+    elsewhere.mkdir()
+    (root / "file").touch()
+    (root / "foreign").mkdir()
+    (root / "foreign" / "holiday.jpg").touch()
+    return {
+        "lacks? no checkpoint_final.pth of fold 1, 2: name those with -f 0": {"folds": ("0", "1", "2")},
+        "no checkpoint_best.pth of fold 0: train them": {"checkpoint": "checkpoint_best.pth"},
+        "there is no model in": {"model": root / "nnUNet_results" / NAME / "none"},
+        "is no folder. Name with -i": {"images": root / "no"},
+        "has no images CASE_0000.nii.gz": {"images": elsewhere},
+        "holds files that are none of these cases' predictions (holiday.jpg)": {"out": root / "foreign"},
+        "is a file. Name a folder with -o": {"out": root / "file"},
+        "has no previous stage: leave out -prev_stage_predictions": {"previous_stage": elsewhere},
+        "-step_size 1.5 must be above 0": {"tile_step_size": 1.5},
+        "-f one: a fold is a number": {"folds": ("one",)},
+        "-f 0 0: name each fold once": {"folds": ("0", "0")},
+        "-npp and -nps must be 0 or more": {"export_processes": -1},
+    }
+
+
+def test_mistakes_are_told_before_anything_is_written(root: Path, model: Path) -> None:
+    for message, changes in mistakes(root, model).items():
+        with pytest.raises(UserError) as error:
+            run_predict(root, model, **changes)
+        assert message.removeprefix("lacks? ") in str(error.value)
+        assert not (root / "out").exists()
+    if not torch.cuda.is_available():
+        with pytest.raises(UserError, match="no CUDA device is available"):
+            run_predict(root, model, device="cuda")
+
+
+def test_damaged_models_are_told(root: Path, model: Path) -> None:
+    plans_file, file = model / "plans.json", model / "fold_0" / "checkpoint_final.pth"
+    whole, plans = file.read_bytes(), json.loads(plans_file.read_text())
+    file.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match=r"checkpoint_final.pth cannot be read .*truncated or damaged"):
+        run_predict(root, model)
+    torch.save({"state_dict": {}}, file)
+    with pytest.raises(UserError, match="is no checkpoint of an nnU-Net trainer"):
+        run_predict(root, model)
+    file.write_bytes(whole)
+    edited(model, trainer_name="nnUNetTrainerOfOthers")
+    with pytest.raises(UserError, match="nnUNetTrainerOfOthers is not known here"):
+        run_predict(root, model)
+    file.write_bytes(whole)
+    plans["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]["features_per_stage"][0] = 16
+    plans_file.write_text(json.dumps(plans))
+    with pytest.raises(UserError, match=r"does not fit the network of .*plans.json"):
+        run_predict(root, model)
+
+
+def test_predictions_of_another_model_are_not_continued(root: Path, model: Path) -> None:
+    run_predict(root, model, use_mirroring=False)
+    before = contents(root / "out")
+    for changes in ({"use_mirroring": True}, {"use_mirroring": False, "tile_step_size": 0.6}):
+        with pytest.raises(UserError, match=f"other settings: {list(changes)[-1]} differs"):
+            run_predict(root, model, **changes)
+    edited(model, current_epoch=7)
+    with pytest.raises(UserError, match="of another model or with other settings: checkpoints differs"):
+        run_predict(root, model, use_mirroring=False)
+    assert contents(root / "out") == before
+
+
+def test_nnunets_own_predictions_are_continued_if_the_plans_agree(root: Path, model: Path) -> None:
+    predictor = nnUNetPredictor(use_mirroring=False, device=torch.device("cpu"), allow_tqdm=False)
+    predictor.initialize_from_trained_model_folder(str(model), (0,))
+    (root / "out").mkdir()
+    predictor.predict_from_files_sequential(str(root / "images"), str(root / "out"))
+    (root / "out" / "b.nii.gz").unlink()
+    assert run_predict(root, model, use_mirroring=False).predicted == ["b"]
+
+
+def test_the_model_is_named_in_one_way(root: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folders = ["predict", "-i", str(root / "images"), "-o", str(root / "out")]
+    for options, message in (
+        (["-m", str(model), "-d", "509"], "-m names the model already: leave out -d"),
+        (["-d", "509"], "-c missing: name the model by -d and -c"),
+        (["-d", "510", "-c", "3d_fullres"], "510"),
+        (["-d", "509", "-c", "3d_lowres", "-device", "cpu"], f"{NAME} has {FACTORIZER}__{PLANS}__3d_fullres"),
+    ):
+        assert cli.main([*folders, *options]) == 2
+        assert message in capsys.readouterr().err

@@ -1,0 +1,143 @@
+"""Untrained models in nnU-Net's folders and images for them: predictions need no more to be compared."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK
+import torch
+from nnunetv2.run.run_training import get_trainer_from_args
+
+from factorizer_nnunet.prediction.predict import Outcome, PredictionRequest, predict
+
+NAME, PLANS = "Dataset509_Untrained", "nnUNetPlans"
+FACTORIZER, STOCK = "nnUNetTrainerFactorizer_1epochs", "nnUNetTrainer"
+CASES = ("a", "b", "c")
+DATASET = {
+    "channel_names": {"0": "T1", "1": "T2"},
+    "labels": {"background": 0, "rim": 1, "core": 2},
+    "numTraining": 3,
+    "file_ending": ".nii.gz",
+}
+
+
+def settings(ndim: int) -> dict[str, Any]:
+    """A configuration with a narrow U-Net of nnU-Net's."""
+    resampling = {
+        f"resampling_fn_{what}{end}": value
+        for what, order in (("data", 3), ("seg", 1), ("probabilities", 1))
+        for end, value in (
+            ("", "resample_data_or_seg_to_shape"),
+            ("_kwargs", {"is_seg": what == "seg", "order": order, "order_z": 0, "force_separate_z": None}),
+        )
+    }
+    network = {
+        "n_stages": 3,
+        "features_per_stage": [8, 16, 16],
+        "conv_op": f"torch.nn.modules.conv.Conv{ndim}d",
+        "kernel_sizes": [[3] * ndim] * 3,
+        "strides": [[1] * ndim, [2] * ndim, [2] * ndim],
+        "n_conv_per_stage": [1] * 3,
+        "n_conv_per_stage_decoder": [1] * 2,
+        "conv_bias": True,
+        "norm_op": f"torch.nn.modules.instancenorm.InstanceNorm{ndim}d",
+        "norm_op_kwargs": {"eps": 1e-05, "affine": True},
+        "dropout_op": None,
+        "dropout_op_kwargs": None,
+        "nonlin": "torch.nn.LeakyReLU",
+        "nonlin_kwargs": {"inplace": True},
+    }
+    axes = slice(3 - ndim, None)
+    return {
+        "data_identifier": f"nnUNetPlans_{ndim}d",
+        "preprocessor_name": "DefaultPreprocessor",
+        "batch_size": 2,
+        "patch_size": [8, 16, 16][axes],
+        "spacing": [3.0, 2.0, 1.0][axes],
+        "normalization_schemes": ["ZScoreNormalization"] * 2,
+        "use_mask_for_norm": [False, False],
+        "batch_dice": False,
+        **resampling,
+        "architecture": {
+            "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
+            "arch_kwargs": network,
+            "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
+        },
+    }
+
+
+def plans() -> dict[str, Any]:
+    lowres = {**settings(3), "data_identifier": "lowres", "spacing": [3.0, 3.0, 2.0], "next_stage": "3d_cascade"}
+    return {
+        "dataset_name": NAME,
+        "plans_name": PLANS,
+        "image_reader_writer": "SimpleITKIO",
+        "transpose_forward": [0, 1, 2],
+        "transpose_backward": [0, 1, 2],
+        "configurations": {
+            "2d": settings(2),
+            "3d_fullres": settings(3),
+            "3d_lowres": lowres,
+            "3d_cascade": {"inherits_from": "3d_fullres", "previous_stage": "3d_lowres"},
+        },
+        "label_manager": "LabelManager",
+        "foreground_intensity_properties_per_channel": {"0": {}, "1": {}},
+    }
+
+
+def write_dataset(root: Path) -> None:
+    """Plans in ``nnUNet_preprocessed`` and three images in ``images`` below ``root``."""
+    for name, content in ((f"{PLANS}.json", plans()), ("dataset.json", DATASET)):
+        file = root / "nnUNet_preprocessed" / NAME / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(content))
+    for settings in plans()["configurations"].values():  # by its files nnU-Net tells how cases are stored
+        stored = file.parent / settings.get("data_identifier", "nnUNetPlans_3d")
+        stored.mkdir(exist_ok=True)
+        (stored / "case.b2nd").touch()
+    for number, case in enumerate(CASES):
+        for channel in range(2):
+            write_image(root / "images" / f"{case}_{channel:04d}.nii.gz", number + 10 * channel)
+
+
+def write_image(file: Path, seed: int) -> None:
+    array = np.random.default_rng(seed).normal(size=(9, 17, 20)).astype(np.float32)
+    image = SimpleITK.GetImageFromArray(array)
+    image.SetSpacing((1.0, 1.7, 3.2))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    SimpleITK.WriteImage(image, str(file))
+
+
+def write_model(root: Path, trainer: str = FACTORIZER, configuration: str = "3d_fullres", folds: int = 1) -> Path:
+    """The folder of a model, each fold with weights of its own as the trainer's start has them."""
+    folder = root / "nnUNet_results" / NAME / f"{trainer}__{PLANS}__{configuration}"
+    for fold in range(folds):
+        torch.manual_seed(fold)
+        made = get_trainer_from_args(NAME, configuration, fold, trainer, PLANS, device=torch.device("cpu"))
+        made.initialize()
+        made.logger.log("mean_fg_dice", np.float32(0.5), 0)  # logs hold numbers of numpy
+        made._best_ema = np.float64(0.5)
+        made.save_checkpoint(os.path.join(made.output_folder, "checkpoint_final.pth"))
+    (folder / "plans.json").write_text(json.dumps(made.plans_manager.plans))
+    (folder / "dataset.json").write_text(json.dumps(DATASET))
+    return folder
+
+
+def run_predict(root: Path, model: Path, **changes: Any) -> Outcome:
+    """Predict in this process, on the CPU, what is in ``images``."""
+    request = {
+        "model": model,
+        "images": root / "images",
+        "out": root / "out",
+        "folds": ("0",),
+        "device": "cpu",
+        "preprocessing_processes": 0,
+        "export_processes": 0,
+        "progress_bar": False,
+        **changes,
+    }
+    return predict(PredictionRequest(**request))
