@@ -219,6 +219,8 @@ def _predictions(settings: RunSettings, paths: RunPaths) -> list[Command]:
 def _merging(settings: RunSettings, paths: RunPaths) -> list[Command]:
     before = paths.before_merging(settings.prediction.output)
     folders = [before / model.name for model in read_choice(paths).models]
+    if len(folders) == 1:
+        return []
     return [command_lines.ensemble(settings, folders, before / "ensemble")]
 
 
