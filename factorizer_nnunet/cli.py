@@ -48,7 +48,8 @@ workflow, for data set 4 in nnU-Net's raw layout:
 something does not work?
        factorizer-nnunet doctor
 
-exit status: 0 done; 1 a check failed; 2 wrong arguments or input, with a message that names the mend; 130 interrupted
+exit status: 0 done; 1 a check failed, or some cases; 2 wrong arguments or input, with a message that names the mend;
+130 interrupted
 """
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,8 +24,13 @@ def preprocess(
 ) -> tuple[np.ndarray, Properties]:
     """A case as the network sees it, (channels, *spatial), float32, and what nnU-Net needs for the way back.
 
-    In a cascade the previous stage's segmentation comes after them, one channel per label.
+    In a cascade the previous stage's segmentation comes after the images, one channel per label.
+
+    Raises:
+        OSError: a file is truncated; nnU-Net's readers have exceptions of their own.
     """
+    for file in (*case.files, *([case.previous] if case.previous else [])):
+        check_whole(file)
     files = [str(file) for file in case.files]
     previous = None if case.previous is None else str(case.previous)
     preprocessor = settings.preprocessor_class(verbose=False)
@@ -54,11 +61,28 @@ def export(
     )
 
 
+def check_whole(file: Path) -> None:
+    """Unpack a ``.gz`` file to its end: SimpleITK takes what is missing for zeros, without a word.
+
+    Raises:
+        OSError: it is truncated or damaged.
+    """
+    if file.suffix != ".gz":
+        return
+    try:
+        with gzip.open(file) as stream:
+            while stream.read(1 << 20):
+                pass
+    except (EOFError, OSError, zlib.error) as error:
+        raise OSError(f"{file} is truncated or damaged ({error})") from error
+
+
 def readable_by(plans: PlansManager) -> Callable[[Path], bool]:
     """A function that tells whether a file holds a whole segmentation."""
 
     def readable(file: Path) -> bool:
         try:
+            check_whole(file)
             plans.image_reader_writer_class().read_seg(str(file))
         except Exception:  # readers of many formats, each with exceptions of its own
             return False

@@ -138,7 +138,7 @@ class ResumableTrainer(nnUNetTrainer):
         output = super().train_step(batch)
         self._losses.append(output["loss"])
         self._look_after(output["loss"], batch, f"training step {len(self._losses)}")
-        if self._clock.due() and self.local_rank == 0:
+        if self._clock.due() and self.local_rank == 0 and not self.disable_checkpointing:
             self._save_within_epoch()
         self._waiting_for_batch = True
         return output

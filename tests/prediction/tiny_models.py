@@ -105,7 +105,7 @@ def write_dataset(root: Path) -> None:
 
 
 def write_image(file: Path, seed: int) -> None:
-    array = np.random.default_rng(seed).normal(size=(9, 17, 20)).astype(np.float32)
+    array = np.random.default_rng(seed).normal(size=(7, 17, 20)).astype(np.float32)
     image = SimpleITK.GetImageFromArray(array)
     image.SetSpacing((1.0, 1.7, 3.2))
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 from torch import distributed as dist
 from torch import multiprocessing
@@ -24,6 +25,7 @@ def one_of_two(rank: int, folder: str) -> None:
     dist.destroy_process_group()
 
 
+@pytest.mark.slow  # two processes that import torch
 def test_the_worst_of_all_counts_for_all(tmp_path: Path) -> None:
     multiprocessing.spawn(one_of_two, (str(tmp_path),), nprocs=2)
     for rank in range(2):
