@@ -42,6 +42,10 @@ workflow, for data set 4 in nnU-Net's raw layout:
   4. predict
        nnUNetv2_predict -d 4 -c 3d_fullres -tr nnUNetTrainerFactorizer -p nnUNetFactorizerPlans -i IN -o OUT
 
+  Steps 2 to 4 for all folds in one resumable command, and how far it is:
+       factorizer-nnunet run -d 4 --input IN --output OUT
+       factorizer-nnunet status -d 4
+
   Data already preprocessed for nnU-Net? Skip step 2 and keep your plans, here the default ones:
        nnUNetv2_train 4 3d_fullres 0 -tr nnUNetTrainerFactorizer -p nnUNetPlans
 

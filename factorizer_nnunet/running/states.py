@@ -23,6 +23,7 @@ from factorizer_nnunet.running.settings import Model, RunSettings
 from factorizer_nnunet.running.whole import is_whole, newest, oldest
 
 CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_latest.pth", "checkpoint_best.pth")
+PREDICTION_RECORD = "predict_from_raw_data_args.json"  # written as a prediction begins
 OTHER_FILES = ("dataset.json", "plans.json", "summary.json")  # beside segmentations that were merged or postprocessed
 
 
@@ -108,15 +109,16 @@ def prediction_state(settings: RunSettings, paths: RunPaths) -> State:
     done, stale = 0, []
     for model in choice.stages:
         folder = paths.before_merging(settings.prediction.output) / model.name
-        trained = newest(paths.checkpoint(model, fold) for fold in choice.folds)
+        record = folder / PREDICTION_RECORD
+        if record.exists() and record.stat().st_mtime < newest(paths.checkpoint(model, fold) for fold in choice.folds):
+            stale += [file for file in folder.iterdir() if file.is_file()]  # of folds that were trained anew since
+            continue
         for case in cases:
             files = [folder / f"{case}{end}" for end in _prediction_endings(choice, model, ending)]
-            if not all(is_whole(file) for file in files):
-                stale += [file for file in files if file.exists() and not is_whole(file)]
-            elif oldest(files) < trained:
-                stale += files
-            else:
+            if all(is_whole(file) for file in files):
                 done += 1
+            else:
+                stale += [file for file in files if file.exists() and not is_whole(file)]
     total = len(choice.stages) * len(cases)
     return State(done == total, f"{done} of {total} cases", tuple(stale))
 
