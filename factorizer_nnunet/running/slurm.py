@@ -187,8 +187,11 @@ def check_slurm(options: SlurmOptions) -> None:
     """Check that SLURM answers and has the partitions.
 
     Raises:
-        UserError: it does not.
+        UserError: it does not, or an option has none of SLURM's forms.
     """
+    minutes(options.time)
+    if malformed := [text for text in options.further if not re.fullmatch(r"[a-z-]+=.+", text)]:
+        raise UserError(f"--sbatch {malformed[0]} is not KEY=VALUE, such as constraint=a100")
     if shutil.which("sbatch") is None or shutil.which("sinfo") is None:
         raise UserError("SLURM's commands (sbatch, sinfo) are not here: run on a login node, or with --executor local")
     try:
@@ -196,13 +199,12 @@ def check_slurm(options: SlurmOptions) -> None:
             ["sinfo", "--noheader", "--format=%R"], capture_output=True, text=True, timeout=60, check=True
         )
     except (OSError, subprocess.SubprocessError) as error:
-        raise UserError(f"SLURM does not answer: {getattr(error, 'stderr', None) or error}") from error
+        told = (getattr(error, "stderr", None) or str(error)).strip().splitlines()[-1]
+        raise UserError(f"SLURM does not answer: {told}") from error
     present = sorted(set(answer.stdout.split()))
     wrong = [name for name in (options.partition, options.cpu_partition) if name is not None and name not in present]
     if wrong:
         raise UserError(f"no partition {', '.join(dict.fromkeys(wrong))}: this cluster has {', '.join(present)}")
-    if malformed := [text for text in options.further if not re.fullmatch(r"[a-z-]+=.+", text)]:
-        raise UserError(f"--sbatch {malformed[0]} is not KEY=VALUE, such as constraint=a100")
 
 
 def _submitit() -> type[SlurmExecutor]:
