@@ -19,7 +19,6 @@ from factorizer_nnunet.running.paths import RunPaths
 from factorizer_nnunet.running.settings import CASCADE, Model, RunSettings
 from factorizer_nnunet.running.states import State
 from factorizer_nnunet.running.whole import is_whole
-from factorizer_nnunet.training.folds import ensure_splits
 
 
 def _none() -> tuple[str, ...]:
@@ -117,10 +116,17 @@ def _preparation(settings: RunSettings, paths: RunPaths) -> list[Step]:
             after=(steps[-1].name,),
             state=partial(states.folds_state, paths),
             commands=list,
-            finish=lambda: ensure_splits(paths.splits, training_labels(paths)),
+            finish=partial(_write_folds, paths),
         )
     )
     return steps
+
+
+def _write_folds(paths: RunPaths) -> None:
+    """Make nnU-Net's folds before trainings begin side by side, each of which would make them for itself."""
+    from factorizer_nnunet.training.folds import ensure_splits  # scikit-learn: not for those who only ask for states
+
+    ensure_splits(paths.splits, training_labels(paths))
 
 
 def data_needed(settings: RunSettings) -> list[tuple[str, str]]:
