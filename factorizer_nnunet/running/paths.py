@@ -78,11 +78,9 @@ class RunPaths:
         """What nnU-Net's find_best_configuration decided."""
         return self.results / "inference_information.json"
 
-    def merged_folds(self, model: str, folds: tuple[int, ...]) -> Path:
-        """Scores of a model or an ensemble over all folds, as find_best_configuration leaves them."""
-        if model.startswith("ensemble___"):
-            return self.results / "ensembles" / model / "summary.json"
-        return self.results / model / f"crossval_results_folds_{'_'.join(map(str, folds))}" / "summary.json"
+    def all_folds_summary(self, model: Model, folds: tuple[int, ...]) -> Path:
+        """Scores of a model over the cases of all folds, as find_best_configuration leaves them."""
+        return self.model(model) / f"crossval_results_folds_{'_'.join(map(str, folds))}" / "summary.json"
 
     @property
     def run(self) -> Path:

@@ -96,7 +96,7 @@ def _model(
             folds[str(fold)] = dice_by_region(paths.fold_summary(model, fold), regions) if step.state().done else None
     merged = None
     if choice is not None and model in choice.considered:
-        merged = dice_by_region(paths.merged_folds(model.name, choice.folds), regions)
+        merged = dice_by_region(paths.all_folds_summary(model, choice.folds), regions)
     return {"name": model.name, "folds": folds, "all_folds": merged}
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
-from factorizer_nnunet.running.summary import DONE, FAILED, MEAN
+from factorizer_nnunet.running.summary import DONE, FAILED
 
 
 def summary_markdown(summary: Mapping[str, Any]) -> str:
@@ -43,14 +43,16 @@ def _failures(steps: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _dice_table(models: Sequence[Mapping[str, Any]]) -> str:
-    known = [dice for model in models for dice in (*model["folds"].values(), model["all_folds"]) if dice is not None]
-    regions = list(dict.fromkeys(region for dice in known for region in dice)) or [MEAN]
-    rows = []
-    for model in models:
-        for fold, dice in model["folds"].items():
-            rows.append([f"`{model['name']}`", fold, *_cells(dice, regions)])
-        rows.append([f"`{model['name']}`", "all", *_cells(model["all_folds"], regions)])
-    return _table(["model", "fold", *regions], rows)
+    rows = [
+        (f"`{model['name']}`", fold, dice)
+        for model in models
+        for fold, dice in (*model["folds"].items(), ("all", model["all_folds"]))
+        if dice is not None
+    ]
+    if not rows:
+        return "No fold is done."
+    regions = list(dict.fromkeys(region for _, _, dice in rows for region in dice))
+    return _table(["model", "fold", *regions], [[model, fold, *_cells(dice, regions)] for model, fold, dice in rows])
 
 
 def _best(best: Mapping[str, Any] | None) -> list[str]:
@@ -89,8 +91,8 @@ def _gigabytes(value: float | None) -> str:
     return "" if value is None else f"{value:.1f} GB"
 
 
-def _cells(dice: Mapping[str, float] | None, regions: Sequence[str]) -> list[str]:
-    return ["" if dice is None or region not in dice else f"{dice[region]:.4f}" for region in regions]
+def _cells(dice: Mapping[str, float], regions: Sequence[str]) -> list[str]:
+    return [f"{dice[region]:.4f}" if region in dice else "" for region in regions]
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
