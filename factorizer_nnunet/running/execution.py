@@ -35,7 +35,7 @@ class Children:
 
     running: set[subprocess.Popen] = field(default_factory=set)
     stopped: bool = False
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    lock: threading.RLock = field(default_factory=threading.RLock)  # a signal may come while it is held
 
     def start(self, argv: Command, environment: Mapping[str, str], log: Path) -> subprocess.Popen | None:
         """Start a command in a process group of its own; None once all have been stopped."""
