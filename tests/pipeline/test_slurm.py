@@ -15,7 +15,7 @@ from slurm_cluster import PARTITION, CannotStartError, slurm_cluster
 from workspace import AUGMENT_IN_ONE_PROCESS, BLOBS, EPOCHS, PLANS, TRAINER, Workspace, checkpoint
 
 pytestmark = pytest.mark.slow
-_PATIENCE_SECONDS = 400
+_PATIENCE_SECONDS = 600
 
 
 @pytest.fixture(scope="module")
