@@ -21,6 +21,6 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_raw(tmp_path / "nnUNet_raw")
     monkeypatch.setenv("FAKE_NNUNET", str(folder))
     monkeypatch.setattr(execution, "script", lambda name: str(folder / name))
-    # The fake plans hold no network that a trainer could be checked against; see test_checks.
+    # The fake plans hold no network that a trainer could be checked against; see test_run_checks.
     monkeypatch.setattr(run, "check_after_planning", lambda settings: None)
     return folder
