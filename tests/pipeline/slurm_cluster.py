@@ -75,7 +75,8 @@ def slurm_cluster(folder: Path) -> Iterator[dict[str, str]]:
         _wait_for(lambda: "idle" in _nodes(variables), "the node does not become idle", folder / "slurmd.log")
         yield variables
     finally:
-        subprocess.run(["scancel", "--user=root"], env={**os.environ, **variables}, capture_output=True, timeout=30)
+        with contextlib.suppress(subprocess.TimeoutExpired):  # whatever it says, the daemons must be ended
+            subprocess.run(["scancel", "--user=root"], env={**os.environ, **variables}, capture_output=True, timeout=30)
         for process in reversed(processes):
             process.send_signal(signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):
