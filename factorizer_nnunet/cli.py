@@ -20,6 +20,8 @@ from factorizer_nnunet.commands import (
     plan,
     predict,
     report,
+    run,
+    status,
     to_challenge,
 )
 from factorizer_nnunet.errors import UserError
@@ -42,6 +44,10 @@ workflow, for data set 4 in nnU-Net's raw layout:
   4. predict
        nnUNetv2_predict -d 4 -c 3d_fullres -tr nnUNetTrainerFactorizer -p nnUNetFactorizerPlans -i IN -o OUT
 
+  Steps 2 to 4 for all folds in one resumable command, and how far it is:
+       factorizer-nnunet run -d 4 --input IN --output OUT
+       factorizer-nnunet status -d 4
+
   Data already preprocessed for nnU-Net? Skip step 2 and keep your plans, here the default ones:
        nnUNetv2_train 4 3d_fullres 0 -tr nnUNetTrainerFactorizer -p nnUNetPlans
 
@@ -63,7 +69,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"factorizer-nnunet {__version__}")
     subparsers = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
-    for command in (env, convert, plan, predict, import_upstream, evaluate, report, to_challenge, demo, doctor):
+    setting_up, working = (env, convert, plan), (run, status, predict, import_upstream)
+    for command in (*setting_up, *working, evaluate, report, to_challenge, demo, doctor):
         command.add_parser(subparsers)
     return parser
 

@@ -7,14 +7,10 @@ environment variable and ended before anything is run again.
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
 import subprocess
-import sys
-import sysconfig
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -22,6 +18,7 @@ from typing import IO
 from factorizer_nnunet.demo.progress import LineWatcher, Reporter
 from factorizer_nnunet.demo.workspace import Workspace
 from factorizer_nnunet.errors import UserError
+from factorizer_nnunet.processes import end_marked, stop_groups
 
 OWNER_VARIABLE = "FACTORIZER_NNUNET_DEMO"  # holds the demo's folder in every process it starts
 _POLL_SECONDS = 0.3
@@ -54,20 +51,6 @@ class _Running:
     started: float = field(default_factory=time.monotonic)
 
 
-def script(name: str) -> str:
-    """Return the path of a console script installed beside this Python.
-
-    Raises:
-        UserError: it is not there.
-    """
-    for folder in (Path(sysconfig.get_path("scripts")), Path(sys.executable).parent):
-        if (folder / name).is_file():
-            return str(folder / name)
-    raise UserError(
-        f"{name} is not installed beside {sys.executable}; install this package there again (pip install .)"
-    )
-
-
 def run_jobs(
     jobs: Sequence[Job], lanes: int, workspace: Workspace, environment: Mapping[str, str], reporter: Reporter
 ) -> None:
@@ -97,7 +80,7 @@ def run_jobs(
             if running and reporter.silence > _HEARTBEAT_SECONDS:
                 reporter.say(f"still working on: {', '.join(item.job.name for item in running)}")
     finally:
-        _stop([item.process for item in running])
+        stop_groups([item.process for item in running], _GRACE_SECONDS)
         for item in running:
             item.log.close()
 
@@ -152,38 +135,9 @@ def _finish(item: _Running, workspace: Workspace, reporter: Reporter) -> None:
     reporter.say(f"{item.job.name} done in {seconds:.0f} s")
 
 
-def _stop(processes: Sequence[subprocess.Popen]) -> None:
-    for process in processes:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)
-    for process in processes:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(_GRACE_SECONDS)
-        # nnU-Net's workers outlive a terminated parent, so the group is ended whatever the parent did.
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
 def end_left_over(workspace: Workspace) -> int:
     """End the commands that a killed demo in this folder left running; returns how many processes there were.
 
-    Call it while holding the folder: then no living demo owns them. Works where /proc exists (Linux); elsewhere
-    nothing is found.
+    Call it while holding the folder: then no living demo owns them.
     """
-    left = list(_left_over(workspace))
-    for pid in left:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    return len(left)
-
-
-def _left_over(workspace: Workspace) -> Iterator[int]:
-    marker = f"{OWNER_VARIABLE}={workspace.out}".encode()
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            is_ours = marker in (folder / "environ").read_bytes().split(b"\0")
-        except OSError:  # another user's, or gone meanwhile
-            continue
-        if is_ours and int(folder.name) != os.getpid():
-            yield int(folder.name)
+    return end_marked(OWNER_VARIABLE, str(workspace.out))

@@ -7,12 +7,13 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from factorizer_nnunet.demo.jobs import Job, script
+from factorizer_nnunet.demo.jobs import Job
 from factorizer_nnunet.demo.plan_settings import apply_demo_settings
 from factorizer_nnunet.demo.progress import CaseCounter, EpochWatcher
 from factorizer_nnunet.demo.workspace import CONFIGURATION, DATASET_ID, FOLDS, Workspace
 from factorizer_nnunet.environment import environment_variables
 from factorizer_nnunet.names import PLANS, TRAINER
+from factorizer_nnunet.processes import script
 from factorizer_nnunet.training.budget import budget_from_suffix
 
 

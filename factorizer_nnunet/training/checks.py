@@ -36,19 +36,7 @@ def check_training_inputs(
     """
     preprocessed = nnunet_folder("nnUNet_preprocessed", writable=False)
     results = nnunet_folder("nnUNet_results", writable=True)
-    name = f"{plans.get('plans_name', 'the plans file')}.json"
-    _require_keys(plans, _PLANS_KEYS, name)
-    manager = PlansManager(dict(plans))
-    if configuration not in manager.available_configurations:
-        raise UserError(
-            f"{name} has no configuration {configuration!r}; it has {sorted(manager.available_configurations)}"
-        )
-    _check_dataset(plans, name, preprocessed, dataset_json)
-    settings = manager.get_configuration(configuration)
-    where = f"{name}, configuration {configuration}"
-    _require_keys(settings.configuration, _CONFIGURATION_KEYS, where)
-    _check_sizes(settings, where)
-    _check_network(settings, where)
+    settings = check_plans(plans, configuration, dataset_json)
     data = preprocessed / plans["dataset_name"] / settings.data_identifier
     if not data.is_dir():
         raise UserError(
@@ -63,6 +51,31 @@ def check_training_inputs(
             f"nnUNetv2_train {plans['dataset_name']} {settings.previous_stage_name} FOLD -tr {trainer_name} "
             f"-p {plans['plans_name']}",
         )
+
+
+def check_plans(plans: Mapping[str, Any], configuration: str, dataset_json: Mapping[str, Any]) -> ConfigurationManager:
+    """Check that our trainers can train on these plans; nothing needs to be preprocessed yet.
+
+    Returns:
+        The configuration's settings.
+
+    Raises:
+        UserError: naming the file or key, and the mend.
+    """
+    name = f"{plans.get('plans_name', 'the plans file')}.json"
+    _require_keys(plans, _PLANS_KEYS, name)
+    manager = PlansManager(dict(plans))
+    if configuration not in manager.available_configurations:
+        raise UserError(
+            f"{name} has no configuration {configuration!r}; it has {sorted(manager.available_configurations)}"
+        )
+    _check_dataset(plans, name, nnunet_folder("nnUNet_preprocessed", writable=False), dataset_json)
+    settings = manager.get_configuration(configuration)
+    where = f"{name}, configuration {configuration}"
+    _require_keys(settings.configuration, _CONFIGURATION_KEYS, where)
+    _check_sizes(settings, where)
+    _check_network(settings, where)
+    return settings
 
 
 def check_checkpoint(checkpoint: Mapping[str, Any], plans: Mapping[str, Any], configuration: str, path: str) -> None:

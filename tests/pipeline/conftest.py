@@ -14,7 +14,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from blobs import CASES, IGNORE, write_dataset
 from workspace import (
     AUGMENT_IN_ONE_PROCESS,
     BLOBS,
@@ -34,6 +33,8 @@ from workspace import (
     shrink_plans,
     train_arguments,
 )
+
+from benchmarks.blobs import CASES, IGNORE, write_dataset
 
 
 @pytest.fixture(scope="session")

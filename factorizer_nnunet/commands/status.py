@@ -1,0 +1,43 @@
+"""``factorizer-nnunet status``: how far a run is."""
+
+from __future__ import annotations
+
+import argparse
+
+DESCRIPTION = """\
+Show every step of the last run over a data set: whether it is done, runs, waits or failed, and of trainings the epoch,
+the mean pseudo Dice of the last one and the time left. Everything is read from nnU-Net's files and, where there is
+SLURM, from its queue."""
+
+EPILOG = """\
+examples:
+  factorizer-nnunet status -d 4
+  watch -n 60 factorizer-nnunet status -d 4
+
+exit status: 0 every step is done; 1 not yet, or a step failed; 2 there was no such run
+"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Declare the subcommand."""
+    parser = subparsers.add_parser(
+        "status",
+        help="the steps of a run: what is done, epoch, Dice, time left",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("-d", "--dataset", required=True, metavar="ID", help="data set ID, or its name DatasetXXX_Name")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the table."""
+    from factorizer_nnunet.environment import nnunet_folder
+    from factorizer_nnunet.running.request import read_request
+    from factorizer_nnunet.running.status import all_done, read_status, status_table
+
+    settings = read_request(nnunet_folder("nnUNet_results", writable=False), args.dataset)
+    lines = read_status(settings)
+    print(status_table(lines))
+    return 0 if all_done(lines) else 1

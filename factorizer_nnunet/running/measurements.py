@@ -1,0 +1,45 @@
+"""What attempts of a step cost and how they ended: for the summary only, no step's state is read from here."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from factorizer_nnunet.errors import UserError
+from factorizer_nnunet.files import write_whole
+from factorizer_nnunet.running.whole import read_json
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """One attempt of a step.
+
+    Attributes:
+        seconds: wall time.
+        memory_gb: peak resident memory of its largest process, in GB (10⁹ bytes).
+        gpu_memory_gb: peak use of the GPUs it was given, None without them.
+        error: why it failed; None if it did not.
+    """
+
+    seconds: float
+    memory_gb: float
+    gpu_memory_gb: float | None
+    error: str | None
+
+
+def add_attempt(file: Path, attempt: Attempt) -> None:
+    """Append an attempt to a step's file."""
+    attempts = [asdict(one) for one in (*read_attempts(file), attempt)]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(file, json.dumps({"attempts": attempts}, indent=4) + "\n")
+
+
+def read_attempts(file: Path) -> list[Attempt]:
+    """The attempts in the order they were made; none if there is no file that can be read."""
+    with contextlib.suppress(UserError, TypeError, KeyError):
+        content = read_json(file)
+        if content is not None:
+            return [Attempt(**entry) for entry in content["attempts"]]
+    return []

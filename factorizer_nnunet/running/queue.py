@@ -1,0 +1,41 @@
+"""The jobs of a run in SLURM's queue, known by their names: no list of ours could disagree with the queue."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+
+from factorizer_nnunet.running.paths import RunPaths
+from factorizer_nnunet.running.settings import RunSettings
+
+SUMMARY = "summary"  # the job that ends a run
+
+
+def job_prefix(settings: RunSettings) -> str:
+    """What the names of a run's jobs begin with: data set, and a mark of the results folder they work in."""
+    digest = hashlib.sha256(str(RunPaths(settings.folders, settings.dataset).results).encode()).hexdigest()[:6]
+    return f"{settings.dataset}-{digest}-"
+
+
+def queued_jobs(settings: RunSettings) -> dict[str, str]:
+    """State and number of the jobs that wait or run, by step, such as ``RUNNING 4711``; none without SLURM."""
+    return {step: f"{state} {number}" for step, (number, state) in queued(settings).items()}
+
+
+def queued(settings: RunSettings) -> dict[str, tuple[str, str]]:
+    """Number and state of the jobs that wait or run, by step; none without SLURM."""
+    if shutil.which("squeue") is None:
+        return {}
+    query = ["squeue", "--me", "--noheader", "--format=%i|%T|%j"]
+    try:
+        answer = subprocess.run(query, capture_output=True, text=True, timeout=60, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    prefix = job_prefix(settings)
+    found = {}
+    for line in answer.splitlines():
+        number, state, name = line.split("|", 2)
+        if name.startswith(prefix):
+            found[name.removeprefix(prefix)] = (number, state)
+    return found

@@ -1,0 +1,51 @@
+"""What the last run over a data set was asked for, kept so that ``status`` need not be told again. Not what is done."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from factorizer_nnunet.errors import UserError
+from factorizer_nnunet.files import load_json_object, write_whole
+from factorizer_nnunet.running.paths import RUN_FOLDER, RunPaths
+from factorizer_nnunet.running.settings import Folders, Model, Prediction, RunSettings
+
+_FILE = "request.json"
+
+
+def write_request(settings: RunSettings) -> None:
+    """Keep the settings in the run's folder."""
+    content = json.dumps(asdict(settings), indent=4, default=str)
+    write_whole(RunPaths(settings.folders, settings.dataset).run / _FILE, content + "\n")
+
+
+def read_request(results: Path, dataset: str) -> RunSettings:
+    """The settings of the last run over a data set, given by ID or name.
+
+    Raises:
+        UserError: there was none below ``results``, or several data sets have this ID.
+    """
+    name = f"Dataset{int(dataset):03d}_*" if dataset.isdecimal() else dataset
+    found = sorted(results.glob(f"{name}/{RUN_FOLDER}/{_FILE}"))
+    if len(found) != 1:
+        there = sorted(path.parent.parent.name for path in results.glob(f"*/{RUN_FOLDER}/{_FILE}"))
+        known = f"there are runs of {', '.join(there)}" if there else "start one with factorizer-nnunet run"
+        raise UserError(f"{len(found)} runs of data set {dataset} in {results}; {known}")
+    mend = "Start the run again, which writes it anew"
+    content = load_json_object(found[0], mend)
+    try:
+        return _settings(content)
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{found[0]} is not as this version writes it ({error!r}). {mend}") from error
+
+
+def _settings(content: dict) -> RunSettings:
+    prediction = content.pop("prediction")
+    models = tuple(Model(**model) for model in content.pop("models"))
+    folders = Folders(**{name: Path(path) for name, path in content.pop("folders").items()})
+    if prediction is not None:
+        paths = {key: prediction[key] and Path(prediction[key]) for key in ("images", "output", "references")}
+        prediction = Prediction(**{**prediction, **paths})
+    folds = tuple(content.pop("folds"))
+    return RunSettings(folders=folders, models=models, folds=folds, prediction=prediction, **content)

@@ -1,0 +1,68 @@
+"""A whole run: check, hold the data set, execute, sum up. Run again, it does what is missing."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Sequence
+
+from factorizer_nnunet.errors import UserError
+from factorizer_nnunet.files import held, write_whole
+from factorizer_nnunet.interrupts import terminable
+from factorizer_nnunet.running.checks import check_after_planning, check_before_planning
+from factorizer_nnunet.running.lanes import Lane
+from factorizer_nnunet.running.local import LocalExecutor, end_left_over
+from factorizer_nnunet.running.paths import RunPaths
+from factorizer_nnunet.running.queue import queued
+from factorizer_nnunet.running.request import write_request
+from factorizer_nnunet.running.settings import RunSettings
+from factorizer_nnunet.running.steps import build_steps
+from factorizer_nnunet.running.summary import DONE, summarize
+from factorizer_nnunet.running.summary_page import summary_markdown
+
+
+def run_here(settings: RunSettings, lanes: Sequence[Lane]) -> bool:
+    """Run all that is missing on this machine and write the summary; returns whether every step is done.
+
+    Raises:
+        UserError: what was asked for cannot be done, or another run over the data set is going on.
+        KeyboardInterrupt: after all commands have been ended; the same call goes on from there.
+    """
+    paths = RunPaths(settings.folders, settings.dataset)
+    if jobs := queued(settings):
+        raise UserError(f"{len(jobs)} jobs of this run are in SLURM's queue: wait for them, or end them with scancel")
+    check_before_planning(settings)
+    with held_run(settings), terminable():
+        if count := end_left_over(paths):
+            print(f"ended {count} processes that an interrupted run had left behind")
+        write_request(settings)
+        LocalExecutor(settings, lanes).run(build_steps(settings), lambda: check_after_planning(settings))
+        return write_results(settings)
+
+
+@contextlib.contextmanager
+def held_run(settings: RunSettings) -> Iterator[None]:
+    """Hold a data set's run against another ``run``.
+
+    Raises:
+        UserError: another one holds it.
+    """
+    paths = RunPaths(settings.folders, settings.dataset)
+    paths.run.mkdir(parents=True, exist_ok=True)
+    busy = (
+        f"another run over {settings.dataset} is going on here: see factorizer-nnunet status -d {settings.dataset_id}"
+    )
+    with held(paths.lock, busy):
+        yield
+
+
+def write_results(settings: RunSettings) -> bool:
+    """Write what the run has come to: Markdown and JSON; returns whether every step is done.
+
+    The one place where a run's results are turned into pages: whatever is drawn from them is called from here.
+    """
+    paths = RunPaths(settings.folders, settings.dataset)
+    summary = summarize(settings)
+    write_whole(paths.summary.with_suffix(".json"), json.dumps(summary, indent=4) + "\n")
+    write_whole(paths.summary.with_suffix(".md"), summary_markdown(summary))
+    return all(step["state"] == DONE for step in summary["steps"])

@@ -1,0 +1,216 @@
+"""The SLURM executor: one job a step, with dependencies, through submitit. SLURM does all scheduling.
+
+A job builds the graph of steps for itself, runs its own step unless it is done, and is put back into the queue when
+it is preempted or its time is up: the step then goes on from what it has left on disk. A step whose job still waits
+or runs is not submitted twice; SLURM's queue is asked.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from factorizer_nnunet.errors import UserError
+from factorizer_nnunet.running.checks import check_after_planning, check_before_planning
+from factorizer_nnunet.running.execution import STOPPED, Children, run_step
+from factorizer_nnunet.running.lanes import command_environment, slurm_lane
+from factorizer_nnunet.running.paths import RunPaths
+from factorizer_nnunet.running.queue import SUMMARY, job_prefix, queued
+from factorizer_nnunet.running.request import write_request
+from factorizer_nnunet.running.run import held_run, write_results
+from factorizer_nnunet.running.settings import RunSettings
+from factorizer_nnunet.running.steps import Step, build_steps
+
+if TYPE_CHECKING:
+    from submitit import SlurmExecutor
+    from submitit.helpers import DelayedSubmission
+
+SAVING_SECONDS = 120  # between SLURM's warning and the end of a job: for a checkpoint
+MAX_TIMEOUTS = 100  # a fold may need many jobs of a short partition
+_FINISHING_SECONDS = 20  # kept of SAVING_SECONDS for putting the job back
+_WARNING = "USR1"  # what our trainer saves on; stock trainers end, and go on from their last checkpoint
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlurmOptions:
+    """What is asked of SLURM for each job; None leaves it to the cluster.
+
+    Attributes:
+        time: as ``sbatch --time`` takes it, such as ``2-00:00:00``.
+        memory_gb: in GB.
+        further: options of sbatch, ``KEY=VALUE``.
+    """
+
+    partition: str | None = None
+    cpu_partition: str | None = None
+    time: str = "1-00:00:00"
+    cpus: int = 8
+    memory_gb: float | None = None
+    account: str | None = None
+    qos: str | None = None
+    further: tuple[str, ...] = ()
+
+
+class StepJob:
+    """What a job does: one step of a run."""
+
+    def __init__(self, settings: RunSettings, name: str) -> None:
+        self._settings = settings
+        self._name = name
+        self._children: Children | None = None
+
+    def __call__(self) -> None:
+        step = next(step for step in build_steps(self._settings) if step.name == self._name)
+        if step.state().done:
+            return
+        if step.trains is not None or step.name.startswith("preprocess."):
+            check_after_planning(self._settings)
+        self._children = Children()
+        lane, folders = slurm_lane(self._settings), self._settings.folders
+        environment = command_environment(folders, lane, self._settings.device, os.environ)
+        paths = RunPaths(folders, self._settings.dataset)
+        error = run_step(step, paths, environment, self._children)
+        if error == STOPPED:  # preempted with a mere SIGTERM: submitit's own way back into the queue
+            signal.raise_signal(getattr(signal, f"SIG{_WARNING}"))
+        if error is not None:
+            raise RuntimeError(f"{self._name}: {error}\nits log: {paths.log(self._name)}")
+
+    def checkpoint(self) -> DelayedSubmission:
+        """Called by submitit before the job is put back: the command may save, then ends."""
+        from submitit.helpers import DelayedSubmission
+
+        if self._children is not None:
+            self._children.interrupt(SAVING_SECONDS - _FINISHING_SECONDS)
+        return DelayedSubmission(StepJob(self._settings, self._name))
+
+
+def submit_run(settings: RunSettings, options: SlurmOptions) -> dict[str, str]:
+    """Submit a job for every step that is not done nor in the queue; returns their numbers by step.
+
+    Raises:
+        UserError: what was asked for cannot be done, of the data, of SLURM, or without submitit.
+    """
+    executor_class = _submitit()
+    check_slurm(options)
+    check_before_planning(settings)
+    paths = RunPaths(settings.folders, settings.dataset)
+    with held_run(settings):
+        steps = build_steps(settings)
+        if all(step.state().done for step in steps if step.name.startswith(("fingerprint", "plan."))):
+            check_after_planning(settings)
+        write_request(settings)
+        executor = executor_class(paths.cluster, max_num_timeout=MAX_TIMEOUTS)
+        return _submit_missing(settings, options, steps, executor)
+
+
+def _submit_missing(
+    settings: RunSettings, options: SlurmOptions, steps: Sequence[Step], executor: SlurmExecutor
+) -> dict[str, str]:
+    jobs = {name: number for name, (number, _) in queued(settings).items()}
+    submitted: dict[str, str] = {}
+    unfinished: set[str] = set()
+    for step in steps:
+        # A step that is done counts as missing if one before it is made anew: its job then looks again.
+        if step.state().done and unfinished.isdisjoint(step.after):
+            continue
+        unfinished.add(step.name)
+        if step.name not in jobs:
+            needs = [jobs[name] for name in step.after if name in jobs]
+            _describe(executor, settings, options, step.name, step.on_device, "afterok", needs)
+            jobs[step.name] = submitted[step.name] = executor.submit(StepJob(settings, step.name)).job_id
+    if submitted and SUMMARY not in jobs:
+        _describe(executor, settings, options, SUMMARY, False, "afterany", list(jobs.values()))
+        submitted[SUMMARY] = executor.submit(write_results, settings).job_id
+    return submitted
+
+
+def _describe(
+    executor: SlurmExecutor,
+    settings: RunSettings,
+    options: SlurmOptions,
+    name: str,
+    on_device: bool,
+    kind: str,
+    needs: Sequence[str],
+) -> None:
+    """Tell submitit what the next job is like."""
+    further = dict(text.partition("=")[::2] for text in options.further)
+    # Jobs whose needs failed must not wait forever; "requeue" lets SLURM put back what it preempts.
+    extra = {"kill-on-invalid-dep": "yes", "requeue": True, **further}
+    parameters = {
+        "job_name": job_prefix(settings) + name,
+        "partition": options.partition if on_device else options.cpu_partition,
+        "time": minutes(options.time),
+        "cpus_per_task": options.cpus,
+        "mem": None if options.memory_gb is None else f"{round(options.memory_gb * 1024)}MB",
+        "gpus_per_node": settings.gpus_per_fold if on_device and settings.device == "cuda" else None,
+        "account": options.account,
+        "qos": options.qos,
+        "dependency": f"{kind}:{':'.join(needs)}" if needs else None,
+        "signal_delay_s": SAVING_SECONDS,
+        "stderr_to_stdout": True,
+        "setup": [f"export SUBMITIT_PREEMPT_SIGNAL={_WARNING}"],
+        "additional_parameters": extra,
+    }
+    executor.parameters.clear()  # those of the job before
+    executor.update_parameters(**{key: value for key, value in parameters.items() if value is not None})
+
+
+def minutes(text: str) -> int:
+    """A time limit of sbatch in minutes, rounded up.
+
+    Raises:
+        UserError: it is of none of sbatch's forms.
+    """
+    match = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", text)
+    if match is None:
+        raise UserError(f"--time {text} is none of SLURM's forms: give MINUTES, HH:MM:SS, D-HH or D-HH:MM:SS")
+    days, first, second, third = (None if part is None else int(part) for part in match.groups())
+    if days is not None:  # days-hours[:minutes[:seconds]]
+        total = ((days * 24 + first) * 60 + (second or 0)) * 60 + (third or 0)
+    elif third is not None:  # hours:minutes:seconds
+        total = (first * 60 + second) * 60 + third
+    else:  # minutes[:seconds]
+        total = first * 60 + (second or 0)
+    if total == 0:
+        raise UserError(f"--time {text} is no time at all")
+    return -(-total // 60)
+
+
+def check_slurm(options: SlurmOptions) -> None:
+    """Check that SLURM answers and has the partitions.
+
+    Raises:
+        UserError: it does not, or an option has none of SLURM's forms.
+    """
+    minutes(options.time)
+    if malformed := [text for text in options.further if not re.fullmatch(r"[a-z-]+=.+", text)]:
+        raise UserError(f"--sbatch {malformed[0]} is not KEY=VALUE, such as constraint=a100")
+    if shutil.which("sbatch") is None or shutil.which("sinfo") is None:
+        raise UserError("SLURM's commands (sbatch, sinfo) are not here: run on a login node, or with --executor local")
+    try:
+        answer = subprocess.run(
+            ["sinfo", "--noheader", "--format=%R"], capture_output=True, text=True, timeout=60, check=True
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        told = (getattr(error, "stderr", None) or str(error)).strip().splitlines()[-1]
+        raise UserError(f"SLURM does not answer: {told}") from error
+    present = sorted(set(answer.stdout.split()))
+    wrong = [name for name in (options.partition, options.cpu_partition) if name is not None and name not in present]
+    if wrong:
+        raise UserError(f"no partition {', '.join(dict.fromkeys(wrong))}: this cluster has {', '.join(present)}")
+
+
+def _submitit() -> type[SlurmExecutor]:
+    os.environ["SUBMITIT_PREEMPT_SIGNAL"] = _WARNING  # read when submitit is imported
+    try:
+        from submitit import SlurmExecutor
+    except ImportError as error:
+        raise UserError('--executor slurm needs submitit: pip install "factorizer_nnunet[slurm]"') from error
+    return SlurmExecutor

@@ -1,0 +1,99 @@
+"""The summary as Markdown, for a person: Dice, the best, what failed and why, what each step cost, the commands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+from factorizer_nnunet.running.summary import DONE, FAILED
+
+
+def summary_markdown(summary: Mapping[str, Any]) -> str:
+    """The page for what ``summary.summarize`` returns."""
+    parts = [
+        f"# Cross-validation of {summary['dataset']}",
+        _outcome(summary),
+        *_failures(summary["steps"]),
+        "## Dice of the validation cases",
+        "Mean over the cases of each fold; the last row of a model over the cases of all folds.",
+        _dice_table(summary["models"]),
+        *_best(summary["best"]),
+        *_test(summary["test"]),
+        "## Steps",
+        "Wall time of all attempts but those killed outright; memory of the largest process, GPU memory by the driver.",
+        _steps_table(summary["steps"]),
+        "## The same by nnU-Net's own commands",
+        "```bash\n" + "\n".join(command for step in summary["steps"] for command in step["commands"]) + "\n```",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _outcome(summary: Mapping[str, Any]) -> str:
+    done = sum(step["state"] == DONE for step in summary["steps"])
+    return f"{done} of {len(summary['steps'])} steps are done."
+
+
+def _failures(steps: Sequence[Mapping[str, Any]]) -> list[str]:
+    failed = [step for step in steps if step["state"] == FAILED]
+    if not failed:
+        return []
+    lines = [f"* `{step['name']}`: {step['why']}  \n  log: `{step['log']}`" for step in failed]
+    return ["## What failed", "Run the same command again once it is mended; all that is done stays.", "\n".join(lines)]
+
+
+def _dice_table(models: Sequence[Mapping[str, Any]]) -> str:
+    rows = [
+        (f"`{model['name']}`", fold, dice)
+        for model in models
+        for fold, dice in (*model["folds"].items(), ("all", model["all_folds"]))
+        if dice is not None
+    ]
+    if not rows:
+        return "No fold is done."
+    regions = list(dict.fromkeys(region for _, _, dice in rows for region in dice))
+    return _table(["model", "fold", *regions], [[model, fold, *_cells(dice, regions)] for model, fold, dice in rows])
+
+
+def _best(best: Mapping[str, Any] | None) -> list[str]:
+    if best is None:
+        return []
+    gain = best["gain_of_ensemble"]
+    lines = [f"* chosen: {' with '.join(f'`{name}`' for name in best['models'])}, Dice {best['dice']:.4f}"]
+    lines.append(f"* after postprocessing: {best['dice_after_postprocessing']:.4f}")
+    if gain is not None:
+        lines.append(
+            f"* best ensemble of two against the best single model, `{best['best_single_model']}`: {gain:+.4f}"
+        )
+    rows = [[f"`{name}`", f"{dice:.4f}"] for name, dice in sorted(best["all"].items(), key=lambda item: -item[1])]
+    return ["## The best configuration", "\n".join(lines), _table(["model or ensemble", "mean Dice"], rows)]
+
+
+def _test(test: Mapping[str, Any] | None) -> list[str]:
+    if test is None:
+        return []
+    parts = ["## Test images", f"Segmentations of `{test['images']}` are in `{test['output']}`."]
+    if test["dice"] is not None:
+        parts.append(_table(list(test["dice"]), [_cells(test["dice"], list(test["dice"]))]))
+    return parts
+
+
+def _steps_table(steps: Sequence[Mapping[str, Any]]) -> str:
+    rows = []
+    for step in steps:
+        seconds = str(timedelta(seconds=round(step["seconds"]))) if step["attempts"] else ""
+        memory, gpu = (_gigabytes(step[key]) for key in ("memory_gb", "gpu_memory_gb"))
+        rows.append([step["name"], step["state"], str(step["attempts"] or ""), seconds, memory, gpu])
+    return _table(["step", "state", "attempts", "time", "memory", "GPU memory"], rows)
+
+
+def _gigabytes(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f} GB"
+
+
+def _cells(dice: Mapping[str, float], regions: Sequence[str]) -> list[str]:
+    return [f"{dice[region]:.4f}" if region in dice else "" for region in regions]
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *rows))

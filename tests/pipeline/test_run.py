@@ -1,0 +1,79 @@
+"""``factorizer-nnunet run`` through nnU-Net's real commands, over folds that are already trained."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from workspace import (
+    BLOBS,
+    EPOCHS,
+    IN_ONE_PROCESS,
+    PLANS,
+    TRAINER,
+    Workspace,
+    assert_predicted,
+    checkpoint,
+    read_labels,
+)
+
+from benchmarks.blobs import TEST_CASES
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def results(folds: Workspace, tmp_path: Path) -> Path:
+    """Results of their own: both folds of 3d_fullres and 2d, of which fold 1 of 2d has no probabilities."""
+    folder = tmp_path / "results"
+    for configuration in ("3d_fullres", "2d"):
+        model = folds.model(configuration)
+        shutil.copytree(model, folder / BLOBS / model.name)
+    for file in (folder / BLOBS / f"{TRAINER}__{PLANS}__2d" / "fold_1" / "validation").glob("*.npz"):
+        file.unlink()
+    return folder
+
+
+def test_a_run_uses_what_is_there_and_ends_with_predictions(folds: Workspace, results: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    options = ("-c", "3d_fullres", "2d", "-tr", TRAINER, "-f", 0, 1, "--device", "cpu", "-np", 1, "--output", out)
+    command = ("factorizer-nnunet", "run", "-d", 501, *options, "--disable-tta")
+    done = folds.run(*command, nnUNet_results=str(results))
+    assert_predicted(out, folds.unseen, TEST_CASES, {0, 1, 2})
+    summary = json.loads((results / BLOBS / "factorizer_run" / "summary.json").read_text())
+    attempts = {step["name"]: step["attempts"] for step in summary["steps"]}
+    assert {step["state"] for step in summary["steps"]} == {"done"}
+    trained = {name for name, count in attempts.items() if name.startswith("train.") and count}
+    assert trained == {f"train.{TRAINER}__{PLANS}__2d.fold_1"}  # its validation alone
+    assert len([model for model in summary["best"]["all"] if model.startswith("ensemble")]) == 1
+    fold = results / BLOBS / f"{TRAINER}__{PLANS}__2d" / "fold_1"
+    assert checkpoint(fold)["current_epoch"] == EPOCHS
+    assert "steps are done" in done.stdout
+    _assert_as_by_hand(folds, results, summary, out, tmp_path)
+
+
+def _assert_as_by_hand(folds: Workspace, results: Path, summary: dict, out: Path, tmp_path: Path) -> None:
+    """The commands in the summary, given by hand into other folders, lead to the same segmentations."""
+    commands = [
+        command.split() for step in summary["steps"] if step["name"] == "predict" for command in step["commands"]
+    ]
+    folders = []
+    for number, command in enumerate(commands):
+        folder = tmp_path / f"by_hand_{number}"
+        folders.append(folder)
+        command[command.index("-o") + 1] = str(folder)
+        if "-npp" not in command:
+            command += IN_ONE_PROCESS
+        folds.run(*command, nnUNet_results=str(results))
+    for name in ("ensemble", "postprocess"):
+        step = next(step for step in summary["steps"] if step["name"] == name)
+        for command in (command.split() for command in step["commands"]):
+            i, o = command.index("-i"), command.index("-o")
+            command[i + 1 : o] = [str(folder) for folder in folders]
+            folders = [tmp_path / name]
+            command[command.index("-o") + 1] = str(folders[0])
+            folds.run(*command, nnUNet_results=str(results))
+    for case in TEST_CASES:
+        assert (read_labels(folders[0] / f"{case}.nii.gz") == read_labels(out / f"{case}.nii.gz")).all()

@@ -1,0 +1,213 @@
+"""Programs in the place of nnU-Net's: they leave the same files in the same order, at once and without content.
+
+``install`` writes one executable for each of them. Which fail, wait or leave halves is told by files in the folder
+``orders`` beside them: ``COMMAND WORD …`` may hold ``fail``, ``wait`` or ``half``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+PROGRAMS = (
+    "nnUNetv2_extract_fingerprint",
+    "factorizer-nnunet",
+    "nnUNetv2_plan_experiment",
+    "nnUNetv2_preprocess",
+    "nnUNetv2_train",
+    "nnUNetv2_find_best_configuration",
+    "nnUNetv2_ensemble",
+    "nnUNetv2_apply_postprocessing",
+    "nnUNetv2_evaluate_folder",
+)
+CONFIGURATIONS = ("2d", "3d_fullres", "3d_lowres", "3d_cascade_fullres")
+
+
+def install(folder: Path) -> None:
+    """Write the executables into a new folder."""
+    (folder / "orders").mkdir(parents=True)
+    for name in PROGRAMS:
+        program = folder / name
+        program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -I -S "{__file__}" {name} "$@"\n')
+        program.chmod(0o755)
+
+
+def order(folder: Path, what: str, *words: str) -> Path:
+    """Let a command that has all these words ``fail``, ``wait`` or leave a ``half``; returns the file to take back."""
+    file = folder / "orders" / f"{' '.join(words)}"
+    file.write_text(what)
+    return file
+
+
+LOG = "".join(
+    f"2026: Epoch {epoch}\n2026: Pseudo dice [np.float32(0.5), 0.7]\n2026: Epoch time: 2.0 s\n" for epoch in range(2)
+)
+
+
+class Program:
+    """One call of one of the programs."""
+
+    def __init__(self, arguments: list[str]) -> None:
+        self.words = arguments
+        self.raw, self.preprocessed, self.results = (
+            Path(os.environ[f"nnUNet_{kind}"]) / "Dataset501_Fake" for kind in ("raw", "preprocessed", "results")
+        )
+        self.cases = sorted(path.name.removesuffix(".nii.gz") for path in (self.raw / "labelsTr").iterdir())
+        self.order = self._order()
+
+    def _order(self) -> str:
+        for file in (Path(os.environ["FAKE_NNUNET"]) / "orders").iterdir():
+            if set(file.name.split(" ")) <= set(self.words):
+                return file.read_text()
+        return ""
+
+    def option(self, *names: str) -> list[str]:
+        """The words after an option, up to the next one."""
+        start = next(self.words.index(name) for name in names if name in self.words) + 1
+        rest = self.words[start:]
+        return rest[: next((i for i, word in enumerate(rest) if word.startswith("-")), len(rest))]
+
+    def run(self) -> None:
+        if self.order == "fail":
+            print("Traceback (most recent call last):\n  File somewhere\nRuntimeError: the order was to fail")
+            sys.exit(1)
+        if self.order == "wait":
+            time.sleep(60)
+        name = self.words[0].removeprefix("nnUNetv2_").replace("-", "_")
+        getattr(self, name)()
+
+    def extract_fingerprint(self) -> None:
+        content = {"shapes_after_crop": [[4, 5, 6]] * len(self.cases), "spacings": [[1, 1, 1]] * len(self.cases)}
+        self.write(self.preprocessed / "dataset_fingerprint.json", content)
+
+    def factorizer_nnunet(self) -> None:
+        if self.words[1] == "predict":
+            self.predict()
+        else:
+            self.plan("nnUNetFactorizerPlans")
+
+    def plan_experiment(self) -> None:
+        self.plan("nnUNetPlans")
+
+    def plan(self, name: str) -> None:
+        self.write(self.preprocessed / "dataset.json", json.loads((self.raw / "dataset.json").read_text()))
+        own = {c: {"data_identifier": f"{name}_{c}", "spacing": [1, 1, 1]} for c in CONFIGURATIONS[:3]}
+        own["3d_cascade_fullres"] = {"inherits_from": "3d_fullres", "previous_stage": "3d_lowres"}
+        self.write(self.preprocessed / f"{name}.json", {"plans_name": name, "configurations": own})
+
+    def preprocess(self) -> None:
+        folder = self.preprocessed / f"{self.option('-plans_name')[0]}_{self.option('-c')[0]}"
+        folder.mkdir(parents=True, exist_ok=True)
+        for case in self.cases:
+            (folder / f"{case}.b2nd").write_bytes(b"data")
+            (folder / f"{case}_seg.b2nd").write_bytes(b"segmentation")
+            (folder / f"{case}.pkl").write_bytes(pickle.dumps({}))
+            if self.order == "half":
+                sys.exit(1)
+        for case in self.cases:
+            copy = self.preprocessed / "gt_segmentations" / f"{case}.nii.gz"
+            copy.parent.mkdir(exist_ok=True)
+            copy.write_bytes((self.raw / "labelsTr" / copy.name).read_bytes())
+
+    def train(self) -> None:
+        configuration, fold = self.words[2:4]
+        model = self.results / f"{self.option('-tr')[0]}__{self.option('-p')[0]}__{configuration}"
+        folder = model / f"fold_{fold}"
+        (folder / "validation").mkdir(parents=True, exist_ok=True)
+        (folder / "training_log_1.txt").write_text(LOG)
+        self.zip(folder / "checkpoint_latest.pth")
+        if self.order == "half":
+            (folder / "checkpoint_final.pth").write_bytes(b"PK half")
+            sys.exit(1)
+        (folder / "checkpoint_latest.pth").rename(folder / "checkpoint_final.pth")
+        splits = json.loads((self.preprocessed / "splits_final.json").read_text())
+        for case in splits[int(fold)]["val"]:
+            self.zip(folder / "validation" / f"{case}.npz")
+            (folder / "validation" / f"{case}.pkl").write_bytes(pickle.dumps({}))
+            if configuration == "3d_lowres":
+                following = model / "predicted_next_stage" / "3d_cascade_fullres" / f"{case}.b2nd"
+                following.parent.mkdir(parents=True, exist_ok=True)
+                following.write_bytes(b"segmentation")
+        self.scores(folder / "validation" / "summary.json", 0.6 + int(fold) / 100)
+
+    def find_best_configuration(self) -> None:
+        models = [
+            {"trainer": trainer, "plans": plans, "configuration": configuration}
+            for trainer in self.option("-tr")
+            for configuration in self.option("-c")
+            for plans in self.option("-p")
+        ]
+        folds = [int(fold) for fold in self.option("-f")]
+        names = ["__".join(model.values()) for model in models]
+        dice = {name: 0.7 + number / 100 for number, name in enumerate(names)}
+        merged = f"crossval_results_folds_{'_'.join(map(str, folds))}"
+        for name in names:
+            self.scores(self.results / name / merged / "summary.json", dice[name])
+        chosen = models[:2]
+        if len(models) > 1:
+            dice[f"ensemble___{names[0]}___{names[1]}___{'_'.join(map(str, folds))}"] = 0.8
+        (self.results / "postprocessing.pkl").write_bytes(pickle.dumps({}))
+        (self.results / "dataset.json").write_text("{}")
+        names_there = {"trainer": "trainer", "plans": "plans_identifier", "configuration": "configuration"}
+        selected = [{names_there[key]: value for key, value in model.items()} for model in chosen]
+        best = {
+            "result_on_crossval_pre_pp": max(dice.values()),
+            "result_on_crossval_post_pp": max(dice.values()) + 0.01,
+            "postprocessing_file": str(self.results / "postprocessing.pkl"),
+            "some_plans_file": str(self.results / "plans.json"),
+            "selected_model_or_models": selected,
+        }
+        content = {"folds": folds, "considered_models": models, "all_results": dice, "best_model_or_ensemble": best}
+        self.write(self.results / "inference_information.json", content)
+
+    def predict(self) -> None:
+        images, output = Path(self.option("-i")[0]), Path(self.option("-o")[0])
+        output.mkdir(parents=True, exist_ok=True)
+        (output / "predict_from_raw_data_args.json").write_text("{}")
+        for case in sorted({path.name.rsplit("_", 1)[0] for path in images.iterdir()}):
+            if "--save_probabilities" in self.words:
+                self.zip(output / f"{case}.npz")
+                (output / f"{case}.pkl").write_bytes(pickle.dumps({}))
+            (output / f"{case}.nii.gz").write_bytes(b"labels")
+
+    def ensemble(self) -> None:
+        self.copy(Path(self.option("-i")[0]))
+
+    def apply_postprocessing(self) -> None:
+        self.copy(Path(self.option("-i")[0]))
+
+    def copy(self, source: Path) -> None:
+        output = Path(self.option("-o")[0])
+        output.mkdir(parents=True, exist_ok=True)
+        for file in source.glob("*.nii.gz"):
+            (output / file.name).write_bytes(file.read_bytes())
+            if self.order == "half":
+                sys.exit(1)
+
+    def evaluate_folder(self) -> None:
+        self.scores(Path(self.words[2]) / "summary.json", 0.75)
+
+    def scores(self, file: Path, dice: float) -> None:
+        mean = {"1": {"Dice": dice - 0.1}, "(1, 2)": {"Dice": dice + 0.1}}
+        self.write(file, {"mean": mean, "foreground_mean": {"Dice": dice}})
+
+    def write(self, file: Path, content: dict) -> None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(content, indent=4)
+        file.write_text(text[: len(text) // 2] if self.order == "half" else text)
+        if self.order == "half":
+            sys.exit(1)
+
+    @staticmethod
+    def zip(file: Path) -> None:
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.writestr("data", "x" * 100)
+
+
+if __name__ == "__main__":
+    Program(sys.argv[1:]).run()

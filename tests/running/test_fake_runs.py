@@ -1,0 +1,186 @@
+"""Whole runs over fake programs: all done, nothing done twice, one failure stays one, halves are made anew."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from fake_nnunet import order
+from running_example import CASES, TEST_CASES, example_settings, paths_of
+
+from factorizer_nnunet.errors import UserError
+from factorizer_nnunet.files import held
+from factorizer_nnunet.names import PLANS, TRAINER
+from factorizer_nnunet.running.lanes import Lane
+from factorizer_nnunet.running.local import OWNER_VARIABLE
+from factorizer_nnunet.running.run import run_here
+from factorizer_nnunet.running.settings import CASCADE, Model, RunSettings
+from factorizer_nnunet.running.steps import build_steps
+
+LANES = [Lane("cpu 0"), Lane("cpu 1")]
+
+
+def summary_of(settings: RunSettings) -> dict:
+    return json.loads(paths_of(settings).summary.with_suffix(".json").read_text())
+
+
+def states_of(settings: RunSettings) -> dict[str, str]:
+    return {step["name"]: step["state"] for step in summary_of(settings)["steps"]}
+
+
+def commands_run(settings: RunSettings) -> list[str]:
+    """The programs that were started, from the logs."""
+    logs = sorted((paths_of(settings).run / "logs").glob("*.log"))
+    return [line[2:] for log in logs for line in log.read_text().splitlines() if line.startswith("$ ")]
+
+
+def test_a_run_ends_with_predictions_scores_and_a_summary(tmp_path: Path, programs: Path) -> None:
+    settings = example_settings(tmp_path, folds=(0, 1, 2, 3, 4))
+    assert run_here(settings, LANES)
+    assert set(states_of(settings).values()) == {"done"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        *(f"{case}.nii.gz" for case in TEST_CASES),
+        "summary.json",
+    }
+    summary = summary_of(settings)
+    assert summary["models"][0]["folds"]["3"] == pytest.approx({"core": 0.53, "whole": 0.73, "mean": 0.63})
+    assert summary["best"]["gain_of_ensemble"] == pytest.approx(0.8 - 0.71)
+    assert summary["test"]["dice"]["mean"] == 0.75
+    page = paths_of(settings).summary.with_suffix(".md").read_text()
+    assert f"{len(summary['steps'])} of {len(summary['steps'])} steps are done" in page
+    assert f"nnUNetv2_train 501 2d 4 -tr {TRAINER} -p {PLANS} -device cpu --npz\n" in page
+    assert "nnUNetv2_predict -d Dataset501_Fake" in page
+
+
+def test_run_again_it_does_nothing(tmp_path: Path, programs: Path) -> None:
+    settings = example_settings(tmp_path)
+    run_here(settings, LANES)
+    before = commands_run(settings)
+    assert run_here(settings, LANES)
+    assert commands_run(settings) == before
+
+
+def test_a_failed_fold_stops_only_what_needs_it_and_the_summary_says_why(tmp_path: Path, programs: Path) -> None:
+    settings = example_settings(tmp_path)
+    failing = order(programs, "fail", "nnUNetv2_train", "2d", "1")
+    assert not run_here(settings, LANES)
+    states = states_of(settings)
+    fold = f"train.{TRAINER}__{PLANS}__2d.fold_1"
+    assert states.pop(fold) == "failed"
+    assert {name for name, state in states.items() if state != "done"} == {
+        *("find_best_configuration", "predict", "ensemble", "postprocess", "scores")
+    }
+    page = paths_of(settings).summary.with_suffix(".md").read_text()
+    assert f"`{fold}`: nnUNetv2_train ended with status 1: RuntimeError: the order was to fail" in page
+    failing.unlink()
+    before = commands_run(settings)
+    assert run_here(settings, LANES)
+    again = [command for command in commands_run(settings) if command.startswith("nnUNetv2_train")]
+    assert len(again) == len([command for command in before if command.startswith("nnUNetv2_train")]) + 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("nnUNetv2_extract_fingerprint",),
+        ("nnUNetv2_preprocess", "2d"),
+        ("nnUNetv2_train", "3d_fullres", "0"),
+        ("nnUNetv2_find_best_configuration",),
+        ("nnUNetv2_apply_postprocessing",),
+        ("nnUNetv2_evaluate_folder",),
+    ],
+)
+def test_a_half_is_never_taken_for_a_whole(tmp_path: Path, programs: Path, words: tuple[str, ...]) -> None:
+    settings = example_settings(tmp_path, folds=(0,))
+    halving = order(programs, "half", *words)
+    assert not run_here(settings, LANES)
+    assert not (tmp_path / "out").exists() or words == ("nnUNetv2_evaluate_folder",)
+    halving.unlink()
+    assert run_here(settings, LANES)
+
+
+def test_a_fold_without_final_checkpoint_is_continued_and_one_without_probabilities_validated(
+    tmp_path: Path, programs: Path
+) -> None:
+    settings = example_settings(tmp_path, prediction=None)
+    run_here(settings, LANES)
+    paths, model = paths_of(settings), settings.models[0]
+    paths.checkpoint(model, 0).rename(paths.fold(model, 0) / "checkpoint_latest.pth")
+    next(paths.validation(model, 1).glob("*.npz")).unlink()
+    paths.choice.unlink()
+    before = set(commands_run(settings))
+    assert run_here(settings, LANES)
+    new = sorted(command.rsplit(" ", 1)[1] for command in set(commands_run(settings)) - before)
+    assert new == ["--c", "--val"]
+
+
+def test_labels_that_were_copied_in_part_are_copied_again(tmp_path: Path, programs: Path) -> None:
+    settings = example_settings(tmp_path, prediction=None)
+    run_here(settings, LANES)
+    copy = paths_of(settings).labels / f"{CASES[2]}.nii.gz"
+    whole = copy.read_bytes()
+    copy.write_bytes(whole[:-10])
+    assert run_here(settings, LANES)
+    assert copy.read_bytes() == whole
+
+
+def test_predictions_of_models_trained_anew_are_made_anew(tmp_path: Path, programs: Path) -> None:
+    settings = example_settings(tmp_path)
+    run_here(settings, LANES)
+    before = (tmp_path / "out" / f"{TEST_CASES[0]}.nii.gz").stat().st_mtime_ns
+    paths_of(settings).checkpoint(settings.models[0], 1).unlink()
+    time.sleep(0.05)
+    assert run_here(settings, LANES)
+    assert (tmp_path / "out" / f"{TEST_CASES[0]}.nii.gz").stat().st_mtime_ns > before
+
+
+def test_a_cascade_waits_for_all_folds_of_its_low_resolution(tmp_path: Path, programs: Path) -> None:
+    cascade = Model(TRAINER, PLANS, CASCADE)
+    settings = example_settings(tmp_path, models=(cascade,))
+    steps = {step.name: step for step in build_steps(settings)}
+    lowres = {f"train.{cascade.previous.name}.fold_{fold}" for fold in range(5)}
+    assert lowres <= set(steps[f"train.{cascade.name}.fold_1"].after)
+    assert run_here(settings, LANES)
+    predictions = [command for command in commands_run(settings) if command.startswith("factorizer-nnunet predict")]
+    assert "3d_lowres" in predictions[0] and "-prev_stage_predictions" in predictions[1]
+
+
+def test_every_step_comes_after_those_it_needs(tmp_path: Path) -> None:
+    settings = example_settings(tmp_path)
+    (settings.folders.preprocessed / settings.dataset).mkdir(parents=True)
+    known: set[str] = set()
+    for step in build_steps(settings):
+        assert known.issuperset(step.after) and step.name not in known
+        known.add(step.name)
+
+
+def test_a_second_run_over_the_data_set_is_refused(tmp_path: Path, programs: Path) -> None:
+    settings = example_settings(tmp_path)
+    lock = paths_of(settings).lock
+    lock.parent.mkdir(parents=True)
+    with held(lock, "busy"), pytest.raises(UserError, match="another run over Dataset501_Fake is going on"):
+        run_here(settings, LANES)
+
+
+def test_commands_of_a_killed_run_are_ended_first(tmp_path: Path, programs: Path) -> None:
+    settings = example_settings(tmp_path, prediction=None)
+    environment = {**os.environ, OWNER_VARIABLE: str(paths_of(settings).run)}
+    left = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], env=environment)
+    while not (Path("/proc") / str(left.pid) / "environ").read_bytes():
+        time.sleep(0.01)
+    run_here(settings, LANES)
+    assert left.wait(10) == -9
+
+
+def test_costs_are_measured_over_all_attempts(tmp_path: Path, programs: Path) -> None:
+    settings = example_settings(tmp_path, prediction=None)
+    order(programs, "fail", "nnUNetv2_extract_fingerprint")
+    run_here(settings, LANES)
+    run_here(settings, LANES)
+    step = summary_of(settings)["steps"][0]
+    assert step["attempts"] == 2 and step["seconds"] > 0 and step["memory_gb"] > 0

@@ -1,0 +1,126 @@
+"""What would spoil a run is told before anything is written, in the user's words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from running_example import DATASET, TEST_CASES, example_settings, paths_of
+
+from factorizer_nnunet.errors import UserError
+from factorizer_nnunet.names import TRAINER
+from factorizer_nnunet.running import space
+from factorizer_nnunet.running.checks import check_after_planning, check_before_planning
+from factorizer_nnunet.running.lanes import Lane
+from factorizer_nnunet.running.run import run_here
+from factorizer_nnunet.running.settings import Model, RunSettings
+
+LANES = [Lane("cpu 0")]
+
+
+def files_below(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def second_channel(root: Path) -> None:
+    images = root / "nnUNet_raw" / DATASET / "imagesTs"
+    (images / f"{TEST_CASES[1]}_0000.nii.gz").rename(images / f"{TEST_CASES[1]}_0001.nii.gz")
+
+
+def foreign_output(root: Path) -> None:
+    (root / "out").mkdir()
+    (root / "out" / "thesis.tex").touch()
+
+
+def predictions_of_others(root: Path) -> None:
+    (root / "out").mkdir()
+    (root / "out" / f"{TEST_CASES[0]}.nii.gz").touch()
+
+
+def no_reference(root: Path) -> None:
+    (root / "nnUNet_raw" / DATASET / "labelsTs" / f"{TEST_CASES[0]}.nii.gz").unlink()
+
+
+def no_images(root: Path) -> None:
+    for file in (root / "nnUNet_raw" / DATASET / "imagesTs").iterdir():
+        file.unlink()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (second_channel, r"1 of 2 test cases in .*imagesTs have other channels than 0 to 0 \(new_1: \[1\]\)"),
+        (foreign_output, r"out holds 1 files that are not of this run \(thesis.tex\); choose an empty or new folder"),
+        (predictions_of_others, r"out holds 1 files that are not of this run \(new_0.nii.gz\)"),
+        (no_reference, r"1 of 2 test cases have no label in .*labelsTs \(new_0\)"),
+        (no_images, r"no test images in .*imagesTs: no file CASE_0000.nii.gz"),
+    ],
+)
+def test_spoilt_test_data(tmp_path: Path, programs: Path, spoil: Callable[[Path], None], message: str) -> None:
+    spoil(tmp_path)
+    before = files_below(tmp_path)
+    with pytest.raises(UserError, match=message):
+        run_here(example_settings(tmp_path), LANES)
+    assert files_below(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"folds": (0, 7)}, "no fold 7: nnU-Net makes 5 folds, counted from 0"),
+        ({"models": (Model(TRAINER, "myPlans", "2d"),)}, "there are no plans .*myPlans.json"),
+        ({"models": (Model(TRAINER, "nnUNetPlans", "4d"),)}, "unknown configuration '4d': choose from 2d, 3d_fullres"),
+        ({"dataset": "Dataset502_None"}, "no data set Dataset502_None"),
+    ],
+)
+def test_spoilt_wishes(tmp_path: Path, programs: Path, changes: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        check_before_planning(example_settings(tmp_path, **changes))
+
+
+def test_all_problems_come_at_once(tmp_path: Path, programs: Path) -> None:
+    second_channel(tmp_path)
+    foreign_output(tmp_path)
+    with pytest.raises(UserError, match=r"3 problems:\n- no fold 9.*\n- 1 of 2 test cases.*\n- .*thesis.tex"):
+        check_before_planning(example_settings(tmp_path, folds=(9,)))
+
+
+@pytest.fixture
+def planned(tmp_path: Path, programs: Path) -> RunSettings:
+    """A run whose plans are there, with no network that could be built."""
+    settings = example_settings(tmp_path, prediction=None)
+    run_here(settings, LANES)
+    return settings
+
+
+def test_plans_without_the_configuration(planned: RunSettings) -> None:
+    file = paths_of(planned).plans("nnUNetFactorizerPlans")
+    content = json.loads(file.read_text())
+    del content["configurations"]["2d"]
+    file.write_text(json.dumps(content))
+    with pytest.raises(UserError, match="has no configuration 2d; it has 3d_fullres, 3d_lowres"):
+        check_after_planning(planned)
+
+
+def test_trainers_that_do_not_fit_or_are_not_there(planned: RunSettings) -> None:
+    with pytest.raises(UserError, match=rf"{TRAINER} cannot train on nnUNetFactorizerPlans: .*json has no"):
+        check_after_planning(planned)
+    models = tuple(replace(model, trainer="nnUNetTrainerNobody") for model in planned.models)
+    with pytest.raises(UserError, match="Could not find requested nnunet trainer nnUNetTrainerNobody"):
+        check_after_planning(replace(planned, models=models))
+    models = tuple(replace(model, trainer=f"{TRAINER}_20epoch") for model in planned.models)
+    with pytest.raises(UserError, match="trainer suffix '_20epoch' is not understood"):
+        check_after_planning(replace(planned, models=models))
+
+
+def test_a_full_disk_is_told_before(planned: RunSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = tuple(replace(model, trainer="nnUNetTrainer") for model in planned.models)  # takes any plans
+    settings = replace(planned, models=trainer)
+    check_after_planning(settings)
+    usage = type("Usage", (), {"free": 10})
+    monkeypatch.setattr(space.shutil, "disk_usage", lambda folder: usage)
+    with pytest.raises(UserError, match=r"no space left: .* has 0.0 GB free, but at least 0.0 GB are going to be"):
+        check_after_planning(settings)

@@ -1,0 +1,198 @@
+"""What is typed, shown and remembered: command lines, lanes, time limits, progress, the table of steps."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from fake_nnunet import LOG, order
+from running_example import CASES, example_settings, paths_of
+
+from factorizer_nnunet import cli
+from factorizer_nnunet.errors import UserError
+from factorizer_nnunet.files import held
+from factorizer_nnunet.names import PLANS, TRAINER
+from factorizer_nnunet.running import command_lines
+from factorizer_nnunet.running.lanes import Lane, command_environment, plan_lanes
+from factorizer_nnunet.running.progress import planned_epochs, training_progress
+from factorizer_nnunet.running.request import read_request, write_request
+from factorizer_nnunet.running.run import run_here
+from factorizer_nnunet.running.settings import Model
+from factorizer_nnunet.running.slurm import minutes
+from factorizer_nnunet.running.status import read_status, status_table
+
+
+def test_models_of_one_product_are_compared_by_the_stock_command(tmp_path: Path) -> None:
+    settings = example_settings(tmp_path)
+    command = " ".join(command_lines.find_best(settings))
+    assert command.startswith("nnUNetv2_find_best_configuration Dataset501_Fake -c 2d 3d_fullres")
+    assert command.endswith(f"-tr {TRAINER} -p {PLANS} -f 0 1 -np 2")
+
+
+def test_models_across_backbones_are_compared_by_the_function_behind_it(tmp_path: Path) -> None:
+    models = (Model(TRAINER, PLANS, "2d"), Model("nnUNetTrainer", "nnUNetPlans", "2d"))
+    python, option, code = command_lines.find_best(example_settings(tmp_path, models=models))
+    assert (python, option) == ("python", "-c")
+    called = {}
+    module = "nnunetv2.evaluation.find_best_configuration"
+    stub = argparse.Namespace(find_best_configuration=lambda *args, **options: called.update(args=args, **options))
+    before = sys.modules.get(module)
+    sys.modules[module] = stub
+    try:
+        exec(code, {})
+    finally:
+        sys.modules.pop(module) if before is None else sys.modules.update({module: before})
+    assert called["args"][0] == "Dataset501_Fake" and called["folds"] == (0, 1)
+    assert called["args"][1] == [
+        {"trainer": TRAINER, "plans": PLANS, "configuration": "2d"},
+        {"trainer": "nnUNetTrainer", "plans": "nnUNetPlans", "configuration": "2d"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("plans", "expected"),
+    [
+        (PLANS, "factorizer-nnunet plan -d 501 --gpu-memory-target 0.5 -np 2 --no-preprocess"),
+        (f"{PLANS}_swin", "factorizer-nnunet plan -d 501 --network swin --gpu-memory-target 0.5 -np 2 --no-preprocess"),
+        ("nnUNetPlans", "nnUNetv2_plan_experiment -d 501 -pl ExperimentPlanner -gpu_memory_target 0.5"),
+        ("nnUNetResEncUNetLPlans", "nnUNetv2_plan_experiment -d 501 -pl nnUNetPlannerResEncL -gpu_memory_target 0.5"),
+    ],
+)
+def test_each_plans_have_their_planner(tmp_path: Path, plans: str, expected: str) -> None:
+    settings = example_settings(tmp_path, gpu_memory_target_gb=0.5)
+    assert " ".join(command_lines.plan(settings, plans)) == expected
+
+
+def test_several_gpus_for_a_fold_are_one_lane() -> None:
+    lanes = plan_lanes("cuda", ["0", "2", "3", "5", "6"], 2, None)
+    assert [lane.variables["CUDA_VISIBLE_DEVICES"] for lane in lanes] == ["0,2", "3,5"]
+    with pytest.raises(UserError, match="4 GPUs for one fold, but there are only 2: 0, 1"):
+        plan_lanes("cuda", ["0", "1"], 4, None)
+
+
+def test_folds_on_the_processor_share_its_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("factorizer_nnunet.running.lanes.core_count", lambda: 16)
+    lanes = plan_lanes("cpu", [], 1, None)
+    assert len(lanes) == 5 and {lane.variables["OMP_NUM_THREADS"] for lane in lanes} == {"3"}
+    assert plan_lanes("cpu", [], 1, 2)[0].variables == {"OMP_NUM_THREADS": "8"}
+
+
+def test_what_the_user_has_set_stays(tmp_path: Path) -> None:
+    folders = example_settings(tmp_path).folders
+    environment = command_environment(
+        folders, Lane("cpu 0"), "cpu", {"nnUNet_n_proc_DA": "7", "nnUNet_raw": "elsewhere"}
+    )
+    assert environment["nnUNet_n_proc_DA"] == "7" and environment["nnUNet_def_n_proc"] == "2"
+    assert environment["nnUNet_raw"] == str(folders.raw)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("90", 90), ("90:30", 91), ("02:30:00", 150), ("2-12", 3600), ("1-00:00:00", 1440), ("0:0:30", 1)],
+)
+def test_time_limits_are_those_of_sbatch(text: str, expected: int) -> None:
+    assert minutes(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "two hours", "1-", "0", "1:2:3:4"])
+def test_other_time_limits_are_refused(text: str) -> None:
+    with pytest.raises(UserError, match="--time"):
+        minutes(text)
+
+
+@pytest.mark.parametrize(
+    ("trainer", "epochs"),
+    [
+        (f"{TRAINER}_20epochs_50iters", 20),
+        (TRAINER, 1000),
+        ("nnUNetTrainer", 1000),
+        ("nnUNetTrainer_5epochs", 5),
+        ("nnUNetTrainer_1epoch", 1),
+        ("nnUNetTrainer_250epochs_NoMirroring", 250),
+    ],
+)
+def test_a_trainer_says_its_epochs(trainer: str, epochs: int) -> None:
+    assert planned_epochs(trainer) == epochs
+
+
+def test_progress_is_read_from_the_log(tmp_path: Path) -> None:
+    assert training_progress(tmp_path, TRAINER) is None
+    (tmp_path / "training_log_1.txt").write_text(LOG + "2026: Epoch 2\n2026: Current learning rate: 0.01\n")
+    progress = training_progress(tmp_path, "nnUNetTrainer_5epochs")
+    assert (progress.epochs, progress.total) == (2, 5)
+    assert progress.dice == pytest.approx(0.6) and progress.seconds_left == pytest.approx(6.0)
+    assert str(progress) == "epoch 2 of 5, Dice 0.600, 0:00:06 left"
+
+
+def test_the_last_request_comes_back(tmp_path: Path) -> None:
+    settings = example_settings(tmp_path, gpu_memory_target_gb=2.5)
+    paths_of(settings).run.mkdir(parents=True)
+    write_request(settings)
+    for name in ("501", settings.dataset):
+        assert read_request(settings.folders.results, name) == settings
+    plain = replace(settings, prediction=None)
+    write_request(plain)
+    assert read_request(settings.folders.results, "501") == plain
+    with pytest.raises(UserError, match="0 runs of data set 7 in .*; there are runs of Dataset501_Fake"):
+        read_request(settings.folders.results, "7")
+
+
+def test_status_tells_what_is_done_failed_and_running(tmp_path: Path, programs: Path) -> None:
+    settings = example_settings(tmp_path)
+    order(programs, "fail", "nnUNetv2_train", "2d", "1")
+    run_here(settings, [Lane("cpu 0")])
+    lines = {line.name: line for line in read_status(settings)}
+    failed = lines[f"train.{TRAINER}__{PLANS}__2d.fold_1"]
+    assert failed.state == "failed" and "the order was to fail" in failed.detail
+    assert lines["find_best_configuration"].state == "waiting" and lines["folds"].state == "done"
+    paths, model = paths_of(settings), settings.models[1]
+    paths.checkpoint(model, 0).unlink()
+    log = paths.log(f"train.{model.name}.fold_0")
+    log.touch()
+    with held(paths.lock, "busy"):
+        table = status_table(read_status(settings))
+    assert f"{log.stem}  running  epoch 2 of 1000, Dice 0.600" in table
+    assert f"of {len(lines)} steps done" in table
+
+
+def test_one_case_more_is_not_yet_preprocessed(tmp_path: Path, programs: Path) -> None:
+    settings = example_settings(tmp_path, prediction=None)
+    run_here(settings, [Lane("cpu 0")])
+    raw = paths_of(settings).raw
+    for folder, ending in (("imagesTr", "_0000.nii.gz"), ("labelsTr", ".nii.gz")):
+        (raw / folder / f"late{ending}").write_bytes((raw / folder / f"{CASES[0]}{ending}").read_bytes())
+    lines = {line.name: line for line in read_status(settings)}
+    assert lines[f"preprocess.{PLANS}.2d"].detail == "6 of 7 cases"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--input", "images"], "give --output, too"),
+        (["--compare", "nnUNetTrainer"], "--compare nnUNetTrainer is not TRAINER:PLANS"),
+        (["--gpus", "0"], "--gpus is for --device cuda, not cpu"),
+        (["-np", "0"], "-np is 0: give 1 or more"),
+        (["--executor", "slurm", "--time", "soon"], "--time soon is none of SLURM's forms"),
+    ],
+)
+def test_wrong_words_are_refused(
+    tmp_path: Path, programs: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
+) -> None:
+    assert cli.main(["run", "-d", "501", "--device", "cpu", *options]) == 2
+    assert re.search(message, capsys.readouterr().err)
+
+
+def test_status_needs_neither_torch_nor_nnunet(tmp_path: Path, programs: Path) -> None:
+    run_here(example_settings(tmp_path), [Lane("cpu 0")])
+    code = (
+        "import sys; sys.modules['torch'] = None; from factorizer_nnunet import cli; "
+        "sys.exit(cli.main(['status', '-d', '501']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0].split() == ["fingerprint", "done"]
