@@ -128,6 +128,8 @@ def run(args: argparse.Namespace) -> int:
         return 130
     print(f"\n{paths.summary.with_suffix('.md').read_text(encoding='utf-8').split('## Steps')[0].rstrip()}")
     print(f"\nSummary: {paths.summary.with_suffix('.md')}")
+    if paths.report.is_file():
+        print(f"Report: {paths.report}")
     return 0 if done else 1
 
 

@@ -96,6 +96,11 @@ class RunPaths:
         return self.run / "summary"
 
     @property
+    def report(self) -> Path:
+        """The page with scores, curves and pictures of the cross-validation."""
+        return self.run / "report.html"
+
+    @property
     def cluster(self) -> Path:
         """Where submitit keeps its files."""
         return self.run / "slurm"

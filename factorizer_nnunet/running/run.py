@@ -57,12 +57,32 @@ def held_run(settings: RunSettings) -> Iterator[None]:
 
 
 def write_results(settings: RunSettings) -> bool:
-    """Write what the run has come to: Markdown and JSON; returns whether every step is done.
-
-    The one place where a run's results are turned into pages: whatever is drawn from them is called from here.
-    """
+    """Write what the run has come to, Markdown, JSON and the report; returns whether every step is done."""
     paths = RunPaths(settings.folders, settings.dataset)
     summary = summarize(settings)
     write_whole(paths.summary.with_suffix(".json"), json.dumps(summary, indent=4) + "\n")
     write_whole(paths.summary.with_suffix(".md"), summary_markdown(summary))
+    _write_report(settings, paths)
     return all(step["state"] == DONE for step in summary["steps"])
+
+
+def _write_report(settings: RunSettings, paths: RunPaths) -> None:
+    """The report of all models whose folds are validated; says so where there can be none."""
+    from factorizer_nnunet.report import Sources, write_report
+
+    models = [
+        paths.model(model)
+        for model in settings.trained_models
+        if all(paths.fold_summary(model, fold).is_file() for fold in settings.folds)
+    ]
+    if not models:
+        return
+    environment = {
+        "nnUNet_raw": str(settings.folders.raw),
+        "nnUNet_preprocessed": str(settings.folders.preprocessed),
+        "nnUNet_results": str(settings.folders.results),
+    }
+    try:  # partial: a run may have been asked for some of the folds, and then the page says so
+        write_report(models, paths.report, sources=Sources(environment=environment), partial=True)
+    except UserError as error:
+        print(f"WARNING: no report: {error}")
