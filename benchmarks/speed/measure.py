@@ -71,9 +71,11 @@ def ratios(times: Mapping[str, list[float]], reference: str) -> dict[str, float]
 
 
 def peak_bytes(network: nn.Module, x: Tensor, setting: Setting, mode: str) -> int:
-    """Most bytes allocated at a time during a pass, beyond what was there before: parameters and input not counted."""
+    """Most bytes allocated at a time during a pass, beyond what was there before: parameters and input not counted.
+
+    Compile the network first by a pass: that is not left out.
+    """
     network.train(mode == TRAINING)
-    one_pass(network, x, setting, mode)  # gradients of a first pass and compilation do not count
     gc.collect()
     if setting.device == "cuda":
         torch.cuda.synchronize()

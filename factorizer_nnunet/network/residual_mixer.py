@@ -188,7 +188,8 @@ class _ResidualMixer(torch.autograd.Function):
 
 def _inside(x: Tensor, family: Family) -> Tensor | None:
     """1 for each voxel of the volume and 0 where blocks leave it, (1, *moved, 1); None if they never do."""
-    if not any(family.fronts) and not any(axis.padding for axis in family.grid.axes):
+    axes = family.grid.axes
+    if all(axis.size == size and not axis.padding for axis, size in zip(axes, x.shape[1:-1], strict=True)):
         return None
     return moved(x.new_ones(1, *x.shape[1:-1], 1), family)
 

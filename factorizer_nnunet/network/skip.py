@@ -27,16 +27,17 @@ def upsample_and_adapt(skip: Tensor, low: Tensor, upsample: Upsample, adapter: n
     for_skip, for_low = adapter.weight[:, :width], adapter.weight[:, width:]
     kernel = conv.weight.flatten(2).permute(0, 2, 1) @ for_low.mT  # (C', voxels of a patch, C'')
     result = F.linear(skip, for_skip, for_low @ conv.bias)
-    patches = low @ kernel.flatten(1).to(low.dtype)
+    patches = low @ kernel.flatten(1)
     return _add_patches(result, patches, conv.stride)
 
 
 def _add_patches(volume: Tensor, patches: Tensor, stride: tuple[int, ...]) -> Tensor:
-    """Add (B, *spatial / stride, voxels of a patch · C) to the voxels of each patch of (B, *spatial, C)."""
+    """Add (B, *spatial / stride, voxels of a patch · C) in place to the voxels of each patch of (B, *spatial, C)."""
     ndim = len(stride)
     split, order = [volume.shape[0]], [0]
     for axis, (size, length) in enumerate(zip(patches.shape[1:-1], stride, strict=True)):
         split += [size, length]
         order += [1 + axis, 1 + ndim + axis]
     spread = patches.unflatten(-1, (*stride, volume.shape[-1])).permute(*order, 1 + 2 * ndim)
-    return (volume.view(*split, -1) + spread).view(volume.shape)
+    volume.view(*split, -1).add_(spread)
+    return volume

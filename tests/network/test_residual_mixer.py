@@ -28,7 +28,8 @@ def norm_and_mixer(
 
 @pytest.mark.parametrize("kind", ["instance", "layer"])
 @pytest.mark.parametrize(
-    ("size", "border"), [((9, 10, 13), "cut"), ((8, 16, 8), "cyclic"), ((9, 7), "cut"), ((3, 20, 4), "cut")]
+    ("size", "border"),
+    [((9, 10, 13), "cut"), ((8, 16, 8), "cyclic"), ((9, 6, 13), "cyclic"), ((9, 7), "cut"), ((3, 20, 4), "cut")],
 )
 @pytest.mark.parametrize("shifts", [(0.0, 0.5), (0.0, 0.25, 0.5, 0.75)])
 @pytest.mark.parametrize("slab_bytes", [1, 2**13])
