@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from factorizer_nnunet.names import PLANS, TRAINER
 from factorizer_nnunet.running import command_lines
 from factorizer_nnunet.running.lanes import Lane, command_environment, plan_lanes
 from factorizer_nnunet.running.progress import planned_epochs, training_progress
+from factorizer_nnunet.running.queue import job_prefix, queued, queued_jobs
 from factorizer_nnunet.running.request import read_request, write_request
 from factorizer_nnunet.running.run import run_here
 from factorizer_nnunet.running.settings import Model
@@ -158,6 +160,29 @@ def test_status_tells_what_is_done_failed_and_running(tmp_path: Path, programs: 
         table = status_table(read_status(settings))
     assert f"{log.stem}  running  epoch 2 of 1000, Dice 0.600" in table
     assert f"of {len(lines)} steps done" in table
+    os.utime(log, (0, 0))  # of a run that was killed; the one that goes on now has not come to this step
+    paths.measurements(log.stem).unlink()
+    with held(paths.lock, "busy"):
+        assert f"{log.stem}  waiting" in status_table(read_status(settings))
+
+
+@pytest.mark.parametrize(
+    ("script", "message"), [("echo down >&2; exit 1", "squeue does not tell"), ("echo '7|PENDING|{}folds'", "")]
+)
+def test_a_queue_that_does_not_answer_is_not_an_empty_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, message: str
+) -> None:
+    settings = example_settings(tmp_path)
+    squeue = tmp_path / "squeue"
+    squeue.write_text(f"#!/bin/sh\n{script.format(job_prefix(settings))}\n")
+    squeue.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    if message:
+        assert queued_jobs(settings) == {}
+        with pytest.raises(UserError, match=message):
+            queued(settings)
+    else:
+        assert queued(settings) == {"folds": ("7", "PENDING")}
 
 
 def test_one_case_more_is_not_yet_preprocessed(tmp_path: Path, programs: Path) -> None:
@@ -177,6 +202,7 @@ def test_one_case_more_is_not_yet_preprocessed(tmp_path: Path, programs: Path) -
         (["--compare", "nnUNetTrainer"], "--compare nnUNetTrainer is not TRAINER:PLANS"),
         (["--gpus", "0"], "--gpus is for --device cuda, not cpu"),
         (["-np", "0"], "-np is 0: give 1 or more"),
+        (["--folds-at-a-time", "-1"], "--folds-at-a-time is -1: give 1 or more"),
         (["--executor", "slurm", "--time", "soon"], "--time soon is none of SLURM's forms"),
     ],
 )
