@@ -175,7 +175,8 @@ class Program:
     def predict(self) -> None:
         images, output = Path(self.option("-i")[0]), Path(self.option("-o")[0])
         output.mkdir(parents=True, exist_ok=True)
-        (output / "predict_from_raw_data_args.json").write_text("{}")
+        record = {"images": str(images), "use_mirroring": "--disable_tta" not in self.words}
+        (output / "predict_from_raw_data_args.json").write_text(json.dumps(record))
         for case in sorted({path.name.rsplit("_", 1)[0] for path in images.iterdir()}):
             if "--save_probabilities" in self.words:
                 self.zip(output / f"{case}.npz")

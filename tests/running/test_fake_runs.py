@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -143,6 +144,17 @@ def test_predictions_of_models_trained_anew_are_made_anew(tmp_path: Path, progra
     time.sleep(0.05)
     assert run_here(settings, LANES)
     assert (tmp_path / "out" / f"{TEST_CASES[0]}.nii.gz").stat().st_mtime_ns > before
+
+
+def test_predictions_with_another_mirroring_are_made_anew(tmp_path: Path, programs: Path) -> None:
+    settings = example_settings(tmp_path)
+    run_here(settings, LANES)
+    before = len(commands_run(settings))
+    plain = replace(settings, prediction=replace(settings.prediction, mirroring=False))
+    assert run_here(plain, LANES)
+    again = [command for command in commands_run(settings) if "--disable_tta" in command]
+    assert len(again) == len(settings.models)
+    assert len(commands_run(settings)) == before + len(again) + 3  # the mean, postprocessing, scores
 
 
 def test_a_cascade_waits_for_all_folds_of_its_low_resolution(tmp_path: Path, programs: Path) -> None:
