@@ -14,7 +14,6 @@ import argparse
 import json
 import os
 import random
-import signal
 import subprocess
 import sys
 import time
@@ -66,7 +65,8 @@ def kill_at(root: Path, moment: Moment, rng: random.Random, runner_alone: bool) 
     time.sleep(rng.uniform(0, moment.delay_seconds))
     came = process.poll() is None
     killed = 1
-    os.kill(process.pid, signal.SIGKILL) if came else None
+    if came:
+        process.kill()
     if not runner_alone:
         while count := end_marked(OWNER_VARIABLE, str(root)):  # again, since one may start another meanwhile
             killed += count

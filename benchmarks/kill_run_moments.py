@@ -18,7 +18,7 @@ class Seen:
     before: dict[Path, int] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.before = {path: size for pattern in ("**/*",) for path, size in self._sizes(pattern)}
+        self.before = dict(self._sizes("**/*"))
 
     def changed(self, pattern: str) -> list[Path]:
         """Files of a glob pattern below the root that are new or have another size."""

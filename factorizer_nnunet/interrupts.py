@@ -16,12 +16,16 @@ STOPPED = 75
 
 @contextlib.contextmanager
 def terminable() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP raise KeyboardInterrupt within the block; for the main thread."""
+    """Let SIGTERM and SIGHUP raise KeyboardInterrupt within the block; for the main thread.
+
+    One that was ignored before stays so: ``nohup`` asks for that.
+    """
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    previous = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    heeded = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is not signal.SIG_IGN]
+    previous = {number: signal.signal(number, interrupt) for number in heeded}
     try:
         yield
     finally:

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import sysconfig
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -33,13 +34,14 @@ def script(name: str) -> str:
 
 
 def stop_groups(processes: Sequence[subprocess.Popen], grace_seconds: float) -> None:
-    """End process groups: politely, and after ``grace_seconds`` outright."""
+    """End process groups: politely, and after ``grace_seconds`` for all of them outright."""
+    end = time.monotonic() + grace_seconds
     for process in processes:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGTERM)
     for process in processes:
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(grace_seconds)
+            process.wait(max(0.0, end - time.monotonic()))
         # nnU-Net's workers outlive a terminated parent, so the group is ended whatever the parent did.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)

@@ -119,7 +119,7 @@ def run(args: argparse.Namespace) -> int:
     paths = RunPaths(settings.folders, settings.dataset)
     if args.executor == "slurm":
         return _submit(args, settings)
-    gpus = args.gpus.split(",") if args.gpus else visible_gpus()
+    gpus = list(dict.fromkeys(args.gpus.split(","))) if args.gpus else visible_gpus()
     _check_device(args, gpus, visible_gpus())
     try:
         done = run_here(settings, plan_lanes(args.device, gpus, args.gpus_per_fold, args.folds_at_a_time))
@@ -141,7 +141,13 @@ def _settings(args: argparse.Namespace) -> RunSettings:
 
     raw, preprocessed, results = (folder.resolve() for folder in required_folders().values())
     _, dataset = find_dataset(args.dataset)
-    for option, value in (("-np", args.num_processes), ("--gpus-per-fold", args.gpus_per_fold)):
+    counts = {
+        "-np": args.num_processes,
+        "--gpus-per-fold": args.gpus_per_fold,
+        "--folds-at-a-time": args.folds_at_a_time,
+        "--cpus": args.cpus,
+    }
+    for option, value in counts.items():
         if value is not None and value < 1:
             raise UserError(f"{option} is {value}: give 1 or more")
     pairs = [(args.trainer, args.plans), *(_pair(text) for text in args.compare)]

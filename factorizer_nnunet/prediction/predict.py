@@ -5,13 +5,14 @@ from __future__ import annotations
 import multiprocessing
 import os
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from tqdm import tqdm
@@ -21,7 +22,7 @@ from factorizer_nnunet.errors import UserError
 from factorizer_nnunet.prediction.cases import Case, find_cases
 from factorizer_nnunet.prediction.model import Model, load_model
 from factorizer_nnunet.prediction.outputs import LEAST_SPACE, Outputs, free_space
-from factorizer_nnunet.prediction.work import channels_by, export, preprocess, readable_by
+from factorizer_nnunet.prediction.work import Properties, channels_by, export, preprocess, readable_by
 from factorizer_nnunet.prediction.workers import Workers, workers
 
 QUEUED_EXPORTS = 2  # beside those being written: a fast GPU must not fill the memory
@@ -126,7 +127,7 @@ def _predict_cases(
     with bar, workers(num_readers) as readers, workers(num_writers) as writers:
         for case, read in _read_ahead(cases, readers, of_model):
             try:
-                data, properties = read.result()
+                data, properties = _image(read, case, readers, of_model)
                 logits = predictor.predict_logits_from_preprocessed_data(torch.from_numpy(data)).cpu().numpy()
             except Exception as error:  # of this case alone: a damaged image, or one too large for the device
                 outcome.failed[case.name] = _reason(error)
@@ -138,7 +139,15 @@ def _predict_cases(
         collect(most_left=0)
 
 
-def _read_ahead(cases: Sequence[Case], readers: Workers, of_model: tuple) -> Any:
+def _image(read: Future, case: Case, readers: Workers, of_model: tuple) -> tuple[np.ndarray, Properties]:
+    """What was read; once more if a process died, since that takes along all cases that were being read."""
+    try:
+        return read.result()
+    except BrokenProcessPool:
+        return readers.submit(preprocess, case, *of_model).result()
+
+
+def _read_ahead(cases: Sequence[Case], readers: Workers, of_model: tuple) -> Iterator[tuple[Case, Future]]:
     """Each case with its future image; as many as there are processes are read in advance."""
     reading: deque[tuple[Case, Future]] = deque()
     waiting = deque(cases)

@@ -80,13 +80,13 @@ def run_step(step: Step, paths: RunPaths, environment: Mapping[str, str], childr
         environment: of the commands, whole.
     """
     log = paths.log(step.name)
-    log.parent.mkdir(parents=True, exist_ok=True)
     gpus = [gpu for gpu in environment.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpu] if step.on_device else []
     started = time.monotonic()
     memory_gb = 0.0
     error = None
     with watched(gpus) as gpu:
         try:
+            log.parent.mkdir(parents=True, exist_ok=True)
             for file in step.state().left_over:
                 file.unlink()
             options = step.options()
@@ -104,14 +104,17 @@ def run_step(step: Step, paths: RunPaths, environment: Mapping[str, str], childr
                     error = f"its commands ended well, but left it unfinished ({step.state().progress or 'no result'})"
         except (OSError, UserError) as problem:
             error = str(problem)
+        except Exception as problem:  # whatever it is, the other steps go on for hours
+            error = f"{type(problem).__name__}: {problem}"
     attempt = Attempt(
-        seconds=round(time.monotonic() - started, 1),
+        seconds=round(time.monotonic() - started, 3),
         memory_gb=round(memory_gb, 2),
         gpu_memory_gb=None if gpu.gb is None else round(gpu.gb, 2),
         error=error,
     )
     if not children.stopped:
-        add_attempt(paths.measurements(step.name), attempt)
+        with contextlib.suppress(OSError):  # a full disk must not end the run for a summary's sake
+            add_attempt(paths.measurements(step.name), attempt)
     return error
 
 

@@ -72,14 +72,14 @@ class LocalExecutor:
                         return outcome
                     self._collect(running, outcome, bar)
             finally:
-                self._children.stop(_GRACE_SECONDS)
+                self._stop()
 
     def _next(self, steps: Sequence[Step], outcome: Outcome, running: dict, bar: tqdm) -> list[Step]:
         """Steps to start now, as many as there are lanes; what turns out to be done is noted."""
         chosen: list[Step] = []
         free = {id(lanes): len(lanes) for lanes in (self._free, self._host)}
         busy = {step.name for step, _ in running.values()}
-        if NO_SPACE in outcome.failed.values():
+        if any(NO_SPACE in error for error in outcome.failed.values()):
             return []
         for step in steps:
             if step.name in outcome.done or step.name in outcome.failed or step.name in busy:
@@ -94,6 +94,14 @@ class LocalExecutor:
                 free[lanes] -= 1
                 chosen.append(step)
         return chosen
+
+    def _stop(self) -> None:
+        """End all commands: trainings may save first, unless whoever interrupts does so again."""
+        try:
+            self._children.stop(_GRACE_SECONDS)
+        except KeyboardInterrupt:
+            self._children.stop(0)
+            raise
 
     def _lanes(self, step: Step) -> list[Lane]:
         return self._free if step.on_device else self._host

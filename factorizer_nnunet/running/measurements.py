@@ -18,7 +18,8 @@ class Attempt:
 
     Attributes:
         seconds: wall time.
-        memory_gb: peak resident memory of its largest process, in GB (10⁹ bytes).
+        memory_gb: peak resident memory of its largest process, in GB (10⁹ bytes); Linux counts no less than that of
+            the process which started it.
         gpu_memory_gb: peak use of the GPUs it was given, None without them.
         error: why it failed; None if it did not.
     """

@@ -10,6 +10,7 @@ from factorizer_nnunet.names import SPLITS_FILE
 from factorizer_nnunet.running.settings import Folders, Model
 
 RUN_FOLDER = "factorizer_run"  # beside the models in nnUNet_results: logs, measurements, summary
+REQUEST_FILE = "request.json"
 LABEL_FOLDER = "gt_segmentations"  # nnU-Net's copy of the labels
 
 
@@ -89,6 +90,11 @@ class RunPaths:
     @property
     def lock(self) -> Path:
         return self.run / ".lock"
+
+    @property
+    def request(self) -> Path:
+        """What the last run was asked for; written when it has begun."""
+        return self.run / REQUEST_FILE
 
     @property
     def summary(self) -> Path:

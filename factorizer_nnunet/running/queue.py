@@ -6,6 +6,7 @@ import hashlib
 import shutil
 import subprocess
 
+from factorizer_nnunet.errors import UserError
 from factorizer_nnunet.running.paths import RunPaths
 from factorizer_nnunet.running.settings import RunSettings
 
@@ -19,19 +20,26 @@ def job_prefix(settings: RunSettings) -> str:
 
 
 def queued_jobs(settings: RunSettings) -> dict[str, str]:
-    """State and number of the jobs that wait or run, by step, such as ``RUNNING 4711``; none without SLURM."""
-    return {step: f"{state} {number}" for step, (number, state) in queued(settings).items()}
+    """State and number of the jobs that wait or run, by step, such as ``RUNNING 4711``; none if SLURM is not there."""
+    if shutil.which("squeue") is None:
+        return {}
+    try:
+        return {step: f"{state} {number}" for step, (number, state) in queued(settings).items()}
+    except UserError:  # its commands are installed, but there may be no cluster
+        return {}
 
 
 def queued(settings: RunSettings) -> dict[str, tuple[str, str]]:
-    """Number and state of the jobs that wait or run, by step; none without SLURM."""
-    if shutil.which("squeue") is None:
-        return {}
+    """Number and state of the jobs that wait or run, by step.
+
+    Raises:
+        UserError: SLURM does not answer.
+    """
     query = ["squeue", "--me", "--noheader", "--format=%i|%T|%j"]
     try:
         answer = subprocess.run(query, capture_output=True, text=True, timeout=60, check=True).stdout
-    except (OSError, subprocess.SubprocessError):
-        return {}
+    except (OSError, subprocess.SubprocessError) as error:
+        raise UserError(f"squeue does not tell which jobs are in SLURM's queue ({error}): try again") from error
     prefix = job_prefix(settings)
     found = {}
     for line in answer.splitlines():

@@ -8,16 +8,14 @@ from pathlib import Path
 
 from factorizer_nnunet.errors import UserError
 from factorizer_nnunet.files import load_json_object, write_whole
-from factorizer_nnunet.running.paths import RUN_FOLDER, RunPaths
+from factorizer_nnunet.running.paths import REQUEST_FILE, RUN_FOLDER, RunPaths
 from factorizer_nnunet.running.settings import Folders, Model, Prediction, RunSettings
-
-_FILE = "request.json"
 
 
 def write_request(settings: RunSettings) -> None:
     """Keep the settings in the run's folder."""
     content = json.dumps(asdict(settings), indent=4, default=str)
-    write_whole(RunPaths(settings.folders, settings.dataset).run / _FILE, content + "\n")
+    write_whole(RunPaths(settings.folders, settings.dataset).request, content + "\n")
 
 
 def read_request(results: Path, dataset: str) -> RunSettings:
@@ -27,9 +25,9 @@ def read_request(results: Path, dataset: str) -> RunSettings:
         UserError: there was none below ``results``, or several data sets have this ID.
     """
     name = f"Dataset{int(dataset):03d}_*" if dataset.isdecimal() else dataset
-    found = sorted(results.glob(f"{name}/{RUN_FOLDER}/{_FILE}"))
+    found = sorted(results.glob(f"{name}/{RUN_FOLDER}/{REQUEST_FILE}"))
     if len(found) != 1:
-        there = sorted(path.parent.parent.name for path in results.glob(f"*/{RUN_FOLDER}/{_FILE}"))
+        there = sorted(path.parent.parent.name for path in results.glob(f"*/{RUN_FOLDER}/{REQUEST_FILE}"))
         known = f"there are runs of {', '.join(there)}" if there else "start one with factorizer-nnunet run"
         raise UserError(f"{len(found)} runs of data set {dataset} in {results}; {known}")
     mend = "Start the run again, which writes it anew"

@@ -13,7 +13,7 @@ from factorizer_nnunet.running.checks import check_after_planning, check_before_
 from factorizer_nnunet.running.lanes import Lane
 from factorizer_nnunet.running.local import LocalExecutor, end_left_over
 from factorizer_nnunet.running.paths import RunPaths
-from factorizer_nnunet.running.queue import queued
+from factorizer_nnunet.running.queue import queued_jobs
 from factorizer_nnunet.running.request import write_request
 from factorizer_nnunet.running.settings import RunSettings
 from factorizer_nnunet.running.steps import build_steps
@@ -29,7 +29,7 @@ def run_here(settings: RunSettings, lanes: Sequence[Lane]) -> bool:
         KeyboardInterrupt: after all commands have been ended; the same call goes on from there.
     """
     paths = RunPaths(settings.folders, settings.dataset)
-    if jobs := queued(settings):
+    if jobs := queued_jobs(settings):
         raise UserError(f"{len(jobs)} jobs of this run are in SLURM's queue: wait for them, or end them with scancel")
     check_before_planning(settings)
     with held_run(settings), terminable():
@@ -57,11 +57,21 @@ def held_run(settings: RunSettings) -> Iterator[None]:
 
 
 def write_results(settings: RunSettings) -> bool:
-    """Write what the run has come to, Markdown, JSON and the report; returns whether every step is done."""
+    """Write what the run has come to, Markdown, JSON and the report; returns whether every step is done.
+
+    Raises:
+        UserError: the summary cannot be written.
+    """
     paths = RunPaths(settings.folders, settings.dataset)
     summary = summarize(settings)
-    write_whole(paths.summary.with_suffix(".json"), json.dumps(summary, indent=4) + "\n")
-    write_whole(paths.summary.with_suffix(".md"), summary_markdown(summary))
+    try:
+        write_whole(paths.summary.with_suffix(".json"), json.dumps(summary, indent=4) + "\n")
+        write_whole(paths.summary.with_suffix(".md"), summary_markdown(summary))
+    except OSError as error:
+        raise UserError(
+            f"cannot write {paths.summary}.json or .md ({error}). Mend that, then give the same command again: what is "
+            "done stays"
+        ) from error
     _write_report(settings, paths)
     return all(step["state"] == DONE for step in summary["steps"])
 
@@ -84,5 +94,5 @@ def _write_report(settings: RunSettings, paths: RunPaths) -> None:
     }
     try:  # partial: a run may have been asked for some of the folds, and then the page says so
         write_report(models, paths.report, sources=Sources(environment=environment), partial=True)
-    except UserError as error:
+    except (OSError, UserError) as error:
         print(f"WARNING: no report: {error}")

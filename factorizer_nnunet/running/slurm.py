@@ -76,7 +76,7 @@ class StepJob:
         environment = command_environment(folders, lane, self._settings.device, os.environ)
         paths = RunPaths(folders, self._settings.dataset)
         error = run_step(step, paths, environment, self._children)
-        if error == STOPPED:  # preempted with a mere SIGTERM: submitit's own way back into the queue
+        if error == STOPPED and not _is_ending():  # preempted with a mere SIGTERM: submitit's own way into the queue
             signal.raise_signal(getattr(signal, f"SIG{_WARNING}"))
         if error is not None:
             raise RuntimeError(f"{self._name}: {error}\nits log: {paths.log(self._name)}")
@@ -88,6 +88,13 @@ class StepJob:
         if self._children is not None:
             self._children.interrupt(SAVING_SECONDS - _FINISHING_SECONDS)
         return DelayedSubmission(StepJob(self._settings, self._name))
+
+
+def _is_ending() -> bool:
+    """Whether SLURM has decided on this job: it was cancelled, and must stay so, or is put back without our doing."""
+    query = ["squeue", "--noheader", "--format=%T", f"--jobs={os.environ.get('SLURM_JOB_ID', '')}"]
+    answer = subprocess.run(query, capture_output=True, text=True, timeout=30, check=False)
+    return answer.stdout.strip() == "COMPLETING"
 
 
 def submit_run(settings: RunSettings, options: SlurmOptions) -> dict[str, str]:
@@ -124,7 +131,7 @@ def _submit_missing(
             needs = [jobs[name] for name in step.after if name in jobs]
             _describe(executor, settings, options, step.name, step.on_device, "afterok", needs)
             jobs[step.name] = submitted[step.name] = executor.submit(StepJob(settings, step.name)).job_id
-    if submitted and SUMMARY not in jobs:
+    if submitted:  # after a summary that is queued already, which does not wait for these
         _describe(executor, settings, options, SUMMARY, False, "afterany", list(jobs.values()))
         submitted[SUMMARY] = executor.submit(write_results, settings).job_id
     return submitted

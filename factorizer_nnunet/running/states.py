@@ -19,8 +19,8 @@ from factorizer_nnunet.running.dataset import (
     validation_cases,
 )
 from factorizer_nnunet.running.paths import RunPaths
-from factorizer_nnunet.running.settings import Model, RunSettings
-from factorizer_nnunet.running.whole import is_whole, newest, oldest
+from factorizer_nnunet.running.settings import Model, Prediction, RunSettings
+from factorizer_nnunet.running.whole import is_whole, newest, oldest, read_json
 
 CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_latest.pth", "checkpoint_best.pth")
 PREDICTION_RECORD = "predict_from_raw_data_args.json"  # written as a prediction begins
@@ -100,7 +100,7 @@ def choice_state(settings: RunSettings, paths: RunPaths) -> State:
 
 
 def prediction_state(settings: RunSettings, paths: RunPaths) -> State:
-    """Every chosen model has segmentations and probabilities of all test images, later than its checkpoints."""
+    """Every chosen model has segmentations and probabilities of all these images, later than its checkpoints."""
     choice = _fitting_choice(settings, paths)
     if choice is None or settings.prediction is None:
         return State(False)
@@ -110,8 +110,9 @@ def prediction_state(settings: RunSettings, paths: RunPaths) -> State:
     for model in choice.stages:
         folder = paths.before_merging(settings.prediction.output) / model.name
         record = folder / PREDICTION_RECORD
-        if record.exists() and record.stat().st_mtime < newest(paths.checkpoint(model, fold) for fold in choice.folds):
-            stale += [file for file in folder.iterdir() if file.is_file()]  # of folds that were trained anew since
+        trained = newest(paths.checkpoint(model, fold) for fold in choice.folds)
+        if record.exists() and not _predicted_as_asked(record, settings.prediction, trained):
+            stale += [file for file in folder.iterdir() if file.is_file()]
             continue
         for case in cases:
             files = [folder / f"{case}{end}" for end in _prediction_endings(choice, model, ending)]
@@ -171,6 +172,13 @@ def test_cases(settings: RunSettings) -> list[str]:
 
 def _fitting_choice(settings: RunSettings, paths: RunPaths) -> Choice | None:
     return read_choice(paths) if choice_state(settings, paths).done else None
+
+
+def _predicted_as_asked(record: Path, prediction: Prediction, trained: float) -> bool:
+    """Whether predictions are of these images, with this mirroring, and begun after the folds were trained."""
+    content = read_json(record) or {}
+    asked = {"images": str(prediction.images), "use_mirroring": prediction.mirroring}
+    return record.stat().st_mtime >= trained and all(content.get(key, value) == value for key, value in asked.items())
 
 
 def _prediction_endings(choice: Choice, model: Model, file_ending: str) -> Iterator[str]:

@@ -13,6 +13,7 @@ from factorizer_nnunet.running.queue import queued_jobs
 from factorizer_nnunet.running.settings import RunSettings
 from factorizer_nnunet.running.steps import Step, build_steps
 from factorizer_nnunet.running.summary import DONE, FAILED, WAITING
+from factorizer_nnunet.running.whole import newest
 
 RUNNING = "running"
 
@@ -41,8 +42,8 @@ def _status(step: Step, paths: RunPaths, job: str | None, local: bool) -> StepSt
         state = RUNNING if job.startswith("RUNNING") else WAITING
         return StepStatus(step.name, state, ", ".join(part for part in (progress, f"SLURM: {job}") if part))
     log, measured = paths.log(step.name), paths.measurements(step.name)
-    begun = log.exists() and (not measured.exists() or log.stat().st_mtime > measured.stat().st_mtime)
-    if begun and local:
+    begun = newest([log]) > newest([measured])
+    if begun and local and newest([log]) >= newest([paths.request]):  # else it was begun by a run that was killed
         return StepStatus(step.name, RUNNING, progress)
     attempts = read_attempts(measured)
     if attempts and attempts[-1].error and not begun:

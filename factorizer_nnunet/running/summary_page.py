@@ -21,7 +21,8 @@ def summary_markdown(summary: Mapping[str, Any]) -> str:
         *_best(summary["best"]),
         *_test(summary["test"]),
         "## Steps",
-        "Wall time of all attempts but those killed outright; memory of the largest process, GPU memory by the driver.",
+        "Wall time of all attempts but those killed outright; memory of the largest process, at least that of the run "
+        "itself; GPU memory by the driver.",
         _steps_table(summary["steps"]),
         "## The same by nnU-Net's own commands",
         "```bash\n" + "\n".join(command for step in summary["steps"] for command in step["commands"]) + "\n```",

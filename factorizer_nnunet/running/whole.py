@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import zipfile
@@ -60,7 +61,11 @@ def is_whole(path: Path) -> bool:
 
 def newest(paths: Iterable[Path]) -> float:
     """The latest time of change among files, in seconds since the epoch; 0 if none is there."""
-    return max((path.stat().st_mtime for path in paths if path.exists()), default=0.0)
+    times = [0.0]
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            times.append(path.stat().st_mtime)
+    return max(times)
 
 
 def oldest(paths: Iterable[Path]) -> float:

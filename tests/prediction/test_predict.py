@@ -19,6 +19,7 @@ from factorizer_nnunet import cli
 from factorizer_nnunet.errors import UserError
 from factorizer_nnunet.prediction import outputs, predict, work
 from factorizer_nnunet.prediction.checkpoints import read_fold
+from factorizer_nnunet.prediction.workers import workers
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -107,14 +108,13 @@ def test_a_broken_case_does_not_stop_the_others(root: Path, model: Path, capsys:
     assert "predicted: 1, complete before: 2, failed: 0" in capsys.readouterr().out
 
 
-def test_a_worker_that_dies_takes_no_other_case_with_it(root: Path, model: Path) -> None:
-    """As when memory runs out; the pool of processes is broken then."""
-    from factorizer_nnunet.prediction.workers import workers
-
+def test_a_worker_that_dies_takes_no_other_case_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when memory runs out; the pool of processes is broken then, with all that was handed to it."""
+    monkeypatch.setattr(predict, "preprocess", max)
     with workers(1) as pool:
-        died = pool.submit(os._exit, 9)
+        died, beside = pool.submit(os._exit, 9), pool.submit(max, 1, 2, 3)
         assert "a worker process died" in predict._reason(died.exception())
-        assert pool.submit(abs, -3).result() == 3
+        assert predict._image(beside, 1, pool, (2, 3)) == 3
 
 
 def test_an_interrupted_export_leaves_nothing_half(root: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

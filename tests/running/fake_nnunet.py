@@ -1,7 +1,8 @@
 """Programs in the place of nnU-Net's: they leave the same files in the same order, at once and without content.
 
 ``install`` writes one executable for each of them. Which fail, wait or leave halves is told by files in the folder
-``orders`` beside them: ``COMMAND WORD …`` may hold ``fail``, ``wait`` or ``half``.
+``orders`` beside them: ``COMMAND WORD …`` may hold ``fail``, ``full`` (the disk), ``wait``, ``stay`` (wait, and do not
+heed SIGTERM) or ``half``.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import signal
 import sys
 import time
 import zipfile
@@ -38,7 +40,7 @@ def install(folder: Path) -> None:
 
 
 def order(folder: Path, what: str, *words: str) -> Path:
-    """Let a command that has all these words ``fail``, ``wait`` or leave a ``half``; returns the file to take back."""
+    """Let a command that has all these words do ``what``; returns the file to take the order back."""
     file = folder / "orders" / f"{' '.join(words)}"
     file.write_text(what)
     return file
@@ -76,7 +78,12 @@ class Program:
         if self.order == "fail":
             print("Traceback (most recent call last):\n  File somewhere\nRuntimeError: the order was to fail")
             sys.exit(1)
-        if self.order == "wait":
+        if self.order == "full":
+            sys.exit("OSError: [Errno 28] No space left on device")
+        if self.order == "stay":
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        if self.order in ("wait", "stay"):
+            print("waiting", flush=True)
             time.sleep(60)
         name = self.words[0].removeprefix("nnUNetv2_").replace("-", "_")
         getattr(self, name)()
@@ -168,7 +175,8 @@ class Program:
     def predict(self) -> None:
         images, output = Path(self.option("-i")[0]), Path(self.option("-o")[0])
         output.mkdir(parents=True, exist_ok=True)
-        (output / "predict_from_raw_data_args.json").write_text("{}")
+        record = {"images": str(images), "use_mirroring": "--disable_tta" not in self.words}
+        (output / "predict_from_raw_data_args.json").write_text(json.dumps(record))
         for case in sorted({path.name.rsplit("_", 1)[0] for path in images.iterdir()}):
             if "--save_probabilities" in self.words:
                 self.zip(output / f"{case}.npz")

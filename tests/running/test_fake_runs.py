@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,8 +20,11 @@ from running_example import CASES, TEST_CASES, example_settings, paths_of
 from factorizer_nnunet.errors import UserError
 from factorizer_nnunet.files import held
 from factorizer_nnunet.names import PLANS, TRAINER
+from factorizer_nnunet.running import execution, steps
 from factorizer_nnunet.running.lanes import Lane
-from factorizer_nnunet.running.local import OWNER_VARIABLE
+from factorizer_nnunet.running.local import OWNER_VARIABLE, end_left_over
+from factorizer_nnunet.running.measurements import Attempt, read_attempts
+from factorizer_nnunet.running.paths import RunPaths
 from factorizer_nnunet.running.run import run_here
 from factorizer_nnunet.running.settings import CASCADE, Model, RunSettings
 from factorizer_nnunet.running.steps import build_steps
@@ -139,6 +146,17 @@ def test_predictions_of_models_trained_anew_are_made_anew(tmp_path: Path, progra
     assert (tmp_path / "out" / f"{TEST_CASES[0]}.nii.gz").stat().st_mtime_ns > before
 
 
+def test_predictions_with_another_mirroring_are_made_anew(tmp_path: Path, programs: Path) -> None:
+    settings = example_settings(tmp_path)
+    run_here(settings, LANES)
+    before = len(commands_run(settings))
+    plain = replace(settings, prediction=replace(settings.prediction, mirroring=False))
+    assert run_here(plain, LANES)
+    again = [command for command in commands_run(settings) if "--disable_tta" in command]
+    assert len(again) == len(settings.models)
+    assert len(commands_run(settings)) == before + len(again) + 3  # the mean, postprocessing, scores
+
+
 def test_a_cascade_waits_for_all_folds_of_its_low_resolution(tmp_path: Path, programs: Path) -> None:
     cascade = Model(TRAINER, PLANS, CASCADE)
     settings = example_settings(tmp_path, models=(cascade,))
@@ -183,4 +201,65 @@ def test_costs_are_measured_over_all_attempts(tmp_path: Path, programs: Path) ->
     run_here(settings, LANES)
     run_here(settings, LANES)
     step = summary_of(settings)["steps"][0]
-    assert step["attempts"] == 2 and step["seconds"] > 0 and step["memory_gb"] > 0
+    assert step["attempts"] == 2 and step["memory_gb"] > 0
+    first, second = read_attempts(paths_of(settings).measurements("fingerprint"))
+    assert first.error and second.error and min(first.seconds, second.seconds) > 0
+
+
+def test_a_step_that_breaks_within_the_runner_is_one_that_failed(
+    tmp_path: Path, programs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = example_settings(tmp_path)
+    options = steps._resumed_training
+
+    def broken(paths: RunPaths, model: Model, fold: int) -> tuple[str, ...]:
+        if (model, fold) == (settings.models[0], 1):
+            raise IndexError("as a mistake of ours would")
+        return options(paths, model, fold)
+
+    monkeypatch.setattr(steps, "_resumed_training", broken)
+    assert not run_here(settings, LANES)
+    trained = {step["name"]: step for step in summary_of(settings)["steps"] if step["name"].startswith("train.")}
+    failed = trained.pop(f"train.{TRAINER}__{PLANS}__2d.fold_1")
+    assert failed["why"] == "IndexError: as a mistake of ours would"
+    assert {step["state"] for step in trained.values()} == {"done"}
+
+
+def test_a_full_disk_stops_the_run_which_goes_on_when_there_is_space(
+    tmp_path: Path, programs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(file: Path, attempt: Attempt) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    settings = example_settings(tmp_path)
+    filling = order(programs, "full", "nnUNetv2_train", "2d", "0")
+    with monkeypatch.context() as there:
+        there.setattr(execution, "add_attempt", full)
+        assert not run_here(settings, LANES[:1])
+    assert len([command for command in commands_run(settings) if command.startswith("nnUNetv2_train")]) == 1
+    filling.unlink()
+    assert run_here(settings, LANES)
+
+
+@pytest.mark.parametrize(("what", "signals"), [("wait", 1), ("stay", 2)])
+def test_an_interrupted_run_ends_its_commands(tmp_path: Path, programs: Path, what: str, signals: int) -> None:
+    """One signal is enough for commands that end when asked to; the second one ends all others."""
+    settings = example_settings(tmp_path, prediction=None)
+    waiting = order(programs, what, "nnUNetv2_train", "2d", "0")
+    log = paths_of(settings).log(f"train.{settings.models[0].name}.fold_0")
+
+    def interrupt() -> None:
+        while not log.exists() or "\nwaiting\n" not in log.read_text():
+            time.sleep(0.02)
+        for _ in range(signals):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.5)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        run_here(settings, LANES)
+    thread.join()
+    assert end_left_over(paths_of(settings)) == 0
+    waiting.unlink()
+    assert run_here(settings, LANES)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -17,13 +19,15 @@ from factorizer_nnunet import cli
 from factorizer_nnunet.errors import UserError
 from factorizer_nnunet.files import held
 from factorizer_nnunet.names import PLANS, TRAINER
-from factorizer_nnunet.running import command_lines
+from factorizer_nnunet.running import command_lines, slurm
+from factorizer_nnunet.running.execution import STOPPED
 from factorizer_nnunet.running.lanes import Lane, command_environment, plan_lanes
 from factorizer_nnunet.running.progress import planned_epochs, training_progress
+from factorizer_nnunet.running.queue import job_prefix, queued, queued_jobs
 from factorizer_nnunet.running.request import read_request, write_request
 from factorizer_nnunet.running.run import run_here
 from factorizer_nnunet.running.settings import Model
-from factorizer_nnunet.running.slurm import minutes
+from factorizer_nnunet.running.slurm import StepJob, minutes
 from factorizer_nnunet.running.status import read_status, status_table
 
 
@@ -158,6 +162,48 @@ def test_status_tells_what_is_done_failed_and_running(tmp_path: Path, programs: 
         table = status_table(read_status(settings))
     assert f"{log.stem}  running  epoch 2 of 1000, Dice 0.600" in table
     assert f"of {len(lines)} steps done" in table
+    os.utime(log, (1, 1))  # of a run that was killed; the one that goes on now has not come to this step
+    paths.measurements(log.stem).unlink()
+    with held(paths.lock, "busy"):
+        assert f"{log.stem}  waiting" in status_table(read_status(settings))
+
+
+def fake_squeue(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    (folder / "squeue").write_text(f"#!/bin/sh\n{script}\n")
+    (folder / "squeue").chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder), prepend=":")
+
+
+@pytest.mark.parametrize(
+    ("script", "message"), [("echo down >&2; exit 1", "squeue does not tell"), ("echo '7|PENDING|{}folds'", "")]
+)
+def test_a_queue_that_does_not_answer_is_not_an_empty_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, message: str
+) -> None:
+    settings = example_settings(tmp_path)
+    fake_squeue(tmp_path, monkeypatch, script.format(job_prefix(settings)))
+    if message:
+        assert queued_jobs(settings) == {}
+        with pytest.raises(UserError, match=message):
+            queued(settings)
+    else:
+        assert queued(settings) == {"folds": ("7", "PENDING")}
+
+
+@pytest.mark.parametrize(("state", "asked"), [("RUNNING", [signal.SIGUSR1]), ("COMPLETING", [])])
+def test_a_job_that_slurm_is_ending_does_not_ask_to_be_put_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str, asked: list[int]
+) -> None:
+    fake_squeue(tmp_path, monkeypatch, f"echo {state}")
+    monkeypatch.setattr(slurm, "run_step", lambda *arguments: STOPPED)
+    signals: list[int] = []
+    before = signal.signal(signal.SIGUSR1, lambda number, frame: signals.append(number))
+    try:
+        with pytest.raises(RuntimeError, match="fingerprint: stopped by a signal"):
+            StepJob(example_settings(tmp_path, prediction=None), "fingerprint")()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert signals == asked
 
 
 def test_one_case_more_is_not_yet_preprocessed(tmp_path: Path, programs: Path) -> None:
@@ -177,6 +223,7 @@ def test_one_case_more_is_not_yet_preprocessed(tmp_path: Path, programs: Path) -
         (["--compare", "nnUNetTrainer"], "--compare nnUNetTrainer is not TRAINER:PLANS"),
         (["--gpus", "0"], "--gpus is for --device cuda, not cpu"),
         (["-np", "0"], "-np is 0: give 1 or more"),
+        (["--folds-at-a-time", "-1"], "--folds-at-a-time is -1: give 1 or more"),
         (["--executor", "slurm", "--time", "soon"], "--time soon is none of SLURM's forms"),
     ],
 )

@@ -38,14 +38,22 @@ def at(kind: str, given: int, number: int | None) -> BeforeBatch:
     return before
 
 
+@pytest.fixture(scope="module")
+def undisturbed() -> list[tuple[torch.Tensor, dict[str, list[float]]]]:
+    """What ``whole`` is after the first test that asks for it."""
+    return []
+
+
 @pytest.fixture
-def whole(short: ShortTrainings) -> tuple[torch.Tensor, dict[str, list[float]]]:
+def whole(short: ShortTrainings, undisturbed: list) -> tuple[torch.Tensor, dict[str, list[float]]]:
     """Weights and log of a training that nothing interrupted."""
-    trainer = short.trainer()
-    trainer.run_training()
-    for file in short.fold.iterdir():
-        file.unlink()
-    return weights_of(trainer), losses_of(trainer)
+    if not undisturbed:
+        trainer = short.trainer()
+        trainer.run_training()
+        for file in short.fold.iterdir():
+            file.unlink()
+        undisturbed.append((weights_of(trainer), losses_of(trainer)))
+    return undisturbed[0]
 
 
 MOMENTS = [
@@ -66,9 +74,11 @@ def test_a_resumed_training_ends_as_one_that_was_not_interrupted(
     given: int,
     number: int | None,
 ) -> None:
-    monkeypatch.setenv(MINUTES_VARIABLE, "1e-9")  # after every step
+    if number is None:  # a signal needs no checkpoint before it
+        monkeypatch.setenv(MINUTES_VARIABLE, "1e-9")  # after every step
     with pytest.raises(BaseException) as end:
         short.trainer(at(kind, given, number)).run_training()
+    monkeypatch.delenv(MINUTES_VARIABLE, raising=False)
     if number is None:
         assert end.type is Killed
     else:
