@@ -40,8 +40,10 @@ def pairs_in(predictions: Path, references: Path, only_common: bool) -> tuple[li
 
     Raises:
         UserError: a folder has no label file or a case twice, no case is in both, or, unless `only_common`, a case
-            is in one of them alone.
+            is in one of them alone; or both are one folder, which would score perfectly.
     """
+    if predictions.is_dir() and references.is_dir() and predictions.samefile(references):
+        raise UserError(f"{predictions} is given both as predictions and as references: name two folders")
     found = _label_files(predictions), _label_files(references)
     both = sorted(found[0].keys() & found[1].keys())
     alone = tuple(sorted(found[0].keys() ^ found[1].keys()))

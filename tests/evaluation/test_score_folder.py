@@ -144,6 +144,15 @@ def test_folders_without_common_cases(tmp_path: Path) -> None:
         evaluate_folder(tmp_path / "nowhere", references)
 
 
+def test_one_folder_as_both(tmp_path: Path) -> None:
+    """References given twice by mistake would score a perfect 1."""
+    _, references = write_folders(tmp_path, 1)
+    link = tmp_path / "link"
+    link.symlink_to(references)
+    with pytest.raises(UserError, match="both as predictions and as references"):
+        evaluate_folder(link, references)
+
+
 def test_a_case_twice(tmp_path: Path) -> None:
     predictions, references = write_folders(tmp_path, 1)
     nibabel.save(nibabel.load(predictions / "case_0.nii.gz"), predictions / "case_0.nii")
