@@ -138,11 +138,11 @@ def _lesion_rule(args: argparse.Namespace) -> LesionRule | None:
     """The rule that options ask for; None if none does."""
     from factorizer_nnunet.evaluation.lesions import LesionRule
 
+    for option, value in (("--dilation", args.dilation), ("--min-lesion", args.min_lesion)):
+        if value is not None and value < 0:
+            raise UserError(f"{option} {value}: give 0 or more")
     given = {"connectivity": args.connectivity, "dilation": args.dilation, "min_reference_mm3": args.min_lesion}
     asked = {name: value for name, value in given.items() if value is not None}
-    negative = [f"{name} {value}" for name, value in asked.items() if value < 0]
-    if negative:
-        raise UserError(f"lesions: {', '.join(negative)} is negative: give 0 or more")
     if args.match is not None and args.match != "overlap":
         try:
             asked["min_iou"] = float(args.match)

@@ -11,6 +11,7 @@ import SimpleITK as sitk  # noqa: N813
 
 from factorizer_nnunet.dataset_conversion.grid import Grid, geometry_difference
 from factorizer_nnunet.dataset_conversion.volume import count_labels, count_not_finite, integer_labels, read_volume
+from factorizer_nnunet.dataset_conversion.wording import counted, some_of
 from factorizer_nnunet.errors import UserError
 
 NIFTI = (".nii.gz", ".nii")
@@ -40,8 +41,10 @@ def pairs_in(predictions: Path, references: Path, only_common: bool) -> tuple[li
 
     Raises:
         UserError: a folder has no label file or a case twice, no case is in both, or, unless `only_common`, a case
-            is in one of them alone.
+            is in one of them alone; or both are one folder, which would score perfectly.
     """
+    if predictions.is_dir() and references.is_dir() and predictions.samefile(references):
+        raise UserError(f"{predictions} is given both as predictions and as references: name two folders")
     found = _label_files(predictions), _label_files(references)
     both = sorted(found[0].keys() & found[1].keys())
     alone = tuple(sorted(found[0].keys() ^ found[1].keys()))
@@ -50,13 +53,13 @@ def pairs_in(predictions: Path, references: Path, only_common: bool) -> tuple[li
     if not both:
         raise UserError(
             f"{predictions} and {references} have no case in common; files of a case have the same name in both "
-            f"(there: {sorted(found[0])[0]}, …; here: {sorted(found[1])[0]}, …)"
+            f"(predictions: {some_of(sorted(found[0]), 2)}; references: {some_of(sorted(found[1]), 2)})"
         )
     if problems and not only_common:
         lines = "\n".join(f"  {text}" for text in problems)
         raise UserError(
-            f"{len(problems)} cases are in one folder only, nothing was scored; add or remove files, or score the "
-            f"{len(both)} common cases with --only-common:\n{lines}"
+            f"{counted(len(problems), 'case')} in one folder only, nothing was scored; add or remove files, or score "
+            f"what both have, {counted(len(both), 'case')}, with --only-common:\n{lines}"
         )
     return [Pair(case, found[1][case], found[0][case]) for case in both], alone
 

@@ -100,7 +100,7 @@ def test_missing_and_extra_cases(tmp_path: Path) -> None:
     (predictions / "dataset.json").write_text("{}")
     with pytest.raises(UserError) as error:
         evaluate_folder(predictions, references)
-    assert "2 cases are in one folder only" in str(error.value)
+    assert "2 cases in one folder only" in str(error.value)
     assert "case_1.nii.gz: no prediction" in str(error.value) and "case_9.nii.gz: no reference" in str(error.value)
     scores = evaluate_folder(predictions, references, only_common=True)
     assert scores.cases == ("case_0", "case_2")
@@ -135,13 +135,22 @@ def test_all_problems_with_files_are_listed_at_once(tmp_path: Path) -> None:
 def test_folders_without_common_cases(tmp_path: Path) -> None:
     predictions, references = write_folders(tmp_path, 1)
     (predictions / "case_0.nii.gz").rename(predictions / "other.nii.gz")
-    with pytest.raises(UserError, match="have no case in common"):
+    with pytest.raises(UserError, match=r"have no case in common; .* \(predictions: other; references: case_0\)"):
         evaluate_folder(predictions, references, only_common=True)
     (predictions / "other.nii.gz").unlink()
     with pytest.raises(UserError, match="holds no label file"):
         evaluate_folder(predictions, references)
     with pytest.raises(UserError, match="is not a folder"):
         evaluate_folder(tmp_path / "nowhere", references)
+
+
+def test_one_folder_as_both(tmp_path: Path) -> None:
+    """References given twice by mistake would score a perfect 1."""
+    _, references = write_folders(tmp_path, 1)
+    link = tmp_path / "link"
+    link.symlink_to(references)
+    with pytest.raises(UserError, match="both as predictions and as references"):
+        evaluate_folder(link, references)
 
 
 def test_a_case_twice(tmp_path: Path) -> None:
