@@ -17,6 +17,7 @@ from scipy.spatial import cKDTree
 from skimage.measure import marching_cubes
 
 CROWDED = 1 / 12  # elements to be asked for per voxel of their box, from which on a map is faster than a search tree
+ROUNDING = 1e-6  # mm, more than any error of computing distances
 LEAF = 8  # elements; smaller than SciPy's usual 16, since the nearest one is near
 _CORNERS = [(x, y, z) for x in (0, 1) for y in (0, 1) for z in (0, 1)]
 
@@ -32,7 +33,7 @@ class Surface:
         return len(self.areas)
 
     def part(self, chosen: np.ndarray) -> Surface:
-        """Some of the elements, by (elements,) booleans."""
+        """Some of the elements, by their numbers."""
         return Surface(self.corners[chosen], self.areas[chosen])
 
 
@@ -50,28 +51,43 @@ class SurfaceDistances:
         """mm² of the elements that the distances are from."""
         return self.surfaces[0].areas, self.surfaces[1].areas
 
-    def between(self, *chosen: np.ndarray) -> SurfaceDistances:
-        """Between parts of both surfaces, given as (elements,) booleans, each with some element.
-
-        Only elements whose nearest one is not in the other part are measured anew.
-        """
-        parts = tuple(surface.part(of) for surface, of in zip(self.surfaces, chosen, strict=True))
-        distances, nearest = [], []
-        for here, there in ((0, 1), (1, 0)):
-            number = np.cumsum(chosen[there]) - 1  # of an element within its part
-            found, of = self.nearest[here][chosen[here]], self.distances[here][chosen[here]]
-            lost = ~chosen[there][found]
-            index = number[found]
-            if lost.any():
-                corners = parts[here].corners[lost]
-                of[lost], index[lost] = _nearest(corners, parts[there].corners, np.asarray(self.spacing, float))
-            distances.append(of)
-            nearest.append(index)
-        return SurfaceDistances(parts, tuple(distances), tuple(nearest), self.spacing)
-
     def hausdorff(self, fraction: float) -> float:
         """The distance in mm within which `fraction` of either surface's area lies, the larger of both (HD95: 0.95)."""
         return max(_weighted_quantile(d, a, fraction) for d, a in zip(self.distances, self.areas, strict=True))
+
+    def hausdorff_between(self, reference: np.ndarray, prediction: np.ndarray, fraction: float) -> float:
+        """`hausdorff` in mm between parts of both surfaces, given as numbers of their elements, each with some."""
+        chosen = reference, prediction
+        found = []
+        for here, there in ((0, 1), (1, 0)):
+            own, other = self.surfaces[here].part(chosen[here]), self.surfaces[there].part(chosen[there])
+            inside = np.zeros(len(self.surfaces[there]), bool)
+            inside[chosen[there]] = True
+            distances = self.distances[here][chosen[here]]
+            lost = np.flatnonzero(~inside[self.nearest[here][chosen[here]]])  # their nearest element is of no part
+            if lost.size:
+                self._measure_anew(own, other, distances, lost, fraction)
+            found.append(_weighted_quantile(distances, own.areas, fraction))
+        return max(found)
+
+    def _measure_anew(
+        self, own: Surface, other: Surface, distances: np.ndarray, lost: np.ndarray, fraction: float
+    ) -> None:
+        """Put right `distances` of the `lost` elements, as far as their quantile depends on it.
+
+        A small lesion within a large one has few elements that decide: what is nearer or farther than the quantile can
+        be keeps a lower bound, the distance from the box around `other`, which is less than the box's diagonal below.
+        """
+        spacing = np.asarray(self.spacing, float)
+        low, high = other.corners.min(axis=0), other.corners.max(axis=0)
+        corners = own.corners[lost]
+        outside = np.maximum(np.maximum(low - corners, corners - high), 0) * spacing
+        distances[lost] = np.maximum(distances[lost], _lengths(outside))
+        width = float(np.linalg.norm((high - low) * spacing)) + ROUNDING
+        quantile = _weighted_quantile(distances, own.areas, fraction)
+        open_ones = lost[np.abs(distances[lost] - quantile) <= width]
+        if open_ones.size:
+            distances[open_ones] = _nearest(own.corners[open_ones], other.corners, spacing)[0]
 
     def average(self) -> float:
         """Average symmetric surface distance in mm: the mean over the area of both surfaces together."""
@@ -101,7 +117,7 @@ def surface_of(mask: np.ndarray, spacing: tuple[float, ...], start: tuple[int, .
     for bit, corner in enumerate(_CORNERS):
         codes |= padded[tuple(slice(c, c + n) for c, n in zip(corner, around, strict=True))] << np.uint8(bit)
     flat = np.flatnonzero((codes != 0) & (codes != 255))
-    corners = np.stack(np.unravel_index(flat, codes.shape), axis=1)
+    corners = np.array(np.unravel_index(flat, codes.shape)).T  # by axis in memory: their range is asked for often
     corners += [s + b.start for s, b in zip(start, box, strict=True)]
     return Surface(corners, _element_areas(tuple(map(float, spacing)))[codes.ravel()[flat]])
 
@@ -151,7 +167,13 @@ def _nearest(points: np.ndarray, others: np.ndarray, spacing: np.ndarray) -> tup
         tree = cKDTree(others * spacing, leafsize=LEAF, balanced_tree=False, compact_nodes=False)
         index[left] = tree.query(points[left] * spacing)[1]
     # From whole voxels: differences of products are rounded, which matters where a tolerance is met exactly.
-    return np.sqrt((((points - others[index]) * spacing) ** 2).sum(axis=1)), index
+    return _lengths((points - others[index]) * spacing), index
+
+
+def _lengths(vectors: np.ndarray) -> np.ndarray:
+    """Of vectors (n, 3); axis by axis, since a sum over so few is slow."""
+    squares = vectors**2
+    return np.sqrt(squares[:, 0] + squares[:, 1] + squares[:, 2])
 
 
 @lru_cache(maxsize=16)
@@ -164,7 +186,7 @@ def _near_shifts(spacing: tuple[float, ...]) -> tuple[np.ndarray, ...]:
 
 
 def _weighted_quantile(values: np.ndarray, weights: np.ndarray, fraction: float) -> float:
-    order = np.lexsort((weights, values))
+    order = np.argsort(values)
     index = np.searchsorted(np.cumsum(weights[order]) / weights[order].sum(), fraction)
     return float(values[order][min(int(index), len(values) - 1)])
 
