@@ -26,7 +26,7 @@ _CORNERS = [(x, y, z) for x in (0, 1) for y in (0, 1) for z in (0, 1)]
 class Surface:
     """The elements of a mask's surface."""
 
-    corners: np.ndarray  # (elements, 3) integers, in voxels from a corner of the image
+    corners: np.ndarray  # (elements, 3) integers, in voxels from a corner of the image; in memory axis by axis
     areas: np.ndarray  # (elements,) mm²
 
     def __len__(self) -> int:
@@ -34,7 +34,7 @@ class Surface:
 
     def part(self, chosen: np.ndarray) -> Surface:
         """Some of the elements, by their numbers."""
-        return Surface(self.corners[chosen], self.areas[chosen])
+        return Surface(self.corners.T.take(chosen, axis=1).T, self.areas[chosen])
 
 
 @dataclass(frozen=True)
@@ -56,38 +56,32 @@ class SurfaceDistances:
         return max(_weighted_quantile(d, a, fraction) for d, a in zip(self.distances, self.areas, strict=True))
 
     def hausdorff_between(self, reference: np.ndarray, prediction: np.ndarray, fraction: float) -> float:
-        """`hausdorff` in mm between parts of both surfaces, given as numbers of their elements, each with some."""
-        chosen = reference, prediction
-        found = []
-        for here, there in ((0, 1), (1, 0)):
+        """`hausdorff` in mm between parts of both surfaces, given as numbers of their elements, each with some.
+
+        A small lesion within a large one leaves most distances without a say: elements that are nearer or farther than
+        the quantile can be keep their bounds, and so does a side that cannot be the larger one.
+        """
+        chosen, spacing, largest = (reference, prediction), np.asarray(self.spacing, float), 0.0
+        for here in sorted((0, 1), key=lambda side: len(chosen[side]), reverse=True):
+            there = 1 - here
             own, other = self.surfaces[here].part(chosen[here]), self.surfaces[there].part(chosen[there])
             inside = np.zeros(len(self.surfaces[there]), bool)
             inside[chosen[there]] = True
             distances = self.distances[here][chosen[here]]
-            lost = np.flatnonzero(~inside[self.nearest[here][chosen[here]]])  # their nearest element is of no part
+            lost = np.flatnonzero(~inside[self.nearest[here][chosen[here]]])  # their nearest element is in no part
             if lost.size:
-                self._measure_anew(own, other, distances, lost, fraction)
-            found.append(_weighted_quantile(distances, own.areas, fraction))
-        return max(found)
-
-    def _measure_anew(
-        self, own: Surface, other: Surface, distances: np.ndarray, lost: np.ndarray, fraction: float
-    ) -> None:
-        """Put right `distances` of the `lost` elements, as far as their quantile depends on it.
-
-        A small lesion within a large one has few elements that decide: what is nearer or farther than the quantile can
-        be keeps a lower bound, the distance from the box around `other`, which is less than the box's diagonal below.
-        """
-        spacing = np.asarray(self.spacing, float)
-        low, high = other.corners.min(axis=0), other.corners.max(axis=0)
-        corners = own.corners[lost]
-        outside = np.maximum(np.maximum(low - corners, corners - high), 0) * spacing
-        distances[lost] = np.maximum(distances[lost], _lengths(outside))
-        width = float(np.linalg.norm((high - low) * spacing)) + ROUNDING
-        quantile = _weighted_quantile(distances, own.areas, fraction)
-        open_ones = lost[np.abs(distances[lost] - quantile) <= width]
-        if open_ones.size:
-            distances[open_ones] = _nearest(own.corners[open_ones], other.corners, spacing)[0]
+                low, high = distances, distances.copy()
+                least, high[lost] = _bounds(own.corners[lost], other.corners, spacing)
+                low[lost] = np.maximum(low[lost], least)
+                at_most = _weighted_quantile(high, own.areas, fraction) + ROUNDING
+                if at_most <= largest:
+                    continue
+                at_least = _weighted_quantile(low, own.areas, fraction) - ROUNDING
+                unsure = lost[(low[lost] <= at_most) & (high[lost] >= at_least)]
+                if unsure.size:
+                    distances[unsure] = _nearest(own.corners[unsure], other.corners, spacing)[0]
+            largest = max(largest, _weighted_quantile(distances, own.areas, fraction))
+        return largest
 
     def average(self) -> float:
         """Average symmetric surface distance in mm: the mean over the area of both surfaces together."""
@@ -117,7 +111,7 @@ def surface_of(mask: np.ndarray, spacing: tuple[float, ...], start: tuple[int, .
     for bit, corner in enumerate(_CORNERS):
         codes |= padded[tuple(slice(c, c + n) for c, n in zip(corner, around, strict=True))] << np.uint8(bit)
     flat = np.flatnonzero((codes != 0) & (codes != 255))
-    corners = np.array(np.unravel_index(flat, codes.shape)).T  # by axis in memory: their range is asked for often
+    corners = np.array(np.unravel_index(flat, codes.shape)).T
     corners += [s + b.start for s, b in zip(start, box, strict=True)]
     return Surface(corners, _element_areas(tuple(map(float, spacing)))[codes.ravel()[flat]])
 
@@ -168,6 +162,16 @@ def _nearest(points: np.ndarray, others: np.ndarray, spacing: np.ndarray) -> tup
         index[left] = tree.query(points[left] * spacing)[1]
     # From whole voxels: differences of products are rounded, which matters where a tolerance is met exactly.
     return _lengths((points - others[index]) * spacing), index
+
+
+def _bounds(points: np.ndarray, others: np.ndarray, spacing: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Least and greatest distance in mm that each of `points` can have from the nearest of `others`.
+
+    The least is that from the box around the others, the greatest that from the one in the midst of the points.
+    """
+    outside = np.maximum(np.maximum(others.min(axis=0) - points, points - others.max(axis=0)), 0)
+    central = others[_lengths((others - points.mean(axis=0)) * spacing).argmin()]
+    return _lengths(outside * spacing), _lengths((points - central) * spacing)
 
 
 def _lengths(vectors: np.ndarray) -> np.ndarray:
