@@ -94,13 +94,12 @@ class SurfaceDistances:
         return within / sum(float(a.sum()) for a in self.areas)
 
 
-def surface_of(mask: np.ndarray, spacing: tuple[float, ...], start: tuple[int, ...] = (0, 0, 0)) -> Surface:
+def surface_of(mask: np.ndarray, spacing: tuple[float, ...]) -> Surface:
     """The surface of a mask; what lies outside of it counts as empty.
 
     Args:
         mask: (x, y, z) booleans.
         spacing: mm per voxel along each axis.
-        start: where the mask's first voxel lies in the image.
     """
     box = bounding_box(mask)
     if box is None:
@@ -112,7 +111,7 @@ def surface_of(mask: np.ndarray, spacing: tuple[float, ...], start: tuple[int, .
         codes |= padded[tuple(slice(c, c + n) for c, n in zip(corner, around, strict=True))] << np.uint8(bit)
     flat = np.flatnonzero((codes != 0) & (codes != 255))
     corners = np.array(np.unravel_index(flat, codes.shape)).T
-    corners += [s + b.start for s, b in zip(start, box, strict=True)]
+    corners += [side.start for side in box]
     return Surface(corners, _element_areas(tuple(map(float, spacing)))[codes.ravel()[flat]])
 
 
