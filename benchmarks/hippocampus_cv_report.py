@@ -55,11 +55,8 @@ def draw_picture(page: Path, target: Path) -> None:
         return
     with tempfile.TemporaryDirectory() as profile:
         flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
-        flags += [
-            "--hide-scrollbars",
-            f"--user-data-dir={profile}",
-            f"--window-size={','.join(map(str, PICTURE_SIZE))}",
-        ]
+        size = ",".join(map(str, PICTURE_SIZE))
+        flags += ["--hide-scrollbars", f"--user-data-dir={profile}", f"--window-size={size}"]
         command = [browser, *flags, f"--screenshot={target.resolve()}", page.resolve().as_uri()]
         subprocess.run(command, check=True, capture_output=True, timeout=120)
 

@@ -18,7 +18,7 @@ MAX_PROCESSES = 8
 DESCRIPTION = """\
 Score predictions against references, per case and region: overlap, distances between surfaces, volumes, and lesion by
 lesion. Voxel sizes are taken from the files. All files are checked first, and all problems are listed at once; nothing
-is written unless there are none."""
+is written unless there are none. If it is interrupted, the same command goes on where it was."""
 
 EPILOG = """\
 OUT gets summary.json (nnU-Net's, with more in it), scores.csv (a row per case, region and metric), lesions.csv (a row
@@ -30,8 +30,9 @@ examples:
   factorizer-nnunet evaluate -p fold_0/validation -r labelsTr --only-common -o scores      # the cases of one fold
   factorizer-nnunet evaluate -p predictions -r labelsTs --match 0.5 --empty dice:both=1 lesion_f1:both=1 -o scores
 
-schemes: none, brats2018 to brats2021, brats2023-gli -ssa -ped -men -met, brats2024-gli -ssa -met -ped -men-rt,
-isles2022, isles2024. They expect the label values of the release, or for BraTS to 2021 the regions of dataset.json.
+schemes: none, brats2018, brats2019, brats2020, brats2021, brats2023-gli -ssa -ped -men -met, brats2024-gli -ssa -met
+-ped -men-rt, brats2025-gli -ssa -met -ped -men-rt, isles2022, isles2024
+They expect the label values of the release, or for BraTS to 2021 the regions of dataset.json.
 """
 
 
@@ -104,6 +105,7 @@ def run(args: argparse.Namespace) -> int:
     from factorizer_nnunet.evaluation.files import check_target, write_scores
     from factorizer_nnunet.evaluation.folder import TOLERANCES_MM, evaluate_folder, find_dataset_json
     from factorizer_nnunet.evaluation.table import score_table
+    from factorizer_nnunet.evaluation.unfinished import kept_until_written
     from factorizer_nnunet.files import load_json_object
 
     if args.num_processes < 1:
@@ -113,7 +115,7 @@ def run(args: argparse.Namespace) -> int:
         dataset_json = load_json_object(args.dataset_json, "Give another one with --dataset-json")
     else:
         dataset_json = find_dataset_json(args.predictions, args.references)
-    with terminable():
+    with terminable(), kept_until_written(args.out) as kept:
         scores = evaluate_folder(
             args.predictions,
             args.references,
@@ -124,6 +126,7 @@ def run(args: argparse.Namespace) -> int:
             args.only_common,
             _lesion_rule(args),
             args.empty,
+            kept,
         )
         write_scores(scores, args.out)
     print(score_table(scores))

@@ -89,8 +89,10 @@ class Case:
         matching = match(*found, rule, self.voxel_mm3)
         distances = _LesionDistances(found, self.spacing, whole, rule.connectivity)
         lesion_values = _lesion_counts(*found, matching) | self._lesion_wise(found, matching, rule, distances)
-        nothing = not matching.counted and not (matching.false and rule.punish_false)
-        values |= {key: self._settled(key, v, "both" if nothing else None) for key, v in lesion_values.items()}
+        for key, value in lesion_values.items():
+            excused = not rule.punish_false and key != "lesion_f1"  # means over no lesion, whatever is false
+            nothing = not matching.counted and (excused or not matching.false)
+            values[key] = self._settled(key, value, "both" if nothing else None)
 
         volumes_ml = found[0].sizes * self.voxel_mm3 / MM3_PER_ML
         lesions = tuple((float(volumes_ml[n - 1]), bool(matching.partners[n])) for n in matching.counted)
@@ -151,7 +153,7 @@ class Case:
             partners = matching.partners[lesion]
             total = sizes[0][lesion - 1] + sum(sizes[1][p - 1] for p in partners)
             dice += 2 * sum(common.get((lesion, p), 0) for p in partners) / total
-            hd95 += distances.between(lesion, partners).hausdorff(HD95) if partners else penalty
+            hd95 += distances.hd95(lesion, partners) if partners else penalty
         return {"lesion_dice": _ratio(dice, entries), "lesion_hd95": _ratio(hd95, entries)}
 
     def _settled(self, metric: str, value: float, empty: str | None) -> float:
@@ -174,16 +176,18 @@ class _LesionDistances:
         connectivity: int,
     ) -> None:
         self._found, self._spacing, self._whole = found, spacing, whole
-        self._owners: tuple[np.ndarray, ...] = ()
+        self._elements: tuple[list[np.ndarray], ...] = ()  # by lesion
         if connectivity == CONNECTIVITIES[-1] and whole is not None:
             pairs = zip(found, whole.surfaces, strict=True)
-            self._owners = tuple(lesions.at_corners(surface.corners) for lesions, surface in pairs)
+            self._elements = tuple(lesions.elements(surface.corners) for lesions, surface in pairs)
 
-    def between(self, lesion: int, partners: tuple[int, ...]) -> SurfaceDistances:
+    def hd95(self, lesion: int, partners: tuple[int, ...]) -> float:
         """Between a reference lesion and all its partners together."""
-        if self._owners:
-            return self._whole.between(self._owners[0] == lesion, np.isin(self._owners[1], partners))
-        return distances_between(self._surface(0, (lesion,)), self._surface(1, partners), self._spacing)
+        if self._elements:
+            theirs = np.concatenate([self._elements[1][partner] for partner in partners])
+            return self._whole.hausdorff_between(self._elements[0][lesion], theirs, HD95)
+        surfaces = self._surface(0, (lesion,)), self._surface(1, partners)
+        return distances_between(*surfaces, self._spacing).hausdorff(HD95)
 
     def _surface(self, which: int, numbers: tuple[int, ...]) -> Surface:
         return surface_of(np.isin(self._found[which].labels, numbers), self._spacing)

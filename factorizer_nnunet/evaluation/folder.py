@@ -20,6 +20,7 @@ from factorizer_nnunet.evaluation.reading import Pair, labels_in, pairs_in, prob
 from factorizer_nnunet.evaluation.regions import Regions, regions_of
 from factorizer_nnunet.evaluation.schemes import NONE, Scheme, scheme_named
 from factorizer_nnunet.evaluation.scores import Files, Lesion, Score, Scores
+from factorizer_nnunet.evaluation.unfinished import kept_or_computed
 from factorizer_nnunet.files import load_json_object
 
 TOLERANCES_MM = (1.0, 2.0)  # of surface Dice
@@ -34,6 +35,14 @@ class _Task:
     regions: Regions
     scheme: Scheme
     tolerances_mm: tuple[float, ...]
+    kept: Path | None  # folder for the scores of single cases
+
+    @property
+    def inputs(self) -> str:
+        """All that the scores depend on; files by place, size and time of change."""
+        files = [path.resolve() for path in (self.pair.reference, self.pair.prediction)]
+        stamps = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+        return repr((stamps, self.regions, self.scheme, self.tolerances_mm))
 
 
 def evaluate_folder(
@@ -46,6 +55,7 @@ def evaluate_folder(
     only_common: bool = False,
     lesion_rule: LesionRule | None = None,
     empty: Iterable[str] = (),
+    kept: Path | None = None,
 ) -> Scores:
     """Scores of all cases; every file is checked before the first is scored.
 
@@ -60,6 +70,7 @@ def evaluate_folder(
         only_common: leave out cases that only one of the folders has, instead of refusing.
         lesion_rule: what is a lesion and when it is found; only without a scheme.
         empty: changes to what empty masks are worth, such as "dice:both=1"; only without a scheme.
+        kept: a folder in which scores of single cases are put and, if their files have not changed, found again.
 
     Raises:
         UserError: problems with arguments or files, those of files all in one message.
@@ -72,7 +83,7 @@ def evaluate_folder(
         found = found.union(*in_processes(labels_in, pairs, num_processes, "looking for labels"))
     regions = regions_of(dataset_json, chosen, found)
     _check(pairs, regions, num_processes)
-    tasks = [_Task(pair, regions, chosen, tolerances_mm) for pair in pairs]
+    tasks = [_Task(pair, regions, chosen, tolerances_mm, kept) for pair in pairs]
     results = dict(in_processes(_score, tasks, num_processes, "scoring"))
     rows = tuple(
         Score(pair.case, region, metric.key, results[pair.case][region].values[metric.key])
@@ -126,8 +137,13 @@ def _check(pairs: list[Pair], regions: Regions, num_processes: int) -> None:
 
 
 def _score(task: _Task) -> tuple[str, dict[str, RegionScores]]:
+    case, compute = task.pair.case, partial(_computed, task)
+    return case, compute() if task.kept is None else kept_or_computed(task.kept / f"{case}.json", task.inputs, compute)
+
+
+def _computed(task: _Task) -> dict[str, RegionScores]:
     reference, prediction = read_labels(task.pair.reference), read_labels(task.pair.prediction)
-    scores = score_case(
+    return score_case(
         reference.labels,
         prediction.labels,
         reference.grid.spacing,
@@ -136,7 +152,6 @@ def _score(task: _Task) -> tuple[str, dict[str, RegionScores]]:
         task.tolerances_mm,
         task.regions.ignore,
     )
-    return task.pair.case, scores
 
 
 def _settings(scheme: Scheme, regions: Regions, alone: tuple[str, ...]) -> dict[str, Any]:

@@ -43,8 +43,8 @@ class Lesions:
     reach: np.ndarray  # the same for their dilated forms
     count: int
 
-    def at_corners(self, corners: np.ndarray) -> np.ndarray:
-        """Which lesion the voxels around each corner between voxels are of, 0 for none, (corners,).
+    def elements(self, corners: np.ndarray) -> list[np.ndarray]:
+        """Places in `corners` at which each lesion is around a corner between voxels, 0 (no lesion) to `count`.
 
         corners: (corners, 3) integers, in voxels from a corner of the image; the lesions are of 26 neighbours, so
             that the voxels around a corner are of one lesion.
@@ -55,7 +55,8 @@ class Lesions:
         owner = flat[places]
         for shift in list(np.ndindex(2, 2, 2))[1:]:
             np.maximum(owner, flat[places + shift @ steps], out=owner)
-        return owner
+        order = np.argsort(owner, kind="stable")
+        return np.split(order, np.searchsorted(owner[order], np.arange(1, self.count + 1)))
 
     @cached_property
     def sizes(self) -> np.ndarray:

@@ -20,6 +20,11 @@ class Metric:
     higher_is_better: bool | None
     digits: int = 3  # after the point, in tables
 
+    @property
+    def is_count(self) -> bool:
+        """Whether it counts lesions or voxels."""
+        return self.digits < 2
+
 
 OVERLAP = (
     Metric("dice", "Dice", "", True),
@@ -54,7 +59,7 @@ VOXELS = (
     Metric("fn", "Voxels in the reference alone", "", None, 0),
     Metric("tn", "Voxels in neither", "", None, 0),
 )
-NSD_PREFIX, LESION_NSD_PREFIX = "nsd_", "lesion_nsd_"
+NSD_PREFIX = "nsd_"
 
 
 def surface_dice(tolerance_mm: float) -> Metric:

@@ -1,8 +1,4 @@
-"""How challenges score, by year: the one table of their constants, each with its source.
-
-M23 is rachitsaluja/BraTS-2023-Metrics (brats_metrics.py), M24 rachitsaluja/BraTS-2024-Metrics (metrics_*.py), I22 and
-I24 are utils/eval_utils.py of ezequieldlrosa/isles22 and ezequieldlrosa/isles24: the challenges' own code on GitHub.
-"""
+"""How challenges score, by year: the one table of their constants, each with its source."""
 
 from __future__ import annotations
 
@@ -20,6 +16,11 @@ from factorizer_nnunet.evaluation.empty import (
 from factorizer_nnunet.evaluation.lesions import LesionRule
 
 Labels = tuple[int, ...]
+
+# The challenges' own code.
+M23 = "github.com/rachitsaluja/BraTS-2023-Metrics, metrics.py"
+M24 = "github.com/rachitsaluja/BraTS-2024-Metrics, metrics_*.py"
+I22, I24 = (f"github.com/ezequieldlrosa/isles{year}, utils/eval_utils.py" for year in (22, 24))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,11 +60,8 @@ WT, TC, ET, NETC, SNFH, RC = (1, 2, 3), (1, 3), (3,), (1,), (2,), (4,)  # values
 ADULT = {"WT": WT, "TC": TC, "ET": ET}
 PED24 = {"WT": (1, 2, 3, 4), "TC": (1, 2, 3), "ET": (1,), "NETC": (2,), "CC": (3,), "ED": (4,)}
 LESION_WISE = ("lesion_dice", "lesion_hd95")
-BRATS_2021_MM, BRATS_2023_MM, GLI_2024_MM = (
-    373.13,
-    374.0,
-    337.0,
-)  # about the diagonal of 240 × 240 × 155, 182 × 218 × 182
+BRATS_2021_MM, BRATS_2023_MM = 373.13, 374.0  # about the diagonal of 240 × 240 × 155
+GLI_2024_MM = 337.0  # about that of 182 × 218 × 182
 
 
 def _brats_plain(year: int) -> Scheme:
@@ -80,7 +78,7 @@ def _brats_2023(task: str, dilation: int, limit_mm3: float) -> Scheme:
     return Scheme(
         key=f"brats2023-{task}",
         title=f"BraTS 2023 {task.upper()}, lesion-wise",
-        source="M23",
+        source=M23,
         ranked_by=LESION_WISE,
         regions=ADULT,
         rule=LesionRule(dilation=dilation, min_reference_mm3=limit_mm3, penalty=BRATS_2023_MM),
@@ -105,13 +103,43 @@ def _brats_2024(
     return Scheme(
         key=f"brats2024-{task}",
         title=f"BraTS 2024 {task.upper()}, lesion-wise",
-        source="M24",
+        source=M24,
         ranked_by=LESION_WISE,
         regions=regions,
         rule=rule,
         region_rules=region_rules or {},
         empty=_brats_policy(rule.penalty),
     )
+
+
+_BRATS_2024 = (
+    _brats_2024(
+        "gli",
+        {**ADULT, "NETC": NETC, "SNFH": SNFH, "RC": RC},
+        _rule_2024(3, 20, GLI_2024_MM),
+        {
+            ET: _rule_2024(3, 10, GLI_2024_MM, NETC, RC),
+            NETC: _rule_2024(5, 20, GLI_2024_MM, ET, RC),
+            RC: _rule_2024(5, 20, GLI_2024_MM, ET, NETC),
+            SNFH: _rule_2024(3, 20, GLI_2024_MM, ET, RC, NETC),  # M24 means 5 but compares with "SFNH"
+        },
+    ),
+    _brats_2024("ssa", ADULT, _rule_2024(3, 50, BRATS_2023_MM), {ET: _rule_2024(3, 50, BRATS_2023_MM, NETC)}),
+    _brats_2024(
+        "met",
+        {**ADULT, "RC": RC},
+        _rule_2024(1, 2, DIAGONAL_VOXELS),
+        {ET: _rule_2024(1, 2, DIAGONAL_VOXELS, NETC)},
+    ),
+    _brats_2024("ped", PED24, _rule_2024(5, 10, BRATS_2023_MM)),
+    _brats_2024("men-rt", {"GTV": (1,)}, replace(_rule_2024(1, 50, DIAGONAL_VOXELS), punish_false=False)),
+)
+
+
+def _brats_2025(last: Scheme) -> Scheme:
+    """The rules of 2024, which the code of July 2025 still has; how 2025 ranked is not confirmed."""
+    key, title = (text.replace("2024", "2025") for text in (last.key, last.title))
+    return replace(last, key=key, title=title, source=f"{M24} (July 2025); not confirmed for 2025", ranked_by=())
 
 
 _ISLES_POLICY = {**DEFAULT_POLICY, "dice": EmptyValues(both=1.0), "lesion_f1": EmptyValues(both=1.0)}
@@ -128,31 +156,13 @@ SCHEMES: dict[str, Scheme] = {
         _brats_2023("ped", 3, 50),
         _brats_2023("men", 1, 50),
         _brats_2023("met", 1, 2),
-        _brats_2024(
-            "gli",
-            {**ADULT, "NETC": NETC, "SNFH": SNFH, "RC": RC},
-            _rule_2024(3, 20, GLI_2024_MM),
-            {
-                ET: _rule_2024(3, 10, GLI_2024_MM, NETC, RC),
-                NETC: _rule_2024(5, 20, GLI_2024_MM, ET, RC),
-                RC: _rule_2024(5, 20, GLI_2024_MM, ET, NETC),
-                SNFH: _rule_2024(3, 20, GLI_2024_MM, ET, RC, NETC),  # M24 means 5 but compares with "SFNH"
-            },
-        ),
-        _brats_2024("ssa", ADULT, _rule_2024(3, 50, BRATS_2023_MM), {ET: _rule_2024(3, 50, BRATS_2023_MM, NETC)}),
-        _brats_2024(
-            "met",
-            {**ADULT, "RC": RC},
-            _rule_2024(1, 2, DIAGONAL_VOXELS),
-            {ET: _rule_2024(1, 2, DIAGONAL_VOXELS, NETC)},
-        ),
-        _brats_2024("ped", PED24, _rule_2024(5, 10, BRATS_2023_MM)),
-        _brats_2024("men-rt", {"GTV": (1,)}, replace(_rule_2024(1, 50, DIAGONAL_VOXELS), punish_false=False)),
-        Scheme(key="isles2022", title="ISLES'22", source="I22", ranked_by=_ISLES_RANKED, empty=_ISLES_POLICY),
+        *_BRATS_2024,
+        *map(_brats_2025, _BRATS_2024),
+        Scheme(key="isles2022", title="ISLES'22", source=I22, ranked_by=_ISLES_RANKED, empty=_ISLES_POLICY),
         Scheme(
             key="isles2024",
             title="ISLES'24",
-            source="I24; 0.2 in its later version, 0.5 in its first",
+            source=f"{I24}; IoU of 0.2 in its later version, 0.5 in its first",
             ranked_by=_ISLES_RANKED,
             rule=LesionRule(min_iou=0.2),
             empty=_ISLES_POLICY,

@@ -17,6 +17,7 @@ from scipy.spatial import cKDTree
 from skimage.measure import marching_cubes
 
 CROWDED = 1 / 12  # elements to be asked for per voxel of their box, from which on a map is faster than a search tree
+ROUNDING = 1e-6  # mm, more than any error of computing distances
 LEAF = 8  # elements; smaller than SciPy's usual 16, since the nearest one is near
 _CORNERS = [(x, y, z) for x in (0, 1) for y in (0, 1) for z in (0, 1)]
 
@@ -25,15 +26,15 @@ _CORNERS = [(x, y, z) for x in (0, 1) for y in (0, 1) for z in (0, 1)]
 class Surface:
     """The elements of a mask's surface."""
 
-    corners: np.ndarray  # (elements, 3) integers, in voxels from a corner of the image
+    corners: np.ndarray  # (elements, 3) integers, in voxels from a corner of the image; in memory axis by axis
     areas: np.ndarray  # (elements,) mm²
 
     def __len__(self) -> int:
         return len(self.areas)
 
     def part(self, chosen: np.ndarray) -> Surface:
-        """Some of the elements, by (elements,) booleans."""
-        return Surface(self.corners[chosen], self.areas[chosen])
+        """Some of the elements, by their numbers."""
+        return Surface(self.corners.T.take(chosen, axis=1).T, self.areas[chosen])
 
 
 @dataclass(frozen=True)
@@ -50,28 +51,37 @@ class SurfaceDistances:
         """mm² of the elements that the distances are from."""
         return self.surfaces[0].areas, self.surfaces[1].areas
 
-    def between(self, *chosen: np.ndarray) -> SurfaceDistances:
-        """Between parts of both surfaces, given as (elements,) booleans, each with some element.
-
-        Only elements whose nearest one is not in the other part are measured anew.
-        """
-        parts = tuple(surface.part(of) for surface, of in zip(self.surfaces, chosen, strict=True))
-        distances, nearest = [], []
-        for here, there in ((0, 1), (1, 0)):
-            number = np.cumsum(chosen[there]) - 1  # of an element within its part
-            found, of = self.nearest[here][chosen[here]], self.distances[here][chosen[here]]
-            lost = ~chosen[there][found]
-            index = number[found]
-            if lost.any():
-                corners = parts[here].corners[lost]
-                of[lost], index[lost] = _nearest(corners, parts[there].corners, np.asarray(self.spacing, float))
-            distances.append(of)
-            nearest.append(index)
-        return SurfaceDistances(parts, tuple(distances), tuple(nearest), self.spacing)
-
     def hausdorff(self, fraction: float) -> float:
         """The distance in mm within which `fraction` of either surface's area lies, the larger of both (HD95: 0.95)."""
         return max(_weighted_quantile(d, a, fraction) for d, a in zip(self.distances, self.areas, strict=True))
+
+    def hausdorff_between(self, reference: np.ndarray, prediction: np.ndarray, fraction: float) -> float:
+        """`hausdorff` in mm between parts of both surfaces, given as numbers of their elements, each with some.
+
+        A small lesion within a large one leaves most distances without a say: elements that are nearer or farther than
+        the quantile can be keep their bounds, and so does a side that cannot be the larger one.
+        """
+        chosen, spacing, largest = (reference, prediction), np.asarray(self.spacing, float), 0.0
+        for here in sorted((0, 1), key=lambda side: len(chosen[side]), reverse=True):
+            there = 1 - here
+            own, other = self.surfaces[here].part(chosen[here]), self.surfaces[there].part(chosen[there])
+            inside = np.zeros(len(self.surfaces[there]), bool)
+            inside[chosen[there]] = True
+            distances = self.distances[here][chosen[here]]
+            lost = np.flatnonzero(~inside[self.nearest[here][chosen[here]]])  # their nearest element is in no part
+            if lost.size:
+                low, high = distances, distances.copy()
+                least, high[lost] = _bounds(own.corners[lost], other.corners, spacing)
+                low[lost] = np.maximum(low[lost], least)
+                at_most = _weighted_quantile(high, own.areas, fraction) + ROUNDING
+                if at_most <= largest:
+                    continue
+                at_least = _weighted_quantile(low, own.areas, fraction) - ROUNDING
+                unsure = lost[(low[lost] <= at_most) & (high[lost] >= at_least)]
+                if unsure.size:
+                    distances[unsure] = _nearest(own.corners[unsure], other.corners, spacing)[0]
+            largest = max(largest, _weighted_quantile(distances, own.areas, fraction))
+        return largest
 
     def average(self) -> float:
         """Average symmetric surface distance in mm: the mean over the area of both surfaces together."""
@@ -84,13 +94,12 @@ class SurfaceDistances:
         return within / sum(float(a.sum()) for a in self.areas)
 
 
-def surface_of(mask: np.ndarray, spacing: tuple[float, ...], start: tuple[int, ...] = (0, 0, 0)) -> Surface:
+def surface_of(mask: np.ndarray, spacing: tuple[float, ...]) -> Surface:
     """The surface of a mask; what lies outside of it counts as empty.
 
     Args:
         mask: (x, y, z) booleans.
         spacing: mm per voxel along each axis.
-        start: where the mask's first voxel lies in the image.
     """
     box = bounding_box(mask)
     if box is None:
@@ -101,8 +110,8 @@ def surface_of(mask: np.ndarray, spacing: tuple[float, ...], start: tuple[int, .
     for bit, corner in enumerate(_CORNERS):
         codes |= padded[tuple(slice(c, c + n) for c, n in zip(corner, around, strict=True))] << np.uint8(bit)
     flat = np.flatnonzero((codes != 0) & (codes != 255))
-    corners = np.stack(np.unravel_index(flat, codes.shape), axis=1)
-    corners += [s + b.start for s, b in zip(start, box, strict=True)]
+    corners = np.array(np.unravel_index(flat, codes.shape)).T
+    corners += [side.start for side in box]
     return Surface(corners, _element_areas(tuple(map(float, spacing)))[codes.ravel()[flat]])
 
 
@@ -151,7 +160,23 @@ def _nearest(points: np.ndarray, others: np.ndarray, spacing: np.ndarray) -> tup
         tree = cKDTree(others * spacing, leafsize=LEAF, balanced_tree=False, compact_nodes=False)
         index[left] = tree.query(points[left] * spacing)[1]
     # From whole voxels: differences of products are rounded, which matters where a tolerance is met exactly.
-    return np.sqrt((((points - others[index]) * spacing) ** 2).sum(axis=1)), index
+    return _lengths((points - others[index]) * spacing), index
+
+
+def _bounds(points: np.ndarray, others: np.ndarray, spacing: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Least and greatest distance in mm that each of `points` can have from the nearest of `others`.
+
+    The least is that from the box around the others, the greatest that from the one in the midst of the points.
+    """
+    outside = np.maximum(np.maximum(others.min(axis=0) - points, points - others.max(axis=0)), 0)
+    central = others[_lengths((others - points.mean(axis=0)) * spacing).argmin()]
+    return _lengths(outside * spacing), _lengths((points - central) * spacing)
+
+
+def _lengths(vectors: np.ndarray) -> np.ndarray:
+    """Of vectors (n, 3); axis by axis, since a sum over so few is slow."""
+    squares = vectors**2
+    return np.sqrt(squares[:, 0] + squares[:, 1] + squares[:, 2])
 
 
 @lru_cache(maxsize=16)
@@ -164,7 +189,7 @@ def _near_shifts(spacing: tuple[float, ...]) -> tuple[np.ndarray, ...]:
 
 
 def _weighted_quantile(values: np.ndarray, weights: np.ndarray, fraction: float) -> float:
-    order = np.lexsort((weights, values))
+    order = np.argsort(values)
     index = np.searchsorted(np.cumsum(weights[order]) / weights[order].sum(), fraction)
     return float(values[order][min(int(index), len(values) - 1)])
 

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from factorizer_nnunet.dataset_conversion.grid import Grid, geometry_difference
 from factorizer_nnunet.errors import UserError
+from factorizer_nnunet.evaluation.surface import bounding_box
 from factorizer_nnunet.pages.markup import breakable, text_of
 from factorizer_nnunet.pages.pictures import COLOURS, data_uri, draw, side_for
 from factorizer_nnunet.pages.planes import (
@@ -104,7 +105,8 @@ def _figure(group: Group, chosen: Chosen, number: int, channel: int, side: int) 
     content = np.logical_or.reduce(
         [v != 0 for v in (reference, *predictions)] + ([] if image is None else [image != 0])
     )
-    box = bounding_box(content)
+    # Skull-stripped heads fill little of their volume.
+    box = bounding_box(content) or (slice(None),) * 3
     reference, predictions = reference[box], [prediction[box] for prediction in predictions]
     image = None if image is None else image[box]
     grid = replace(grid, size=reference.shape)
@@ -133,15 +135,6 @@ def _figure(group: Group, chosen: Chosen, number: int, channel: int, side: int) 
         f'<span class="why">{text_of(chosen.why)}</span>{fold}</figcaption><div class="planes">{"".join(cells)}</div>'
         f'<p class="dice">{"".join(_dice(group, scored, chosen.case) for scored in group.scored)}</p></figure>'
     )
-
-
-def bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
-    """The smallest box that holds a mask, else the whole volume: skull-stripped heads fill little of theirs."""
-    if not mask.any():
-        return tuple(slice(None) for _ in mask.shape)
-    others = [tuple({0, 1, 2} - {axis}) for axis in range(3)]
-    found = [np.flatnonzero(mask.any(axis=axes)) for axes in others]
-    return tuple(slice(int(places[0]), int(places[-1]) + 1) for places in found)
 
 
 def _dice(group: Group, scored: Scored, case: str) -> str:

@@ -17,6 +17,7 @@ from factorizer_nnunet.files import write_whole
 from factorizer_nnunet.report.results import Result
 
 _SCORES, _INPUTS = "scores", "inputs.json"  # as evaluate writes them, and what they were computed from
+_UNFINISHED = "unfinished"  # scores of single cases, while there are not all
 
 
 def score(result: Result, kept: Path, scheme: str, num_processes: int) -> Scores:
@@ -34,7 +35,7 @@ def score(result: Result, kept: Path, scheme: str, num_processes: int) -> Scores
     inputs = _inputs(result, scheme)
     written, described = kept / _SCORES, kept / _INPUTS
     if kept.exists():
-        if not kept.is_dir() or {path.name for path in kept.iterdir()} - {_SCORES, _INPUTS}:
+        if not kept.is_dir() or {path.name for path in kept.iterdir()} - {_SCORES, _INPUTS, _UNFINISHED}:
             raise UserError(f"{kept} is there, but not from a report: remove it or choose another --scores FOLDER")
         if described.is_file() and written.is_dir() and described.read_text(encoding="utf-8") == inputs:
             return read_scores(written)
@@ -49,7 +50,9 @@ def score(result: Result, kept: Path, scheme: str, num_processes: int) -> Scores
             (predictions / f"{case.name}{ending}").symlink_to(case.prediction.resolve())
             (references / f"{case.name}{ending}").symlink_to(case.reference.resolve())
         try:
-            scores = evaluate_folder(predictions, references, result.dataset_json, scheme, num_processes)
+            scores = evaluate_folder(
+                predictions, references, result.dataset_json, scheme, num_processes, kept=kept / _UNFINISHED
+            )
         except UserError as error:
             raise UserError(_with_real_paths(str(error), result, predictions, references, ending)) from error
     files = {case.name: Files(str(case.reference), str(case.prediction)) for case in result.cases}
@@ -57,6 +60,7 @@ def score(result: Result, kept: Path, scheme: str, num_processes: int) -> Scores
     kept.mkdir(parents=True, exist_ok=True)
     write_scores(scores, written)
     write_whole(described, inputs)  # last: without it, scores are not trusted
+    shutil.rmtree(kept / _UNFINISHED, ignore_errors=True)
     return scores
 
 

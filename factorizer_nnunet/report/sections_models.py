@@ -16,8 +16,6 @@ from factorizer_nnunet.report.charts.comparison import differences_svg, ranks_sv
 from factorizer_nnunet.report.statistics import Difference, difference, holm, rank_shares
 from factorizer_nnunet.report.study import Group, Scored
 
-_COUNT_DIGITS = 1
-
 
 @dataclass(frozen=True)
 class Comparison:
@@ -32,13 +30,11 @@ class Comparison:
 
 
 def compare(group: Group) -> list[Comparison]:
-    """All pairs of models in all regions by all judged metrics; Holm's correction is over all of them."""
+    """All pairs of models in all regions by all metrics that are no counts; Holm's correction is over all of them."""
     drafts = []
     for second, first in itertools.combinations(group.scored, 2):
         for region in group.regions:
-            for metric in group.judged:
-                if metric.digits <= _COUNT_DIGITS:
-                    continue
+            for metric in group.measured:
                 one, other = (group.values(scored, region, metric) for scored in (first, second))
                 found = difference(one, other, bool(metric.higher_is_better))
                 drafts.append(Comparison(first, second, region, metric, one - other, found))
@@ -58,10 +54,11 @@ def _verdict(one: Comparison) -> str:
         return f"{text_of(one.region)}: no case has a {one.metric.title} of both {names[0]} and {names[1]}."
     digits, unit = one.metric.digits, f" {one.metric.unit}" if one.metric.unit else ""
     sure = "clear of" if mean.low > 0 or mean.high < 0 else "includes"
-    interval = f"{_signed(mean.low, digits)} to {_signed(mean.high, digits)}"
+    interval = f"95 % interval {_signed(mean.low, digits)} to {_signed(mean.high, digits)}, {sure} 0"
+    interval = "too few cases for an interval" if math.isnan(mean.low) else interval
     return (
         f"{text_of(one.region)}: {names[0]} {_signed(mean.mean, digits)}{unit} {one.metric.title} against {names[1]} "
-        f"(95 % interval {interval}, {sure} 0); better in {found.wins}, equal in {found.ties}, worse in {found.losses} "
+        f"({interval}); better in {found.wins}, equal in {found.ties}, worse in {found.losses} "
         f"of {mean.defined} cases; p {_p(found.p_holm, '= ')} after correction."
     )
 

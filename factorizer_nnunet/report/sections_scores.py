@@ -14,7 +14,6 @@ from factorizer_nnunet.report.charts.strips import Strip, strip_svg
 from factorizer_nnunet.report.statistics import Estimate, estimate
 from factorizer_nnunet.report.study import Group, Scored
 
-_COUNT_DIGITS = 1  # metrics with fewer digits than others are counts: told in tables, not drawn
 _FIRST = ("dice", "hd95", "nsd_1mm", "sensitivity", "precision", "volume_error")  # drawn at once; the others on demand
 _IN_TABLE_OF_CASES = ("dice", "hd95", "volume_reference", "volume_prediction")
 
@@ -136,9 +135,8 @@ def _per_fold(group: Group) -> str:
 def strips_section(group: Group, case_numbers: Mapping[str, int]) -> str:
     """A strip and box plot of every metric that is no count."""
     numbers = [case_numbers[case] for case in group.cases]
-    drawn = [metric for metric in group.judged if metric.digits > _COUNT_DIGITS]
     figures: dict[bool, list[str]] = {True: [], False: []}
-    for metric in drawn:
+    for metric in group.measured:
         strips = {
             region: [Strip(scored.title, scored.place, group.values(scored, region, metric)) for scored in group.scored]
             for region in group.regions

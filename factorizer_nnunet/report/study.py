@@ -61,6 +61,11 @@ class Group:
         return tuple(metric for metric in self.metrics if metric.higher_is_better is not None)
 
     @property
+    def measured(self) -> tuple[Metric, ...]:
+        """Those of the judged that are no counts: they are drawn and compared, counts are told in tables."""
+        return tuple(metric for metric in self.judged if not metric.is_count)
+
+    @property
     def title(self) -> str:
         """What the cases are, such as "Cross-validation, 100 cases"."""
         kind = "Cross-validation" if self.scored[0].result.kind == CROSS_VALIDATION else "Test cases"

@@ -50,9 +50,9 @@ def write_report(
         raise UserError(f"no folder {target.absolute().parent} to write {target.name} to: make it first")
     results = read_results(result_folders, sources or Sources(), names, partial)
     groups = check_case_sets(results, partial)
-    channels = min(len(case.images) for result in results for case in result.cases if case.images or not channel)
-    if channel < 0 or channels and channel >= channels:
-        raise UserError(f"channel {channel}: the images have channels 0 to {channels - 1}")
+    channels = min((len(case.images) for result in results for case in result.cases if case.images), default=None)
+    if channel < 0 or channels is not None and channel >= channels:
+        raise UserError(f"channel {channel}: the images have channels 0 to {(channels or 1) - 1}")
     kept = scores_folder if scores_folder is not None else target.with_name(f"{target.stem}_scores")
     scores, problems = [], []
     bar = tqdm(results, desc="scores", unit="model", leave=False)

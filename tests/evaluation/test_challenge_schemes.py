@@ -10,6 +10,7 @@ from drawn_masks import several_lesions
 from literal_scores import drop_small, hd95, isles_2022, join_touching, lesion_wise, merged_by_dilation, overlap_dice
 from scipy.ndimage import gaussian_filter
 
+from factorizer_nnunet.commands.evaluate import EPILOG
 from factorizer_nnunet.errors import UserError
 from factorizer_nnunet.evaluation.case import score_case
 from factorizer_nnunet.evaluation.empty import DEFAULT_POLICY
@@ -38,6 +39,21 @@ def test_every_scheme_scores_every_metric(key: str) -> None:
 def test_unknown_scheme() -> None:
     with pytest.raises(UserError, match=r"unknown scheme 'brats1999': choose from none, brats2018"):
         scheme_named("brats1999")
+
+
+def test_help_names_every_scheme() -> None:
+    listed = EPILOG.split("schemes: ")[1].split("They expect")[0].replace(",", " ").split()
+    names, stem = set(), ""
+    for word in listed:
+        names.add(stem + word if word.startswith("-") else word)
+        stem = stem if word.startswith("-") else word.partition("-")[0]
+    assert names == set(SCHEMES)
+
+
+def test_brats_2025_keeps_the_rules_of_2024() -> None:
+    scheme = SCHEMES["brats2025-gli"]
+    assert (scheme.title, scheme.ranked_by) == ("BraTS 2025 GLI, lesion-wise", ())
+    assert scheme.region_rules == SCHEMES["brats2024-gli"].region_rules and "not confirmed" in scheme.source
 
 
 def tissues(seed: int) -> tuple[np.ndarray, np.ndarray]:

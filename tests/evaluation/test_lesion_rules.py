@@ -96,6 +96,8 @@ def test_false_lesions_lower_the_mean_unless_the_rule_excuses_them() -> None:
     assert scores.values["lesion_hd95"] == pytest.approx(200 / 3)
     excused = score(reference, prediction, LesionRule(penalty=100.0, punish_false=False))
     assert (excused.values["lesion_dice"], excused.values["lesion_hd95"]) == (1.0, 0.0)
+    all_false = score(0 * reference, prediction, LesionRule(punish_false=False))
+    assert math.isnan(all_false.values["lesion_dice"]) and all_false.values["lesion_f1"] == 0.0
 
 
 def test_a_missed_lesion_costs_the_diagonal_of_the_image() -> None:

@@ -129,6 +129,7 @@ def test_command(folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.Capt
     printed = capsys.readouterr().out
     assert "Surface Dice at 0.5 mm" in printed and f"3 cases scored, in {out}" in printed
     assert read_scores(out).value("case_0", "whole", "dice") == 1.0
+    assert not list(tmp_path.glob(".*"))
     assert cli.main([*argv, "-o", str(out)]) == 2  # it is there
     for wrong in (["--match", "2"], ["--match", "x"], ["-np", "0"], ["--dilation", "-1"], ["--scheme", "x"]):
         assert cli.main([*argv, *wrong, "-o", str(tmp_path / "new")]) == 2

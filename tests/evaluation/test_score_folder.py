@@ -12,11 +12,13 @@ import SimpleITK as sitk  # noqa: N813
 from score_example import AFFINE, DATASET_JSON, edited, labels_of, write, write_folders
 
 from factorizer_nnunet.errors import UserError
+from factorizer_nnunet.evaluation import folder as scoring
 from factorizer_nnunet.evaluation.empty import DEFAULT_POLICY, changed
 from factorizer_nnunet.evaluation.folder import evaluate_folder, find_dataset_json
 from factorizer_nnunet.evaluation.lesions import LesionRule
 from factorizer_nnunet.evaluation.regions import regions_of
 from factorizer_nnunet.evaluation.schemes import NONE, SCHEMES
+from factorizer_nnunet.evaluation.scores import Scores
 
 VOXEL_MM3 = 0.5 * 0.8 * 3.0
 
@@ -130,6 +132,38 @@ def test_all_problems_with_files_are_listed_at_once(tmp_path: Path) -> None:
         "case_5.nii.gz: ",
     ):
         assert words in text
+
+
+def test_an_interrupted_evaluation_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    predictions, references = write_folders(tmp_path)
+    whole = evaluate_folder(predictions, references, DATASET_JSON)
+    score_case, computed = scoring.score_case, []
+
+    def interrupted(*arguments: object) -> object:
+        if len(computed) == 2:
+            raise KeyboardInterrupt
+        return counted(*arguments)
+
+    def counted(*arguments: object) -> object:
+        computed.append(arguments)
+        return score_case(*arguments)
+
+    def go_on(**changes: object) -> tuple[Scores, int]:
+        computed.clear()
+        found = evaluate_folder(predictions, references, DATASET_JSON, kept=tmp_path / "kept", **changes)
+        return found, len(computed)
+
+    monkeypatch.setattr(scoring, "score_case", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        go_on()
+    monkeypatch.setattr(scoring, "score_case", counted)
+    found, anew = go_on()
+    assert anew == 1
+    assert repr(found.rows) == repr(whole.rows) and found.lesions == whole.lesions
+    write(predictions / "case_0.nii.gz", labels_of(7))
+    (tmp_path / "kept" / "case_1.json").write_text("{")
+    assert go_on()[1] == 2
+    assert go_on(tolerances_mm=(3.0,))[1] == 3
 
 
 def test_folders_without_common_cases(tmp_path: Path) -> None:

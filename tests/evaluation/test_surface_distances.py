@@ -111,18 +111,22 @@ def test_tree_and_map_give_the_same_distances(monkeypatch: pytest.MonkeyPatch) -
             np.testing.assert_allclose(first, expected, rtol=0, atol=1e-9)
 
 
-def test_parts_of_surfaces_are_the_surfaces_of_parts() -> None:
-    for seed in range(10):
+@pytest.mark.parametrize("shares", [(0.5, 0.5), (0.9, 0.02), (0.02, 0.9), (1.0, 0.1)])
+def test_distances_between_parts_are_those_of_the_parts_alone(shares: tuple[float, float]) -> None:
+    """Parts are what lies within some distance of a voxel, so that the other part can be near, far or all around."""
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
         pair = several_lesions(seed)
-        pair.reference[12], pair.prediction[12] = False, False  # so that a corner is of one half alone
-        halves = [mask.copy() for mask in (pair.reference, pair.prediction)]
-        halves[0][:12], halves[1][12:] = False, False
         borders = [surface_of(mask, pair.spacing) for mask in (pair.reference, pair.prediction)]
+        parts = []
+        for border, share in zip(borders, shares, strict=True):
+            order = np.linalg.norm(border.corners - border.corners[rng.integers(len(border))], axis=1).argsort()
+            parts.append(order[: max(1, round(share * len(order)))])
         whole = distances_between(*borders, pair.spacing)
-        parts = whole.between(borders[0].corners[:, 0] > 12, borders[1].corners[:, 0] <= 12)
-        alone = distances_between(*(surface_of(mask, pair.spacing) for mask in halves), pair.spacing)
-        for found, expected in zip(parts.distances, alone.distances, strict=True):
-            np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
+        cut = (border.part(part) for border, part in zip(borders, parts, strict=True))
+        alone = distances_between(*cut, pair.spacing)
+        for fraction in (0.05, 0.5, 0.95, 1.0):
+            assert whole.hausdorff_between(*parts, fraction) == pytest.approx(alone.hausdorff(fraction), abs=1e-12)
 
 
 def test_a_side_met_exactly_is_within_the_tolerance() -> None:

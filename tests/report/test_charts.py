@@ -131,3 +131,11 @@ def test_differences_and_ranks_show_what_they_are_given() -> None:
     bars = elements(ranks_svg("r", np.array([[0.75, 0.25], [0.25, 0.75]]), [("one", 0), ("two", 1)]), "rect", "bar")
     widths = [float(bar.get("width")) for bar in bars]
     assert widths[0] == pytest.approx(3 * widths[1], rel=0.01)
+
+
+def test_the_mean_of_curves_is_over_equal_epochs() -> None:
+    """Of the second fold the log of epochs 0 to 4 is lost: the mean begins at the end of epoch 5."""
+    lines = [Line("a", 0, fold, np.arange(first, 10), np.ones(10 - first)) for fold, first in (("0", 0), ("1", 5))]
+    (mean,) = elements(curves_svg("loss", lines), "path", "mean")
+    left, edge = 46, 388
+    assert mean.get("d").startswith(f"M{left + (edge - left) * 6 / 10:.1f} ")

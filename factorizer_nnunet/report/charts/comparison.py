@@ -48,7 +48,8 @@ def differences_svg(
             figure.line(x(mean.low), centre, x(mean.high), centre, "interval")
         if math.isfinite(mean.mean):
             figure.add(f'<circle class="estimate" cx="{x(mean.mean):.1f}" cy="{centre:.1f}" r="4.5"/>')
-        words.append(f"{region}: mean {mean.mean:+.3f}, 95 % interval {mean.low:+.3f} to {mean.high:+.3f}.")
+        interval = "" if math.isnan(mean.low) else f", 95 % interval {mean.low:+.3f} to {mean.high:+.3f}"
+        words.append(f"{region}: mean {mean.mean:+.3f}{interval}." if mean.defined else f"{region}: not defined.")
     return figure.svg(f"{what}, every case. {' '.join(words)}")
 
 

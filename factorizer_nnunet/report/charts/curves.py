@@ -49,15 +49,14 @@ def curves_svg(quantity: str, lines: Sequence[Line], within: tuple[float, float]
                 f'<path class="fold {model_class(place)}" d="{_path(x, y, line.epochs, line.values)}">'
                 f"<title>{text_of(tip)}</title></path>"
             )
-        shared = range(max(line.epochs.size for line in own))
-        rows = np.full((len(own), len(shared)), np.nan)
+        epochs = np.unique(np.concatenate([line.epochs for line in own]))  # of a continued training, logs may be lost
+        rows = np.full((len(own), epochs.size), np.nan)
         for row, line in zip(rows, own, strict=True):
-            row[: line.values.size] = line.values
+            row[np.searchsorted(epochs, line.epochs)] = line.values
         # Where a fold ends earlier, a mean of the others would jump.
         mean = rows.mean(axis=0)
-        longest = max(own, key=lambda line: line.epochs.size)
         if len(own) > 1:
-            figure.add(f'<path class="mean {model_class(place)}" d="{_path(x, y, longest.epochs, mean)}"/>')
+            figure.add(f'<path class="mean {model_class(place)}" d="{_path(x, y, epochs, mean)}"/>')
         ends = [line.values[np.isfinite(line.values)][-1] for line in own if np.isfinite(line.values).any()]
         if ends:
             words.append(f"{own[0].title}: {len(own)} folds, in the end {np.mean(ends):.3f} on average.")
