@@ -48,9 +48,12 @@ def write_report(
     """
     if not target.absolute().parent.is_dir():
         raise UserError(f"no folder {target.absolute().parent} to write {target.name} to: make it first")
+    if target.is_dir():
+        raise UserError(f"{target} is a folder: name the file of the page with -o, such as {target / 'report.html'}")
     results = read_results(result_folders, sources or Sources(), names, partial)
     groups = check_case_sets(results, partial)
-    channels = min(len(case.images) for result in results for case in result.cases if case.images or not channel)
+    pictured = [len(case.images) for result in results for case in result.cases if case.images or not channel]
+    channels = min(pictured, default=0)
     if channel < 0 or channels and channel >= channels:
         raise UserError(f"channel {channel}: the images have channels 0 to {channels - 1}")
     kept = scores_folder if scores_folder is not None else target.with_name(f"{target.stem}_scores")
