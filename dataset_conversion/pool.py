@@ -46,7 +46,7 @@ def _workers(jobs: int) -> Iterator[ProcessPoolExecutor | None]:
     try:
         yield pool
     except BrokenProcessPool as error:
-        raise UserError("a process was killed, probably because memory ran out: give fewer --jobs") from error
+        raise UserError("a process was killed, probably because memory ran out: give a lower --jobs or -np") from error
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -32,6 +32,8 @@ examples:
 
 schemes: none, brats2018 to brats2021, brats2023-gli -ssa -ped -men -met, brats2024-gli -ssa -met -ped -men-rt,
 isles2022, isles2024. They expect the label values of the release, or for BraTS to 2021 the regions of dataset.json.
+
+exit status: 0 done; 2 wrong arguments or files, and nothing was written; 130 interrupted
 """
 
 

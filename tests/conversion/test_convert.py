@@ -313,7 +313,7 @@ def test_one_process_at_a_time_writes_an_id(tmp_path: Path) -> None:
 
 
 def test_a_killed_worker_is_no_riddle() -> None:
-    with pytest.raises(UserError, match="a process was killed, .*fewer --jobs"):
+    with pytest.raises(UserError, match="a process was killed, .*lower --jobs or -np"):
         list(in_processes(os._exit, [1, 1, 1], 2, "dying"))
 
 
