@@ -33,6 +33,8 @@ examples:
 schemes: none, brats2018, brats2019, brats2020, brats2021, brats2023-gli -ssa -ped -men -met, brats2024-gli -ssa -met
 -ped -men-rt, brats2025-gli -ssa -met -ped -men-rt, isles2022, isles2024
 They expect the label values of the release, or for BraTS to 2021 the regions of dataset.json.
+
+exit status: 0 done; 2 wrong arguments or files, and nothing was written; 130 interrupted
 """
 
 

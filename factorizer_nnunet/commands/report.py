@@ -18,6 +18,8 @@ References and images are looked for in nnUNet_raw. Scores are computed once and
 examples:
   factorizer-nnunet report $nnUNet_results/Dataset004_Hippocampus/nnUNetTrainer* --names "nnU-Net" Factorizer
   factorizer-nnunet report OUT --references labelsTs --images imagesTs -o test.html
+
+exit status: 0 done; 2 wrong arguments or files, and no page was written; 130 interrupted
 """
 
 

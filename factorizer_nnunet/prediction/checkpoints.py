@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import pickle
 import re
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,6 +70,7 @@ def read_fold(path: Path, trusted: bool = False) -> FoldCheckpoint:
 
 def _load(path: Path, trusted: bool) -> Any:
     try:
+        _check_sums(path)
         if trusted:
             return torch.load(path, map_location="cpu", weights_only=False)
         with torch.serialization.safe_globals(list(ALLOWED_GLOBALS)):
@@ -85,6 +87,18 @@ def _load(path: Path, trusted: bool) -> Any:
             f"{path} cannot be read ({next(iter(str(error).splitlines()), type(error).__name__)}): truncated or "
             "damaged. Train the fold on with --c, or copy the file again"
         ) from error
+
+
+def _check_sums(path: Path) -> None:
+    """Compare the checksums in a file of torch, which reads damaged weights without a look at them.
+
+    Raises:
+        OSError: one does not fit.
+    """
+    if zipfile.is_zipfile(path):  # not so before torch 1.6
+        with zipfile.ZipFile(path) as archive:
+            if (damaged := archive.testzip()) is not None:
+                raise OSError(f"the checksum of {damaged} does not fit")
 
 
 def _all_asked(path: Path) -> list[str]:

@@ -98,8 +98,8 @@ def load_model(folder: Path, folds: Sequence[str], checkpoint_name: str, trusted
         raise UserError(f"there is no model in {folder}. {mend}{_models_beside(folder)}")
     files = {fold: folder / f"fold_{fold}" / checkpoint_name for fold in folds}
     _check_files(folder, files, checkpoint_name)
-    description = load_json_object(folder / "dataset.json", mend)
-    plans = PlansManager(load_json_object(folder / "plans.json", mend))
+    description = _described(folder / "dataset.json", ("labels", "file_ending"), mend)
+    plans = PlansManager(_described(folder / "plans.json", ("plans_name", "configurations"), mend))
     loaded = {fold: read_fold(file, trusted) for fold, file in files.items()}
     first = next(iter(loaded.values()))
     for fold, checkpoint in loaded.items():
@@ -122,6 +122,13 @@ def load_model(folder: Path, folds: Sequence[str], checkpoint_name: str, trusted
             ) from error
     network.load_state_dict(first.weights)
     return Model(folder, loaded, plans, settings, description, network)
+
+
+def _described(path: Path, needed: Sequence[str], mend: str) -> dict[str, Any]:
+    content = load_json_object(path, mend)
+    if missing := [key for key in needed if key not in content]:
+        raise UserError(f"{path} lacks {', '.join(missing)}: restore it as the training left it")
+    return content
 
 
 def _check_files(folder: Path, files: dict[str, Path], checkpoint_name: str) -> None:

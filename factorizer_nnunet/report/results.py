@@ -118,6 +118,9 @@ def _read_result(folder: Path, title: str, sources: Sources, partial: bool, prob
         if reference is None:
             problems.append(f"{prediction}: no reference, looked for {_or(candidates)}; give --references FOLDER")
             continue
+        if reference.samefile(prediction):  # which would score perfectly
+            problems.append(f"{prediction}: would be its own reference; give predictions, or other --references")
+            continue
         channels = len(found.dataset_json.get("channel_names", found.dataset_json.get("modality", {})))
         images = sources.images_of(dataset, name, channels, ending, reference)
         cases.append(Case(name, prediction, reference, images, fold))

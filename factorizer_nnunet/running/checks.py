@@ -29,7 +29,7 @@ _SHOWN = 5
 
 
 def check_before_planning(settings: RunSettings) -> None:
-    """Check what is asked for against the raw data, the test images and the folder for their segmentations.
+    """Check what is asked for against the raw data, trainers, test images and the folder for their segmentations.
 
     Raises:
         UserError: all problems at once; nothing has been written.
@@ -38,7 +38,7 @@ def check_before_planning(settings: RunSettings) -> None:
 
     paths = RunPaths(settings.folders, settings.dataset)
     check_raw_dataset(settings.dataset)
-    problems = [*_plans_problems(settings, paths), *_folds_problems(settings, paths)]
+    problems = [*_plans_problems(settings, paths), *_folds_problems(settings, paths), *_unknown_trainers(settings)]
     if settings.prediction is not None:
         problems += [
             *_images_problems(settings.prediction, raw_dataset_json(paths)),
@@ -149,17 +149,20 @@ def _output_problems(settings: RunSettings, paths: RunPaths) -> Iterator[str]:
         yield f"you may not write in {parent}; choose another --output"
 
 
+def _unknown_trainers(settings: RunSettings) -> Iterator[str]:
+    for trainer in dict.fromkeys(model.trainer for model in settings.models):
+        try:
+            _find_trainer(trainer)
+        except UserError as error:
+            yield str(error)
+
+
 def _trainer_problems(trainer: str, settings: RunSettings, paths: RunPaths) -> Iterator[str]:
-    """Whether nnU-Net finds the trainer, and ours gets plans that it can train on."""
+    """Whether our trainer gets plans that it can train on."""
     from factorizer_nnunet.training.checks import check_plans
     from factorizer_nnunet.training.trainer import nnUNetTrainerFactorizer
 
-    try:
-        found = _find_trainer(trainer)
-    except Exception as error:  # a broken module of the user's own may raise anything
-        yield f"trainer {trainer}: {error}"
-        return
-    if not issubclass(found, nnUNetTrainerFactorizer):
+    if not issubclass(_find_trainer(trainer), nnUNetTrainerFactorizer):
         return
     dataset_json = read_json(paths.dataset_json)
     for model in settings.trained_models:
@@ -171,8 +174,16 @@ def _trainer_problems(trainer: str, settings: RunSettings, paths: RunPaths) -> I
 
 
 def _find_trainer(name: str) -> type:
+    """The trainer's class, as nnU-Net finds it.
+
+    Raises:
+        UserError: there is none of this name.
+    """
     os.environ[EXT_TRAINER_VARIABLE] = ext_trainer_value(os.environ.get(EXT_TRAINER_VARIABLE))
     from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
-    with contextlib.redirect_stdout(io.StringIO()):
-        return recursive_find_trainer_class_by_name(name)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            return recursive_find_trainer_class_by_name(name)
+    except Exception as error:  # a broken module of the user's own may raise anything
+        raise UserError(f"trainer {name}: {error}") from error

@@ -20,7 +20,9 @@ STOCK_PLANNERS = {
 
 
 def fingerprint(settings: RunSettings) -> Command:
-    return ("nnUNetv2_extract_fingerprint", "-d", _id(settings), "-np", _processes(settings))
+    """With nnU-Net's check of images and labels: what it finds would otherwise end a training, hours later."""
+    check = "--verify_dataset_integrity"
+    return ("nnUNetv2_extract_fingerprint", "-d", _id(settings), "-np", _processes(settings), check)
 
 
 def plan(settings: RunSettings, plans: str) -> Command:

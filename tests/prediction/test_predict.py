@@ -221,6 +221,11 @@ def test_damaged_models_are_told(root: Path, model: Path) -> None:
     file.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(UserError, match=r"checkpoint_final.pth cannot be read .*truncated or damaged"):
         run_predict(root, model)
+    weights = next(iter(torch.load(io.BytesIO(whole), weights_only=False)["network_weights"].values()))
+    place = whole.index(weights.numpy().tobytes())
+    file.write_bytes(whole[: place + 2] + b"x" + whole[place + 3 :])
+    with pytest.raises(UserError, match=r"cannot be read \(the checksum of .* does not fit\): truncated or damaged"):
+        run_predict(root, model)
     torch.save({"state_dict": {}}, file)
     with pytest.raises(UserError, match="is no checkpoint of an nnU-Net trainer"):
         run_predict(root, model)
@@ -229,6 +234,12 @@ def test_damaged_models_are_told(root: Path, model: Path) -> None:
     with pytest.raises(UserError, match="nnUNetTrainerOfOthers is not known here"):
         run_predict(root, model)
     file.write_bytes(whole)
+    for name, key in (("dataset.json", "file_ending"), ("plans.json", "configurations")):
+        text = (model / name).read_text()
+        (model / name).write_text(json.dumps({k: v for k, v in json.loads(text).items() if k != key}))
+        with pytest.raises(UserError, match=f"{name} lacks {key}: restore it"):
+            run_predict(root, model)
+        (model / name).write_text(text)
     plans["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]["features_per_stage"][0] = 16
     plans_file.write_text(json.dumps(plans))
     with pytest.raises(UserError, match=r"does not fit the network of .*plans.json"):

@@ -136,7 +136,8 @@ def test_without_images_the_outlines_stand_on_black(study: Study, tmp_path: Path
     sources = Sources(references=study.raw / "labelsTr", environment={})
     (study.raw / "imagesTr").rename(study.raw / "hidden")
     try:
-        write_report(models(study)[:1], tmp_path / "a.html", sources=sources, channel=1)
+        for channel in (1, 0):
+            write_report(models(study)[:1], tmp_path / "a.html", sources=sources, channel=channel)
     finally:
         (study.raw / "hidden").rename(study.raw / "imagesTr")
     assert "Images were not found for all cases" in (tmp_path / "a.html").read_text(encoding="utf-8")
@@ -147,6 +148,8 @@ def test_a_channel_that_there_is_not_is_refused_before_scoring(study: Study, tmp
         report(study, tmp_path / "a.html", channel=1)
     with pytest.raises(UserError, match="no folder .*gone to write a.html to"):
         report(study, tmp_path / "gone" / "a.html")
+    with pytest.raises(UserError, match="is a folder: name the file of the page"):
+        report(study, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 

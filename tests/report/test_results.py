@@ -96,6 +96,8 @@ def test_predictions_take_the_references_given_and_need_them_all(study: Study, t
     (result,) = read(study, out, references=references, partial=True)
     assert result.kind == "predictions" and result.names == study.cases[:3]
     assert result.warnings == (f"7 of 10 references have no prediction in {out}",)
+    own = problems_of(study, out, references=out)
+    assert own[0] == f"{out}/blob_000.nii.gz: would be its own reference; give predictions, or other --references"
 
 
 def test_references_are_found_by_nnunets_own_summary(study: Study, tmp_path: Path) -> None:
