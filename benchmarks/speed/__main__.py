@@ -22,6 +22,7 @@ import torch
 from tqdm import tqdm
 
 from benchmarks.speed.measure import (
+    CLOCKS,
     FORWARD,
     MODES,
     Setting,
@@ -71,6 +72,7 @@ def measure(options: argparse.Namespace, patch: Sequence[int]) -> dict:
         "dtype": options.dtype,
         "compiled": options.compile,
         "rounds": options.rounds,
+        "clock": options.clock,
         "versions": {name: version(name) for name in ("torch", "nnunetv2", "factorizer_nnunet")},
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "rates": machine_rates(options.device),
@@ -80,7 +82,7 @@ def measure(options: argparse.Namespace, patch: Sequence[int]) -> dict:
         "modes": {},
     }
     for mode in options.modes:
-        times = seconds(networks, x, setting, mode, options.rounds)
+        times = seconds(networks, x, setting, mode, options.rounds, options.clock)
         memory = {}
         for name in tqdm(networks, desc=f"memory, {mode}", leave=False):
             memory[name] = peak_bytes(networks[name], x, setting, mode)
@@ -121,6 +123,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--compile", action="store_true", help="compile the networks with torch.compile")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads (default: all cores)")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each network (default 5)")
+    parser.add_argument(
+        "--clock", choices=CLOCKS, default="wall", help="processor: for a busy machine, on the CPU (default wall)"
+    )
     parser.add_argument("--modes", nargs="+", choices=MODES, default=MODES)
     parser.add_argument(
         "--networks", nargs="+", choices=NETWORKS, metavar="NAME", help=f"default all: {', '.join(NETWORKS)}"
@@ -131,13 +136,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.device == "cuda" and not torch.cuda.is_available():
         sys.exit("error: this machine has no CUDA device that torch can use; leave --device cpu")
+    if options.device == "cuda" and options.clock == "processor":
+        sys.exit("error: the processor's time says nothing about a GPU; leave --clock wall")
     torch.set_num_threads(options.threads)
     options.docs.mkdir(parents=True, exist_ok=True)
     target = options.docs / "speed.json"
     for patch in options.patch or ALL_PATCHES:
         known = json.loads(target.read_text()) if target.exists() else []
         entry = measure(options, patch)
-        key = ("patch_size", "batch_size", "device", "dtype", "compiled")
+        key = ("patch_size", "batch_size", "device", "dtype", "compiled", "clock")
         same = [old for old in known if all(old[k] == entry[k] for k in key)]
         for old in same:  # modes that were not measured again stay
             entry["modes"] = {**old["modes"], **entry["modes"]}

@@ -46,7 +46,8 @@ def _section(entry: dict) -> list[str]:
     versions = ", ".join(f"{name} {version}" for name, version in entry["versions"].items())
     how = f"{entry['dtype']}, {'compiled' if entry['compiled'] else 'eager'}"
     lines = [f"## {patch}, batch {entry['batch_size']}, {how}, {entry['device']}", ""]
-    lines += [f"{entry['rounds']} turns; machine: {entry['machine']}; {versions}.", ""]
+    clock = "" if entry["clock"] == "wall" else f", {entry['clock']} time of all threads"
+    lines += [f"{entry['rounds']} turns{clock}; machine: {entry['machine']}; {versions}.", ""]
     header = ["network", "parameters", "multiply-adds"]
     for mode in entry["modes"]:
         header += [f"{mode}: s", f"faster than {UNET}", "than literal", "peak memory", f"of {UNET}"]

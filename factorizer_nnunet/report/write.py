@@ -48,6 +48,8 @@ def write_report(
     """
     if not target.absolute().parent.is_dir():
         raise UserError(f"no folder {target.absolute().parent} to write {target.name} to: make it first")
+    if target.is_dir():
+        raise UserError(f"{target} is a folder: name the file of the page with -o, such as {target / 'report.html'}")
     results = read_results(result_folders, sources or Sources(), names, partial)
     groups = check_case_sets(results, partial)
     channels = min((len(case.images) for result in results for case in result.cases if case.images), default=None)
