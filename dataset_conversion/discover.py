@@ -16,8 +16,10 @@ from factorizer_nnunet.dataset_conversion.cases import Found, Problem
 from factorizer_nnunet.dataset_conversion.layout import Gathered, Nifti, gather, is_nifti
 from factorizer_nnunet.dataset_conversion.spec import Channel, Release
 from factorizer_nnunet.dataset_conversion.strata import read_strata
+from factorizer_nnunet.dataset_conversion.wording import some_of
 from factorizer_nnunet.errors import UserError
 
+_EXAMPLES = 3  # names that a note shows
 # A link to nothing with such an ending was none to a case; numbers at the end are not taken for one.
 _OTHER_FILE = re.compile(r".+\.(?=\w*[a-z])[a-z0-9]{1,5}", re.IGNORECASE)
 
@@ -162,15 +164,11 @@ def _note_others(
         (gathered.unused, f"are not needed for {release.title} or have names that it does not know"),
     ):
         if files:
-            text = f"{len(files)} {why}: {_examples([file.shown for file in files])}"
+            text = f"{len(files)} {why}: {some_of([file.shown for file in files], _EXAMPLES)}"
             found.notes.append(Problem("", where, text))
     if listing.wrappers:
         text = f"folders called like files, taken for the one NIfTI file in them: {len(listing.wrappers)}, such as "
-        found.notes.append(Problem("", where, text + _examples(listing.wrappers)))
+        found.notes.append(Problem("", where, text + some_of(listing.wrappers, _EXAMPLES)))
     if unlabelled:
         text = f"cases taken as unlabelled, by the names of folders above them: {sum(unlabelled.values())} below "
-        found.notes.append(Problem("", where, text + _examples(sorted(unlabelled))))
-
-
-def _examples(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+        found.notes.append(Problem("", where, text + some_of(sorted(unlabelled), _EXAMPLES)))

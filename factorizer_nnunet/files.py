@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import gzip
 import json
 import os
 import shutil
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -71,3 +73,14 @@ def load_json_object(path: Path, mend: str) -> dict:
     if not isinstance(content, dict):
         raise UserError(f"{path} holds no JSON object but {type(content).__name__}. {mend}")
     return content
+
+
+def gzip_damage(path: Path) -> str | None:
+    """What is wrong with a gzip file, found by reading it to its checksum; None if nothing."""
+    try:
+        with gzip.open(path) as stream:
+            while stream.read(2**20):
+                pass
+    except (EOFError, OSError, zlib.error) as error:
+        return str(error)
+    return None

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from factorizer_nnunet.commands.options import add_dataset_option
 from factorizer_nnunet.names import TRAINER
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         metavar="CONFIG.json",
         help="arguments of the authors' network; may be left out where an .npz holds them as config",
     )
-    parser.add_argument("-d", "--dataset", required=True, metavar="ID", help="data set ID, or its name DatasetXXX_Name")
+    add_dataset_option(parser)
     parser.add_argument(
         "-p", "--plans", metavar="PLANS", help="plans of the data set to start from (default: nnUNetFactorizerPlans)"
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 
+from factorizer_nnunet.commands.options import add_dataset_option
+
 DESCRIPTION = """\
 Extract the fingerprint of a data set, plan it for Factorizer and preprocess it: what nnUNetv2_plan_and_preprocess does,
 with Factorizer as the network. Patch size, spacing and batch size are nnU-Net's own choice. The result is
@@ -31,7 +33,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("-d", "--dataset", required=True, metavar="ID", help="data set ID, or its name DatasetXXX_Name")
+    add_dataset_option(parser)
     parser.add_argument(
         "-c",
         "--configurations",

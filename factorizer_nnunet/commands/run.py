@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from factorizer_nnunet.commands.options import add_dataset_option
 from factorizer_nnunet.errors import UserError
 from factorizer_nnunet.names import PLANS, TRAINER
 from factorizer_nnunet.running.settings import Folders, Model, Prediction, RunSettings
@@ -41,7 +42,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("-d", "--dataset", required=True, metavar="ID", help="data set ID, or its name DatasetXXX_Name")
+    add_dataset_option(parser)
     parser.add_argument(
         "-c",
         "--configurations",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from factorizer_nnunet.commands.options import add_dataset_option
+
 DESCRIPTION = """\
 Show every step of the last run over a data set: whether it is done, runs, waits or failed, and of trainings the epoch,
 the mean pseudo Dice of the last one and the time left. Everything is read from nnU-Net's files and, where there is
@@ -27,7 +29,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("-d", "--dataset", required=True, metavar="ID", help="data set ID, or its name DatasetXXX_Name")
+    add_dataset_option(parser)
     parser.set_defaults(run=run)
 
 

@@ -41,12 +41,11 @@ class Files:
 
 
 @dataclass(frozen=True)
-class Summary:
-    """A metric over cases: of the `defined` among all `cases`; NaN where none is (std: fewer than two)."""
+class CaseMean:
+    """Mean and median over the `defined` among all `cases`; NaN where none is."""
 
     mean: float
     median: float
-    std: float  # of the sample, with n - 1
     defined: int
     cases: int
 
@@ -54,6 +53,24 @@ class Summary:
     def count(self) -> str:
         """How many cases the mean is over, such as "47 of 50"."""
         return f"{self.defined} of {self.cases}"
+
+
+@dataclass(frozen=True)
+class Summary(CaseMean):
+    """A metric over cases with the standard deviation of the sample, with n - 1; NaN for fewer than two."""
+
+    std: float
+
+
+def mean_over_cases(values: np.ndarray) -> CaseMean:
+    """Of values (cases,), NaN where the metric is not defined."""
+    known = values[~np.isnan(values)]
+    return CaseMean(
+        mean=float(known.mean()) if known.size else float("nan"),
+        median=float(np.median(known)) if known.size else float("nan"),
+        defined=int(known.size),
+        cases=int(values.size),
+    )
 
 
 @dataclass(frozen=True)
@@ -91,10 +108,5 @@ class Scores:
         """Mean, median and standard deviation of the cases for which the metric is defined."""
         values = self.values(region, metric)
         known = values[~np.isnan(values)]
-        return Summary(
-            mean=float(known.mean()) if known.size else float("nan"),
-            median=float(np.median(known)) if known.size else float("nan"),
-            std=float(known.std(ddof=1)) if known.size > 1 else float("nan"),
-            defined=int(known.size),
-            cases=int(values.size),
-        )
+        std = float(known.std(ddof=1)) if known.size > 1 else float("nan")
+        return Summary(**vars(mean_over_cases(values)), std=std)

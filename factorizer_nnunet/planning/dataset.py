@@ -5,10 +5,8 @@ All input is checked before anything is written; from then on nnU-Net does the w
 
 from __future__ import annotations
 
-import gzip
 import json
 import math
-import zlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,7 +20,7 @@ from nnunetv2.experiment_planning.verify_dataset_integrity import verify_dataset
 
 from factorizer_nnunet.environment import nnunet_folder
 from factorizer_nnunet.errors import UserError
-from factorizer_nnunet.files import load_json_object
+from factorizer_nnunet.files import gzip_damage, load_json_object
 from factorizer_nnunet.names import PLANS, SPLITS_FILE, TRAINER
 from factorizer_nnunet.network import PRESETS
 from factorizer_nnunet.planning.planner import (
@@ -143,17 +141,6 @@ def outdated_configurations(old_plans: Mapping | None, new_plans: Mapping, datas
     ]
 
 
-def _damage(file: Path) -> str | None:
-    """What is wrong with a gzip file, found by reading it to its checksum; None if nothing."""
-    try:
-        with gzip.open(file) as stream:
-            while stream.read(2**20):
-                pass
-    except (EOFError, OSError, zlib.error) as error:
-        return str(error)
-    return None
-
-
 def _without_configurations(plans: Mapping) -> dict:
     return {key: value for key, value in plans.items() if key != "configurations"}
 
@@ -240,7 +227,7 @@ def _verify(raw: RawDataset, num_processes: int) -> None:
     """nnU-Net's check, and before it that compressed files are whole: its reader fills what is cut off with zeros."""
     files = sorted(file for folder in ("imagesTr", "labelsTr") for file in (raw.folder / folder).glob("*.gz"))
     with ThreadPoolExecutor(num_processes) as pool:
-        for file, problem in zip(files, pool.map(_damage, files), strict=True):
+        for file, problem in zip(files, pool.map(gzip_damage, files), strict=True):
             if problem is not None:
                 raise UserError(f"{file} is truncated or damaged ({problem}). Replace it")
     try:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from nnunetv2.inference.export_prediction import export_prediction_from_logits
 from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to_one_hot
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
+from factorizer_nnunet.files import gzip_damage
 from factorizer_nnunet.prediction.cases import Case
 from factorizer_nnunet.prediction.outputs import Outputs
 
@@ -67,14 +66,9 @@ def check_whole(file: Path) -> None:
     Raises:
         OSError: it is truncated or damaged.
     """
-    if file.suffix != ".gz":
-        return
-    try:
-        with gzip.open(file) as stream:
-            while stream.read(1 << 20):
-                pass
-    except (EOFError, OSError, zlib.error) as error:
-        raise OSError(f"{file} is truncated or damaged ({error})") from error
+    damage = gzip_damage(file) if file.suffix == ".gz" else None
+    if damage is not None:
+        raise OSError(f"{file} is truncated or damaged ({damage})")
 
 
 def readable_by(plans: PlansManager) -> Callable[[Path], bool]:

@@ -18,6 +18,8 @@ import numpy as np
 from scipy import stats
 from scipy.special import ndtr, ndtri
 
+from factorizer_nnunet.evaluation.scores import CaseMean, mean_over_cases
+
 RESAMPLES = 5000
 LEVEL = 0.95
 SEED = 20231
@@ -25,23 +27,11 @@ TIE = 1e-9  # differences below are rounding
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """A mean over the cases for which a metric is defined, its 95 % interval, and of how many cases it is.
+class Estimate(CaseMean):
+    """A mean over cases with its 95 % interval, NaN where fewer than two finite values tell nothing."""
 
-    `mean` is NaN where there is no case; `low` and `high` are NaN where fewer than two finite values tell nothing.
-    """
-
-    mean: float
     low: float
     high: float
-    median: float
-    defined: int
-    cases: int
-
-    @property
-    def count(self) -> str:
-        """How many cases the mean is over, such as "47 of 50"."""
-        return f"{self.defined} of {self.cases}"
 
 
 @dataclass(frozen=True)
@@ -62,11 +52,8 @@ class Difference:
 
 def estimate(values: np.ndarray) -> Estimate:
     """Mean with interval of the values, (cases,), that are not NaN."""
-    known = values[~np.isnan(values)]
-    if not known.size:
-        return Estimate(math.nan, math.nan, math.nan, math.nan, 0, values.size)
-    low, high = _interval(known)
-    return Estimate(float(known.mean()), low, high, float(np.median(known)), known.size, values.size)
+    low, high = _interval(values[~np.isnan(values)])
+    return Estimate(**vars(mean_over_cases(values)), low=low, high=high)
 
 
 def difference(first: np.ndarray, second: np.ndarray, higher_is_better: bool) -> Difference:

@@ -69,13 +69,8 @@ def command_environment(folders: Folders, lane: Lane, device: str, current: Mapp
     nnU-Net takes 8 to 12 workers for each command unless told otherwise: too many for a share of a processor.
     """
     few = {"nnUNet_n_proc_DA": "1", "nnUNet_def_n_proc": "2", "OMP_WAIT_POLICY": "PASSIVE"} if device == "cpu" else {}
-    fixed = {
-        "nnUNet_raw": str(folders.raw),
-        "nnUNet_preprocessed": str(folders.preprocessed),
-        "nnUNet_results": str(folders.results),
-        EXT_TRAINER_VARIABLE: ext_trainer_value(current.get(EXT_TRAINER_VARIABLE)),
-    }
-    return {**few, **current, **fixed, **lane.variables}
+    trainers = {EXT_TRAINER_VARIABLE: ext_trainer_value(current.get(EXT_TRAINER_VARIABLE))}
+    return {**few, **current, **folders.variables, **trainers, **lane.variables}
 
 
 def slurm_lane(settings: RunSettings) -> Lane:

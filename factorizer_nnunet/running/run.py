@@ -87,12 +87,7 @@ def _write_report(settings: RunSettings, paths: RunPaths) -> None:
     ]
     if not models:
         return
-    environment = {
-        "nnUNet_raw": str(settings.folders.raw),
-        "nnUNet_preprocessed": str(settings.folders.preprocessed),
-        "nnUNet_results": str(settings.folders.results),
-    }
     try:  # partial: a run may have been asked for some of the folds, and then the page says so
-        write_report(models, paths.report, sources=Sources(environment=environment), partial=True)
+        write_report(models, paths.report, sources=Sources(environment=settings.folders.variables), partial=True)
     except (OSError, UserError) as error:
         print(f"WARNING: no report: {error}")

@@ -45,6 +45,15 @@ class Folders:
     preprocessed: Path
     results: Path
 
+    @property
+    def variables(self) -> dict[str, str]:
+        """The environment variables that tell nnU-Net of them."""
+        return {
+            "nnUNet_raw": str(self.raw),
+            "nnUNet_preprocessed": str(self.preprocessed),
+            "nnUNet_results": str(self.results),
+        }
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunSettings:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import stock_plans
 import torch
 from upstream_example import CONFIG
 
@@ -19,21 +20,11 @@ SIZE = tuple(CONFIG["spatial_size"])
 def configuration(ndim: int) -> dict[str, Any]:
     axes = slice(3 - ndim, None)
     return {
-        "data_identifier": f"nnUNetPlans_{ndim}d",
-        "preprocessor_name": "DefaultPreprocessor",
+        **stock_plans.configuration(ndim),
         "batch_size": 12,
         "patch_size": [8, 16, 24][axes],
         "median_image_size_in_voxels": [10.0, 20.0, 30.0][axes],
         "spacing": [3.0, 2.0, 1.0][axes],
-        "normalization_schemes": ["ZScoreNormalization"] * 2,
-        "use_mask_for_norm": [False, False],
-        "resampling_fn_data": "resample_data_or_seg_to_shape",
-        "resampling_fn_seg": "resample_data_or_seg_to_shape",
-        "resampling_fn_probabilities": "resample_data_or_seg_to_shape",
-        "resampling_fn_data_kwargs": {"is_seg": False, "order": 3, "order_z": 0, "force_separate_z": None},
-        "resampling_fn_seg_kwargs": {"is_seg": True, "order": 1, "order_z": 0, "force_separate_z": None},
-        "resampling_fn_probabilities_kwargs": {"is_seg": False, "order": 1, "order_z": 0, "force_separate_z": None},
-        "batch_dice": False,
         "architecture": {"network_class_name": "any.Network", "arch_kwargs": {}, "_kw_requires_import": []},
     }
 

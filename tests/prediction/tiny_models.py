@@ -11,6 +11,7 @@ import numpy as np
 import SimpleITK
 import torch
 from nnunetv2.run.run_training import get_trainer_from_args
+from stock_plans import configuration
 
 from factorizer_nnunet.prediction.predict import Outcome, PredictionRequest, predict
 
@@ -27,47 +28,11 @@ DATASET = {
 
 def settings(ndim: int) -> dict[str, Any]:
     """A configuration with a narrow U-Net of nnU-Net's."""
-    resampling = {
-        f"resampling_fn_{what}{end}": value
-        for what, order in (("data", 3), ("seg", 1), ("probabilities", 1))
-        for end, value in (
-            ("", "resample_data_or_seg_to_shape"),
-            ("_kwargs", {"is_seg": what == "seg", "order": order, "order_z": 0, "force_separate_z": None}),
-        )
-    }
-    network = {
-        "n_stages": 3,
-        "features_per_stage": [8, 16, 16],
-        "conv_op": f"torch.nn.modules.conv.Conv{ndim}d",
-        "kernel_sizes": [[3] * ndim] * 3,
-        "strides": [[1] * ndim, [2] * ndim, [2] * ndim],
-        "n_conv_per_stage": [1] * 3,
-        "n_conv_per_stage_decoder": [1] * 2,
-        "conv_bias": True,
-        "norm_op": f"torch.nn.modules.instancenorm.InstanceNorm{ndim}d",
-        "norm_op_kwargs": {"eps": 1e-05, "affine": True},
-        "dropout_op": None,
-        "dropout_op_kwargs": None,
-        "nonlin": "torch.nn.LeakyReLU",
-        "nonlin_kwargs": {"inplace": True},
-    }
     axes = slice(3 - ndim, None)
-    return {
-        "data_identifier": f"nnUNetPlans_{ndim}d",
-        "preprocessor_name": "DefaultPreprocessor",
-        "batch_size": 2,
-        "patch_size": [8, 16, 16][axes],
-        "spacing": [3.0, 2.0, 1.0][axes],
-        "normalization_schemes": ["ZScoreNormalization"] * 2,
-        "use_mask_for_norm": [False, False],
-        "batch_dice": False,
-        **resampling,
-        "architecture": {
-            "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
-            "arch_kwargs": network,
-            "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
-        },
-    }
+    stock = configuration(ndim)
+    narrow = {"features_per_stage": [8, 16, 16], "n_conv_per_stage": [1] * 3, "n_conv_per_stage_decoder": [1] * 2}
+    stock["architecture"]["arch_kwargs"] |= narrow
+    return {**stock, "patch_size": [8, 16, 16][axes], "spacing": [3.0, 2.0, 1.0][axes]}
 
 
 def plans() -> dict[str, Any]:

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 import torch
-from plans_example import NAME, MakeTrainer, configuration, dataset_json, example_plans, stock_kwargs
+from plans_example import NAME, MakeTrainer, dataset_json, example_plans
+from stock_plans import configuration, stock_kwargs
 
 from factorizer_nnunet.errors import UserError
 from factorizer_nnunet.planning.architecture import factorizer_architecture

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
-from plans_example import MakeTrainer, configuration, example_plans
+from plans_example import MakeTrainer, example_plans
+from stock_plans import configuration
 
 from factorizer_nnunet.environment import ext_trainer_folder
 from factorizer_nnunet.network import Factorizer

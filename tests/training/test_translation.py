@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
-from plans_example import configuration, stock_kwargs
+from stock_plans import configuration, stock_kwargs
 
 from factorizer_nnunet.network import Factorizer
 from factorizer_nnunet.planning.architecture import NETWORK_CLASS, factorizer_architecture, isotropic_windows
