@@ -23,14 +23,14 @@ from pathlib import Path
 from tqdm import tqdm
 
 from benchmarks.blobs import write_dataset
-from benchmarks.kill_run_moments import EPOCHS, Moment, Seen, moments
+from benchmarks.kill_run_moments import EPOCHS, ITERATIONS, Moment, Seen, moments
 from benchmarks.kill_run_page import kill_page
 from benchmarks.kill_run_verdict import check_result
 from factorizer_nnunet.environment import create_folders, environment_variables
 from factorizer_nnunet.processes import end_marked, script
 
 DATASET = "Dataset501_Blobs"
-TRAINER = f"nnUNetTrainerFactorizer_{EPOCHS}epochs_2iters"
+TRAINER = f"nnUNetTrainerFactorizer_{EPOCHS}epochs_{ITERATIONS}iters"
 CONFIGURATIONS = ("2d", "3d_fullres")
 OWNER_VARIABLE = "FACTORIZER_NNUNET_KILL_RUN"  # in every process of the run, however deep
 _POLL_SECONDS = 0.002  # a small checkpoint is written in some hundredths of a second

@@ -19,9 +19,10 @@ def kill_page(result: Mapping[str, Any]) -> str:
         "# A run killed again and again",
         "",
         "Written by `python -m benchmarks.kill_run --root WORK`: `factorizer-nnunet run` over 6 small synthetic cases,",
-        f"2d and 3d_fullres by five folds, {result['epochs']} epochs of 2 iterations each, ensemble, 2 test images, on",
-        f"the CPU. It was killed with SIGKILL {len(came)} times (seed {result['seed']}), each time followed by the",
-        "same command.",
+        f"2d and 3d_fullres by five folds, {result['epochs']} epochs of {result['iterations']} iterations "
+        "each, ensemble,",
+        f"2 test images, on the CPU. It was killed with SIGKILL {len(came)} times (seed {result['seed']}), each time",
+        "followed by the same command.",
         f"Machine: {platform.machine()}, {os.cpu_count()} cores; {versions}.",
         "",
         f"**It ended {verdict}**, with status {result['status']}, after {result['minutes']} minutes, of which the last",

@@ -11,7 +11,7 @@ import SimpleITK
 import torch
 
 from benchmarks.blobs import CASES, TEST_CASES
-from benchmarks.kill_run_moments import EPOCHS
+from benchmarks.kill_run_moments import EPOCHS, ITERATIONS
 from factorizer_nnunet.names import PLANS
 
 FOLDS = range(5)
@@ -38,12 +38,16 @@ def check_result(root: Path, dataset: str, trainer: str, configurations: Sequenc
         validated.update((configuration, case) for case in cases)
     predicted = [case for case in TEST_CASES if _is_segmentation(root / "out" / f"{case}.nii.gz")]
     problems += [f"{case} is not predicted" for case in TEST_CASES if case not in predicted]
+    chosen = _chosen(results)
+    if len(chosen) != len(configurations):
+        problems.append(f"test cases are predicted by {chosen}, not by an ensemble of {', '.join(configurations)}")
     return {
         "folds": folds,
         "epochs": EPOCHS,
+        "iterations": ITERATIONS,
         "validated": len(validated),
         "predicted": len(predicted),
-        "chosen": _chosen(results),
+        "chosen": chosen,
         "problems": problems,
     }
 
