@@ -146,8 +146,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         entry = measure(options, patch)
         key = ("patch_size", "batch_size", "device", "dtype", "compiled", "clock")
         same = [old for old in known if all(old[k] == entry[k] for k in key)]
-        for old in same:  # modes that were not measured again stay
-            entry["modes"] = {**old["modes"], **entry["modes"]}
+        for old in same:  # modes that were not measured again stay, with the size of their networks
+            for part in ("modes", "parameters", "multiply_adds", "traffic"):
+                entry[part] = {**old[part], **entry[part]}
         write_whole(target, json.dumps([old for old in known if old not in same] + [entry], indent=1))
         forward = entry["modes"].get(FORWARD, {}).get("speedup", {}).get(UNET, {})
         print(patch, {name: round(value, 2) for name, value in forward.items()}, flush=True)

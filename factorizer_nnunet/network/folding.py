@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from factorizer_nnunet.network.layers import InstanceNorm
+from factorizer_nnunet.network.layers import InstanceNorm, voxels_per_slice
 
 
 class Normed(NamedTuple):
@@ -41,12 +41,12 @@ class NormAndLinear(NamedTuple):
             case, voxels, *torch.native_layer_norm(voxels, self.scale.shape, self.scale, self.shift, self.eps)
         )
 
-    def linear(self, normed: Normed) -> Tensor:
-        """The linear layer of n voxels, (n, H)."""
+    def linear(self, normed: Normed, out: Tensor | None = None) -> Tensor:
+        """The linear layer of n voxels, (n, H), in ``out`` if given."""
         matrix = of_case(self.weight, normed.case).mT
         if self.bias is None:
-            return normed.after @ matrix
-        return torch.addmm(of_case(self.bias, normed.case), normed.after, matrix)
+            return torch.mm(normed.after, matrix, out=out)
+        return torch.addmm(of_case(self.bias, normed.case), normed.after, matrix, out=out)
 
     def zeros(self) -> NormAndLinear:
         """Gradients to which ``backward`` adds."""
@@ -102,3 +102,15 @@ def fold(norm: nn.Module, x: Tensor, weight: Tensor, bias: Tensor | None) -> Nor
 def of_case(values: Tensor, case: int) -> Tensor:
     """What belongs to a case; a single entry belongs to all."""
     return values[case if values.shape[0] > 1 else 0]
+
+
+def slices(x: Tensor, hidden: int) -> list[tuple[int, slice]]:
+    """Case and voxels of every slice of (B, *spatial, C) that fits the cache with ``hidden`` channels."""
+    voxels = x[0, ..., 0].numel()
+    step = voxels_per_slice(x, hidden)
+    return [(case, slice(start, start + step)) for case in range(x.shape[0]) for start in range(0, voxels, step)]
+
+
+def rows(x: Tensor, case: int, part: slice) -> Tensor:
+    """Voxels of a case as (n, C), a view of x."""
+    return x[case].reshape(-1, x.shape[-1])[part]

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional as F
 
-from factorizer_nnunet.network.folding import NormAndLinear, fold, goes_in_parts
-from factorizer_nnunet.network.layers import voxels_per_slice
+from factorizer_nnunet.network.folding import NormAndLinear, fold, goes_in_parts, rows, slices
 
 _LEAST_BYTES = 2**22  # of the hidden layer of the volume: what is smaller stays in the cache anyway
 
@@ -38,8 +37,8 @@ def residual_mlp(x: Tensor, norm: nn.Module, expand: nn.Linear, contract: nn.Lin
 
 
 def _add_mlp(x: Tensor, second: Tensor, second_bias: Tensor, first: NormAndLinear, out: Tensor) -> Tensor:
-    for case, part in _slices(x, second.shape[1]):
-        voxels, target = _rows(x, case, part), _rows(out, case, part)
+    for case, part in slices(x, second.shape[1]):
+        voxels, target = rows(x, case, part), rows(out, case, part)
         hidden = first.linear(first.norm(voxels, case))
         torch.addmm(voxels, F.gelu(hidden), second.mT, out=target)
         target += second_bias
@@ -65,23 +64,11 @@ class _ResidualMLP(torch.autograd.Function):
         first = NormAndLinear(*saved, ctx.eps)
         grad = grad.contiguous()
         grad_x, grad_second, grad_first = torch.empty_like(grad), torch.zeros_like(second), first.zeros()
-        for case, part in _slices(x, second.shape[1]):
-            above = _rows(grad, case, part)
-            normed = first.norm(_rows(x, case, part), case)
+        for case, part in slices(x, second.shape[1]):
+            above = rows(grad, case, part)
+            normed = first.norm(rows(x, case, part), case)
             hidden = first.linear(normed)
             grad_second.addmm_(above.mT, F.gelu(hidden))
             below = torch.ops.aten.gelu_backward(above @ second, hidden)
-            first.backward(grad_first, normed, below, above, out=_rows(grad_x, case, part))
+            first.backward(grad_first, normed, below, above, out=rows(grad_x, case, part))
         return grad_x, grad_second, grad.flatten(0, -2).sum(0), *grad_first
-
-
-def _slices(x: Tensor, hidden: int) -> list[tuple[int, slice]]:
-    """Case and voxels of every slice."""
-    voxels = x[0, ..., 0].numel()
-    rows = voxels_per_slice(x, hidden)
-    return [(case, slice(start, start + rows)) for case in range(x.shape[0]) for start in range(0, voxels, rows)]
-
-
-def _rows(x: Tensor, case: int, part: slice) -> Tensor:
-    """Voxels of a case as (n, C), a view of x."""
-    return x[case].reshape(-1, x.shape[-1])[part]

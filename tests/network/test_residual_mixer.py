@@ -8,6 +8,7 @@ from gradients import assert_same_gradients
 from torch import nn
 
 from factorizer_nnunet.network import residual_mixer as module
+from factorizer_nnunet.network import slabs
 from factorizer_nnunet.network.layers import build_norm
 from factorizer_nnunet.network.mixer import NMFMixer
 from factorizer_nnunet.network.nmf import NMFSettings
@@ -36,28 +37,13 @@ def norm_and_mixer(
 def test_same_result_and_gradients_as_layer_by_layer(
     kind: str, size: tuple, border: str, shifts: tuple, slab_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_SLAB_BYTES", slab_bytes)  # single rows of blocks, and several of them
+    monkeypatch.setattr(slabs, "_SLAB_BYTES", slab_bytes)  # single rows of blocks, and several of them
     norm, mixer = norm_and_mixer(kind, len(size), border, shifts=shifts)
     x = torch.randn(2, *size, 16, dtype=torch.float64, requires_grad=True)
     in_slabs, plain = module.residual_mixer(x, norm, mixer), x + mixer(norm(x))
     torch.testing.assert_close(in_slabs, plain, rtol=1e-11, atol=1e-11)
     wanted = [x, *norm.parameters(), *mixer.parameters()]
     assert_same_gradients(in_slabs, plain, wanted, rtol=1e-8, atol=1e-9)
-
-
-def test_slabs_cover_every_voxel_and_block_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_SLAB_BYTES", 2**13)
-    _, mixer = norm_and_mixer("layer", 3, "cut")
-    volume = torch.zeros(2, 9, 22, 13, 16)
-    grid = mixer.grid(volume.shape[1:-1])
-    blocks = torch.zeros(2, *(axis.num_blocks for axis in grid.axes))
-    walk = module.slabs(volume, grid)
-    for slab in walk:
-        slab.of(volume).add_(1)
-        slab.put(slab.among(blocks) + 1, blocks)
-        assert slab.of(volume).shape[1:-1] == tuple(axis.size for axis in slab.axes)
-    assert torch.equal(volume, torch.ones_like(volume)) and torch.equal(blocks, torch.ones_like(blocks))
-    assert len(walk) > 2 * grid.axes[0].num_blocks
 
 
 def test_empty_windows_give_zero_and_a_finite_gradient() -> None:
