@@ -20,7 +20,7 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 from factorizer_nnunet.network.folding import NormAndLinear, fold, goes_in_parts, rows, slices
 from factorizer_nnunet.network.gram import average_projection, block_diagonal, head_blocks, heads_per_group, weights
 from factorizer_nnunet.network.mixer import NMFMixer
-from factorizer_nnunet.network.slabs import Slab, slabs
+from factorizer_nnunet.network.slabs import Slab, scratch, slabs
 from factorizer_nnunet.network.windows import Family, WindowGrid
 
 _MOST_CHANNELS_PER_VOXEL = 2  # of a block: with more, the matrices M are more than twice as large as X
@@ -70,12 +70,15 @@ class _ResidualMixer(torch.autograd.Function):
             sums = _sums(hidden, walk, head_dim, family.grid)
             projection = average_projection(sums, family.grid, num_iters)
             per_head = weight * last.mT.unflatten(0, (-1, head_dim))
+            first_memory, second_memory = scratch(walk, x), scratch(walk, x)
             for slab in walk:
                 matrices = (slab.among(projection) @ per_head).flatten(-3, -2)
+                own = slab.matrices(hidden, first_memory)
                 if all_sums:
-                    slab.add(slab.matrices(hidden) @ matrices, result)
+                    slab.add(torch.bmm(own, matrices, out=slab.view(second_memory, x.shape[-1])), result)
                 else:
-                    slab.write(slab.matrices(x).baddbmm_(slab.matrices(hidden), matrices).add_(last_bias), result)
+                    below = slab.matrices(x, second_memory)
+                    slab.write(below.baddbmm_(own, matrices).add_(last_bias), result)
             all_sums.append(sums)
         ctx.save_for_backward(x, last, *all_sums, *first[:-1])
         ctx.settings = (families, head_dim, num_iters, first.eps)
@@ -99,19 +102,23 @@ class _ResidualMixer(torch.autograd.Function):
             per_head = weight * last.mT.unflatten(0, (-1, head_dim))
             grad_projection = torch.empty_like(projection)
             grad_per_head = torch.zeros_like(per_head)
+            first_memory, second_memory, third_memory = (scratch(walk, x) for _ in range(3))
             for slab in walk:
-                grad_matrices = (slab.matrices(hidden).mT @ slab.matrices(grad)).unflatten(-2, (-1, head_dim))
+                own, over = slab.matrices(hidden, first_memory), slab.matrices(grad, second_memory)
+                grad_matrices = (own.mT @ over).unflatten(-2, (-1, head_dim))
                 slab.put(grad_matrices @ per_head.mT, grad_projection)
                 mine = slab.among(projection.detach())
                 grad_per_head += mine.movedim(0, 2).flatten(2) @ grad_matrices.movedim(0, 1).flatten(1, 2)
             grad_last += weight * grad_per_head.flatten(0, 1).mT
             (grad_sums,) = torch.autograd.grad(projection, sums, grad_projection)
             for slab in walk:
-                own, slopes = slab.matrices(hidden), slab.among(grad_sums)
+                own, over = slab.matrices(hidden, first_memory), slab.matrices(grad, second_memory)
+                slopes = slab.among(grad_sums)
                 matrices = (slab.among(projection.detach()) @ per_head).flatten(-3, -2)
-                through = torch.baddbmm(slopes[..., -1].flatten(1)[:, None], slab.matrices(grad), matrices.mT)
+                through = slab.view(third_memory, x.shape[-1])
+                torch.baddbmm(slopes[..., -1].flatten(1)[:, None], over, matrices.mT, out=through)
                 _add_product(through, own, slopes[..., :-1] + slopes[..., :-1].mT)
-                through = torch.where(own > 0, through, 0)
+                through.masked_fill_(own <= 0, 0)
                 if grad_hidden is hidden:
                     slab.write(through, grad_hidden)
                 else:
@@ -137,8 +144,9 @@ def _sums(hidden: Tensor, walk: Sequence[Slab], head_dim: int, grid: WindowGrid)
     heads = heads_per_group(channels, head_dim)
     counts = [axis.num_blocks for axis in grid.axes]
     sums = hidden.new_empty(hidden.shape[0], *counts, channels // head_dim, head_dim, head_dim + 1)
+    memory = scratch(walk, hidden)
     for slab in walk:
-        own = slab.matrices(hidden)
+        own = slab.matrices(hidden, memory)
         grams = [head_blocks(group.mT @ group, heads) for group in own.split(heads * head_dim, -1)]
         row_sums = own.sum(1).unflatten(-1, (-1, head_dim))
         slab.put(torch.cat((torch.cat(grams, 1), row_sums[..., None]), -1), sums)

@@ -55,14 +55,23 @@ class Slab:
     case: int
     pieces: tuple[Piece, ...]  # one per axis
 
-    def matrices(self, volume: Tensor) -> Tensor:
-        """Its voxels of (B, *spatial, C) as (blocks, voxels of a block, C), zeros outside the volume; a copy."""
-        counts, sizes = [p.count for p in self.pieces], [p.block for p in self.pieces]
-        new = volume.new_empty if all(piece.is_full for piece in self.pieces) else volume.new_zeros
-        blocks = new(*counts, *sizes, volume.shape[-1])
+    def matrices(self, volume: Tensor, scratch: Tensor) -> Tensor:
+        """Its voxels of (B, *spatial, C) as (blocks, voxels of a block, C), zeros outside the volume.
+
+        The result is a view of ``scratch`` (see there), which is overwritten.
+        """
+        matrices = self.view(scratch, volume.shape[-1])
+        blocks = self._split(matrices)
+        if not all(piece.is_full for piece in self.pieces):
+            blocks.zero_()
         for ours, theirs in self._views(blocks, volume):
             ours.copy_(theirs)
-        return blocks.flatten(len(counts), -2).flatten(0, len(counts) - 1)
+        return matrices
+
+    def view(self, scratch: Tensor, channels: int) -> Tensor:
+        """The beginning of ``scratch`` as (blocks, voxels of a block, channels)."""
+        count, voxels = (math.prod(n) for n in zip(*((p.count, p.block) for p in self.pieces), strict=True))
+        return scratch[: count * voxels * channels].view(count, voxels, channels)
 
     def write(self, matrices: Tensor, volume: Tensor) -> None:
         """Put ``matrices`` in their place of the volume (B, *spatial, C)."""
@@ -123,6 +132,12 @@ def _place(case: int, runs: Sequence[Run]) -> _Place:
 
 def _length(part: slice) -> int:
     return part.stop - part.start
+
+
+def scratch(walk: Sequence[Slab], volume: Tensor) -> Tensor:
+    """Memory for the matrices of any one slab, to be used again for the next: new memory costs more than its values."""
+    voxels = max(math.prod(p.count * p.block for p in slab.pieces) for slab in walk)
+    return volume.new_empty(voxels * volume.shape[-1])
 
 
 def slabs(volume: Tensor, family: Family) -> list[Slab]:
