@@ -24,7 +24,8 @@ from benchmarks.forms.results import mean_dice
 from benchmarks.forms.study import Study
 from benchmarks.forms.tasks import load_task
 from benchmarks.forms.training import relative_cost, train
-from factorizer_nnunet.files import write_whole
+from factorizer_nnunet.errors import UserError
+from factorizer_nnunet.files import held, write_whole
 
 UNFINISHED = 75  # exit status after --minutes: the same command goes on
 
@@ -124,19 +125,28 @@ def run_all(
             for form in forms:
                 target = root / stage / f"{_slug(task)}__{_slug(form)}__seed{seed}.json"
                 if not target.exists():
-                    todo.append((study, form, task, seed, round(iterations / cost[task][form]), target, data))
+                    todo.append((target, (study, form, task, seed, round(iterations / cost[task][form]), data)))
     # Processes are started, not forked: torch's threads do not survive a fork.
     with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        running = [pool.submit(_train_before, deadline, job) for job in todo]
+        running = [pool.submit(_train_before, deadline, *job) for job in todo]
         outcomes = [future.result() for future in tqdm(as_completed(running), total=len(running), desc=stage)]
     return all(outcomes)
 
 
-def _train_before(deadline: float, job: tuple) -> bool:
-    """Train, unless it is too late to begin; ``deadline`` is of time.monotonic, which processes share."""
+def _train_before(deadline: float, target: Path, job: tuple) -> bool:
+    """Train unless it is too late to begin, or the same command beside this one does; whether ``target`` is there.
+
+    ``deadline`` is of time.monotonic, which processes share.
+    """
     if time.monotonic() > deadline:
         return False
-    train(*job)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with held(target.with_suffix(".lock"), f"{target} is being made"):
+            if not target.exists():
+                train(*job, target)
+    except UserError:
+        return False
     return True
 
 

@@ -95,7 +95,7 @@ def _seeded(
     return network, training_step(study.forms[name], network, total)
 
 
-def train(study: Study, name: str, task_name: str, seed: int, iterations: int, target: Path, data: Path) -> None:
+def train(study: Study, name: str, task_name: str, seed: int, iterations: int, data: Path, target: Path) -> None:
     """Train the form ``name``, validate, write the result as JSON to ``target``; in a process of its own."""
     torch.set_num_threads(1)
     task = load_task(task_name, data, study.patches[task_name])
@@ -111,7 +111,6 @@ def train(study: Study, name: str, task_name: str, seed: int, iterations: int, t
         "loss": [round(statistics.mean(losses[start : start + 10]), 4) for start in range(0, len(losses), 10)],
         "parameters": sum(p.numel() for p in network.parameters()),
     }
-    target.parent.mkdir(parents=True, exist_ok=True)
     write_whole(target, json.dumps(result))
 
 

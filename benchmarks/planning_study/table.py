@@ -18,14 +18,10 @@ PLANNING_STUDY = Study(
         "no shift": Form("shifts", {"shifts": [0.0]}),
         "four shifts": Form("shifts", {"shifts": [0.0, 0.25, 0.5, 0.75]}),
         "no NMF": Form("where the NMF is", {"nmf_stages": [False, False, False, False]}),
-        "NMF at the lowest stage only": Form("where the NMF is", {"nmf_stages": [False, False, False, True]}),
         "NMF from the second stage": Form("where the NMF is", {"nmf_stages": [False, True, True, True]}),
         "widths 24…": Form("width", {"features_per_stage": [24, 48, 96, 192]}),
         "widths 48…": Form("width", {"features_per_stage": [48, 96, 192, 384]}),
         "two blocks": Form("depth", {"n_blocks_per_stage": [2, 2, 2, 2], "n_blocks_per_stage_decoder": [2, 2, 2]}),
-        "two blocks from the third stage": Form(
-            "depth", {"n_blocks_per_stage": [1, 1, 2, 2], "n_blocks_per_stage_decoder": [1, 1, 2]}
-        ),
         "widths 48…, two blocks from the third stage": Form(
             "width and depth",
             {
