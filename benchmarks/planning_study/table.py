@@ -1,7 +1,7 @@
 """The network that is planned for the hippocampus at a small size, and the alternatives to each choice in it.
 
-``factorizer-nnunet plan --gpu-memory-target 0.14`` plans these widths, strides and patches for the hippocampus, with
-batches of 2 as here: the smallest memory for which all strides below the first stage are 2.
+``factorizer-nnunet plan --gpu-memory-target 0.14`` made these widths, strides and patches of the hippocampus, with
+batches of 2 as here, when the study was run; of 0.12 it made a last stride of (2, 2, 1).
 """
 
 from __future__ import annotations
