@@ -30,7 +30,12 @@ from factorizer_nnunet.planning.planner import (
     planner_for,
 )
 from factorizer_nnunet.planning.raw_dataset import RawDataset, check_raw_dataset, id_in_name
-from factorizer_nnunet.planning.templates import check_fit, load_template, planner_for_template
+from factorizer_nnunet.planning.templates import (
+    TEMPLATE_CONFIGURATION,
+    check_fit,
+    load_template,
+    planner_for_template,
+)
 
 DEFAULT_CONFIGURATIONS = ("2d", "3d_fullres", "3d_lowres")
 CASCADE = "3d_cascade_fullres"
@@ -87,6 +92,8 @@ def plan_dataset(
     if not clean:
         _check_fingerprint(fingerprint_file, raw)
     if chosen is not None:
+        if TEMPLATE_CONFIGURATION not in wanted:
+            raise UserError(f"a template plans {TEMPLATE_CONFIGURATION} alone, not {', '.join(wanted)}: change -c")
         check_fit(chosen, typical_image(raw, None if clean else fingerprint_file), raw.name)
     _check_splits(raw.folder / SPLITS_FILE, preprocessed / raw.name / SPLITS_FILE)
     if verify_integrity:

@@ -24,7 +24,7 @@ from factorizer_nnunet.planning.architecture import architecture_entry
 from factorizer_nnunet.planning.image_geometry import ImageGeometry
 from factorizer_nnunet.planning.planner import nnUNetPlannerFactorizer
 
-CONFIGURATION = "3d_fullres"
+TEMPLATE_CONFIGURATION = "3d_fullres"
 LIST = "factorizer-nnunet plan --template list shows the templates"
 MAX_RESAMPLING = 3.0  # between the voxel size of the data and the template's, along any axis, in either direction
 MAX_PADDING = 1.5  # side of the patch over that of the typical image; nnU-Net's own planner stays near 1
@@ -153,7 +153,9 @@ def planner_for_template(template: Template) -> type[nnUNetPlannerFactorizer]:
         def save_plans(self, plans: dict) -> None:
             # nnU-Net returns this very object as the plans, so it is changed in place.
             plans.update(laid_over(plans, template))
-            print(f"The template {template.name} sets patch, batch and network of {CONFIGURATION}, its only one")
+            print(
+                f"The template {template.name} sets patch, batch and network of {TEMPLATE_CONFIGURATION}, its only one"
+            )
             super().save_plans(plans)
 
     TemplatePlanner.__name__ = f"{nnUNetPlannerFactorizer.__name__}_{template.name}"  # stands in the plans
@@ -167,7 +169,7 @@ def laid_over(plans: Mapping[str, Any], template: Template) -> dict[str, Any]:
         plans: of nnU-Net's planner, for voxels of ``template.spacing``.
         template: the settings.
     """
-    planned = plans["configurations"][CONFIGURATION]
+    planned = plans["configurations"][TEMPLATE_CONFIGURATION]
     settings = {
         "batch_size": template.batch_size,
         "patch_size": list(template.patch_size),
@@ -176,7 +178,7 @@ def laid_over(plans: Mapping[str, Any], template: Template) -> dict[str, Any]:
     return {
         **plans,
         "template": {"name": template.name, "source": template.source},
-        "configurations": {CONFIGURATION: {**planned, **settings}},
+        "configurations": {TEMPLATE_CONFIGURATION: {**planned, **settings}},
     }
 
 

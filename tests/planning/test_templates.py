@@ -139,6 +139,13 @@ def test_a_template_for_other_data_is_refused(
     assert written(folders) == ["dataset_fingerprint.json"]
 
 
+def test_a_configuration_that_no_template_plans_is_refused(folders: Path) -> None:
+    raw_data(folders, 4)
+    with pytest.raises(UserError, match="a template plans 3d_fullres alone, not 2d: change -c"):
+        plan_dataset(7, ["2d"], template="demo")
+    assert written(folders) == []
+
+
 @pytest.mark.parametrize(
     ("shape", "reason"),
     [((1, 40, 40), "these are 2D"), ((20, 28, 24), "much larger than the images of 20 x 28 x 24 mm")],
