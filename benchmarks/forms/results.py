@@ -68,8 +68,8 @@ def difference_and_error(values: Sequence[float], others: Sequence[float]) -> tu
     return statistics.mean(values) - statistics.mean(others), error
 
 
-def dots(study: Study, stages: Mapping[str, Sequence[Mapping]], target: Path) -> None:
-    """A figure with one dot for each training: screening hollow, finalists filled."""
+def dots(study: Study, stages: Mapping[str, Sequence[Mapping]], target: Path, lowest: float = 0.0) -> None:
+    """A figure with one dot for each training: screening hollow, finalists filled; below ``lowest`` a number."""
     forms = [form for form in study.forms if any(run["form"] == form for runs in stages.values() for run in runs)]
     tasks = list(study.patches)
     size = (3 + 4 * len(tasks), 0.28 * len(forms) + 1)
@@ -81,6 +81,13 @@ def dots(study: Study, stages: Mapping[str, Sequence[Mapping]], target: Path) ->
             axis.scatter(
                 *zip(*points, strict=True) if points else ([], []), facecolors=face, edgecolors="#1b7837", label=stage
             )
+            for value, row in points:
+                if value < lowest:
+                    axis.annotate(
+                        f"← {value:.2f}", (lowest, row), xytext=(3, 0), textcoords="offset points", va="center"
+                    )
+        if lowest:
+            axis.set_xlim(left=lowest)
         axis.set(title=task, xlabel="mean foreground Dice, equal training time")
         axis.set_yticks(range(len(forms)), forms)
         axis.grid(alpha=0.3)

@@ -19,7 +19,7 @@ from benchmarks.planning_study.table import PLANNING_STUDY
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Time, screen, train the finalists unless only some forms are asked for, write the page."""
-    carry_out(PLANNING_STUDY, study_parser(__doc__, PLANNING_STUDY, 60, 120), arguments, write_report)
+    carry_out(PLANNING_STUDY, study_parser(__doc__, PLANNING_STUDY, 60, 90), arguments, write_report)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ def write_report(root: Path, measured: Mapping, docs: Path) -> None:
     stages = {stage: results(root / stage) for stage in STAGES}
     (docs / "planning_study.json").write_text(json.dumps({"timing": measured, "runs": stages}))
     (docs / "planning_study.md").write_text(_page(stages, measured))
-    dots(PLANNING_STUDY, stages, docs / "planning_study.png")
+    dots(PLANNING_STUDY, stages, docs / "planning_study.png", lowest=0.7)
 
 
 def _page(stages: Mapping[str, list[dict]], measured: Mapping) -> str:
