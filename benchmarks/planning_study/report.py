@@ -27,8 +27,8 @@ def _page(stages: Mapping[str, list[dict]], measured: Mapping) -> str:
     lines = [
         "# The planner's choices against alternatives",
         "",
-        "Written by `python -m benchmarks.planning_study DATA --root WORK`; DATA: Medical Segmentation Decathlon,",
-        "Task04 (Simpson et al., arXiv 1902.09063), 100 cases of real MRI, every fifth held out.",
+        "Written by `python -m benchmarks.planning_study DATA --root WORK --finalists 1`; DATA: Medical Segmentation",
+        "Decathlon, Task04 (Simpson et al., arXiv 1902.09063), 100 cases of real MRI, every fifth held out.",
         "[default_form.md](default_form.md#the-planners-choices) says what follows.",
         "",
         "*Planned* is the network that the planner made of these data for a memory target of 0.14 GB: patches of",
