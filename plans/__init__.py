@@ -1,1 +1,1 @@
-"""Ready plan settings, shipped as JSON files beside this module."""
+"""Plan templates, shipped as JSON files beside this module; see docs/planning_templates.md."""

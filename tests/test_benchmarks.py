@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
-from benchmarks.forms.table import FORMS, REFERENCE, build_form
+from benchmarks.forms.running import finalists
+from benchmarks.forms.study import Study
+from benchmarks.forms.table import FORMS_STUDY
 from benchmarks.forms.tasks import FAR_SIZE, far_context, window_starts
 from benchmarks.hippocampus import planned_runs
+from benchmarks.planning_study.table import PLANNING_STUDY
 from benchmarks.speed.literal import LiteralFactorizer
 from benchmarks.speed.measure import Setting, multiply_adds, peak_bytes
 from benchmarks.speed.networks import NETWORKS, NotApplicableError
@@ -59,10 +65,28 @@ def test_traffic_of_a_known_layer() -> None:
     assert (found.moved, found.needed) == (800, 800)
 
 
-@pytest.mark.parametrize("name", FORMS)
-def test_every_form_builds(name: str) -> None:
-    outputs = build_form(name, 1, 3, (8, 8, 8))(torch.randn(2, 1, 8, 8, 8))
-    assert [tuple(y.shape) for y in outputs] == [(2, 3, 8, 8, 8), (2, 3, 4, 4, 4)]
+@pytest.mark.parametrize(
+    ("study", "name"), [(study, name) for study in (FORMS_STUDY, PLANNING_STUDY) for name in study.forms]
+)
+def test_every_form_of_a_study_builds(study: Study, name: str) -> None:
+    outputs = study.build(name, 1, 3, (16, 16, 16))(torch.randn(2, 1, 16, 16, 16))
+    assert [tuple(y.shape) for y in outputs] == [
+        (2, 3, 16 >> s, 16 >> s, 16 >> s) for s in range(len(study.widths) - 1)
+    ]
+
+
+@pytest.mark.parametrize("study", [FORMS_STUDY, PLANNING_STUDY])
+def test_the_forms_that_a_study_names_are_in_it(study: Study) -> None:
+    assert {study.reference, *study.always_final} <= set(study.forms)
+
+
+def test_finalists_are_those_named_and_the_best_of_the_others(tmp_path: Path) -> None:
+    (tmp_path / "screening").mkdir()
+    for rank, form in enumerate(PLANNING_STUDY.forms):
+        run = {"form": form, "task": "hippocampus", "dice": [0.5 + rank / 100, 0.7]}
+        (tmp_path / "screening" / f"{rank}.json").write_text(json.dumps(run))
+    best = [name for name in reversed(PLANNING_STUDY.forms) if name not in PLANNING_STUDY.always_final]
+    assert finalists(PLANNING_STUDY, tmp_path, 2) == [*PLANNING_STUDY.always_final, *best[:2]]
 
 
 def test_far_lesions_are_like_the_cue_of_their_half() -> None:
@@ -89,4 +113,3 @@ def test_equal_wall_time_means_more_of_our_iterations() -> None:
     assert trainers["equal iterations"].endswith("Factorizer_8epochs_50iters")
     assert trainers["equal wall time"].endswith("Factorizer_12epochs_50iters")
     assert [run.fold for run in runs if run.budget == "long"] == [0, 0, 0]
-    assert REFERENCE in FORMS

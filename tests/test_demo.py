@@ -19,13 +19,12 @@ from scipy import ndimage
 from factorizer_nnunet.commands import demo
 from factorizer_nnunet.demo import jobs, run, stock
 from factorizer_nnunet.demo.phantom import MODALITIES, SHAPE, TRAINING_ROOT, VALIDATION_ROOT, draw_patient, write_set
-from factorizer_nnunet.demo.plan_settings import demo_settings, merged
 from factorizer_nnunet.demo.progress import EpochWatcher, Reporter
 from factorizer_nnunet.demo.scores import dice, markdown_table, score_folder
 from factorizer_nnunet.demo.workspace import FOLDS, Arguments, Workspace, opened
 from factorizer_nnunet.errors import UserError
 from factorizer_nnunet.network import Factorizer
-from factorizer_nnunet.planning.architecture import factorizer_architecture
+from factorizer_nnunet.planning.templates import load_template
 
 RAW_REGIONS = {"whole tumor": (1, 2, 4), "tumor core": (1, 4), "enhancing tumor": (4,)}
 ARGUMENTS = Arguments(patients=7, seed=3, trainer="nnUNetTrainerFactorizer_2epochs_3iters")
@@ -96,31 +95,11 @@ def test_the_set_is_laid_out_as_brats_2021(tmp_path: Path) -> None:
 # Plan settings
 
 
-def test_demo_settings_replace_what_is_planned_and_build_a_network() -> None:
-    unet = {"features_per_stage": [32, 64, 96], "strides": [1, 2, 2], "kernel_sizes": [3, 3, 3]}
-    configuration = {
-        "patch_size": [64, 64, 64],
-        "batch_size": 4,
-        "spacing": [1.0, 1.0, 1.0],
-        "architecture": factorizer_architecture(unet, [1.0, 1.0, 1.0]),
-    }
-    plans = {"dataset_name": "Dataset001_A", "configurations": {"3d_fullres": configuration, "2d": {}}}
-    result = merged(plans, demo_settings())
-    changed = result["configurations"]["3d_fullres"]
-    assert changed["patch_size"] == [32, 40, 32] and changed["spacing"] == [1.0, 1.0, 1.0]
-    assert plans["configurations"]["3d_fullres"]["batch_size"] == 4  # the argument is left as it was
-    assert merged(result, demo_settings()) == result
-    network = Factorizer(
-        input_channels=4, num_classes=3, deep_supervision=False, **changed["architecture"]["arch_kwargs"]
-    )
-    strides = np.prod(changed["architecture"]["arch_kwargs"]["strides"], axis=0)
-    assert not (np.array(changed["patch_size"]) % strides).any()
+def test_the_template_of_the_demo_is_small() -> None:
+    template = load_template("demo")
+    network = Factorizer(input_channels=4, num_classes=3, deep_supervision=False, **template.arch_kwargs)
     assert sum(parameter.numel() for parameter in network.parameters()) < 2e6
-
-
-def test_a_setting_that_the_plans_do_not_know_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"plans\.a has no 'patchsize' to replace; it has \['patch_size'\]"):
-        merged({"a": {"patch_size": 1}}, {"a": {"patchsize": 2}})
+    assert np.prod(template.patch_size) < 50_000
 
 
 # The folder

@@ -3,33 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
-import statistics
 from collections.abc import Mapping
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
-
-from benchmarks.forms.table import FORMS
-from benchmarks.forms.tasks import TASKS
-
-STAGES = {"screening": "Screening: one seed", "final": "Finalists: three seeds"}
-
-
-def results(folder: Path) -> list[dict]:
-    """What the trainings of a stage left."""
-    return [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
-
-
-def mean_dice(folder: Path) -> dict[tuple[str, str], float]:
-    """Mean foreground Dice of each form and task, over classes and seeds."""
-    scores: dict[tuple[str, str], list[float]] = {}
-    for result in results(folder):
-        scores.setdefault((result["form"], result["task"]), []).append(statistics.mean(result["dice"]))
-    return {key: statistics.mean(values) for key, values in scores.items()}
+from benchmarks.forms.results import STAGES, difference_and_error, dots, results, scores, table
+from benchmarks.forms.table import FORMS_STUDY
 
 
 def write_report(root: Path, measured: Mapping, docs: Path) -> None:
@@ -38,7 +16,7 @@ def write_report(root: Path, measured: Mapping, docs: Path) -> None:
     stages = {stage: results(root / stage) for stage in STAGES}
     (docs / "forms.json").write_text(json.dumps({"timing": measured, "runs": stages}))
     (docs / "forms.md").write_text(_page(stages, measured))
-    _figure(stages, docs / "forms.png")
+    dots(FORMS_STUDY, stages, docs / "forms.png")
 
 
 def _page(stages: Mapping[str, list[dict]], measured: Mapping) -> str:
@@ -67,7 +45,7 @@ def _page(stages: Mapping[str, list[dict]], measured: Mapping) -> str:
     ]
     for stage, heading in STAGES.items():
         if stages[stage]:
-            lines += [f"## {heading}", "", *_table(stages[stage], measured["cost"]), ""]
+            lines += [f"## {heading}", "", *table(FORMS_STUDY, stages[stage], measured["cost"]), ""]
     lines += _earnings(stages["final"])
     return "\n".join([*lines, "![Dice of every form](forms.png)", ""])
 
@@ -80,59 +58,10 @@ def _earnings(finals: list[dict]) -> list[str]:
         "Default minus *no NMF*, finalists, with the standard error of the difference:",
         "",
     ]
-    for task in TASKS:
-        scores = {
-            form: [statistics.mean(run["dice"]) for run in finals if (run["form"], run["task"]) == (form, task)]
-            for form in ("default", "no NMF")
-        }
-        if any(len(values) < 2 for values in scores.values()):
+    for task in FORMS_STUDY.patches:
+        default, without = (scores(finals, form, task) for form in ("default", "no NMF"))
+        if len(default) < 2 or len(without) < 2:
             return []
-        difference = statistics.mean(scores["default"]) - statistics.mean(scores["no NMF"])
-        error = math.sqrt(sum(statistics.variance(values) / len(values) for values in scores.values()))
+        difference, error = difference_and_error(default, without)
         lines.append(f"* {task}: {difference:+.3f} ± {error:.3f}")
     return [*lines, ""]
-
-
-def _table(runs: list[dict], cost: Mapping[str, Mapping[str, float]]) -> list[str]:
-    header = ["question", "form", "parameters"]
-    for task in TASKS:
-        header += [f"{task}: cost", "iterations", "Dice"]
-    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
-    for form in FORMS:
-        own = [run for run in runs if run["form"] == form]
-        if not own:
-            continue
-        cells = [FORMS[form].question, form, f"{own[0]['parameters'] / 1e6:.2f} M"]
-        for task in TASKS:
-            scores = [statistics.mean(run["dice"]) for run in own if run["task"] == task]
-            iterations = next((str(run["iterations"]) for run in own if run["task"] == task), "")
-            cells += [f"{cost[task][form]:.2f}", iterations, _mean_and_spread(scores)]
-        lines.append("| " + " | ".join(cells) + " |")
-    return lines
-
-
-def _mean_and_spread(scores: list[float]) -> str:
-    if not scores:
-        return ""
-    spread = f" ± {statistics.stdev(scores):.3f} (n = {len(scores)})" if len(scores) > 1 else ""
-    return f"{statistics.mean(scores):.3f}{spread}"
-
-
-def _figure(stages: Mapping[str, list[dict]], target: Path) -> None:
-    """One dot for each training: screening hollow, finalists filled."""
-    forms = [form for form in FORMS if any(run["form"] == form for runs in stages.values() for run in runs)]
-    figure, axes = plt.subplots(1, len(TASKS), figsize=(11, 0.28 * len(forms) + 1), sharey=True, layout="constrained")
-    for axis, task in zip(axes, TASKS, strict=True):
-        for stage, runs in stages.items():
-            points = [(statistics.mean(run["dice"]), forms.index(run["form"])) for run in runs if run["task"] == task]
-            face = "none" if stage == "screening" else "#1b7837"
-            axis.scatter(
-                *zip(*points, strict=True) if points else ([], []), facecolors=face, edgecolors="#1b7837", label=stage
-            )
-        axis.set(title=task, xlabel="mean foreground Dice, equal training time")
-        axis.set_yticks(range(len(forms)), forms)
-        axis.grid(alpha=0.3)
-    axes[0].invert_yaxis()
-    axes[0].legend(fontsize=8)
-    figure.savefig(target, dpi=110)
-    plt.close(figure)

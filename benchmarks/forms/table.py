@@ -2,36 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
-
-from dynamic_network_architectures.architectures.unet import PlainConvUNet
-from torch import nn
-
-from factorizer_nnunet.network import Factorizer, default_form
-from factorizer_nnunet.training.trainer import LEARNING_RATE
-
-WIDTHS = (32, 64, 128)
-STRIDES = ((1, 1, 1), (2, 2, 2), (2, 2, 2))
-REFERENCE = "nnU-Net"  # every form trains for the time that this one's iterations take
+from benchmarks.forms.study import Form, Study
+from benchmarks.forms.tasks import FAR_SIZE
 
 _EVERYWHERE = {"nmf_stages": [True, True, True]}
 _PUBLISHED = {**_EVERYWHERE, "norm": "layer", "depthwise": "none", "border": "cyclic", "position": "learned"}
 
-
-@dataclass(frozen=True)
-class Form:
-    """One row: the question it answers, and what it changes in the default network or its recipe."""
-
-    question: str
-    changes: Mapping[str, Any] = field(default_factory=dict)
-    learning_rate: float = LEARNING_RATE
-    schedule: str = "poly"  # or "constant", "cosine"; all after the same warm-up
-
-
-FORMS: dict[str, Form] = {
-    REFERENCE: Form("reference", learning_rate=1e-2),
+_FORMS = {
+    "nnU-Net": Form("reference", learning_rate=1e-2, stock=True),
     "default": Form("reference"),
     "published": Form("reference", _PUBLISHED),
     "no NMF": Form("where the NMF pays", {"nmf_stages": [False, False, False]}),
@@ -66,28 +44,11 @@ FORMS: dict[str, Form] = {
     "no decay": Form("recipe", schedule="constant"),
 }
 
-
-def build_form(name: str, channels: int, classes: int, patch_size: Sequence[int]) -> nn.Module:
-    """The network of the form ``name``, deep supervision on; ``patch_size`` in voxels."""
-    if name == REFERENCE:
-        return PlainConvUNet(
-            channels,
-            len(WIDTHS),
-            WIDTHS,
-            nn.Conv3d,
-            3,
-            STRIDES,
-            2,
-            classes,
-            2,
-            conv_bias=True,
-            norm_op=nn.InstanceNorm3d,
-            norm_op_kwargs={"eps": 1e-5, "affine": True},
-            nonlin=nn.LeakyReLU,
-            nonlin_kwargs={"inplace": True},
-            deep_supervision=True,
-        )
-    settings = {"features_per_stage": WIDTHS, **default_form(len(STRIDES)), **FORMS[name].changes}
-    if settings.get("position", "none") != "none":
-        settings["patch_size"] = list(patch_size)
-    return Factorizer(channels, classes, strides=STRIDES, **settings, deep_supervision=True)
+FORMS_STUDY = Study(
+    forms=_FORMS,
+    reference="nnU-Net",
+    always_final=("nnU-Net", "default", "no NMF", "published"),
+    widths=(32, 64, 128),
+    strides=((1, 1, 1), (2, 2, 2), (2, 2, 2)),
+    patches={"hippocampus": (24, 32, 24), "far context": FAR_SIZE},
+)

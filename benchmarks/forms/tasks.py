@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -43,7 +43,7 @@ class Task:
         return (image + noise).astype(np.float32), labels.astype(np.int64)
 
 
-def hippocampus(data: Path) -> Task:
+def hippocampus(data: Path, patch_size: tuple[int, int, int]) -> Task:
     """The 100 cases below ``data`` (nnU-Net raw layout, MRI at 1 mm); every fifth validates."""
     cases = []
     for path in sorted((data / "labelsTr").glob("*.nii.gz")):
@@ -51,15 +51,15 @@ def hippocampus(data: Path) -> Task:
             SimpleITK.ReadImage(str(data / "imagesTr" / path.name.replace(".nii", "_0000.nii")), SimpleITK.sitkFloat32)
         )
         labels = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path)))
-        cases.append(_at_least((24, 32, 24), ((image - image.mean()) / image.std())[None], labels))
+        cases.append(_at_least(patch_size, ((image - image.mean()) / image.std())[None], labels))
     train = [case for index, case in enumerate(cases) if index % 5]
-    return Task("hippocampus", (24, 32, 24), 3, train, cases[::5])
+    return Task("hippocampus", patch_size, 3, train, cases[::5])
 
 
 @cache
-def load_task(name: str, data: Path) -> Task:
-    """The task called ``name``, "hippocampus" or "far context"; read or made once in each process."""
-    return hippocampus(data) if name == "hippocampus" else far_context()
+def load_task(name: str, data: Path, patch_size: tuple[int, int, int]) -> Task:
+    """The task called ``name``, one of TASKS, for patches of this size; read or made once in each process."""
+    return hippocampus(data, patch_size) if name == "hippocampus" else replace(far_context(), patch_size=patch_size)
 
 
 def _at_least(size: Sequence[int], image: np.ndarray, labels: np.ndarray) -> Case:

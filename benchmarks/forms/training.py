@@ -7,7 +7,7 @@ import json
 import math
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.forms.table import FORMS, REFERENCE, build_form
+from benchmarks.forms.study import Form, Study
 from benchmarks.forms.tasks import Task, load_task, window_starts
 from factorizer_nnunet.files import write_whole
 from factorizer_nnunet.training.trainer import MAX_GRADIENT_NORM, build_optimizer
@@ -26,19 +26,16 @@ from factorizer_nnunet.training.trainer import MAX_GRADIENT_NORM, build_optimize
 BATCH_SIZE = 2
 
 
-def training_step(name: str, network: nn.Module, total: int) -> Callable[[Tensor, Tensor], float]:
+def training_step(form: Form, network: nn.Module, total: int) -> Callable[[Tensor, Tensor], float]:
     """One iteration of the form's recipe: a function of images and labels that returns the loss."""
-    form = FORMS[name]
-    stock = name == REFERENCE
-    if stock:  # nnU-Net's recipe
+    if form.stock:  # nnU-Net's recipe
         optimizer = torch.optim.SGD(network.parameters(), form.learning_rate, 0.99, weight_decay=3e-5, nesterov=True)
     else:
         optimizer = build_optimizer(network, form.learning_rate)
     loss = DC_and_CE_loss(
         {"batch_dice": False, "smooth": 1e-5, "do_bg": False, "ddp": False}, {}, dice_class=MemoryEfficientSoftDiceLoss
     )
-    supervised = DeepSupervisionWrapper(loss, [2 / 3, 1 / 3])
-    warmup = 0 if stock else total // 20
+    warmup = 0 if form.stock else total // 20
     done = 0
 
     def step(images: Tensor, labels: Tensor) -> float:
@@ -48,9 +45,10 @@ def training_step(name: str, network: nn.Module, total: int) -> Callable[[Tensor
         optimizer.zero_grad(set_to_none=True)
         outputs = network(images)
         targets = [F.interpolate(labels[:, None].float(), output.shape[2:], mode="nearest") for output in outputs]
-        value = supervised(outputs, targets)
+        weights = [0.5**level for level in range(len(outputs))]
+        value = DeepSupervisionWrapper(loss, [w / sum(weights) for w in weights])(outputs, targets)
         value.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 12 if stock else MAX_GRADIENT_NORM)
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 12 if form.stock else MAX_GRADIENT_NORM)
         optimizer.step()
         done += 1
         return float(value.detach())
@@ -70,17 +68,17 @@ def _share(schedule: str, iteration: int, total: int, warmup: int) -> float:
     return rising * decay[schedule]
 
 
-def relative_cost(names: list[str], task: Task, rounds: int) -> dict[str, float]:
-    """Cost of an iteration of each form over that of REFERENCE: medians of neighbouring pairs, in CPU time.
+def relative_cost(study: Study, names: Sequence[str], task: Task, rounds: int) -> dict[str, float]:
+    """Cost of an iteration of each form over that of the reference: medians of neighbouring pairs, in CPU time.
 
     Every form runs on one thread, so CPU time is what a quiet machine takes, whatever else runs.
     """
-    steps = {name: _seeded(name, task, 0)[1] for name in [REFERENCE, *names]}
+    steps = {name: _seeded(study, name, task, 0)[1] for name in [study.reference, *names]}
     images, labels = map(torch.as_tensor, task.batch(np.random.default_rng(0), BATCH_SIZE))
     ratios: dict[str, list[float]] = {name: [] for name in names}
     for round_number, name in itertools.product(range(rounds + 1), names):
         times = []
-        for step in (steps[REFERENCE], steps[name]):
+        for step in (steps[study.reference], steps[name]):
             start = time.thread_time()
             step(images, labels)
             times.append(time.thread_time() - start)
@@ -89,17 +87,19 @@ def relative_cost(names: list[str], task: Task, rounds: int) -> dict[str, float]
     return {name: statistics.median(values) for name, values in ratios.items()}
 
 
-def _seeded(name: str, task: Task, seed: int, total: int = 1000) -> tuple[nn.Module, Callable[[Tensor, Tensor], float]]:
+def _seeded(
+    study: Study, name: str, task: Task, seed: int, total: int = 1000
+) -> tuple[nn.Module, Callable[[Tensor, Tensor], float]]:
     torch.manual_seed(seed)
-    network = build_form(name, task.train[0][0].shape[0], task.classes, task.patch_size)
-    return network, training_step(name, network, total)
+    network = study.build(name, task.train[0][0].shape[0], task.classes, task.patch_size)
+    return network, training_step(study.forms[name], network, total)
 
 
-def train(name: str, task_name: str, seed: int, iterations: int, target: Path, data: Path) -> None:
+def train(study: Study, name: str, task_name: str, seed: int, iterations: int, data: Path, target: Path) -> None:
     """Train the form ``name``, validate, write the result as JSON to ``target``; in a process of its own."""
     torch.set_num_threads(1)
-    task = load_task(task_name, data)
-    network, step = _seeded(name, task, seed, iterations)
+    task = load_task(task_name, data, study.patches[task_name])
+    network, step = _seeded(study, name, task, seed, iterations)
     rng = np.random.default_rng(seed)
     losses = [step(*map(torch.as_tensor, task.batch(rng, BATCH_SIZE))) for _ in range(iterations)]
     result = {
@@ -111,7 +111,6 @@ def train(name: str, task_name: str, seed: int, iterations: int, target: Path, d
         "loss": [round(statistics.mean(losses[start : start + 10]), 4) for start in range(0, len(losses), 10)],
         "parameters": sum(p.numel() for p in network.parameters()),
     }
-    target.parent.mkdir(parents=True, exist_ok=True)
     write_whole(target, json.dumps(result))
 
 

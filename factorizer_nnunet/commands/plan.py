@@ -21,6 +21,8 @@ examples:
   factorizer-nnunet plan -d Dataset004_Hippocampus -c 3d_fullres -np 2 --verify-dataset-integrity
   factorizer-nnunet plan -d 4 --gpu-memory-target 24 --plans-name nnUNetFactorizerPlans_24GB
   factorizer-nnunet plan -d 4 --network swin          # nnUNetFactorizerPlans_swin
+  factorizer-nnunet plan -d 4 --template brats_fast   # nnUNetFactorizerPlans_brats_fast
+  factorizer-nnunet plan --template list
 """
 
 
@@ -52,14 +54,21 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--plans-name",
         metavar="NAME",
-        help="name of the plans, then used with -p NAME (default: nnUNetFactorizerPlans, for another --network "
-        "nnUNetFactorizerPlans_NETWORK)",
+        help="name of the plans, then used with -p NAME (default: nnUNetFactorizerPlans, for another --network or a "
+        "--template nnUNetFactorizerPlans_NAME)",
     )
     parser.add_argument(
         "--network",
-        default="default",
         metavar="NETWORK",
         help="form of the network: default, or as published: swin, local, global, brats_published, isles22_published",
+    )
+    parser.add_argument(
+        "--template",
+        action=_TemplateOrList,
+        metavar="NAME",
+        help="settings that are ready for a kind of data: a template's name, a FILE.json like one, or list to see all; "
+        "voxel size, patch, batch and network are the template's, so neither --network nor --gpu-memory-target goes "
+        "with it",
     )
     parser.add_argument(
         "-np",
@@ -77,11 +86,34 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--clean", action="store_true", help="compute the fingerprint anew; needed after the data have changed"
     )
     parser.add_argument("--no-preprocess", action="store_true", help="stop after planning")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, refuse=parser.error)
+
+
+class _TemplateOrList(argparse.Action):
+    """Keep the template's name, or print all templates and end, as ``--version`` does."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str,
+        option_string: str | None = None,
+    ) -> None:
+        if values == "list":
+            from factorizer_nnunet.planning.templates import template_sources
+
+            for name, source in template_sources().items():
+                print(f"{name}\n    {source}")
+            parser.exit()
+        setattr(namespace, self.dest, values)
 
 
 def run(args: argparse.Namespace) -> int:
     """Plan, then say which stock command comes next."""
+    if args.template is not None:
+        for option in ("network", "gpu_memory_target"):
+            if getattr(args, option) is not None:
+                args.refuse(f"argument --{option.replace('_', '-')}: not allowed with argument --template")
     from nnunetv2.configuration import default_num_processes
 
     from factorizer_nnunet.planning.dataset import next_command, plan_dataset, with_data_of_their_own
@@ -94,7 +126,8 @@ def run(args: argparse.Namespace) -> int:
         args.configurations,
         gpu_memory_target_gb=args.gpu_memory_target,
         plans_name=args.plans_name,
-        network=args.network,
+        network=args.network or "default",
+        template=args.template,
         num_processes=num_processes,
         verify_integrity=args.verify_dataset_integrity,
         preprocess=not args.no_preprocess,

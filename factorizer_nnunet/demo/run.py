@@ -36,7 +36,7 @@ from factorizer_nnunet.report import Sources, write_report
 
 RELEASE = RELEASES["brats2021"]
 DEFAULT_PATIENTS = 25
-# Enough iterations for the small network of plans/demo.json to learn the phantoms.
+# Enough iterations for the small network of the template demo to learn the phantoms.
 DEFAULT_TRAINER = f"{TRAINER}_8epochs_20iters"
 MIN_TRAINING, MIN_HELD_OUT = len(FOLDS), 2
 MEAN_OF_FOLDS, ENSEMBLE = "mean of folds", "ensemble"

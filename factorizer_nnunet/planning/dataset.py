@@ -23,12 +23,19 @@ from factorizer_nnunet.errors import UserError
 from factorizer_nnunet.files import gzip_damage, load_json_object
 from factorizer_nnunet.names import PLANS, SPLITS_FILE, TRAINER
 from factorizer_nnunet.network import PRESETS
+from factorizer_nnunet.planning.image_geometry import typical_image
 from factorizer_nnunet.planning.planner import (
     DEFAULT_NETWORK,
     nnUNetPlannerFactorizer,
     planner_for,
 )
 from factorizer_nnunet.planning.raw_dataset import RawDataset, check_raw_dataset, id_in_name
+from factorizer_nnunet.planning.templates import (
+    TEMPLATE_CONFIGURATION,
+    check_fit,
+    load_template,
+    planner_for_template,
+)
 
 DEFAULT_CONFIGURATIONS = ("2d", "3d_fullres", "3d_lowres")
 CASCADE = "3d_cascade_fullres"
@@ -40,6 +47,7 @@ def plan_dataset(
     gpu_memory_target_gb: float | None = None,
     plans_name: str | None = None,
     network: str = DEFAULT_NETWORK,
+    template: str | None = None,
     num_processes: int = 4,
     verify_integrity: bool = False,
     preprocess: bool = True,
@@ -53,8 +61,9 @@ def plan_dataset(
             ``3d_cascade_fullres`` stands for the two configurations whose data it uses.
         gpu_memory_target_gb: memory for which nnU-Net chooses patch and batch size, in GB; ``None`` is its default.
         plans_name: name of the plans file without ``.json``; ``None`` is ``nnUNetFactorizerPlans``, and that with
-            ``_NETWORK`` after it for other forms than the default.
+            ``_NETWORK`` or ``_TEMPLATE`` after it for other forms than the default.
         network: form of the network, a key of ``network.PRESETS``.
+        template: name or file of the template that sets voxel size, patch, batch and network instead.
         num_processes: worker processes of the fingerprint and of preprocessing.
         verify_integrity: run nnU-Net's check of images and labels first.
         preprocess: whether to preprocess after planning.
@@ -68,7 +77,9 @@ def plan_dataset(
     """
     if network not in PRESETS:
         raise UserError(f"unknown network {network!r}: choose from {', '.join(PRESETS)}")
-    suffix = "" if network == DEFAULT_NETWORK else f"_{network}"
+    chosen = None if template is None else load_template(template)
+    form = network if chosen is None else chosen.name
+    suffix = "" if form == DEFAULT_NETWORK else f"_{form}"
     name = f"{PLANS}{suffix}" if plans_name is None else plans_name
     _check_arguments(name, gpu_memory_target_gb, num_processes)
     preprocessed = nnunet_folder("nnUNet_preprocessed", writable=True)
@@ -77,8 +88,13 @@ def plan_dataset(
     old_plans = _load_own_plans(plans_file)
     _check_configurations(configurations, old_plans)
     wanted = with_data_of_their_own(configurations)
+    fingerprint_file = preprocessed / raw.name / "dataset_fingerprint.json"
     if not clean:
-        _check_fingerprint(preprocessed / raw.name / "dataset_fingerprint.json", raw)
+        _check_fingerprint(fingerprint_file, raw)
+    if chosen is not None:
+        if TEMPLATE_CONFIGURATION not in wanted:
+            raise UserError(f"a template plans {TEMPLATE_CONFIGURATION} alone, not {', '.join(wanted)}: change -c")
+        check_fit(chosen, typical_image(raw, None if clean else fingerprint_file), raw.name)
     _check_splits(raw.folder / SPLITS_FILE, preprocessed / raw.name / SPLITS_FILE)
     if verify_integrity:
         _verify(raw, num_processes)
@@ -86,8 +102,9 @@ def plan_dataset(
     extract_fingerprint_dataset(raw.id, num_processes=num_processes, clean=clean, verbose=False)
     plans, _ = plan_experiment_dataset(
         raw.id,
-        planner_for(network),
+        planner_for(network) if chosen is None else planner_for_template(chosen),
         gpu_memory_target_in_gb=gpu_memory_target_gb,
+        overwrite_target_spacing=None if chosen is None else chosen.spacing,
         overwrite_plans_name=name,
     )
     stale = outdated_configurations(old_plans, load_json_object(plans_file, "Plan again"), plans_file.parent)

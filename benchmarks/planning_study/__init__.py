@@ -1,0 +1,1 @@
+"""The planner's choices against alternatives on real data, at equal training time."""

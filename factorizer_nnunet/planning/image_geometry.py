@@ -1,0 +1,67 @@
+"""Voxel size and image size that are typical of a data set, known before anything is written."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
+from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
+
+from factorizer_nnunet.errors import UserError
+from factorizer_nnunet.files import load_json_object
+from factorizer_nnunet.planning.raw_dataset import RawDataset
+
+MAX_CASES_READ = 8  # evenly spread; a first look does not need all
+
+
+@dataclass(frozen=True)
+class ImageGeometry:
+    """Medians over cases, in the order of axes in which nnU-Net reads (z, y, x for most formats)."""
+
+    num_channels: int
+    spacing: list[float]  # voxel size in mm
+    shape: list[float]  # voxels; 1 along the first axis of 2D images
+
+
+def typical_image(raw: RawDataset, fingerprint_file: Path | None) -> ImageGeometry:
+    """Geometry of the images, from their fingerprint if there is one, else from some of the files.
+
+    Args:
+        raw: the data set.
+        fingerprint_file: nnU-Net's ``dataset_fingerprint.json``, whose shapes are those after cropping; it need not
+            exist. None reads the files whatever there is.
+
+    Raises:
+        UserError: a file cannot be read.
+    """
+    if fingerprint_file is not None and fingerprint_file.is_file():
+        fingerprint = load_json_object(fingerprint_file, "Compute it anew with --clean")
+        spacings, shapes = fingerprint["spacings"], fingerprint["shapes_after_crop"]
+    else:
+        spacings, shapes = _read(raw)
+    return ImageGeometry(
+        raw.num_channels,
+        [float(mm) for mm in np.median(spacings, axis=0)],
+        [float(size) for size in np.median(shapes, axis=0)],
+    )
+
+
+def _read(raw: RawDataset) -> tuple[list, list]:
+    """Spacings and shapes of some cases, from the first channel of each, uncropped."""
+    dataset_json = json.loads((raw.folder / "dataset.json").read_text(encoding="utf-8"))
+    cases = list(get_filenames_of_train_images_and_targets(str(raw.folder), dataset_json).values())
+    chosen = [cases[i] for i in np.linspace(0, len(cases) - 1, min(MAX_CASES_READ, len(cases)), dtype=int)]
+    reader = determine_reader_writer_from_dataset_json(dataset_json, cases[0]["images"][0], verbose=False)()
+    spacings, shapes = [], []
+    for case in chosen:
+        file = case["images"][0]
+        try:
+            image, properties = reader.read_images([file])
+        except Exception as error:  # whatever the library that nnU-Net chose for the format raises
+            raise UserError(f"{file} cannot be read ({error}). Replace it") from error
+        spacings.append(properties["spacing"])
+        shapes.append(image.shape[1:])
+    return spacings, shapes
