@@ -28,6 +28,7 @@ from benchmarks.speed.measure import (
     Setting,
     machine_rates,
     multiply_adds,
+    one_pass,
     peak_bytes,
     ratios,
     seconds,
@@ -82,10 +83,12 @@ def measure(options: argparse.Namespace, patch: Sequence[int]) -> dict:
         "modes": {},
     }
     for mode in options.modes:
-        times = seconds(networks, x, setting, mode, options.rounds, options.clock)
         memory = {}
         for name in tqdm(networks, desc=f"memory, {mode}", leave=False):
+            if options.compile:
+                one_pass(networks[name], x, setting, mode)
             memory[name] = peak_bytes(networks[name], x, setting, mode)
+        times = seconds(networks, x, setting, mode, options.rounds, options.clock)
         result["modes"][mode] = {
             "seconds": {name: statistics.median(values) for name, values in times.items()},
             "speedup": {

@@ -50,21 +50,20 @@ def one_pass(network: nn.Module, x: Tensor, setting: Setting, mode: str) -> None
 def seconds(
     networks: Mapping[str, nn.Module], x: Tensor, setting: Setting, mode: str, rounds: int, clock: str = "wall"
 ) -> dict[str, list[float]]:
-    """Times of ``rounds`` passes of each network, taking turns; a first turn warms up and is left out.
+    """Times of ``rounds`` passes of each network, taking turns; they must have run before (``peak_bytes``).
 
     ``clock`` is a key of CLOCKS.
     """
     now = CLOCKS[clock]
     times: dict[str, list[float]] = {name: [] for name in networks}
-    for turn in range(rounds + 1):
+    for _ in range(rounds):
         for name, network in networks.items():
             network.train(mode == TRAINING)
             _wait(setting)
             start = now()
             one_pass(network, x, setting, mode)
             _wait(setting)
-            if turn:
-                times[name].append(now() - start)
+            times[name].append(now() - start)
     return times
 
 
@@ -79,7 +78,7 @@ def ratios(times: Mapping[str, list[float]], reference: str) -> dict[str, float]
 def peak_bytes(network: nn.Module, x: Tensor, setting: Setting, mode: str) -> int:
     """Most bytes allocated at a time during a pass, beyond what was there before: parameters and input not counted.
 
-    Compile the network first by a pass: that is not left out.
+    A compiled network must have run before, or its compilation counts, too.
     """
     network.train(mode == TRAINING)
     gc.collect()

@@ -1,4 +1,4 @@
-"""A volume in slabs of blocks that fit the cache, for walks that read and write it piece by piece (``residual_mixer``).
+"""A volume in slabs of blocks, small enough for the cache, for walks that read and write it piece by piece (``residual_mixer``).
 
 The blocks of a family of shifts may begin before the volume, end behind it, or wrap around (``windows.Family``).
 Nothing is moved for that: along each axis a slab knows which voxels of the volume its blocks hold, in runs of whole
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from factorizer_nnunet.network.windows import AxisGrid, Family
 
-_SLAB_BYTES = 2**21  # half of it fits the cache of a core, but each operation then costs more than it reads
+_SLAB_BYTES = 2**21  # a few times the cache of a core: each call then costs less than what it does
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ def scratch(walk: Sequence[Slab], volume: Tensor) -> Tensor:
 
 
 def slabs(volume: Tensor, family: Family) -> list[Slab]:
-    """All slabs of (B, *spatial, C): as many blocks as fit the cache, of whole rows along the last axes if they can be."""
+    """All slabs of (B, *spatial, C): as many blocks as ``_SLAB_BYTES`` hold, whole rows along the last axes first."""
     return _slabs(tuple(volume.shape[:-1]), family, _SLAB_BYTES // (volume.shape[-1] * volume.element_size()))
 
 
