@@ -1,4 +1,4 @@
-"""A volume in slabs of blocks, small enough for the cache, for walks that read and write it piece by piece (``residual_mixer``).
+"""A volume in slabs of blocks, for walks that read and write it piece by piece (``residual_mixer``).
 
 The blocks of a family of shifts may begin before the volume, end behind it, or wrap around (``windows.Family``).
 Nothing is moved for that: along each axis a slab knows which voxels of the volume its blocks hold, in runs of whole
