@@ -1,8 +1,9 @@
 """Depthwise 3D convolutions in half precision on a CPU, with the memory of a GPU's.
 
-Without AVX-512, torch's half-precision kernels copy the input of a 3D convolution once for every voxel of its kernel, 27
-times its size, and take a minute for what should take a second. No GPU kernel does so. Here the same convolution and
-its gradients are computed in float32, by the kernels that train on CPUs; what is kept is the same, in half precision.
+Without AVX-512, torch's half-precision kernels copy the input of a 3D convolution once for every voxel of its kernel,
+27 times its size, and take a minute for what should take a second. No GPU kernel does so. Here the same convolution
+and its gradients are computed in float32, by the kernels that train on CPUs; what is kept is the same, in half
+precision.
 """
 
 from __future__ import annotations

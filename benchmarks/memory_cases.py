@@ -39,6 +39,4 @@ def _halved(stages: int, ndim: int = 3) -> list[list[int]]:
     return [[1] * ndim, *[[2] * ndim] * (stages - 1)]
 
 
-CASES = (
-    Case("3d", (48, 48, 48), 2, 1, 3, strides=_halved(4), widths=(32, 64, 128, 256)),
-)
+CASES = (Case("3d", (48, 48, 48), 2, 1, 3, strides=_halved(4), widths=(32, 64, 128, 256)),)

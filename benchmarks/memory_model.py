@@ -8,10 +8,7 @@ figures for the same device are beside it, the reserve of a plan left out. Write
 
 from __future__ import annotations
 
-import argparse
 import gc
-import json
-import platform
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,10 +22,9 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.half_precision_cpu import like_a_gpu
-from benchmarks.memory_cases import CASES, Case
-from factorizer_nnunet.files import write_whole
+from benchmarks.memory_cases import Case
 from factorizer_nnunet.network import Factorizer
-from factorizer_nnunet.planning.memory import estimate, stage_sizes
+from factorizer_nnunet.planning.memory import stage_sizes
 from factorizer_nnunet.training.trainer import build_optimizer
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from nnunetv2.experiment_planning.plan_and_preprocess_api import (
     extract_fingerprint_dataset,
-    plan_experiment_dataset,
     preprocess_dataset,
 )
 from nnunetv2.experiment_planning.verify_dataset_integrity import verify_dataset_integrity
@@ -21,17 +20,15 @@ from nnunetv2.experiment_planning.verify_dataset_integrity import verify_dataset
 from factorizer_nnunet.environment import nnunet_folder
 from factorizer_nnunet.errors import UserError
 from factorizer_nnunet.files import gzip_damage, load_json_object
-from factorizer_nnunet.names import PLANS, SPLITS_FILE, TRAINER
-from factorizer_nnunet.network import PRESETS
-from factorizer_nnunet.planning.planner import (
-    DEFAULT_NETWORK,
-    nnUNetPlannerFactorizer,
-    planner_for,
-)
+from factorizer_nnunet.names import PLANS, SPLITS_FILE, TRAINER, own_plans
+from factorizer_nnunet.network import PRESETS as NETWORKS
+from factorizer_nnunet.planning.planner import CASCADE, nnUNetPlannerFactorizer, planner_for
 from factorizer_nnunet.planning.raw_dataset import RawDataset, check_raw_dataset, id_in_name
+from factorizer_nnunet.planning.reuse import preprocessing_settings
+from factorizer_nnunet.planning.sizes import PRESETS
 
+DEFAULT_NETWORK = "default"
 DEFAULT_CONFIGURATIONS = ("2d", "3d_fullres", "3d_lowres")
-CASCADE = "3d_cascade_fullres"
 
 
 def plan_dataset(
@@ -39,7 +36,8 @@ def plan_dataset(
     configurations: Sequence[str] = DEFAULT_CONFIGURATIONS,
     gpu_memory_target_gb: float | None = None,
     plans_name: str | None = None,
-    network: str = DEFAULT_NETWORK,
+    preset: str | None = None,
+    network: str | None = None,
     num_processes: int = 4,
     verify_integrity: bool = False,
     preprocess: bool = True,
@@ -51,10 +49,12 @@ def plan_dataset(
         dataset: ID or name (``DatasetXXX_Name``) of a data set in ``nnUNet_raw``.
         configurations: what to preprocess; those that the plans turn out not to have are skipped, as nnU-Net does.
             ``3d_cascade_fullres`` stands for the two configurations whose data it uses.
-        gpu_memory_target_gb: memory for which nnU-Net chooses patch and batch size, in GB; ``None`` is its default.
-        plans_name: name of the plans file without ``.json``; ``None`` is ``nnUNetFactorizerPlans``, and that with
-            ``_NETWORK`` after it for other forms than the default.
-        network: form of the network, a key of ``network.PRESETS``.
+        gpu_memory_target_gb: memory for which patch and batch size are chosen, in GB (10⁹ bytes); ``None`` is the
+            preset's.
+        plans_name: name of the plans file without ``.json``; ``None`` is that of ``names.own_plans``.
+        preset: width and depth, a key of ``sizes.PRESETS``; ``None`` is ``sizes.DEFAULT``.
+        network: published form of the network instead, a key of ``network.PRESETS`` with widths of its own; ``None``
+            and ``default`` are the default form.
         num_processes: worker processes of the fingerprint and of preprocessing.
         verify_integrity: run nnU-Net's check of images and labels first.
         preprocess: whether to preprocess after planning.
@@ -64,12 +64,12 @@ def plan_dataset(
         The plans file.
 
     Raises:
-        UserError: an argument, a folder or the data set cannot be used; then nothing has been written.
+        UserError: an argument, a folder or the data set cannot be used; then nothing has been written. Or the memory
+            target is too small, which needs the fingerprint; then no plans have been written.
     """
-    if network not in PRESETS:
-        raise UserError(f"unknown network {network!r}: choose from {', '.join(PRESETS)}")
-    suffix = "" if network == DEFAULT_NETWORK else f"_{network}"
-    name = f"{PLANS}{suffix}" if plans_name is None else plans_name
+    network = None if network == DEFAULT_NETWORK else network
+    _check_choice(preset, network)
+    name = own_plans(preset, network) if plans_name is None else plans_name
     _check_arguments(name, gpu_memory_target_gb, num_processes)
     preprocessed = nnunet_folder("nnUNet_preprocessed", writable=True)
     raw = check_raw_dataset(dataset)
@@ -84,19 +84,18 @@ def plan_dataset(
         _verify(raw, num_processes)
 
     extract_fingerprint_dataset(raw.id, num_processes=num_processes, clean=clean, verbose=False)
-    plans, _ = plan_experiment_dataset(
-        raw.id,
-        planner_for(network),
-        gpu_memory_target_in_gb=gpu_memory_target_gb,
-        overwrite_plans_name=name,
-    )
-    stale = outdated_configurations(old_plans, load_json_object(plans_file, "Plan again"), plans_file.parent)
+    planner = planner_for(preset, network)(raw.id, gpu_memory_target_gb, plans_name=name)
+    plans = planner.plan_experiment()
+    to_do = [configuration for configuration in wanted if configuration not in planner.linked]
+    stale = [
+        name for name in outdated_configurations(old_plans, plans, plans_file.parent) if name not in planner.linked
+    ]
     if stale:
-        print(f"NOTE: {plans_file} was overwritten with different plans. {_stale_advice(stale, wanted, preprocess)}")
+        print(f"NOTE: {plans_file} was overwritten with different plans. {_stale_advice(stale, to_do, preprocess)}")
     if preprocess:
         if not any(configuration in plans["configurations"] for configuration in wanted):
             print(f"NOTE: nothing to preprocess: the plans have only {', '.join(plans['configurations'])}")
-        preprocess_dataset(raw.id, name, wanted, num_processes=[num_processes])
+        preprocess_dataset(raw.id, name, to_do, num_processes=[num_processes])
     return plans_file
 
 
@@ -122,7 +121,7 @@ def next_command(plans_file: Path, configurations: Sequence[str]) -> str | None:
 
 
 def outdated_configurations(old_plans: Mapping | None, new_plans: Mapping, dataset_folder: Path) -> list[str]:
-    """Configurations of ``old_plans`` that have preprocessed data, made by plans that now differ.
+    """Configurations of ``old_plans`` that have preprocessed data, which the plans now would make otherwise.
 
     Args:
         old_plans: the plans before, ``None`` if there were none.
@@ -131,18 +130,16 @@ def outdated_configurations(old_plans: Mapping | None, new_plans: Mapping, datas
     """
     if old_plans is None:
         return []
-    shared_changed = _without_configurations(old_plans) != _without_configurations(new_plans)
     return [
         name
         for name, old in old_plans["configurations"].items()
-        if (shared_changed or new_plans["configurations"].get(name) != old)
-        and "data_identifier" in old
+        if "data_identifier" in old
         and (dataset_folder / old["data_identifier"]).is_dir()
+        and (
+            name not in new_plans["configurations"]
+            or preprocessing_settings(new_plans, name) != preprocessing_settings(old_plans, name)
+        )
     ]
-
-
-def _without_configurations(plans: Mapping) -> dict:
-    return {key: value for key, value in plans.items() if key != "configurations"}
 
 
 def _stale_advice(stale: Sequence[str], wanted: Sequence[str], preprocess: bool) -> str:
@@ -150,6 +147,18 @@ def _stale_advice(stale: Sequence[str], wanted: Sequence[str], preprocess: bool)
     if not left:
         return f"The preprocessed data of {', '.join(stale)} are made anew"
     return f"The preprocessed data of {', '.join(left)} come from the old plans; renew them with -c {' '.join(left)}"
+
+
+def _check_choice(preset: str | None, network: str | None) -> None:
+    if preset is not None and preset not in PRESETS:
+        raise UserError(f"unknown preset {preset!r}: choose from {', '.join(PRESETS)}")
+    if network is not None and network not in NETWORKS:
+        raise UserError(f"unknown network {network!r}: choose from {', '.join(NETWORKS)}")
+    if preset is not None and network is not None:
+        raise UserError(
+            f"--preset {preset} and --network {network} exclude each other: a published form has widths and depth of "
+            "its own; give one of them, and --gpu-memory-target if you like"
+        )
 
 
 def _check_arguments(plans_name: str, gpu_memory_target_gb: float | None, num_processes: int) -> None:

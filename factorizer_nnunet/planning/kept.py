@@ -69,8 +69,9 @@ def loss_need(num_classes: int, size: Sequence[int], kernels: Kernels) -> Need:
 
     Kept are the logits, the logarithms and the probabilities of softmax, and the one-hot reference.
     """
-    numbers = math.prod(size) * num_classes
-    return Need(numbers * (HALF + FULL + kernels.softmax + FULL), numbers * 2 * FULL + math.prod(size) * LONG)
+    voxels = math.prod(size)
+    kept = num_classes * (HALF + FULL + kernels.softmax + FULL) + LONG  # the label as an index
+    return Need(voxels * kept, voxels * (num_classes * 2 * FULL + LONG))
 
 
 def _block(config: FactorizerConfig, stage: int, size: Sequence[int], kernels: Kernels) -> Need:
@@ -114,7 +115,10 @@ def _family(family: Family, width: int, head_dim: int) -> Need:
     blocks = math.prod(axis.num_blocks for axis in axes)
     projections = blocks * width * group * FULL
     windows = sum(
-        math.prod(1 + math.ceil(axis.num_blocks / axis.blocks_per_window) - (start == 0) for axis, start in zip(axes, offset, strict=True))
+        math.prod(
+            1 + math.ceil(axis.num_blocks / axis.blocks_per_window) - (start == 0)
+            for axis, start in zip(axes, offset, strict=True)
+        )
         for offset in family.grid.offsets
     )
     # The Gram matrix and its row sums, the matrix scaled, u uᵀ, the projection; and some u.

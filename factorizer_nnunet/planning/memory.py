@@ -17,8 +17,9 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -32,6 +33,7 @@ GB = 10**9
 # workspaces (0.3 to 0.5 GB), and a share for blocks that the caching allocator holds but cannot use.
 RESERVED_BYTES = 0.5 * GB
 RESERVED_SHARE = 0.1
+_WITHOUT_DEFAULT = ("kernel_sizes", "n_blocks_per_stage", "n_blocks_per_stage_decoder")
 _TARGET_BYTES = 4  # of a reference label in the batch
 
 
@@ -106,6 +108,18 @@ def estimate(
 def with_reserve(step_bytes: float) -> float:
     """What a GPU must have for a step of so many bytes."""
     return step_bytes / (1 - RESERVED_SHARE) + RESERVED_BYTES
+
+
+def full_config(arguments: Mapping[str, Any]) -> FactorizerConfig:
+    """The settings of a network from arguments of ``Factorizer``, which may leave some out.
+
+    Raises:
+        TypeError, ValueError: as ``Factorizer`` does.
+    """
+    if all(arguments.get(name) is not None for name in _WITHOUT_DEFAULT):
+        return FactorizerConfig(**arguments)
+    with torch.device("meta"):
+        return Factorizer(1, 1, **arguments).config
 
 
 def stage_sizes(config: FactorizerConfig, patch_size: Sequence[int]) -> list[tuple[int, ...]]:
