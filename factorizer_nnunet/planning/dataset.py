@@ -23,7 +23,7 @@ from factorizer_nnunet.files import gzip_damage, load_json_object
 from factorizer_nnunet.names import PLANS, SPLITS_FILE, TRAINER, own_plans
 from factorizer_nnunet.network import PRESETS as NETWORKS
 from factorizer_nnunet.planning.planner import CASCADE, nnUNetPlannerFactorizer, planner_for
-from factorizer_nnunet.planning.raw_dataset import RawDataset, check_raw_dataset, id_in_name
+from factorizer_nnunet.planning.raw_dataset import RawDataset, check_raw_dataset, find_dataset, id_in_name
 from factorizer_nnunet.planning.reuse import preprocessing_settings
 from factorizer_nnunet.planning.sizes import PRESETS
 
@@ -67,9 +67,8 @@ def plan_dataset(
         UserError: an argument, a folder or the data set cannot be used; then nothing has been written. Or the memory
             target is too small, which needs the fingerprint; then no plans have been written.
     """
-    network = None if network == DEFAULT_NETWORK else network
     _check_choice(preset, network)
-    name = own_plans(preset, network) if plans_name is None else plans_name
+    name = _plans_name(plans_name, preset, network)
     _check_arguments(name, gpu_memory_target_gb, num_processes)
     preprocessed = nnunet_folder("nnUNet_preprocessed", writable=True)
     raw = check_raw_dataset(dataset)
@@ -84,7 +83,7 @@ def plan_dataset(
         _verify(raw, num_processes)
 
     extract_fingerprint_dataset(raw.id, num_processes=num_processes, clean=clean, verbose=False)
-    planner = planner_for(preset, network)(raw.id, gpu_memory_target_gb, plans_name=name)
+    planner = planner_for(preset, _other_network(network))(raw.id, gpu_memory_target_gb, plans_name=name)
     plans = planner.plan_experiment()
     to_do = [configuration for configuration in wanted if configuration not in planner.linked]
     stale = [
@@ -97,6 +96,21 @@ def plan_dataset(
             print(f"NOTE: nothing to preprocess: the plans have only {', '.join(plans['configurations'])}")
         preprocess_dataset(raw.id, name, to_do, num_processes=[num_processes])
     return plans_file
+
+
+def existing_plans(
+    dataset: str | int, plans_name: str | None = None, preset: str | None = None, network: str | None = None
+) -> Path | None:
+    """The plans file that ``plan_dataset`` would write, if it is there; arguments as there.
+
+    Raises:
+        UserError: no such data set, preset or network.
+    """
+    _check_choice(preset, network)
+    name = _plans_name(plans_name, preset, network)
+    _, dataset_name = find_dataset(dataset, "nnUNet_raw")
+    plans_file = nnunet_folder("nnUNet_preprocessed", writable=False) / dataset_name / f"{name}.json"
+    return plans_file if plans_file.is_file() else None
 
 
 def with_data_of_their_own(configurations: Sequence[str]) -> list[str]:
@@ -149,12 +163,21 @@ def _stale_advice(stale: Sequence[str], wanted: Sequence[str], preprocess: bool)
     return f"The preprocessed data of {', '.join(left)} come from the old plans; renew them with -c {' '.join(left)}"
 
 
+def _other_network(network: str | None) -> str | None:
+    """A form of the network, unless it is the default one."""
+    return None if network == DEFAULT_NETWORK else network
+
+
+def _plans_name(plans_name: str | None, preset: str | None, network: str | None) -> str:
+    return own_plans(preset, _other_network(network)) if plans_name is None else plans_name
+
+
 def _check_choice(preset: str | None, network: str | None) -> None:
     if preset is not None and preset not in PRESETS:
         raise UserError(f"unknown preset {preset!r}: choose from {', '.join(PRESETS)}")
     if network is not None and network not in NETWORKS:
         raise UserError(f"unknown network {network!r}: choose from {', '.join(NETWORKS)}")
-    if preset is not None and network is not None:
+    if preset is not None and _other_network(network) is not None:
         raise UserError(
             f"--preset {preset} and --network {network} exclude each other: a published form has widths and depth of "
             "its own; give one of them, and --gpu-memory-target if you like"

@@ -25,7 +25,7 @@ class Kernels:
     Attributes:
         norm: bytes a number of a norm. CUDA's autocast runs norms in float32, on a copy of the features that they keep.
         norm_copies: whether that copy is made.
-        softmax: bytes a number of the probabilities in the Dice loss.
+        softmax: bytes a number of the probabilities in the Dice loss; on CUDA with one more copy of the logits.
         adamw: bytes a parameter that AdamW needs meanwhile; CUDA's updates all parameters at once.
     """
 
@@ -36,7 +36,7 @@ class Kernels:
 
 
 KERNELS = {
-    "cuda": Kernels(norm=FULL, norm_copies=True, softmax=FULL, adamw=FULL),
+    "cuda": Kernels(norm=FULL, norm_copies=True, softmax=FULL + HALF, adamw=FULL),
     "cpu": Kernels(norm=HALF, norm_copies=False, softmax=HALF, adamw=0),
 }
 
@@ -54,7 +54,8 @@ def stage_need(config: FactorizerConfig, stage: int, size: Sequence[int], blocks
     one = _block(config, stage, size, kernels)
     output = math.prod(size) * config.features_per_stage[stage] * HALF
     if config.checkpointing:  # blocks keep their input alone and are run again one by one
-        return Need((blocks + 1) * output, one.kept + one.meanwhile if blocks else 0)
+        again = one.kept - (output if config.depthwise == "entry" else 0)  # whose first layer keeps that input, too
+        return Need((blocks + 1) * output, again + one.meanwhile if blocks else 0)
     return Need(blocks * one.kept + output, one.meanwhile if blocks else 0)
 
 
@@ -102,12 +103,12 @@ def _mixer(config: FactorizerConfig, stage: int, size: Sequence[int]) -> Need:
         size, config.stage_window(stage), axis_shifts(config.shifts, config.ndim), config.border == "cyclic"
     )
     parts = families(grid, MIN_BLOCK_VOXELS)
-    needs = [_family(part, width, head_dim) for part in parts]
+    needs = [_family(part, width, head_dim, config.num_iters) for part in parts]
     moving = 2 * features if len(parts) > 1 or parts[0].moves else 0  # the sum over families is in float32
     return Need(2 * features + sum(need.kept for need in needs), moving + max(need.meanwhile for need in needs))
 
 
-def _family(family: Family, width: int, head_dim: int) -> Need:
+def _family(family: Family, width: int, head_dim: int, num_iters: int) -> Need:
     """Shifts that share blocks: features in blocks, one projection a block, and the iteration of all windows."""
     axes = family.grid.axes
     features = math.prod(axis.num_blocks * axis.block for axis in axes) * width * HALF
@@ -121,6 +122,6 @@ def _family(family: Family, width: int, head_dim: int) -> Need:
         )
         for offset in family.grid.offsets
     )
-    # The Gram matrix and its row sums, the matrix scaled, u uᵀ, the projection; and some u.
-    iteration = windows * width * (4 * head_dim + 1 + 3 * 5) * FULL
+    # The scaled Gram matrix, u uᵀ, u of every iteration and what it is divided by.
+    iteration = windows * width * (2 * head_dim + 2 * num_iters) * FULL
     return Need(features + projections + iteration, 2 * features * FULL / HALF + 2 * projections)
