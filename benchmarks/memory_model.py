@@ -52,7 +52,7 @@ def training_step(case: Case, network: Factorizer, device: str) -> Step:
         torch.randint(0, case.classes, (case.batch_size, 1, *size), generator=generator, dtype=torch.int16).to(device)
         for size in sizes
     ]
-    loss = _loss(len(targets))
+    loss = deep_supervision_loss(len(targets))
     optimizer = build_optimizer(network)
     for parameter in network.parameters():  # AdamW makes its moments in a first step
         parameter.grad = torch.zeros_like(parameter)
@@ -71,7 +71,7 @@ def training_step(case: Case, network: Factorizer, device: str) -> Step:
     return Step(run, [image, *targets])
 
 
-def _loss(resolutions: int) -> nn.Module:
+def deep_supervision_loss(resolutions: int) -> nn.Module:
     """As nnU-Net's trainer builds it: halved weights, none for the lowest of several resolutions."""
     dice_and_ce = DC_and_CE_loss(
         {"batch_dice": False, "smooth": 1e-5, "do_bg": False, "ddp": False}, {}, dice_class=MemoryEfficientSoftDiceLoss

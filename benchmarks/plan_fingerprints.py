@@ -2,7 +2,7 @@
 
 For every fingerprint (``benchmarks.fingerprints``, and a real one with ``--raw DATASET_FOLDER``): the time to plan, and
 for every configuration patch, batch, estimated memory and the time of a forward pass of one patch. Writes
-docs/plan_fingerprints.md.
+docs/plan_fingerprints.md and .json; data sets that are in the latter are not planned again, remove it to begin anew.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import json
 import os
 import platform
 import shutil
@@ -22,7 +23,7 @@ from benchmarks.fingerprints import FINGERPRINTS
 from factorizer_nnunet.environment import create_folders, environment_variables
 from factorizer_nnunet.files import write_whole
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "plan_fingerprints.md"
+DOCS = Path(__file__).resolve().parents[1] / "docs"
 
 
 def forward_seconds(settings: object, channels: int, classes: int) -> float:
@@ -72,7 +73,8 @@ def main() -> None:
     """Plan all and write the table as it grows."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--raw", type=Path, metavar="FOLDER", help="a real data set in nnU-Net's raw layout, too")
-    parser.add_argument("--output", type=Path, default=PAGE, metavar="FILE")
+    parser.add_argument("--output", type=Path, default=DOCS, metavar="DIR", help="where the tables go")
+    parser.add_argument("--most", type=int, metavar="N", help="end after so many data sets")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
@@ -84,12 +86,14 @@ def main() -> None:
             datasets.append((fingerprint.name, name, fingerprint.preset))
         if options.raw is not None:
             datasets.insert(0, (f"{options.raw.name} (real)", _real(options.raw, root), None))
-        rows = []
-        for title, name, preset in datasets:
-            for row in rows_of(name, preset):
-                rows.append([title, preset or "-", *row])
-                print(" | ".join(rows[-1]), flush=True)
-            write_whole(options.output, _page(rows))
+        record = options.output / "plan_fingerprints.json"
+        rows = json.loads(record.read_text()) if record.is_file() else []
+        done = {row[0] for row in rows}
+        for title, name, preset in [entry for entry in datasets if entry[0] not in done][: options.most]:
+            rows += [[title, preset or "-", *row] for row in rows_of(name, preset)]
+            print(" | ".join(rows[-1]), flush=True)
+            write_whole(record, json.dumps(rows, indent=1) + "\n")
+            write_whole(options.output / "plan_fingerprints.md", _page(rows))
 
 
 def _real(raw: Path, root: Path) -> str:
