@@ -48,7 +48,7 @@ def rows_of(dataset: str, preset: str | None) -> Iterator[list[str]]:
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
     from factorizer_nnunet.planning.memory import GB, estimate, full_config
-    from factorizer_nnunet.planning.planner import planner_for
+    from factorizer_nnunet.planning.planners import planner_for
 
     start = time.perf_counter()
     with contextlib.redirect_stdout(io.StringIO()):

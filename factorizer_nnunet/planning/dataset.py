@@ -22,9 +22,10 @@ from factorizer_nnunet.errors import UserError
 from factorizer_nnunet.files import gzip_damage, load_json_object
 from factorizer_nnunet.names import PLANS, SPLITS_FILE, TRAINER, own_plans
 from factorizer_nnunet.network import PRESETS as NETWORKS
-from factorizer_nnunet.planning.planner import CASCADE, nnUNetPlannerFactorizer, planner_for
+from factorizer_nnunet.planning.planner import CASCADE, nnUNetPlannerFactorizer
+from factorizer_nnunet.planning.planners import planner_for
 from factorizer_nnunet.planning.raw_dataset import RawDataset, check_raw_dataset, find_dataset, id_in_name
-from factorizer_nnunet.planning.reuse import preprocessing_settings
+from factorizer_nnunet.planning.reuse import outdated_configurations
 from factorizer_nnunet.planning.sizes import PRESETS
 
 DEFAULT_NETWORK = "default"
@@ -132,28 +133,6 @@ def next_command(plans_file: Path, configurations: Sequence[str]) -> str | None:
         return None
     dataset_id = id_in_name(plans_file.parent.name)
     return f"nnUNetv2_train {dataset_id} {configuration} 0 -tr {TRAINER} -p {plans_file.stem}"
-
-
-def outdated_configurations(old_plans: Mapping | None, new_plans: Mapping, dataset_folder: Path) -> list[str]:
-    """Configurations of ``old_plans`` that have preprocessed data, which the plans now would make otherwise.
-
-    Args:
-        old_plans: the plans before, ``None`` if there were none.
-        new_plans: the plans now.
-        dataset_folder: the data set's folder in ``nnUNet_preprocessed``.
-    """
-    if old_plans is None:
-        return []
-    return [
-        name
-        for name, old in old_plans["configurations"].items()
-        if "data_identifier" in old
-        and (dataset_folder / old["data_identifier"]).is_dir()
-        and (
-            name not in new_plans["configurations"]
-            or preprocessing_settings(new_plans, name) != preprocessing_settings(old_plans, name)
-        )
-    ]
 
 
 def _stale_advice(stale: Sequence[str], wanted: Sequence[str], preprocess: bool) -> str:

@@ -70,6 +70,28 @@ def link_preprocessed(
     return linked
 
 
+def outdated_configurations(old_plans: Mapping | None, new_plans: Mapping, dataset_folder: Path) -> list[str]:
+    """Configurations of ``old_plans`` that have preprocessed data, which the plans now would make otherwise.
+
+    Args:
+        old_plans: the plans before, ``None`` if there were none.
+        new_plans: the plans now.
+        dataset_folder: the data set's folder in ``nnUNet_preprocessed``.
+    """
+    if old_plans is None:
+        return []
+    return [
+        name
+        for name, old in old_plans["configurations"].items()
+        if "data_identifier" in old
+        and (dataset_folder / old["data_identifier"]).is_dir()
+        and (
+            name not in new_plans["configurations"]
+            or preprocessing_settings(new_plans, name) != preprocessing_settings(old_plans, name)
+        )
+    ]
+
+
 def _other_plans(dataset_folder: Path) -> Iterable[dict]:
     """All plans of the data set that can be read, those that will be overwritten included."""
     for file in sorted(dataset_folder.glob("*.json")):

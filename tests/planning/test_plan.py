@@ -21,11 +21,11 @@ from factorizer_nnunet.errors import UserError
 from factorizer_nnunet.network import PRESETS, build_preset
 from factorizer_nnunet.planning.dataset import (
     next_command,
-    outdated_configurations,
     plan_dataset,
     with_data_of_their_own,
 )
 from factorizer_nnunet.planning.planner import nnUNetPlannerFactorizer
+from factorizer_nnunet.planning.reuse import outdated_configurations
 
 
 @pytest.mark.parametrize("variable", ["nnUNet_raw", "nnUNet_preprocessed"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,11 @@ from factorizer_nnunet.errors import UserError
 from factorizer_nnunet.names import own_plans, what_is_planned
 from factorizer_nnunet.planning.description import describe_plans
 from factorizer_nnunet.planning.memory import GB, estimate, full_config
-from factorizer_nnunet.planning.planner import nnUNetPlannerFactorizer, nnUNetPlannerFactorizerM, planner_for
+from factorizer_nnunet.planning.planner import nnUNetPlannerFactorizer
+from factorizer_nnunet.planning.planners import nnUNetPlannerFactorizerM, planner_for
 from factorizer_nnunet.planning.reuse import link_preprocessed
 from factorizer_nnunet.planning.sizes import PRESETS, per_stage
+from factorizer_nnunet.training.checks import check_plans
 
 
 @pytest.fixture
@@ -166,3 +169,20 @@ def test_edited_plans_that_build_no_network_are_told_when_shown(measured: Path) 
         describe_plans(plans_file, ["2d"])
     with pytest.raises(UserError, match=r"has none of 3d_lowres: choose from 2d, 3d_fullres"):
         describe_plans(plans_file, ["3d_lowres"])
+
+
+def test_moved_plans_train_on_the_other_data_set(raw: Path, measured: Path) -> None:
+    from nnunetv2.experiment_planning.plans_for_pretraining.move_plans_between_datasets import (
+        move_plans_between_datasets,
+    )
+
+    nnUNetPlannerFactorizerM(7).plan_experiment()
+    other = raw.with_name("Dataset008_Other")
+    shutil.copytree(raw, other)
+    target = measured.with_name(other.name)
+    write_json(target / "dataset.json", json.loads((other / "dataset.json").read_text()))
+    move_plans_between_datasets(7, 8, "nnUNetFactorizerMPlans", "nnUNetFactorizerMPlans_moved")
+    plans = json.loads((target / "nnUNetFactorizerMPlans_moved.json").read_text())
+    settings = check_plans(plans, "3d_fullres", json.loads((target / "dataset.json").read_text()))
+    assert settings.data_identifier == "nnUNetFactorizerMPlans_moved_3d_fullres"
+    assert settings.network_arch_init_kwargs["features_per_stage"][0] == PRESETS["M"].width

@@ -12,7 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from benchmarks.fingerprints import FINGERPRINTS, Fingerprint
 from factorizer_nnunet.planning.memory import GB, estimate, full_config
-from factorizer_nnunet.planning.planner import planner_for
+from factorizer_nnunet.planning.planners import planner_for
 from factorizer_nnunet.training.building import build_network
 
 
