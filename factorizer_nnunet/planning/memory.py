@@ -83,7 +83,7 @@ def estimate(
     if not config.nmf.goes_by_blocks and any(map(config.has_nmf, range(config.num_stages))):
         return None
     kernels = KERNELS[device]
-    groups = layer_groups(config, patch_size, input_channels, num_classes, kernels)
+    groups = layer_groups(config, tuple(map(int, patch_size)), input_channels, num_classes, kernels)
     parameters = sum(group.parameters for group in groups)
     always = 3 * FULL * parameters + batch_size * math.prod(patch_size) * (FULL * input_channels + 1.2 * _TARGET_BYTES)
     kept, after, largest = 0.0, parameters, parameters * (FULL + kernels.adamw)
@@ -131,8 +131,9 @@ def stage_sizes(config: FactorizerConfig, patch_size: Sequence[int]) -> list[tup
     return sizes
 
 
+@functools.lru_cache(maxsize=4096)  # whatever the batch; and a planner asks for the same patches again and again
 def layer_groups(
-    config: FactorizerConfig, patch_size: Sequence[int], input_channels: int, num_classes: int, kernels: Kernels
+    config: FactorizerConfig, patch_size: tuple[int, ...], input_channels: int, num_classes: int, kernels: Kernels
 ) -> list[Group]:
     """All groups of layers in the order of the forward pass."""
     sizes = stage_sizes(config, patch_size)

@@ -80,7 +80,9 @@ BLOCK_CASES = [case for case in CASES if case.network == "default" and "checkpoi
 
 @pytest.mark.parametrize("case", BLOCK_CASES, ids=lambda case: case.name)
 def test_the_model_knows_what_cuda_autocast_keeps(case: Case) -> None:
-    groups = layer_groups(full_config(case.arguments()), case.patch_size, case.channels, case.classes, KERNELS["cuda"])
+    groups = layer_groups(
+        full_config(case.arguments()), tuple(case.patch_size), case.channels, case.classes, KERNELS["cuda"]
+    )
     modelled = sum(case.batch_size * group.need.kept + HALF * group.parameters for group in groups)
     assert modelled == pytest.approx(kept_by_cuda(case), rel=0.05)
 
