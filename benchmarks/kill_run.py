@@ -38,7 +38,7 @@ _POLL_SECONDS = 0.002  # a small checkpoint is written in some hundredths of a s
 
 def command(root: Path) -> list[str]:
     """The one command that is repeated."""
-    options = ["-d", "501", "-c", *CONFIGURATIONS, "-tr", TRAINER, "--device", "cpu", "--gpu-memory-target", "0.05"]
+    options = ["-d", "501", "-c", *CONFIGURATIONS, "-tr", TRAINER, "--device", "cpu", "--gpu-memory-target", "0.6"]
     return [script("factorizer-nnunet"), "run", *options, "-np", "1", "--disable-tta", "--output", str(root / "out")]
 
 

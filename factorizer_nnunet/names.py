@@ -1,5 +1,26 @@
-"""The names by which nnU-Net's commands ask for what is ours or find it; nothing is imported here."""
+"""The names by which nnU-Net's commands ask for what is ours or find it."""
+
+from __future__ import annotations
+
+import re
 
 TRAINER = "nnUNetTrainerFactorizer"  # variants have their budget after it, see ``training.budget``
-PLANS = "nnUNetFactorizerPlans"  # other forms of the network than the default have theirs after it
+PLANS = "nnUNetFactorizerPlans"  # of the planner as it is; others have names by ``own_plans``
 SPLITS_FILE = "splits_final.json"  # folds; beside raw data, nnU-Net's planner copies them to nnUNet_preprocessed
+
+_OWN_PLANS = re.compile(r"nnUNetFactorizer(S|M|L|XL)?Plans(?:_(\w+))?")
+
+
+def own_plans(preset: str | None = None, network: str | None = None) -> str:
+    """The name of our plans: nnUNetFactorizerMPlans for a preset, nnUNetFactorizerPlans_swin for a form of the network.
+
+    None stands for the planner's own choice.
+    """
+    name = PLANS if preset is None else f"nnUNetFactorizer{preset}Plans"
+    return name if network is None else f"{name}_{network}"
+
+
+def what_is_planned(plans: str) -> tuple[str | None, str | None] | None:
+    """Preset and form of the network by the name of plans, the inverse of ``own_plans``; None for other names."""
+    match = _OWN_PLANS.fullmatch(plans)
+    return None if match is None else (match.group(1), match.group(2))

@@ -9,17 +9,21 @@ from factorizer_nnunet.commands.options import add_dataset_option
 
 DESCRIPTION = """\
 Extract the fingerprint of a data set, plan it for Factorizer and preprocess it: what nnUNetv2_plan_and_preprocess does,
-with Factorizer as the network. Patch size, spacing and batch size are nnU-Net's own choice. The result is
-nnUNetFactorizerPlans.json in nnUNet_preprocessed, used by the stock commands with -p nnUNetFactorizerPlans.
+with Factorizer as the network. Spacing and normalisation are nnU-Net's choice; patch, batch, widths, depth and windows
+are chosen for Factorizer and the GPU memory. The result is nnUNetFactorizerPlans.json in nnUNet_preprocessed, used by
+the stock commands with -p nnUNetFactorizerPlans.
 
-An existing fingerprint is reused, as nnU-Net does. Planning again overwrites our plans but never those of another
+An existing fingerprint is reused, as nnU-Net does, and so are whole preprocessed data that other plans of equal
+spacing, normalisation and resampling have left. Planning again overwrites our plans but never those of another
 planner."""
 
 EPILOG = """\
 examples:
   factorizer-nnunet plan -d 4
   factorizer-nnunet plan -d Dataset004_Hippocampus -c 3d_fullres -np 2 --verify-dataset-integrity
-  factorizer-nnunet plan -d 4 --gpu-memory-target 24 --plans-name nnUNetFactorizerPlans_24GB
+  factorizer-nnunet plan -d 4 --preset L              # nnUNetFactorizerLPlans, for 24 GB
+  factorizer-nnunet plan -d 4 --gpu-memory-target 16 --plans-name nnUNetFactorizerPlans_16GB
+  factorizer-nnunet plan -d 4 --show -c 3d_fullres    # existing plans as a table
   factorizer-nnunet plan -d 4 --network swin          # nnUNetFactorizerPlans_swin
   factorizer-nnunet plan -d 4 --template brats_fast   # nnUNetFactorizerPlans_brats_fast
   factorizer-nnunet plan --template list
@@ -42,20 +46,25 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         nargs="+",
         default=["2d", "3d_fullres", "3d_lowres"],
         metavar="CONFIG",
-        help="what to preprocess (default: 2d 3d_fullres 3d_lowres); those the data set does not need are skipped; "
-        "3d_cascade_fullres stands for 3d_lowres and 3d_fullres, whose data it uses",
+        help="what to preprocess and show (default: 2d 3d_fullres 3d_lowres); those the data set does not need are "
+        "skipped; 3d_cascade_fullres stands for 3d_lowres and 3d_fullres, whose data it uses",
     )
     parser.add_argument(
         "--gpu-memory-target",
         type=float,
         metavar="GB",
-        help="GPU memory for which nnU-Net chooses patch and batch size, in GB (default: nnU-Net's, 8)",
+        help="GPU memory for which patch and batch size are chosen, in GB (default: the preset's, without one 8)",
+    )
+    parser.add_argument(
+        "--preset",
+        metavar="SIZE",
+        help="width and depth: S, M, L or XL, for 6, 10, 24 and 40 GB (default: the network of S for 8 GB)",
     )
     parser.add_argument(
         "--plans-name",
         metavar="NAME",
-        help="name of the plans, then used with -p NAME (default: nnUNetFactorizerPlans, for another --network or a "
-        "--template nnUNetFactorizerPlans_NAME)",
+        help="name of the plans, then used with -p NAME (default: nnUNetFactorizerPlans, with a --preset "
+        "nnUNetFactorizerSIZEPlans, for another --network or a --template nnUNetFactorizerPlans_NAME)",
     )
     parser.add_argument(
         "--network",
@@ -67,8 +76,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         action=_TemplateOrList,
         metavar="NAME",
         help="settings that are ready for a kind of data: a template's name, a FILE.json like one, or list to see all; "
-        "voxel size, patch, batch and network are the template's, so neither --network nor --gpu-memory-target goes "
-        "with it",
+        "voxel size, patch, batch and network are the template's, so --network, --preset and --gpu-memory-target do "
+        "not go with it",
     )
     parser.add_argument(
         "-np",
@@ -86,6 +95,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--clean", action="store_true", help="compute the fingerprint anew; needed after the data have changed"
     )
     parser.add_argument("--no-preprocess", action="store_true", help="stop after planning")
+    parser.add_argument(
+        "--show",
+        action="store_true",
+        help="print the plans as a table: what every stage sees, keeps and costs, beside nnU-Net's plan; plans that "
+        "are there are only shown, others are made first",
+    )
     parser.set_defaults(run=run, refuse=parser.error)
 
 
@@ -111,12 +126,19 @@ class _TemplateOrList(argparse.Action):
 def run(args: argparse.Namespace) -> int:
     """Plan, then say which stock command comes next."""
     if args.template is not None:
-        for option in ("network", "gpu_memory_target"):
+        for option in ("network", "preset", "gpu_memory_target"):
             if getattr(args, option) is not None:
                 args.refuse(f"argument --{option.replace('_', '-')}: not allowed with argument --template")
     from nnunetv2.configuration import default_num_processes
 
-    from factorizer_nnunet.planning.dataset import next_command, plan_dataset, with_data_of_their_own
+    from factorizer_nnunet.planning.dataset import existing_plans, next_command, plan_dataset, with_data_of_their_own
+    from factorizer_nnunet.planning.description import describe_plans
+
+    if args.show:
+        plans_file = existing_plans(args.dataset, args.plans_name, args.preset, args.network, args.template)
+        if plans_file is not None:
+            print(describe_plans(plans_file, args.configurations))
+            return 0
 
     num_processes = args.num_processes
     if num_processes is None:
@@ -126,7 +148,8 @@ def run(args: argparse.Namespace) -> int:
         args.configurations,
         gpu_memory_target_gb=args.gpu_memory_target,
         plans_name=args.plans_name,
-        network=args.network or "default",
+        preset=args.preset,
+        network=args.network,
         template=args.template,
         num_processes=num_processes,
         verify_integrity=args.verify_dataset_integrity,
@@ -134,6 +157,8 @@ def run(args: argparse.Namespace) -> int:
         clean=args.clean,
     )
     print(f"\nPlans: {plans_file}")
+    if args.show:
+        print(f"\n{describe_plans(plans_file, args.configurations)}\n")
     command = next_command(plans_file, args.configurations)
     if command is None:
         print(f"The plans have none of {', '.join(args.configurations)}; choose another -c")

@@ -26,7 +26,7 @@ examples:
   factorizer-nnunet run -d 4 --compare nnUNetTrainer:nnUNetPlans     # the best of both backbones, or their mean
   factorizer-nnunet run -d 4 --gpus 0,1                       # two folds at a time
   factorizer-nnunet run -d 4 --executor slurm --partition gpu --time 2-00:00:00
-  factorizer-nnunet run -d 4 --device cpu -tr nnUNetTrainerFactorizer_20epochs_50iters --gpu-memory-target 0.05
+  factorizer-nnunet run -d 4 --device cpu -tr nnUNetTrainerFactorizer_20epochs_50iters --gpu-memory-target 0.6
 
 exit status: 0 done (slurm: submitted); 1 a step failed, the summary says which and why; 2 wrong arguments or input, and
 nothing long was begun; 130 interrupted
@@ -73,7 +73,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--disable-tta", action="store_true", help="predict test images without mirroring: faster")
     parser.add_argument(
-        "--gpu-memory-target", type=float, metavar="GB", help="GPU memory to plan for, in GB (default: nnU-Net's, 8)"
+        "--gpu-memory-target",
+        type=float,
+        metavar="GB",
+        help="GPU memory to plan for, in GB (default: that of the plans; 8)",
     )
     parser.add_argument(
         "-np",

@@ -22,7 +22,7 @@ from factorizer_nnunet.network.nmf import NMFSettings, Start, decompose, full_pr
 from factorizer_nnunet.network.windows import Family, WindowGrid, axis_shifts, families, window_grid
 
 # Gram matrices of smaller blocks are as large as their voxels: reading the volume once more moves fewer bytes.
-_MIN_BLOCK_VOXELS = 16
+MIN_BLOCK_VOXELS = 16
 
 
 class NMFMixer(nn.Module):
@@ -84,11 +84,11 @@ class NMFMixer(nn.Module):
     @property
     def goes_by_blocks(self) -> bool:
         """Whether the NMF of all shifts of a family follows from Gram matrices of its blocks (``gram``)."""
-        return self.nmf.start == "constant" and self.nmf.num_constant_steps == 0 and self.nmf.is_power_iteration
+        return self.nmf.goes_by_blocks
 
     def families(self, spatial_size: Sequence[int]) -> list[Family]:
         """The windows of a stage of this size, by families of shifts that share blocks."""
-        return families(self.grid(spatial_size), _MIN_BLOCK_VOXELS)
+        return families(self.grid(spatial_size), MIN_BLOCK_VOXELS)
 
     def _mix(self, x: Tensor) -> Tensor:
         if self.goes_by_blocks:

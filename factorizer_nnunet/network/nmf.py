@@ -62,6 +62,11 @@ class NMFSettings:
         return self.rank == 1 and self.solver != "mu"
 
     @property
+    def goes_by_blocks(self) -> bool:
+        """Whether the NMF of windows that share blocks follows from Gram matrices of the blocks (``gram``)."""
+        return self.start == "constant" and self.num_constant_steps == 0 and self.is_power_iteration
+
+    @property
     def num_constant_steps(self) -> int:
         """Updates before those that gradients flow through."""
         return 0 if self.num_grad_steps is None else self.num_iters - self.num_grad_steps

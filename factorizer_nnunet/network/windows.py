@@ -12,6 +12,7 @@ only to whole blocks, not to whole windows.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +22,8 @@ from fractions import Fraction
 _LARGEST_DENOMINATOR = 64
 
 
-def shift_steps(shifts: Sequence[float]) -> tuple[int, tuple[int, ...]]:
+@functools.lru_cache(maxsize=256)  # fractions are slow, and the same few shifts come again and again in planning
+def shift_steps(shifts: tuple[float, ...]) -> tuple[int, tuple[int, ...]]:
     """Shifts along one axis as whole numbers of equal parts of a window: (0, 0.5) is 2 parts, moved by 0 and 1."""
     fractions = [Fraction(shift).limit_denominator(_LARGEST_DENOMINATOR) for shift in shifts]
     parts = math.lcm(*(fraction.denominator for fraction in fractions))

@@ -1,8 +1,8 @@
 """From the U-Net that nnU-Net plans to a Factorizer of the same shape.
 
 nnU-Net's planner chooses stages, strides, kernels and widths from spacing and patch size. They serve Factorizer as
-they are; only the windows of the NMF are chosen here. Both our planner and our trainer (for stock plans) call
-``factorizer_architecture``, so a data set gets the same network either way.
+they are; only the windows of the NMF and the depth are chosen here. Both our planner and our trainer (for stock plans)
+call ``factorizer_architecture``, so that equal plans get equal networks either way.
 """
 
 from __future__ import annotations
@@ -12,17 +12,21 @@ from typing import Any
 
 from factorizer_nnunet.network import default_form
 from factorizer_nnunet.network.config import DEFAULT_WINDOW
+from factorizer_nnunet.planning.sizes import PRESETS, Size, per_stage
 
 NETWORK_CLASS = "factorizer_nnunet.network.Factorizer"
 
 
-def factorizer_architecture(arch_kwargs: Mapping[str, Any], spacing: Sequence[float]) -> dict[str, Any]:
+def factorizer_architecture(
+    arch_kwargs: Mapping[str, Any], spacing: Sequence[float], size: Size = PRESETS["S"]
+) -> dict[str, Any]:
     """The ``architecture`` entry of a plans configuration that builds a Factorizer in place of a U-Net.
 
     Args:
         arch_kwargs: the ``arch_kwargs`` of a stock U-Net (PlainConvUNet, ResidualEncoderUNet and kin), of which
             ``features_per_stage``, ``strides`` and, where given, ``kernel_sizes`` are used.
         spacing: voxel size of the configuration in mm, in the order of the patch's axes.
+        size: whose depth is used; widths are those of ``arch_kwargs``.
 
     Raises:
         ValueError: ``features_per_stage`` or ``strides`` is missing, naming it.
@@ -45,8 +49,8 @@ def factorizer_architecture(arch_kwargs: Mapping[str, Any], spacing: Sequence[fl
             "strides": strides,
             "kernel_sizes": kernel_sizes,
             "window_sizes": isotropic_windows(spacing, strides),
-            "n_blocks_per_stage": [1] * len(strides),
-            "n_blocks_per_stage_decoder": [1] * (len(strides) - 1),
+            "n_blocks_per_stage": per_stage(size.encoder_blocks, len(strides)),
+            "n_blocks_per_stage_decoder": per_stage(size.decoder_blocks, len(strides) - 1),
             **form,
         }
     )

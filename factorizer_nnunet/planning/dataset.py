@@ -13,7 +13,6 @@ from pathlib import Path
 
 from nnunetv2.experiment_planning.plan_and_preprocess_api import (
     extract_fingerprint_dataset,
-    plan_experiment_dataset,
     preprocess_dataset,
 )
 from nnunetv2.experiment_planning.verify_dataset_integrity import verify_dataset_integrity
@@ -21,15 +20,14 @@ from nnunetv2.experiment_planning.verify_dataset_integrity import verify_dataset
 from factorizer_nnunet.environment import nnunet_folder
 from factorizer_nnunet.errors import UserError
 from factorizer_nnunet.files import gzip_damage, load_json_object
-from factorizer_nnunet.names import PLANS, SPLITS_FILE, TRAINER
-from factorizer_nnunet.network import PRESETS
+from factorizer_nnunet.names import PLANS, SPLITS_FILE, TRAINER, own_plans
+from factorizer_nnunet.network import PRESETS as NETWORKS
 from factorizer_nnunet.planning.image_geometry import typical_image
-from factorizer_nnunet.planning.planner import (
-    DEFAULT_NETWORK,
-    nnUNetPlannerFactorizer,
-    planner_for,
-)
-from factorizer_nnunet.planning.raw_dataset import RawDataset, check_raw_dataset, id_in_name
+from factorizer_nnunet.planning.planner import CASCADE, nnUNetPlannerFactorizer
+from factorizer_nnunet.planning.planners import planner_for
+from factorizer_nnunet.planning.raw_dataset import RawDataset, check_raw_dataset, find_dataset, id_in_name
+from factorizer_nnunet.planning.reuse import outdated_configurations
+from factorizer_nnunet.planning.sizes import PRESETS
 from factorizer_nnunet.planning.templates import (
     TEMPLATE_CONFIGURATION,
     check_fit,
@@ -37,8 +35,8 @@ from factorizer_nnunet.planning.templates import (
     planner_for_template,
 )
 
+DEFAULT_NETWORK = "default"
 DEFAULT_CONFIGURATIONS = ("2d", "3d_fullres", "3d_lowres")
-CASCADE = "3d_cascade_fullres"
 
 
 def plan_dataset(
@@ -46,7 +44,8 @@ def plan_dataset(
     configurations: Sequence[str] = DEFAULT_CONFIGURATIONS,
     gpu_memory_target_gb: float | None = None,
     plans_name: str | None = None,
-    network: str = DEFAULT_NETWORK,
+    preset: str | None = None,
+    network: str | None = None,
     template: str | None = None,
     num_processes: int = 4,
     verify_integrity: bool = False,
@@ -59,10 +58,12 @@ def plan_dataset(
         dataset: ID or name (``DatasetXXX_Name``) of a data set in ``nnUNet_raw``.
         configurations: what to preprocess; those that the plans turn out not to have are skipped, as nnU-Net does.
             ``3d_cascade_fullres`` stands for the two configurations whose data it uses.
-        gpu_memory_target_gb: memory for which nnU-Net chooses patch and batch size, in GB; ``None`` is its default.
-        plans_name: name of the plans file without ``.json``; ``None`` is ``nnUNetFactorizerPlans``, and that with
-            ``_NETWORK`` or ``_TEMPLATE`` after it for other forms than the default.
-        network: form of the network, a key of ``network.PRESETS``.
+        gpu_memory_target_gb: memory for which patch and batch size are chosen, in GB (10⁹ bytes); ``None`` is the
+            preset's.
+        plans_name: name of the plans file without ``.json``; ``None`` is that of ``names.own_plans``.
+        preset: width and depth, a key of ``sizes.PRESETS``; ``None`` is ``sizes.DEFAULT``.
+        network: published form of the network instead, a key of ``network.PRESETS`` with widths of its own; ``None``
+            and ``default`` are the default form.
         template: name or file of the template that sets voxel size, patch, batch and network instead.
         num_processes: worker processes of the fingerprint and of preprocessing.
         verify_integrity: run nnU-Net's check of images and labels first.
@@ -73,14 +74,12 @@ def plan_dataset(
         The plans file.
 
     Raises:
-        UserError: an argument, a folder or the data set cannot be used; then nothing has been written.
+        UserError: an argument, a folder or the data set cannot be used; then nothing has been written. Or the memory
+            target is too small, which needs the fingerprint; then no plans have been written.
     """
-    if network not in PRESETS:
-        raise UserError(f"unknown network {network!r}: choose from {', '.join(PRESETS)}")
+    _check_choice(preset, network)
+    name = _plans_name(plans_name, preset, network, template)
     chosen = None if template is None else load_template(template)
-    form = network if chosen is None else chosen.name
-    suffix = "" if form == DEFAULT_NETWORK else f"_{form}"
-    name = f"{PLANS}{suffix}" if plans_name is None else plans_name
     _check_arguments(name, gpu_memory_target_gb, num_processes)
     preprocessed = nnunet_folder("nnUNet_preprocessed", writable=True)
     raw = check_raw_dataset(dataset)
@@ -100,21 +99,40 @@ def plan_dataset(
         _verify(raw, num_processes)
 
     extract_fingerprint_dataset(raw.id, num_processes=num_processes, clean=clean, verbose=False)
-    plans, _ = plan_experiment_dataset(
-        raw.id,
-        planner_for(network) if chosen is None else planner_for_template(chosen),
-        gpu_memory_target_in_gb=gpu_memory_target_gb,
-        overwrite_target_spacing=None if chosen is None else chosen.spacing,
-        overwrite_plans_name=name,
-    )
-    stale = outdated_configurations(old_plans, load_json_object(plans_file, "Plan again"), plans_file.parent)
+    planner_class = planner_for(preset, _other_network(network)) if chosen is None else planner_for_template(chosen)
+    spacing = None if chosen is None else chosen.spacing
+    planner = planner_class(raw.id, gpu_memory_target_gb, plans_name=name, overwrite_target_spacing=spacing)
+    plans = planner.plan_experiment()
+    to_do = [configuration for configuration in wanted if configuration not in planner.linked]
+    stale = [
+        name for name in outdated_configurations(old_plans, plans, plans_file.parent) if name not in planner.linked
+    ]
     if stale:
-        print(f"NOTE: {plans_file} was overwritten with different plans. {_stale_advice(stale, wanted, preprocess)}")
+        print(f"NOTE: {plans_file} was overwritten with different plans. {_stale_advice(stale, to_do, preprocess)}")
     if preprocess:
         if not any(configuration in plans["configurations"] for configuration in wanted):
             print(f"NOTE: nothing to preprocess: the plans have only {', '.join(plans['configurations'])}")
-        preprocess_dataset(raw.id, name, wanted, num_processes=[num_processes])
+        preprocess_dataset(raw.id, name, to_do, num_processes=[num_processes])
     return plans_file
+
+
+def existing_plans(
+    dataset: str | int,
+    plans_name: str | None = None,
+    preset: str | None = None,
+    network: str | None = None,
+    template: str | None = None,
+) -> Path | None:
+    """The plans file that ``plan_dataset`` would write, if it is there; arguments as there.
+
+    Raises:
+        UserError: no such data set, preset or network.
+    """
+    _check_choice(preset, network)
+    name = _plans_name(plans_name, preset, network, template)
+    _, dataset_name = find_dataset(dataset, "nnUNet_raw")
+    plans_file = nnunet_folder("nnUNet_preprocessed", writable=False) / dataset_name / f"{name}.json"
+    return plans_file if plans_file.is_file() else None
 
 
 def with_data_of_their_own(configurations: Sequence[str]) -> list[str]:
@@ -138,35 +156,34 @@ def next_command(plans_file: Path, configurations: Sequence[str]) -> str | None:
     return f"nnUNetv2_train {dataset_id} {configuration} 0 -tr {TRAINER} -p {plans_file.stem}"
 
 
-def outdated_configurations(old_plans: Mapping | None, new_plans: Mapping, dataset_folder: Path) -> list[str]:
-    """Configurations of ``old_plans`` that have preprocessed data, made by plans that now differ.
-
-    Args:
-        old_plans: the plans before, ``None`` if there were none.
-        new_plans: the plans now.
-        dataset_folder: the data set's folder in ``nnUNet_preprocessed``.
-    """
-    if old_plans is None:
-        return []
-    shared_changed = _without_configurations(old_plans) != _without_configurations(new_plans)
-    return [
-        name
-        for name, old in old_plans["configurations"].items()
-        if (shared_changed or new_plans["configurations"].get(name) != old)
-        and "data_identifier" in old
-        and (dataset_folder / old["data_identifier"]).is_dir()
-    ]
-
-
-def _without_configurations(plans: Mapping) -> dict:
-    return {key: value for key, value in plans.items() if key != "configurations"}
-
-
 def _stale_advice(stale: Sequence[str], wanted: Sequence[str], preprocess: bool) -> str:
     left = [name for name in stale if not (preprocess and name in wanted)]
     if not left:
         return f"The preprocessed data of {', '.join(stale)} are made anew"
     return f"The preprocessed data of {', '.join(left)} come from the old plans; renew them with -c {' '.join(left)}"
+
+
+def _other_network(network: str | None) -> str | None:
+    """A form of the network, unless it is the default one."""
+    return None if network == DEFAULT_NETWORK else network
+
+
+def _plans_name(plans_name: str | None, preset: str | None, network: str | None, template: str | None) -> str:
+    if plans_name is not None:
+        return plans_name
+    return own_plans(preset, _other_network(network) if template is None else Path(template).stem)
+
+
+def _check_choice(preset: str | None, network: str | None) -> None:
+    if preset is not None and preset not in PRESETS:
+        raise UserError(f"unknown preset {preset!r}: choose from {', '.join(PRESETS)}")
+    if network is not None and network not in NETWORKS:
+        raise UserError(f"unknown network {network!r}: choose from {', '.join(NETWORKS)}")
+    if preset is not None and _other_network(network) is not None:
+        raise UserError(
+            f"--preset {preset} and --network {network} exclude each other: a published form has widths and depth of "
+            "its own; give one of them, and --gpu-memory-target if you like"
+        )
 
 
 def _check_arguments(plans_name: str, gpu_memory_target_gb: float | None, num_processes: int) -> None:

@@ -1,89 +1,186 @@
-"""nnU-Net's planner with the Factorizer as its network.
+"""nnU-Net's planner, configured for Factorizer.
 
-Spacing, patch size, batch size and strides stay nnU-Net's own choice; only ``architecture`` in the plans differs, so
-the stock commands build the network from the plans file alone.
+Spacing, normalisation, resampling and the way patches shrink are nnU-Net's own; network, memory and with them patch
+and batch size are Factorizer's. nnU-Net's planner asks ``static_estimate_VRAM_usage`` whether a patch fits; here the
+answer is in bytes, from ``memory``. The stock commands build the network from the plans file alone.
 """
 
 from __future__ import annotations
 
-import functools
+import bisect
 import json
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
 from nnunetv2.paths import nnUNet_preprocessed
 from nnunetv2.utilities.json_export import recursive_fix_for_json_export
+from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
+from factorizer_nnunet.errors import UserError
 from factorizer_nnunet.files import load_json_object, write_whole
-from factorizer_nnunet.names import PLANS
+from factorizer_nnunet.names import own_plans
 from factorizer_nnunet.network import preset_arguments
 from factorizer_nnunet.planning.architecture import architecture_entry, factorizer_architecture
+from factorizer_nnunet.planning.memory import GB, estimate, full_config, with_reserve
+from factorizer_nnunet.planning.reuse import link_preprocessed
+from factorizer_nnunet.planning.sizes import DEFAULT, PRESETS, Size
 
-DEFAULT_NETWORK = "default"
+_LEAST_BATCH = 2  # nnU-Net's
+_LEAST_STAGES = 3  # with fewer there is no deep supervision, and hardly a U
+CASCADE = "3d_cascade_fullres"
 
 
 class nnUNetPlannerFactorizer(ExperimentPlanner):
-    """``ExperimentPlanner`` whose plans name the Factorizer; arguments as there, ``gpu_memory_target_in_gb`` in GB.
+    """Plans patch, batch, widths, depth and windows of a Factorizer for a GPU memory target.
 
     Hand the class to ``nnunetv2.experiment_planning.plan_and_preprocess_api.plan_experiment_dataset``: nnU-Net looks
-    planners up by name only within itself. Subclasses made by ``planner_for`` plan other forms of the network.
+    planners up by name only within itself. Arguments are those of ``ExperimentPlanner``; ``None`` stands for the
+    preset's memory target in GB and the preset's name of plans.
+
+    Raises:
+        UserError: while planning, if the target is too small for any patch; nothing of the plans has been written.
     """
 
-    network = DEFAULT_NETWORK  # a key of network.PRESETS
+    preset: str | None = None  # a key of sizes.PRESETS, or none for sizes.DEFAULT
+    network: str | None = None  # a key of network.PRESETS instead of the default form, with its own widths and windows
 
     def __init__(
         self,
         dataset_name_or_id: str | int,
-        gpu_memory_target_in_gb: float = 8,
+        gpu_memory_target_in_gb: float | None = None,
         preprocessor_name: str = "DefaultPreprocessor",
-        plans_name: str = PLANS,
+        plans_name: str | None = None,
         overwrite_target_spacing: list[float] | tuple[float, ...] | None = None,
         suppress_transpose: bool = False,
     ) -> None:
+        size = self.size
         super().__init__(
             dataset_name_or_id,
-            gpu_memory_target_in_gb,
+            size.memory_target_gb if gpu_memory_target_in_gb is None else gpu_memory_target_in_gb,
             preprocessor_name,
-            plans_name,
+            own_plans(self.preset, self.network) if plans_name is None else plans_name,
             overwrite_target_spacing,
             suppress_transpose,
         )
+        # nnU-Net compares estimates with these; in bytes, for the least batch.
+        self.UNet_reference_val_2d = self.UNet_reference_val_3d = GB
+        self.UNet_reference_val_corresp_GB = 1
+        self.UNet_reference_val_corresp_bs_2d = self.UNet_reference_val_corresp_bs_3d = _LEAST_BATCH
+        self.UNet_min_batch_size = _LEAST_BATCH
+        self.UNet_base_num_features = size.width
+        self.UNet_max_features_2d, self.UNet_max_features_3d = size.widest_2d, size.widest_3d
+        self._previous_stage_channels = 0  # of a cascade
+
+    @property
+    def size(self) -> Size:
+        """Width and depth of the network."""
+        return DEFAULT if self.preset is None else PRESETS[self.preset]
 
     def get_plans_for_configuration(
         self,
-        spacing: list[float],
-        median_shape: list[int],
+        spacing: Sequence[float],
+        median_shape: Sequence[float],
         data_identifier: str,
         approximate_n_voxels_dataset: float,
         _cache: dict,
     ) -> dict:
-        """nnU-Net's plan of one configuration, with the Factorizer as its ``architecture``.
+        """The plan of one configuration: patch as nnU-Net shrinks it until it fits, then the largest batch that fits.
 
         Args:
             spacing: voxel size in mm, two or three axes.
             median_shape: of the resampled cases, in voxels.
             data_identifier: folder name of the preprocessed data.
-            approximate_n_voxels_dataset: over all training cases.
+            approximate_n_voxels_dataset: over all training cases; a batch has at most a twentieth, as in nnU-Net.
+
+        Raises:
+            UserError: no patch fits the memory target; it says the least target.
         """
-        plan = super().get_plans_for_configuration(
-            spacing, median_shape, data_identifier, approximate_n_voxels_dataset, _cache
+        self._search = _Search(
+            spacing=[float(mm) for mm in spacing],
+            median_shape=list(median_shape),
+            name=data_identifier.removeprefix(f"{self.plans_identifier}_"),
         )
-        # The cache holds memory estimates of the U-Net by patch and strides; they stay right, as the swap comes after.
-        if self.network == DEFAULT_NETWORK:
-            plan["architecture"] = factorizer_architecture(plan["architecture"]["arch_kwargs"], spacing)
-        else:  # published forms have widths, strides and windows of their own
-            plan["architecture"] = architecture_entry(
-                preset_arguments(self.network, [int(v) for v in plan["patch_size"]])
-            )
+        # nnU-Net's cache knows patch and strides only; what we estimate depends on the spacing, too.
+        plan = super().get_plans_for_configuration(
+            spacing, median_shape, data_identifier, approximate_n_voxels_dataset, {}
+        )
+        patch = [int(v) for v in plan["patch_size"]]
+        plan["architecture"] = self._architecture(plan["architecture"]["arch_kwargs"], patch)
+        covered = round(approximate_n_voxels_dataset * self.max_dataset_covered / math.prod(patch))
+        plan["batch_size"] = self._largest_batch(plan["architecture"]["arch_kwargs"], patch, covered)
         return plan
+
+    def static_estimate_VRAM_usage(  # noqa: N802 - nnU-Net's name
+        self,
+        patch_size: Sequence[int],
+        input_channels: int,
+        output_channels: int,
+        arch_class_name: str,
+        arch_kwargs: Mapping[str, Any],
+        arch_kwargs_req_import: Sequence[str],
+    ) -> float:
+        """Bytes that a GPU needs to train on a batch of two such patches; ``arch_kwargs`` are those of a U-Net.
+
+        Raises:
+            UserError: the patch is smaller than any that is planned, as all larger ones did not fit.
+        """
+        patch = [int(v) for v in patch_size]
+        search = self._search
+        stages = len(arch_kwargs["strides"])
+        search.most_stages = max(search.most_stages, stages)
+        least = [min(self.UNet_featuremap_min_edge_length, median) for median in search.median_shape]
+        too_small = any(size < edge for size, edge in zip(patch, least, strict=False))
+        if search.smallest is not None and (too_small or stages < min(_LEAST_STAGES, search.most_stages)):
+            raise UserError(self._does_not_fit(search))
+        arguments = self._architecture(arch_kwargs, patch)["arch_kwargs"]
+        needed = self._bytes(arguments, patch, _LEAST_BATCH, output_channels)
+        if search.smallest is None or needed < search.smallest[0]:
+            search.smallest = (needed, patch)
+        return needed
+
+    def _does_not_fit(self, search: _Search) -> str:
+        needed, patch = search.smallest
+        target = math.ceil(needed / GB * 100) / 100
+        return (
+            f"a GPU memory target of {self.UNet_vram_target_GB:g} GB is too small for {search.name}: even "
+            f"{_LEAST_BATCH} patches of {' × '.join(map(str, patch))} voxels need {target:g} GB, "
+            f"{with_reserve(0) / GB:g} GB of it for CUDA itself; give --gpu-memory-target {target:g} or more"
+        )
+
+    def _architecture(self, unet: Mapping[str, Any], patch: Sequence[int]) -> dict[str, Any]:
+        if self.network is None:
+            return factorizer_architecture(unet, self._search.spacing, self.size)
+        return architecture_entry(preset_arguments(self.network, patch))
+
+    def _bytes(self, arguments: Mapping[str, Any], patch: Sequence[int], batch: int, classes: int) -> float:
+        channels = len(self.dataset_json.get("channel_names", self.dataset_json.get("modality")))
+        channels += self._previous_stage_channels
+        return estimate(full_config(arguments), patch, batch, channels, classes).total
+
+    def _largest_batch(self, arguments: Mapping[str, Any], patch: Sequence[int], covered: int) -> int:
+        """The largest batch that fits the target, but not more cases than ``covered``, and at least two."""
+        sizes = range(_LEAST_BATCH, max(_LEAST_BATCH, covered) + 1)
+        classes = len(self.dataset_json["labels"])
+        fitting = bisect.bisect_right(
+            sizes, self.UNet_vram_target_GB * GB, key=lambda batch: self._bytes(arguments, patch, batch, classes)
+        )
+        return sizes[max(0, fitting - 1)]
 
     def save_plans(self, plans: dict) -> None:
         """Write the plans, keeping configurations that only the old file has, as nnU-Net does; whole or not at all.
 
         nnU-Net writes in place, so that an interruption leaves half a file on which every later command fails.
         """
+        if CASCADE in plans["configurations"]:
+            plans["configurations"][CASCADE].update(self._cascade(plans))
         recursive_fix_for_json_export(plans)
         plans_file = Path(nnUNet_preprocessed, self.dataset_name, f"{self.plans_identifier}.json")
+        self.linked = link_preprocessed(plans, plans_file.parent, self.dataset)
         if plans_file.is_file():
             old = load_json_object(plans_file, "Remove it and plan again")
             planned = plans["configurations"]
@@ -97,10 +194,35 @@ class nnUNetPlannerFactorizer(ExperimentPlanner):
         write_whole(plans_file, json.dumps(plans, indent=4))
         print(f"Plans were saved to {plans_file}")
 
+    def _cascade(self, plans: Mapping[str, Any]) -> dict[str, Any]:
+        """What the cascade does not take over from 3d_fullres: it sees the segmentation of 3d_lowres, too."""
+        fullres = plans["configurations"]["3d_fullres"]
+        manager = PlansManager(dict(plans))
+        channels = determine_num_input_channels(manager, manager.get_configuration(CASCADE), self.dataset_json)
+        image = determine_num_input_channels(manager, manager.get_configuration("3d_fullres"), self.dataset_json)
+        self._previous_stage_channels = channels - image
+        voxels = math.prod(map(float, fullres["median_image_size_in_voxels"])) * self.dataset_json["numTraining"]
+        own = self.get_plans_for_configuration(
+            np.array(fullres["spacing"]),
+            fullres["median_image_size_in_voxels"],
+            f"{self.plans_identifier}_{CASCADE}",
+            voxels,
+            {},
+        )
+        self._previous_stage_channels = 0
+        return {
+            key: own[key]
+            for key in ("patch_size", "batch_size", "architecture")
+            if json.dumps(own[key], default=int) != json.dumps(fullres[key], default=int)
+        }
 
-@functools.cache
-def planner_for(network: str) -> type[nnUNetPlannerFactorizer]:
-    """The planner whose plans name another form of the network, a key of ``network.PRESETS``."""
-    if network == DEFAULT_NETWORK:
-        return nnUNetPlannerFactorizer
-    return type(f"{nnUNetPlannerFactorizer.__name__}_{network}", (nnUNetPlannerFactorizer,), {"network": network})
+
+class _Search:
+    """What is known while a patch is looked for."""
+
+    def __init__(self, spacing: list[float], median_shape: list[float], name: str) -> None:
+        self.spacing = spacing
+        self.median_shape = median_shape
+        self.name = name  # of the configuration
+        self.most_stages = 0
+        self.smallest: tuple[float, list[int]] | None = None  # bytes and patch

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from factorizer_nnunet.environment import EXT_TRAINER_VARIABLE, ext_trainer_value
 from factorizer_nnunet.errors import UserError
-from factorizer_nnunet.names import PLANS
+from factorizer_nnunet.names import own_plans
 from factorizer_nnunet.running import states
 from factorizer_nnunet.running.command_lines import STOCK_PLANNERS
 from factorizer_nnunet.running.dataset import (
@@ -76,9 +76,10 @@ def _raise(problems: list[str]) -> None:
 
 
 def _plans_problems(settings: RunSettings, paths: RunPaths) -> Iterator[str]:
-    from factorizer_nnunet.network import PRESETS
+    from factorizer_nnunet.network import PRESETS as NETWORKS
+    from factorizer_nnunet.planning.sizes import PRESETS
 
-    ours = [PLANS if name == "default" else f"{PLANS}_{name}" for name in PRESETS]
+    ours = [own_plans(), *map(own_plans, PRESETS), *(own_plans(network=n) for n in NETWORKS if n != "default")]
     for plans in settings.plans:
         there = paths.plans(plans).is_file()
         if not there and plans not in (*STOCK_PLANNERS, *ours):

@@ -20,7 +20,7 @@ from factorizer_nnunet.running.dataset import (
 )
 from factorizer_nnunet.running.paths import RunPaths
 from factorizer_nnunet.running.settings import Model, Prediction, RunSettings
-from factorizer_nnunet.running.whole import is_whole, newest, oldest, read_json
+from factorizer_nnunet.running.whole import is_whole, newest, oldest, preprocessed_whole, read_json
 
 CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_latest.pth", "checkpoint_best.pth")
 PREDICTION_RECORD = "predict_from_raw_data_args.json"  # written as a prediction begins
@@ -54,7 +54,7 @@ def preprocessed_state(paths: RunPaths, plans: str, name: str) -> State:
         return State(False)
     labels = training_labels(paths)
     folder = paths.preprocessed / settings["data_identifier"]
-    cases = sum(_preprocessed_whole(folder, case) for case in labels)
+    cases = sum(preprocessed_whole(folder, case) for case in labels)
     ending = raw_dataset_json(paths)["file_ending"]
     sizes = {paths.labels / f"{case}{ending}": file.stat().st_size for case, file in labels.items()}
     # A copy that was cut off is newer than its original, and nnU-Net then takes it for the better one.
@@ -201,13 +201,6 @@ def _whole_folder(settings: RunSettings, paths: RunPaths, folder: Path, sources:
     done = all(file.exists() for file in files) and oldest(files) >= newest([*made_from, paths.choice])
     own = [*files, *(folder / name for name in OTHER_FILES)]
     return State(done, left_over=() if done else tuple(file for file in own if file.exists()))
-
-
-def _preprocessed_whole(folder: Path, case: str) -> bool:
-    data = [folder / f"{case}.b2nd", folder / f"{case}_seg.b2nd"]
-    if not data[0].exists():
-        data = [folder / f"{case}.npz"]  # nnU-Net's older format
-    return is_whole(folder / f"{case}.pkl") and all(is_whole(file) for file in data)
 
 
 def _validated(paths: RunPaths, model: Model, fold: int, case: str, next_stages: Sequence[str]) -> bool:

@@ -59,6 +59,14 @@ def is_whole(path: Path) -> bool:
         return False
 
 
+def preprocessed_whole(folder: Path, case: str) -> bool:
+    """Whether a case has its data, segmentation and, written last, properties in a folder of preprocessed data."""
+    data = [folder / f"{case}.b2nd", folder / f"{case}_seg.b2nd"]
+    if not data[0].exists():
+        data = [folder / f"{case}.npz"]  # nnU-Net's older format
+    return is_whole(folder / f"{case}.pkl") and all(is_whole(file) for file in data)
+
+
 def newest(paths: Iterable[Path]) -> float:
     """The latest time of change among files, in seconds since the epoch; 0 if none is there."""
     times = [0.0]

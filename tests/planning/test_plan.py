@@ -21,11 +21,11 @@ from factorizer_nnunet.errors import UserError
 from factorizer_nnunet.network import PRESETS, build_preset
 from factorizer_nnunet.planning.dataset import (
     next_command,
-    outdated_configurations,
     plan_dataset,
     with_data_of_their_own,
 )
 from factorizer_nnunet.planning.planner import nnUNetPlannerFactorizer
+from factorizer_nnunet.planning.reuse import outdated_configurations
 
 
 @pytest.mark.parametrize("variable", ["nnUNet_raw", "nnUNet_preprocessed"])
@@ -48,6 +48,9 @@ def test_unset_and_missing_folders_are_told(
         (["--gpu-memory-target", "-2"], "GPU memory target is -2.0 GB"),
         (["--gpu-memory-target", "nan"], "GPU memory target is nan GB"),
         (["--network", "unet"], "unknown network 'unet': choose from default, swin, brats_published"),
+        (["--preset", "XXL"], "unknown preset 'XXL': choose from S, M, L, XL"),
+        (["--preset", "M", "--network", "swin"], "--preset M and --network swin exclude each other"),
+        (["--preset", "XXL", "--show"], "unknown preset 'XXL'"),
         (["-np", "0"], "number of processes is 0"),
         (["-c", "2d", "3d"], "unknown configuration '3d': choose from 2d, 3d_fullres, 3d_lowres, 3d_cascade_fullres"),
         (["--plans-name", "a/b"], "'a/b' cannot name a plans file"),
@@ -243,17 +246,20 @@ def test_who_reads_the_plans_while_they_are_saved_sees_the_old_ones_whole(raw: P
 def test_outdated_are_changed_configurations_with_data(tmp_path: Path) -> None:
     (tmp_path / "data_2d").mkdir()
     (tmp_path / "data_3d").mkdir()
+    network = {"architecture": {}}
     old = {
         "transpose_forward": [0, 1, 2],
         "configurations": {
-            "2d": {"data_identifier": "data_2d", "spacing": [1, 1]},
-            "3d_fullres": {"data_identifier": "data_3d", "spacing": [1, 1, 1]},
-            "3d_lowres": {"data_identifier": "data_none", "spacing": [2, 2, 2]},
+            "2d": {"data_identifier": "data_2d", "spacing": [1, 1], **network},
+            "3d_fullres": {"data_identifier": "data_3d", "spacing": [1, 1, 1], **network},
+            "3d_lowres": {"data_identifier": "data_none", "spacing": [2, 2, 2], **network},
             "3d_cascade_fullres": {"inherits_from": "3d_fullres"},
         },
     }
     new = json.loads(json.dumps(old))
     assert outdated_configurations(None, new, tmp_path) == []
+    assert outdated_configurations(old, new, tmp_path) == []
+    new["configurations"]["2d"]["patch_size"] = [32, 32]  # does not change the data
     assert outdated_configurations(old, new, tmp_path) == []
     new["configurations"]["2d"]["spacing"] = [2, 2]
     new["configurations"]["3d_lowres"]["spacing"] = [3, 3, 3]
@@ -300,10 +306,16 @@ def test_plan_command_from_raw_to_preprocessed_and_again(
     )
     assert not (data / "nnUNetFactorizerPlans_2d").exists()
 
-    assert cli.main([*arguments, "--no-preprocess", "--gpu-memory-target", "0.02"]) == 0
-    out = capsys.readouterr().out
-    assert "overwritten with different plans" in out
-    assert "come from the old plans; renew them with -c 3d_fullres" in out
+    made = (data / "nnUNetFactorizerPlans_3d_fullres" / "case_0.b2nd").stat().st_mtime_ns
+    assert cli.main([*arguments, "--preset", "M"]) == 0  # another network, the same data
+    assert f"preprocessed data of equal settings are in {data / 'nnUNetFactorizerPlans_3d_fullres'}" in (
+        capsys.readouterr().out
+    )
+    plans = json.loads((data / "nnUNetFactorizerMPlans.json").read_text())
+    assert plans["configurations"]["3d_fullres"]["data_identifier"] == "nnUNetFactorizerPlans_3d_fullres"
+    assert plans["configurations"]["2d"]["data_identifier"] == "nnUNetFactorizerMPlans_2d"
+    assert (data / "nnUNetFactorizerPlans_3d_fullres" / "case_0.b2nd").stat().st_mtime_ns == made
+    assert not (data / "nnUNetFactorizerMPlans_3d_fullres").exists()
 
 
 @pytest.mark.slow

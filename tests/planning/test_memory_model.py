@@ -1,0 +1,127 @@
+"""The memory model: what it must obey, and what torch's CUDA autocast really keeps."""
+
+from __future__ import annotations
+
+import math
+import weakref
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from benchmarks.memory_cases import CASES, Case
+from benchmarks.memory_model import deep_supervision_loss
+from factorizer_nnunet.network import Factorizer
+from factorizer_nnunet.planning.kept import HALF, KERNELS
+from factorizer_nnunet.planning.memory import estimate, full_config, layer_groups, stage_sizes, with_reserve
+
+THREE_STAGES = {"features_per_stage": [32, 64, 128], "strides": [[1, 1, 1], [2, 2, 2], [2, 2, 2]]}
+
+
+class LiveBytes(TorchDispatchMode):
+    """Adds up the bytes of all tensors that are alive among those made within."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0
+        self.sizes: dict[int, int] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, torch.Tensor):
+                self._add(tensor.untyped_storage())
+        return result
+
+    def _add(self, storage: torch.UntypedStorage) -> None:
+        key = storage._cdata
+        if key not in self.sizes:
+            self.sizes[key] = storage.nbytes()
+            self.now += storage.nbytes()
+            weakref.finalize(storage, self._drop, key)
+
+    def _drop(self, key: int) -> None:
+        self.now -= self.sizes.pop(key)
+
+
+def kept_by_cuda(case: Case) -> int:
+    """Bytes that forward pass and loss leave for the backward pass, on CUDA tensors without memory."""
+    with FakeTensorMode(allow_non_fake_inputs=True), LiveBytes() as live:
+        with torch.device("cuda"):
+            network = Factorizer(case.channels, case.classes, **case.arguments(), deep_supervision=True)
+            image = torch.rand(case.batch_size, case.channels, *case.patch_size)
+            sizes = stage_sizes(network.config, case.patch_size)[: max(1, network.config.num_stages - 1)]
+            targets = [torch.zeros((case.batch_size, 1, *size), dtype=torch.int16) for size in sizes]
+        before = live.now
+        was_on, was_dtype = torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda")
+        torch.set_autocast_enabled("cuda", True)  # torch.autocast refuses where there is no GPU
+        torch.set_autocast_dtype("cuda", torch.float16)
+        torch.autocast_increment_nesting()
+        try:
+            outputs = network(image)
+            loss = deep_supervision_loss(len(targets))(outputs, targets)
+            kept = live.now - before
+        finally:
+            if torch.autocast_decrement_nesting() == 0:
+                torch.clear_autocast_cache()
+            torch.set_autocast_enabled("cuda", was_on)
+            torch.set_autocast_dtype("cuda", was_dtype)
+        del outputs, loss
+    return kept
+
+
+BLOCK_CASES = [case for case in CASES if case.network == "default" and "checkpointing" not in case.changes]
+
+
+@pytest.mark.parametrize("case", BLOCK_CASES, ids=lambda case: case.name)
+def test_the_model_knows_what_cuda_autocast_keeps(case: Case) -> None:
+    groups = layer_groups(
+        full_config(case.arguments()), tuple(case.patch_size), case.channels, case.classes, KERNELS["cuda"]
+    )
+    modelled = sum(case.batch_size * group.need.kept + HALF * group.parameters for group in groups)
+    assert modelled == pytest.approx(kept_by_cuda(case), rel=0.05)
+
+
+@given(
+    batch=st.integers(2, 40),
+    edges=st.lists(st.sampled_from([16, 32, 48, 64]), min_size=3, max_size=3),
+    channels=st.integers(1, 8),
+    classes=st.integers(1, 100),
+)
+@settings(deadline=None, max_examples=25)
+def test_more_of_anything_needs_more(batch: int, edges: list[int], channels: int, classes: int) -> None:
+    config = full_config(THREE_STAGES)
+    base = estimate(config, edges, batch, channels, classes)
+    assert estimate(config, edges, batch + 1, channels, classes).total > base.total
+    assert estimate(config, [edges[0] + 16, *edges[1:]], batch, channels, classes).total > base.total
+    assert estimate(config, edges, batch, channels + 1, classes).total > base.total
+    assert estimate(config, edges, batch, channels, classes + 1).total > base.total
+
+
+def test_parameters_count_with_gradients_and_moments() -> None:
+    network = Factorizer(1, 2, **THREE_STAGES)
+    parameters = sum(p.numel() for p in network.parameters())
+    needed = estimate(network.config, [16, 16, 16], 2, 1, 2)
+    assert needed.parameters == (4 + 4 + 8 + 2) * parameters
+    assert needed.step > 16 * parameters
+
+
+def test_checkpointing_and_fewer_nmf_stages_need_less() -> None:
+    usual = estimate(full_config(THREE_STAGES), [32] * 3, 2, 1, 2).total
+    assert estimate(full_config({**THREE_STAGES, "checkpointing": True}), [32] * 3, 2, 1, 2).total < usual
+    without = {**THREE_STAGES, "nmf_stages": [False, False, True]}
+    assert estimate(full_config(without), [32] * 3, 2, 1, 2).total < usual
+
+
+def test_what_goes_through_plain_iterations_is_not_modelled() -> None:
+    assert estimate(full_config({**THREE_STAGES, "rank": 2}), [32] * 3, 2, 1, 2) is None
+
+
+def test_the_reserve_leaves_room_for_cuda_and_its_allocator() -> None:
+    assert with_reserve(0) == 0.5e9
+    assert math.isclose(with_reserve(9e9), 10.5e9)

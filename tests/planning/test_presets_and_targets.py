@@ -1,0 +1,188 @@
+"""Presets, memory targets, and the links to preprocessed data."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from planning_example import NAME, NUM_CASES, SHAPE, fingerprint, write_json
+
+from benchmarks.fingerprints import Fingerprint
+from factorizer_nnunet import cli
+from factorizer_nnunet.errors import UserError
+from factorizer_nnunet.names import own_plans, what_is_planned
+from factorizer_nnunet.planning.description import describe_plans
+from factorizer_nnunet.planning.memory import GB, estimate, full_config
+from factorizer_nnunet.planning.planner import nnUNetPlannerFactorizer
+from factorizer_nnunet.planning.planners import nnUNetPlannerFactorizerM, planner_for
+from factorizer_nnunet.planning.reuse import link_preprocessed
+from factorizer_nnunet.planning.sizes import PRESETS, per_stage
+from factorizer_nnunet.training.checks import check_plans
+
+
+@pytest.fixture
+def measured(raw: Path, folders: Path) -> Path:
+    """The data set's folder in ``nnUNet_preprocessed``, with a fingerprint."""
+    folder = folders / "nnUNet_preprocessed" / NAME
+    write_json(folder / "dataset_fingerprint.json", fingerprint(SHAPE))
+    return folder
+
+
+def test_each_preset_is_wider_and_deeper_than_the_one_before() -> None:
+    assert [size.memory_target_gb for size in PRESETS.values()] == [6, 10, 24, 40]
+    sizes = list(PRESETS.values())
+    for smaller, larger in zip(sizes, sizes[1:], strict=False):
+        assert smaller.width < larger.width
+        assert smaller.widest_2d < larger.widest_2d and smaller.widest_3d < larger.widest_3d
+        blocks = [sum(per_stage(s.encoder_blocks, 6) + per_stage(s.decoder_blocks, 5)) for s in (smaller, larger)]
+        assert blocks[0] < blocks[1]
+
+
+@pytest.mark.parametrize("preset", [None, *PRESETS])
+@pytest.mark.parametrize("network", [None, "swin", "brats_published"])
+def test_names_of_plans_say_what_is_planned(preset: str | None, network: str | None) -> None:
+    assert what_is_planned(own_plans(preset, network)) == (preset, network)
+
+
+def test_other_names_are_not_ours() -> None:
+    assert what_is_planned("nnUNetPlans") is None
+    assert what_is_planned("nnUNetFactorizerUpstreamPlans") is None
+
+
+def test_a_preset_is_planned_by_name_and_its_target_can_be_replaced(measured: Path) -> None:
+    assert cli.main(["plan", "-d", "7", "--preset", "M", "--no-preprocess"]) == 0
+    plans = json.loads((measured / "nnUNetFactorizerMPlans.json").read_text())
+    assert plans["experiment_planner_used"] == "nnUNetPlannerFactorizerM"
+    arguments = plans["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]
+    assert arguments["features_per_stage"][0] == PRESETS["M"].width
+    assert arguments["n_blocks_per_stage"] == per_stage(PRESETS["M"].encoder_blocks, len(arguments["strides"]))
+    assert nnUNetPlannerFactorizerM(7).UNet_vram_target_GB == 10
+    assert nnUNetPlannerFactorizerM(7, 3).UNet_vram_target_GB == 3
+
+
+def test_the_largest_batch_that_fits_is_planned(folders: Path) -> None:
+    many = Fingerprint("Many", (140, 170, 138), (1.0, 1.0, 1.0), 1000, 4, 4)
+    planner = planner_for()(many.write(folders / "nnUNet_raw", folders / "nnUNet_preprocessed", 22), 12)
+    for plan in planner.plan_experiment()["configurations"].values():
+        config = full_config(plan["architecture"]["arch_kwargs"])
+        needed = [estimate(config, plan["patch_size"], plan["batch_size"] + more, 4, 4).total for more in (0, 1)]
+        assert needed[0] <= 12 * GB < needed[1]
+
+
+def test_a_cascade_with_many_labels_is_planned_for_its_own_channels(folders: Path) -> None:
+    organs = Fingerprint("Organs", (300, 400, 400), (1.5, 1.0, 1.0), 60, 1, 100)
+    planner = planner_for()(organs.write(folders / "nnUNet_raw", folders / "nnUNet_preprocessed", 23), 6)
+    configurations = planner.plan_experiment()["configurations"]
+    cascade = {**configurations["3d_fullres"], **configurations["3d_cascade_fullres"]}
+    assert {"patch_size", "architecture"} & set(configurations["3d_cascade_fullres"])
+    config = full_config(cascade["architecture"]["arch_kwargs"])
+    assert estimate(config, cascade["patch_size"], cascade["batch_size"], 100, 100).total <= 6 * GB
+
+
+def test_a_target_too_small_for_any_patch_is_refused_with_the_least_one(measured: Path) -> None:
+    message = r"0\.05 GB is too small for 3d_fullres: even 2 patches of .* 0\.5 GB of it for CUDA.*-target (0\.\d+) or"
+    with pytest.raises(UserError, match=message) as caught:
+        nnUNetPlannerFactorizer(7, 0.05).plan_experiment()
+    assert not list(measured.glob("*Plans.json"))
+    least = float(re.search(message, str(caught.value)).group(1))
+    assert nnUNetPlannerFactorizer(7, least).plan_experiment()["configurations"]["3d_fullres"]["batch_size"] >= 2
+    with pytest.raises(UserError, match="too small"):
+        nnUNetPlannerFactorizer(7, round(least - 0.01, 2)).plan_experiment()
+
+
+def preprocessed(folder: Path) -> None:
+    """Files as nnU-Net leaves them, of no content that matters."""
+    folder.mkdir()
+    for case in range(NUM_CASES):
+        for ending in (".b2nd", "_seg.b2nd"):
+            (folder / f"case_{case}{ending}").write_bytes(b"data")
+        (folder / f"case_{case}.pkl").write_bytes(b"end.")
+
+
+def test_whole_data_of_equal_settings_are_linked(measured: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    nnUNetPlannerFactorizer(7).plan_experiment()
+    preprocessed(measured / "nnUNetFactorizerPlans_3d_fullres")
+    plans = nnUNetPlannerFactorizerM(7).plan_experiment()
+    assert plans["configurations"]["3d_fullres"]["data_identifier"] == "nnUNetFactorizerPlans_3d_fullres"
+    assert plans["configurations"]["2d"]["data_identifier"] == "nnUNetFactorizerMPlans_2d"
+    assert f"are in {measured / 'nnUNetFactorizerPlans_3d_fullres'} and are used" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("change", ["case missing", "cut off", "older than raw", "other spacing", "other intensities"])
+def test_data_that_are_not_whole_or_not_equal_are_not_linked(raw: Path, measured: Path, change: str) -> None:
+    nnUNetPlannerFactorizer(7).plan_experiment()
+    folder = measured / "nnUNetFactorizerPlans_3d_fullres"
+    preprocessed(folder)
+    plans_file = measured / "nnUNetFactorizerPlans.json"
+    plans = json.loads(plans_file.read_text())
+    if change == "case missing":
+        (folder / "case_1.pkl").unlink()
+    elif change == "cut off":
+        (folder / "case_1.pkl").write_bytes(b"en")
+    elif change == "older than raw":
+        (raw / "labelsTr" / "case_1.nii.gz").touch()
+    elif change == "other spacing":
+        plans["configurations"]["3d_fullres"]["spacing"] = [1, 1, 2]
+    else:
+        plans["foreground_intensity_properties_per_channel"]["0"]["mean"] = 7
+    write_json(plans_file, plans)
+    planned = nnUNetPlannerFactorizerM(7).plan_experiment()
+    assert planned["configurations"]["3d_fullres"]["data_identifier"] == "nnUNetFactorizerMPlans_3d_fullres"
+
+
+def test_a_folder_that_other_plans_fill_differently_is_left_alone(measured: Path) -> None:
+    planner = nnUNetPlannerFactorizer(7)
+    plans = planner.plan_experiment()
+    preprocessed(measured / "nnUNetFactorizerPlans_3d_fullres")
+    other = json.loads(json.dumps(plans, default=list))
+    other["configurations"]["3d_fullres"]["spacing"] = [2, 2, 2]
+    write_json(measured / "other.json", other)
+    assert link_preprocessed(plans, measured, planner.dataset) == []
+
+
+def test_plans_are_shown_as_a_table(measured: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["plan", "-d", "7", "--no-preprocess", "--show", "-c", "3d_fullres"]) == 0  # planned, then shown
+    capsys.readouterr()
+    before = (measured / "nnUNetFactorizerPlans.json").stat().st_mtime_ns
+    files = sorted(measured.iterdir())
+    assert cli.main(["plan", "-d", "7", "--show", "-c", "3d_fullres"]) == 0
+    out = capsys.readouterr().out
+    assert (measured / "nnUNetFactorizerPlans.json").stat().st_mtime_ns == before
+    assert sorted(measured.iterdir()) == files
+    assert re.search(r"^0 +20 × 28 × 24 +1 × 1 × 1 +32 +1 \+ 1 +no", out, re.MULTILINE)
+    assert re.search(r"^2 .* 128 +1 +yes +\d+ × \d+ × \d+ ", out, re.MULTILINE)
+    assert re.search(r"memory: \d+\.\d+ GB to have", out)
+    assert "nnU-Net's plan (planned for this comparison alone)" in out
+    assert re.search(r"ours cost 0\.\d+ of that a patch, 0\.\d+ a voxel", out)
+
+
+def test_edited_plans_that_build_no_network_are_told_when_shown(measured: Path) -> None:
+    nnUNetPlannerFactorizer(7).plan_experiment()
+    plans_file = measured / "nnUNetFactorizerPlans.json"
+    plans = json.loads(plans_file.read_text())
+    plans["configurations"]["2d"]["architecture"]["arch_kwargs"]["mlp_ratio"] = -1
+    write_json(plans_file, plans)
+    with pytest.raises(UserError, match=r"Plans\.json, configuration 2d: .*mlp_ratio=-1 is impossible"):
+        describe_plans(plans_file, ["2d"])
+    with pytest.raises(UserError, match=r"has none of 3d_lowres: choose from 2d, 3d_fullres"):
+        describe_plans(plans_file, ["3d_lowres"])
+
+
+def test_moved_plans_train_on_the_other_data_set(raw: Path, measured: Path) -> None:
+    from nnunetv2.experiment_planning.plans_for_pretraining.move_plans_between_datasets import (
+        move_plans_between_datasets,
+    )
+
+    nnUNetPlannerFactorizerM(7).plan_experiment()
+    other = raw.with_name("Dataset008_Other")
+    shutil.copytree(raw, other)
+    target = measured.with_name(other.name)
+    write_json(target / "dataset.json", json.loads((other / "dataset.json").read_text()))
+    move_plans_between_datasets(7, 8, "nnUNetFactorizerMPlans", "nnUNetFactorizerMPlans_moved")
+    plans = json.loads((target / "nnUNetFactorizerMPlans_moved.json").read_text())
+    settings = check_plans(plans, "3d_fullres", json.loads((target / "dataset.json").read_text()))
+    assert settings.data_identifier == "nnUNetFactorizerMPlans_moved_3d_fullres"
+    assert settings.network_arch_init_kwargs["features_per_stage"][0] == PRESETS["M"].width
