@@ -115,7 +115,8 @@ def test_float32_gives_the_numbers_and_gradients_of_float64(solver: str, start: 
     solver=st.sampled_from(sorted(SOLVERS)),
     rank_and_start=st.sampled_from([(1, start) for start in STARTS] + [(r, s) for r in (2, 3) for s in STARTS[::2]]),
     factor=st.floats(-6, 6).map(lambda exponent: 10**exponent),
-    shape=st.tuples(st.integers(3, 8), st.integers(3, 60)),
+    # Larger than every rank: where the factors can reach the matrix, rounding decides what a projection sets to zero.
+    shape=st.tuples(st.integers(4, 8), st.integers(4, 60)),
     seed=st.integers(0, 99),
 )
 def test_scaling_the_matrix_scales_its_factorisation(
