@@ -48,7 +48,7 @@ LAYERS = {
     "Conv": "convolution",
     "Downsample": "down, up",
     "Upsample": "down, up",
-    "FactorizerBlock": "residual sums",
+    "FactorizerBlock": "blocks: NMF and MLP in parts",
     "Decoder": "skip, adapter, heads",
 }
 

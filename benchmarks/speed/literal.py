@@ -61,7 +61,11 @@ class LiteralBlock(nn.Module):
         self.num_iters = config.num_iters
 
     def forward(self, x: Tensor) -> Tensor:
-        mixer, mlp = self.parts.mixer, self.parts.mlp
+        return self.mlp(self.mix(x))
+
+    def mix(self, x: Tensor) -> Tensor:
+        """x + projected NMF, averaged over shifts."""
+        mixer = self.parts.mixer
         y = F.relu(_pointwise(mixer.in_proj, _layer_norm(self.parts.norm1, x)))
         window = [s if w is None else min(s, w) for s, w in zip(y.shape[2:], self.window, strict=True)]
         mixed = []
@@ -69,7 +73,11 @@ class LiteralBlock(nn.Module):
             steps = [-round(shift * w) % w for w in window]
             low_rank = hals_rank_one(matricize(y, self.head_dim, window, steps), self.num_iters)
             mixed.append(unmatricize(low_rank, y.shape, window, steps))
-        x = x + _pointwise(mixer.out_proj, torch.stack(mixed).mean(0))
+        return x + _pointwise(mixer.out_proj, torch.stack(mixed).mean(0))
+
+    def mlp(self, x: Tensor) -> Tensor:
+        """x + MLP(norm(x))."""
+        mlp = self.parts.mlp
         return x + _pointwise(mlp.contract, F.gelu(_pointwise(mlp.expand, _layer_norm(self.parts.norm2, x))))
 
 

@@ -87,7 +87,7 @@ def _traffic(entry: dict, name: str, layers: dict[str, dict[str, int]]) -> list[
     if measured and entry["dtype"] == "float32":
         lines[0] += f"; measured {measured / (arithmetic + needed):.1f} times their sum"
     lines[0] += "."
-    lines += ["", "| layers | GB moved | GB that must move | ratio |", "|---|---|---|---|"]
+    lines += ["", "| layers | GB moved from and to memory | GB that must move | ratio |", "|---|---|---|---|"]
     for kind, layer in sorted(layers.items(), key=lambda item: -item[1]["moved"]):
         moved, least = layer["moved"] / 1e9, layer["needed"] / 1e9
         lines.append(f"| {kind} | {moved:.3f} | {least:.3f} | {_number(moved / least if least else None, '{:.1f}')} |")

@@ -1,8 +1,13 @@
-"""Bytes that the operations of a network move, by layer, against those that must move."""
+"""Bytes that the operations of a network move from and to memory, by layer, against those that must move.
+
+Operands that lie in a storage no larger than a cache are taken to stay in it: what the slabs and slices of
+``network.residual_mixer`` and ``residual_mlp`` pass on to each other costs no memory traffic.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -33,11 +38,15 @@ _FREE = (
 )
 
 
+_ONLY_WRITING = ("copy_", "zero_", "fill_")
+_CACHE_BYTES = 2**23
+
+
 @dataclass
 class Traffic:
     """Of one layer in one forward pass, in bytes."""
 
-    moved: int = 0  # inputs read and outputs written by each of its operations
+    moved: int = 0  # inputs read and outputs written by each of its operations, unless they stay in a cache
     needed: int = 0  # its input read and its output written once
 
 
@@ -51,9 +60,24 @@ class _Counter(TorchDispatchMode):
         result = function(*args, **(kwargs or {}))
         name = str(function).removeprefix("aten.")
         if self.layers and not name.startswith(_FREE):
-            tensors = [t for t in tree_leaves((args, kwargs, result)) if isinstance(t, Tensor)]
-            self.traffic[self.layers[-1]].moved += sum(t.numel() * t.element_size() for t in tensors)
+            operands = (args[1:], result) if name.startswith(_ONLY_WRITING) else (args, result)
+            self.traffic[self.layers[-1]].moved += sum(_memory_bytes(t) for t in tree_leaves(operands))
         return result
+
+
+def _memory_bytes(operand: object) -> int:
+    if not isinstance(operand, Tensor) or operand.untyped_storage().nbytes() <= _CACHE_BYTES:
+        return 0
+    return min(operand.numel() * operand.element_size(), operand.untyped_storage().nbytes())
+
+
+def traffic_of(function: Callable[[], object]) -> int:
+    """Bytes that the operations of a call move from and to memory."""
+    counter = _Counter()
+    counter.layers.append("")
+    with torch.no_grad(), counter:
+        function()
+    return counter.traffic[""].moved
 
 
 def layer_traffic(network: nn.Module, layers: dict[str, str], x: Tensor) -> dict[str, Traffic]:

@@ -1,0 +1,1 @@
+"""Where the time of the published form goes, against the bytes that must move and the multiply-adds."""
