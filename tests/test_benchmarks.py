@@ -15,6 +15,8 @@ from benchmarks.forms.table import FORMS_STUDY
 from benchmarks.forms.tasks import FAR_SIZE, far_context, window_starts
 from benchmarks.hippocampus import planned_runs
 from benchmarks.planning_study.table import PLANNING_STUDY
+from benchmarks.roofline.layers import MERGES, measure_layers
+from benchmarks.roofline.steps import steps
 from benchmarks.speed.literal import LiteralFactorizer
 from benchmarks.speed.measure import Setting, multiply_adds, peak_bytes
 from benchmarks.speed.networks import NETWORKS, NotApplicableError
@@ -59,10 +61,31 @@ def test_memory_and_multiply_adds_of_a_known_layer() -> None:
     assert peak_bytes(layer, x, Setting("cpu", "float32", False), "forward") == 1000 * 128 * 4
 
 
-def test_traffic_of_a_known_layer() -> None:
+@pytest.mark.parametrize(("values", "in_memory"), [(2**22, 1), (100, 0)])
+def test_traffic_of_a_known_layer(values: int, in_memory: int) -> None:
     network = torch.nn.Sequential(torch.nn.ReLU())
-    found = layer_traffic(network, {"ReLU": "activation"}, torch.randn(10, 10))["activation"]
-    assert (found.moved, found.needed) == (800, 800)
+    found = layer_traffic(network, {"ReLU": "activation"}, torch.randn(values))["activation"]
+    assert (found.moved, found.needed) == (in_memory * 8 * values, 8 * values)
+
+
+def test_the_steps_of_a_part_compute_the_same_numbers() -> None:
+    results: dict[str, torch.Tensor] = {}
+    for step in steps(side=16, batch=2):
+        with torch.no_grad():
+            result = step.function(*step.inputs)
+        if step.change == "as published":
+            results[step.part] = result.movedim(1, -1)
+        else:
+            torch.testing.assert_close(result, results[step.part], rtol=1e-4, atol=1e-4)
+
+
+def test_layers_of_the_literal_network_and_of_ours_are_the_same() -> None:
+    network = build_preset("swin", 4, 3, (16, 16, 16))
+    x = torch.randn(1, 4, 16, 16, 16)
+    ours, literal = (measure_layers(n, x, rounds=1) for n in (network, LiteralFactorizer(network, (16, 16, 16))))
+    assert list(ours) == list(literal) and MERGES in ours
+    assert [layer.needed_bytes for layer in ours.values()] == [layer.needed_bytes for layer in literal.values()]
+    assert sum(layer.multiply_adds for layer in ours.values()) == multiply_adds(network, x)
 
 
 @pytest.mark.parametrize(
