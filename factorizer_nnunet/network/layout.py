@@ -45,19 +45,6 @@ def from_blocks(blocks: Tensor, axes: Sequence[AxisGrid]) -> Tensor:
     return x
 
 
-def write_blocks(blocks: Tensor, target: Tensor, axes: Sequence[AxisGrid]) -> None:
-    """``from_blocks`` into ``target``, (B, *spatial, C), for blocks of one head with all channels."""
-    if any(axis.padding for axis in axes):
-        target.copy_(from_blocks(blocks, axes))
-        return
-    ndim = len(axes)
-    split = target.unflatten(1, (axes[0].num_blocks, axes[0].block))
-    for i, axis in enumerate(axes[1:], 1):
-        split = split.unflatten(1 + 2 * i, (axis.num_blocks, axis.block))
-    order = [0, *range(1, 2 * ndim, 2), *range(2, 2 * ndim + 1, 2), 2 * ndim + 1]
-    split.permute(order).copy_(blocks.squeeze(ndim + 1).unflatten(ndim + 1, [axis.block for axis in axes]))
-
-
 def moved(x: Tensor, family: Family) -> Tensor:
     """The volume (B, *spatial, C) as the blocks of a family lie in it; x itself where nothing moves."""
     if family.moves:

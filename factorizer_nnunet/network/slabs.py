@@ -164,7 +164,7 @@ def _stretches(axis: AxisGrid, size: int, front: int, roll: int) -> list[tuple[i
     """Where the ``size`` voxels of an axis lie in its blocks: first voxel there, first voxel here, and how many."""
     if not roll:
         return [(front, 0, size)]
-    return [(0, roll, size - roll), (axis.num_blocks * axis.block - roll, 0, roll)]
+    return [(0, roll, max(size - roll, 0)), (axis.num_blocks * axis.block - roll, 0, min(size, roll))]
 
 
 def _piece(axis: AxisGrid, first: int, stop: int, stretches: Sequence[tuple[int, int, int]]) -> Piece:
