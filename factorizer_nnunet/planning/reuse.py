@@ -63,7 +63,10 @@ def link_preprocessed(
         wanted = preprocessing_settings(plans, name)
         for folder in _folders_with(wanted, others):
             if _is_whole(dataset_folder / folder, cases):
-                print(f"{name}: preprocessed data of equal settings are in {dataset_folder / folder} and are used")
+                print(
+                    f"{name}: preprocessed data of equal settings are in {dataset_folder / folder} and are used; "
+                    "whoever edits spacing, normalisation or resampling gives the plans a data_identifier of their own"
+                )
                 configuration["data_identifier"] = folder
                 linked.append(name)
                 break
