@@ -12,7 +12,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from benchmarks.speed.measure import FORWARD, MODES
-from benchmarks.speed.networks import DEFAULT, LITERAL, PUBLISHED, UNET
+from benchmarks.speed.networks import DEFAULT, LITERAL, NETWORKS, PUBLISHED, UNET
 
 
 def write_report(entries: Sequence[dict], docs: Path) -> None:
@@ -49,12 +49,13 @@ def _section(entry: dict) -> list[str]:
     clock = "" if entry["clock"] == "wall" else f", {entry['clock']} time of all threads"
     lines += [f"{entry['rounds']} turns{clock}; machine: {entry['machine']}; {versions}.", ""]
     header = ["network", "parameters", "multiply-adds"]
-    for mode in entry["modes"]:
+    modes = [mode for mode in MODES if mode in entry["modes"]]
+    for mode in modes:
         header += [f"{mode}: s", f"faster than {UNET}", "than literal", "peak memory", f"of {UNET}"]
     lines += ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
-    for name, parameters in entry["parameters"].items():
-        cells = [name, f"{parameters / 1e6:.1f} M", f"{entry['multiply_adds'][name] / 1e9:.1f} G"]
-        for result in entry["modes"].values():
+    for name in [name for name in NETWORKS if name in entry["parameters"]]:
+        cells = [name, f"{entry['parameters'][name] / 1e6:.1f} M", f"{entry['multiply_adds'][name] / 1e9:.1f} G"]
+        for result in (entry["modes"][mode] for mode in modes):
             own, unet = result["peak_bytes"].get(name), result["peak_bytes"].get(UNET)
             cells += [
                 _number(result["seconds"].get(name), "{:.2f}"),

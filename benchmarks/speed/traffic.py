@@ -1,7 +1,8 @@
 """Bytes that the operations of a network move from and to memory, by layer, against those that must move.
 
 Operands that lie in a storage no larger than a cache are taken to stay in it: what the slabs and slices of
-``network.residual_mixer`` and ``residual_mlp`` pass on to each other costs no memory traffic.
+``network.residual_mixer`` and ``residual_mlp`` pass on to each other costs no memory traffic. A part of a volume that
+two operations in a row work on counts twice, though the second finds it in the cache.
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ def layer_traffic(network: nn.Module, layers: dict[str, str], x: Tensor) -> dict
 
     def leaving(module: nn.Module, inputs: tuple, output: Tensor) -> None:
         name = counter.layers.pop()
-        counter.traffic[name].needed += sum(t.nbytes for t in (*inputs, output) if isinstance(t, Tensor))
+        counter.traffic[name].needed += sum(t.nbytes for t in tree_leaves((inputs, output)) if isinstance(t, Tensor))
 
     for module in network.modules():
         if type(module).__name__ in layers:
