@@ -25,7 +25,7 @@ examples:
   factorizer-nnunet plan -d 4 --gpu-memory-target 16 --plans-name nnUNetFactorizerPlans_16GB
   factorizer-nnunet plan -d 4 --show -c 3d_fullres    # existing plans as a table
   factorizer-nnunet plan -d 4 --network swin          # nnUNetFactorizerPlans_swin
-  factorizer-nnunet plan -d 4 --template brats_fast   # nnUNetFactorizerPlans_brats_fast
+  factorizer-nnunet plan -d 4 --template brats_fast   # nnUNetFactorizerTemplatePlans_brats_fast
   factorizer-nnunet plan --template list
 """
 
@@ -64,7 +64,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--plans-name",
         metavar="NAME",
         help="name of the plans, then used with -p NAME (default: nnUNetFactorizerPlans, with a --preset "
-        "nnUNetFactorizerSIZEPlans, for another --network or a --template nnUNetFactorizerPlans_NAME)",
+        "nnUNetFactorizerSIZEPlans, for another --network nnUNetFactorizerPlans_NETWORK, with a --template "
+        "nnUNetFactorizerTemplatePlans_NAME)",
     )
     parser.add_argument(
         "--network",
@@ -137,6 +138,8 @@ def run(args: argparse.Namespace) -> int:
     if args.show:
         plans_file = existing_plans(args.dataset, args.plans_name, args.preset, args.network, args.template)
         if plans_file is not None:
+            if args.gpu_memory_target is not None or args.clean or args.verify_dataset_integrity:
+                args.refuse(f"{plans_file} is there and is only shown; to plan it anew, leave --show out")
             print(describe_plans(plans_file, args.configurations))
             return 0
 

@@ -16,17 +16,23 @@ from nnunetv2.experiment_planning.plan_and_preprocess_api import (
     preprocess_dataset,
 )
 from nnunetv2.experiment_planning.verify_dataset_integrity import verify_dataset_integrity
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from factorizer_nnunet.environment import nnunet_folder
 from factorizer_nnunet.errors import UserError
 from factorizer_nnunet.files import gzip_damage, load_json_object
-from factorizer_nnunet.names import PLANS, SPLITS_FILE, TRAINER, own_plans
+from factorizer_nnunet.names import PLANS, SPLITS_FILE, TRAINER, own_plans, template_plans
 from factorizer_nnunet.network import PRESETS as NETWORKS
 from factorizer_nnunet.planning.image_geometry import typical_image
 from factorizer_nnunet.planning.planner import CASCADE, nnUNetPlannerFactorizer
 from factorizer_nnunet.planning.planners import planner_for
 from factorizer_nnunet.planning.raw_dataset import RawDataset, check_raw_dataset, find_dataset, id_in_name
-from factorizer_nnunet.planning.reuse import outdated_configurations
+from factorizer_nnunet.planning.reuse import (
+    link_preprocessed,
+    outdated_configurations,
+    plans_in,
+    preprocessed_folder,
+)
 from factorizer_nnunet.planning.sizes import PRESETS
 from factorizer_nnunet.planning.templates import (
     TEMPLATE_CONFIGURATION,
@@ -102,18 +108,36 @@ def plan_dataset(
     planner_class = planner_for(preset, _other_network(network)) if chosen is None else planner_for_template(chosen)
     spacing = None if chosen is None else chosen.spacing
     planner = planner_class(raw.id, gpu_memory_target_gb, plans_name=name, overwrite_target_spacing=spacing)
+    others = plans_in(plans_file.parent)
     plans = planner.plan_experiment()
-    to_do = [configuration for configuration in wanted if configuration not in planner.linked]
-    stale = [
-        name for name in outdated_configurations(old_plans, plans, plans_file.parent) if name not in planner.linked
-    ]
+    stale = outdated_configurations(old_plans, plans, plans_file.parent)
     if stale:
-        print(f"NOTE: {plans_file} was overwritten with different plans. {_stale_advice(stale, to_do, preprocess)}")
+        print(f"NOTE: {plans_file} was overwritten with different plans. {_stale_advice(stale, wanted, preprocess)}")
     if preprocess:
         if not any(configuration in plans["configurations"] for configuration in wanted):
             print(f"NOTE: nothing to preprocess: the plans have only {', '.join(plans['configurations'])}")
+        to_do = [
+            configuration
+            for configuration in wanted
+            if configuration not in plans["configurations"]  # nnU-Net says that it skips it
+            or not _linked(plans, configuration, others, plans_file.parent, planner.dataset)
+        ]
         preprocess_dataset(raw.id, name, to_do, num_processes=[num_processes])
     return plans_file
+
+
+def _linked(plans: Mapping, name: str, others: Sequence[Mapping], folder: Path, cases: Mapping) -> bool:
+    """Whether the data of a configuration were there already and are in its folder now; says so."""
+    source = preprocessed_folder(plans, name, others, folder, cases)
+    target = folder / PlansManager(dict(plans)).get_configuration(name).data_identifier
+    if source is None:
+        return False
+    if source == target:
+        print(f"{name}: the preprocessed data in {target} are whole and stay")
+    else:
+        link_preprocessed(source, target)
+        print(f"{name}: preprocessed data of equal settings are linked from {source}, not written again")
+    return True
 
 
 def existing_plans(
@@ -171,7 +195,7 @@ def _other_network(network: str | None) -> str | None:
 def _plans_name(plans_name: str | None, preset: str | None, network: str | None, template: str | None) -> str:
     if plans_name is not None:
         return plans_name
-    return own_plans(preset, _other_network(network) if template is None else Path(template).stem)
+    return own_plans(preset, _other_network(network)) if template is None else template_plans(Path(template).stem)
 
 
 def _check_choice(preset: str | None, network: str | None) -> None:
@@ -196,6 +220,8 @@ def _check_arguments(plans_name: str, gpu_memory_target_gb: float | None, num_pr
             f"{plans_name!r} cannot name a plans file: give a name without folders and without .json, "
             f"such as {PLANS}_16GB"
         )
+    if plans_name.startswith("nnUNet") and not plans_name.startswith("nnUNetFactorizer"):
+        raise UserError(f"{plans_name} is a name that nnU-Net's own planners use: choose another, such as {PLANS}_16GB")
 
 
 def _load_own_plans(plans_file: Path) -> dict | None:

@@ -8,6 +8,7 @@ answer is in bytes, from ``memory``. The stock commands build the network from t
 from __future__ import annotations
 
 import bisect
+import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -27,7 +28,6 @@ from factorizer_nnunet.names import own_plans
 from factorizer_nnunet.network import preset_arguments
 from factorizer_nnunet.planning.architecture import architecture_entry, factorizer_architecture
 from factorizer_nnunet.planning.memory import GB, estimate, full_config, with_reserve
-from factorizer_nnunet.planning.reuse import link_preprocessed
 from factorizer_nnunet.planning.sizes import DEFAULT, PRESETS, Size
 
 _LEAST_BATCH = 2  # nnU-Net's
@@ -180,14 +180,13 @@ class nnUNetPlannerFactorizer(ExperimentPlanner):
             plans["configurations"][CASCADE].update(self._cascade(plans))
         recursive_fix_for_json_export(plans)
         plans_file = Path(nnUNet_preprocessed, self.dataset_name, f"{self.plans_identifier}.json")
-        self.linked = link_preprocessed(plans, plans_file.parent, self.dataset)
         if plans_file.is_file():
             old = load_json_object(plans_file, "Remove it and plan again")
             planned = plans["configurations"]
             custom = {name: values for name, values in old["configurations"].items() if name not in planned}
             plans["configurations"].update(custom)
             if old != json.loads(json.dumps(plans)):
-                kept = plans_file.with_suffix(".previous.json")
+                kept = _unused(plans_file)
                 write_whole(kept, json.dumps(old, indent=4))
                 print(f"NOTE: the plans before were different, perhaps edited; they are kept in {kept}")
         plans_file.parent.mkdir(parents=True, exist_ok=True)
@@ -215,6 +214,14 @@ class nnUNetPlannerFactorizer(ExperimentPlanner):
             for key in ("patch_size", "batch_size", "architecture")
             if json.dumps(own[key], default=int) != json.dumps(fullres[key], default=int)
         }
+
+
+def _unused(plans_file: Path) -> Path:
+    """A name beside the plans for those before, which no earlier ones have."""
+    names = (
+        plans_file.with_suffix(f".previous{number or ''}.json") for number in itertools.chain((0,), itertools.count(2))
+    )
+    return next(name for name in names if not name.exists())
 
 
 class _Search:

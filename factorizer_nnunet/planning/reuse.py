@@ -1,17 +1,23 @@
-"""Preprocessed data that are there already: plans link to them where they would only be written again.
+"""Preprocessed data that are there already are linked where they would only be written again.
 
 Which files preprocessing makes depends on a few settings of the plans (``preprocessing_settings``). Where they equal
-those of other plans of the data set whose folder is whole, ``data_identifier`` names that folder: nnU-Net's own
-planners of residual U-Nets share the data of its default plans in the same way.
+those of other plans of the data set whose folder is whole, its files become files of our folder, too, as hard links:
+no plans depend on the folder of others, and preprocessing either anew, which begins by removing the folder, leaves the
+other as it is.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+import os
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from batchgenerators.utilities.file_and_folder_operations import load_pickle
+from nnunetv2.preprocessing.resampling.default_resampling import compute_new_shape
+from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from factorizer_nnunet.running.whole import newest, oldest, preprocessed_whole
@@ -42,35 +48,46 @@ def preprocessing_settings(plans: Mapping[str, Any], configuration: str) -> dict
     return json.loads(json.dumps(found))  # lists and tuples must compare equal
 
 
-def link_preprocessed(
-    plans: Mapping[str, Any], dataset_folder: Path, cases: Mapping[str, Mapping[str, Any]]
-) -> list[str]:
-    """Let configurations name whole preprocessed data that are there already, and say so.
+def preprocessed_folder(
+    plans: Mapping[str, Any],
+    name: str,
+    others: Iterable[Mapping[str, Any]],
+    dataset_folder: Path,
+    cases: Mapping[str, Mapping[str, Any]],
+) -> Path | None:
+    """A folder that holds the data of a configuration, made for other plans or for the same plans before; or None.
 
     Args:
-        plans: new plans; ``data_identifier`` of their configurations is changed in place.
+        plans: new plans.
+        name: of a configuration with data of its own.
+        others: all plans of the data set before the new ones were written (``plans_in``).
         dataset_folder: the data set's folder in ``nnUNet_preprocessed``.
         cases: the raw files of each training case, as nnU-Net lists them.
-
-    Returns:
-        The configurations whose data are there.
     """
-    others = list(_other_plans(dataset_folder))
-    linked = []
-    for name, configuration in plans["configurations"].items():
-        if "data_identifier" not in configuration:
-            continue  # a cascade has no data of its own
-        wanted = preprocessing_settings(plans, name)
-        for folder in _folders_with(wanted, others):
-            if _is_whole(dataset_folder / folder, cases):
-                print(
-                    f"{name}: preprocessed data of equal settings are in {dataset_folder / folder} and are used; "
-                    "whoever edits spacing, normalisation or resampling gives the plans a data_identifier of their own"
-                )
-                configuration["data_identifier"] = folder
-                linked.append(name)
-                break
-    return linked
+    wanted = preprocessing_settings(plans, name)
+    transpose = plans["transpose_forward"]
+    for folder in _folders_with(wanted, others):
+        found = dataset_folder / folder
+        if _is_whole(found, cases) and _has_spacing(found, min(cases), wanted["spacing"], transpose):
+            return found
+    return None
+
+
+def link_preprocessed(source: Path, target: Path) -> None:
+    """Make ``target`` a folder with the files of ``source``, in place of what it held; whole or not at all."""
+    beside = target.with_name(f"{target.name}.linking")
+    shutil.rmtree(beside, ignore_errors=True)  # left by a link that was interrupted
+    shutil.copytree(source, beside, copy_function=_link_or_copy)
+    shutil.rmtree(target, ignore_errors=True)
+    beside.rename(target)
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    """Not every file system has hard links."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 def outdated_configurations(old_plans: Mapping | None, new_plans: Mapping, dataset_folder: Path) -> list[str]:
@@ -95,15 +112,17 @@ def outdated_configurations(old_plans: Mapping | None, new_plans: Mapping, datas
     ]
 
 
-def _other_plans(dataset_folder: Path) -> Iterable[dict]:
-    """All plans of the data set that can be read, those that will be overwritten included."""
+def plans_in(dataset_folder: Path) -> list[dict]:
+    """All plans of a data set in ``nnUNet_preprocessed`` that can be read."""
+    found = []
     for file in sorted(dataset_folder.glob("*.json")):
         try:
             content = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             continue  # somebody else's, and not ours to judge
         if isinstance(content, dict) and isinstance(content.get("configurations"), dict):
-            yield content
+            found.append(content)
+    return found
 
 
 def _folders_with(wanted: Mapping[str, Any], others: Iterable[Mapping[str, Any]]) -> Iterable[str]:
@@ -121,9 +140,23 @@ def _folders_with(wanted: Mapping[str, Any], others: Iterable[Mapping[str, Any]]
 
 
 def _is_whole(folder: Path, cases: Mapping[str, Mapping[str, Any]]) -> bool:
-    """Whether a folder has exactly these cases, all whole and made after their raw files last changed."""
+    """Whether a folder has exactly these cases, all whole and made after their raw files and labels last changed.
+
+    ``dataset.json`` counts, too: where labels lie is sampled by what it says of regions and of the ignore label.
+    """
     written = list(folder.glob("*.pkl"))
     if {file.stem for file in written} != set(cases):
         return False
     raw = [Path(file) for case in cases.values() for file in (*case["images"], case["label"])]
+    raw.append(raw[-1].parent.with_name("dataset.json"))
     return newest(raw) < oldest(written) and all(preprocessed_whole(folder, case) for case in cases)
+
+
+def _has_spacing(folder: Path, case: str, spacing: Sequence[float], transpose: Sequence[int]) -> bool:
+    """Whether a case is as large as it becomes when it is resampled to ``spacing``: plans can be edited afterwards."""
+    properties = load_pickle(str(folder / f"{case}.pkl"))
+    original = [properties["spacing"][axis] for axis in transpose]
+    target = [*original[: len(original) - len(spacing)], *spacing]  # 2D configurations keep the distance of slices
+    expected = compute_new_shape(properties["shape_after_cropping_and_before_resampling"], original, target)
+    data = nnUNetDatasetBlosc2(str(folder), [case]).load_case(case)[0]
+    return tuple(data.shape[1:]) == tuple(int(v) for v in expected)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from factorizer_nnunet.names import what_is_planned
-from factorizer_nnunet.network import PRESETS as NETWORKS
+from factorizer_nnunet.names import template_of, what_is_planned
 from factorizer_nnunet.running.settings import Model, RunSettings
 
 Command = tuple[str, ...]
@@ -32,12 +31,13 @@ def plan(settings: RunSettings, plans: str) -> Command:
     if plans in STOCK_PLANNERS:
         memory = () if target is None else ("-gpu_memory_target", str(target))
         return ("nnUNetv2_plan_experiment", "-d", _id(settings), "-pl", STOCK_PLANNERS[plans], *memory)
-    preset, form_name = what_is_planned(plans) or (None, None)
-    is_template = form_name is not None and form_name not in NETWORKS
+    template = template_of(plans)
+    preset, network = what_is_planned(plans) or (None, None)
     form = () if preset is None else ("--preset", preset)
-    form += () if form_name is None else ("--template" if is_template else "--network", form_name)
-    memory = () if target is None or is_template else ("--gpu-memory-target", str(target))
-    command = ("factorizer-nnunet", "plan", "-d", _id(settings), *form, *memory)
+    form += () if network is None else ("--network", network)
+    memory = () if target is None else ("--gpu-memory-target", str(target))
+    form += memory if template is None else ("--template", template)
+    command = ("factorizer-nnunet", "plan", "-d", _id(settings), *form)
     return (*command, "-np", _processes(settings), "--no-preprocess")
 
 

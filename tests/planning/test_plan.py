@@ -78,11 +78,17 @@ def test_bad_arguments_are_told_and_nothing_is_written(
     ],
 )
 def test_plans_of_others_are_not_overwritten(raw: Path, folders: Path, content: dict, message: str) -> None:
-    plans_file = folders / "nnUNet_preprocessed" / NAME / "nnUNetPlans.json"
+    plans_file = folders / "nnUNet_preprocessed" / NAME / "Mine.json"
     write_json(plans_file, content)
     with pytest.raises(UserError, match=message):
-        plan_dataset(7, plans_name="nnUNetPlans")
+        plan_dataset(7, plans_name="Mine")
     assert json.loads(plans_file.read_text()) == content
+
+
+def test_a_name_of_stock_plans_is_refused(raw: Path, folders: Path) -> None:
+    with pytest.raises(UserError, match="nnUNetPlans is a name that nnU-Net's own planners use"):
+        plan_dataset(7, plans_name="nnUNetPlans")
+    assert list((folders / "nnUNet_preprocessed").rglob("*")) == []
 
 
 def test_half_written_plans_are_told(raw: Path, folders: Path) -> None:
@@ -206,6 +212,10 @@ def test_edited_plans_are_kept_when_planning_again(
     kept = plans_file.with_suffix(".previous.json")
     assert f"perhaps edited; they are kept in {kept}" in capsys.readouterr().out
     assert json.loads(kept.read_text()) == edited
+    write_json(plans_file, {**edited, "mine": 1})
+    plan_dataset(7, preprocess=False)
+    assert json.loads(kept.read_text()) == edited
+    assert plans_file.with_suffix(".previous2.json").is_file()
 
 
 def test_a_truncated_image_is_told_when_asked_to_verify(raw: Path, folders: Path) -> None:

@@ -7,7 +7,9 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from planning_example import NAME, NUM_CASES, SHAPE, fingerprint, write_json
 
 from benchmarks.fingerprints import Fingerprint
@@ -18,7 +20,7 @@ from factorizer_nnunet.planning.description import describe_plans
 from factorizer_nnunet.planning.memory import GB, estimate, full_config
 from factorizer_nnunet.planning.planner import nnUNetPlannerFactorizer
 from factorizer_nnunet.planning.planners import nnUNetPlannerFactorizerM, planner_for
-from factorizer_nnunet.planning.reuse import link_preprocessed
+from factorizer_nnunet.planning.reuse import link_preprocessed, plans_in, preprocessed_folder
 from factorizer_nnunet.planning.sizes import PRESETS, per_stage
 from factorizer_nnunet.training.checks import check_plans
 
@@ -93,29 +95,44 @@ def test_a_target_too_small_for_any_patch_is_refused_with_the_least_one(measured
         nnUNetPlannerFactorizer(7, round(least - 0.01, 2)).plan_experiment()
 
 
-def preprocessed(folder: Path) -> None:
-    """Files as nnU-Net leaves them, of no content that matters."""
+def preprocessed(folder: Path, shape: tuple[int, ...] = (20, 28, 24)) -> None:
+    """Cases of ``shape`` voxels, whose images had 20 x 28 x 24 of 1 mm."""
     folder.mkdir()
+    data = np.zeros((1, *shape), np.float32)
+    properties = {"spacing": [1.0, 1.0, 1.0], "shape_after_cropping_and_before_resampling": (20, 28, 24)}
     for case in range(NUM_CASES):
-        for ending in (".b2nd", "_seg.b2nd"):
-            (folder / f"case_{case}{ending}").write_bytes(b"data")
-        (folder / f"case_{case}.pkl").write_bytes(b"end.")
+        nnUNetDatasetBlosc2.save_case(data, data.astype(np.int8), properties, str(folder / f"case_{case}"))
 
 
-def test_whole_data_of_equal_settings_are_linked(measured: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def found_data(measured: Path, plans: dict) -> Path | None:
+    """The folder whose files can be used for 3d_fullres of new plans."""
+    cases = nnUNetPlannerFactorizer(7).dataset
+    return preprocessed_folder(plans, "3d_fullres", plans_in(measured), measured, cases)
+
+
+def test_whole_data_of_equal_settings_are_linked(measured: Path) -> None:
     nnUNetPlannerFactorizer(7).plan_experiment()
-    preprocessed(measured / "nnUNetFactorizerPlans_3d_fullres")
-    plans = nnUNetPlannerFactorizerM(7).plan_experiment()
-    assert plans["configurations"]["3d_fullres"]["data_identifier"] == "nnUNetFactorizerPlans_3d_fullres"
-    assert plans["configurations"]["2d"]["data_identifier"] == "nnUNetFactorizerMPlans_2d"
-    assert f"are in {measured / 'nnUNetFactorizerPlans_3d_fullres'} and are used" in capsys.readouterr().out
+    source = measured / "nnUNetFactorizerPlans_3d_fullres"
+    preprocessed(source)
+    assert found_data(measured, nnUNetPlannerFactorizerM(7).plan_experiment()) == source
+    target = measured / "nnUNetFactorizerMPlans_3d_fullres"
+    preprocessed(target, (9, 9, 9))  # of plans before
+    link_preprocessed(source, target)
+    assert sorted(f.name for f in target.iterdir()) == sorted(f.name for f in source.iterdir())
+    assert all(file.samefile(target / file.name) for file in source.iterdir())
+    shutil.rmtree(source)  # as nnU-Net does before it preprocesses anew
+    assert nnUNetDatasetBlosc2(str(target)).load_case("case_0")[0].shape == (1, 20, 28, 24)
 
 
-@pytest.mark.parametrize("change", ["case missing", "cut off", "older than raw", "other spacing", "other intensities"])
+@pytest.mark.parametrize(
+    "change",
+    ["case missing", "cut off", "older than raw", "older than labels", "other spacing", "other intensities", "edited"],
+)
 def test_data_that_are_not_whole_or_not_equal_are_not_linked(raw: Path, measured: Path, change: str) -> None:
     nnUNetPlannerFactorizer(7).plan_experiment()
     folder = measured / "nnUNetFactorizerPlans_3d_fullres"
-    preprocessed(folder)
+    # Plans may have been edited, data been made, and the edit been taken back.
+    preprocessed(folder, (10, 14, 12) if change == "edited" else (20, 28, 24))
     plans_file = measured / "nnUNetFactorizerPlans.json"
     plans = json.loads(plans_file.read_text())
     if change == "case missing":
@@ -124,23 +141,34 @@ def test_data_that_are_not_whole_or_not_equal_are_not_linked(raw: Path, measured
         (folder / "case_1.pkl").write_bytes(b"en")
     elif change == "older than raw":
         (raw / "labelsTr" / "case_1.nii.gz").touch()
+    elif change == "older than labels":
+        (raw / "dataset.json").touch()
     elif change == "other spacing":
         plans["configurations"]["3d_fullres"]["spacing"] = [1, 1, 2]
-    else:
+    elif change == "other intensities":
         plans["foreground_intensity_properties_per_channel"]["0"]["mean"] = 7
     write_json(plans_file, plans)
-    planned = nnUNetPlannerFactorizerM(7).plan_experiment()
-    assert planned["configurations"]["3d_fullres"]["data_identifier"] == "nnUNetFactorizerMPlans_3d_fullres"
+    new = nnUNetPlannerFactorizerM(7).plan_experiment()
+    (measured / "nnUNetFactorizerMPlans.json").unlink()
+    assert found_data(measured, new) is None
 
 
 def test_a_folder_that_other_plans_fill_differently_is_left_alone(measured: Path) -> None:
-    planner = nnUNetPlannerFactorizer(7)
-    plans = planner.plan_experiment()
+    plans = nnUNetPlannerFactorizer(7).plan_experiment()
     preprocessed(measured / "nnUNetFactorizerPlans_3d_fullres")
     other = json.loads(json.dumps(plans, default=list))
     other["configurations"]["3d_fullres"]["spacing"] = [2, 2, 2]
     write_json(measured / "other.json", other)
-    assert link_preprocessed(plans, measured, planner.dataset) == []
+    assert found_data(measured, plans) is None
+
+
+def test_plans_that_are_there_are_shown_only_without_options_that_would_change_them(
+    measured: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nnUNetPlannerFactorizer(7).plan_experiment()
+    with pytest.raises(SystemExit):
+        cli.main(["plan", "-d", "7", "--show", "--gpu-memory-target", "8"])
+    assert "is there and is only shown" in capsys.readouterr().err
 
 
 def test_plans_are_shown_as_a_table(measured: Path, capsys: pytest.CaptureFixture[str]) -> None:

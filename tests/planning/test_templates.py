@@ -75,7 +75,7 @@ def test_a_template_gives_plans_whose_network_takes_its_patch(folders: Path, lit
     raw_data(folders, channels)
     write_fingerprint(folders, channels, shape, mm)
     plans_file = plan_dataset(7, template=name, preprocess=False)
-    assert plans_file.name == f"nnUNetFactorizerPlans_{name}.json"
+    assert plans_file.name == f"nnUNetFactorizerTemplatePlans_{name}.json"
     template, plans = load_template(name), PlansManager(str(plans_file))
     assert plans.plans["template"] == {"name": name, "source": template.source}
     assert list(plans.plans["configurations"]) == ["3d_fullres"]
