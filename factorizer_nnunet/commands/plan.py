@@ -132,6 +132,7 @@ def run(args: argparse.Namespace) -> int:
                 args.refuse(f"argument --{option.replace('_', '-')}: not allowed with argument --template")
     from nnunetv2.configuration import default_num_processes
 
+    from factorizer_nnunet.files import load_json_object
     from factorizer_nnunet.planning.dataset import existing_plans, next_command, plan_dataset, with_data_of_their_own
     from factorizer_nnunet.planning.description import describe_plans
 
@@ -167,7 +168,9 @@ def run(args: argparse.Namespace) -> int:
         print(f"The plans have none of {', '.join(args.configurations)}; choose another -c")
         return 0
     if args.no_preprocess:
-        options = f"-c {' '.join(with_data_of_their_own(args.configurations))} -np {num_processes}"
+        planned = load_json_object(plans_file, "Plan again")["configurations"]
+        names = [name for name in with_data_of_their_own(args.configurations) if name in planned]
+        options = f"-c {' '.join(names)} -np {num_processes}"
         print("Edit the plans if you like, then preprocess:")
         print(f"  nnUNetv2_preprocess -d {command.split()[1]} -plans_name {plans_file.stem} {options}")
     print(f"Next, train fold 0 (without a GPU add -device cpu):\n  {command}")

@@ -42,6 +42,12 @@ from factorizer_nnunet.planning.templates import (
 )
 
 DEFAULT_NETWORK = "default"
+_FINGERPRINT_KINDS = {
+    "spacings": list,
+    "shapes_after_crop": list,
+    "foreground_intensity_properties_per_channel": dict,
+    "median_relative_size_after_cropping": (int, float),
+}
 DEFAULT_CONFIGURATIONS = ("2d", "3d_fullres", "3d_lowres")
 
 
@@ -274,8 +280,11 @@ def _check_fingerprint(fingerprint_file: Path, raw: RawDataset) -> None:
         return
     mend = "Compute it anew with --clean"
     fingerprint = load_json_object(fingerprint_file, mend)
-    cases = len(fingerprint.get("spacings", ()))
-    channels = len(fingerprint.get("foreground_intensity_properties_per_channel", ()))
+    for key, kind in _FINGERPRINT_KINDS.items():
+        if not isinstance(fingerprint.get(key), kind):
+            raise UserError(f"{fingerprint_file}: {key} is missing or of another kind than nnU-Net writes. {mend}")
+    cases = len(fingerprint["spacings"])
+    channels = len(fingerprint["foreground_intensity_properties_per_channel"])
     if (cases, channels) != (raw.num_cases, raw.num_channels):
         raise UserError(
             f"{fingerprint_file} describes {cases} cases of {channels} channels, but {raw.folder} has "

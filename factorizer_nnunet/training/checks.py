@@ -19,6 +19,7 @@ from factorizer_nnunet.network.config import is_integer
 from factorizer_nnunet.planning.architecture import NETWORK_CLASS
 from factorizer_nnunet.planning.raw_dataset import id_in_name
 from factorizer_nnunet.training.building import STOCK_PACKAGE, build_network
+from factorizer_nnunet.training.plan_values import check_values
 
 # What a checkpoint's weights depend on; batch size and the like may change between sessions.
 _DEFINING_KEYS = ("patch_size", "spacing", "architecture", "normalization_schemes")
@@ -64,6 +65,7 @@ def check_plans(plans: Mapping[str, Any], configuration: str, dataset_json: Mapp
     """
     name = f"{plans.get('plans_name', 'the plans file')}.json"
     _require_keys(plans, _PLANS_KEYS, name)
+    check_values(plans, configuration, name)
     manager = PlansManager(dict(plans))
     if configuration not in manager.available_configurations:
         raise UserError(

@@ -104,6 +104,9 @@ def test_a_fingerprint_of_other_data_is_told(raw: Path, folders: Path) -> None:
     write_json(fingerprint_file, fingerprint((20, 28, 24), cases=9))
     with pytest.raises(UserError, match=r"describes 9 cases of 2 channels, but .* has 3 of 2.*--clean"):
         plan_dataset(7)
+    write_json(fingerprint_file, {**fingerprint((20, 28, 24)), "spacings": None})
+    with pytest.raises(UserError, match=r"fingerprint\.json: spacings is missing or of another kind.*--clean"):
+        plan_dataset(7)
     fingerprint_file.write_text("{")
     with pytest.raises(UserError, match=r"dataset_fingerprint\.json is not valid JSON.*--clean"):
         plan_dataset(7)

@@ -71,7 +71,27 @@ BAD_PLANS: dict[str, tuple[Change, str]] = {
         architecture(network_class_name="factorizer_nnunet.network"),
         "'factorizer_nnunet.network' is neither a Factorizer nor",
     ),
-    "no class name": (architecture(network_class_name=None), "'None' cannot be imported"),
+    "no class name": (architecture(network_class_name=None), "architecture.network_class_name None must be text"),
+    "a patch of one number": (fullres(patch_size=40), "3d_fullres: patch_size 40 must be a list; correct it"),
+    "a spacing of words": (fullres(spacing=["a", 1, 1]), r"spacing \['a', 1, 1\] must be voxel sizes in mm above 0"),
+    "a flag of words": (fullres(batch_dice="x"), "batch_dice 'x' must be true or false"),
+    "data of no name": (fullres(data_identifier=None), "data_identifier None must be text"),
+    "an architecture of words": (fullres(architecture="Factorizer"), "architecture 'Factorizer' must be an object"),
+    "arguments as a list": (architecture(arch_kwargs=[1]), r"architecture\.arch_kwargs \[1\] must be an object"),
+    "no arguments": (
+        lambda plans: plans["configurations"]["3d_fullres"]["architecture"].pop("arch_kwargs"),
+        r"3d_fullres has no architecture\.arch_kwargs; add it",
+    ),
+    "no architecture": (
+        lambda plans: plans["configurations"]["3d_fullres"].pop("architecture"),
+        "3d_fullres has no 'architecture'; add it",
+    ),
+    "a configuration of words": (
+        lambda plans: plans["configurations"].update({"3d_fullres": "x"}),
+        "configuration 3d_fullres: must be an object",
+    ),
+    "configurations as a list": (lambda plans: plans.update(configurations=[]), "configurations must be an object"),
+    "heir of nothing": (fullres(inherits_from="nothere"), "inherits_from 'nothere' is not another configuration"),
     "no plans name": (
         lambda plans: plans.pop("plans_name"),
         "the plans file.json has no 'plans_name'; add it, or plan",
