@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-# A process for each core, one thread each; what goes to the same one, tests/conftest.py says.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadgroup
+# A process for each core, one thread each; a file's tests stay together, so that they share what is made for them.
+FAST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow" -n auto --dist loadfile
 
 .PHONY: help install demo test test-fast clean
 
@@ -35,11 +35,11 @@ test: $(INSTALLED)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@echo "==> fast tests, then those that run nnU-Net's commands"
-	@$(PYTEST) -m "not slow"
-	@$(PYTEST) -m slow
+	@$(FAST)
+	@$(BIN)/python -m pytest -q -m slow
 
 test-fast: $(INSTALLED)
-	@$(PYTEST) -m "not slow"
+	@$(FAST)
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis build *.egg-info
