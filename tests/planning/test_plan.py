@@ -319,16 +319,14 @@ def test_plan_command_from_raw_to_preprocessed_and_again(
     )
     assert not (data / "nnUNetFactorizerPlans_2d").exists()
 
-    made = (data / "nnUNetFactorizerPlans_3d_fullres" / "case_0.b2nd").stat().st_mtime_ns
     assert cli.main([*arguments, "--preset", "M"]) == 0  # another network, the same data
-    assert f"preprocessed data of equal settings are in {data / 'nnUNetFactorizerPlans_3d_fullres'}" in (
-        capsys.readouterr().out
-    )
-    plans = json.loads((data / "nnUNetFactorizerMPlans.json").read_text())
-    assert plans["configurations"]["3d_fullres"]["data_identifier"] == "nnUNetFactorizerPlans_3d_fullres"
-    assert plans["configurations"]["2d"]["data_identifier"] == "nnUNetFactorizerMPlans_2d"
-    assert (data / "nnUNetFactorizerPlans_3d_fullres" / "case_0.b2nd").stat().st_mtime_ns == made
-    assert not (data / "nnUNetFactorizerMPlans_3d_fullres").exists()
+    source, linked = (data / f"{plans}_3d_fullres" for plans in ("nnUNetFactorizerPlans", "nnUNetFactorizerMPlans"))
+    out = capsys.readouterr().out
+    assert f"3d_fullres: preprocessed data of equal settings are linked from {source}, not written again" in out
+    assert all(file.samefile(linked / file.name) for file in source.iterdir())
+    assert cli.main([*arguments, "--preset", "M"]) == 0
+    assert f"3d_fullres: the preprocessed data in {linked} are whole and stay" in capsys.readouterr().out
+    assert all(file.samefile(linked / file.name) for file in source.iterdir())
 
 
 @pytest.mark.slow
