@@ -23,7 +23,7 @@ def test_a_template_is_planned_preprocessed_and_trained(planned: Workspace, tmp_
     file = tmp_path / "blobs.json"
     file.write_text(json.dumps(TEMPLATE))
     done = planned.run("factorizer-nnunet", "plan", "-d", 501, "-c", "3d_fullres", "--template", file, "-np", 1)
-    plans = "nnUNetFactorizerPlans_blobs"
+    plans = "nnUNetFactorizerTemplatePlans_blobs"
     assert done.stdout.rstrip().endswith(f"nnUNetv2_train 501 3d_fullres 0 -tr nnUNetTrainerFactorizer -p {plans}")
     assert list((planned.preprocessed / BLOBS / f"{plans}_3d_fullres").glob("*.b2nd"))
     planned.train("3d_fullres", 0, trainer=FROZEN_TRAINER, plans=plans)
