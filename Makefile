@@ -10,7 +10,7 @@ FAST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow" -n auto --dis
 
 help:
 	@echo "make demo       set up $(VENV), then run the whole job on synthetic patients (about 10 minutes)"
-	@echo "make test       set up $(VENV), then lint and run all tests (about 20 minutes)"
+	@echo "make test       set up $(VENV), then lint and run all tests (about 25 minutes)"
 	@echo "make test-fast  the same without the tests that run nnU-Net's commands"
 	@echo "make install    only set up $(VENV)"
 	@echo "make clean      remove $(VENV) and caches; results of the demo stay"
