@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from benchmarks.forms.results import STAGES, difference_and_error, dots, results, scores, table
+from benchmarks.forms.results import STAGES, difference_and_error, dots, results, scores, stage_tables
 from benchmarks.forms.table import FORMS_STUDY
 
 
@@ -43,9 +43,7 @@ def _page(stages: Mapping[str, list[dict]], measured: Mapping) -> str:
         f"Machine: {measured['machine']}; {versions}.",
         "",
     ]
-    for stage, heading in STAGES.items():
-        if stages[stage]:
-            lines += [f"## {heading}", "", *table(FORMS_STUDY, stages[stage], measured["cost"]), ""]
+    lines += stage_tables(FORMS_STUDY, stages, measured["cost"])
     lines += _earnings(stages["final"])
     return "\n".join([*lines, "![Dice of every form](forms.png)", ""])
 

@@ -36,7 +36,18 @@ def scores(runs: Sequence[Mapping], form: str, task: str) -> list[float]:
     return [statistics.mean(run["dice"]) for run in runs if (run["form"], run["task"]) == (form, task)]
 
 
-def table(study: Study, runs: Sequence[Mapping], cost: Mapping[str, Mapping[str, float]]) -> list[str]:
+def stage_tables(
+    study: Study, stages: Mapping[str, Sequence[Mapping]], cost: Mapping[str, Mapping[str, float]]
+) -> list[str]:
+    """Markdown lines with a heading and a table for each of STAGES that has runs."""
+    lines = []
+    for stage, heading in STAGES.items():
+        if stages[stage]:
+            lines += [f"## {heading}", "", *_table(study, stages[stage], cost), ""]
+    return lines
+
+
+def _table(study: Study, runs: Sequence[Mapping], cost: Mapping[str, Mapping[str, float]]) -> list[str]:
     """Markdown lines with a row for each form that has runs."""
     header = ["question", "form", "parameters"]
     for task in study.patches:

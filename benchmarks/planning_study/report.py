@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from benchmarks.forms.results import STAGES, difference_and_error, dots, results, scores, table
+from benchmarks.forms.results import STAGES, difference_and_error, dots, results, scores, stage_tables
 from benchmarks.planning_study.table import PLANNING_STUDY
 
 TASK = "hippocampus"
@@ -44,9 +44,7 @@ def _page(stages: Mapping[str, list[dict]], measured: Mapping) -> str:
         f"Machine: {measured['machine']}, shared with other work; {versions}.",
         "",
     ]
-    for stage, heading in STAGES.items():
-        if stages[stage]:
-            lines += [f"## {heading}", "", *table(PLANNING_STUDY, stages[stage], measured["cost"]), ""]
+    lines += stage_tables(PLANNING_STUDY, stages, measured["cost"])
     lines += _differences(stages["final"])
     return "\n".join([*lines, "![Dice of every form](planning_study.png)", ""])
 

@@ -5,7 +5,8 @@ As ``residual_mlp``, and for the same reason. With H the hidden voxels of a bloc
 projection. Two walks over the volume forward: the first sums the Gram matrices of H, from which P follows; the second
 applies M. Two walks backward, G being the gradient: the first forms dL/dM = Hᵀ G, from which follow dL/dW, dL/dP and,
 led by autograd through P, the gradients S and s of Gram matrices and row sums; the second forms
-dL/dH = G Mᵀ + H (S + Sᵀ) + 1 sᵀ. H is computed again in every walk: only x and the sums are kept.
+dL/dH = G Mᵀ + H (S + Sᵀ) + 1 sᵀ. All families of shifts share one H; only x and the sums are kept for the backward
+pass, which forms H again, once.
 """
 
 from __future__ import annotations
