@@ -79,6 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads (default: all cores)")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
+    torch.backends.cudnn.benchmark = True  # as nnU-Net sets it
     torch.manual_seed(0)
     image = torch.randn(len(_DATASET["channel_names"]), *options.shape)
     networks = {}

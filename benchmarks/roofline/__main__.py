@@ -85,7 +85,7 @@ def measure_steps(side: int, batch: int, rounds: int) -> list[dict]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--side", type=int, default=96, help="voxels along each axis (default 96)")
+    parser.add_argument("--side", type=int, default=128, help="voxels along each axis (default 128)")
     parser.add_argument("--batch", type=int, default=1, help="batch size (default 1)")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each step and network (default 5)")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads (default: all cores)")

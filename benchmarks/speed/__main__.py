@@ -142,6 +142,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.device == "cuda" and options.clock == "processor":
         sys.exit("error: the processor's time says nothing about a GPU; leave --clock wall")
     torch.set_num_threads(options.threads)
+    torch.backends.cudnn.benchmark = True  # as nnU-Net sets it
     options.docs.mkdir(parents=True, exist_ok=True)
     target = options.docs / "speed.json"
     for patch in options.patch or ALL_PATCHES:

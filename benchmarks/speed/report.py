@@ -58,7 +58,7 @@ def _section(entry: dict) -> list[str]:
         for result in (entry["modes"][mode] for mode in modes):
             own, unet = result["peak_bytes"].get(name), result["peak_bytes"].get(UNET)
             cells += [
-                _number(result["seconds"].get(name), "{:.2f}"),
+                _number(result["seconds"].get(name), "{:.3g}"),
                 _number(result["speedup"].get(UNET, {}).get(name), "{:.2f}×"),
                 _number(result["speedup"].get(LITERAL, {}).get(name), "{:.2f}×"),
                 _number(own and own / 2**30, "{:.2f} GiB"),
@@ -66,8 +66,9 @@ def _section(entry: dict) -> list[str]:
             ]
         lines.append("| " + " | ".join(cells) + " |")
     lines += ["", *(f"{name}: {reason}." for name, reason in entry["skipped"].items())]
-    for name, layers in entry["traffic"].items():
-        lines += ["", *_traffic(entry, name, layers)]
+    if entry["dtype"] == "float32" and not entry["compiled"]:  # what is counted, operation by operation
+        for name, layers in entry["traffic"].items():
+            lines += ["", *_traffic(entry, name, layers)]
     return [*lines, ""]
 
 
@@ -85,7 +86,7 @@ def _traffic(entry: dict, name: str, layers: dict[str, dict[str, int]]) -> list[
         f"{name}, forward: {arithmetic:.3f} s for the multiply-adds at {rates['multiply_adds_per_s'] / 1e9:.0f} G/s "
         f"and {needed:.3f} s for the bytes at {rates['bytes_per_s'] / 1e9:.1f} GB/s",
     ]
-    if measured and entry["dtype"] == "float32":
+    if measured:
         lines[0] += f"; measured {measured / (arithmetic + needed):.1f} times their sum"
     lines[0] += "."
     lines += ["", "| layers | GB moved from and to memory | GB that must move | ratio |", "|---|---|---|---|"]
@@ -97,7 +98,11 @@ def _traffic(entry: dict, name: str, layers: dict[str, dict[str, int]]) -> list[
 
 def _figure(entries: Sequence[dict], target: Path) -> None:
     """Time and memory against the voxels of a batch, one panel for each mode and quantity; CPU, float32, eager."""
-    chosen = [e for e in entries if e["dtype"] == "float32" and not e["compiled"] and len(e["patch_size"]) == 3]
+    chosen = [
+        e
+        for e in entries
+        if e["device"].startswith("CPU") and e["dtype"] == "float32" and not e["compiled"] and len(e["patch_size"]) == 3
+    ]
     figure, axes = plt.subplots(2, 2, figsize=(11, 8), layout="constrained")
     for column, mode in enumerate(MODES):
         for row, (key, label, scale) in enumerate((("seconds", "s", 1), ("peak_bytes", "peak memory / GiB", 2**30))):

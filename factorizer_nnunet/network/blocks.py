@@ -11,8 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from factorizer_nnunet.network.layers import DepthwiseConv, build_norm
 from factorizer_nnunet.network.mixer import NMFMixer
-from factorizer_nnunet.network.residual_mixer import can_be_mixed_in_slabs, residual_mixer
-from factorizer_nnunet.network.residual_mlp import can_be_sliced, residual_mlp
+from factorizer_nnunet.network.routes import fused_mixer, fused_mlp
 
 
 class MLP(nn.Module):
@@ -89,14 +88,11 @@ class FactorizerBlock(nn.Module):
         given = x
         if self.depthwise is not None:
             x = self.depthwise(x)
-        # On the CPU, large volumes go through both branches a part at a time, see ``residual_mixer``.
         nothing_dropped = not self.training or self.dropout.p == self.drop_path.probability == 0
         if self.mixer is not None:
-            if nothing_dropped and can_be_mixed_in_slabs(x, self.norm1, self.mixer):
-                x = residual_mixer(x, self.norm1, self.mixer)
-            else:
-                x = x + self.drop_path(self.dropout(self.mixer(self.norm1(x))))
-        if nothing_dropped and self.mlp.depthwise is None and can_be_sliced(x, self.norm2, self.mlp.hidden):
-            overwrite = x is not given and not torch.is_grad_enabled()
-            return residual_mlp(x, self.norm2, self.mlp.expand, self.mlp.contract, overwrite)
-        return x + self.drop_path(self.mlp(self.norm2(x)))
+            mixed = fused_mixer(x, self.norm1, self.mixer) if nothing_dropped else None
+            x = x + self.drop_path(self.dropout(self.mixer(self.norm1(x)))) if mixed is None else mixed
+        result = None
+        if nothing_dropped and self.mlp.depthwise is None:
+            result = fused_mlp(x, self.norm2, self.mlp.expand, self.mlp.contract, overwrite=x is not given)
+        return x + self.drop_path(self.mlp(self.norm2(x))) if result is None else result

@@ -99,6 +99,16 @@ def fold(norm: nn.Module, x: Tensor, weight: Tensor, bias: Tensor | None) -> Nor
     return NormAndLinear(None, None, weight * factor[:, None], moved if bias is None else bias + moved)
 
 
+def fold_scale_and_shift(norm: nn.Module, x: Tensor) -> tuple[Tensor, Tensor, float]:
+    """Scale and shift of a layer norm, (1, C), and its ε; or those that an instance norm is for x, (B, C), and -1.
+
+    norm: an instance or layer norm; x: (B, *spatial, C).
+    """
+    if isinstance(norm, nn.LayerNorm):
+        return norm.weight[None], norm.bias[None], norm.eps
+    return *norm.scale_and_shift(x), -1.0
+
+
 def of_case(values: Tensor, case: int) -> Tensor:
     """What belongs to a case; a single entry belongs to all."""
     return values[case if values.shape[0] > 1 else 0]

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from factorizer_nnunet.network.kernels.choice import can_use_kernels, kernel_precision
+
 _SLICE_BYTES = 2**19  # of a tensor with a slice's voxels: two or three more of them then fit a core's cache
 _CONV = {2: nn.Conv2d, 3: nn.Conv3d}
 _CONV_TRANSPOSE = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
@@ -47,14 +49,25 @@ class InstanceNorm(nn.Module):
         """x: (B, *spatial, C); returns the same shape."""
         if _has_own_backward(x):
             return _InstanceNormOnCPU.apply(x, self.weight, self.bias, self.eps)
+        if can_use_kernels(x) and x.dtype != torch.float64:
+            scale, shift = (t.reshape(len(x), *[1] * (x.ndim - 2), -1) for t in self.scale_and_shift(x))
+            return torch.addcmul(shift, x, scale)
         # One group per channel; unlike torch's instance norm, this kernel works on channels-last storage.
         return channels_last(F.group_norm(channels_first(x), x.shape[-1], self.weight, self.bias, self.eps))
 
     def scale_and_shift(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The norm of x as a factor and an offset for each case and channel, both (B, C); x: (B, *spatial, C)."""
-        mean, variance = _ChannelMoments.apply(x)
+        mean, variance = _moments(x)
         scale = self.weight * (variance + self.eps).rsqrt()
         return scale, self.bias - mean * scale
+
+
+def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    if can_use_kernels(x):
+        from factorizer_nnunet.network.kernels.moments import channel_moments  # needs Triton
+
+        return channel_moments(x)
+    return _ChannelMoments.apply(x)
 
 
 class _ChannelMoments(torch.autograd.Function):
@@ -186,7 +199,13 @@ class DepthwiseConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (B, *spatial, C); returns the same shape."""
-        x, weight, bias = channels_first(x), self.weight + self.identity, self.bias
+        weight, bias = self.weight + self.identity, self.bias
+        precision = kernel_precision(x)
+        if precision is not None and max(weight.shape[2:]) <= 3:
+            from factorizer_nnunet.network.kernels.depthwise import depthwise  # needs Triton
+
+            return depthwise(x.to(precision), weight, bias)
+        x = channels_first(x)
         if x.ndim == 5 and _has_own_backward(x):
             return channels_last(_DepthwiseConv3dOnCPU.apply(x, weight, bias))
         return channels_last(_depthwise(x, weight, bias))

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from factorizer_nnunet.network.gram import mix_families, project_rank_one
+from factorizer_nnunet.network.kernels.choice import can_use_kernels
 from factorizer_nnunet.network.layout import from_windows, to_windows
 from factorizer_nnunet.network.nmf import NMFSettings, Start, decompose, full_precision
 from factorizer_nnunet.network.windows import Family, WindowGrid, axis_shifts, families, window_grid
@@ -91,6 +92,10 @@ class NMFMixer(nn.Module):
         return families(self.grid(spatial_size), MIN_BLOCK_VOXELS)
 
     def _mix(self, x: Tensor) -> Tensor:
+        if self.goes_by_blocks and can_use_kernels(x) and x.dtype != torch.float64:
+            from factorizer_nnunet.network.kernels import mix  # needs Triton
+
+            return mix.mix_families(x, self.families(x.shape[1:-1]), self.head_dim, self.nmf.num_iters)
         if self.goes_by_blocks:
             return mix_families(x, self.families(x.shape[1:-1]), self.head_dim, self.nmf.num_iters)
         grid = self.grid(x.shape[1:-1])

@@ -1,0 +1,54 @@
+"""Whether the Triton kernels are used, and what their launches have in common."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+
+import torch
+from torch import Tensor
+
+VARIABLE = "nnUNet_factorizer_kernels"  # set it to 0 to use plain PyTorch on CUDA, too
+_LEAST_CAPABILITY = (8, 0)  # of a GPU with tensor cores for bfloat16
+_MOST_NUMBERS = 2**31
+_HALF = (torch.float16, torch.bfloat16)
+
+
+@torch.compiler.assume_constant_result
+def _are_possible() -> bool:
+    wanted = os.environ.get(VARIABLE, "1").strip().lower() not in ("0", "false", "f")
+    return (
+        wanted
+        and importlib.util.find_spec("triton") is not None
+        and torch.version.cuda is not None
+        and all(
+            torch.cuda.get_device_capability(device) >= _LEAST_CAPABILITY for device in range(torch.cuda.device_count())
+        )
+    )
+
+
+def can_use_kernels(x: Tensor) -> bool:
+    """Whether x is on a GPU for which there are kernels (NVIDIA's, from Ampere on), and they are not switched off.
+
+    They count the numbers of a case in 32 bits, and an exported network has only operators that others know.
+    """
+    fits = x.is_cuda and 0 < x.numel() < _MOST_NUMBERS * x.shape[0]
+    return fits and not torch.compiler.is_exporting() and _are_possible()
+
+
+def kernel_precision(x: Tensor) -> torch.dtype | None:
+    """The type in which kernels compute products of x: what autocast asks for; None if x is not for kernels."""
+    if not (can_use_kernels(x) and torch.is_autocast_enabled("cuda")):
+        return None
+    dtype = torch.get_autocast_dtype("cuda")
+    return dtype if dtype in _HALF else None
+
+
+def padded(count: int, least: int = 16) -> int:
+    """The power of two that holds ``count`` channels; tensor cores want 16 at least."""
+    return max(least, 1 << (count - 1).bit_length())
+
+
+def programs(tiles: int, per_case: int) -> int:
+    """How many programs share the tiles of a case when each keeps sums of its own."""
+    return max(1, min(tiles, per_case))

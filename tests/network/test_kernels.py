@@ -1,0 +1,275 @@
+"""The Triton kernels against plain PyTorch, in Triton's interpreter where there is no GPU."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from unittest import mock
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from factorizer_nnunet.network import Factorizer
+from factorizer_nnunet.network.gram import leading_projection, mix_families
+from factorizer_nnunet.network.kernels.choice import VARIABLE, can_use_kernels, kernel_precision
+from factorizer_nnunet.network.layers import InstanceNorm
+from factorizer_nnunet.network.mixer import NMFMixer
+from factorizer_nnunet.network.nmf import NMFSettings
+from factorizer_nnunet.network.windows import axis_shifts, families, window_grid
+
+pytest.importorskip("triton", reason="Triton is not there for this platform")
+
+from factorizer_nnunet.network.kernels import depthwise, mix, mixer, mlp, moments, window_projections
+from factorizer_nnunet.network.kernels.blocks import geometry
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+# A GPU multiplies float32 with 10 bits of the fraction in the kernels that autocast leads to.
+EXACT = DEVICE == "cpu"
+
+# spatial size, window, shifts, border: uneven sizes, windows of other shapes, two families of shifts, one whole axis
+GRIDS = {
+    "3D, cut": ((8, 10, 4), (8, 8, 8), (0.0, 0.5), "cut"),
+    "2D, a whole axis": ((9, 10), (4, None), (0.0, 0.5), "cut"),
+    "two families, cyclic": ((8, 4), (8, 4), (0.0, 0.25, 0.5, 0.75), "cyclic"),
+    "two families, cut": ((9, 8), (8, 8), (0.0, 0.25, 0.5, 0.75), "cut"),
+    "one window": ((3, 5, 4), (None, None, None), (0.0,), "cut"),
+}
+grids = pytest.mark.parametrize("name", GRIDS)
+
+
+def differences(
+    ours: Callable[[], Tensor], theirs: Callable[[], Tensor], inputs: Sequence[Tensor], references: Sequence[Tensor]
+) -> list[float]:
+    """Relative errors of the output and of the gradients of ``inputs``."""
+    y, z = ours(), theirs()
+    direction = torch.randn(y.shape, device=y.device)
+    got = torch.autograd.grad(y, inputs, direction.to(y.dtype))
+    expected = torch.autograd.grad(z, references, direction.to(z.dtype))
+    pairs = [(y, z), *zip(got, expected, strict=True)]
+    return [float((a - b).detach().double().norm() / b.detach().double().norm()) for a, b in pairs]
+
+
+def build_mixer(name: str, channels: int) -> NMFMixer:
+    _, window, shifts, border = GRIDS[name]
+    settings = {"head_dim": 4, "window_size": window, "shifts": shifts, "border": border, "nmf": NMFSettings()}
+    return NMFMixer(channels, **settings).to(DEVICE)
+
+
+def build_norm(kind: type[nn.Module], channels: int) -> nn.Module:
+    norm = kind(channels).to(DEVICE)
+    nn.init.normal_(norm.weight)
+    nn.init.normal_(norm.bias)
+    return norm
+
+
+@pytest.mark.parametrize(
+    ("size", "kernel", "channels"), [((3, 18, 5), (3, 3, 3), 8), ((3, 4, 19), (1, 3, 3), 20), ((5, 17), (3, 3), 5)]
+)
+def test_depthwise_convolution(size: tuple, kernel: tuple, channels: int) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(2, *size, channels, device=DEVICE, requires_grad=True)
+    weight = torch.randn(channels, 1, *kernel, device=DEVICE, requires_grad=True)
+    bias = torch.randn(channels, device=DEVICE, requires_grad=True)
+    inputs = [x, weight, bias]
+    wide = [value.detach().double().requires_grad_() for value in inputs]
+    convolve = {2: F.conv2d, 3: F.conv3d}[len(size)]
+
+    def plainly() -> Tensor:
+        padding = [side // 2 for side in kernel]
+        y = convolve(wide[0].movedim(-1, 1), *wide[1:], padding=padding, groups=channels)
+        return y.movedim(1, -1)
+
+    assert max(differences(lambda: depthwise.depthwise(*inputs), plainly, inputs, wide)) < 1e-5
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
+@pytest.mark.parametrize(
+    ("channels", "hidden", "norm"), [(32, 64, nn.LayerNorm), (20, 50, InstanceNorm), (40, 80, nn.LayerNorm)]
+)
+def test_mlp(channels: int, hidden: int, norm: type[nn.Module], dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, 6, 7, channels, device=DEVICE).to(dtype).requires_grad_()
+    first = build_norm(norm, channels)
+    expand, contract = nn.Linear(channels, hidden).to(DEVICE), nn.Linear(hidden, channels).to(DEVICE)
+    modules = nn.ModuleList([first, expand, contract])
+    wide = copy.deepcopy(modules).double()
+    wide_x = x.detach().double().requires_grad_()
+    errors = differences(
+        lambda: mlp.residual_mlp(x, first, expand, contract, dtype),
+        lambda: wide_x + wide[2](F.gelu(wide[1](wide[0](wide_x)))),
+        [x, *modules.parameters()],
+        [wide_x, *wide.parameters()],
+    )
+    assert max(errors) < (1e-5 if EXACT and dtype == torch.float32 else 5e-3)
+
+
+@grids
+@pytest.mark.parametrize("norm", [nn.LayerNorm, InstanceNorm])
+def test_mixer_of_narrow_layers(name: str, norm: type[nn.Module]) -> None:
+    torch.manual_seed(0)
+    size, channels = GRIDS[name][0], 12
+    ours, first = build_mixer(name, channels), build_norm(norm, channels)
+    x = torch.randn(2, *size, channels, device=DEVICE, requires_grad=True)
+    modules = nn.ModuleList([first, ours])
+    wide = copy.deepcopy(modules).double()
+    wide_x = x.detach().double().requires_grad_()
+    errors = differences(
+        lambda: mixer.residual_mixer(x, first, ours, torch.float32),
+        lambda: wide_x + wide[1](wide[0](wide_x)),
+        [x, *modules.parameters()],
+        [wide_x, *wide.parameters()],
+    )
+    assert max(errors) < (1e-5 if EXACT else 3e-2)
+
+
+@pytest.mark.parametrize("norm", [nn.LayerNorm, InstanceNorm])
+def test_mixer_in_half_precision(norm: type[nn.Module]) -> None:
+    torch.manual_seed(0)
+    ours, first = build_mixer("3D, cut", 16), build_norm(norm, 16)
+    x = torch.randn(1, *GRIDS["3D, cut"][0], 16, device=DEVICE).half().requires_grad_()
+    modules = nn.ModuleList([first, ours])
+    wide = copy.deepcopy(modules).double()
+    wide_x = x.detach().double().requires_grad_()
+    errors = differences(
+        lambda: mixer.residual_mixer(x, first, ours, torch.float16),
+        lambda: wide_x + wide[1](wide[0](wide_x)),
+        [x, *modules.parameters()],
+        [wide_x, *wide.parameters()],
+    )
+    assert errors[0] < 1e-3
+    assert max(errors) < 3e-2  # a hidden number near 0 may fall on the other side of the ReLU
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype", "tolerance"),
+    [*((name, torch.float32, 1e-5) for name in GRIDS), ("3D, cut", torch.float16, 2e-3)],
+    ids=str,
+)
+def test_mix_of_wide_layers(name: str, dtype: torch.dtype, tolerance: float) -> None:
+    torch.manual_seed(0)
+    size, channels = GRIDS[name][0], 40
+    x = torch.randn(2, *size, channels, device=DEVICE).relu().to(dtype).requires_grad_()
+    wide = x.detach().double().requires_grad_()
+    parts = build_mixer(name, channels).families(size)
+    errors = differences(lambda: mix.mix_families(x, parts, 4, 5), lambda: mix_families(wide, parts, 4, 5), [x], [wide])
+    assert max(errors) < tolerance
+
+
+def test_background_gives_zeros_and_finite_gradients() -> None:
+    parts = build_mixer("3D, cut", 8).families((8, 10, 4))
+    x = torch.zeros(1, 8, 10, 4, 8, device=DEVICE, requires_grad=True)
+    y = mix.mix_families(x, parts, 4, 5)
+    (gradient,) = torch.autograd.grad(y.sum(), x)
+    assert not y.any()
+    assert not gradient.any()
+
+
+@pytest.mark.parametrize("num_iters", [1, 2, 5, 10])
+def test_projections_of_matrices_of_any_scale(num_iters: int) -> None:
+    torch.manual_seed(0)
+    x = torch.rand(40, 5, 20, device=DEVICE) * torch.logspace(-3, 3, 40, device=DEVICE)[:, None, None]
+    x[7] = 0
+    sums = torch.cat((x @ x.mT, x.sum(-1, keepdim=True)), -1)[None, :, None]
+    # Each matrix is a block, and a window of its own.
+    grid = window_grid((40,), (1,), axis_shifts((0.0,), 1))
+    held = window_projections.membership(geometry((40,), families(grid, 1)[0]), torch.device(DEVICE))
+    _, projections = window_projections.project_windows(sums.contiguous(), held, num_iters)
+    direction = torch.randn_like(projections)
+    gradient = window_projections.project_windows_backward(direction, sums.contiguous(), held, num_iters)
+
+    def plainly(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        given = sums.to(dtype).requires_grad_()
+        result = leading_projection(given[..., :-1], given[..., -1:], num_iters)
+        return result, torch.autograd.grad(result, given, direction.to(dtype))[0]
+
+    expected, expected_gradient = plainly(torch.float64)
+    torch.testing.assert_close(projections.double(), expected, rtol=0, atol=1e-6)
+    # The gradient all but vanishes where the iterates have converged, so it is compared with float32's own error.
+    largest = expected_gradient.abs().amax((-2, -1), keepdim=True).clamp_min(1e-30)
+    error = ((gradient - expected_gradient).abs() / largest).max()
+    assert error < 20 * ((plainly(torch.float32)[1] - expected_gradient).abs() / largest).max() + 1e-5
+    assert not gradient[0, 7].any()
+
+
+def test_moments_with_a_large_mean() -> None:
+    torch.manual_seed(0)
+    x = (30 + 0.1 * torch.randn(2, 5, 7, 9, 20, device=DEVICE)).requires_grad_()
+    wide = x.detach().double().requires_grad_()
+    for index in (0, 1):
+
+        def plainly(index: int = index) -> Tensor:
+            return torch.var_mean(wide.flatten(1, -2), 1, correction=0)[1 - index]
+
+        errors = differences(lambda index=index: moments.channel_moments(x)[index], plainly, [x], [wide])
+        assert max(errors) < 1e-4
+
+
+def test_compiled_kernels_give_the_same_numbers() -> None:
+    """The shapes and types that the operators announce are right, and the graph is whole."""
+    torch.manual_seed(0)
+    size, channels = GRIDS["two families, cut"][0], 8
+    ours, norm = build_mixer("two families, cut", channels), build_norm(InstanceNorm, channels)
+    expand, contract = nn.Linear(channels, 16).to(DEVICE), nn.Linear(16, channels).to(DEVICE)
+    weight = torch.randn(channels, 1, 3, 3, device=DEVICE, requires_grad=True)
+
+    def run(x: Tensor) -> Tensor:
+        x = depthwise.depthwise(x, weight, expand.bias[:channels])
+        x = mixer.residual_mixer(x, norm, ours, torch.float16)
+        x = mlp.residual_mlp(x, norm, expand, contract, torch.float16)
+        return mix.mix_families(x.relu(), ours.families(size), 4, 5)
+
+    x = torch.randn(1, *size, channels, device=DEVICE, requires_grad=True)
+    inputs = [x, weight, *norm.parameters(), *ours.parameters(), *expand.parameters()]
+    compiled = torch.compile(run, fullgraph=True, backend="aot_eager")
+    assert max(differences(lambda: compiled(x), lambda: run(x), inputs, inputs)) < 1e-5
+
+
+@pytest.mark.parametrize(
+    "form",
+    [{}, {"norm": "layer", "depthwise": "none", "border": "cyclic", "mlp_ratio": 4}],
+    ids=["default", "published"],
+)
+def test_a_network_with_kernels_equals_one_without(form: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In float32, as far as the kernels are told so: what chooses them is replaced."""
+    torch.manual_seed(0)
+    network = Factorizer(2, 3, [16, 72], [[1, 1], [2, 2]], deep_supervision=True, **form).to(DEVICE)
+    wide = copy.deepcopy(network).double()
+    x = torch.randn(1, 2, 12, 10, device=DEVICE, requires_grad=True)
+    wide_x = x.detach().double().requires_grad_()
+
+    def outputs(net: Factorizer, image: Tensor) -> Tensor:
+        return torch.cat([y.flatten() for y in net(image)])
+
+    def with_kernels() -> Tensor:
+        with monkeypatch.context() as patch:
+            for module in ("layers", "routes"):
+                patch.setattr(f"factorizer_nnunet.network.{module}.kernel_precision", lambda x: torch.float32)
+            for module in ("layers", "mixer"):
+                patch.setattr(f"factorizer_nnunet.network.{module}.can_use_kernels", lambda x: True)
+            with mock.patch.object(mlp, "residual_mlp", wraps=mlp.residual_mlp) as used:
+                result = outputs(network, x)
+            assert used.called
+            return result
+
+    parameters = zip(network.parameters(), wide.parameters(), strict=True)
+    pairs = [(x, wide_x), *((p, q) for p, q in parameters if p.requires_grad)]
+    errors = differences(with_kernels, lambda: outputs(wide, wide_x), *zip(*pairs, strict=True))
+    assert max(errors) < (1e-4 if EXACT else 5e-2)
+
+
+def test_kernels_are_for_cuda_under_autocast(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = torch.zeros(1, 4, 4, 8)
+    assert not can_use_kernels(x)
+    with torch.autocast("cpu"):
+        assert kernel_precision(x) is None
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_kernels_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = torch.zeros(1, 4, 4, 8, device="cuda")
+    assert can_use_kernels(x)
+    monkeypatch.setenv(VARIABLE, "0")
+    assert not can_use_kernels(x)
