@@ -176,7 +176,7 @@ def next_command(plans_file: Path, configurations: Sequence[str]) -> str | None:
 
     None if the plans hold nothing of what was asked for. A cascade begins with its 3d_lowres.
     """
-    planned = load_json_object(plans_file, "Plan again")["configurations"]
+    planned = load_json_object(plans_file, "Remove it and plan again")["configurations"]
     wanted = ["3d_lowres" if c == CASCADE else c for c in configurations]
     ranking = [*(c for c in ("3d_fullres", "3d_lowres", "2d") if c in wanted), *wanted]
     configuration = next((c for c in ranking if c in planned), None)

@@ -26,7 +26,7 @@ def describe_plans(plans_file: Path, configurations: Sequence[str]) -> str:
     Raises:
         UserError: the plans have none of them, or settings that build no Factorizer; naming the key.
     """
-    plans = load_json_object(plans_file, "Plan again")
+    plans = load_json_object(plans_file, "Remove it and plan again")
     manager = PlansManager(dict(plans))
     chosen = [name for name in configurations if name in manager.available_configurations]
     if not chosen:

@@ -96,7 +96,7 @@ def _problem(template: Template) -> str | None:
     try:
         with torch.device("meta"):  # parameters without memory
             config = Factorizer(input_channels=1, num_classes=2, **template.arch_kwargs).config
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:  # the last two by numbers too large for torch
         return f"no network can be built from arch_kwargs: {error}"
     total = list(config.total_stride)
     if len(total) != 3 or any(size % stride for size, stride in zip(patch, total, strict=True)):

@@ -189,6 +189,14 @@ def test_what_a_template_sets_cannot_be_set_beside_it(capsys: pytest.CaptureFixt
         ({"arch_kwargs": []}, "arch_kwargs must map names to values"),
         ({"arch_kwargs": {"depht": 1}}, "no network can be built from arch_kwargs: .*depht"),
         (
+            {"arch_kwargs": {"features_per_stage": [8 * 10**18, 8], "strides": [[1] * 3, [2] * 3]}},
+            "no network can be built from arch_kwargs: ",
+        ),
+        (
+            {"arch_kwargs": {"features_per_stage": [8 * 10**30, 8], "strides": [[1] * 3, [2] * 3]}},
+            "no network can be built from arch_kwargs: ",
+        ),
+        (
             {"arch_kwargs": {**preset_arguments("swin", (64, 64, 64))}, "patch_size": [32, 64, 64]},
             r"patch_size is \[32, 64, 64\], but arch_kwargs.patch_size is \[64, 64, 64\]",
         ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 
@@ -14,17 +15,21 @@ _MOST_NUMBERS = 2**31
 _HALF = (torch.float16, torch.bfloat16)
 
 
-@torch.compiler.assume_constant_result
+@functools.cache
 def _are_possible() -> bool:
-    wanted = os.environ.get(VARIABLE, "1").strip().lower() not in ("0", "false", "f")
+    """Whether Triton and every GPU of this machine can run them."""
     return (
-        wanted
-        and importlib.util.find_spec("triton") is not None
+        importlib.util.find_spec("triton") is not None
         and torch.version.cuda is not None
         and all(
             torch.cuda.get_device_capability(device) >= _LEAST_CAPABILITY for device in range(torch.cuda.device_count())
         )
     )
+
+
+@torch.compiler.assume_constant_result
+def _are_wanted() -> bool:
+    return os.environ.get(VARIABLE, "1").strip().lower() not in ("0", "false", "f") and _are_possible()
 
 
 def can_use_kernels(x: Tensor) -> bool:
@@ -33,7 +38,7 @@ def can_use_kernels(x: Tensor) -> bool:
     They count the numbers of a case in 32 bits, and an exported network has only operators that others know.
     """
     fits = x.is_cuda and 0 < x.numel() < _MOST_NUMBERS * x.shape[0]
-    return fits and not torch.compiler.is_exporting() and _are_possible()
+    return fits and not torch.compiler.is_exporting() and _are_wanted()
 
 
 def kernel_precision(x: Tensor) -> torch.dtype | None:
