@@ -153,11 +153,11 @@ def page(record: dict[str, object]) -> str:
 
 
 _CPU_NOTE = (
-    "No GPU was at hand: what a GPU needs was **not measured**. `--device cuda` measures it. The CPU's figures count",
-    "what torch's allocator hands out, 3D depthwise convolutions with a GPU's memory",
+    "What a GPU needs was not measured in this table; `--device cuda` measures it, and docs/gpu.md has what is known.",
+    "The CPU's figures count what torch's allocator hands out, 3D depthwise convolutions with a GPU's memory",
     "(`benchmarks/half_precision_cpu.py`). The model of a GPU differs in what norms and softmax keep, in float32",
-    "there; a test compares it with what torch's CUDA autocast keeps of a forward pass and loss, on tensors without",
-    "memory.",
+    "there, and in the gradients of the losses; a test compares it with what torch's CUDA autocast keeps of a forward",
+    "pass and loss, on tensors without memory.",
 )
 
 

@@ -26,18 +26,21 @@ class Kernels:
         norm: bytes a number of a norm. CUDA's autocast runs norms in float32, on a copy of the features that they keep.
         norm_copies: whether that copy is made.
         softmax: bytes a number of the probabilities in the Dice loss; on CUDA with one more copy of the logits.
+        loss_gradients: copies of the logits in float32 while the losses go backward. On CUDA those of Dice, of both
+            softmaxes and their sum; two were too few by a seventh for 100 classes on an H100.
         adamw: bytes a parameter that AdamW needs meanwhile; CUDA's updates all parameters at once.
     """
 
     norm: int
     norm_copies: bool
     softmax: int
+    loss_gradients: int
     adamw: int
 
 
 KERNELS = {
-    "cuda": Kernels(norm=FULL, norm_copies=True, softmax=FULL + HALF, adamw=FULL),
-    "cpu": Kernels(norm=HALF, norm_copies=False, softmax=HALF, adamw=0),
+    "cuda": Kernels(norm=FULL, norm_copies=True, softmax=FULL + HALF, loss_gradients=4, adamw=FULL),
+    "cpu": Kernels(norm=HALF, norm_copies=False, softmax=HALF, loss_gradients=2, adamw=0),
 }
 
 
@@ -72,7 +75,7 @@ def loss_need(num_classes: int, size: Sequence[int], kernels: Kernels) -> Need:
     """
     voxels = math.prod(size)
     kept = num_classes * (HALF + FULL + kernels.softmax + FULL) + LONG  # the label as an index
-    return Need(voxels * kept, voxels * (num_classes * 2 * FULL + LONG))
+    return Need(voxels * kept, voxels * (num_classes * kernels.loss_gradients * FULL + LONG))
 
 
 def _block(config: FactorizerConfig, stage: int, size: Sequence[int], kernels: Kernels) -> Need:

@@ -189,7 +189,7 @@ def depthwise(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     missing = 3 - len(spatial)
     x = x.reshape(x.shape[0], *[1] * missing, *spatial, x.shape[-1])
     weight = weight.reshape(weight.shape[0], *[1] * missing, *kernel)
-    to_three = [side for size in reversed(weight.shape[2:]) for side in ((3 - size) // 2,) * 2]
+    to_three = [side for size in reversed(weight.shape[3:]) for side in ((3 - size) // 2,) * 2]  # but for the planes
     weight = F.pad(weight, to_three).permute(1, 2, 3, 0)  # (planes, 3, 3, C)
     return _depthwise(x, weight, bias).reshape(x.shape[0], *spatial, -1)
 
