@@ -22,7 +22,7 @@ def test_there_are_sixty() -> None:
     assert len({fingerprint.name for fingerprint in FINGERPRINTS}) >= 60
 
 
-@pytest.mark.parametrize("fingerprint", FINGERPRINTS[::3], ids=lambda fingerprint: fingerprint.name)
+@pytest.mark.parametrize("fingerprint", FINGERPRINTS[::6], ids=lambda fingerprint: fingerprint.name)
 def test_a_fingerprint_is_planned_for_its_memory(folders: Path, fingerprint: Fingerprint) -> None:
     dataset = fingerprint.write(folders / "nnUNet_raw", folders / "nnUNet_preprocessed", 21)
     planner = planner_for(fingerprint.preset)(dataset)
