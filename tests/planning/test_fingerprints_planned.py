@@ -1,6 +1,6 @@
 """Data sets of every kind are planned, below the memory target, with networks that build and run.
 
-Every third of the sixty that ``benchmarks.plan_fingerprints`` plans, which takes some minutes.
+Every sixth of the sixty that ``benchmarks.plan_fingerprints`` plans, which takes some minutes.
 """
 
 from __future__ import annotations
