@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -20,6 +18,7 @@ from tqdm import tqdm
 from factorizer_nnunet import __version__
 from factorizer_nnunet.errors import UserError
 from factorizer_nnunet.prediction.cases import Case, find_cases
+from factorizer_nnunet.prediction.devices import chosen_device
 from factorizer_nnunet.prediction.knobs import Knobs
 from factorizer_nnunet.prediction.model import Model, load_model
 from factorizer_nnunet.prediction.outputs import LEAST_SPACE, Outputs, free_space
@@ -92,7 +91,7 @@ def predict(request: PredictionRequest) -> Outcome:
         UserError: model, images or output folder cannot be used; no case has been predicted. Or the space ran out.
     """
     _check_options(request)
-    device = _device(request.device)
+    device = chosen_device(request.device)
     model = load_model(request.model, request.folds, request.checkpoint, request.trusted, request.knobs)
     if request.tile_step_size is None:
         request = replace(request, tile_step_size=model.tile_step_size)
@@ -229,17 +228,3 @@ def _check_options(request: PredictionRequest) -> None:
     wrong = [fold for fold in request.folds if fold != "all" and not fold.isdecimal()]
     if wrong:
         raise UserError(f"-f {wrong[0]}: a fold is a number, or all")
-
-
-def _device(name: str) -> torch.device:
-    """The device, with the threads that nnU-Net's command would take."""
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("no CUDA device is available. Name another with -device cpu or -device mps")
-    if name == "mps" and not torch.backends.mps.is_available():
-        raise UserError("no MPS device is available. Name another with -device cpu or -device cuda")
-    threads = os.environ.get("OMP_NUM_THREADS", "")
-    if name == "cuda":
-        torch.set_num_threads(1)  # more do not help nnU-Net there
-    elif name == "cpu":
-        torch.set_num_threads(max(1, int(threads)) if threads.isdecimal() else multiprocessing.cpu_count())
-    return torch.device(name)
