@@ -90,8 +90,8 @@ class nnUNetTrainerFactorizer(ResumableTrainer):
         knobs = knobs_of()
         knobs.apply(network, f"the network of {plans_manager.plans_name}")
         if knobs.are_set:
-            config = network.config
-            print(f"NMF of {config.num_iters} iterations and {config.num_used_shifts} shifts, as the environment asks")
+            used = network.config
+            print(f"NMF iterations: {used.num_iters}, shifts: {used.num_used_shifts}, as the environment asks")
         return network
 
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, WarmupPolySchedule]:

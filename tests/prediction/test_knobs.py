@@ -35,7 +35,7 @@ def test_nnunets_predictor_honours_the_variable_as_our_command_its_option(
     capsys.readouterr()
     predictor = nnUNetPredictor(use_mirroring=False, device=torch.device("cpu"), allow_tqdm=False)
     predictor.initialize_from_trained_model_folder(str(model), (0,))
-    assert "NMF of 1 iterations and 2 shifts, as the environment asks" in capsys.readouterr().out
+    assert "NMF iterations: 1, shifts: 2, as the environment asks" in capsys.readouterr().out
     assert (predictor.network.config.num_iters, predictor.network.config.num_used_shifts) == (1, 2)
     (root / "stock").mkdir()
     predictor.predict_from_files_sequential(str(root / "images"), str(root / "stock"), save_probabilities=True)

@@ -30,7 +30,15 @@ FEW = Choices(iterations=(1,), shifts=(1,), mirroring=("none",), steps=(1.0,))
 
 
 @pytest.fixture
-def validated(root: Path, model: Path) -> Path:
+def validated(root: Path) -> Path:
+    return mirrored_model(root)
+
+
+def mirrored_model(root: Path, folds: int = 1) -> Path:
+    """A model as after a training that mirrored along all axes, with its validation cases."""
+    model = write_model(root, folds=folds)
+    for file in model.glob("fold_*/checkpoint_final.pth"):
+        torch.save({**torch.load(file, weights_only=False), "inference_allowed_mirroring_axes": (0, 1, 2)}, file)
     write_validation(root)
     return model
 
@@ -88,8 +96,7 @@ def test_the_derived_folder_predicts_so_by_nnunets_predictor_and_ours(root: Path
 
 
 def test_every_fold_with_a_checkpoint_goes_along(root: Path) -> None:
-    model = write_model(root, folds=2)
-    write_validation(root)
+    model = mirrored_model(root, folds=2)
     derived = run_tune(model).derived
     for fold in range(2):
         there, here = (
@@ -178,6 +185,12 @@ def test_mistakes_are_told_before_anything_is_written(root: Path, validated: Pat
         assert message in str(error.value)
         (root / "report" / ".lock").unlink(missing_ok=True)
         assert digests(root) == before
+
+
+def test_a_folder_that_may_not_be_written_is_told_first(validated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.access", lambda path, mode: False)  # as root, tests may write anywhere
+    with pytest.raises(UserError, match=f"you may not write in {validated.parent}. Change its permissions, or only"):
+        run_tune(validated)
 
 
 def test_data_that_are_not_there_are_told(root: Path, validated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
