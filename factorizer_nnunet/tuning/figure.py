@@ -17,7 +17,7 @@ _MARKERS = ("o", "s", "^", "D", "v", "P")
 
 
 def draw(rows: Sequence[Row], reference: Setting, chosen: Setting, target: Path) -> None:
-    """Write a PNG: colours tell the mirroring, shapes the tile step; filled points have all iterations and shifts."""
+    """Write a PNG, whole: colours tell the mirroring, shapes the tile step; filled points have all iterations and shifts."""
     figure = Figure(figsize=(7.5, 4.8))
     axes = figure.subplots()
     mirrorings = sorted({row.setting.mirroring for row in rows}, key=lambda m: (len(m), m))
@@ -59,7 +59,9 @@ def draw(rows: Sequence[Row], reference: Setting, chosen: Setting, target: Path)
     axes.margins(0.08, 0.15)
     axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     figure.tight_layout()
-    figure.savefig(target, dpi=130, format="png")
+    draft = target.with_name(f".{target.name}.partial")
+    figure.savefig(draft, dpi=130, format="png")
+    draft.replace(target)
 
 
 def _ticks(rows: Sequence[Row]) -> list[float]:
