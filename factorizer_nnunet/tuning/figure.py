@@ -17,7 +17,7 @@ _MARKERS = ("o", "s", "^", "D", "v", "P")
 
 
 def draw(rows: Sequence[Row], reference: Setting, chosen: Setting, target: Path) -> None:
-    """Write a PNG, whole: colours tell the mirroring, shapes the tile step; filled points have all iterations and shifts."""
+    """Write a PNG, whole: colours tell mirroring, shapes tile steps; filled points have all iterations and shifts."""
     figure = Figure(figsize=(7.5, 4.8))
     axes = figure.subplots()
     mirrorings = sorted({row.setting.mirroring for row in rows}, key=lambda m: (len(m), m))
