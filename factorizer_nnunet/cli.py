@@ -23,6 +23,7 @@ from factorizer_nnunet.commands import (
     run,
     status,
     to_challenge,
+    tune_inference,
 )
 from factorizer_nnunet.errors import UserError
 
@@ -69,7 +70,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"factorizer-nnunet {__version__}")
     subparsers = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
-    setting_up, working = (env, convert, plan), (run, status, predict, import_upstream)
+    setting_up, working = (env, convert, plan), (run, status, predict, tune_inference, import_upstream)
     for command in (*setting_up, *working, evaluate, report, to_challenge, demo, doctor):
         command.add_parser(subparsers)
     return parser

@@ -22,6 +22,7 @@ EPILOG = """\
 examples:
   factorizer-nnunet predict -d 4 -c 3d_fullres -i IMAGES -o OUT
   factorizer-nnunet predict -d 4 -c 3d_fullres -tr nnUNetTrainer -p nnUNetPlans -f all -i IMAGES -o OUT
+  factorizer-nnunet predict -d 4 -c 3d_fullres --num-iters 1 --disable_tta -i IMAGES -o OUT
   factorizer-nnunet predict -m MODEL_FOLDER -f 0 1 -i IMAGES -o OUT --save_probabilities -device cpu
 
 exit status: 0 all cases are there; 1 some failed, see the list; 2 refused, or no space left; 130 interrupted
@@ -56,9 +57,20 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "-step_size",
         type=float,
-        default=0.5,
         metavar="X",
-        help="step of the sliding window, as a fraction of the patch (default: 0.5)",
+        help="step of the sliding window, as a fraction of the patch (default: the model's, 0.5 unless it was tuned)",
+    )
+    parser.add_argument(
+        "--num-iters",
+        type=int,
+        metavar="N",
+        help="iterations of a Factorizer's NMF (default: nnUNet_factorizer_num_iters, or the model's)",
+    )
+    parser.add_argument(
+        "--num-shifts",
+        type=int,
+        metavar="N",
+        help="how many shifts of its windows, evenly spread (default: nnUNet_factorizer_num_shifts, or the model's)",
     )
     parser.add_argument("--disable_tta", action="store_true", help="no mirroring: faster, less accurate")
     parser.add_argument("--save_probabilities", action="store_true", help="also CASE.npz and CASE.pkl, for ensembles")
@@ -85,8 +97,13 @@ def run(args: argparse.Namespace) -> int:
     os.environ[EXT_TRAINER_VARIABLE] = ext_trainer_value(os.environ.get(EXT_TRAINER_VARIABLE))
     model = _model_folder(args)
 
+    from factorizer_nnunet.prediction.knobs import ITERATIONS_VARIABLE, SHIFTS_VARIABLE, Knobs
     from factorizer_nnunet.prediction.predict import PredictionRequest, predict
 
+    # An option goes before its variable, which our trainer would honour as it builds the network.
+    for value, variable in ((args.num_iters, ITERATIONS_VARIABLE), (args.num_shifts, SHIFTS_VARIABLE)):
+        if value is not None:
+            os.environ.pop(variable, None)
     request = PredictionRequest(
         model=model,
         images=args.images,
@@ -102,6 +119,7 @@ def run(args: argparse.Namespace) -> int:
         export_processes=_processes(args.nps, "nnUNet_nps"),
         previous_stage=args.prev_stage_predictions,
         trusted=args.trust_checkpoint,
+        knobs=Knobs(num_iters=args.num_iters, num_shifts=args.num_shifts),
         progress_bar=not args.disable_progress_bar,
     )
     with terminable():

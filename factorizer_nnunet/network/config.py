@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from factorizer_nnunet.network.nmf import NMFSettings
 from factorizer_nnunet.network.positions import POSITIONS, SIZED_POSITIONS
@@ -42,6 +42,7 @@ class FactorizerConfig:
     head_dim: int | None = 8  # channels of one NMF matrix; None where num_heads is given
     num_heads: int | None = None  # matrices side by side in every stage, instead of head_dim
     shifts: tuple[float | tuple[float, ...], ...] = (0.0, 0.5)  # window offsets, in windows; of all axes, or for each
+    num_shifts: int | None = None  # how many of the shifts are computed, evenly spread over them; None: all
     border: str = "cut"  # one of BORDERS: windows that cross the border are cut off, or go on at the opposite face
     rank: int = 1  # of the NMF, and its further settings, see ``nmf.NMFSettings``
     solver: str = "hals"
@@ -122,6 +123,8 @@ class FactorizerConfig:
             for a, b in zip(row, steps, strict=True)
         )
         _require(exact, "shifts", self.shifts, "fractions of small denominators, such as 0.25")
+        used = self.num_shifts is None or 1 <= self.num_shifts <= len(rows)
+        _require(used, "num_shifts", self.num_shifts, f"1 to {len(rows)}, the number of shifts, or null")
 
     def _check_types(self) -> None:
         _require(isinstance(self.checkpointing, bool), "checkpointing", self.checkpointing, "true or false")
@@ -130,7 +133,7 @@ class FactorizerConfig:
         _require(booleans, "nmf_stages", stages, "true or false for each stage, or null")
         for name in ("rank", "num_iters"):
             _require(is_integer(getattr(self, name)), name, getattr(self, name), "an integer")
-        for name in ("head_dim", "num_heads", "num_grad_steps"):
+        for name in ("head_dim", "num_heads", "num_grad_steps", "num_shifts"):
             value = getattr(self, name)
             _require(value is None or is_integer(value), name, value, "an integer, or null")
         for name in ("mlp_ratio", "dropout", "drop_path"):
@@ -255,6 +258,26 @@ class FactorizerConfig:
             if None not in sides:
                 smallest = min(smallest, math.prod(sides))
         _require(self.nmf.rank <= smallest, "rank", self.rank, f"at most {smallest}, the smaller side of a matrix")
+
+    @property
+    def num_used_shifts(self) -> int:
+        """How many shifts are computed."""
+        return len(self.shifts) if self.num_shifts is None else self.num_shifts
+
+    def used_with(self, num_iters: int | None, num_shifts: int | None) -> FactorizerConfig:
+        """The settings with other iterations and shifts, which weights do not depend on; None leaves them.
+
+        Raises:
+            ValueError: as for any settings.
+        """
+        changes: dict[str, int] = {}
+        if num_iters is not None:
+            changes["num_iters"] = num_iters
+            if self.num_grad_steps is not None and is_integer(num_iters):  # it is at most all of them
+                changes["num_grad_steps"] = min(self.num_grad_steps, max(1, num_iters))
+        if num_shifts is not None:
+            changes["num_shifts"] = num_shifts
+        return replace(self, **changes)
 
     @property
     def nmf(self) -> NMFSettings:

@@ -52,6 +52,7 @@ class Factorizer(nn.Module):
         head_dim: int | None = 8,
         num_heads: int | None = None,
         shifts: Sequence[float | Sequence[float]] = (0.0, 0.5),
+        num_shifts: int | None = None,
         border: str = "cut",
         rank: int = 1,
         solver: str = "hals",
@@ -94,6 +95,7 @@ class Factorizer(nn.Module):
             head_dim=head_dim,
             num_heads=num_heads,
             shifts=shifts,
+            num_shifts=num_shifts,
             border=border,
             rank=rank,
             solver=solver,
@@ -116,6 +118,19 @@ class Factorizer(nn.Module):
         self.config = config
         self.encoder = Encoder(input_channels, config)
         self.decoder = Decoder(num_classes, config, deep_supervision)
+
+    def use(self, num_iters: int | None = None, num_shifts: int | None = None) -> None:
+        """From now on compute so many iterations of the NMF and so many of the shifts of its windows.
+
+        Weights and windows stay as they are. None leaves a setting as it is; ``num_shifts`` as in ``FactorizerConfig``.
+
+        Raises:
+            ValueError: there are no such iterations or shifts; nothing has changed.
+        """
+        self.config = self.config.used_with(num_iters, num_shifts)
+        for module in self.modules():
+            if isinstance(module, NMFMixer):
+                module.nmf, module.num_shifts = self.config.nmf, self.config.num_shifts
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         """x: (B, input_channels, *patch); returns logits (B, num_classes, *patch).
@@ -248,5 +263,6 @@ def _mixer(config: FactorizerConfig, stage: int) -> NMFMixer:
         shifts=config.shifts,
         border=config.border,
         nmf=config.nmf,
+        num_shifts=config.num_shifts,
         stage_size=config.stage_size(stage),
     )

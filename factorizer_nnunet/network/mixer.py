@@ -20,7 +20,7 @@ from factorizer_nnunet.network.gram import mix_families, project_rank_one
 from factorizer_nnunet.network.kernels.choice import can_use_kernels
 from factorizer_nnunet.network.layout import from_windows, to_windows
 from factorizer_nnunet.network.nmf import NMFSettings, Start, decompose, full_precision
-from factorizer_nnunet.network.windows import Family, WindowGrid, axis_shifts, families, window_grid
+from factorizer_nnunet.network.windows import Family, WindowGrid, axis_shifts, families, spread_over, window_grid
 
 # Gram matrices of smaller blocks are as large as their voxels: reading the volume once more moves fewer bytes.
 MIN_BLOCK_VOXELS = 16
@@ -41,12 +41,14 @@ class NMFMixer(nn.Module):
         shifts: Sequence[float | Sequence[float]],
         border: str,
         nmf: NMFSettings,
+        num_shifts: int | None = None,
         stage_size: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         self.head_dim = head_dim
         self.window_size = tuple(window_size)
         self.shifts = axis_shifts(shifts, len(window_size))
+        self.num_shifts = num_shifts
         self.cyclic = border == "cyclic"
         self.nmf = nmf
         self.in_proj = nn.Linear(channels, channels, bias=False)
@@ -56,7 +58,7 @@ class NMFMixer(nn.Module):
 
     def grid(self, spatial_size: Sequence[int]) -> WindowGrid:
         """The windows of a stage of this size."""
-        return window_grid(spatial_size, self.window_size, self.shifts, self.cyclic)
+        return window_grid(spatial_size, self.window_size, spread_over(self.shifts, self.num_shifts), self.cyclic)
 
     def nonnegative(self, x: Tensor) -> Tensor:
         """x: (B, *spatial, C); what is factorised, same shape."""

@@ -36,6 +36,22 @@ def axis_shifts(shifts: Sequence[float | Sequence[float]], ndim: int) -> tuple[t
     return tuple(shift_steps(fractions) for fractions in zip(*rows, strict=True))
 
 
+def spread_over(
+    shifts: Sequence[tuple[int, tuple[int, ...]]], num_shifts: int | None
+) -> tuple[tuple[int, tuple[int, ...]], ...]:
+    """Some of the shifts that ``axis_shifts`` gives, evenly spread over their list, the first among them.
+
+    Of four shifts by quarters of a window, two are 0 and a half: as far apart as can be, and in blocks that they share.
+    The parts of a window stay, so that windows lie as they do with all shifts, which networks were trained with.
+    None takes all.
+    """
+    if num_shifts is None:
+        return tuple(shifts)
+    return tuple(
+        (parts, tuple(steps[i * len(steps) // num_shifts] for i in range(num_shifts))) for parts, steps in shifts
+    )
+
+
 @dataclass(frozen=True)
 class AxisGrid:
     """Blocks and windows along one axis of ``size`` voxels.

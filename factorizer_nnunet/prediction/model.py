@@ -17,7 +17,10 @@ from torch import nn
 
 from factorizer_nnunet.errors import UserError
 from factorizer_nnunet.files import load_json_object
+from factorizer_nnunet.network import Factorizer
 from factorizer_nnunet.prediction.checkpoints import FoldCheckpoint, read_fold
+from factorizer_nnunet.prediction.knobs import Knobs, knobs_of
+from factorizer_nnunet.prediction.tiles import step_of
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,8 @@ class Model:
         folder: ``TRAINER__PLANS__CONFIGURATION``.
         folds: by name, in the order of ``-f``.
         network: with the weights of the first fold.
+        knobs: what it was asked to compute other than its plans say.
+        tile_step_size: of the sliding window, that the folder asks for.
     """
 
     folder: Path
@@ -36,6 +41,8 @@ class Model:
     settings: ConfigurationManager
     description: dict[str, Any]
     network: nn.Module
+    knobs: Knobs
+    tile_step_size: float
 
     @property
     def first(self) -> FoldCheckpoint:
@@ -81,7 +88,13 @@ class Model:
         return predictor
 
 
-def load_model(folder: Path, folds: Sequence[str], checkpoint_name: str, trusted: bool = False) -> Model:
+def load_model(
+    folder: Path,
+    folds: Sequence[str],
+    checkpoint_name: str,
+    trusted: bool = False,
+    knobs: Knobs = Knobs(),  # noqa: B008 - immutable
+) -> Model:
     """Read the folds and build their network.
 
     Args:
@@ -89,9 +102,10 @@ def load_model(folder: Path, folds: Sequence[str], checkpoint_name: str, trusted
         folds: numbers, or ``all``.
         checkpoint_name: such as ``checkpoint_final.pth``.
         trusted: whether code in the checkpoints may be run.
+        knobs: of the network; what they leave open, the environment says, but only to a Factorizer.
 
     Raises:
-        UserError: the folder is no model's, lacks folds, or its files do not belong together.
+        UserError: the folder is no model's, lacks folds, or its files do not belong together; or knobs do not fit.
     """
     mend = "Name a model folder, TRAINER__PLANS__CONFIGURATION in nnUNet_results, in which a training has started"
     if not folder.is_dir():
@@ -112,6 +126,8 @@ def load_model(folder: Path, folds: Sequence[str], checkpoint_name: str, trusted
         raise UserError(f"{folder / 'plans.json'} has no configuration {first.configuration}, which the folds have")
     settings = plans.get_configuration(first.configuration)
     network = _build(first.trainer_name, plans, settings, description)
+    knobs = knobs.before(knobs_of()) if isinstance(network, Factorizer) else knobs
+    knobs.apply(network, str(folder))
     for fold, checkpoint in loaded.items():
         try:
             network.load_state_dict(checkpoint.weights)
@@ -121,7 +137,7 @@ def load_model(folder: Path, folds: Sequence[str], checkpoint_name: str, trusted
                 "the fold was trained with"
             ) from error
     network.load_state_dict(first.weights)
-    return Model(folder, loaded, plans, settings, description, network)
+    return Model(folder, loaded, plans, settings, description, network, knobs, step_of(folder))
 
 
 def _described(path: Path, needed: Sequence[str], mend: str) -> dict[str, Any]:

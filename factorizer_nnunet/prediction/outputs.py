@@ -21,8 +21,11 @@ DATASET_FILE, PLANS_FILE, SETTINGS_FILE = "dataset.json", "plans.json", "predict
 _OF_NNUNET = {DATASET_FILE, PLANS_FILE, SETTINGS_FILE, "summary.json", "postprocessing.json"}
 PROBABILITIES, PROPERTIES = ".npz", ".pkl"
 _PARTIAL = ".partial"
-# Entries of the settings by which predictions differ.
-_DECISIVE = ("trainer", "plans", "configuration", "checkpoints", "tile_step_size", "use_mirroring")
+# Entries of the settings by which predictions differ; one that an older record lacks was not to be chosen then.
+_DECISIVE = (
+    *("trainer", "plans", "configuration", "checkpoints", "tile_step_size", "use_mirroring"),
+    *("num_iters", "num_shifts"),
+)
 # Predictions are no smaller than this part of the image of one channel, probabilities of each class than that: what
 # does not even leave so much space cannot end well.
 _LEAST_LABELS, _LEAST_PROBABILITIES = 1 / 500, 1 / 20

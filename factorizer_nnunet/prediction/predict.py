@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +18,11 @@ from tqdm import tqdm
 from factorizer_nnunet import __version__
 from factorizer_nnunet.errors import UserError
 from factorizer_nnunet.prediction.cases import Case, find_cases
+from factorizer_nnunet.prediction.devices import chosen_device
+from factorizer_nnunet.prediction.knobs import Knobs
 from factorizer_nnunet.prediction.model import Model, load_model
 from factorizer_nnunet.prediction.outputs import LEAST_SPACE, Outputs, free_space
+from factorizer_nnunet.prediction.tiles import is_step
 from factorizer_nnunet.prediction.work import Properties, channels_by, export, preprocess, readable_by
 from factorizer_nnunet.prediction.workers import Workers, workers
 
@@ -39,13 +40,14 @@ class PredictionRequest:
         folds: numbers, or ``all``; their outputs are averaged.
         checkpoint: file name in each fold.
         device: ``cuda``, ``cpu`` or ``mps``.
-        tile_step_size: of the sliding window, as a fraction of the patch, above 0 and at most 1.
+        tile_step_size: of the sliding window, as a fraction of the patch, above 0 and at most 1; None: the model's.
         use_mirroring: average over mirrored images where the training mirrored.
         on_device: keep whole results on the GPU, too.
         save_probabilities: also write ``CASE.npz`` and ``CASE.pkl``, which ensembles need.
         preprocessing_processes, export_processes: worker processes; 0 works in this one.
         previous_stage: folder with the previous stage's predictions, in a cascade.
         trusted: whether code in checkpoints may be run.
+        knobs: iterations and shifts of a Factorizer.
         progress_bar: whether one is shown.
     """
 
@@ -55,7 +57,7 @@ class PredictionRequest:
     folds: tuple[str, ...] = ("0", "1", "2", "3", "4")
     checkpoint: str = "checkpoint_final.pth"
     device: str = "cuda"
-    tile_step_size: float = 0.5
+    tile_step_size: float | None = None
     use_mirroring: bool = True
     on_device: bool = True
     save_probabilities: bool = False
@@ -63,6 +65,7 @@ class PredictionRequest:
     export_processes: int = 3
     previous_stage: Path | None = None
     trusted: bool = False
+    knobs: Knobs = Knobs()
     progress_bar: bool = True
 
 
@@ -88,8 +91,10 @@ def predict(request: PredictionRequest) -> Outcome:
         UserError: model, images or output folder cannot be used; no case has been predicted. Or the space ran out.
     """
     _check_options(request)
-    device = _device(request.device)
-    model = load_model(request.model, request.folds, request.checkpoint, request.trusted)
+    device = chosen_device(request.device)
+    model = load_model(request.model, request.folds, request.checkpoint, request.trusted, request.knobs)
+    if request.tile_step_size is None:
+        request = replace(request, tile_step_size=model.tile_step_size)
     cases = _cases(request, model)
     outputs = Outputs(request.out, model.file_ending, request.save_probabilities, readable_by(model.plans))
     settings = _settings(request, model)
@@ -205,6 +210,8 @@ def _settings(request: PredictionRequest, model: Model) -> dict[str, Any]:
         "checkpoints": {fold: checkpoint.digest for fold, checkpoint in model.folds.items()},
         "tile_step_size": request.tile_step_size,
         "use_mirroring": request.use_mirroring,
+        "num_iters": model.knobs.num_iters,  # None: as the plans say
+        "num_shifts": model.knobs.num_shifts,
         "images": str(request.images.absolute()),
         "previous_stage": request.previous_stage and str(request.previous_stage.absolute()),
         "save_probabilities": request.save_probabilities,
@@ -212,7 +219,7 @@ def _settings(request: PredictionRequest, model: Model) -> dict[str, Any]:
 
 
 def _check_options(request: PredictionRequest) -> None:
-    if not 0 < request.tile_step_size <= 1:
+    if request.tile_step_size is not None and not is_step(request.tile_step_size):
         raise UserError(f"-step_size {request.tile_step_size} must be above 0 and at most 1; nnU-Net's is 0.5")
     if min(request.preprocessing_processes, request.export_processes) < 0:
         raise UserError("-npp and -nps must be 0 or more")
@@ -221,17 +228,3 @@ def _check_options(request: PredictionRequest) -> None:
     wrong = [fold for fold in request.folds if fold != "all" and not fold.isdecimal()]
     if wrong:
         raise UserError(f"-f {wrong[0]}: a fold is a number, or all")
-
-
-def _device(name: str) -> torch.device:
-    """The device, with the threads that nnU-Net's command would take."""
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("no CUDA device is available. Name another with -device cpu or -device mps")
-    if name == "mps" and not torch.backends.mps.is_available():
-        raise UserError("no MPS device is available. Name another with -device cpu or -device cuda")
-    threads = os.environ.get("OMP_NUM_THREADS", "")
-    if name == "cuda":
-        torch.set_num_threads(1)  # more do not help nnU-Net there
-    elif name == "cpu":
-        torch.set_num_threads(max(1, int(threads)) if threads.isdecimal() else multiprocessing.cpu_count())
-    return torch.device(name)

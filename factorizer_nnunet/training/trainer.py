@@ -11,6 +11,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import nn
 
 from factorizer_nnunet.names import TRAINER
+from factorizer_nnunet.prediction.knobs import knobs_of, refuse_in_training
 from factorizer_nnunet.training.budget import Budget, budget_from_suffix
 from factorizer_nnunet.training.building import build_network
 from factorizer_nnunet.training.checks import check_checkpoint, check_training_inputs
@@ -33,7 +34,8 @@ class nnUNetTrainerFactorizer(ResumableTrainer):
     augmentation and sampling are nnU-Net's. Subclasses made by ``trainer_variant`` change the length of training.
 
     Raises:
-        UserError: plans, data set and configuration do not fit together; before anything is written.
+        UserError: plans, data set and configuration do not fit together, or the environment asks for other iterations
+            or shifts, as only predictions may; before anything is written.
     """
 
     budget = Budget()
@@ -46,6 +48,7 @@ class nnUNetTrainerFactorizer(ResumableTrainer):
         dataset_json: dict,
         device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net's own signature
     ) -> None:
+        refuse_in_training()
         check_training_inputs(plans, configuration, dataset_json, type(self).__name__)
         super().__init__(plans, configuration, fold, dataset_json, device)
         self.initial_lr = self.budget.learning_rate or LEARNING_RATE
@@ -76,8 +79,20 @@ class nnUNetTrainerFactorizer(ResumableTrainer):
         num_output_channels: int,
         enable_deep_supervision: bool = True,
     ) -> nn.Module:
-        """The Factorizer of our plans, or the translation of a stock U-Net; nnU-Net's predictor calls this, too."""
-        return build_network(configuration_manager, num_input_channels, num_output_channels, enable_deep_supervision)
+        """The Factorizer of our plans, or the translation of a stock U-Net; nnU-Net's predictor calls this, too.
+
+        For the latter the environment may choose iterations and shifts (``prediction.knobs``).
+
+        Raises:
+            UserError: a variable holds no number, or one that the network does not have.
+        """
+        network = build_network(configuration_manager, num_input_channels, num_output_channels, enable_deep_supervision)
+        knobs = knobs_of()
+        knobs.apply(network, f"the network of {plans_manager.plans_name}")
+        if knobs.are_set:
+            used = network.config
+            print(f"NMF iterations: {used.num_iters}, shifts: {used.num_used_shifts}, as the environment asks")
+        return network
 
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, WarmupPolySchedule]:
         """AdamW and its schedule; gradients are clipped as the optimizer steps."""

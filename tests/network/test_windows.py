@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from factorizer_nnunet.network.windows import axis_grid, axis_shifts, families, shift_steps, window_grid
+from factorizer_nnunet.network.windows import axis_grid, axis_shifts, families, shift_steps, spread_over, window_grid
 
 
 @pytest.mark.parametrize(
@@ -68,3 +68,8 @@ FOUR = (0, 0.25, 0.5, 0.75)
 def test_shifts_share_blocks_that_are_large_enough(window: int, shifts: tuple, expected: list) -> None:
     found = families(window_grid((24, 24, 24), (window,) * 3, axis_shifts(shifts, 3)), 28)
     assert [(tuple(a.block for a in f.grid.axes), len(f.grid.offsets)) for f in found] == expected
+
+
+@pytest.mark.parametrize(("used", "steps"), [(None, (0, 1, 2, 3)), (1, (0,)), (2, (0, 2)), (3, (0, 1, 2))])
+def test_some_shifts_are_spread_over_all_and_keep_the_parts(used: int | None, steps: tuple[int, ...]) -> None:
+    assert spread_over(axis_shifts((0.0, 0.25, 0.5, 0.75), 2), used) == ((4, steps), (4, steps))

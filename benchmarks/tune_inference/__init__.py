@@ -1,0 +1,1 @@
+"""Prediction knobs on real data: a short training, ``tune-inference``, and the literal algorithm beside it."""

@@ -1,0 +1,56 @@
+"""Faster predictions through the real commands: the derived folder, and the variables, under stock nnUNetv2_predict."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from workspace import (
+    IN_ONE_PROCESS,
+    ON_CPU,
+    PLANS,
+    Workspace,
+    assert_same_predictions,
+    read_probabilities,
+)
+
+from benchmarks.blobs import TEST_CASES
+from factorizer_nnunet.prediction.knobs import ITERATIONS_VARIABLE, SHIFTS_VARIABLE
+
+pytestmark = pytest.mark.slow
+FAST = {ITERATIONS_VARIABLE: "1", SHIFTS_VARIABLE: "1"}
+
+
+def test_derived_folder_and_variables_give_stock_commands_the_same_faster_predictions(
+    folds: Workspace, tmp_path: Path
+) -> None:
+    one = ("--iterations", 1, "--shifts", 1, "--mirroring", "none", "--step-sizes", 0.5)
+    tuned = folds.run(
+        "factorizer-nnunet",
+        *("tune-inference", "-m", folds.model("3d_fullres"), *ON_CPU, *one),
+        *("--cases", 1, "--tolerance", 0.99, "--report", tmp_path),
+    )
+    assert "1 of fold 0, 1 of fold 1" in (tmp_path / "tune_inference.md").read_text()
+    derived = folds.model("3d_fullres", plans=f"{PLANS}_fast")
+    assert f"-p {PLANS}_fast -step_size 0.5 -f 0 1" in tuned.stdout and str(derived) in tuned.stdout
+    options = ("--save_probabilities", *IN_ONE_PROCESS)
+    fast = folds.predict("fast", "3d_fullres", (0,), *options, plans=f"{PLANS}_fast")
+    by_variable = folds.predict("by_variable", "3d_fullres", (0,), "--disable_tta", *options, **FAST)
+    assert_same_predictions(fast, by_variable, TEST_CASES)
+    as_trained = folds.predict("not_mirrored", "3d_fullres", (0,), "--disable_tta", *options)
+    before, after = (read_probabilities(folder, TEST_CASES[0]) for folder in (as_trained, fast))
+    assert np.abs(after - before).max() > 1e-3, "nothing was changed"
+    folds.run(
+        "nnUNetv2_predict_from_modelfolder",
+        *("-i", folds.unseen, "-o", tmp_path / "out", "-m", derived, "-f", 0, *ON_CPU, *options),
+    )
+    assert_same_predictions(fast, tmp_path / "out", TEST_CASES)
+
+
+def test_a_training_with_a_variable_set_ends_before_it_writes(folds: Workspace) -> None:
+    trainer = "nnUNetTrainerFactorizer_1epochs_1iters"
+    done = folds.train("3d_fullres", 0, trainer=trainer, check=False, **FAST)
+    assert done.returncode != 0
+    assert f"{ITERATIONS_VARIABLE} is set, to '1': it is for predictions" in done.stderr
+    assert not folds.model("3d_fullres", trainer=trainer).exists()

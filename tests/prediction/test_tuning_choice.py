@@ -1,0 +1,127 @@
+"""Which settings are compared, what counts as best, and which one is taken; on numbers alone."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from factorizer_nnunet.errors import UserError
+from factorizer_nnunet.network import FactorizerConfig
+from factorizer_nnunet.tuning.cases import dice_of_regions
+from factorizer_nnunet.tuning.choice import choose, compare
+from factorizer_nnunet.tuning.measure import Measurement
+from factorizer_nnunet.tuning.settings import Choices, Setting, as_trained
+
+CONFIG = FactorizerConfig(
+    features_per_stage=[8, 16],
+    strides=[[1, 1, 1], [2, 2, 2]],
+    kernel_sizes=[[3, 3, 3]] * 2,
+    n_blocks_per_stage=[1, 1],
+    n_blocks_per_stage_decoder=[1],
+    shifts=[0, 0.25, 0.5, 0.75],
+)
+REFERENCE = as_trained(CONFIG, (0, 1, 2))
+
+
+def setting(**changes: object) -> Setting:
+    return Setting(**{**vars(REFERENCE), **changes})
+
+
+def measured(of: Setting, seconds: float, *dice: float | None) -> list[Measurement]:
+    """A measurement for each case; the only region's Dice."""
+    common = {"fold": "0", "checkpoint": "c", "setting": of, "seconds": seconds, "rest_seconds": 0.0}
+    return [Measurement(case=str(n), dice={"tumour": value}, **common) for n, value in enumerate(dice)]
+
+
+def test_defaults_are_everything_with_everything_and_the_stock_command_first() -> None:
+    settings = Choices().settings(CONFIG, (0, 1, 2))
+    assert settings[0] == REFERENCE == Setting(num_iters=5, num_shifts=4, mirroring=(0, 1, 2), tile_step_size=0.5)
+    assert len(settings) == len(set(settings)) == 2 * 3 * 3 * 3
+    assert {s.num_iters for s in settings} == {1, 5}
+    assert {s.num_shifts for s in settings} == {1, 2, 4}
+    assert {s.mirroring for s in settings} == {(), (2,), (0, 1, 2)}
+    assert {s.tile_step_size for s in settings} == {0.5, 0.75, 1.0}
+
+
+def test_what_is_asked_for_is_compared_with_the_stock_command() -> None:
+    choices = Choices(iterations=(2,), shifts=(1,), mirroring=("none", "0,2"), steps=(1,))
+    asked = {"num_iters": 2, "num_shifts": 1, "tile_step_size": 1.0}
+    assert choices.settings(CONFIG, (0, 1, 2)) == [
+        REFERENCE,
+        setting(mirroring=(), **asked),
+        setting(mirroring=(0, 2), **asked),
+    ]
+
+
+def test_a_model_that_was_not_mirrored_is_not_mirrored() -> None:
+    assert {s.mirroring for s in Choices().settings(CONFIG, None)} == {()}
+
+
+@pytest.mark.parametrize(
+    ("choices", "message"),
+    [
+        ({"iterations": (1, 0)}, "--iterations 0: num_iters=0 is impossible; valid: an integer of at least 1"),
+        ({"shifts": (5,)}, "--shifts 5: num_shifts=5 is impossible; valid: 1 to 4, the number of shifts"),
+        ({"steps": (0.5, 1.5)}, "--step-sizes 1.5: a step must be above 0 and at most 1"),
+        ({"mirroring": ("0,3",)}, "--mirroring 0,3: the training mirrored along axes 0, 1, 2; valid: none, all"),
+    ],
+)
+def test_what_the_model_does_not_have_is_told(choices: dict, message: str) -> None:
+    with pytest.raises(UserError) as error:
+        Choices(**choices).settings(CONFIG, (0, 1, 2))
+    assert message in str(error.value)
+
+
+def test_rows_say_change_worst_case_and_speed_up() -> None:
+    fast = setting(mirroring=())
+    rows = compare([*measured(REFERENCE, 8, 0.8, 0.6), *measured(fast, 2, 0.9, 0.3)], [REFERENCE, fast])
+    assert [row.setting for row in rows] == [fast, REFERENCE]
+    row = rows[0]
+    assert (row.dice, row.change, row.worst_change, row.speed_up) == pytest.approx((0.6, -0.1, -0.3, 4))
+    assert row.change_low <= row.change <= row.change_high
+    assert all(row.is_best for row in rows)
+
+
+def test_a_region_that_no_case_has_does_not_count() -> None:
+    other = setting(num_iters=1)
+    rows = compare([*measured(REFERENCE, 1, 0.8, None), *measured(other, 2, 0.6, None)], [REFERENCE, other])
+    assert [row.dice for row in rows] == pytest.approx([0.8, 0.6])
+    assert rows[1].worst_change == pytest.approx(-0.2)
+    assert math.isnan(rows[1].change_low), "one case has no interval"
+
+
+def test_the_fastest_that_is_good_enough_is_taken_and_among_equally_fast_ones_the_best() -> None:
+    bad, good, better, slower = (setting(tile_step_size=step) for step in (1.0, 0.9, 0.8, 0.7))
+    measurements = [
+        *measured(REFERENCE, 10, 0.800),
+        *measured(bad, 1, 0.790),
+        *measured(good, 2.00, 0.799),
+        *measured(better, 2.05, 0.801),
+        *measured(slower, 4, 0.850),
+    ]
+    rows = compare(measurements, [REFERENCE, bad, good, better, slower])
+    assert {row.setting for row in rows if row.is_best} == {bad, good, better, slower}
+    assert choose(rows, tolerance=0.002).setting == better
+    assert choose(rows, tolerance=0.02).setting == bad
+    assert choose(rows[1:], tolerance=0).setting == better
+
+
+def test_nothing_is_taken_where_nothing_is_good_enough() -> None:
+    fast = setting(mirroring=())
+    rows = compare([*measured(REFERENCE, 8, 0.8), *measured(fast, 2, 0.7)], [REFERENCE, fast])
+    assert choose(rows, tolerance=0.002).setting == REFERENCE
+
+
+def test_dice_of_regions_by_hand() -> None:
+    reference = np.array([[0, 1, 1, 2], [9, 9, 0, 0]])
+    prediction = np.array([[1, 1, 2, 2], [1, 2, 0, 0]])
+    regions = {"whole": (1, 2), "rim": (1,), "core": (2,), "none": (3,)}
+    assert dice_of_regions(prediction, reference, regions, ignore=9) == {
+        "whole": 6 / 7,
+        "rim": 2 / 4,
+        "core": 2 / 3,
+        "none": None,
+    }
+    assert dice_of_regions(prediction, reference, {"rim": (1,)}, ignore=None) == {"rim": 2 / 5}
