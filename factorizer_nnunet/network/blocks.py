@@ -78,21 +78,34 @@ class FactorizerBlock(nn.Module):
         self.drop_path = DropPath(drop_path)
         self.checkpointing = checkpointing
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x: (B, *spatial, C); returns the same shape."""
-        if self.checkpointing and self.training and torch.is_grad_enabled():
-            return checkpoint(self._forward, x, use_reentrant=False)
-        return self._forward(x)
+    def forward(self, x: Tensor, overwrite: bool = False) -> Tensor:
+        """x: (B, *spatial, C); returns the same shape.
 
-    def _forward(self, x: Tensor) -> Tensor:
-        given = x
+        ``overwrite`` allows x to be overwritten in inference, on the CPU: a new volume costs more than its values.
+        """
+        if self.checkpointing and self.training and torch.is_grad_enabled():
+            return checkpoint(self._forward, x, False, use_reentrant=False)
+        return self._forward(x, overwrite)
+
+    def _forward(self, x: Tensor, overwrite: bool) -> Tensor:
         if self.depthwise is not None:
-            x = self.depthwise(x)
+            x, overwrite = self.depthwise(x), True
         nothing_dropped = not self.training or self.dropout.p == self.drop_path.probability == 0
         if self.mixer is not None:
-            mixed = fused_mixer(x, self.norm1, self.mixer) if nothing_dropped else None
+            mixed = fused_mixer(x, self.norm1, self.mixer, overwrite) if nothing_dropped else None
+            overwrite = True  # x is the block's own now
             x = x + self.drop_path(self.dropout(self.mixer(self.norm1(x)))) if mixed is None else mixed
         result = None
         if nothing_dropped and self.mlp.depthwise is None:
-            result = fused_mlp(x, self.norm2, self.mlp.expand, self.mlp.contract, overwrite=x is not given)
+            result = fused_mlp(x, self.norm2, self.mlp.expand, self.mlp.contract, overwrite)
         return x + self.drop_path(self.mlp(self.norm2(x))) if result is None else result
+
+
+class Stage(nn.Sequential):
+    """Blocks one after the other; what it is given is its own, so that in inference it may be overwritten."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (B, *spatial, C); returns the same shape."""
+        for block in self:
+            x = block(x, overwrite=True)
+        return x

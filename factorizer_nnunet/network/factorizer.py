@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from factorizer_nnunet.network.blocks import FactorizerBlock
+from factorizer_nnunet.network.blocks import FactorizerBlock, Stage
 from factorizer_nnunet.network.config import FactorizerConfig, is_integer
 from factorizer_nnunet.network.layers import Conv, Downsample, Upsample, channels_first, channels_last
 from factorizer_nnunet.network.mixer import NMFMixer
@@ -233,11 +233,11 @@ def _adapter(config: FactorizerConfig, stage: int) -> nn.Module:
     return Conv(2 * width, width, config.kernel_sizes[stage])
 
 
-def _stage(config: FactorizerConfig, stage: int, num_blocks: int) -> nn.Sequential:
+def _stage(config: FactorizerConfig, stage: int, num_blocks: int) -> Stage:
     width = config.features_per_stage[stage]
     # Stochastic depth rises from 0 at the highest resolution to its full value at the lowest.
     drop_path = config.drop_path * stage / max(1, config.num_stages - 1)
-    return nn.Sequential(
+    return Stage(
         *(
             FactorizerBlock(
                 width,

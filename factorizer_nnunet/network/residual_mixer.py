@@ -36,15 +36,52 @@ def can_be_mixed_in_slabs(x: Tensor, norm: nn.Module, mixer: NMFMixer) -> bool:
     return x.shape[-1] <= _MOST_CHANNELS_PER_VOXEL * min(block_voxels)
 
 
-def residual_mixer(x: Tensor, norm: nn.Module, mixer: NMFMixer) -> Tensor:
+def residual_mixer(x: Tensor, norm: nn.Module, mixer: NMFMixer, overwrite: bool = False) -> Tensor:
     """x + mixer(norm(x)) for an instance or layer norm; a mixer that ``goes_by_blocks``.
 
-    x: (B, *spatial, C); returns the same shape.
+    x: (B, *spatial, C); returns the same shape. With ``overwrite``, only for inference, the result may take the place
+    of x: a new volume costs more than its values.
     """
     x = x.contiguous()
     first = fold(norm, x, mixer.in_proj.weight, None)
     settings = (mixer.families(x.shape[1:-1]), mixer.head_dim, mixer.nmf.num_iters)
-    return _ResidualMixer.apply(x, *settings, mixer.out_proj.weight, mixer.out_proj.bias, *first)
+    last = (mixer.out_proj.weight, mixer.out_proj.bias)
+    if overwrite:
+        return _mix(x, *settings, *last, first, out=x)[0]
+    return _ResidualMixer.apply(x, *settings, *last, *first)
+
+
+def _mix(
+    x: Tensor,
+    families: Sequence[Family],
+    head_dim: int,
+    num_iters: int,
+    last: Tensor,
+    last_bias: Tensor,
+    first: NormAndLinear,
+    out: Tensor | None,
+) -> tuple[Tensor, list[Tensor]]:
+    """The block's output, in the place of ``out`` if that helps, and the sums of every family's blocks."""
+    hidden = _hidden(x, first)
+    # A single family reads each voxel of H for the last time where its result goes.
+    result = hidden if len(families) == 1 else torch.empty_like(x) if out is None else out
+    all_sums: list[Tensor] = []
+    for family, weight in zip(families, weights(families), strict=True):
+        walk = slabs(x, family)
+        sums = _sums(hidden, walk, head_dim, family.grid)
+        projection = average_projection(sums, family.grid, num_iters)
+        per_head = weight * last.mT.unflatten(0, (-1, head_dim))
+        first_memory, second_memory = scratch(walk, x), scratch(walk, x)
+        for slab in walk:
+            matrices = (slab.among(projection) @ per_head).flatten(-3, -2)
+            own = slab.matrices(hidden, first_memory)
+            if all_sums:
+                slab.add(torch.bmm(own, matrices, out=slab.view(second_memory, x.shape[-1])), result)
+            else:
+                below = slab.matrices(x, second_memory)
+                slab.write(below.baddbmm_(own, matrices).add_(last_bias), result)
+        all_sums.append(sums)
+    return result, all_sums
 
 
 class _ResidualMixer(torch.autograd.Function):
@@ -62,25 +99,7 @@ class _ResidualMixer(torch.autograd.Function):
         *first: Tensor | float | None,
     ) -> Tensor:
         first = NormAndLinear(*first)
-        hidden = _hidden(x, first)
-        # A single family reads each voxel of H for the last time where its result goes.
-        result = hidden if len(families) == 1 else torch.empty_like(x)
-        all_sums = []
-        for family, weight in zip(families, weights(families), strict=True):
-            walk = slabs(x, family)
-            sums = _sums(hidden, walk, head_dim, family.grid)
-            projection = average_projection(sums, family.grid, num_iters)
-            per_head = weight * last.mT.unflatten(0, (-1, head_dim))
-            first_memory, second_memory = scratch(walk, x), scratch(walk, x)
-            for slab in walk:
-                matrices = (slab.among(projection) @ per_head).flatten(-3, -2)
-                own = slab.matrices(hidden, first_memory)
-                if all_sums:
-                    slab.add(torch.bmm(own, matrices, out=slab.view(second_memory, x.shape[-1])), result)
-                else:
-                    below = slab.matrices(x, second_memory)
-                    slab.write(below.baddbmm_(own, matrices).add_(last_bias), result)
-            all_sums.append(sums)
+        result, all_sums = _mix(x, families, head_dim, num_iters, last, last_bias, first, out=None)
         ctx.save_for_backward(x, last, *all_sums, *first[:-1])
         ctx.settings = (families, head_dim, num_iters, first.eps)
         return result

@@ -18,10 +18,13 @@ from factorizer_nnunet.network.residual_mlp import can_be_sliced, residual_mlp
 # Triton is not everywhere, so the modules that need it are imported where they are used.
 
 
-def fused_mixer(x: Tensor, norm: nn.Module, mixer: NMFMixer) -> Tensor | None:
-    """x + mixer(norm(x)), same shape as x: (B, *spatial, C); None where only the layers themselves can do it."""
+def fused_mixer(x: Tensor, norm: nn.Module, mixer: NMFMixer, overwrite: bool) -> Tensor | None:
+    """x + mixer(norm(x)), same shape as x: (B, *spatial, C); None where only the layers themselves can do it.
+
+    ``overwrite`` allows x to be overwritten in inference.
+    """
     if can_be_mixed_in_slabs(x, norm, mixer):
-        return residual_mixer(x, norm, mixer)
+        return residual_mixer(x, norm, mixer, overwrite and not torch.is_grad_enabled())
     precision = kernel_precision(x)
     if precision is None or not mixer.goes_by_blocks or not isinstance(norm, InstanceNorm | nn.LayerNorm):
         return None
@@ -31,7 +34,7 @@ def fused_mixer(x: Tensor, norm: nn.Module, mixer: NMFMixer) -> Tensor | None:
 
 
 def fused_mlp(x: Tensor, norm: nn.Module, expand: nn.Linear, contract: nn.Linear, overwrite: bool) -> Tensor | None:
-    """x + contract(gelu(expand(norm(x)))), likewise; ``overwrite`` allows x to be overwritten in inference."""
+    """x + contract(gelu(expand(norm(x)))), likewise."""
     if can_be_sliced(x, norm, expand.out_features):
         return residual_mlp(x, norm, expand, contract, overwrite and not torch.is_grad_enabled())
     precision = kernel_precision(x)

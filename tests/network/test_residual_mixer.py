@@ -7,8 +7,8 @@ import torch
 from gradients import assert_same_gradients
 from torch import nn
 
+from factorizer_nnunet.network import Factorizer, residual_mlp, slabs
 from factorizer_nnunet.network import residual_mixer as module
-from factorizer_nnunet.network import slabs
 from factorizer_nnunet.network.layers import build_norm
 from factorizer_nnunet.network.mixer import NMFMixer
 from factorizer_nnunet.network.nmf import NMFSettings
@@ -44,6 +44,36 @@ def test_same_result_and_gradients_as_layer_by_layer(
     torch.testing.assert_close(in_slabs, plain, rtol=1e-11, atol=1e-11)
     wanted = [x, *norm.parameters(), *mixer.parameters()]
     assert_same_gradients(in_slabs, plain, wanted, rtol=1e-8, atol=1e-9)
+
+
+@pytest.mark.parametrize("shifts", [(0.0, 0.5), (0.0, 0.25, 0.5, 0.75)])
+@pytest.mark.parametrize("border", ["cut", "cyclic"])
+def test_in_inference_the_result_may_take_the_place_of_the_input(shifts: tuple, border: str) -> None:
+    norm, mixer = norm_and_mixer("instance", 3, border, shifts=shifts)
+    x = torch.randn(2, 9, 10, 12, 16, dtype=torch.float64)
+    with torch.no_grad():
+        plain = x + mixer(norm(x))
+        kept = x.clone()
+        torch.testing.assert_close(module.residual_mixer(x, norm, mixer), plain, rtol=1e-11, atol=1e-11)
+        assert torch.equal(x, kept)
+        torch.testing.assert_close(module.residual_mixer(x, norm, mixer, overwrite=True), plain, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("shifts", [[0.0, 0.5], [0.0, 0.25, 0.5, 0.75]])
+def test_inference_with_stages_that_overwrite_equals_training(shifts: list, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Skips, outputs and the image itself are no stage's own."""
+    monkeypatch.setattr(module, "_LEAST_BYTES", 0)
+    monkeypatch.setattr(residual_mlp, "_LEAST_BYTES", 0)
+    torch.manual_seed(0)
+    settings = {"shifts": shifts, "norm": "layer", "depthwise": "none", "n_blocks_per_stage": [2, 1, 1]}
+    network = Factorizer(1, 2, [16, 16, 16], [[1] * 3, [2] * 3, [2] * 3], deep_supervision=True, **settings).double()
+    image = torch.randn(1, 1, 16, 12, 20, dtype=torch.float64)
+    kept, expected = image.clone(), network(image)
+    with torch.no_grad():
+        outputs = network(image)
+    assert torch.equal(image, kept)
+    for ours, plain in zip(outputs, expected, strict=True):
+        torch.testing.assert_close(ours, plain, rtol=1e-11, atol=1e-11)
 
 
 def test_empty_windows_give_zero_and_a_finite_gradient() -> None:
