@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 def weights_at(positions: np.ndarray, size: int) -> np.ndarray:
-    """Rows that interpolate ``size`` voxels at each position, (positions, size), float32; the ends go on as they are."""
+    """Rows that interpolate ``size`` voxels at each position, (positions, size), float32; constant beyond the ends."""
     clipped = np.clip(positions, 0, size - 1)
     lower = np.minimum(np.floor(clipped).astype(int), max(size - 2, 0))
     upper = np.minimum(lower + 1, size - 1)

@@ -40,7 +40,9 @@ class RecordingPredictor(nnUNetPredictor):
         return super()._internal_maybe_mirror_and_predict(x)
 
 
-def build_predictor(model: Model, device: torch.device, tile_step_size: float, use_mirroring: bool) -> RecordingPredictor:
+def build_predictor(
+    model: Model, device: torch.device, tile_step_size: float, use_mirroring: bool
+) -> RecordingPredictor:
     """The predictor of the first fold of a model; never compiled, since hooks must see the blocks."""
     predictor = RecordingPredictor(
         tile_step_size=tile_step_size,

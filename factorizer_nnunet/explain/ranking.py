@@ -23,10 +23,11 @@ class Separation:
     correlation: float | None
 
 
-def levels(values: np.ndarray, largest: float) -> np.ndarray:
-    """Nonnegative values as numbers of bins, uint16; ``largest`` falls into the last one."""
-    scale = (BINS - 1) / largest if largest > 0 else 0.0
-    return np.clip(np.rint(values * scale), 0, BINS - 1).astype(np.uint16)
+def levels(values: np.ndarray) -> np.ndarray:
+    """Values as numbers of bins, uint16, the smallest in bin 0 and the largest in the last one."""
+    low, high = float(values.min(initial=0)), float(values.max(initial=0))
+    scale = (BINS - 1) / (high - low) if high > low else 0.0
+    return np.rint((values - low) * scale).astype(np.uint16)
 
 
 def label_histograms(binned: np.ndarray, labels: np.ndarray) -> np.ndarray:

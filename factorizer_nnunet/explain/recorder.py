@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -79,7 +79,7 @@ class Recorder:
         """Hang hooks on the blocks; the caller removes them."""
         return [site.block.register_forward_pre_hook(self._hook_of(site)) for site in self._sites]
 
-    def _hook_of(self, site: Site):  # noqa: ANN202 - a hook
+    def _hook_of(self, site: Site) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         def hook(block: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             if site.name not in self._seen:
                 self._seen.add(site.name)

@@ -78,8 +78,8 @@ def find_sites(network: nn.Module, model: Path) -> list[Site]:
     """
     if not isinstance(network, Factorizer):
         raise UserError(
-            f"{model} holds a {type(network).__name__}, and only a Factorizer has components to explain. Name with -m a "
-            "model of nnUNetTrainerFactorizer, or of plans that name our network"
+            f"{model} holds a {type(network).__name__}, and only a Factorizer has components to explain. Name with -m "
+            "a model of nnUNetTrainerFactorizer, or of plans that name our network"
         )
     sites = [*_sites("encoder", network.encoder.stages, network), *_sites("decoder", network.decoder.stages, network)]
     if not sites:

@@ -49,7 +49,9 @@ class CaseSpace:
     transpose_backward: tuple[int, ...]
 
     @classmethod
-    def of(cls, properties: Mapping[str, Any], preprocessed: Sequence[int], transpose_backward: Sequence[int]):  # noqa: ANN206
+    def of(
+        cls, properties: Mapping[str, Any], preprocessed: Sequence[int], transpose_backward: Sequence[int]
+    ) -> CaseSpace:
         """From what nnU-Net's preprocessing returns."""
         shape = tuple(int(n) for n in properties["shape_before_cropping"])
         original = [shape[axis] for axis in transpose_backward]
