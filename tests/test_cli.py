@@ -29,7 +29,19 @@ def test_help_teaches_the_stock_workflow(capsys: pytest.CaptureFixture[str]) -> 
         assert word in text
 
 
-COMMANDS = ["env", "plan", "run", "status", "predict", "import-upstream", "evaluate", "report", "demo", "doctor"]
+COMMANDS = [
+    "env",
+    "plan",
+    "run",
+    "status",
+    "predict",
+    "import-upstream",
+    "explain",
+    "evaluate",
+    "report",
+    "demo",
+    "doctor",
+]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -73,7 +73,13 @@ class Explanation:
     assessments: list[Assessment] = field(default_factory=list)
     _records: dict[str, SiteRecord] = field(default_factory=dict)
     _patch: tuple[int, ...] = ()
+    _data: torch.Tensor | None = None
     _folder: tempfile.TemporaryDirectory | None = None
+
+    def close(self) -> None:
+        """Remove the files of the maps; else they go when the object does."""
+        self._records.clear()
+        self._folder.cleanup()
 
     def map(self, component: Component) -> Volume:
         """The component's V on the grid of the original image, in units of the hidden features."""
@@ -128,16 +134,17 @@ class Explainer:
     with_loadings: bool
     deletion: int
 
-    def __call__(
-        self, case: Case, truth: Path | None = None, folder: Path | None = None, on_map: OnMap | None = None
-    ) -> Explanation:
-        """Predict and explain a case.
+    def __call__(self, case: Case, truth: Path | None = None) -> Explanation:
+        """Predict and explain a case, with its maps in the system's temporary folder; arguments as for ``predict``."""
+        return self.assess(self.predict(case, truth))
+
+    def predict(self, case: Case, truth: Path | None = None, folder: Path | None = None) -> Explanation:
+        """Predict a case and record its components, not assessed yet.
 
         Args:
             case: its files.
             truth: its true segmentation, on the grid of the image.
             folder: for files while the explanation is used; by default in the system's temporary folder.
-            on_map: called with each component and its map (x, y, z) on the original grid, as it is assessed.
         """
         model = self.model
         data, properties = preprocess(case, model.plans, model.settings, model.description)
@@ -154,7 +161,7 @@ class Explainer:
             self.predictor.recorder = None
         reader = model.plans.image_reader_writer_class()
         patch = tuple(model.settings.patch_size)
-        explanation = Explanation(
+        return Explanation(
             case=case.name,
             image=_xyz(reader.read_images([str(file) for file in case.files])[0]),
             prediction=_xyz(segmentation),
@@ -165,10 +172,19 @@ class Explainer:
             stages=[site.name for site in self.sites],
             _records=recorder.records,
             _patch=(1,) * (data.ndim - 1 - len(patch)) + patch,
+            _data=tensor,
             _folder=temporary,
         )
+
+    def assess(self, explanation: Explanation, on_map: OnMap | None = None) -> Explanation:
+        """The same explanation, with its components assessed.
+
+        Args:
+            explanation: of ``predict``.
+            on_map: called with each component and its map (x, y, z) on the original grid.
+        """
         self._assess(explanation, on_map)
-        self._test_deletion(explanation, tensor, properties)
+        self._test_deletion(explanation)
         return explanation
 
     def _segmentation(self, data: torch.Tensor, properties: Mapping[str, Any]) -> np.ndarray:
@@ -206,14 +222,14 @@ class Explainer:
                     )
                 )
 
-    def _test_deletion(self, explanation: Explanation, data: torch.Tensor, properties: Mapping[str, Any]) -> None:
+    def _test_deletion(self, explanation: Explanation) -> None:
         sites = {site.name: site for site in self.sites}
         changes: dict[tuple[str, int], dict[str, ClassChange]] = {}
         for one in explanation.top_of_all(self.deletion):
             key = (one.component.site, one.component.head)
             if key not in changes:
                 with head_deleted(sites[key[0]], key[1]):
-                    without = _xyz(self._segmentation(data, properties))
+                    without = _xyz(self._segmentation(explanation._data, explanation.properties))
                 changes[key] = class_changes(
                     explanation.prediction,
                     without,

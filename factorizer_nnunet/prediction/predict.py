@@ -88,7 +88,7 @@ def predict(request: PredictionRequest) -> Outcome:
         UserError: model, images or output folder cannot be used; no case has been predicted. Or the space ran out.
     """
     _check_options(request)
-    device = _device(request.device)
+    device = choose_device(request.device)
     model = load_model(request.model, request.folds, request.checkpoint, request.trusted)
     cases = _cases(request, model)
     outputs = Outputs(request.out, model.file_ending, request.save_probabilities, readable_by(model.plans))
@@ -223,8 +223,12 @@ def _check_options(request: PredictionRequest) -> None:
         raise UserError(f"-f {wrong[0]}: a fold is a number, or all")
 
 
-def _device(name: str) -> torch.device:
-    """The device, with the threads that nnU-Net's command would take."""
+def choose_device(name: str) -> torch.device:
+    """The device, with the threads that nnU-Net's command would take.
+
+    Raises:
+        UserError: there is none of this kind.
+    """
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError("no CUDA device is available. Name another with -device cpu or -device mps")
     if name == "mps" and not torch.backends.mps.is_available():
