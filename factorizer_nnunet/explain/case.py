@@ -99,9 +99,9 @@ class Explanation:
         return self.space.to_volume(np.stack(channels, -1))
 
     def top(self, stage: str, name: str, count: int) -> list[Assessment]:
-        """The components of a stage that separate a predicted class best, by AUC, best first."""
+        """The components of a stage that separate a predicted class best, best first; some of them avoid it."""
         own = [one for one in self.assessments if one.component.site == stage]
-        return [own[i] for i in order([one.predicted[name].auc for one in own])[:count]]
+        return [own[i] for i in order([one.predicted[name].strength for one in own])[:count]]
 
     def top_of_all(self, count: int) -> list[Assessment]:
         """The components among the best ``count`` of any stage and class, each once."""

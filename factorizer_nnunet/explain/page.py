@@ -104,8 +104,7 @@ def page_data(explanation: Explanation, top: int, channels: Sequence[str]) -> di
         "best": {
             name: {
                 stage: [
-                    {"map": one.component.name, "auc": short(one.predicted[name].auc)}
-                    for one in explanation.top(stage, name, top)
+                    {"map": one.component.name, "auc": _auc(one, name)} for one in explanation.top(stage, name, top)
                 ]
                 for stage in explanation.stages
             }
@@ -128,6 +127,11 @@ def _mosaic(volume: np.ndarray, kind: str) -> dict[str, Any]:
     Image.fromarray(sheet).save(stream, kind, **({"quality": 85} if kind == "JPEG" else {}))
     content = base64.b64encode(stream.getvalue()).decode("ascii")
     return {"columns": columns, "src": f"data:image/{kind.lower()};base64,{content}"}
+
+
+def _auc(one: Assessment, name: str) -> str:
+    separation = one.predicted[name]
+    return short(separation.auc) + (" (avoids it)" if separation.avoids else "")
 
 
 def _summary(explanation: Explanation) -> str:
@@ -176,8 +180,8 @@ def _reading(explanation: Explanation) -> str:
     return (
         f"<p>A map is the factor V of one head, folded back to space: {text_of(MAP_UNIT)}. "
         "<b>AUC</b>: probability that a voxel of the class has a higher value than another of the box; 0.5 tells "
-        "nothing, below it the component avoids the class. <b>Energy</b>: share of the squared features of the whole "
-        "stage that the component reconstructs; <b>of its head</b>: share of its own head's. "
+        "nothing, and a component far below it avoids the class, which tells as much. "
+        "<b>Energy</b>: share of the squared features of the whole stage that the component reconstructs; <b>of its head</b>: share of its own head's. "
         + (
             "<b>Without it</b>: the case predicted again with the head set to zero; Dice of the class with what was "
             "predicted before, and change of its volume."
@@ -199,7 +203,7 @@ def _ranking(explanation: Explanation) -> str:
         heads += [f"{name}: true Dice change"] if tested and with_truth else []
 
     def best(one: Assessment) -> float:
-        return max((separation.auc or 0.0 for separation in one.predicted.values()), default=0.0)
+        return max((separation.strength or 0.0 for separation in one.predicted.values()), default=0.0)
 
     rows = []
     for one in sorted(explanation.assessments, key=best, reverse=True):

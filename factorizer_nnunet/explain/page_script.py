@@ -27,6 +27,7 @@ const zoom = Math.max(1, Math.round(320 / Math.max(...size)));
 // across: the axis of the slider; x, y: axes shown to the right and down; up: whether y runs upwards
 const planes = [{ across: 2, x: 0, y: 1, up: false }, { across: 1, x: 0, y: 2, up: true },
   { across: 0, x: 1, y: 2, up: true }].filter(plane => size[plane.x] > 1 && size[plane.y] > 1);
+const thick = zoom > 2 ? 2 : 1;  // of outlines, in pixels
 const volumes = new Map();
 
 async function unpack(source, [width, height, count]) {
@@ -98,8 +99,8 @@ function outlined(pixels, width, height, labels, plane, dotted) {
     for (let j = 0; j < height; j++) for (let i = 0; i < width; i++) {
       const at = j * width + i;
       if (!(of[at] & bit) || (dotted && (i + j) % 6 > 2)) continue;
-      const inner = i > 0 && j > 0 && i < width - 1 && j < height - 1 && of[at - 1] & bit && of[at + 1] & bit
-        && of[at - width] & bit && of[at + width] & bit;
+      const inner = i >= thick && j >= thick && i < width - thick && j < height - thick && of[at - thick] & bit
+        && of[at + thick] & bit && of[at - thick * width] & bit && of[at + thick * width] & bit;
       if (!inner) { pixels[4 * at] = r; pixels[4 * at + 1] = g; pixels[4 * at + 2] = b; }
     }
   });

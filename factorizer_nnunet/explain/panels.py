@@ -43,7 +43,7 @@ def _panel(explanation: Explanation, name: str, top: int) -> Figure:
     colour = COLOURS[list(explanation.classes).index(name) % len(COLOURS)]
     best = [one for stage in explanation.stages for one in explanation.top(stage, name, top)]
     planes = [plane for plane in _PLANES if min(frame.size[plane[2]], frame.size[plane[3]]) > 1]
-    figure = Figure(figsize=(2.1 * len(planes) + 1.2, 1.9 * (len(best) + 1)), dpi=150, layout="compressed")
+    figure = Figure(figsize=(2.1 * len(planes) + 1.2, 1.9 * (len(best) + 1)), dpi=150, layout="constrained")
     grid = figure.subplots(len(best) + 1, len(planes), squeeze=False)
     cut = fullest(mask)
     for row, one in zip(grid, (None, *best), strict=True):
@@ -62,14 +62,18 @@ def _panel(explanation: Explanation, name: str, top: int) -> Figure:
         if one is None:
             for axes, plane in zip(row, planes, strict=True):
                 axes.set_title(plane[0], fontsize=8)
-            row[0].set_ylabel(f"{name}\n(prediction)", fontsize=8)
+            label, unit = f"{name}\n(prediction)", "image intensity"
+            colours = ScalarMappable(Normalize(low, high), "gray")
         else:
-            title = one.component.name.replace("_", "\n")
-            row[0].set_ylabel(f"{title}\nAUC {short(one.predicted[name].auc)}", fontsize=8)
+            separation = one.predicted[name]
+            direction = " (avoids)" if separation.avoids else ""
+            label = "\n".join((*one.component.name.split("_"), f"AUC {short(separation.auc)}{direction}"))
+            unit = "feature norm"
             colours = ScalarMappable(Normalize(0, one.largest or 1.0), COLOUR_MAP)
-            bar = figure.colorbar(colours, ax=list(row), fraction=0.05, pad=0.02)
-            bar.set_label("feature norm", fontsize=7)
-            bar.ax.tick_params(labelsize=7)
+        row[0].set_ylabel(label, fontsize=8)
+        bar = figure.colorbar(colours, ax=list(row), fraction=0.05, pad=0.02)
+        bar.set_label(unit, fontsize=7)
+        bar.ax.tick_params(labelsize=7)
     return figure
 
 

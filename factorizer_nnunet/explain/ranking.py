@@ -22,6 +22,16 @@ class Separation:
     auc: float | None
     correlation: float | None
 
+    @property
+    def strength(self) -> float | None:
+        """How far the AUC is from 0.5, which tells nothing; a map that avoids the class tells as much as its mirror."""
+        return None if self.auc is None else abs(self.auc - 0.5)
+
+    @property
+    def avoids(self) -> bool:
+        """Whether the map is low where the class is."""
+        return self.auc is not None and self.auc < 0.5
+
 
 def levels(values: np.ndarray) -> np.ndarray:
     """Values as numbers of bins, uint16, the smallest in bin 0 and the largest in the last one."""

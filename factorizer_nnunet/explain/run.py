@@ -115,7 +115,7 @@ def explain(request: ExplainRequest) -> Outcome:
     for case in bar:
         bar.set_postfix_str(case.name)
         try:
-            _explain_case(case, truths.get(case.name), explainer, request)
+            explain_into(case, truths.get(case.name), explainer, request)
         except Exception as error:  # of this case alone: too large for the device or the disk
             outcome.failed[case.name] = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
         else:
@@ -123,7 +123,8 @@ def explain(request: ExplainRequest) -> Outcome:
     return outcome
 
 
-def _explain_case(case: Case, truth: Path | None, explainer: Explainer, request: ExplainRequest) -> None:
+def explain_into(case: Case, truth: Path | None, explainer: Explainer, request: ExplainRequest) -> None:
+    """Explain a case and write its folder below ``request.out``, whole or not at all."""
     model = explainer.model
     with folder_written_whole(request.out / case.name) as folder:
 
