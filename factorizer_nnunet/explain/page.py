@@ -181,7 +181,8 @@ def _reading(explanation: Explanation) -> str:
         f"<p>A map is the factor V of one head, folded back to space: {text_of(MAP_UNIT)}. "
         "<b>AUC</b>: probability that a voxel of the class has a higher value than another of the box; 0.5 tells "
         "nothing, and a component far below it avoids the class, which tells as much. "
-        "<b>Energy</b>: share of the squared features of the whole stage that the component reconstructs; <b>of its head</b>: share of its own head's. "
+        "<b>Energy</b>: share of the squared features of the whole stage that the component reconstructs; "
+        "<b>of its head</b>: share of its own head's. "
         + (
             "<b>Without it</b>: the case predicted again with the head set to zero; Dice of the class with what was "
             "predicted before, and change of its volume."
