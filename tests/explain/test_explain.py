@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK
+from tiny_models import CASES, STOCK, run_predict, write_image, write_model
 
 from factorizer_nnunet import cli
 from factorizer_nnunet.errors import UserError
 from factorizer_nnunet.explain import run as explain_run
 from factorizer_nnunet.explain.case import explain_case
 from factorizer_nnunet.explain.run import ExplainRequest, Outcome, explain
-from tests.prediction.tiny_models import CASES, STOCK, run_predict, write_image, write_model
 
 
 def explained(root: Path, model: Path, **changes: object) -> Outcome:

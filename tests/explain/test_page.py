@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK
+from browser import CHROMIUM, Browser
 from explained import explanation
 from PIL import Image
 
@@ -18,7 +19,6 @@ from factorizer_nnunet.explain.display import frame_of
 from factorizer_nnunet.explain.outputs import COMPONENTS_FILE, write_description, write_map
 from factorizer_nnunet.explain.page import page_data, write_page
 from factorizer_nnunet.explain.panels import write_panels
-from tests.report.browser import CHROMIUM, Browser
 
 STATE = """({
   drawn: Number(document.body.dataset.drawn || 0), text: document.body.innerText,
