@@ -55,10 +55,6 @@ def explanation(folder: Path, size: tuple[int, int, int], heads: int = 2) -> Exp
         component = Component("encoder-3", head, 1, (8 * head - 8, 8 * head))
         shown = made.map(component).values
         found = separations(label_histograms(levels(shown), prediction), NAMES)
-        changes = class_changes(prediction, prediction, prediction, NAMES, 1.0)
-        made.assessments.append(
-            Assessment(
-                component, 0.1, 0.8, (0.5,) * 8, float(shown.max()), found, found, changes if head == 1 else None
-            )
-        )
+        changes = class_changes(prediction, prediction, prediction, NAMES, 1.0) if head == 1 else None
+        made.assessments.append(Assessment(component, 0.1, 0.8, (0.5,) * 8, float(shown.max()), found, found, changes))
     return made
