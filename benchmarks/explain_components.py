@@ -15,6 +15,7 @@ import json
 import os
 import platform
 import shutil
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -146,6 +147,34 @@ def time_ratios(folder: Path, root: Path, cases: Sequence[str], mirror: bool) ->
     return {name: float(np.median(values)) for name, values in seconds.items()}
 
 
+def patch_seconds(rounds: int) -> dict[str, float]:
+    """Seconds of the default network for a patch of 128³ voxels, four channels, alone and with its factors taken."""
+    from factorizer_nnunet.explain.blending import PatchPlace
+    from factorizer_nnunet.explain.recorder import Recorder
+    from factorizer_nnunet.explain.sites import components, find_sites
+    from factorizer_nnunet.network import build_preset
+
+    size = (128, 128, 128)
+    network = build_preset("default", 4, 4, size).eval()
+    sites = find_sites(network, Path("default"))
+    image = torch.randn(1, 4, *size)
+    seconds: dict[str, list[float]] = {"alone": [], "with factors": []}
+    with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
+        recorder = Recorder(sites, Path(folder), with_loadings=False)
+        recorder.begin((155, 240, 240), torch.ones(size))
+        for _ in range(rounds):
+            for name in seconds:
+                handles = recorder.attach() if name == "with factors" else []
+                recorder.next_patch(PatchPlace((3, 5, 7), size))
+                start = time.perf_counter()
+                network(image)
+                seconds[name].append(time.perf_counter() - start)
+                for handle in handles:
+                    handle.remove()
+    count = sum(len(components(site)) for site in sites)
+    return {"components": count, **{name: float(np.median(values)) for name, values in seconds.items()}}
+
+
 def _files(root: Path, case: str) -> tuple[Any, Path]:
     from factorizer_nnunet.prediction.cases import Case
 
@@ -190,6 +219,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 found[name]["seconds"] = {
                     str(mirror): time_ratios(folder, root, cases[:3], mirror) for mirror in (True, False)
                 }
+        if "patch" not in found:
+            found["patch"] = patch_seconds(rounds=3)
         found |= {
             "iterations": options.iterations,
             "cases": cases,

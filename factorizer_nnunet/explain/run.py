@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -109,6 +110,8 @@ def explain(request: ExplainRequest) -> Outcome:
     check_images(left, model)
     truths = check_truths(left, request.truths, model)
     request.out.mkdir(parents=True, exist_ok=True)
+    for draft in request.out.glob(".*.partial"):  # of a run that was killed
+        shutil.rmtree(draft) if draft.is_dir() else draft.unlink()
     write_whole(request.out / SETTINGS_FILE, json.dumps(settings, indent=1))
     outcome = Outcome(skipped=[case.name for case in cases if case not in left])
     bar = tqdm(left, desc="explaining", unit="case", disable=None if request.progress_bar else True)

@@ -57,8 +57,10 @@ def test_prediction_maps_and_resuming(root: Path, model: Path) -> None:
     for file in (root / "explained" / "a").iterdir():
         file.unlink()
     (root / "explained" / "a").rmdir()
+    (root / "explained" / ".a.1.partial").mkdir()  # what a kill leaves
     outcome = explained(root, model)
     assert (outcome.explained, outcome.skipped) == (["a"], ["b", "c"])
+    assert sorted(path.name for path in (root / "explained").iterdir()) == [*CASES, "explain.json"]
     assert contents(root / "explained" / "b") == before
     with pytest.raises(UserError, match="other settings: use_mirroring differs"):
         explained(root, model, use_mirroring=True)
