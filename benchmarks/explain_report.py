@@ -97,8 +97,8 @@ def _measured(found: Mapping[str, Any]) -> str:
     patch = found["patch"]
     lines += [
         "",
-        f"A patch of 128³ voxels through the default network of five stages: {patch['alone']:.1f} s, with the factors of "
-        f"its {patch['components']} components taken and blended {patch['with factors']:.1f} s, a ratio of "
+        f"A patch of 128³ voxels through the default network of five stages: {patch['alone']:.1f} s, with the factors "
+        f"of its {patch['components']} components taken and blended {patch['with factors']:.1f} s, a ratio of "
         f"{patch['with factors'] / patch['alone']:.2f}; with mirroring, once for eight passes.",
     ]
     return "\n".join(lines) + "\n"
