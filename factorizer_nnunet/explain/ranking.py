@@ -48,7 +48,8 @@ def label_histograms(binned: np.ndarray, labels: np.ndarray) -> np.ndarray:
         labels: of the same shape, nonnegative whole numbers.
     """
     highest = int(labels.max(initial=0))
-    joint = labels.ravel(order="K").astype(np.int64) * BINS + binned.ravel(order="K")
+    # Both in one order, whatever they lie like in memory; F is that of nnU-Net's arrays with x first.
+    joint = labels.ravel(order="F").astype(np.int64) * BINS + binned.ravel(order="F")
     return np.bincount(joint, minlength=(highest + 1) * BINS).reshape(highest + 1, BINS)
 
 

@@ -32,6 +32,15 @@ def test_separations_are_those_of_ranks_and_products() -> None:
     assert found["none"].auc is None and found["none"].strength is None
 
 
+def test_the_layout_in_memory_does_not_matter() -> None:
+    draw = np.random.default_rng(0)
+    labels, values = draw.integers(0, 2, (3, 4, 5)), draw.integers(0, 9, (3, 4, 5))
+    expected = label_histograms(values, labels)
+    np.testing.assert_array_equal(label_histograms(np.asfortranarray(values), labels), expected)
+    moved = np.ascontiguousarray(values.transpose(1, 2, 0)).transpose(2, 0, 1)
+    np.testing.assert_array_equal(label_histograms(moved, np.asfortranarray(labels)), expected)
+
+
 def test_a_constant_map_tells_nothing() -> None:
     labels = np.arange(8) % 2
     found = separations(label_histograms(levels(np.zeros(8)), labels), {"odd": (1,)})["odd"]
