@@ -48,7 +48,7 @@ def _measured(found: Mapping[str, Any]) -> str:
         f"Fold 0, {found['iterations']} iterations for each network, {half} validation cases to choose, "
         f"{len(cases) - half} others to score; no mirroring. "
         "Separation is the AUC against the *true* structure, or 1 − AUC for a map that avoids it. "
-        f" Machine: {found['machine']}.",
+        f"Machine: {found['machine']}.",
         "",
         "| maps | how many | " + " | ".join(f"best for {name} | separation" for name in CLASSES) + " |",
         "|---|---|" + "---|---|" * len(CLASSES),
