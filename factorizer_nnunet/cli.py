@@ -16,6 +16,7 @@ from factorizer_nnunet.commands import (
     doctor,
     env,
     evaluate,
+    explain,
     import_upstream,
     plan,
     predict,
@@ -71,7 +72,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"factorizer-nnunet {__version__}")
     subparsers = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
     setting_up, working = (env, convert, plan), (run, status, predict, tune_inference, import_upstream)
-    for command in (*setting_up, *working, evaluate, report, to_challenge, demo, doctor):
+    for command in (*setting_up, *working, explain, evaluate, report, to_challenge, demo, doctor):
         command.add_parser(subparsers)
     return parser
 

@@ -37,6 +37,7 @@ COMMANDS = [
     "predict",
     "tune-inference",
     "import-upstream",
+    "explain",
     "evaluate",
     "report",
     "demo",

@@ -66,7 +66,7 @@ class Outputs:
         Raises:
             UserError: the folder cannot be written, or holds files or predictions of something else.
         """
-        _check_folder(self.folder)
+        check_folder(self.folder)
         there = {path.name for path in self.folder.iterdir() if path.name[0] != "."} if self.folder.is_dir() else set()
         endings = (self.file_ending, PROBABILITIES, PROPERTIES)
         foreign = sorted(there - _OF_NNUNET - {f"{case.name}{ending}" for case in cases for ending in endings})
@@ -145,7 +145,12 @@ def free_space(folder: Path) -> int:
     return shutil.disk_usage(existing).free
 
 
-def _check_folder(folder: Path) -> None:
+def check_folder(folder: Path) -> None:
+    """Check that files can be written to a folder, which may not be there yet.
+
+    Raises:
+        UserError: they cannot.
+    """
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file. Name a folder with -o")
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())

@@ -1,0 +1,234 @@
+"""What single components tell on real data, beside raw channels of nnU-Net's own U-Net, and what explaining costs.
+
+    python -m benchmarks.explain_components DATA --root WORK
+
+DATA is the Hippocampus data set (Medical Segmentation Decathlon, Task04) in nnU-Net raw layout. Three networks are
+trained on fold 0 for the same number of iterations, as ``benchmarks.hippocampus`` does and with its folders: nnU-Net's
+PlainConvUNet, the default Factorizer, and one with the NMF in every stage. Components and channels are chosen on one
+half of the validation cases and scored on the other. State is read from disk, so the command goes on where it was
+stopped. The page goes to ``docs/``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from benchmarks.arguments import benchmark_parser, parse
+from benchmarks.explain_report import write_report
+from benchmarks.hippocampus import CONFIGURATION, DATASET, OURS, PLANS, STOCK, environment, prepare, run_command
+from benchmarks.hippocampus import trainer_name as trainer_of
+
+EVERYWHERE = f"{PLANS}NMFEverywhere"
+NETWORKS = {"PlainConvUNet": (STOCK, PLANS), "default": (OURS, PLANS), "NMF in every stage": (OURS, EVERYWHERE)}
+
+
+def write_plans(root: Path) -> None:
+    """The stock plans with our default network in place of theirs, and the NMF in all of its stages."""
+    from factorizer_nnunet.planning.architecture import factorizer_architecture
+
+    folder = root / "preprocessed" / DATASET
+    plans = json.loads((folder / f"{PLANS}.json").read_text())
+    settings = plans["configurations"][CONFIGURATION]
+    architecture = factorizer_architecture(settings["architecture"]["arch_kwargs"], settings["spacing"])
+    arguments = architecture["arch_kwargs"]
+    arguments["nmf_stages"] = [True] * len(arguments["features_per_stage"])
+    settings["architecture"] = architecture
+    plans["plans_name"] = EVERYWHERE
+    (folder / f"{EVERYWHERE}.json").write_text(json.dumps(plans, indent=1))
+
+
+def model_folder(root: Path, name: str, iterations: int) -> Path:
+    """Where nnU-Net leaves a network's folds."""
+    base, plans = NETWORKS[name]
+    return root / "results" / DATASET / f"{trainer_of(base, iterations)}__{plans}__{CONFIGURATION}"
+
+
+def train(root: Path, name: str, iterations: int, env: dict[str, str]) -> None:
+    """Train fold 0 of a network, or go on with it, unless done."""
+    base, plans = NETWORKS[name]
+    fold = model_folder(root, name, iterations) / "fold_0"
+    if (fold / "checkpoint_final.pth").exists():
+        return
+    command = ["nnUNetv2_train", "4", CONFIGURATION, "0", "-tr", trainer_of(base, iterations), "-p", plans]
+    command += ["-device", "cpu"]
+    if any((fold / f"checkpoint_{kind}.pth").exists() for kind in ("latest", "best")):
+        command.append("--c")
+    run_command(command, env, root / "logs" / f"explain_{plans}_{base}.log")
+
+
+def validation_cases(root: Path) -> list[str]:
+    """Of fold 0."""
+    return json.loads((root / "preprocessed" / DATASET / "splits_final.json").read_text())[0]["val"]
+
+
+def component_scores(folder: Path, root: Path, cases: Sequence[str], tested: int) -> dict[str, Any]:
+    """AUC of each component and class in each case, deletion tests in the first ``tested`` of the second half."""
+    from factorizer_nnunet.explain.case import build_explainer
+    from factorizer_nnunet.prediction.model import load_model
+
+    model = load_model(folder, ["0"], "checkpoint_final.pth")
+    device = torch.device("cpu")
+    plain = build_explainer(model, device, use_mirroring=False)
+    testing = build_explainer(model, device, use_mirroring=False, deletion=10_000)
+    half = len(cases) // 2
+    rows = []
+    for index, case in enumerate(tqdm(cases, desc=folder.name, unit="case")):
+        explainer = testing if half <= index < half + tested else plain
+        explanation = explainer(*_files(root, case))
+        for one in explanation.assessments:
+            rows.append(
+                {
+                    "case": case,
+                    "name": one.component.name,
+                    "auc": {name: found.auc for name, found in one.true.items()},
+                    "dice_change": {name: change.dice_change for name, change in (one.deletion or {}).items()},
+                }
+            )
+        explanation.close()
+    return {"rows": rows}
+
+
+def channel_scores(folder: Path, root: Path, cases: Sequence[str]) -> dict[str, Any]:
+    """AUC of each channel of each stage's output of nnU-Net's U-Net, for each class and case."""
+    from benchmarks.explain_channels import channel_aucs
+    from factorizer_nnunet.prediction.model import load_model
+
+    model = load_model(folder, ["0"], "checkpoint_final.pth")
+    rows = []
+    for case in tqdm(cases, desc=folder.name, unit="case"):
+        found, truth = _files(root, case)
+        rows += [{"case": case, "name": name, "auc": auc} for name, auc in channel_aucs(model, found, truth).items()]
+    return {"rows": rows}
+
+
+def time_ratios(folder: Path, root: Path, cases: Sequence[str], mirror: bool) -> dict[str, float]:
+    """Seconds of a plain prediction with its file, of an explanation without files, and with all of them."""
+    from factorizer_nnunet.explain.case import build_explainer
+    from factorizer_nnunet.explain.run import ExplainRequest, explain_into
+    from factorizer_nnunet.prediction.model import load_model
+    from factorizer_nnunet.prediction.work import export, preprocess
+
+    model = load_model(folder, ["0"], "checkpoint_final.pth")
+    of_model = (model.plans, model.settings, model.description)
+    device = torch.device("cpu")
+    predictor = model.predictor(device, tile_step_size=0.5, use_mirroring=mirror, on_device=False)
+    explainer = build_explainer(model, device, use_mirroring=mirror)
+    seconds: dict[str, list[float]] = {"predict": [], "explain": [], "with files": []}
+    for case in cases:
+        found, truth = _files(root, case)
+        out = root / "explain_timing"
+        shutil.rmtree(out, ignore_errors=True)
+        out.mkdir()
+        start = time.perf_counter()
+        data, properties = preprocess(found, *of_model)
+        logits = predictor.predict_logits_from_preprocessed_data(torch.from_numpy(data)).numpy()
+        export(case, logits, properties, *of_model, out, False)
+        seconds["predict"].append(time.perf_counter() - start)
+        start = time.perf_counter()
+        explainer(found, truth).close()
+        seconds["explain"].append(time.perf_counter() - start)
+        start = time.perf_counter()
+        request = ExplainRequest(model=folder, images=(), out=out / "explained")
+        request.out.mkdir()
+        explain_into(found, truth, explainer, request)
+        seconds["with files"].append(time.perf_counter() - start)
+    return {name: float(np.median(values)) for name, values in seconds.items()}
+
+
+def patch_seconds(rounds: int) -> dict[str, float]:
+    """Seconds of the default network for a patch of 128³ voxels, four channels, alone and with its factors taken."""
+    from factorizer_nnunet.explain.blending import PatchPlace
+    from factorizer_nnunet.explain.recorder import Recorder
+    from factorizer_nnunet.explain.sites import components, find_sites
+    from factorizer_nnunet.network import build_preset
+
+    size = (128, 128, 128)
+    network = build_preset("default", 4, 4, size).eval()
+    sites = find_sites(network, Path("default"))
+    image = torch.randn(1, 4, *size)
+    seconds: dict[str, list[float]] = {"alone": [], "with factors": []}
+    with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
+        recorder = Recorder(sites, Path(folder), with_loadings=False)
+        recorder.begin((155, 240, 240), torch.ones(size))
+        for _ in range(rounds):
+            for name in seconds:
+                handles = recorder.attach() if name == "with factors" else []
+                recorder.next_patch(PatchPlace((3, 5, 7), size))
+                start = time.perf_counter()
+                network(image)
+                seconds[name].append(time.perf_counter() - start)
+                for handle in handles:
+                    handle.remove()
+    count = sum(len(components(site)) for site in sites)
+    return {"components": count, **{name: float(np.median(values)) for name, values in seconds.items()}}
+
+
+def _files(root: Path, case: str) -> tuple[Any, Path]:
+    from factorizer_nnunet.prediction.cases import Case
+
+    raw = root / "raw" / DATASET
+    (image,) = (raw / "imagesTr").glob(f"{case}_0000.*")
+    (truth,) = (raw / "labelsTr").glob(f"{case}.*")
+    return Case(case, (image,)), truth
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Prepare, train what is missing, score, time, write the page."""
+    parser = benchmark_parser(__doc__)
+    parser.add_argument("--iterations", type=int, default=400, help="of each training (default 400)")
+    parser.add_argument("--tested", type=int, default=5, help="cases with deletion tests of all heads (default 5)")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default 1)")
+    parser.add_argument("--train-only", choices=NETWORKS, help="train this network and end")
+    options = parse(parser, arguments)
+    root = options.root.resolve()
+    results = root / "explain.json"
+    if not options.report_only:
+        env = environment(root, options.threads)
+        os.environ |= {key: env[key] for key in env if key.startswith("nnUNet_")} | {"OMP_NUM_THREADS": "1"}
+        torch.set_num_threads(options.threads)
+        prepare(options.data, root, env)
+        write_plans(root)
+        for name in [options.train_only] if options.train_only else NETWORKS:
+            train(root, name, options.iterations, env)
+        if options.train_only:
+            return
+        cases = validation_cases(root)
+        found = json.loads(results.read_text()) if results.exists() else {}
+        for name in NETWORKS:
+            folder = model_folder(root, name, options.iterations)
+            if name not in found:
+                found[name] = (
+                    channel_scores(folder, root, cases)
+                    if name == "PlainConvUNet"
+                    else component_scores(folder, root, cases, options.tested)
+                )
+                results.write_text(json.dumps(found))
+            if name != "PlainConvUNet" and "seconds" not in found[name]:
+                found[name]["seconds"] = {
+                    str(mirror): time_ratios(folder, root, cases[:3], mirror) for mirror in (True, False)
+                }
+        if "patch" not in found:
+            found["patch"] = patch_seconds(rounds=3)
+        found |= {
+            "iterations": options.iterations,
+            "cases": cases,
+            "machine": f"{platform.machine()}, {options.threads} thread; torch {torch.__version__}",
+        }
+        results.write_text(json.dumps(found))
+    write_report(json.loads(results.read_text()), options.docs)
+
+
+if __name__ == "__main__":
+    main()

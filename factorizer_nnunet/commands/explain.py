@@ -1,0 +1,129 @@
+"""``factorizer-nnunet explain``: maps of the components of a trained Factorizer, ranked by what they tell."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from factorizer_nnunet.interrupts import terminable
+
+DESCRIPTION = """\
+Predict images as nnU-Net does and write what the factors of a trained Factorizer look at: for each stage and head with
+an NMF a map of the whole image, on its own grid; how well each map separates each class; one page per case that shows
+the best ones. Model, images and output folder are checked before anything is written; cases that are complete are
+skipped, so that the same command goes on after a stop; every case is written whole."""
+
+EPILOG = """\
+examples:
+  factorizer-nnunet explain -i IMAGES -m MODEL_FOLDER -f 0 -o OUT
+  factorizer-nnunet explain -i case_0000.nii.gz case_0001.nii.gz -m MODEL_FOLDER -o OUT --device cpu
+  factorizer-nnunet explain -i IMAGES -m MODEL_FOLDER -o OUT --labels LABELS --stage encoder-3 --deletion 1
+
+exit status: 0 all cases are there; 1 some failed, see the list; 2 refused, nothing written; 130 interrupted
+"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Declare the subcommand."""
+    parser = subparsers.add_parser(
+        "explain",
+        help="maps of a model's components, ranked",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "-i",
+        dest="images",
+        required=True,
+        nargs="+",
+        type=Path,
+        metavar="IMAGE",
+        help="folder of images CASE_0000.nii.gz, or the files of one case, one per channel",
+    )
+    parser.add_argument(
+        "-m", dest="model", required=True, type=Path, metavar="FOLDER", help="folder TRAINER__PLANS__CONFIGURATION"
+    )
+    parser.add_argument("-f", dest="fold", default="0", metavar="FOLD", help="whose weights (default: 0)")
+    parser.add_argument("-o", dest="out", required=True, type=Path, metavar="FOLDER", help="gets a folder per case")
+    parser.add_argument("-chk", dest="checkpoint", default="checkpoint_final.pth", metavar="NAME", help="checkpoint")
+    parser.add_argument(
+        "--trust-checkpoint", action="store_true", help="run code that checkpoints may hold; only if you trust them"
+    )
+    parser.add_argument(
+        "--labels", type=Path, metavar="FOLDER", help="true segmentations CASE.nii.gz, if there are any"
+    )
+    parser.add_argument(
+        "--stage",
+        nargs="+",
+        default=[],
+        metavar="STAGE",
+        help="such as encoder-3 or decoder-1, counted from the highest resolution (default: all with an NMF)",
+    )
+    parser.add_argument("--head", nargs="+", type=int, default=[], metavar="N", help="heads, from 1 (default: all)")
+    parser.add_argument(
+        "--format", default="nifti,png,html", metavar="LIST", help="some of nifti,png,html (default: all three)"
+    )
+    parser.add_argument(
+        "--top", type=int, default=3, metavar="N", help="shown of each class and stage, best first (default: 3)"
+    )
+    parser.add_argument(
+        "--deletion",
+        type=int,
+        default=0,
+        metavar="N",
+        help="predict again without each of the best N of each class and stage; one prediction each (default: 0)",
+    )
+    parser.add_argument("--loadings", action="store_true", help="also write the columns of U, channel by channel")
+    parser.add_argument("-device", "--device", choices=["cuda", "cpu", "mps"], default="cuda", help="(default: cuda)")
+    parser.add_argument(
+        "-step_size",
+        type=float,
+        default=0.5,
+        metavar="X",
+        help="step of the sliding window, as a fraction of the patch (default: 0.5)",
+    )
+    parser.add_argument("--disable_tta", action="store_true", help="predict without mirroring; maps are always without")
+    parser.add_argument("--disable_progress_bar", action="store_true", help="for logs")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Explain, then say how many cases there are and which failed."""
+    from factorizer_nnunet.environment import EXT_TRAINER_VARIABLE, ext_trainer_value
+
+    # So that our trainer is found in a shell that was not set up.
+    os.environ[EXT_TRAINER_VARIABLE] = ext_trainer_value(os.environ.get(EXT_TRAINER_VARIABLE))
+
+    from factorizer_nnunet.explain.run import ExplainRequest, explain
+
+    request = ExplainRequest(
+        model=args.model,
+        images=tuple(args.images),
+        out=args.out,
+        fold=args.fold,
+        truths=args.labels,
+        stages=tuple(args.stage),
+        heads=tuple(args.head),
+        formats=tuple(filter(None, args.format.split(","))),
+        top=args.top,
+        deletion=args.deletion,
+        with_loadings=args.loadings,
+        checkpoint=args.checkpoint,
+        device=args.device,
+        tile_step_size=args.step_size,
+        use_mirroring=not args.disable_tta,
+        trusted=args.trust_checkpoint,
+        progress_bar=not args.disable_progress_bar,
+    )
+    with terminable():
+        outcome = explain(request)
+    print(
+        f"explained: {len(outcome.explained)}, complete before: {len(outcome.skipped)}, failed: {len(outcome.failed)}; "
+        f"in {args.out}"
+    )
+    for case, reason in outcome.failed.items():
+        print(f"failed: {case}: {reason}", file=sys.stderr)
+    return 1 if outcome.failed else 0

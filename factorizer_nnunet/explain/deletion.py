@@ -1,0 +1,71 @@
+"""The deletion test: what becomes of the prediction if what one head reconstructs is set to zero."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from factorizer_nnunet.explain.sites import Site
+
+
+@dataclass(frozen=True)
+class ClassChange:
+    """What a deletion does to one class.
+
+    Attributes:
+        dice_with_prediction: of the class predicted without the head, and with it; None if both are empty.
+        volume_change_ml: volume without the head minus that with it.
+        dice_change: Dice with the truth without the head minus that with it; None without a truth, or if empty.
+    """
+
+    dice_with_prediction: float | None
+    volume_change_ml: float
+    dice_change: float | None
+
+
+@contextlib.contextmanager
+def head_deleted(site: Site, head: int) -> Iterator[None]:
+    """Within the block, head ``head`` (counted from 1) of a site reconstructs nothing; all its columns, if several.
+
+    Its columns of the projection that follows are set to zero, which is the same thing and holds on every route.
+    """
+    weight = site.block.mixer.out_proj.weight
+    columns = slice((head - 1) * site.head_dim, head * site.head_dim)
+    with torch.no_grad():
+        kept = weight[:, columns].clone()
+        weight[:, columns] = 0
+        try:
+            yield
+        finally:
+            weight[:, columns] = kept
+
+
+def class_changes(
+    with_head: np.ndarray,
+    without: np.ndarray,
+    truth: np.ndarray | None,
+    classes: Mapping[str, Sequence[int]],
+    voxel_mm3: float,
+) -> dict[str, ClassChange]:
+    """Compare segmentations, label values of one shape, class by class."""
+    result = {}
+    for name, values in classes.items():
+        before, after = np.isin(with_head, values), np.isin(without, values)
+        change = None
+        if truth is not None:
+            true = np.isin(truth, values)
+            scores = dice(after, true), dice(before, true)
+            change = None if None in scores else scores[0] - scores[1]
+        volume = (int(after.sum()) - int(before.sum())) * voxel_mm3 / 1000
+        result[name] = ClassChange(dice(after, before), volume, change)
+    return result
+
+
+def dice(one: np.ndarray, other: np.ndarray) -> float | None:
+    """Dice of two masks; None if both are empty."""
+    total = int(one.sum()) + int(other.sum())
+    return 2 * int((one & other).sum()) / total if total else None

@@ -1,0 +1,82 @@
+"""Images and truths that are given, checked before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from factorizer_nnunet.dataset_conversion.wording import some_of
+from factorizer_nnunet.errors import UserError
+from factorizer_nnunet.prediction.cases import Case, find_cases
+from factorizer_nnunet.prediction.model import Model
+from factorizer_nnunet.prediction.work import channels_by, check_whole
+
+
+def given_cases(images: Sequence[Path], model: Model) -> list[Case]:
+    """Cases of a folder, or the one case whose files are named.
+
+    Raises:
+        UserError: nothing there, or not what the model takes; all problems at once.
+    """
+    channels = channels_by(model.plans)
+    if len(images) == 1 and images[0].is_dir():
+        return find_cases(images[0], model.file_ending, model.num_channels, channels)
+    missing = [str(file) for file in images if not file.is_file()]
+    if missing:
+        raise UserError(f"-i: there is no {some_of(missing)}. Name a folder of images, or the files of one case")
+    name = images[0].name.removesuffix(model.file_ending)
+    stem, _, number = name.rpartition("_")
+    return [Case(stem if stem and number.isdecimal() and len(number) == 4 else name, tuple(images))]
+
+
+def check_images(cases: Sequence[Case], model: Model) -> None:
+    """Read every image.
+
+    Raises:
+        UserError: some cannot be read or have other channels than the model takes; all of them.
+    """
+    channels = channels_by(model.plans)
+    problems = []
+    for case in cases:
+        try:
+            for file in case.files:
+                check_whole(file)
+        except OSError as error:
+            problems.append(f"{case.name}: {error}")
+            continue
+        found = [channels(file) for file in case.files]
+        if 0 in found:
+            problems.append(f"{case.name}: {case.files[found.index(0)]} cannot be read as an image")
+        elif sum(found) != model.num_channels:
+            problems.append(f"{case.name} has {sum(found)} channels, the model takes {model.num_channels}")
+    if problems:
+        raise UserError(f"these images cannot be explained: {some_of(problems, 20)}. Mend or leave them out")
+
+
+def check_truths(cases: Sequence[Case], folder: Path | None, model: Model) -> dict[str, Path]:
+    """The true segmentation of each case; none without a folder.
+
+    Raises:
+        UserError: some are missing, unreadable, or not of the image's shape; all of them.
+    """
+    if folder is None:
+        return {}
+    if not folder.is_dir():
+        raise UserError(f"{folder} is no folder. Name with --labels the folder of the true segmentations")
+    files = {case.name: folder / f"{case.name}{model.file_ending}" for case in cases}
+    reader = model.plans.image_reader_writer_class()
+    problems = []
+    for case in cases:
+        file = files[case.name]
+        try:
+            check_whole(file)
+            labels = reader.read_seg(str(file))[0]
+            image = reader.read_images([str(case.files[0])])[0]
+        except Exception:  # readers of many formats, each with exceptions of its own
+            problems.append(f"{file} {'cannot be read' if file.is_file() else 'is missing'}")
+            continue
+        if labels.shape[1:] != image.shape[1:]:
+            problems.append(f"{file} has shape {labels.shape[:0:-1]}, its image {image.shape[:0:-1]}")
+    if problems:
+        raise UserError(f"--labels {folder}: {some_of(problems, 20)}. Mend them, or leave out --labels")
+    return files

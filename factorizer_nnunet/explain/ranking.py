@@ -1,0 +1,86 @@
+"""How well a map tells each class from the rest: AUC and correlation, from one histogram per map."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+BINS = 4096  # of equal width; scores of a map of so many levels are exact
+
+
+@dataclass(frozen=True)
+class Separation:
+    """How a map goes with a mask.
+
+    Attributes:
+        auc: probability that a voxel of the mask has a higher value than one outside it, ties counting half.
+        correlation: Pearson's.
+    """
+
+    auc: float | None
+    correlation: float | None
+
+    @property
+    def strength(self) -> float | None:
+        """How far the AUC is from 0.5, which tells nothing; a map that avoids the class tells as much as its mirror."""
+        return None if self.auc is None else abs(self.auc - 0.5)
+
+    @property
+    def avoids(self) -> bool:
+        """Whether the map is low where the class is."""
+        return self.auc is not None and self.auc < 0.5
+
+
+def levels(values: np.ndarray) -> np.ndarray:
+    """Values as numbers of bins, uint16, the smallest in bin 0 and the largest in the last one."""
+    low, high = float(values.min(initial=0)), float(values.max(initial=0))
+    scale = (BINS - 1) / (high - low) if high > low else 0.0
+    return np.rint((values - low) * scale).astype(np.uint16)
+
+
+def label_histograms(binned: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Voxels of each label value in each bin, (labels, bins).
+
+    Args:
+        binned: numbers of bins, any shape.
+        labels: of the same shape, nonnegative whole numbers.
+    """
+    highest = int(labels.max(initial=0))
+    # Both in one order, whatever they lie like in memory; F is that of nnU-Net's arrays with x first.
+    joint = labels.ravel(order="F").astype(np.int64) * BINS + binned.ravel(order="F")
+    return np.bincount(joint, minlength=(highest + 1) * BINS).reshape(highest + 1, BINS)
+
+
+def separations(histograms: np.ndarray, classes: Mapping[str, Sequence[int]]) -> dict[str, Separation]:
+    """How the map goes with each class, given as its label values."""
+    result = {}
+    for name, values in classes.items():
+        inside = histograms[[value for value in values if value < len(histograms)]].sum(0)
+        result[name] = separation(inside, histograms.sum(0) - inside)
+    return result
+
+
+def separation(inside: np.ndarray, outside: np.ndarray) -> Separation:
+    """From the histograms of a map within a mask and outside it; nothing where either is empty or the map constant."""
+    inside, outside = inside.astype(np.float64), outside.astype(np.float64)
+    n, m = inside.sum(), outside.sum()
+    if not n or not m:
+        return Separation(None, None)
+    below = np.cumsum(outside) - outside
+    auc = float((inside * (below + outside / 2)).sum() / (n * m))
+    bins = np.arange(len(inside))
+    total = inside + outside
+    mean = (total * bins).sum() / (n + m)
+    variance = (total * (bins - mean) ** 2).sum() / (n + m)
+    if variance == 0:
+        return Separation(auc, None)
+    share = n / (n + m)
+    covariance = (inside * (bins - mean)).sum() / (n + m)
+    return Separation(auc, float(covariance / np.sqrt(variance * share * (1 - share))))
+
+
+def order(scores: Sequence[float | None]) -> list[int]:
+    """Places of the scores, best first, those without one last."""
+    return sorted(range(len(scores)), key=lambda i: (scores[i] is None, -(scores[i] or 0.0), i))

@@ -1,0 +1,158 @@
+"""Explaining predicts as nnU-Net does, writes whole cases, goes on after a stop, and refuses before it writes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK
+from tiny_models import CASES, STOCK, run_predict, write_image, write_model
+
+from factorizer_nnunet import cli
+from factorizer_nnunet.errors import UserError
+from factorizer_nnunet.explain import run as explain_run
+from factorizer_nnunet.explain.case import explain_case
+from factorizer_nnunet.explain.run import ExplainRequest, Outcome, explain
+
+
+def explained(root: Path, model: Path, **changes: object) -> Outcome:
+    request = {
+        "model": model,
+        "images": (root / "images",),
+        "out": root / "explained",
+        "device": "cpu",
+        "use_mirroring": False,
+        "formats": ("nifti",),
+        "progress_bar": False,
+        **changes,
+    }
+    return explain(ExplainRequest(**request))
+
+
+def read(file: Path) -> np.ndarray:
+    return SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(file)))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_prediction_maps_and_resuming(root: Path, model: Path) -> None:
+    assert explained(root, model).explained == list(CASES)
+    run_predict(root, model, use_mirroring=False)
+    for case in CASES:
+        folder = root / "explained" / case
+        np.testing.assert_array_equal(read(folder / "prediction.nii.gz"), read(root / "out" / f"{case}.nii.gz"))
+        described = json.loads((folder / "components.json").read_text())
+        image = SimpleITK.ReadImage(str(root / "images" / f"{case}_0000.nii.gz"))
+        for one in described["components"]:
+            found = SimpleITK.ReadImage(str(folder / one["map"]))
+            assert found.GetSize() == image.GetSize()
+            np.testing.assert_allclose(found.GetSpacing(), image.GetSpacing(), rtol=1e-6)
+            assert 0 <= one["energy_share"] <= one["head_share"] <= 1
+        assert not list(folder.glob(".*"))
+    before = contents(root / "explained" / "b")
+    for file in (root / "explained" / "a").iterdir():
+        file.unlink()
+    (root / "explained" / "a").rmdir()
+    (root / "explained" / ".a.1.partial").mkdir()  # what a kill leaves
+    outcome = explained(root, model)
+    assert (outcome.explained, outcome.skipped) == (["a"], ["b", "c"])
+    assert sorted(path.name for path in (root / "explained").iterdir()) == [*CASES, "explain.json"]
+    assert contents(root / "explained" / "b") == before
+    with pytest.raises(UserError, match="other settings: use_mirroring differs"):
+        explained(root, model, use_mirroring=True)
+
+
+def test_arrays_for_notebooks(root: Path, model: Path) -> None:
+    files = [root / "images" / f"a_000{channel}.nii.gz" for channel in (0, 1)]
+    found = explain_case(model, files, truth=None, with_loadings=True, deletion=1)
+    best = found.top(found.stages[0], "rim", 1)[0]
+    volume, loadings = found.map(best.component), found.loadings(best.component)
+    assert volume.values.shape == found.prediction.shape == (20, 17, 7)
+    assert volume.values.max() == pytest.approx(best.largest) and best.largest > 0
+    np.testing.assert_allclose(volume.spacing, (1.0, 1.7, 3.2), rtol=1e-6)
+    assert loadings.values.shape == (20, 17, 7, 8)
+    assert np.linalg.norm(loadings.values, axis=-1).max() <= 1 + 1e-5
+    assert best.deletion["rim"].dice_with_prediction is not None
+    found.close()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"stages": ("decoder-9",)}, "--stage decoder-9: no NMF there. The model has it in encoder-"),
+        ({"heads": (99,)}, "--head 99: encoder-3 has the heads 1 to"),
+        ({"formats": ("dicom",)}, "--format dicom: choose from nifti, png, html"),
+        ({"fold": "3"}, "has no checkpoint_final.pth of fold 3: name those with -f 0"),
+        ({"top": 0}, "--top must be 1 or more"),
+    ],
+)
+def test_what_is_not_there_is_refused(root: Path, model: Path, changes: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        explained(root, model, **changes)
+    assert not (root / "explained").exists()
+
+
+def test_bad_images_truths_and_folders_are_refused_before_anything_is_written(root: Path, model: Path) -> None:
+    with pytest.raises(UserError, match="a has 1 channels, the model takes 2"):
+        explained(root, model, images=(root / "images" / "a_0000.nii.gz",))
+    with pytest.raises(UserError, match="there is no .*missing.nii.gz"):
+        explained(root, model, images=(root / "missing.nii.gz",))
+    (root / "labels").mkdir()
+    write_image(root / "labels" / "a.nii.gz", 0)
+    with pytest.raises(UserError, match="b.nii.gz is missing"):
+        explained(root, model, truths=root / "labels")
+    whole = (root / "images" / "b_0001.nii.gz").read_bytes()
+    (root / "images" / "b_0001.nii.gz").write_bytes(whole[:500])
+    with pytest.raises(UserError, match="b: .*b_0001.nii.gz is truncated or damaged"):
+        explained(root, model)
+    (root / "file").write_text("mine")
+    with pytest.raises(UserError, match="file is a file. Name a folder with -o"):
+        explained(root, model, out=root / "file")
+    assert not (root / "explained").exists()
+
+
+def test_a_users_folder_of_a_cases_name_is_left_alone(root: Path, model: Path) -> None:
+    (root / "explained" / "a").mkdir(parents=True)
+    with pytest.raises(UserError, match="has a, but not from here: explain.json is missing"):
+        explained(root, model)
+    assert contents(root / "explained") == {}
+
+
+def test_other_networks_are_refused(root: Path) -> None:
+    with pytest.raises(UserError, match="holds a PlainConvUNet, and only a Factorizer has components"):
+        explained(root, write_model(root, STOCK))
+    assert not (root / "explained").exists()
+
+
+def test_2d_models_are_explained(root: Path) -> None:
+    outcome = explained(root, write_model(root, configuration="2d"), images=(root / "images",), stages=("encoder-3",))
+    assert outcome.failed == {}
+    assert read(root / "explained" / "a" / "encoder-3_head-01.nii.gz").shape == (7, 17, 20)
+
+
+def test_a_case_that_fails_leaves_nothing_and_stops_no_other(
+    root: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(folder: Path, made: object, with_maps: bool, with_loadings: bool) -> None:
+        if folder.name.startswith(".b."):
+            raise OSError("no space left")
+
+    monkeypatch.setattr(explain_run, "write_description", fail)
+    outcome = explained(root, model)
+    assert (outcome.explained, outcome.failed) == (["a", "c"], {"b": "OSError: no space left"})
+    assert sorted(path.name for path in (root / "explained").iterdir()) == ["a", "c", "explain.json"]
+
+
+@pytest.mark.slow
+def test_the_command(root: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = [str(root / "images" / f"a_000{channel}.nii.gz") for channel in (0, 1)]
+    arguments = ["explain", "-i", *files, "-m", str(model), "-f", "0", "-o", str(root / "explained")]
+    assert cli.main([*arguments, "--device", "cpu", "--loadings", "--deletion", "1"]) == 0
+    assert "explained: 1, complete before: 0, failed: 0" in capsys.readouterr().out
+    names = {path.name for path in (root / "explained" / "a").iterdir()}
+    assert {"a.html", "panel_rim.png", "components.json", "prediction.nii.gz", "encoder-3_head-01.nii.gz"} <= names
+    assert "encoder-3_head-01_loadings.nii.gz" in names

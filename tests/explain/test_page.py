@@ -1,0 +1,110 @@
+"""The page of a case in a real browser, and the files beside it."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK
+from browser import CHROMIUM, Browser
+from explained import explanation
+from PIL import Image
+
+from factorizer_nnunet.explain.display import frame_of
+from factorizer_nnunet.explain.outputs import COMPONENTS_FILE, write_description, write_map
+from factorizer_nnunet.explain.page import page_data, write_page
+from factorizer_nnunet.explain.panels import write_panels
+
+STATE = """({
+  drawn: Number(document.body.dataset.drawn || 0), text: document.body.innerText,
+  views: document.querySelectorAll("canvas").length,
+  colours: [...document.querySelectorAll("canvas")].map(canvas => new Set(
+    canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data).size),
+})"""
+READY = """new Promise(done => { const look = () => document.body.dataset.drawn ? done(performance.now())
+  : setTimeout(look, 20); look(); })"""
+SLIDE = """new Promise(done => { const slider = document.getElementById("slice-2");
+  slider.value = 1; slider.dispatchEvent(new Event("input"));
+  const look = () => document.body.dataset.drawn > 1 ? done(cut[2]) : setTimeout(look, 20); look(); })"""
+
+
+def test_the_mosaics_hold_the_volumes(tmp_path: Path) -> None:
+    made = explanation(tmp_path, (10, 12, 14))
+    data = page_data(made, 1, ["T1"])
+    source = data["labels"]["prediction"]
+    sheet = np.asarray(Image.open(io.BytesIO(base64.b64decode(source["src"].split(",")[1]))))
+    shown = frame_of(made.space.grid).show(made.prediction)
+    for k in range(data["size"][2]):
+        row, column = divmod(k, source["columns"])
+        tile = sheet[row * 12 : (row + 1) * 12, column * 14 : (column + 1) * 14]
+        np.testing.assert_array_equal(tile, shown[:, :, k].T)
+    assert [one["map"] for one in data["best"]["core"]["encoder-3"]] == ["encoder-3_head-01"]
+
+
+def test_a_map_is_read_where_the_image_lies(tmp_path: Path) -> None:
+    made = explanation(tmp_path, (10, 12, 14))
+    values = made.map(made.assessments[0].component).values
+    write_map(tmp_path / "map.nii.gz", values, made.space.grid)
+    read = SimpleITK.ReadImage(str(tmp_path / "map.nii.gz"))
+    assert (read.GetSize(), read.GetSpacing(), read.GetOrigin()) == ((14, 12, 10), (1, 1, 1), (0, 0, 0))
+    np.testing.assert_allclose(read.GetDirection(), np.eye(3).ravel())
+    np.testing.assert_allclose(SimpleITK.GetArrayFromImage(read).T, values, atol=values.max() / 60_000)
+
+
+def test_description_and_panels(tmp_path: Path) -> None:
+    made = explanation(tmp_path, (10, 12, 14))
+    write_description(tmp_path, made, with_maps=True, with_loadings=False)
+    written = json.loads((tmp_path / COMPONENTS_FILE).read_text())
+    assert written["best_first"]["core"]["encoder-3"][0] == "encoder-3_head-01"
+    assert written["components"][0]["map"] == "encoder-3_head-01.nii.gz"
+    write_panels(tmp_path, made, 1)
+    for name in ("lesion-script-", "core"):
+        assert Image.open(tmp_path / f"panel_{name}.png").size[0] > 500
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here to open the page with")
+def test_the_page_draws_slides_and_needs_no_network(tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    write_page(page, explanation(tmp_path, (16, 20, 24)), 2, ["T1 & T2"])
+    browser = Browser(tmp_path / "profile")
+    try:
+        browser.open(page)
+        browser.evaluate(READY)
+        state = browser.evaluate(STATE)
+        assert state["views"] == 9 and min(state["colours"]) > 10
+        assert "lesion </script>" in state["text"] and "encoder-3_head-01" in state["text"]
+        assert browser.evaluate(SLIDE) == 1
+        asked = [
+            event["params"]["request"]["url"] for event in browser.events if "requestWillBeSent" in event["method"]
+        ]
+        assert all(url.startswith(("file:", "data:")) for url in asked)
+        assert not [
+            event for event in browser.events if event["method"] in ("Log.entryAdded", "Runtime.exceptionThrown")
+        ]
+    finally:
+        browser.close()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here to open the page with")
+def test_a_page_of_a_brats_case_is_small_and_opens_soon(tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    write_page(page, explanation(tmp_path, (155, 240, 240), heads=24), 12, ["T1"])
+    assert page.stat().st_size < 25e6
+    seconds = []
+    for attempt in range(3):  # the machine may be busy
+        browser = Browser(tmp_path / f"profile{attempt}")
+        try:
+            start = time.perf_counter()
+            browser.open(page)
+            browser.evaluate(READY)
+            seconds.append(time.perf_counter() - start)
+        finally:
+            browser.close()
+    print(page.stat().st_size, seconds)
+    assert min(seconds) < 3

@@ -1,0 +1,102 @@
+"""AUC, correlation, deletion and order, against slower ways to compute them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import mannwhitneyu
+
+from factorizer_nnunet.errors import UserError
+from factorizer_nnunet.explain.deletion import class_changes, head_deleted
+from factorizer_nnunet.explain.ranking import label_histograms, levels, order, separations
+from factorizer_nnunet.explain.sites import check_heads, choose_sites, components, find_sites
+from factorizer_nnunet.network import Factorizer
+
+NETWORK = {"features_per_stage": [8, 16, 16], "strides": [[1, 1, 1], [2, 2, 2], [1, 2, 2]]}
+
+
+def test_separations_are_those_of_ranks_and_products() -> None:
+    draw = np.random.default_rng(0)
+    labels = draw.integers(0, 4, (10, 11, 12))
+    values = draw.integers(0, 50, labels.shape) + 20 * (labels == 2) - 9.0 * (labels == 3)
+    found = separations(label_histograms(levels(values), labels), {"two": (2,), "low": (1, 3), "none": (7,)})
+    for name, members in (("two", (2,)), ("low", (1, 3))):
+        mask = np.isin(labels, members)
+        expected = mannwhitneyu(values[mask], values[~mask]).statistic / mask.sum() / (~mask).sum()
+        assert found[name].auc == pytest.approx(expected, abs=1e-3)
+        assert found[name].correlation == pytest.approx(np.corrcoef(values.ravel(), mask.ravel())[0, 1], abs=1e-3)
+        assert found[name].avoids == (expected < 0.5)
+    assert found["none"].auc is None and found["none"].strength is None
+
+
+def test_the_layout_in_memory_does_not_matter() -> None:
+    draw = np.random.default_rng(0)
+    labels, values = draw.integers(0, 2, (3, 4, 5)), draw.integers(0, 9, (3, 4, 5))
+    expected = label_histograms(values, labels)
+    np.testing.assert_array_equal(label_histograms(np.asfortranarray(values), labels), expected)
+    moved = np.ascontiguousarray(values.transpose(1, 2, 0)).transpose(2, 0, 1)
+    np.testing.assert_array_equal(label_histograms(moved, np.asfortranarray(labels)), expected)
+
+
+def test_a_constant_map_tells_nothing() -> None:
+    labels = np.arange(8) % 2
+    found = separations(label_histograms(levels(np.zeros(8)), labels), {"odd": (1,)})["odd"]
+    assert (found.auc, found.correlation) == (0.5, None)
+
+
+def test_best_come_first_and_those_without_a_score_last() -> None:
+    assert order([0.1, None, 0.4, 0.4]) == [2, 3, 0, 1]
+
+
+def test_a_deleted_head_reconstructs_nothing_and_comes_back() -> None:
+    network = Factorizer(1, 2, **NETWORK).eval()
+    (site, *_) = choose_sites(find_sites(network, Path("model")), ["encoder-2"])
+    mixer, x = site.block.mixer, torch.randn(1, 4, 4, 4, 16)
+    before = mixer.out_proj.weight.clone()
+    with torch.no_grad():
+        mixed = mixer._mix(mixer.nonnegative(x))
+        mixed[..., 8:] = 0
+        expected = mixer.out_proj(mixed)
+        with head_deleted(site, 2):
+            torch.testing.assert_close(mixer(x), expected)
+    assert torch.equal(mixer.out_proj.weight, before)
+
+
+def test_changes_of_classes() -> None:
+    before, after, truth = np.zeros(10, int), np.zeros(10, int), np.zeros(10, int)
+    before[:4], after[:2], truth[:4] = 1, 1, 1
+    found = class_changes(before, after, truth, {"one": (1,), "two": (2,)}, voxel_mm3=500.0)
+    assert found["one"].dice_with_prediction == pytest.approx(2 * 2 / 6)
+    assert found["one"].volume_change_ml == -1.0
+    assert found["one"].dice_change == pytest.approx(2 * 2 / 6 - 1)
+    assert (found["two"].dice_with_prediction, found["two"].dice_change) == (None, None)
+
+
+def test_sites_have_names_strides_and_heads() -> None:
+    sites = find_sites(Factorizer(1, 2, **NETWORK, n_blocks_per_stage=[1, 2, 1]), Path("model"))
+    assert [site.name for site in sites] == [
+        "encoder-1", "encoder-2-block-1", "encoder-2-block-2", "encoder-3", "decoder-1", "decoder-2",
+    ]  # fmt: skip
+    assert [site.stride for site in sites if site.name.endswith("-3")] == [(2, 4, 4)]
+    assert [site.name for site in choose_sites(sites, ["decoder-1", "encoder-2"])] == [
+        "encoder-2-block-1", "encoder-2-block-2", "decoder-1",
+    ]  # fmt: skip
+    found = components(sites[3])
+    assert [(one.name, one.channels) for one in found] == [
+        ("encoder-3_head-01", (0, 8)),
+        ("encoder-3_head-02", (8, 16)),
+    ]
+    with pytest.raises(UserError, match="--stage decoder-3: no NMF there. The model has it in encoder-1, "):
+        choose_sites(sites, ["decoder-3"])
+    with pytest.raises(UserError, match="--head 3: encoder-3 has the heads 1 to 2"):
+        check_heads(sites[3:4], [3])
+
+
+def test_other_networks_are_refused() -> None:
+    with pytest.raises(UserError, match="model holds a Linear, and only a Factorizer has components"):
+        find_sites(torch.nn.Linear(1, 1), Path("model"))
+    with pytest.raises(UserError, match="no NMF in any stage"):
+        find_sites(Factorizer(1, 2, **NETWORK, nmf_stages=[False] * 3), Path("model"))
