@@ -31,8 +31,8 @@ class Row:
         change: of Dice, against the stock command.
         change_low, change_high: 95 % interval of the mean over cases of the change; NaN for fewer than two.
         worst_change: of a single case.
-        seconds: mean per case, of the sliding window.
-        speed_up: the stock command's seconds over these.
+        seconds: median over cases, of the sliding window.
+        speed_up: the stock command's seconds over these, median of the cases' ratios: a busy machine disturbs few.
         is_best: whether no other setting is both faster and at least as good.
     """
 
@@ -62,7 +62,8 @@ def compare(measurements: Sequence[Measurement], settings: Sequence[Setting]) ->
     cases = list(of_setting[settings[0]])
     regions = {setting: _by_region([rows[case] for case in cases]) for setting, rows in of_setting.items()}
     dice = {setting: mean_dice(values) for setting, values in regions.items()}
-    seconds = {s: float(np.mean([rows[case].seconds for case in cases])) for s, rows in of_setting.items()}
+    seconds = {s: np.array([rows[case].seconds for case in cases]) for s, rows in of_setting.items()}
+    speed_up = {s: float(np.median(seconds[settings[0]] / taken)) for s, taken in seconds.items()}
     per_case = {s: np.array([mean_dice(rows[case].dice) for case in cases]) for s, rows in of_setting.items()}
     result = []
     for setting in settings:
@@ -77,12 +78,12 @@ def compare(measurements: Sequence[Measurement], settings: Sequence[Setting]) ->
                 change_low=interval.low,
                 change_high=interval.high,
                 worst_change=float(np.nanmin(changes)) if not np.isnan(changes).all() else float("nan"),
-                seconds=seconds[setting],
-                speed_up=seconds[settings[0]] / seconds[setting],
-                is_best=not any(_beats(seconds, dice, other, setting) for other in settings),
+                seconds=float(np.median(seconds[setting])),
+                speed_up=speed_up[setting],
+                is_best=not any(_beats(speed_up, dice, other, setting) for other in settings),
             )
         )
-    return sorted(result, key=lambda row: row.seconds)
+    return sorted(result, key=lambda row: -row.speed_up)
 
 
 def choose(rows: Sequence[Row], tolerance: float) -> Row:
@@ -93,8 +94,8 @@ def choose(rows: Sequence[Row], tolerance: float) -> Row:
         tolerance: how much Dice may be lost against the stock command.
     """
     good = [row for row in rows if row.change >= -tolerance]
-    fastest = min(row.seconds for row in good)
-    return max((row for row in good if row.seconds <= SAME_TIME * fastest), key=lambda row: (row.dice, -row.seconds))
+    fastest = max(row.speed_up for row in good)
+    return max((row for row in good if SAME_TIME * row.speed_up >= fastest), key=lambda row: (row.dice, row.speed_up))
 
 
 def _by_region(measurements: Sequence[Measurement]) -> dict[str, float | None]:
@@ -105,5 +106,5 @@ def _by_region(measurements: Sequence[Measurement]) -> dict[str, float | None]:
     return result
 
 
-def _beats(seconds: dict[Setting, float], dice: dict[Setting, float], one: Setting, other: Setting) -> bool:
-    return seconds[one] < seconds[other] and dice[one] >= dice[other]
+def _beats(speed_up: dict[Setting, float], dice: dict[Setting, float], one: Setting, other: Setting) -> bool:
+    return speed_up[one] > speed_up[other] and dice[one] >= dice[other]

@@ -1,4 +1,4 @@
-"""Dice against seconds per case, a point for every setting."""
+"""Dice against time per case, a point for every setting."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure  # rather than pyplot: no display and no global state
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import NullFormatter
 
 from factorizer_nnunet.tuning.choice import Row
 from factorizer_nnunet.tuning.settings import Setting
 
 _COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")  # told apart by the colour-blind, too
+_TICKS = [mantissa * 10.0**power for power in range(-4, 3) for mantissa in (1, 2, 5)]
 _MARKERS = ("o", "s", "^", "D", "v", "P")
 
 
@@ -27,7 +28,7 @@ def draw(rows: Sequence[Row], reference: Setting, chosen: Setting, target: Path)
         colour = _COLOURS[mirrorings.index(setting.mirroring) % len(_COLOURS)]
         is_full = (setting.num_iters, setting.num_shifts) == (reference.num_iters, reference.num_shifts)
         axes.plot(
-            row.seconds,
+            _time(row),
             row.dice,
             _MARKERS[steps.index(setting.tile_step_size) % len(_MARKERS)],
             color=colour,
@@ -36,8 +37,9 @@ def draw(rows: Sequence[Row], reference: Setting, chosen: Setting, target: Path)
             alpha=0.9,
         )
     best = [row for row in rows if row.is_best]
-    axes.plot([row.seconds for row in best], [row.dice for row in best], color="#777777", linewidth=1, zorder=0)
-    _mark(axes, next(row for row in rows if row.setting == reference), "stock command", below=True)
+    axes.plot([_time(row) for row in best], [row.dice for row in best], color="#777777", linewidth=1, zorder=0)
+    reference_row = next(row for row in rows if row.setting == reference)
+    _mark(axes, reference_row, f"stock command, {reference_row.seconds:.3g} s", below=True)
     if chosen != reference:
         _mark(axes, next(row for row in rows if row.setting == chosen), "chosen", below=False)
     for place, mirroring in enumerate(mirrorings):
@@ -48,15 +50,13 @@ def draw(rows: Sequence[Row], reference: Setting, chosen: Setting, target: Path)
     axes.plot([], [], "o", color="#444444", markerfacecolor="none", label="fewer iterations or shifts")
     axes.plot([], [], color="#777777", linewidth=1, label="beaten by none")
     axes.set_xscale("log")
-    for axis in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
-        axis(FuncFormatter(lambda value, _: f"{value:g}"))
-    if max(row.seconds for row in rows) > 5 * min(row.seconds for row in rows):
-        axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.set_xticks(_ticks(rows))
-    axes.set_xlabel("seconds per case (sliding window)")
+    axes.set_xticks(_TICKS, [f"{tick:g}" for tick in _TICKS])
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlim(min(map(_time, rows)) / 1.3, max(map(_time, rows)) * 1.3)
+    axes.set_xlabel("time of the sliding window, as a part of the stock command's")
     axes.set_ylabel("mean Dice of the folds' validation cases")
     axes.grid(alpha=0.3)
-    axes.margins(0.08, 0.15)
+    axes.margins(y=0.15)
     axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     figure.tight_layout()
     draft = target.with_name(f".{target.name}.partial")
@@ -64,17 +64,14 @@ def draw(rows: Sequence[Row], reference: Setting, chosen: Setting, target: Path)
     draft.replace(target)
 
 
-def _ticks(rows: Sequence[Row]) -> list[float]:
-    """1, 2 and 5 times powers of ten within the range."""
-    low, high = min(row.seconds for row in rows), max(row.seconds for row in rows)
-    values = [mantissa * 10.0**power for power in range(-4, 6) for mantissa in (1, 2, 5)]
-    return [value for value in values if low / 1.5 <= value <= high * 1.5]
+def _time(row: Row) -> float:
+    return 1 / row.speed_up
 
 
 def _mark(axes: Axes, row: Row, words: str, below: bool) -> None:
     axes.annotate(
         words,
-        (row.seconds, row.dice),
+        (_time(row), row.dice),
         xytext=(0, -26 if below else 22),
         textcoords="offset points",
         ha="center",

@@ -52,12 +52,13 @@ def page(
 
 {measured}
 
-Seconds are those of the sliding window (network, mirroring, blending), mean per case; resampling to the image's grid
-takes {rest_seconds:.3g} s more with every setting, and reading and preprocessing come on top. Changes of Dice are
+Seconds are those of the sliding window (network, mirroring, blending), the median over cases, and the speed-up is the
+median of the cases' ratios; resampling to the image's grid takes {rest_seconds:.3g} s more with every setting, and
+reading and preprocessing come on top. Changes of Dice are
 against the stock command, the interval and the worst case over single cases. The setting was chosen on these cases, so
 its Dice is a little flattered.
 
-![Dice against seconds per case]({figure})
+![Dice against time per case]({figure})
 
 ## Settings that no other beats in both
 

@@ -191,7 +191,7 @@ def _make(report: Path) -> None:
 
 def _measured(model: Model, names: dict[str, list[str]], identity: dict[str, Any]) -> str:
     counts = ", ".join(f"{len(cases)} of fold {fold}" for fold, cases in names.items())
-    threads = f", {identity['threads']} threads" if identity["device"] == "cpu" else ""
+    threads = f", threads: {identity['threads']}" if identity["device"] == "cpu" else ""
     return (
         f"{model.folder.absolute().name} of {model.plans.dataset_name}, validation cases: {counts}; "
         f"on {identity['device']}{threads}, torch {identity['torch']}."
