@@ -21,6 +21,7 @@ def _are_possible() -> bool:
     return (
         importlib.util.find_spec("triton") is not None
         and torch.version.cuda is not None
+        and torch.cuda.is_available()
         and all(
             torch.cuda.get_device_capability(device) >= _LEAST_CAPABILITY for device in range(torch.cuda.device_count())
         )
