@@ -18,13 +18,22 @@ from scipy import ndimage
 
 from factorizer_nnunet.commands import demo
 from factorizer_nnunet.demo import jobs, run, stock
-from factorizer_nnunet.demo.phantom import MODALITIES, SHAPE, TRAINING_ROOT, VALIDATION_ROOT, draw_patient, write_set
+from factorizer_nnunet.demo.phantom import (
+    MODALITIES,
+    SHAPE,
+    SPACING_MM,
+    TRAINING_ROOT,
+    VALIDATION_ROOT,
+    draw_patient,
+    write_set,
+)
 from factorizer_nnunet.demo.progress import EpochWatcher, Reporter
 from factorizer_nnunet.demo.scores import dice, markdown_table, score_folder
 from factorizer_nnunet.demo.workspace import FOLDS, Arguments, Workspace, opened
 from factorizer_nnunet.errors import UserError
 from factorizer_nnunet.network import Factorizer
-from factorizer_nnunet.planning.templates import load_template
+from factorizer_nnunet.planning.image_geometry import ImageGeometry
+from factorizer_nnunet.planning.templates import check_fit, load_template
 
 RAW_REGIONS = {"whole tumor": (1, 2, 4), "tumor core": (1, 4), "enhancing tumor": (4,)}
 ARGUMENTS = Arguments(patients=7, seed=3, trainer="nnUNetTrainerFactorizer_2epochs_3iters")
@@ -93,6 +102,11 @@ def test_the_set_is_laid_out_as_brats_2021(tmp_path: Path) -> None:
 
 
 # Plan settings
+
+
+def test_the_template_of_the_demo_fits_its_patients() -> None:
+    images = ImageGeometry(num_channels=len(MODALITIES), spacing=[SPACING_MM] * 3, shape=list(SHAPE))
+    check_fit(load_template("demo"), images, "the demo's data set")
 
 
 def test_the_template_of_the_demo_is_small() -> None:

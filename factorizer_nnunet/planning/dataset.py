@@ -42,6 +42,7 @@ from factorizer_nnunet.planning.templates import (
 )
 
 DEFAULT_NETWORK = "default"
+_LARGEST_TARGET_GB = 10_000  # no GPU has a hundredth of it
 _FINGERPRINT_KINDS = {
     "spacings": list,
     "shapes_after_crop": list,
@@ -217,8 +218,11 @@ def _check_choice(preset: str | None, network: str | None) -> None:
 
 
 def _check_arguments(plans_name: str, gpu_memory_target_gb: float | None, num_processes: int) -> None:
-    if gpu_memory_target_gb is not None and not (math.isfinite(gpu_memory_target_gb) and gpu_memory_target_gb > 0):
-        raise UserError(f"the GPU memory target is {gpu_memory_target_gb} GB: give a number above 0, such as 8")
+    if gpu_memory_target_gb is not None and not 0 < gpu_memory_target_gb <= _LARGEST_TARGET_GB:
+        raise UserError(
+            f"the GPU memory target is {gpu_memory_target_gb} GB: give a number above 0 and up to "
+            f"{_LARGEST_TARGET_GB}, such as 8"
+        )
     if num_processes < 1:
         raise UserError(f"the number of processes is {num_processes}: give 1 or more")
     if not plans_name or Path(plans_name).name != plans_name or plans_name.endswith(".json"):
@@ -283,6 +287,10 @@ def _check_fingerprint(fingerprint_file: Path, raw: RawDataset) -> None:
     for key, kind in _FINGERPRINT_KINDS.items():
         if not isinstance(fingerprint.get(key), kind):
             raise UserError(f"{fingerprint_file}: {key} is missing or of another kind than nnU-Net writes. {mend}")
+    for key in ("spacings", "shapes_after_crop"):
+        for row in fingerprint[key]:
+            if not isinstance(row, list) or not all(_is_size(value) for value in row):
+                raise UserError(f"{fingerprint_file}: {key} holds {row}, which are no sizes above 0. {mend}")
     cases = len(fingerprint["spacings"])
     channels = len(fingerprint["foreground_intensity_properties_per_channel"])
     if (cases, channels) != (raw.num_cases, raw.num_channels):
@@ -303,3 +311,7 @@ def _verify(raw: RawDataset, num_processes: int) -> None:
         verify_dataset_integrity(str(raw.folder), num_processes)
     except (AssertionError, RuntimeError, FileNotFoundError) as error:
         raise UserError(f"{raw.name} does not pass nnU-Net's integrity check: {error}") from error
+
+
+def _is_size(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0

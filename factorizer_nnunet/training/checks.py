@@ -198,7 +198,7 @@ def _check_network(settings: ConfigurationManager, where: str) -> None:
     except (TypeError, ValueError) as error:
         raise UserError(
             f"{where}: architecture.arch_kwargs builds no network: {error}; correct it or plan the data set again"
-        ) from error
+        ) from None  # nnU-Net's command prints what is raised with all that led to it
     strides = settings.pool_op_kernel_sizes
     for axis, size in enumerate(settings.patch_size):
         total = 1

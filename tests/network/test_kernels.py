@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Callable, Sequence
 from unittest import mock
@@ -206,6 +207,17 @@ def test_moments_with_a_large_mean() -> None:
         assert max(errors) < 1e-4
 
 
+def test_moments_of_a_constant_beside_an_outlying_middle() -> None:
+    x = torch.full((1, 3, 3, 3, 16), 1.1, device=DEVICE)
+    x[0, 1, 1, 1] = -300
+    mean, variance = moments.channel_moments(x)
+    expected = torch.var_mean(x.double().flatten(1, -2), 1, correction=0)
+    torch.testing.assert_close(mean.double(), expected[1], rtol=1e-5, atol=0)
+    torch.testing.assert_close(variance.double(), expected[0], rtol=1e-5, atol=0)
+    x[0, 1, 1, 1] = 1.1
+    assert (moments.channel_moments(x)[1] >= 0).all()
+
+
 def test_compiled_kernels_give_the_same_numbers() -> None:
     """The shapes and types that the operators announce are right, and the graph is whole."""
     torch.manual_seed(0)
@@ -234,7 +246,8 @@ def test_compiled_kernels_give_the_same_numbers() -> None:
 def test_a_network_with_kernels_equals_one_without(form: dict, monkeypatch: pytest.MonkeyPatch) -> None:
     """In float32, as far as the kernels are told so: what chooses them is replaced."""
     torch.manual_seed(0)
-    network = Factorizer(2, 3, [16, 72], [[1, 1], [2, 2]], deep_supervision=True, **form).to(DEVICE)
+    network = Factorizer(2, 3, [16, 72], [[1, 1], [2, 2]], nmf_stages=[True, True], deep_supervision=True, **form)
+    network = network.to(DEVICE)
     wide = copy.deepcopy(network).double()
     x = torch.randn(1, 2, 12, 10, device=DEVICE, requires_grad=True)
     wide_x = x.detach().double().requires_grad_()
@@ -248,9 +261,16 @@ def test_a_network_with_kernels_equals_one_without(form: dict, monkeypatch: pyte
                 patch.setattr(f"factorizer_nnunet.network.{module}.kernel_precision", lambda x: torch.float32)
             for module in ("layers", "mixer"):
                 patch.setattr(f"factorizer_nnunet.network.{module}.can_use_kernels", lambda x: True)
-            with mock.patch.object(mlp, "residual_mlp", wraps=mlp.residual_mlp) as used:
+            expected = [(mlp, "residual_mlp"), (mixer, "residual_mixer"), (mix, "mix_families")]
+            if not form:
+                expected += [(depthwise, "depthwise"), (moments, "channel_moments")]
+            with contextlib.ExitStack() as stack:
+                spies = [
+                    stack.enter_context(mock.patch.object(module, name, wraps=getattr(module, name)))
+                    for module, name in expected
+                ]
                 result = outputs(network, x)
-            assert used.called
+            assert all(spy.called for spy in spies)
             return result
 
     parameters = zip(network.parameters(), wide.parameters(), strict=True)
@@ -259,7 +279,7 @@ def test_a_network_with_kernels_equals_one_without(form: dict, monkeypatch: pyte
     assert max(errors) < (1e-4 if EXACT else 5e-2)
 
 
-def test_kernels_are_for_cuda_under_autocast(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cpu_has_none() -> None:
     x = torch.zeros(1, 4, 4, 8)
     assert not can_use_kernels(x)
     with torch.autocast("cpu"):

@@ -14,6 +14,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from planning_example import NAME, NUM_CASES, dataset_json, fingerprint, write_image, write_json
 
 from factorizer_nnunet import cli
+from factorizer_nnunet.demo.phantom import SHAPE, SPACING_MM
 from factorizer_nnunet.errors import UserError
 from factorizer_nnunet.network import default_form, preset_arguments
 from factorizer_nnunet.planning.dataset import plan_dataset
@@ -26,7 +27,7 @@ DATA = {
     "isles22_published": (3, (68, 88, 72), 2.0),
     "isles22_fast": (2, (68, 88, 72), 2.0),
     "hippocampus": (1, (36, 50, 35), 1.0),
-    "demo": (4, (48, 56, 48), 1.0),
+    "demo": (4, SHAPE, SPACING_MM),
 }
 
 

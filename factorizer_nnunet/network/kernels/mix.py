@@ -204,7 +204,7 @@ def _gradient_of_sums(
         both = inside[:, None] & exists[None, :]
         offsets = voxels[:, None] * channels + cols[None, :]
         given = tl.load(hidden + offsets, both, 0.0).to(tl.float32)
-        # Gradients of Gram matrices have the range of float32.
+        # Gradients of Gram matrices have the range of float32; what they give of H has that of other gradients.
         result = tl.load(grad_hidden + offsets, both, 0.0).to(tl.float32) + total[None, :]
         result += tl.dot(given, slopes, input_precision=precision)
         tl.store(grad_hidden + offsets, result.to(grad_hidden.dtype.element_ty), both)

@@ -149,7 +149,7 @@ def _gradient_of_sums(
             both = inside[:, None] & exists[None, :]
             given = tl.load(x + offsets, both, 0.0)
             hidden, normed, base, rstd = _hidden(given, inside, exists, factor, offset, weight, channels, eps, layer)
-            # Gradients of Gram matrices have the range of float32.
+            # Gradients of Gram matrices have the range of float32; what they give of H has that of other gradients.
             through = tl.dot(hidden.to(tl.float32), slopes) + total[None, :]
             through = tl.where(hidden > 0, through, 0.0).to(given.dtype)
             of_weight = tl.dot(tl.trans(through), normed, of_weight)

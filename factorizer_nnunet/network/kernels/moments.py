@@ -1,6 +1,6 @@
 """Mean and variance over the voxels of each case and channel in one walk over the volume.
 
-Sums are of differences from the first voxel, so that a large mean does not drown the variance.
+Sums are of differences from the middle voxel, so that a large mean does not drown the variance.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def _sums(x, sums, voxels, channels, VOXELS: tl.constexpr, CHANNELS: tl.constexp
     cols = tl.program_id(2) * CHANNELS + tl.arange(0, CHANNELS)
     exists = cols < channels
     x += case.to(tl.int64) * voxels * channels
-    pivot = tl.load(x + cols, exists, 0.0).to(tl.float32)
+    pivot = tl.load(x + (voxels // 2) * channels + cols, exists, 0.0).to(tl.float32)
     once = tl.zeros([VOXELS, CHANNELS], tl.float32)
     twice = tl.zeros([VOXELS, CHANNELS], tl.float32)
     for tile in range(tl.program_id(0), tl.cdiv(voxels, VOXELS), tl.num_programs(0)):
@@ -54,9 +54,11 @@ def _finish(x, sums, mean, variance, voxels, channels, programs, PROGRAMS: tl.co
         once += tl.load(at, inside, 0.0)
         twice += tl.load(at + channels, inside, 0.0)
     difference = tl.sum(once, 0) / voxels
-    pivot = tl.load(x + case.to(tl.int64) * voxels * channels + cols, exists, 0.0).to(tl.float32)
+    middle = (case.to(tl.int64) * voxels + voxels // 2) * channels
+    pivot = tl.load(x + middle + cols, exists, 0.0).to(tl.float32)
     tl.store(mean + case * channels + cols, pivot + difference, exists)
-    tl.store(variance + case * channels + cols, tl.sum(twice, 0) / voxels - difference * difference, exists)
+    squares = tl.sum(twice, 0) / voxels - difference * difference
+    tl.store(variance + case * channels + cols, tl.maximum(squares, 0.0), exists)  # rounding may leave less
 
 
 def _like_channel_moments(x: Tensor) -> tuple[Tensor, Tensor]:
