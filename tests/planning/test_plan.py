@@ -47,6 +47,7 @@ def test_unset_and_missing_folders_are_told(
         (["--gpu-memory-target", "0"], "GPU memory target is 0.0 GB"),
         (["--gpu-memory-target", "-2"], "GPU memory target is -2.0 GB"),
         (["--gpu-memory-target", "nan"], "GPU memory target is nan GB"),
+        (["--gpu-memory-target", "1e300"], "GPU memory target is 1e+300 GB"),
         (["--network", "unet"], "unknown network 'unet': choose from default, swin, brats_published"),
         (["--preset", "XXL"], "unknown preset 'XXL': choose from S, M, L, XL"),
         (["--preset", "M", "--network", "swin"], "--preset M and --network swin exclude each other"),
@@ -106,6 +107,9 @@ def test_a_fingerprint_of_other_data_is_told(raw: Path, folders: Path) -> None:
         plan_dataset(7)
     write_json(fingerprint_file, {**fingerprint((20, 28, 24)), "spacings": None})
     with pytest.raises(UserError, match=r"fingerprint\.json: spacings is missing or of another kind.*--clean"):
+        plan_dataset(7)
+    write_json(fingerprint_file, {**fingerprint((20, 28, 24)), "spacings": [[-1, 1, 1]] * 3})
+    with pytest.raises(UserError, match=r"spacings holds \[-1, 1, 1\], which are no sizes above 0.*--clean"):
         plan_dataset(7)
     fingerprint_file.write_text("{")
     with pytest.raises(UserError, match=r"dataset_fingerprint\.json is not valid JSON.*--clean"):
