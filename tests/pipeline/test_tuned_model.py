@@ -43,7 +43,8 @@ def test_derived_folder_and_variables_give_stock_commands_the_same_faster_predic
     assert np.abs(after - before).max() > 1e-3, "nothing was changed"
     folds.run(
         "nnUNetv2_predict_from_modelfolder",
-        *("-i", folds.unseen, "-o", tmp_path / "out", "-m", derived, "-f", 0, *ON_CPU, *options),
+        *("-i", folds.unseen, "-o", tmp_path / "out", "-m", derived, "-f", 0, *ON_CPU),
+        *("-npp", 1, "-nps", 1, "--save_probabilities"),  # this command wants worker processes
     )
     assert_same_predictions(fast, tmp_path / "out", TEST_CASES)
 
