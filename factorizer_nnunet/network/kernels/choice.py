@@ -30,6 +30,9 @@ def _are_possible() -> bool:
 
 @torch.compiler.assume_constant_result
 def _are_wanted() -> bool:
+    # Asked here, where torch.compile runs Python itself: traced, is_exporting is true in compiled networks, too (2.11).
+    if torch.compiler.is_exporting():
+        return False
     return os.environ.get(VARIABLE, "1").strip().lower() not in ("0", "false", "f") and _are_possible()
 
 
@@ -39,7 +42,7 @@ def can_use_kernels(x: Tensor) -> bool:
     They count the numbers of a case in 32 bits, and an exported network has only operators that others know.
     """
     fits = x.is_cuda and 0 < x.numel() < _MOST_NUMBERS * x.shape[0]
-    return fits and not torch.compiler.is_exporting() and _are_wanted()
+    return fits and _are_wanted()
 
 
 def kernel_precision(x: Tensor) -> torch.dtype | None:
