@@ -6,6 +6,7 @@ import copy
 
 import pytest
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 from factorizer_nnunet.network import Factorizer
 from factorizer_nnunet.network.mixer import NMFMixer
@@ -55,6 +56,19 @@ def test_a_training_step_under_autocast_is_finite(compiled: bool) -> None:
         assert torch.isfinite(loss)
     assert all(torch.isfinite(p).all() for p in net.parameters())
     assert all(torch.isfinite(p.grad).all() and not torch.equal(p, before[n]) for n, p in net.named_parameters())
+
+
+def test_a_compiled_network_uses_the_kernels() -> None:
+    """torch 2.11 says of every network that it traces that it is being exported, where there are no kernels."""
+    pytest.importorskip("triton", reason="Triton is not there for this platform")
+    run = torch.compile(network(3).cuda())
+    x = torch.randn(1, 2, 32, 32, 32, device="cuda")
+    with torch.no_grad(), torch.autocast("cuda"):
+        run(x)
+        with profile(activities=[ProfilerActivity.CPU]) as profiler:
+            run(x)
+    called = {event.key for event in profiler.key_averages()}
+    assert {"factorizer_nnunet::residual_mlp", "factorizer_nnunet::residual_mixer"} <= called
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float16, 1e-2), (torch.bfloat16, 2e-2)], ids=str)

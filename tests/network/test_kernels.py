@@ -117,12 +117,12 @@ def test_mixer_of_narrow_layers(name: str, norm: type[nn.Module]) -> None:
     wide = copy.deepcopy(modules).double()
     wide_x = x.detach().double().requires_grad_()
     errors = differences(
-        lambda: mixer.residual_mixer(x, first, ours, torch.float32),
+        lambda: mixer.residual_mixer(x, first, ours, torch.float32 if EXACT else torch.float16),
         lambda: wide_x + wide[1](wide[0](wide_x)),
         [x, *modules.parameters()],
         [wide_x, *wide.parameters()],
     )
-    assert max(errors) < (1e-5 if EXACT else 3e-2)
+    assert max(errors) < (1e-5 if EXACT else 1e-2)
 
 
 @pytest.mark.parametrize("norm", [nn.LayerNorm, InstanceNorm])
