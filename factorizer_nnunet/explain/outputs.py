@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
@@ -18,6 +20,8 @@ from factorizer_nnunet.files import write_whole
 COMPONENTS_FILE = "components.json"
 MAP_UNIT = "norm over the head's channels of what the component puts into a voxel, in units of the hidden features"
 _LARGEST = np.iinfo(np.int16).max
+_WRITERS = 4
+_WAITING = 4
 
 
 def map_file(component: Component) -> str:
@@ -41,6 +45,32 @@ def write_map(file: Path, values: np.ndarray, grid: Grid) -> None:
     image.header.set_slope_inter(scale, 0.0)
     image.header.set_xyzt_units("mm")
     nibabel.save(image, file)
+
+
+class MapWriter:
+    """Writes maps beside the work that makes them: compressing one takes longer than making it, and needs no Python.
+
+    At most ``_WAITING`` maps wait, so that memory does not grow with their number. Leaving the context waits for all.
+    """
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(_WRITERS)
+        self._waiting: deque[Future[None]] = deque()
+
+    def __enter__(self) -> MapWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=kind is not None)
+        if kind is None:
+            for one in self._waiting:
+                one.result()
+
+    def write(self, file: Path, values: np.ndarray, grid: Grid) -> None:
+        """As ``write_map``; an error of an earlier map is raised here or when the context is left."""
+        while len(self._waiting) >= _WAITING:
+            self._waiting.popleft().result()
+        self._waiting.append(self._pool.submit(write_map, file, values, grid))
 
 
 def write_description(folder: Path, explanation: Explanation, with_maps: bool, with_loadings: bool) -> None:

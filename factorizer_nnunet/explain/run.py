@@ -17,7 +17,7 @@ from factorizer_nnunet.dataset_conversion.wording import some_of
 from factorizer_nnunet.errors import UserError
 from factorizer_nnunet.explain.case import Explainer, build_explainer
 from factorizer_nnunet.explain.inputs import check_images, check_truths, given_cases
-from factorizer_nnunet.explain.outputs import loadings_file, map_file, write_description, write_map
+from factorizer_nnunet.explain.outputs import MapWriter, loadings_file, map_file, write_description
 from factorizer_nnunet.explain.page import write_page
 from factorizer_nnunet.explain.panels import write_panels
 from factorizer_nnunet.explain.sites import Component
@@ -129,10 +129,10 @@ def explain(request: ExplainRequest) -> Outcome:
 def explain_into(case: Case, truth: Path | None, explainer: Explainer, request: ExplainRequest) -> None:
     """Explain a case and write its folder below ``request.out``, whole or not at all."""
     model = explainer.model
-    with folder_written_whole(request.out / case.name) as folder:
+    with folder_written_whole(request.out / case.name) as folder, MapWriter() as maps:
 
         def on_map(component: Component, values: np.ndarray) -> None:
-            write_map(folder / map_file(component), values, grid)
+            maps.write(folder / map_file(component), values, grid)
 
         with_maps = "nifti" in request.formats
         prepared = explainer.predict(case, truth, folder)
@@ -145,7 +145,7 @@ def explain_into(case: Case, truth: Path | None, explainer: Explainer, request: 
             writer.write_seg(labels, str(folder / f"prediction{model.file_ending}"), dict(explanation.properties))
         if with_loadings:
             for one in explanation.assessments:
-                write_map(folder / loadings_file(one.component), explanation.loadings(one.component).values, grid)
+                maps.write(folder / loadings_file(one.component), explanation.loadings(one.component).values, grid)
         if "html" in request.formats:
             write_page(folder / f"{case.name}.html", explanation, request.top, channel_names(model))
         if "png" in request.formats:
