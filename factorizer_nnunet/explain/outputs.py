@@ -20,8 +20,7 @@ from factorizer_nnunet.files import write_whole
 COMPONENTS_FILE = "components.json"
 MAP_UNIT = "norm over the head's channels of what the component puts into a voxel, in units of the hidden features"
 _LARGEST = np.iinfo(np.int16).max
-_WRITERS = 4
-_WAITING = 4
+_WRITERS = 4  # maps that are compressed at a time
 
 
 def map_file(component: Component) -> str:
@@ -50,7 +49,7 @@ def write_map(file: Path, values: np.ndarray, grid: Grid) -> None:
 class MapWriter:
     """Writes maps beside the work that makes them: compressing one takes longer than making it, and needs no Python.
 
-    At most ``_WAITING`` maps wait, so that memory does not grow with their number. Leaving the context waits for all.
+    At most ``_WRITERS`` maps are held: memory does not grow with their number. Leaving the context waits for all.
     """
 
     def __init__(self) -> None:
@@ -68,7 +67,7 @@ class MapWriter:
 
     def write(self, file: Path, values: np.ndarray, grid: Grid) -> None:
         """As ``write_map``; an error of an earlier map is raised here or when the context is left."""
-        while len(self._waiting) >= _WAITING:
+        while len(self._waiting) >= _WRITERS:
             self._waiting.popleft().result()
         self._waiting.append(self._pool.submit(write_map, file, values, grid))
 

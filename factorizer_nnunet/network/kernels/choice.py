@@ -41,8 +41,7 @@ def can_use_kernels(x: Tensor) -> bool:
 
     They count the numbers of a case in 32 bits, and an exported network has only operators that others know.
     """
-    fits = x.is_cuda and 0 < x.numel() < _MOST_NUMBERS * x.shape[0]
-    return fits and _are_wanted()
+    return x.is_cuda and 0 < x.numel() < _MOST_NUMBERS * x.shape[0] and _are_wanted()
 
 
 def kernel_precision(x: Tensor) -> torch.dtype | None:
