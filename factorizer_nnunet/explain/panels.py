@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from pathlib import Path
 
+import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
+from skimage.measure import find_contours
 
-from factorizer_nnunet.explain.case import Explanation
+from factorizer_nnunet.explain.case import Assessment, Explanation
 from factorizer_nnunet.explain.display import bytes_of, frame_of, fullest
 from factorizer_nnunet.explain.page import COLOUR_MAP
 from factorizer_nnunet.pages.markup import short
@@ -20,6 +23,11 @@ from factorizer_nnunet.pages.planes import intensity_range
 
 # Name, axis across, axes to the right and down (left, back, up), and whether the last one runs upwards.
 _PLANES = (("axial", 2, 0, 1, False), ("coronal", 1, 0, 2, True), ("sagittal", 0, 1, 2, True))
+# All in inches.
+_CELL_WIDTH, _CELL_HEIGHT, _GAP = 2.1, 1.9, 0.06
+_LOWEST_ROW, _NARROWEST_COLUMN = 0.75, 0.6  # hold a label of five lines, and a heading
+_LEFT, _RIGHT, _TOP, _BOTTOM = 1.35, 0.85, 0.25, 0.08
+_BAR_WIDTH = 0.1
 
 
 def write_panels(folder: Path, explanation: Explanation, top: int) -> None:
@@ -36,50 +44,85 @@ def write_panels(folder: Path, explanation: Explanation, top: int) -> None:
 
 
 def _panel(explanation: Explanation, name: str, top: int) -> Figure:
+    """All rows in one axes, measured in inches: laying many axes out takes matplotlib longer than drawing them."""
     frame = frame_of(explanation.space.grid)
     low, high = intensity_range(explanation.image[0])
-    image = bytes_of(frame.show(explanation.image[0]), low, high)
+    grey = np.repeat(bytes_of(frame.show(explanation.image[0]), low, high)[..., None] / 255, 3, axis=-1)
     mask = np.isin(frame.show(explanation.prediction), explanation.classes[name])
-    colour = COLOURS[list(explanation.classes).index(name) % len(COLOURS)]
+    cut = fullest(mask)
     best = [one for stage in explanation.stages for one in explanation.top(stage, name, top)]
     planes = [plane for plane in _PLANES if min(frame.size[plane[2]], frame.size[plane[3]]) > 1]
-    figure = Figure(figsize=(2.1 * len(planes) + 1.2, 1.9 * (len(best) + 1)), dpi=150, layout="constrained")
-    grid = figure.subplots(len(best) + 1, len(planes), squeeze=False)
-    cut = fullest(mask)
-    for row, one in zip(grid, (None, *best), strict=True):
+    across, down = (max(frame.size[plane[k]] for plane in planes) for k in (2, 3))
+    inch = min(_CELL_WIDTH / across, _CELL_HEIGHT / down)  # of a voxel
+    row_height = max(down * inch, _LOWEST_ROW)
+    lefts = _LEFT + np.cumsum([0.0] + [max(frame.size[plane[2]] * inch, _NARROWEST_COLUMN) + _GAP for plane in planes])
+    width, height = lefts[-1] + _BAR_WIDTH + _RIGHT, _TOP + (len(best) + 1) * (row_height + _GAP) + _BOTTOM
+    figure = Figure(figsize=(width, height), dpi=150)
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
+    axes.set_axis_off()
+    lines = []
+    for row, one in enumerate((None, *best)):
+        middle = _TOP + row * (row_height + _GAP) + row_height / 2
         values = None if one is None else frame.show(explanation.map(one.component).values)
-        for axes, plane in zip(row, planes, strict=True):
-            axes.imshow(_slice(image, plane, cut), cmap="gray", vmin=0, vmax=255)
+        for plane, left in zip(planes, lefts, strict=False):
+            picture = _slice(grey, plane, cut)
             if values is not None:
-                shown = _slice(values, plane, cut)
-                strength = np.clip(shown / max(one.largest, 1e-12) * 1.6, 0, 1) * 0.8
-                axes.imshow(shown, cmap=COLOUR_MAP, vmin=0, vmax=one.largest or 1.0, alpha=strength)
-            outline = _slice(mask, plane, cut)
-            if outline.any() and not outline.all():
-                axes.contour(outline, levels=[0.5], colors=[colour], linewidths=1)
-            axes.set_xticks([])
-            axes.set_yticks([])
-        if one is None:
-            for axes, plane in zip(row, planes, strict=True):
-                axes.set_title(plane[0], fontsize=8)
-            label, unit = f"{name}\n(prediction)", "image intensity"
-            colours = ScalarMappable(Normalize(low, high), "gray")
-        else:
-            separation = one.predicted[name]
-            direction = " (avoids)" if separation.avoids else ""
-            label = "\n".join((*one.component.name.split("_"), f"AUC {short(separation.auc)}{direction}"))
-            unit = "feature norm"
-            colours = ScalarMappable(Normalize(0, one.largest or 1.0), COLOUR_MAP)
-        row[0].set_ylabel(label, fontsize=8)
-        bar = figure.colorbar(colours, ax=list(row), fraction=0.05, pad=0.02)
-        bar.set_label(unit, fontsize=7)
-        bar.ax.tick_params(labelsize=7)
+                picture = _laid_over(picture, _slice(values, plane, cut), one.largest)
+            size = (picture.shape[1] * inch, picture.shape[0] * inch)
+            corner = (left, middle - size[1] / 2)
+            _show(axes, picture, corner, size)
+            # Closed at the edges of the slice, and (rows, columns) of voxels' centres.
+            outlines = find_contours(np.pad(_slice(mask, plane, cut), 1).astype(np.uint8), 0.5)
+            lines += [corner + (outline[:, ::-1] - 0.5).clip(0, picture.shape[1::-1]) * inch for outline in outlines]
+            if one is None:
+                axes.text(left + size[0] / 2, _TOP / 2, plane[0], ha="center", va="center", fontsize=8)
+        scale = (
+            (low, high, "gray", "image intensity") if one is None else (0.0, one.largest, COLOUR_MAP, "feature norm")
+        )
+        _bar(axes, lefts[-1], middle, 0.9 * row_height, *scale)
+        axes.text(_LEFT - 0.08, middle, _label(name, one), ha="right", va="center", fontsize=8)
+    colour = COLOURS[list(explanation.classes).index(name) % len(COLOURS)]
+    axes.add_collection(LineCollection(lines, colors=colour, linewidths=1), autolim=False)
     return figure
 
 
+def _label(name: str, one: Assessment | None) -> str:
+    if one is None:
+        return "\n".join((*textwrap.wrap(name, 18), "(prediction)"))
+    separation = one.predicted[name]
+    return "\n".join(
+        (*one.component.name.split("_"), f"AUC {short(separation.auc)}{' (avoids)' if separation.avoids else ''}")
+    )
+
+
+def _laid_over(picture: np.ndarray, values: np.ndarray, largest: float) -> np.ndarray:
+    """A picture (rows, columns, RGB) with the values' colours over it, the stronger the larger they are."""
+    relative = np.clip(values / max(largest, 1e-12), 0, 1)
+    strength = np.clip(relative * 1.6, 0, 1)[..., None] * 0.8
+    return picture * (1 - strength) + matplotlib.colormaps[COLOUR_MAP](relative)[..., :3] * strength
+
+
+def _show(axes: Axes, picture: np.ndarray, corner: tuple[float, float], size: tuple[float, float]) -> None:
+    """A picture (rows, columns, RGB) with its upper left corner where it is said."""
+    extent = (corner[0], corner[0] + size[0], corner[1] + size[1], corner[1])
+    axes.imshow(picture, extent=extent, aspect="auto", interpolation="nearest")
+
+
+def _bar(
+    axes: Axes, left: float, middle: float, height: float, low: float, high: float, colours: str, unit: str
+) -> None:
+    """A bar of the colours with its ends and its unit beside it."""
+    strip = matplotlib.colormaps[colours](np.linspace(1, 0, 256))[:, None, :3]
+    _show(axes, strip, (left, middle - height / 2), (_BAR_WIDTH, height))
+    beside = left + _BAR_WIDTH + 0.05
+    axes.text(beside, middle - height / 2, short(high), va="top", fontsize=7)
+    axes.text(beside, middle + height / 2, short(low), va="bottom", fontsize=7)
+    axes.text(beside, middle, unit.replace(" ", "\n"), va="center", fontsize=7)
+
+
 def _slice(volume: np.ndarray, plane: tuple, cut: tuple[int, ...]) -> np.ndarray:
-    """A slice of a volume (left, back, up) as it is shown, (rows, columns)."""
+    """A slice of a volume (left, back, up, …) as it is shown, (rows, columns, …)."""
     _, across, columns, rows, up = plane
     flat = np.take(volume, cut[across], axis=across)
-    flat = flat.T if columns < rows else flat
+    flat = flat.swapaxes(0, 1) if columns < rows else flat
     return flat[::-1] if up else flat
