@@ -1,4 +1,4 @@
-"""What single components tell on real data, beside raw channels of nnU-Net's own U-Net, and what explaining costs.
+"""What single components tell on real data, beside raw channels of nnU-Net's own U-Net.
 
     python -m benchmarks.explain_components DATA --root WORK
 
@@ -14,14 +14,10 @@ from __future__ import annotations
 import json
 import os
 import platform
-import shutil
-import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from tqdm import tqdm
 
@@ -113,68 +109,6 @@ def channel_scores(folder: Path, root: Path, cases: Sequence[str]) -> dict[str, 
     return {"rows": rows}
 
 
-def time_ratios(folder: Path, root: Path, cases: Sequence[str], mirror: bool) -> dict[str, float]:
-    """Seconds of a plain prediction with its file, of an explanation without files, and with all of them."""
-    from factorizer_nnunet.explain.case import build_explainer
-    from factorizer_nnunet.explain.run import ExplainRequest, explain_into
-    from factorizer_nnunet.prediction.model import load_model
-    from factorizer_nnunet.prediction.work import export, preprocess
-
-    model = load_model(folder, ["0"], "checkpoint_final.pth")
-    of_model = (model.plans, model.settings, model.description)
-    device = torch.device("cpu")
-    predictor = model.predictor(device, tile_step_size=0.5, use_mirroring=mirror, on_device=False)
-    explainer = build_explainer(model, device, use_mirroring=mirror)
-    seconds: dict[str, list[float]] = {"predict": [], "explain": [], "with files": []}
-    for case in cases:
-        found, truth = _files(root, case)
-        out = root / "explain_timing"
-        shutil.rmtree(out, ignore_errors=True)
-        out.mkdir()
-        start = time.perf_counter()
-        data, properties = preprocess(found, *of_model)
-        logits = predictor.predict_logits_from_preprocessed_data(torch.from_numpy(data)).numpy()
-        export(case, logits, properties, *of_model, out, False)
-        seconds["predict"].append(time.perf_counter() - start)
-        start = time.perf_counter()
-        explainer(found, truth).close()
-        seconds["explain"].append(time.perf_counter() - start)
-        start = time.perf_counter()
-        request = ExplainRequest(model=folder, images=(), out=out / "explained")
-        request.out.mkdir()
-        explain_into(found, truth, explainer, request)
-        seconds["with files"].append(time.perf_counter() - start)
-    return {name: float(np.median(values)) for name, values in seconds.items()}
-
-
-def patch_seconds(rounds: int) -> dict[str, float]:
-    """Seconds of the default network for a patch of 128³ voxels, four channels, alone and with its factors taken."""
-    from factorizer_nnunet.explain.blending import PatchPlace
-    from factorizer_nnunet.explain.recorder import Recorder
-    from factorizer_nnunet.explain.sites import components, find_sites
-    from factorizer_nnunet.network import build_preset
-
-    size = (128, 128, 128)
-    network = build_preset("default", 4, 4, size).eval()
-    sites = find_sites(network, Path("default"))
-    image = torch.randn(1, 4, *size)
-    seconds: dict[str, list[float]] = {"alone": [], "with factors": []}
-    with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
-        recorder = Recorder(sites, Path(folder), with_loadings=False)
-        recorder.begin((155, 240, 240), torch.ones(size))
-        for _ in range(rounds):
-            for name in seconds:
-                handles = recorder.attach() if name == "with factors" else []
-                recorder.next_patch(PatchPlace((3, 5, 7), size))
-                start = time.perf_counter()
-                network(image)
-                seconds[name].append(time.perf_counter() - start)
-                for handle in handles:
-                    handle.remove()
-    count = sum(len(components(site)) for site in sites)
-    return {"components": count, **{name: float(np.median(values)) for name, values in seconds.items()}}
-
-
 def _files(root: Path, case: str) -> tuple[Any, Path]:
     from factorizer_nnunet.prediction.cases import Case
 
@@ -215,12 +149,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     else component_scores(folder, root, cases, options.tested)
                 )
                 results.write_text(json.dumps(found))
-            if name != "PlainConvUNet" and "seconds" not in found[name]:
-                found[name]["seconds"] = {
-                    str(mirror): time_ratios(folder, root, cases[:3], mirror) for mirror in (True, False)
-                }
-        if "patch" not in found:
-            found["patch"] = patch_seconds(rounds=3)
         found |= {
             "iterations": options.iterations,
             "cases": cases,

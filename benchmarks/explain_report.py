@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.measured_part import replace_measured
+
 CLASSES = ("Anterior", "Posterior")
-MARKS = ("<!-- measured: begin, written by benchmarks/explain_components.py -->", "<!-- measured: end -->")
 
 
 def strength(rows: Sequence[Mapping[str, Any]], cases: Sequence[str], name: str) -> dict[str, float]:
@@ -35,10 +36,7 @@ def best_of(
 
 def write_report(found: Mapping[str, Any], docs: Path) -> None:
     """Put the measured part into ``explain.md``, between its marks."""
-    file = docs / "explain.md"
-    text = file.read_text(encoding="utf-8")
-    before, after = text.split(MARKS[0])[0], text.split(MARKS[1])[1]
-    file.write_text(f"{before}{MARKS[0]}\n{_measured(found)}{MARKS[1]}{after}", encoding="utf-8")
+    replace_measured(docs / "explain.md", "benchmarks/explain_components.py", _measured(found))
 
 
 def _measured(found: Mapping[str, Any]) -> str:
@@ -82,23 +80,4 @@ def _measured(found: Mapping[str, Any]) -> str:
             auc = strength(found[network]["rows"], cases[half:], name)[worst]
             dearest = f"{worst.replace('_', ' ')}: {mean[worst]:+.4f}"
             lines.append(f"| {network} | {name} | {mean[best]:+.4f} | {dearest} | {auc:.3f} |")
-    lines += ["", "Seconds per case (median of three), one after the other in one process:", ""]
-    lines += [
-        "| network | mirroring | plain prediction | explained, no files | with all files | ratio without, with files |",
-        "|---|---|---|---|---|---|",
-    ]
-    for network in networks:
-        for mirror, seconds in found[network].get("seconds", {}).items():
-            plain, bare, whole = (seconds[key] for key in ("predict", "explain", "with files"))
-            lines.append(
-                f"| {network} | {'yes' if mirror == 'True' else 'no'} | {plain:.2f} | {bare:.2f} | {whole:.2f} | "
-                f"{bare / plain:.2f}, {whole / plain:.2f} |"
-            )
-    patch = found["patch"]
-    lines += [
-        "",
-        f"A patch of 128³ voxels through the default network of five stages: {patch['alone']:.1f} s, with the factors "
-        f"of its {patch['components']} components taken and blended {patch['with factors']:.1f} s, a ratio of "
-        f"{patch['with factors'] / patch['alone']:.2f}; with mirroring, once for eight passes.",
-    ]
     return "\n".join(lines) + "\n"

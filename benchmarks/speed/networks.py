@@ -22,7 +22,7 @@ class NotApplicableError(Exception):
     """A network cannot take this patch, or what it needs is not installed; the text says why."""
 
 
-def _topology(patch_size: Sequence[int]) -> tuple[list, list, list]:
+def topology(patch_size: Sequence[int]) -> tuple[list, list, list]:
     """Widths, strides and kernels that nnU-Net's planner chooses for an isotropic patch."""
     ndim = len(patch_size)
     _, strides, kernels, _, _ = get_pool_and_conv_props([1.0] * ndim, patch_size, _MIN_FEATURE_MAP, 999999)
@@ -33,7 +33,7 @@ def _topology(patch_size: Sequence[int]) -> tuple[list, list, list]:
 def _unet(
     cls: type[nn.Module], channels: int, classes: int, patch_size: Sequence[int], blocks: list, up: list
 ) -> nn.Module:
-    widths, strides, kernels = _topology(patch_size)
+    widths, strides, kernels = topology(patch_size)
     ndim = len(patch_size)
     return cls(
         channels,
@@ -63,7 +63,7 @@ def _resenc(channels: int, classes: int, patch_size: Sequence[int]) -> nn.Module
 
 
 def _default(channels: int, classes: int, patch_size: Sequence[int]) -> nn.Module:
-    widths, strides, kernels = _topology(patch_size)
+    widths, strides, kernels = topology(patch_size)
     unet = {"features_per_stage": widths, "strides": strides, "kernel_sizes": kernels}
     plan = factorizer_architecture(unet, [1.0] * len(patch_size))
     return Factorizer(channels, classes, **plan["arch_kwargs"])

@@ -19,6 +19,7 @@ from factorizer_nnunet.explain.ranking import Separation, label_histograms, leve
 from factorizer_nnunet.explain.recorder import Recorder, SiteRecord
 from factorizer_nnunet.explain.sites import Component, Site, check_heads, choose_sites, components, find_sites
 from factorizer_nnunet.explain.space import CaseSpace, Volume
+from factorizer_nnunet.explain.threads import in_threads
 from factorizer_nnunet.prediction.cases import Case
 from factorizer_nnunet.prediction.model import Model, load_model
 from factorizer_nnunet.prediction.work import preprocess
@@ -181,7 +182,7 @@ class Explainer:
 
         Args:
             explanation: of ``predict``.
-            on_map: called with each component and its map (x, y, z) on the original grid.
+            on_map: called with each component and its map (x, y, z) on the original grid, in several threads.
         """
         self._assess(explanation, on_map)
         self._test_deletion(explanation)
@@ -195,31 +196,32 @@ class Explainer:
         )
 
     def _assess(self, explanation: Explanation, on_map: OnMap | None) -> None:
-        mask = explanation.space.box_mask()
-        box = ... if mask.all() else mask  # picking voxels one by one is slow
+        box = explanation.space.box_xyz
         predicted = explanation.prediction[box]
         true = None if explanation.truth is None else explanation.truth[box]
-        for site in self.sites:
+
+        def assessed(task: tuple[Site, Component]) -> Assessment:
+            site, component = task
             record = explanation._records[site.name]
             everything = float(record.head_energy.sum()) or 1.0
-            for component in components(site, self.heads):
-                values = explanation.map(component).values
-                if on_map is not None:
-                    on_map(component, values)
-                binned = levels(values[box])
-                index = (component.head - 1) * site.rank + component.column - 1
-                energy, own = float(record.energy[index]), float(record.head_energy[component.head - 1])
-                explanation.assessments.append(
-                    Assessment(
-                        component=component,
-                        energy_share=energy / everything,
-                        head_share=energy / own if own else 0.0,
-                        mean_loading=tuple((record.mean_loading[index] / (energy or 1.0)).tolist()),
-                        largest=float(values.max()),
-                        predicted=separations(label_histograms(binned, predicted), explanation.classes),
-                        true=None if true is None else separations(label_histograms(binned, true), explanation.classes),
-                    )
-                )
+            values = explanation.map(component).values
+            if on_map is not None:
+                on_map(component, values)
+            binned = levels(values[box])
+            index = (component.head - 1) * site.rank + component.column - 1
+            energy, own = float(record.energy[index]), float(record.head_energy[component.head - 1])
+            return Assessment(
+                component=component,
+                energy_share=energy / everything,
+                head_share=energy / own if own else 0.0,
+                mean_loading=tuple((record.mean_loading[index] / (energy or 1.0)).tolist()),
+                largest=float(values.max()),
+                predicted=separations(label_histograms(binned, predicted), explanation.classes),
+                true=None if true is None else separations(label_histograms(binned, true), explanation.classes),
+            )
+
+        tasks = [(site, component) for site in self.sites for component in components(site, self.heads)]
+        explanation.assessments = in_threads(assessed, tasks)
 
     def _test_deletion(self, explanation: Explanation) -> None:
         sites = {site.name: site for site in self.sites}

@@ -38,6 +38,10 @@ def fine_position(coarse: np.ndarray, stride: float) -> np.ndarray:
 def interpolate(values: Tensor, matrices: Sequence[Tensor]) -> Tensor:
     """Values (…, *spatial) at new places along each of the last axes; matrices: (new, old) per axis."""
     for axis, matrix in zip(range(-len(matrices), 0), matrices, strict=True):
-        if matrix.shape[0] != matrix.shape[1] or not torch.equal(matrix, torch.eye(len(matrix), device=matrix.device)):
-            values = (values.movedim(axis, -1) @ matrix.mT).movedim(-1, axis)
+        if matrix.shape[0] == matrix.shape[1] and torch.equal(matrix, torch.eye(len(matrix), device=matrix.device)):
+            continue
+        if axis == -1:
+            values = values @ matrix.mT
+        else:  # as rows of all that comes after the axis: no transposed copy
+            values = (matrix @ values.flatten(axis + 1)).unflatten(-1, values.shape[axis + 1 :])
     return values

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
@@ -20,7 +18,6 @@ from factorizer_nnunet.files import write_whole
 COMPONENTS_FILE = "components.json"
 MAP_UNIT = "norm over the head's channels of what the component puts into a voxel, in units of the hidden features"
 _LARGEST = np.iinfo(np.int16).max
-_WRITERS = 4  # maps that are compressed at a time
 
 
 def map_file(component: Component) -> str:
@@ -38,38 +35,13 @@ def write_map(file: Path, values: np.ndarray, grid: Grid) -> None:
 
     Half the size of float32, in which only noise would follow; the error is at most the largest value over 65,000.
     """
-    largest = float(np.abs(values).max(initial=0))
+    largest = float(max(values.max(initial=0), -values.min(initial=0)))
     scale = largest / _LARGEST if largest > 0 else 1.0
-    image = nibabel.Nifti1Image(np.rint(values / scale).astype(np.int16), affine(grid))
+    scaled = values / np.float32(scale)
+    image = nibabel.Nifti1Image(np.rint(scaled, out=scaled).astype(np.int16), affine(grid))
     image.header.set_slope_inter(scale, 0.0)
     image.header.set_xyzt_units("mm")
     nibabel.save(image, file)
-
-
-class MapWriter:
-    """Writes maps beside the work that makes them: compressing one takes longer than making it, and needs no Python.
-
-    At most ``_WRITERS`` maps are held: memory does not grow with their number. Leaving the context waits for all.
-    """
-
-    def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(_WRITERS)
-        self._waiting: deque[Future[None]] = deque()
-
-    def __enter__(self) -> MapWriter:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._pool.shutdown(cancel_futures=kind is not None)
-        if kind is None:
-            for one in self._waiting:
-                one.result()
-
-    def write(self, file: Path, values: np.ndarray, grid: Grid) -> None:
-        """As ``write_map``; an error of an earlier map is raised here or when the context is left."""
-        while len(self._waiting) >= _WRITERS:
-            self._waiting.popleft().result()
-        self._waiting.append(self._pool.submit(write_map, file, values, grid))
 
 
 def write_description(folder: Path, explanation: Explanation, with_maps: bool, with_loadings: bool) -> None:

@@ -40,7 +40,8 @@ def write_panels(folder: Path, explanation: Explanation, top: int) -> None:
     """
     for name in explanation.classes:
         figure = _panel(explanation, name, top)
-        FigureCanvasAgg(figure).print_png(folder / f"panel_{re.sub(r'[^A-Za-z0-9]+', '-', name)}.png")
+        file = folder / f"panel_{re.sub(r'[^A-Za-z0-9]+', '-', name)}.png"
+        FigureCanvasAgg(figure).print_png(file, pil_kwargs={"compress_level": 1})  # more would take as long as drawing
 
 
 def _panel(explanation: Explanation, name: str, top: int) -> Figure:

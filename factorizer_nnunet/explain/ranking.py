@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 BINS = 4096  # of equal width; scores of a map of so many levels are exact
 
@@ -37,7 +38,8 @@ def levels(values: np.ndarray) -> np.ndarray:
     """Values as numbers of bins, uint16, the smallest in bin 0 and the largest in the last one."""
     low, high = float(values.min(initial=0)), float(values.max(initial=0))
     scale = (BINS - 1) / (high - low) if high > low else 0.0
-    return np.rint((values - low) * scale).astype(np.uint16)
+    scaled = (values - np.float32(low)) * np.float32(scale)
+    return np.rint(scaled, out=scaled).astype(np.uint16)
 
 
 def label_histograms(binned: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -49,8 +51,9 @@ def label_histograms(binned: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """
     highest = int(labels.max(initial=0))
     # Both in one order, whatever they lie like in memory; F is that of nnU-Net's arrays with x first.
-    joint = labels.ravel(order="F").astype(np.int64) * BINS + binned.ravel(order="F")
-    return np.bincount(joint, minlength=(highest + 1) * BINS).reshape(highest + 1, BINS)
+    joint = labels.ravel(order="F").astype(np.int32) * BINS + binned.ravel(order="F")
+    # torch counts 32 bits as they are and lets other threads work.
+    return torch.bincount(torch.from_numpy(joint), minlength=(highest + 1) * BINS).numpy().reshape(highest + 1, BINS)
 
 
 def separations(histograms: np.ndarray, classes: Mapping[str, Sequence[int]]) -> dict[str, Separation]:

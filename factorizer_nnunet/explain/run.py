@@ -17,10 +17,11 @@ from factorizer_nnunet.dataset_conversion.wording import some_of
 from factorizer_nnunet.errors import UserError
 from factorizer_nnunet.explain.case import Explainer, build_explainer
 from factorizer_nnunet.explain.inputs import check_images, check_truths, given_cases
-from factorizer_nnunet.explain.outputs import MapWriter, loadings_file, map_file, write_description
+from factorizer_nnunet.explain.outputs import loadings_file, map_file, write_description, write_map
 from factorizer_nnunet.explain.page import write_page
 from factorizer_nnunet.explain.panels import write_panels
 from factorizer_nnunet.explain.sites import Component
+from factorizer_nnunet.explain.threads import in_threads
 from factorizer_nnunet.files import folder_written_whole, load_json_object, write_whole
 from factorizer_nnunet.prediction.cases import Case
 from factorizer_nnunet.prediction.devices import chosen_device
@@ -129,23 +130,25 @@ def explain(request: ExplainRequest) -> Outcome:
 def explain_into(case: Case, truth: Path | None, explainer: Explainer, request: ExplainRequest) -> None:
     """Explain a case and write its folder below ``request.out``, whole or not at all."""
     model = explainer.model
-    with folder_written_whole(request.out / case.name) as folder, MapWriter() as maps:
-
-        def on_map(component: Component, values: np.ndarray) -> None:
-            maps.write(folder / map_file(component), values, grid)
-
-        with_maps = "nifti" in request.formats
+    with folder_written_whole(request.out / case.name) as folder:
         prepared = explainer.predict(case, truth, folder)
         grid = prepared.space.grid
-        explanation = explainer.assess(prepared, on_map if with_maps else None)
+
+        def write(component: Component, values: np.ndarray) -> None:
+            write_map(folder / map_file(component), values, grid)
+
+        def write_loadings(component: Component) -> None:
+            write_map(folder / loadings_file(component), explanation.loadings(component).values, grid)
+
+        with_maps = "nifti" in request.formats
+        explanation = explainer.assess(prepared, write if with_maps else None)
         with_loadings = with_maps and request.with_loadings
         if with_maps:
             writer = model.plans.image_reader_writer_class()
             labels = np.ascontiguousarray(np.swapaxes(explanation.prediction, -1, -3))
             writer.write_seg(labels, str(folder / f"prediction{model.file_ending}"), dict(explanation.properties))
         if with_loadings:
-            for one in explanation.assessments:
-                maps.write(folder / loadings_file(one.component), explanation.loadings(one.component).values, grid)
+            in_threads(write_loadings, [one.component for one in explanation.assessments])
         if "html" in request.formats:
             write_page(folder / f"{case.name}.html", explanation, request.top, channel_names(model))
         if "png" in request.formats:

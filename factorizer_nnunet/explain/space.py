@@ -82,9 +82,10 @@ class CaseSpace:
             matrices.append(torch.from_numpy(weights_at(coarse_position(positions, stride[axis]), values.shape[axis])))
         return self._uncropped(interpolate(torch.from_numpy(values), matrices).numpy())
 
-    def box_mask(self) -> np.ndarray:
-        """Voxels of the original grid that the network saw, bool, (x, y, z)."""
-        return self._uncropped(np.ones([part.stop - part.start for part in self.box], bool))
+    @property
+    def box_xyz(self) -> tuple[slice, ...]:
+        """The box on the original grid, x first."""
+        return tuple(self.box[axis] for axis in self.transpose_backward)[::-1]
 
     def to_volume(self, values: np.ndarray) -> Volume:
         """Values (x, y, z, …) on the original grid with its geometry."""

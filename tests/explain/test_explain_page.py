@@ -16,7 +16,7 @@ from explained import explanation
 from PIL import Image
 
 from factorizer_nnunet.explain.display import frame_of
-from factorizer_nnunet.explain.outputs import COMPONENTS_FILE, MapWriter, write_description, write_map
+from factorizer_nnunet.explain.outputs import COMPONENTS_FILE, write_description, write_map
 from factorizer_nnunet.explain.page import page_data, write_page
 from factorizer_nnunet.explain.panels import write_panels
 
@@ -54,24 +54,6 @@ def test_a_map_is_read_where_the_image_lies(tmp_path: Path) -> None:
     assert (read.GetSize(), read.GetSpacing(), read.GetOrigin()) == ((14, 12, 10), (1, 1, 1), (0, 0, 0))
     np.testing.assert_allclose(read.GetDirection(), np.eye(3).ravel())
     np.testing.assert_allclose(SimpleITK.GetArrayFromImage(read).T, values, atol=values.max() / 60_000)
-
-
-def test_maps_written_beside_the_work_are_all_there(tmp_path: Path) -> None:
-    made = explanation(tmp_path, (10, 12, 14))
-    values = made.map(made.assessments[0].component).values
-    with MapWriter() as maps:
-        for count in range(1, 12):
-            maps.write(tmp_path / f"{count}.nii.gz", count * values, made.space.grid)
-    for count in range(1, 12):
-        read = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(tmp_path / f"{count}.nii.gz"))).T
-        np.testing.assert_allclose(read, count * values, atol=count * values.max() / 60_000)
-
-
-def test_a_map_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
-    made = explanation(tmp_path, (10, 12, 14))
-    values = made.map(made.assessments[0].component).values
-    with pytest.raises(FileNotFoundError), MapWriter() as maps:
-        maps.write(tmp_path / "missing" / "map.nii.gz", values, made.space.grid)
 
 
 def test_description_and_panels(tmp_path: Path) -> None:
