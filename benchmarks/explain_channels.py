@@ -71,6 +71,7 @@ def channel_aucs(model: Model, case: Case, truth: Path) -> dict[str, dict[str, f
         for name, maps in recorder.maps.items():
             for channel in range(len(maps)):
                 values = space.from_stage(maps.mean(channel), maps.stride, model.settings.patch_size)
-                found = separations(label_histograms(levels(values), labels), classes_of(model.description))
+                binned = levels(values[space.box_xyz])
+                found = separations(label_histograms(binned, labels[space.box_xyz]), classes_of(model.description))
                 result[f"{name} channel {channel + 1}"] = {key: one.auc for key, one in found.items()}
     return result

@@ -119,7 +119,7 @@ def _files(root: Path, case: str) -> tuple[Any, Path]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Prepare, train what is missing, score, time, write the page."""
+    """Prepare, train what is missing, score, write the page."""
     parser = benchmark_parser(__doc__)
     parser.add_argument("--iterations", type=int, default=400, help="of each training (default 400)")
     parser.add_argument("--tested", type=int, default=5, help="cases with deletion tests of all heads (default 5)")

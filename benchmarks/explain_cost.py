@@ -23,10 +23,11 @@ import resource
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import SimpleITK
@@ -39,6 +40,7 @@ from factorizer_nnunet.environment import EXT_TRAINER_VARIABLE, ext_trainer_valu
 from factorizer_nnunet.network import Factorizer
 from factorizer_nnunet.planning.architecture import factorizer_architecture
 
+_Result = TypeVar("_Result")
 PREDICT, ONE_HEAD, ALL = "prediction", "one head", "all components"
 _TRAINER, _PLANS, _CONFIGURATION = "nnUNetTrainerFactorizer", "nnUNetPlans", "3d_fullres"
 
@@ -157,6 +159,7 @@ def measured(root: Path, name: str, network: str, mirror: bool, way: str, device
     """The cost of one way, here and now."""
     os.environ[EXT_TRAINER_VARIABLE] = ext_trainer_value(None)
     torch.set_num_threads(threads)
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])  # maps are written on all cores there are
     from factorizer_nnunet.explain.case import build_explainer
     from factorizer_nnunet.explain.run import ExplainRequest, explain_into
     from factorizer_nnunet.explain.sites import components, find_sites
@@ -191,7 +194,7 @@ def measured(root: Path, name: str, network: str, mirror: bool, way: str, device
     return Cost(statistics.median(seconds), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, maps)
 
 
-def in_a_process(function: object, *arguments: object) -> object:
+def in_a_process(function: Callable[..., _Result], *arguments: object) -> _Result:
     """The result of a function that runs in a process started for it."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(function, *arguments).result()
@@ -208,7 +211,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     device = torch.cuda.get_device_name() if options.device == "cuda" else f"CPU, {options.threads} threads"
     lines = [
         f"Networks with random weights; {device}, {platform.machine()}, torch {torch.__version__}. Each cell: seconds "
-        "a case, ratio to the prediction beside it, and peak memory of the process.",
+        "a case (of small images the median of five, else once), ratio to the prediction beside it, and peak memory.",
         "",
         f"| image | network | mirroring | {PREDICT} | {ONE_HEAD} | {ALL} | their number |",
         "|---|---|---|---|---|---|---|",

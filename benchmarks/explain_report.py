@@ -14,7 +14,7 @@ CLASSES = ("Anterior", "Posterior")
 
 
 def strength(rows: Sequence[Mapping[str, Any]], cases: Sequence[str], name: str) -> dict[str, float]:
-    """Mean over cases of each map's AUC for a class, or of 1 - AUC for maps that avoid it on average."""
+    """Mean over cases of each map's AUC for a class."""
     values: dict[str, list[float]] = {}
     for row in rows:
         if row["case"] in cases and row["auc"][name] is not None:

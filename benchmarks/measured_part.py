@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-_END = "<!-- measured: end -->"
-
 
 def replace_measured(page: Path, script: str, text: str) -> None:
     """Put ``text`` between the marks of ``script``, such as ``benchmarks/explain_cost.py``; the rest stays.
@@ -13,10 +11,10 @@ def replace_measured(page: Path, script: str, text: str) -> None:
     Raises:
         ValueError: the page has no such marks.
     """
-    begin = f"<!-- measured: begin, written by {script} -->"
+    begin, end_mark = f"<!-- measured: begin, written by {script} -->", f"<!-- measured: end, {script} -->"
     content = page.read_text(encoding="utf-8")
     before, mark, rest = content.partition(begin)
-    _, end, after = rest.partition(_END)
+    _, end, after = rest.partition(end_mark)
     if not mark or not end:
-        raise ValueError(f"{page} has no part of {script}: write {begin} and {_END} where it shall come")
-    page.write_text(f"{before}{begin}\n{text}{_END}{after}", encoding="utf-8")
+        raise ValueError(f"{page} has no part of {script}: write {begin} and {end_mark} where it shall come")
+    page.write_text(f"{before}{begin}\n{text}{end_mark}{after}", encoding="utf-8")

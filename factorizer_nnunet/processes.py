@@ -19,6 +19,11 @@ from pathlib import Path
 from factorizer_nnunet.errors import UserError
 
 
+def core_count() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def script(name: str) -> str:
     """Return the path of a console script installed beside this Python.
 

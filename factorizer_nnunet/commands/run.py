@@ -141,7 +141,7 @@ def _settings(args: argparse.Namespace) -> RunSettings:
     """What the arguments ask for; paths become absolute."""
     from factorizer_nnunet.environment import required_folders
     from factorizer_nnunet.planning.raw_dataset import find_dataset
-    from factorizer_nnunet.running.lanes import core_count
+    from factorizer_nnunet.processes import core_count
 
     raw, preprocessed, results = (folder.resolve() for folder in required_folders().values())
     _, dataset = find_dataset(args.dataset)

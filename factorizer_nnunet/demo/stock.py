@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from factorizer_nnunet.demo.progress import CaseCounter, EpochWatcher
 from factorizer_nnunet.demo.workspace import CONFIGURATION, DATASET_ID, FOLDS, Workspace
 from factorizer_nnunet.environment import environment_variables
 from factorizer_nnunet.names import PLANS, TRAINER
-from factorizer_nnunet.processes import script
+from factorizer_nnunet.processes import core_count, script
 from factorizer_nnunet.training.budget import budget_from_suffix
 
 
@@ -27,7 +26,7 @@ class Machine:
 
 def this_machine(device: str) -> Machine:
     """Share the processor's cores among the folds, or give a GPU one command at a time."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = core_count()
     lanes = 1 if device != "cpu" else min(len(FOLDS), max(1, cores))
     return Machine(device=device, lanes=lanes, threads=max(1, cores // lanes))
 

@@ -61,8 +61,9 @@ class BlendedMaps:
             targets.append(slice(first, first + len(own)))
             of_maps.append(weights_at(coarse_position(within, stride), maps.shape[axis + 1]))
             of_weights.append(weights_at(within, patch))
-        weights = interpolate(gaussian.float(), _on(of_weights, maps))
-        blended = interpolate(maps.float(), _on(of_maps, maps)) * weights
+        with torch.autocast(maps.device.type, enabled=False):  # the smallest weights are 0 in half precision
+            weights = interpolate(gaussian.float(), _on(of_weights, maps))
+            blended = interpolate(maps.float(), _on(of_maps, maps)) * weights
         self._sums[(slice(None), *targets)] += blended.cpu().numpy()
         self._weights[tuple(targets)] += weights.cpu().numpy()
 

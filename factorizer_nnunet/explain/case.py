@@ -12,8 +12,10 @@ import numpy as np
 import torch
 from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
 
+from factorizer_nnunet.errors import UserError
 from factorizer_nnunet.explain.blending import BlendedMaps
 from factorizer_nnunet.explain.deletion import ClassChange, class_changes, head_deleted
+from factorizer_nnunet.explain.inputs import given_cases
 from factorizer_nnunet.explain.predictor import RecordingPredictor, build_predictor
 from factorizer_nnunet.explain.ranking import Separation, label_histograms, levels, order, separations
 from factorizer_nnunet.explain.recorder import Recorder, SiteRecord
@@ -59,6 +61,7 @@ class Explanation:
         image: (channels, x, y, z).
         prediction, truth: label values, (x, y, z).
         classes: label values of each class or region.
+        ignored: value of voxels of the truth that nobody annotated, if the data set has one.
         stages: names of the blocks whose components are here.
         assessments: one per component, in the order of the stages; best ones by ``top``.
     """
@@ -68,6 +71,7 @@ class Explanation:
     prediction: np.ndarray
     truth: np.ndarray | None
     classes: dict[str, tuple[int, ...]]
+    ignored: int | None
     space: CaseSpace
     properties: Mapping[str, Any]
     stages: list[str]
@@ -80,7 +84,13 @@ class Explanation:
     def close(self) -> None:
         """Remove the files of the maps; else they go when the object does."""
         self._records.clear()
-        self._folder.cleanup()
+        if self._folder is not None:
+            self._folder.cleanup()
+
+    @property
+    def bytes_of_a_map(self) -> int:
+        """Memory in which one map is made, assessed and written: it, three copies of it, and as much of integers."""
+        return 32 * self.prediction.size
 
     def map(self, component: Component) -> Volume:
         """The component's V on the grid of the original image, in units of the hidden features."""
@@ -100,8 +110,13 @@ class Explanation:
         return self.space.to_volume(np.stack(channels, -1))
 
     def top(self, stage: str, name: str, count: int) -> list[Assessment]:
-        """The components of a stage that separate a predicted class best, best first; some of them avoid it."""
-        own = [one for one in self.assessments if one.component.site == stage]
+        """The components of a stage that separate a predicted class best, best first; some of them avoid it.
+
+        None for a class that is nowhere, or everywhere: nothing can be separated then.
+        """
+        own = [
+            one for one in self.assessments if one.component.site == stage and one.predicted[name].strength is not None
+        ]
         return [own[i] for i in order([one.predicted[name].strength for one in own])[:count]]
 
     def top_of_all(self, count: int) -> list[Assessment]:
@@ -168,6 +183,7 @@ class Explainer:
             prediction=_xyz(segmentation),
             truth=None if truth is None else _xyz(reader.read_seg(str(truth))[0][0]).astype(np.int64),
             classes=classes_of(model.description),
+            ignored=model.description["labels"].get("ignore"),
             space=CaseSpace.of(properties, data.shape[1:], model.plans.transpose_backward),
             properties=properties,
             stages=[site.name for site in self.sites],
@@ -199,6 +215,7 @@ class Explainer:
         box = explanation.space.box_xyz
         predicted = explanation.prediction[box]
         true = None if explanation.truth is None else explanation.truth[box]
+        ignored = explanation.ignored
 
         def assessed(task: tuple[Site, Component]) -> Assessment:
             site, component = task
@@ -217,11 +234,13 @@ class Explainer:
                 mean_loading=tuple((record.mean_loading[index] / (energy or 1.0)).tolist()),
                 largest=float(values.max()),
                 predicted=separations(label_histograms(binned, predicted), explanation.classes),
-                true=None if true is None else separations(label_histograms(binned, true), explanation.classes),
+                true=None
+                if true is None
+                else separations(label_histograms(binned, true, ignored), explanation.classes),
             )
 
         tasks = [(site, component) for site in self.sites for component in components(site, self.heads)]
-        explanation.assessments = in_threads(assessed, tasks)
+        explanation.assessments = in_threads(assessed, tasks, explanation.bytes_of_a_map)
 
     def _test_deletion(self, explanation: Explanation) -> None:
         sites = {site.name: site for site in self.sites}
@@ -237,6 +256,7 @@ class Explainer:
                     explanation.truth,
                     explanation.classes,
                     explanation.space.grid.voxel_mm3,
+                    explanation.ignored,
                 )
         explanation.assessments = [
             replace(one, deletion=changes.get((one.component.site, one.component.head)))
@@ -258,12 +278,18 @@ def build_explainer(
     """An explainer of a loaded model's first fold.
 
     Raises:
-        UserError: it is no Factorizer, or lacks a stage or head.
+        UserError: it is no Factorizer, continues a previous stage, or lacks a stage or head.
     """
+    if model.settings.previous_stage_name is not None:
+        raise UserError(
+            f"{model.first.configuration} continues a previous stage, whose output explain does not take. Explain a "
+            "model of one stage, such as 3d_fullres"
+        )
     sites = choose_sites(find_sites(model.network, model.folder), stages)
+    heads = tuple(dict.fromkeys(heads))
     check_heads(sites, heads)
     predictor = build_predictor(model, device, tile_step_size, use_mirroring)
-    return Explainer(model, predictor, sites, tuple(heads), with_loadings, deletion)
+    return Explainer(model, predictor, sites, heads, with_loadings, deletion)
 
 
 def explain_case(
@@ -306,7 +332,8 @@ def explain_case(
         with_loadings=with_loadings,
         deletion=deletion,
     )
-    return explainer(Case(Path(files[0]).name, tuple(Path(file) for file in files)), truth)
+    (case,) = given_cases([Path(file) for file in files], loaded)
+    return explainer(case, truth)
 
 
 def classes_of(description: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:

@@ -50,15 +50,25 @@ def class_changes(
     truth: np.ndarray | None,
     classes: Mapping[str, Sequence[int]],
     voxel_mm3: float,
+    ignored: int | None = None,
 ) -> dict[str, ClassChange]:
-    """Compare segmentations, label values of one shape, class by class."""
+    """Compare segmentations, label values of one shape, class by class.
+
+    Args:
+        with_head, without: predictions.
+        truth: its voxels of value ``ignored`` do not count in ``dice_change``.
+        classes: label values of each.
+        voxel_mm3: volume of a voxel.
+        ignored: value of what nobody annotated, if there is one.
+    """
     result = {}
+    annotated = truth is None or ignored is None or truth != ignored
     for name, values in classes.items():
         before, after = np.isin(with_head, values), np.isin(without, values)
         change = None
         if truth is not None:
             true = np.isin(truth, values)
-            scores = dice(after, true), dice(before, true)
+            scores = dice(after & annotated, true), dice(before & annotated, true)
             change = None if None in scores else scores[0] - scores[1]
         volume = (int(after.sum()) - int(before.sum())) * voxel_mm3 / 1000
         result[name] = ClassChange(dice(after, before), volume, change)

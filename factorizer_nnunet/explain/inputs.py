@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from factorizer_nnunet.dataset_conversion.wording import some_of
 from factorizer_nnunet.errors import UserError
 from factorizer_nnunet.prediction.cases import Case, find_cases
@@ -57,7 +59,7 @@ def check_truths(cases: Sequence[Case], folder: Path | None, model: Model) -> di
     """The true segmentation of each case; none without a folder.
 
     Raises:
-        UserError: some are missing, unreadable, or not of the image's shape; all of them.
+        UserError: some are missing, unreadable, not of the image's shape, or have other labels; all of them.
     """
     if folder is None:
         return {}
@@ -65,6 +67,8 @@ def check_truths(cases: Sequence[Case], folder: Path | None, model: Model) -> di
         raise UserError(f"{folder} is no folder. Name with --labels the folder of the true segmentations")
     files = {case.name: folder / f"{case.name}{model.file_ending}" for case in cases}
     reader = model.plans.image_reader_writer_class()
+    named = model.description["labels"].values()
+    known = {0, *(one for value in named for one in (value if isinstance(value, list | tuple) else (value,)))}
     problems = []
     for case in cases:
         file = files[case.name]
@@ -77,6 +81,8 @@ def check_truths(cases: Sequence[Case], folder: Path | None, model: Model) -> di
             continue
         if labels.shape[1:] != image.shape[1:]:
             problems.append(f"{file} has shape {labels.shape[:0:-1]}, its image {image.shape[:0:-1]}")
+        elif unknown := sorted(set(np.unique(labels).tolist()) - known):
+            problems.append(f"{file} has the values {some_of(list(map(str, unknown)))}, which dataset.json has not")
     if problems:
         raise UserError(f"--labels {folder}: {some_of(problems, 20)}. Mend them, or leave out --labels")
     return files

@@ -193,7 +193,9 @@ async function build() {
   const place = get("views"), chosen = get("class").value, channel = get("channel").selectedIndex;
   const fresh = document.createDocumentFragment();
   const made = [figure(element("section", fresh), "image and prediction", channel)];
-  for (const stage of data.stages) {
+  if (data.stages.every(stage => !data.best[chosen][stage].length))
+    element("p", fresh, "This class is nowhere in the prediction, or everywhere: no map can separate it.");
+  else for (const stage of data.stages) {
     element("h3", fresh, stage);
     const section = element("section", fresh);
     for (const one of data.best[chosen][stage])

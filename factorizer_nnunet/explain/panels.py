@@ -1,4 +1,4 @@
-"""Panels for papers: the best component of each stage beside image and prediction, one PNG file per class."""
+"""Panels for papers: the best components of each stage below image and prediction, one PNG file per class."""
 
 from __future__ import annotations
 
@@ -33,14 +33,17 @@ _BAR_WIDTH = 0.1
 def write_panels(folder: Path, explanation: Explanation, top: int) -> None:
     """Write ``panel_CLASS.png`` for each class: a row for the image and one for each of the best components.
 
+    Letters and digits of its name are kept; classes that are the same then get their number behind it.
+
     Args:
         folder: to write into.
         explanation: assessed.
         top: components of each stage.
     """
-    for name in explanation.classes:
+    words = [re.sub(r"[^A-Za-z0-9]+", "-", name) for name in explanation.classes]
+    for number, (name, word) in enumerate(zip(explanation.classes, words, strict=True), start=1):
         figure = _panel(explanation, name, top)
-        file = folder / f"panel_{re.sub(r'[^A-Za-z0-9]+', '-', name)}.png"
+        file = folder / f"panel_{word if words.count(word) == 1 else f'{word}-{number}'}.png"
         FigureCanvasAgg(figure).print_png(file, pil_kwargs={"compress_level": 1})  # more would take as long as drawing
 
 
@@ -81,15 +84,15 @@ def _panel(explanation: Explanation, name: str, top: int) -> Figure:
             (low, high, "gray", "image intensity") if one is None else (0.0, one.largest, COLOUR_MAP, "feature norm")
         )
         _bar(axes, lefts[-1], middle, 0.9 * row_height, *scale)
-        axes.text(_LEFT - 0.08, middle, _label(name, one), ha="right", va="center", fontsize=8)
+        axes.text(_LEFT - 0.08, middle, _label(name, one, bool(mask.any())), ha="right", va="center", fontsize=8)
     colour = COLOURS[list(explanation.classes).index(name) % len(COLOURS)]
     axes.add_collection(LineCollection(lines, colors=colour, linewidths=1), autolim=False)
     return figure
 
 
-def _label(name: str, one: Assessment | None) -> str:
+def _label(name: str, one: Assessment | None, predicted: bool) -> str:
     if one is None:
-        return "\n".join((*textwrap.wrap(name, 18), "(prediction)"))
+        return "\n".join((*textwrap.wrap(name, 18), "(prediction)" if predicted else "(not predicted)"))
     separation = one.predicted[name]
     return "\n".join(
         (*one.component.name.split("_"), f"AUC {short(separation.auc)}{' (avoids)' if separation.avoids else ''}")
@@ -123,7 +126,7 @@ def _bar(
 
 def _slice(volume: np.ndarray, plane: tuple, cut: tuple[int, ...]) -> np.ndarray:
     """A slice of a volume (left, back, up, …) as it is shown, (rows, columns, …)."""
-    _, across, columns, rows, up = plane
+    _, across, _, _, up = plane
     flat = np.take(volume, cut[across], axis=across)
-    flat = flat.swapaxes(0, 1) if columns < rows else flat
+    flat = flat.swapaxes(0, 1)
     return flat[::-1] if up else flat

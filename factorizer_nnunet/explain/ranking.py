@@ -35,25 +35,30 @@ class Separation:
 
 
 def levels(values: np.ndarray) -> np.ndarray:
-    """Values as numbers of bins, uint16, the smallest in bin 0 and the largest in the last one."""
+    """Values as numbers of bins, uint16, 0 or what is less in bin 0 and the largest in the last one."""
     low, high = float(values.min(initial=0)), float(values.max(initial=0))
     scale = (BINS - 1) / (high - low) if high > low else 0.0
     scaled = (values - np.float32(low)) * np.float32(scale)
     return np.rint(scaled, out=scaled).astype(np.uint16)
 
 
-def label_histograms(binned: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def label_histograms(binned: np.ndarray, labels: np.ndarray, ignored: int | None = None) -> np.ndarray:
     """Voxels of each label value in each bin, (labels, bins).
 
     Args:
         binned: numbers of bins, any shape.
         labels: of the same shape, nonnegative whole numbers.
+        ignored: label value whose voxels do not count.
     """
     highest = int(labels.max(initial=0))
     # Both in one order, whatever they lie like in memory; F is that of nnU-Net's arrays with x first.
     joint = labels.ravel(order="F").astype(np.int32) * BINS + binned.ravel(order="F")
     # torch counts 32 bits as they are and lets other threads work.
-    return torch.bincount(torch.from_numpy(joint), minlength=(highest + 1) * BINS).numpy().reshape(highest + 1, BINS)
+    counts = torch.bincount(torch.from_numpy(joint), minlength=(highest + 1) * BINS).numpy()
+    histograms = counts.reshape(highest + 1, BINS)
+    if ignored is not None:
+        histograms[ignored : ignored + 1] = 0
+    return histograms
 
 
 def separations(histograms: np.ndarray, classes: Mapping[str, Sequence[int]]) -> dict[str, Separation]:

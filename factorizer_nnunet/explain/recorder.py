@@ -42,9 +42,9 @@ class SiteRecord:
                 spatial = values.shape[-len(gaussian.shape) :]
                 thick = (1,) * (len(place.sizes) - len(spatial))
                 blended.add(values.reshape(len(blended), *thick, *spatial), place, gaussian.reshape(place.sizes))
-        self.mean_loading += factors.mean_loading.double().cpu()
-        self.energy += factors.energy.double().cpu()
-        self.head_energy += factors.head_energy.double().cpu()
+        self.mean_loading += factors.mean_loading.cpu().double()
+        self.energy += factors.energy.cpu().double()
+        self.head_energy += factors.head_energy.cpu().double()
 
 
 class Recorder:

@@ -22,7 +22,7 @@ from factorizer_nnunet.explain.page import write_page
 from factorizer_nnunet.explain.panels import write_panels
 from factorizer_nnunet.explain.sites import Component
 from factorizer_nnunet.explain.threads import in_threads
-from factorizer_nnunet.files import folder_written_whole, load_json_object, write_whole
+from factorizer_nnunet.files import folder_written_whole, held, load_json_object, write_whole
 from factorizer_nnunet.prediction.cases import Case
 from factorizer_nnunet.prediction.devices import chosen_device
 from factorizer_nnunet.prediction.model import Model, load_model
@@ -30,7 +30,7 @@ from factorizer_nnunet.prediction.outputs import check_folder
 
 FORMATS = ("nifti", "png", "html")
 SETTINGS_FILE = "explain.json"
-# What may differ between a run and its continuation: where the images lie, not what is made of them.
+# What may differ between a run and its continuation: where the same model lies, and our version.
 _NOT_DECISIVE = ("factorizer_nnunet", "model")
 
 
@@ -100,31 +100,27 @@ def explain(request: ExplainRequest) -> Outcome:
         tile_step_size=request.tile_step_size,
         use_mirroring=request.use_mirroring,
     )
-    if model.settings.previous_stage_name is not None:
-        raise UserError(
-            f"{model.first.configuration} continues a previous stage, whose output explain does not take. Explain a "
-            "model of one stage, such as 3d_fullres"
-        )
     cases = given_cases(request.images, model)
     settings = _settings(request, model)
     left = _left(request.out, cases, settings)
     check_images(left, model)
     truths = check_truths(left, request.truths, model)
     request.out.mkdir(parents=True, exist_ok=True)
-    for draft in request.out.glob(".*.partial"):  # of a run that was killed
-        shutil.rmtree(draft) if draft.is_dir() else draft.unlink()
-    write_whole(request.out / SETTINGS_FILE, json.dumps(settings, indent=1))
-    outcome = Outcome(skipped=[case.name for case in cases if case not in left])
-    bar = tqdm(left, desc="explaining", unit="case", disable=None if request.progress_bar else True)
-    for case in bar:
-        bar.set_postfix_str(case.name)
-        try:
-            explain_into(case, truths.get(case.name), explainer, request)
-        except Exception as error:  # of this case alone: too large for the device or the disk
-            outcome.failed[case.name] = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-        else:
-            outcome.explained.append(case.name)
-    return outcome
+    with held(request.out / ".lock", f"another explain is writing {request.out}; wait for its end, or name another -o"):
+        for draft in request.out.glob(".*.partial"):  # of a run that was killed
+            shutil.rmtree(draft) if draft.is_dir() else draft.unlink()
+        write_whole(request.out / SETTINGS_FILE, json.dumps(settings, indent=1))
+        outcome = Outcome(skipped=[case.name for case in cases if case not in left])
+        bar = tqdm(left, desc="explaining", unit="case", disable=None if request.progress_bar else True)
+        for case in bar:
+            bar.set_postfix_str(case.name)
+            try:
+                explain_into(case, truths.get(case.name), explainer, request)
+            except Exception as error:  # of this case alone: too large for the device or the disk
+                outcome.failed[case.name] = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            else:
+                outcome.explained.append(case.name)
+        return outcome
 
 
 def explain_into(case: Case, truth: Path | None, explainer: Explainer, request: ExplainRequest) -> None:
@@ -148,7 +144,9 @@ def explain_into(case: Case, truth: Path | None, explainer: Explainer, request: 
             labels = np.ascontiguousarray(np.swapaxes(explanation.prediction, -1, -3))
             writer.write_seg(labels, str(folder / f"prediction{model.file_ending}"), dict(explanation.properties))
         if with_loadings:
-            in_threads(write_loadings, [one.component for one in explanation.assessments])
+            components = [one.component for one in explanation.assessments]
+            widest = max(len(one.mean_loading) for one in explanation.assessments)
+            in_threads(write_loadings, components, widest * explanation.bytes_of_a_map)
         if "html" in request.formats:
             write_page(folder / f"{case.name}.html", explanation, request.top, channel_names(model))
         if "png" in request.formats:
@@ -170,6 +168,8 @@ def _check_options(request: ExplainRequest) -> None:
         raise UserError(f"-f {request.fold}: a fold is a number, or all")
     if request.top < 1 or request.deletion < 0:
         raise UserError("--top must be 1 or more, --deletion 0 or more")
+    if request.with_loadings and "nifti" not in request.formats:
+        raise UserError("--loadings are NIfTI files: add nifti to --format, or leave out --loadings")
     if not 0 < request.tile_step_size <= 1:
         raise UserError(f"-step_size {request.tile_step_size} must be above 0 and at most 1; nnU-Net's is 0.5")
 

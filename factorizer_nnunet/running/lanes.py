@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from factorizer_nnunet.environment import EXT_TRAINER_VARIABLE, ext_trainer_value
 from factorizer_nnunet.errors import UserError
+from factorizer_nnunet.processes import core_count
 from factorizer_nnunet.running.settings import Folders, RunSettings
 
 MAX_LANES = 5  # on a processor: as many as nnU-Net has folds
@@ -43,11 +44,6 @@ def plan_lanes(device: str, gpus: Sequence[str], gpus_per_fold: int, side_by_sid
     count = side_by_side or (1 if device == "mps" else max(1, min(MAX_LANES, cores)))
     threads = str(max(1, cores // count))
     return [Lane(f"{device} {number}", {"OMP_NUM_THREADS": threads}) for number in range(count)]
-
-
-def core_count() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def visible_gpus() -> list[str]:

@@ -109,7 +109,27 @@ class ValidationCases:
         return cases
 
     def load(self, case: str) -> Image:
-        """Read a case as nnU-Net's validation does."""
+        """Read a case as nnU-Net's validation does.
+
+        Raises:
+            UserError: its files are damaged, or its reference has another shape.
+        """
+        try:
+            image = self._read(case)
+        except Exception as error:  # readers of several formats, each with exceptions of its own
+            raise UserError(
+                f"{case} cannot be read from {self.folder} and {self._reference(case)} "
+                f"({type(error).__name__}: {' '.join(str(error).split())[:200]}); {self._mend}"
+            ) from error
+        backward = self.model.plans.transpose_backward
+        shape = tuple(image.properties["shape_before_cropping"][axis] for axis in backward)
+        if image.reference.shape != shape:
+            raise UserError(
+                f"{self._reference(case)} has shape {image.reference.shape}, its image {shape}; {self._mend}"
+            )
+        return image
+
+    def _read(self, case: str) -> Image:
         folder = None if self.previous is None else str(self.previous)
         data, _, previous, properties = self._dataset(
             str(self.folder), [case], folder_with_segs_from_previous_stage=folder

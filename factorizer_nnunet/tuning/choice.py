@@ -86,15 +86,19 @@ def compare(measurements: Sequence[Measurement], settings: Sequence[Setting]) ->
     return sorted(result, key=lambda row: -row.speed_up)
 
 
-def choose(rows: Sequence[Row], tolerance: float) -> Row:
+def choose(rows: Sequence[Row], tolerance: float, reference: Setting) -> Row:
     """The row of the setting to take, by the rule above.
 
     Args:
         rows: of ``compare``.
         tolerance: how much Dice may be lost against the stock command.
+        reference: the stock command's setting, which stays if none is faster.
     """
+    (stock,) = (row for row in rows if row.setting == reference)
     good = [row for row in rows if row.change >= -tolerance]
-    fastest = max(row.speed_up for row in good)
+    fastest = max((row.speed_up for row in good), default=1.0)
+    if fastest <= SAME_TIME:
+        return stock
     return max((row for row in good if SAME_TIME * row.speed_up >= fastest), key=lambda row: (row.dice, row.speed_up))
 
 

@@ -60,8 +60,11 @@ def draw(rows: Sequence[Row], reference: Setting, chosen: Setting, target: Path)
     axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     figure.tight_layout()
     draft = target.with_name(f".{target.name}.partial")
-    figure.savefig(draft, dpi=130, format="png")
-    draft.replace(target)
+    try:
+        figure.savefig(draft, dpi=130, format="png")
+        draft.replace(target)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def _time(row: Row) -> float:

@@ -70,12 +70,11 @@ class Log:
         first, *lines = self.file.read_text(encoding="utf-8").splitlines() or [""]
         before = _parsed(first)
         if before != self.identity:
-            different = [
-                key for key in self.identity if not isinstance(before, dict) or before.get(key) != self.identity[key]
-            ]
+            known = before if isinstance(before, dict) else {}
+            different = sorted(key for key in {*known, *self.identity} if known.get(key) != self.identity.get(key))
             raise UserError(
-                f"{self.file} holds measurements of another model or machine ({', '.join(different)} differ"
-                f"{'s' if len(different) == 1 else ''}). Name another folder with --report, or remove it"
+                f"{self.file} holds measurements of another model or machine (other: {', '.join(different)}). "
+                "Name another folder with --report, or remove it"
             )
         parsed = [_parsed(line) for line in lines]
         return [_measurement(entry) for entry in parsed if entry is not None]  # a kill may leave the last one half

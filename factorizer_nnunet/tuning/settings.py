@@ -100,7 +100,7 @@ def _mirroring(word: str, axes: tuple[int, ...]) -> tuple[int, ...]:
         return axes if word == ALL else ()
     names = word.split(",")
     chosen = tuple(axis for axis in axes if str(axis) in names)
-    if len(chosen) < len(names):
+    if len(chosen) < len(set(names)):
         along = f"axes {', '.join(map(str, axes))}" if axes else "no axis"
         raise UserError(
             f"--mirroring {word}: the training mirrored along {along}; valid: none, all, or some of its axes, as in 0,1"

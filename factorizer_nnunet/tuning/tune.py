@@ -1,4 +1,4 @@
-"""Measure, compare, choose, and write the derived model folder; everything is checked before the first case."""
+"""Measure, compare, choose, and write the derived model folder; what can be checked is, before the first case."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class Tuned:
 
 
 def tune(request: TuningRequest) -> Tuned:
-    """Tune a model; given again after any end, it goes on.
+    """Tune a model; given again after a stop, it goes on.
 
     Raises:
         UserError: something asked for cannot be; before anything is written. Or the file system refused.
@@ -109,6 +109,7 @@ def tune(request: TuningRequest) -> Tuned:
     settings = request.choices.settings(model.network.config, model.first.mirroring_axes)
     plans_name = request.plans_name or f"{model.plans.plans_name}_fast"
     target = None if request.only_measure else derived_folder(model, plans_name)
+    whole = model if request.only_measure else _with_all_folds(request, model)
     cases = ValidationCases(model)
     names = {fold: cases.of_fold(fold)[: request.most_cases] for fold in folds}
     report = request.report or model.folder.absolute().parent / REPORTS / model.folder.absolute().name
@@ -119,15 +120,25 @@ def tune(request: TuningRequest) -> Tuned:
         measure(model, cases, names, settings, device, log, request.progress_bar)
         wanted = {(model.folds[fold].digest, case) for fold in names for case in names[fold]}
         measurements = [m for m in log.measurements if (m.checkpoint, m.case) in wanted]
+        if all(value is None for m in measurements for value in m.dice.values()):
+            raise UserError(
+                f"no region is in the {len(measurements) // len(settings)} cases measured, nor predicted there: there "
+                "is no Dice to go by. Measure more, with a larger --cases or other folds with -f"
+            )
         rows = compare(measurements, settings)
-        chosen = choose(rows, request.tolerance)
+        chosen = choose(rows, request.tolerance, settings[0])
         rest = sum(m.rest_seconds for m in measurements) / len(measurements)
         compared = (rows, settings[0], chosen.setting)
-        draw(*compared, report / _FIGURE)
-        write_whole(report / _NUMBERS, as_json(*compared, identity))
-        write_whole(report / _PAGE, page(*compared, _measured(model, names, identity), rest, _FIGURE))
+        try:
+            draw(*compared, report / _FIGURE)
+            write_whole(report / _NUMBERS, as_json(*compared, identity))
+            write_whole(report / _PAGE, page(*compared, _measured(model, names, identity), rest, _FIGURE))
+        except OSError as error:
+            raise UserError(
+                f"cannot write in {report}: {error.strerror}. Make room there; the same command goes on with what was "
+                "measured"
+            ) from error
     if target is not None and chosen.setting != settings[0]:
-        whole = _with_all_folds(request, model)
         write_derived(whole, chosen.setting, target, plans_name, request.checkpoint, _record(chosen))
     else:
         target = None

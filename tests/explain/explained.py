@@ -45,6 +45,7 @@ def explanation(folder: Path, size: tuple[int, int, int], heads: int = 2) -> Exp
         prediction=prediction,
         truth=prediction,
         classes=NAMES,
+        ignored=None,
         space=space,
         properties={},
         stages=["encoder-3"],

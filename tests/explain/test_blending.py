@@ -11,7 +11,7 @@ import torch
 
 from factorizer_nnunet.dataset_conversion.grid import Grid
 from factorizer_nnunet.explain.blending import BlendedMaps, PatchPlace
-from factorizer_nnunet.explain.interpolation import coarse_position, fine_position, weights_at
+from factorizer_nnunet.explain.interpolation import coarse_position, fine_position, interpolate, weights_at
 from factorizer_nnunet.explain.space import CaseSpace, affine
 
 PATCH, STRIDE, SIZE = (8, 8, 4), (4, 2, 1), (13, 10, 9)
@@ -49,6 +49,26 @@ def test_an_aligned_patch_is_kept_as_it_is(tmp_path: Path) -> None:
     values = torch.rand(2, 2, 4, 4)
     maps.add(values, PatchPlace((0, 0, 0), PATCH), torch.rand(PATCH) + 0.1)
     np.testing.assert_allclose(np.stack([maps.mean(0), maps.mean(1)]), values, rtol=1e-5)
+
+
+def test_half_precision_around_it_changes_nothing(tmp_path: Path) -> None:
+    weights = torch.rand(PATCH, generator=torch.Generator().manual_seed(0)) + 1e-9
+    values = torch.rand(2, 2, 4, 4, generator=torch.Generator().manual_seed(1))
+    found = []
+    for number, half in enumerate((False, True)):
+        maps = BlendedMaps(tmp_path / f"{number}.npy", 2, SIZE, STRIDE)
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):  # as nnU-Net predicts on a GPU
+            maps.add(values, PatchPlace((1, 1, 1), PATCH), weights)
+        found.append(np.stack([maps.mean(0), maps.mean(1)]))
+    np.testing.assert_array_equal(found[1], found[0])
+
+
+def test_interpolation_is_that_of_torch_along_every_axis() -> None:
+    values = torch.rand(2, 3, 4, 5, dtype=torch.float64)
+    matrices = [torch.rand(6, 3, dtype=torch.float64), torch.eye(4, dtype=torch.float64), torch.rand(2, 5).double()]
+    expected = torch.einsum("nabc,xa,yb,zc->nxyz", values, *matrices)
+    torch.testing.assert_close(interpolate(values, matrices), expected)
+    torch.testing.assert_close(interpolate(values[0], matrices), expected[0])
 
 
 def test_interpolation_is_exact_for_lines_and_constant_beyond() -> None:

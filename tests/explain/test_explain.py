@@ -15,6 +15,7 @@ from factorizer_nnunet.errors import UserError
 from factorizer_nnunet.explain import run as explain_run
 from factorizer_nnunet.explain.case import explain_case
 from factorizer_nnunet.explain.run import ExplainRequest, Outcome, explain
+from factorizer_nnunet.files import held
 
 
 def explained(root: Path, model: Path, **changes: object) -> Outcome:
@@ -60,7 +61,7 @@ def test_prediction_maps_and_resuming(root: Path, model: Path) -> None:
     (root / "explained" / ".a.1.partial").mkdir()  # what a kill leaves
     outcome = explained(root, model)
     assert (outcome.explained, outcome.skipped) == (["a"], ["b", "c"])
-    assert sorted(path.name for path in (root / "explained").iterdir()) == [*CASES, "explain.json"]
+    assert sorted(path.name for path in (root / "explained").iterdir()) == [".lock", *CASES, "explain.json"]
     assert contents(root / "explained" / "b") == before
     with pytest.raises(UserError, match="other settings: use_mirroring differs"):
         explained(root, model, use_mirroring=True)
@@ -88,6 +89,7 @@ def test_arrays_for_notebooks(root: Path, model: Path) -> None:
         ({"formats": ("dicom",)}, "--format dicom: choose from nifti, png, html"),
         ({"fold": "3"}, "has no checkpoint_final.pth of fold 3: name those with -f 0"),
         ({"top": 0}, "--top must be 1 or more"),
+        ({"with_loadings": True, "formats": ("html",)}, "--loadings are NIfTI files: add nifti to --format"),
     ],
 )
 def test_what_is_not_there_is_refused(root: Path, model: Path, changes: dict, message: str) -> None:
@@ -104,6 +106,11 @@ def test_bad_images_truths_and_folders_are_refused_before_anything_is_written(ro
     (root / "labels").mkdir()
     write_image(root / "labels" / "a.nii.gz", 0)
     with pytest.raises(UserError, match="b.nii.gz is missing"):
+        explained(root, model, truths=root / "labels")
+    for case in CASES:
+        labels = np.full((7, 17, 20), 5 if case == "b" else 1, np.uint8)
+        SimpleITK.WriteImage(SimpleITK.GetImageFromArray(labels), str(root / "labels" / f"{case}.nii.gz"))
+    with pytest.raises(UserError, match="b.nii.gz has the values 5, which dataset.json has not"):
         explained(root, model, truths=root / "labels")
     whole = (root / "images" / "b_0001.nii.gz").read_bytes()
     (root / "images" / "b_0001.nii.gz").write_bytes(whole[:500])
@@ -144,7 +151,72 @@ def test_a_case_that_fails_leaves_nothing_and_stops_no_other(
     monkeypatch.setattr(explain_run, "write_description", fail)
     outcome = explained(root, model)
     assert (outcome.explained, outcome.failed) == (["a", "c"], {"b": "OSError: no space left"})
-    assert sorted(path.name for path in (root / "explained").iterdir()) == ["a", "c", "explain.json"]
+    assert sorted(path.name for path in (root / "explained").iterdir()) == [".lock", "a", "c", "explain.json"]
+
+
+def test_a_truth_equal_to_the_prediction_is_separated_and_changed_alike(root: Path, model: Path) -> None:
+    run_predict(root, model, use_mirroring=False)
+    explained(root, model, truths=root / "out", deletion=1, heads=(1, 1, 2), formats=("nifti", "png", "html"))
+    folder = root / "explained" / "a"
+    described = json.loads((folder / "components.json").read_text())
+    assert {one["head"] for one in described["components"]} == {1, 2}
+    tested = [one for one in described["components"] if one["deletion"]]
+    assert tested
+    for one in described["components"]:
+        assert one["true"] == one["predicted"]
+    for change in (change for one in tested for change in one["deletion"].values()):
+        if change["dice_change"] is not None:
+            assert change["dice_change"] == pytest.approx(change["dice_with_prediction"] - 1)
+    # Of the chosen heads, the maps are those of a run with all.
+    explained(root, model, out=root / "all")
+    for one in described["components"]:
+        np.testing.assert_array_equal(read(folder / one["map"]), read(root / "all" / "a" / one["map"]))
+
+
+def test_auc_is_that_of_the_written_map(root: Path, model: Path) -> None:
+    explained(root, model, images=tuple(root / "images" / f"a_000{channel}.nii.gz" for channel in (0, 1)))
+    folder = root / "explained" / "a"
+    labels = read(folder / "prediction.nii.gz")
+    checked = 0
+    for one in json.loads((folder / "components.json").read_text())["components"]:
+        values = read(folder / one["map"])
+        for name, label in (("rim", 1), ("core", 2)):
+            inside, outside = values[labels == label], np.sort(values[labels != label])
+            if inside.size and outside.size:
+                below = np.searchsorted(outside, inside, "left") + np.searchsorted(outside, inside, "right")
+                assert one["predicted"][name]["auc"] == pytest.approx(below.mean() / 2 / outside.size, abs=2e-3)
+                checked += 1
+            else:
+                assert one["predicted"][name]["auc"] is None
+    assert checked
+
+
+def test_a_disk_that_fills_leaves_no_case_and_an_interrupt_ends_all(
+    root: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(file: Path, values: np.ndarray, grid: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(explain_run, "write_map", full)
+    assert set(explained(root, model).failed) == set(CASES)
+    assert sorted(path.name for path in (root / "explained").iterdir()) == [".lock", "explain.json"]
+
+    def interrupted(file: Path, values: np.ndarray, grid: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(explain_run, "write_map", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        explained(root, model)
+    assert sorted(path.name for path in (root / "explained").iterdir()) == [".lock", "explain.json"]
+
+
+def test_two_runs_do_not_share_a_folder(root: Path, model: Path) -> None:
+    (root / "explained").mkdir()
+    with (
+        held(root / "explained" / ".lock", "taken"),
+        pytest.raises(UserError, match="another explain is writing .*explained; wait for its end"),
+    ):
+        explained(root, model)
 
 
 @pytest.mark.slow

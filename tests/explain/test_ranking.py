@@ -75,6 +75,16 @@ def test_changes_of_classes() -> None:
     assert (found["two"].dice_with_prediction, found["two"].dice_change) == (None, None)
 
 
+def test_what_nobody_annotated_does_not_count() -> None:
+    labels, binned = np.array([0, 1, 1, 7]), np.array([0, 5, 9, 9], np.uint16)
+    histograms = label_histograms(binned, labels, ignored=7)
+    assert histograms.sum() == 3 and histograms[1, 9] == 1
+    assert label_histograms(binned, labels).sum() == 4
+    assert label_histograms(binned[:3], labels[:3], ignored=7).sum() == 3
+    found = class_changes(np.array([1, 1, 0, 1]), np.array([1, 0, 0, 1]), labels, {"one": (1,)}, 1.0, ignored=7)
+    assert found["one"].dice_change == pytest.approx(2 * 0 / 3 - 2 * 1 / 4)
+
+
 def test_sites_have_names_strides_and_heads() -> None:
     sites = find_sites(Factorizer(1, 2, **NETWORK, n_blocks_per_stage=[1, 2, 1]), Path("model"))
     assert [site.name for site in sites] == [

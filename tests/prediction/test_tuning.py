@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 from nnunetv2.evaluation.evaluate_predictions import compute_metrics
 from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from sklearn.model_selection import KFold
 from tiny_models import CASES, FACTORIZER, NAME, PLANS, STOCK, run_predict, write_model
 from validation_example import VALIDATED, write_validation
 
@@ -230,7 +232,7 @@ def test_other_networks_are_refused(root: Path) -> None:
         run_tune(stock)
 
 
-def test_without_a_file_of_folds_they_are_nnunets(root: Path, validated: Path) -> None:
+def test_without_a_file_of_folds_they_are_nnunets(root: Path, validated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from factorizer_nnunet.prediction.model import load_model
     from factorizer_nnunet.tuning.cases import ValidationCases
 
@@ -241,6 +243,11 @@ def test_without_a_file_of_folds_they_are_nnunets(root: Path, validated: Path) -
     splits.write_text("[")
     with pytest.raises(UserError, match=r"splits_final.json is not valid JSON .*; restore it"):
         cases.of_fold("0")
+    splits.unlink()
+    names = np.array([f"case_{number}" for number in range(7)])
+    monkeypatch.setattr(cases, "_dataset", SimpleNamespace(get_identifiers=lambda folder: list(names)))
+    folds = KFold(5, shuffle=True, random_state=12345).split(names)  # as nnU-Net's trainer
+    assert [cases._split(fold) for fold in range(5)] == [sorted(names[held_out]) for _, held_out in folds]
 
 
 @pytest.mark.parametrize("step", [0, "fast", True, 1.5])

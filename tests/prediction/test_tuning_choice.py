@@ -103,15 +103,22 @@ def test_the_fastest_that_is_good_enough_is_taken_and_among_equally_fast_ones_th
     ]
     rows = compare(measurements, [REFERENCE, bad, good, better, slower])
     assert {row.setting for row in rows if row.is_best} == {bad, good, better, slower}
-    assert choose(rows, tolerance=0.002).setting == better
-    assert choose(rows, tolerance=0.02).setting == bad
-    assert choose(rows[1:], tolerance=0).setting == better
+    assert choose(rows, tolerance=0.002, reference=REFERENCE).setting == better
+    assert choose(rows, tolerance=0.02, reference=REFERENCE).setting == bad
+    assert choose(rows[1:], tolerance=0, reference=REFERENCE).setting == better
 
 
 def test_nothing_is_taken_where_nothing_is_good_enough() -> None:
     fast = setting(mirroring=())
     rows = compare([*measured(REFERENCE, 8, 0.8), *measured(fast, 2, 0.7)], [REFERENCE, fast])
-    assert choose(rows, tolerance=0.002).setting == REFERENCE
+    assert choose(rows, tolerance=0.002, reference=REFERENCE).setting == REFERENCE
+
+
+def test_a_setting_that_is_not_faster_is_not_taken_for_its_dice() -> None:
+    slower, same = setting(num_iters=1), setting(num_shifts=1)
+    measurements = [*measured(REFERENCE, 8, 0.8), *measured(slower, 8.2, 0.9), *measured(same, 7.8, 0.85)]
+    rows = compare(measurements, [REFERENCE, slower, same])
+    assert choose(rows, tolerance=0.002, reference=REFERENCE).setting == REFERENCE
 
 
 def test_dice_of_regions_by_hand() -> None:
