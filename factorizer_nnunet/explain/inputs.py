@@ -82,7 +82,9 @@ def check_truths(cases: Sequence[Case], folder: Path | None, model: Model) -> di
         if labels.shape[1:] != image.shape[1:]:
             problems.append(f"{file} has shape {labels.shape[:0:-1]}, its image {image.shape[:0:-1]}")
         elif unknown := sorted(set(np.unique(labels).tolist()) - known):
-            problems.append(f"{file} has the values {some_of(list(map(str, unknown)))}, which dataset.json has not")
+            problems.append(
+                f"{file} has the values {some_of([f'{value:g}' for value in unknown])}, which dataset.json has not"
+            )
     if problems:
         raise UserError(f"--labels {folder}: {some_of(problems, 20)}. Mend them, or leave out --labels")
     return files
