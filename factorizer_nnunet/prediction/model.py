@@ -151,7 +151,10 @@ def _check_files(folder: Path, files: dict[str, Path], checkpoint_name: str) -> 
     missing = [fold for fold, file in files.items() if not file.is_file()]
     if missing:
         there = sorted(file.parent.name.removeprefix("fold_") for file in folder.glob(f"fold_*/{checkpoint_name}"))
-        advice = f"name those with -f {' '.join(there)}, or train the others" if there else "train them"
+        others = sorted({file.name for file in folder.glob("fold_*/*.pth")})
+        advice = f"name one that is there with -chk ({', '.join(others)})" if others else "train them"
+        if there:
+            advice = f"name those with -f {' '.join(there)}, or train the others"
         raise UserError(f"{folder} has no {checkpoint_name} of fold {', '.join(missing)}: {advice}")
 
 

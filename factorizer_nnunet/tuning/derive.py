@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from factorizer_nnunet.errors import UserError
-from factorizer_nnunet.files import folder_written_whole
+from factorizer_nnunet.files import folder_written_whole, load_json_object
 from factorizer_nnunet.planning.architecture import factorizer_architecture
 from factorizer_nnunet.prediction.model import Model
 from factorizer_nnunet.prediction.tiles import INFERENCE_FILE
@@ -116,6 +116,7 @@ def write_derived(
                 }
                 (draft / f"fold_{fold}").mkdir()
                 torch.save(content, draft / f"fold_{fold}" / checkpoint_name)
+                _write_for_export(model.folder / f"fold_{fold}", draft / f"fold_{fold}")
             for name, values in (("plans.json", plans), ("dataset.json", model.description), (INFERENCE_FILE, record)):
                 (draft / name).write_text(json.dumps(values, indent=4), encoding="utf-8")
             fingerprint = model.folder / "dataset_fingerprint.json"
@@ -126,3 +127,18 @@ def write_derived(
             f"cannot write {target}: {error}. Make room or mend the permissions, then give the same command again: "
             "what was measured is kept"
         ) from error
+
+
+def _write_for_export(fold: Path, draft: Path) -> None:
+    """What nnUNetv2_export_model_to_zip wants of each fold: the curve of the training, and scores of its validation.
+
+    These are scores of the predictions before they were made faster, and the file says so.
+    """
+    curve, scores = fold / "progress.png", fold / "validation" / "summary.json"
+    if curve.is_file():
+        shutil.copyfile(curve, draft / curve.name)
+    if scores.is_file():
+        content = load_json_object(scores, "Restore it, or validate the fold again with nnUNetv2_train --val")
+        (draft / "validation").mkdir()
+        words = f"validation of {fold.absolute()}, with what it was trained to compute"
+        (draft / "validation" / scores.name).write_text(json.dumps({**content, "scores_of": words}, indent=4))

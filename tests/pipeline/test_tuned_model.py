@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +49,17 @@ def test_derived_folder_and_variables_give_stock_commands_the_same_faster_predic
         *("-npp", 1, "-nps", 1, "--save_probabilities"),  # this command wants worker processes
     )
     assert_same_predictions(fast, tmp_path / "out", TEST_CASES)
+    folds.run(
+        "nnUNetv2_export_model_to_zip",
+        *("-d", derived.parent.name, "-c", "3d_fullres", "-f", 0, 1, "-o", tmp_path / "model.zip"),
+        *("-tr", derived.name.split("__")[0], "-p", f"{PLANS}_fast"),
+    )
+    with zipfile.ZipFile(tmp_path / "model.zip") as archive:
+        inside = f"{derived.parent.name}/{derived.name}"
+        names = {f"{inside}/plans.json", *(f"{inside}/fold_{fold}/checkpoint_final.pth" for fold in (0, 1))}
+        assert names <= set(archive.namelist())
+        scores = json.loads(archive.read(f"{inside}/fold_0/validation/summary.json"))
+    assert "with what it was trained to compute" in scores["scores_of"]
 
 
 def test_a_training_with_a_variable_set_ends_before_it_writes(folds: Workspace) -> None:
