@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks import explain_cost
 from benchmarks.forms.running import finalists
 from benchmarks.forms.study import Study
 from benchmarks.forms.table import FORMS_STUDY
 from benchmarks.forms.tasks import FAR_SIZE, far_context, window_starts
 from benchmarks.hippocampus import planned_runs
+from benchmarks.measured_part import replace_measured
 from benchmarks.planning_study.table import PLANNING_STUDY
 from benchmarks.roofline.layers import MERGES, measure_layers
 from benchmarks.roofline.steps import steps
@@ -46,6 +48,28 @@ def test_every_network_of_the_speed_benchmark_runs(name: str) -> None:
     network = NETWORKS[name](1, 2, (32, 32))
     with torch.no_grad():
         assert network(torch.randn(1, 1, 32, 32)).shape == (1, 2, 32, 32)
+
+
+def test_measured_parts_are_replaced_each_between_its_own_marks(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    part = "<!-- measured: begin, written by {0} -->\nold\n<!-- measured: end, {0} -->\n"
+    page.write_text("before\n" + part.format("a.py") + "between\n" + part.format("b.py") + "after\n")
+    replace_measured(page, "b.py", "new\n")
+    assert page.read_text() == (
+        "before\n" + part.format("a.py") + "between\n" + part.format("b.py").replace("old", "new") + "after\n"
+    )
+    with pytest.raises(ValueError, match=r"page.md has no part of c.py: write <!-- measured: begin"):
+        replace_measured(page, "c.py", "new\n")
+
+
+def test_the_drawn_model_and_images_are_explained(tmp_path: Path) -> None:
+    image = explain_cost.IMAGES["small"]
+    explain_cost.write_images(tmp_path / "small images", image)
+    explain_cost.write_model(tmp_path / "small default", image, "default")
+    found = explain_cost.in_a_process(
+        explain_cost.measured, tmp_path, "small", "default", False, explain_cost.ONE_HEAD, "cpu", 1
+    )
+    assert found.maps == 1 and found.seconds > 0 and found.peak_mb > 100
 
 
 def test_what_is_not_installed_or_does_not_fit_is_left_out_with_its_reason() -> None:

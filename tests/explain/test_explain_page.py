@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +16,14 @@ from browser import CHROMIUM, Browser
 from explained import explanation
 from PIL import Image
 
+from factorizer_nnunet.explain import panels
 from factorizer_nnunet.explain.display import frame_of
 from factorizer_nnunet.explain.outputs import COMPONENTS_FILE, write_description, write_map
 from factorizer_nnunet.explain.page import page_data, write_page
 from factorizer_nnunet.explain.panels import write_panels
+from factorizer_nnunet.explain.ranking import Separation
 
+NOTHING = Separation(None, None)
 STATE = """({
   drawn: Number(document.body.dataset.drawn || 0), text: document.body.innerText,
   views: document.querySelectorAll("canvas").length,
@@ -63,8 +67,48 @@ def test_description_and_panels(tmp_path: Path) -> None:
     assert written["best_first"]["core"]["encoder-3"][0] == "encoder-3_head-01"
     assert written["components"][0]["map"] == "encoder-3_head-01.nii.gz"
     write_panels(tmp_path, made, 1)
-    for name in ("lesion-script-", "core"):
-        assert Image.open(tmp_path / f"panel_{name}.png").size[0] > 500
+    one = {name: Image.open(tmp_path / f"panel_{name}.png").size for name in ("lesion-script-", "core")}
+    write_panels(tmp_path, made, 2)
+    for name, (width, height) in one.items():
+        wider, higher = Image.open(tmp_path / f"panel_{name}.png").size
+        assert wider == width > 500 and 1.4 < higher / height < 1.6, "three rows instead of two"
+
+
+def test_panels_show_slices_upright_with_the_class_outlined(tmp_path: Path) -> None:
+    made = explanation(tmp_path, (10, 12, 14))
+    shown = np.arange(14 * 12 * 10).reshape(14, 12, 10)  # to the left, back, and up
+    axial, coronal, sagittal = (panels._slice(shown, plane, (3, 4, 5)) for plane in panels._PLANES)
+    np.testing.assert_array_equal(axial, shown[:, :, 5].T)  # the patient's left on the right, back below
+    np.testing.assert_array_equal(coronal, shown[:, 4, ::-1].T)  # up is up
+    np.testing.assert_array_equal(sagittal, shown[3, :, ::-1].T)
+    figure = panels._panel(made, "core", 1)
+    (axes,) = figure.axes
+    assert len(axes.images) == 2 * (3 + 1)  # three planes and a bar in each row
+    (lines,) = axes.collections
+    outlines = [path.vertices for path in lines.get_paths()]
+    assert len(outlines) == 2 * 3
+    for picture, outline in zip([p for p in axes.images if p.get_array().shape[1] > 1], outlines, strict=True):
+        left, right, lower, upper = picture.get_extent()
+        middle = np.array([(left + right) / 2, (lower + upper) / 2])  # the ball's
+        assert np.abs(outline.mean(0) - middle).max() < 0.15
+        assert (outline >= (left, upper)).all() and (outline <= (right, lower)).all()
+
+
+def test_classes_that_are_not_predicted_or_have_the_same_letters(tmp_path: Path) -> None:
+    made = explanation(tmp_path, (10, 12, 14))
+    made.classes = {"a b": (1,), "a-b": (2,), "nowhere": (9,)}
+    made.assessments = [
+        replace(one, predicted={**dict(zip(("a b", "a-b"), one.predicted.values(), strict=True)), "nowhere": NOTHING})
+        for one in made.assessments
+    ]
+    assert made.top("encoder-3", "nowhere", 3) == []
+    assert {one.component.head for one in made.top_of_all(3)} == {1, 2}
+    write_panels(tmp_path, made, 1)
+    assert {file.name for file in tmp_path.glob("*.png")} == {
+        "panel_a-b-1.png", "panel_a-b-2.png", "panel_nowhere.png",
+    }  # fmt: skip
+    data = page_data(made, 1, ["T1"])
+    assert data["best"]["nowhere"] == {"encoder-3": []} and data["best"]["a b"]["encoder-3"]
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here to open the page with")

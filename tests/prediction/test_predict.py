@@ -190,7 +190,9 @@ def mistakes(root: Path, model: Path) -> dict[str, dict]:
     (root / "foreign" / "holiday.jpg").touch()
     return {
         "no checkpoint_final.pth of fold 1, 2: name those with -f 0": {"folds": ("0", "1", "2")},
-        "no checkpoint_best.pth of fold 0: train them": {"checkpoint": "checkpoint_best.pth"},
+        "no checkpoint_best.pth of fold 0: name one that is there with -chk (checkpoint_f": {
+            "checkpoint": "checkpoint_best.pth"
+        },
         "there is no model in": {"model": root / "nnUNet_results" / NAME / "none"},
         "is no folder. Name with -i": {"images": root / "no"},
         "has no images CASE_0000.nii.gz": {"images": elsewhere},

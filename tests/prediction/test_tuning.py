@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import SimpleITK
 import torch
 from nnunetv2.evaluation.evaluate_predictions import compute_metrics
 from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
@@ -25,6 +26,7 @@ from factorizer_nnunet.network import Factorizer
 from factorizer_nnunet.prediction.knobs import SHIFTS_VARIABLE, Knobs
 from factorizer_nnunet.prediction.tiles import INFERENCE_FILE
 from factorizer_nnunet.tuning import measure
+from factorizer_nnunet.tuning.cases import ValidationCases
 from factorizer_nnunet.tuning.settings import Choices
 from factorizer_nnunet.tuning.tune import Tuned, TuningRequest, tune
 
@@ -234,7 +236,6 @@ def test_other_networks_are_refused(root: Path) -> None:
 
 def test_without_a_file_of_folds_they_are_nnunets(root: Path, validated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from factorizer_nnunet.prediction.model import load_model
-    from factorizer_nnunet.tuning.cases import ValidationCases
 
     splits = root / "nnUNet_preprocessed" / NAME / "splits_final.json"
     cases = ValidationCases(load_model(validated, ("0",), "checkpoint_final.pth"))
@@ -248,6 +249,26 @@ def test_without_a_file_of_folds_they_are_nnunets(root: Path, validated: Path, m
     monkeypatch.setattr(cases, "_dataset", SimpleNamespace(get_identifiers=lambda folder: list(names)))
     folds = KFold(5, shuffle=True, random_state=12345).split(names)  # as nnU-Net's trainer
     assert [cases._split(fold) for fold in range(5)] == [sorted(names[held_out]) for _, held_out in folds]
+
+
+def test_cases_that_cannot_be_measured_are_told(root: Path, validated: Path) -> None:
+    reference = root / "nnUNet_preprocessed" / NAME / "gt_segmentations" / f"{VALIDATED[0]}.nii.gz"
+    whole = reference.read_bytes()
+    small = SimpleITK.GetImageFromArray(np.zeros((3, 4, 5), np.uint8))
+    SimpleITK.WriteImage(small, str(reference))
+    with pytest.raises(UserError, match=r"gt_segmentations.* has shape \(3, 4, 5\), its image \(7, 17, 20\); run"):
+        run_tune(validated)
+    reference.write_bytes(whole[:100])
+    with pytest.raises(UserError, match=f"{VALIDATED[0]} cannot be read from .*; run: nnUNetv2_preprocess"):
+        run_tune(validated)
+
+
+def test_where_there_is_no_region_there_is_nothing_to_go_by(
+    root: Path, validated: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ValidationCases, "dice", lambda *_: {"rim": None, "core": None})
+    with pytest.raises(UserError, match="no region is in the . cases measured, nor predicted there"):
+        run_tune(validated)
 
 
 @pytest.mark.parametrize("step", [0, "fast", True, 1.5])
