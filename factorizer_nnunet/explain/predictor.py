@@ -26,7 +26,7 @@ class RecordingPredictor(nnUNetPredictor):
     ) -> Tensor:
         # Called again from the first patch if the device's memory was too small: so is the recorder.
         if self.recorder is not None:
-            # The values of nnU-Net's own weights, so that maps and prediction are blended alike.
+            # nnU-Net's own weights, but in full precision: in half of it the smallest are 0.
             gaussian = compute_gaussian(
                 tuple(self.configuration_manager.patch_size), 1.0 / 8, 10, torch.float32, self.device
             )
