@@ -48,7 +48,13 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("-f", dest="fold", default="0", metavar="FOLD", help="whose weights (default: 0)")
     parser.add_argument("-o", dest="out", required=True, type=Path, metavar="FOLDER", help="gets a folder per case")
-    parser.add_argument("-chk", dest="checkpoint", default="checkpoint_final.pth", metavar="NAME", help="checkpoint")
+    parser.add_argument(
+        "-chk",
+        dest="checkpoint",
+        default="checkpoint_final.pth",
+        metavar="NAME",
+        help="(default: checkpoint_final.pth)",
+    )
     parser.add_argument(
         "--trust-checkpoint", action="store_true", help="run code that checkpoints may hold; only if you trust them"
     )
@@ -81,9 +87,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "-step_size",
         type=float,
-        default=0.5,
         metavar="X",
-        help="step of the sliding window, as a fraction of the patch (default: 0.5)",
+        help="step of the sliding window, as a fraction of the patch (default: the model's, nnU-Net's 0.5)",
     )
     parser.add_argument("--disable_tta", action="store_true", help="predict without mirroring; maps are always without")
     parser.add_argument("--disable_progress_bar", action="store_true", help="for logs")

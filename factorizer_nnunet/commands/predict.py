@@ -49,7 +49,13 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     model.add_argument(
         "-f", dest="folds", nargs="+", default=["0", "1", "2", "3", "4"], metavar="FOLD", help="folds (default: 0 to 4)"
     )
-    model.add_argument("-chk", dest="checkpoint", default="checkpoint_final.pth", metavar="NAME", help="checkpoint")
+    model.add_argument(
+        "-chk",
+        dest="checkpoint",
+        default="checkpoint_final.pth",
+        metavar="NAME",
+        help="(default: checkpoint_final.pth)",
+    )
     model.add_argument(
         "--trust-checkpoint", action="store_true", help="run code that checkpoints may hold; only if you trust them"
     )

@@ -44,7 +44,13 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "-m", dest="model", required=True, type=Path, metavar="FOLDER", help="folder TRAINER__PLANS__CONFIGURATION"
     )
     parser.add_argument("-f", dest="folds", nargs="+", metavar="FOLD", help="folds to measure (default: all there are)")
-    parser.add_argument("-chk", dest="checkpoint", default="checkpoint_final.pth", metavar="NAME", help="checkpoint")
+    parser.add_argument(
+        "-chk",
+        dest="checkpoint",
+        default="checkpoint_final.pth",
+        metavar="NAME",
+        help="(default: checkpoint_final.pth)",
+    )
     parser.add_argument("-device", choices=["cuda", "cpu", "mps"], default="cuda", help="(default: cuda)")
     compared = parser.add_argument_group("what is compared, each with each, and with the stock command's way")
     compared.add_argument("--iterations", nargs="+", type=int, metavar="N", help="(default: 1, and those of the model)")

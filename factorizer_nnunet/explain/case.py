@@ -272,7 +272,7 @@ def build_explainer(
     heads: Sequence[int] = (),
     with_loadings: bool = False,
     deletion: int = 0,
-    tile_step_size: float = 0.5,
+    tile_step_size: float | None = None,
     use_mirroring: bool = True,
 ) -> Explainer:
     """An explainer of a loaded model's first fold.
@@ -288,7 +288,8 @@ def build_explainer(
     sites = choose_sites(find_sites(model.network, model.folder), stages)
     heads = tuple(dict.fromkeys(heads))
     check_heads(sites, heads)
-    predictor = build_predictor(model, device, tile_step_size, use_mirroring)
+    step = model.tile_step_size if tile_step_size is None else tile_step_size
+    predictor = build_predictor(model, device, step, use_mirroring)
     return Explainer(model, predictor, sites, heads, with_loadings, deletion)
 
 

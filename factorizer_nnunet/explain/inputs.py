@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,8 +29,15 @@ def given_cases(images: Sequence[Path], model: Model) -> list[Case]:
     if missing:
         raise UserError(f"-i: there is no {some_of(missing)}. Name a folder of images, or the files of one case")
     name = images[0].name.removesuffix(model.file_ending)
-    stem, _, number = name.rpartition("_")
-    return [Case(stem if stem and number.isdecimal() and len(number) == 4 else name, tuple(images))]
+    stem, number = _case_and_channel(name)
+    named = [_case_and_channel(file.name.removesuffix(model.file_ending)) for file in images]
+    expected = [(stem, place) for place in range(len(images))]
+    if all(channel is not None for _, channel in named) and named != expected and len(images) > 1:
+        raise UserError(
+            f"-i: {some_of([file.name for file in images])} are not the channels of one case in their order; name "
+            f"{some_of([f'{stem}_{place:04d}{model.file_ending}' for place in range(len(images))])}"
+        )
+    return [Case(name if number is None else stem, tuple(images))]
 
 
 def check_images(cases: Sequence[Case], model: Model) -> None:
@@ -51,8 +60,27 @@ def check_images(cases: Sequence[Case], model: Model) -> None:
             problems.append(f"{case.name}: {case.files[found.index(0)]} cannot be read as an image")
         elif sum(found) != model.num_channels:
             problems.append(f"{case.name} has {sum(found)} channels, the model takes {model.num_channels}")
+        elif len(case.files) > 1 and not _belong_together(case, model):
+            problems.append(
+                f"{case.name}: its channels differ in shape or spacing: {some_of(list(map(str, case.files)))}"
+            )
     if problems:
         raise UserError(f"these images cannot be explained: {some_of(problems, 20)}. Mend or leave them out")
+
+
+def _belong_together(case: Case, model: Model) -> bool:
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # nnU-Net prints shapes
+            model.plans.image_reader_writer_class().read_images([str(file) for file in case.files])
+    except Exception:  # readers of many formats, each with exceptions of its own
+        return False
+    return True
+
+
+def _case_and_channel(name: str) -> tuple[str, int | None]:
+    """nnU-Net's CASE_0000; the name and None if it is another."""
+    stem, _, number = name.rpartition("_")
+    return (stem, int(number)) if stem and number.isdecimal() and len(number) == 4 else (name, None)
 
 
 def check_truths(cases: Sequence[Case], folder: Path | None, model: Model) -> dict[str, Path]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from factorizer_nnunet.prediction.cases import Case
 from factorizer_nnunet.prediction.devices import chosen_device
 from factorizer_nnunet.prediction.model import Model, load_model
 from factorizer_nnunet.prediction.outputs import check_folder
+from factorizer_nnunet.prediction.tiles import is_step
 
 FORMATS = ("nifti", "png", "html")
 SETTINGS_FILE = "explain.json"
@@ -49,7 +50,7 @@ class ExplainRequest:
         top: components of each class and stage that page and panels show.
         deletion: so many of each class and stage are tested by deletion.
         with_loadings: also keep the columns of U, in space.
-        checkpoint, device, tile_step_size, use_mirroring, trusted: as in a prediction.
+        checkpoint, device, tile_step_size, use_mirroring, trusted: as in a prediction; no step: the model's.
         progress_bar: whether one is shown.
     """
 
@@ -66,7 +67,7 @@ class ExplainRequest:
     with_loadings: bool = False
     checkpoint: str = "checkpoint_final.pth"
     device: str = "cuda"
-    tile_step_size: float = 0.5
+    tile_step_size: float | None = None
     use_mirroring: bool = True
     trusted: bool = False
     progress_bar: bool = True
@@ -90,6 +91,8 @@ def explain(request: ExplainRequest) -> Outcome:
     _check_options(request)
     device = chosen_device(request.device)
     model = load_model(request.model, [request.fold], request.checkpoint, request.trusted)
+    if request.tile_step_size is None:
+        request = replace(request, tile_step_size=model.tile_step_size)
     explainer = build_explainer(
         model,
         device,
@@ -105,7 +108,10 @@ def explain(request: ExplainRequest) -> Outcome:
     left = _left(request.out, cases, settings)
     check_images(left, model)
     truths = check_truths(left, request.truths, model)
-    request.out.mkdir(parents=True, exist_ok=True)
+    try:
+        request.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make {request.out}: {error.strerror}. Name another folder with -o") from error
     with held(request.out / ".lock", f"another explain is writing {request.out}; wait for its end, or name another -o"):
         for draft in request.out.glob(".*.partial"):  # of a run that was killed
             shutil.rmtree(draft) if draft.is_dir() else draft.unlink()
@@ -170,7 +176,7 @@ def _check_options(request: ExplainRequest) -> None:
         raise UserError("--top must be 1 or more, --deletion 0 or more")
     if request.with_loadings and "nifti" not in request.formats:
         raise UserError("--loadings are NIfTI files: add nifti to --format, or leave out --loadings")
-    if not 0 < request.tile_step_size <= 1:
+    if request.tile_step_size is not None and not is_step(request.tile_step_size):
         raise UserError(f"-step_size {request.tile_step_size} must be above 0 and at most 1; nnU-Net's is 0.5")
 
 
@@ -187,6 +193,8 @@ def _settings(request: ExplainRequest, model: Model) -> dict[str, Any]:
         "plans": model.plans.plans_name,
         "configuration": model.first.configuration,
         "weights": model.first.digest,
+        "num_iters": model.knobs.num_iters,  # None: as the plans say
+        "num_shifts": model.knobs.num_shifts,
         **chosen,
     }
 

@@ -154,6 +154,8 @@ def check_folder(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file. Name a folder with -o")
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        raise UserError(f"{existing} is a file, so there can be no {folder}. Name another folder with -o")
     if not os.access(existing, os.W_OK | os.X_OK):
         raise UserError(f"you may not write in {existing}. Change its permissions, or name another folder with -o")
 

@@ -16,6 +16,8 @@ from factorizer_nnunet.explain import run as explain_run
 from factorizer_nnunet.explain.case import explain_case
 from factorizer_nnunet.explain.run import ExplainRequest, Outcome, explain
 from factorizer_nnunet.files import held
+from factorizer_nnunet.prediction.knobs import ITERATIONS_VARIABLE
+from factorizer_nnunet.prediction.tiles import INFERENCE_FILE
 
 
 def explained(root: Path, model: Path, **changes: object) -> Outcome:
@@ -101,6 +103,19 @@ def test_what_is_not_there_is_refused(root: Path, model: Path, changes: dict, me
 def test_bad_images_truths_and_folders_are_refused_before_anything_is_written(root: Path, model: Path) -> None:
     with pytest.raises(UserError, match="a has 1 channels, the model takes 2"):
         explained(root, model, images=(root / "images" / "a_0000.nii.gz",))
+    swapped = tuple(root / "images" / name for name in ("a_0001.nii.gz", "a_0000.nii.gz"))
+    mixed = tuple(root / "images" / name for name in ("a_0000.nii.gz", "b_0001.nii.gz"))
+    for files in (swapped, mixed):
+        with pytest.raises(UserError, match="not the channels of one case in their order; name a_0000.nii.gz"):
+            explained(root, model, images=files)
+    whole = (root / "images" / "c_0001.nii.gz").read_bytes()
+    small = SimpleITK.GetImageFromArray(np.zeros((3, 4, 5), np.float32))
+    SimpleITK.WriteImage(small, str(root / "images" / "c_0001.nii.gz"))
+    with pytest.raises(UserError, match="c: its channels differ in shape or spacing: .*c_0000.nii.gz"):
+        explained(root, model)
+    (root / "images" / "c_0001.nii.gz").write_bytes(whole)
+    with pytest.raises(UserError, match="cannot make /proc/explained: .*Name another folder with -o"):
+        explained(root, model, out=Path("/proc/explained"))
     with pytest.raises(UserError, match="there is no .*missing.nii.gz"):
         explained(root, model, images=(root / "missing.nii.gz",))
     (root / "labels").mkdir()
@@ -119,6 +134,8 @@ def test_bad_images_truths_and_folders_are_refused_before_anything_is_written(ro
     (root / "file").write_text("mine")
     with pytest.raises(UserError, match="file is a file. Name a folder with -o"):
         explained(root, model, out=root / "file")
+    with pytest.raises(UserError, match="file is a file, so there can be no .*below. Name another folder with -o"):
+        explained(root, model, out=root / "file" / "below")
     assert not (root / "explained").exists()
 
 
@@ -208,6 +225,19 @@ def test_a_disk_that_fills_leaves_no_case_and_an_interrupt_ends_all(
     with pytest.raises(KeyboardInterrupt):
         explained(root, model)
     assert sorted(path.name for path in (root / "explained").iterdir()) == [".lock", "explain.json"]
+
+
+def test_the_models_step_and_the_variables_are_part_of_the_settings(
+    root: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (model / INFERENCE_FILE).write_text(json.dumps({"tile_step_size": 1.0}))
+    monkeypatch.setenv(ITERATIONS_VARIABLE, "1")
+    explained(root, model, stages=("encoder-3",))
+    recorded = json.loads((root / "explained" / "explain.json").read_text())
+    assert (recorded["tile_step_size"], recorded["num_iters"]) == (1.0, 1)
+    monkeypatch.delenv(ITERATIONS_VARIABLE)
+    with pytest.raises(UserError, match="other settings: num_iters differs"):
+        explained(root, model, stages=("encoder-3",))
 
 
 def test_two_runs_do_not_share_a_folder(root: Path, model: Path) -> None:
