@@ -36,6 +36,10 @@ def draw(rows: Sequence[Row], reference: Setting, chosen: Setting, target: Path)
             markersize=7,
             alpha=0.9,
         )
+    axes.set_xscale("log")
+    axes.set_xticks(_TICKS, [f"{tick:g}" for tick in _TICKS])
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlim(min(map(_time, rows)) / 1.3, max(map(_time, rows)) * 1.3)
     best = [row for row in rows if row.is_best]
     axes.plot([_time(row) for row in best], [row.dice for row in best], color="#777777", linewidth=1, zorder=0)
     reference_row = next(row for row in rows if row.setting == reference)
@@ -49,10 +53,6 @@ def draw(rows: Sequence[Row], reference: Setting, chosen: Setting, target: Path)
         axes.plot([], [], _MARKERS[place % len(_MARKERS)], color="#444444", label=f"tile step {step:g}")
     axes.plot([], [], "o", color="#444444", markerfacecolor="none", label="fewer iterations or shifts")
     axes.plot([], [], color="#777777", linewidth=1, label="beaten by none")
-    axes.set_xscale("log")
-    axes.set_xticks(_TICKS, [f"{tick:g}" for tick in _TICKS])
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set_xlim(min(map(_time, rows)) / 1.3, max(map(_time, rows)) * 1.3)
     axes.set_xlabel("time of the sliding window, as a part of the stock command's")
     axes.set_ylabel("mean Dice of the folds' validation cases")
     axes.grid(alpha=0.3)
@@ -72,12 +72,14 @@ def _time(row: Row) -> float:
 
 
 def _mark(axes: Axes, row: Row, words: str, below: bool) -> None:
+    low, high = axes.get_xlim()
+    side = "right" if _time(row) ** 2 > low * high else "left"  # towards the middle of the logarithmic axis
     axes.annotate(
         words,
         (_time(row), row.dice),
         xytext=(0, -26 if below else 22),
         textcoords="offset points",
-        ha="center",
+        ha=side,
         fontsize=9,
         arrowprops={"arrowstyle": "-", "linewidth": 0.8},
     )
