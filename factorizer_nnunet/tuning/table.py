@@ -56,7 +56,8 @@ Seconds are those of the sliding window (network, mirroring, blending), the medi
 median of the cases' ratios; resampling to the image's grid takes {rest_seconds:.3g} s more with every setting, and
 reading and preprocessing come on top. Changes of Dice are
 against the stock command, the interval and the worst case over single cases. The setting was chosen on these cases, so
-its Dice is a little flattered. Times have no interval: from few cases, or on a machine with other work, they may be far off.
+its Dice is a little flattered. Times have no interval: from few cases, or on a machine with other work,
+they may be far off.
 
 ![Dice against time per case]({figure})
 
