@@ -7,6 +7,7 @@ import os
 import sys
 from pathlib import Path
 
+from factorizer_nnunet.commands.options import add_checkpoint_options, add_model_option
 from factorizer_nnunet.interrupts import terminable
 
 DESCRIPTION = """\
@@ -43,21 +44,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         metavar="IMAGE",
         help="folder of images CASE_0000.nii.gz, or the files of one case, one per channel",
     )
-    parser.add_argument(
-        "-m", dest="model", required=True, type=Path, metavar="FOLDER", help="folder TRAINER__PLANS__CONFIGURATION"
-    )
+    add_model_option(parser)
     parser.add_argument("-f", dest="fold", default="0", metavar="FOLD", help="whose weights (default: 0)")
     parser.add_argument("-o", dest="out", required=True, type=Path, metavar="FOLDER", help="gets a folder per case")
-    parser.add_argument(
-        "-chk",
-        dest="checkpoint",
-        default="checkpoint_final.pth",
-        metavar="NAME",
-        help="(default: checkpoint_final.pth)",
-    )
-    parser.add_argument(
-        "--trust-checkpoint", action="store_true", help="run code that checkpoints may hold; only if you trust them"
-    )
+    add_checkpoint_options(parser)
     parser.add_argument(
         "--labels", type=Path, metavar="FOLDER", help="true segmentations CASE.nii.gz, if there are any"
     )

@@ -7,6 +7,7 @@ import os
 import sys
 from pathlib import Path
 
+from factorizer_nnunet.commands.options import add_checkpoint_options
 from factorizer_nnunet.errors import UserError
 from factorizer_nnunet.interrupts import terminable
 from factorizer_nnunet.names import PLANS, TRAINER
@@ -49,16 +50,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     model.add_argument(
         "-f", dest="folds", nargs="+", default=["0", "1", "2", "3", "4"], metavar="FOLD", help="folds (default: 0 to 4)"
     )
-    model.add_argument(
-        "-chk",
-        dest="checkpoint",
-        default="checkpoint_final.pth",
-        metavar="NAME",
-        help="(default: checkpoint_final.pth)",
-    )
-    model.add_argument(
-        "--trust-checkpoint", action="store_true", help="run code that checkpoints may hold; only if you trust them"
-    )
+    add_checkpoint_options(model)
     parser.add_argument("-device", choices=["cuda", "cpu", "mps"], default="cuda", help="(default: cuda)")
     parser.add_argument(
         "-step_size",

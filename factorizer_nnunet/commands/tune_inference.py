@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from factorizer_nnunet.commands.options import add_checkpoint_options, add_model_option
 from factorizer_nnunet.interrupts import terminable
 
 if TYPE_CHECKING:
@@ -40,17 +41,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "-m", dest="model", required=True, type=Path, metavar="FOLDER", help="folder TRAINER__PLANS__CONFIGURATION"
-    )
+    add_model_option(parser)
     parser.add_argument("-f", dest="folds", nargs="+", metavar="FOLD", help="folds to measure (default: all there are)")
-    parser.add_argument(
-        "-chk",
-        dest="checkpoint",
-        default="checkpoint_final.pth",
-        metavar="NAME",
-        help="(default: checkpoint_final.pth)",
-    )
+    add_checkpoint_options(parser)
     parser.add_argument("-device", choices=["cuda", "cpu", "mps"], default="cuda", help="(default: cuda)")
     compared = parser.add_argument_group("what is compared, each with each, and with the stock command's way")
     compared.add_argument("--iterations", nargs="+", type=int, metavar="N", help="(default: 1, and those of the model)")
@@ -72,9 +65,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--measure-only", action="store_true", help="write no derived folder")
     parser.add_argument(
         "--report", type=Path, metavar="FOLDER", help="for page and plot (default: tune_inference beside the model)"
-    )
-    parser.add_argument(
-        "--trust-checkpoint", action="store_true", help="run code that checkpoints may hold; only if you trust them"
     )
     parser.add_argument("--disable_progress_bar", action="store_true", help="for logs")
     parser.set_defaults(run=run)
