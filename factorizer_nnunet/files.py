@@ -15,14 +15,24 @@ from pathlib import Path
 from factorizer_nnunet.errors import UserError
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write ``text`` beside ``path`` and rename, so that neither a reader nor a kill ever meets half a file."""
+@contextlib.contextmanager
+def file_written_whole(path: Path) -> Iterator[Path]:
+    """A file beside ``path`` that takes its name if the block succeeds, and is removed otherwise.
+
+    So neither a reader nor a kill ever meets half a file.
+    """
     draft = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        draft.write_text(text, encoding="utf-8")
+        yield draft
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write ``text`` to ``path``, whole or not at all."""
+    with file_written_whole(path) as draft:
+        draft.write_text(text, encoding="utf-8")
 
 
 @contextlib.contextmanager

@@ -29,7 +29,7 @@ from factorizer_nnunet.demo.workspace import (
 )
 from factorizer_nnunet.environment import environment_variables
 from factorizer_nnunet.errors import UserError
-from factorizer_nnunet.files import write_whole
+from factorizer_nnunet.files import file_written_whole, write_whole
 from factorizer_nnunet.interrupts import terminable
 from factorizer_nnunet.names import TRAINER
 from factorizer_nnunet.report import Sources, write_report
@@ -162,9 +162,8 @@ def _score(workspace: Workspace) -> None:
     rows[MEAN_OF_FOLDS] = mean_scores(folds)
     rows[ENSEMBLE] = score_folder(RELEASE.schemes[0], workspace.truth, workspace.ensemble)
     write_whole(workspace.table, markdown_table(rows))
-    draft = workspace.figure.with_name(f".{workspace.figure.name}.partial")
-    draw_figure(RELEASE, workspace.dataset / "imagesTs", workspace.truth, workspace.ensemble, draft)
-    draft.replace(workspace.figure)
+    with file_written_whole(workspace.figure) as draft:
+        draw_figure(RELEASE, workspace.dataset / "imagesTs", workspace.truth, workspace.ensemble, draft)
     results = {
         "patients": workspace.arguments.patients,
         "held_out": len(list(workspace.truth.glob("*.nii.gz"))),

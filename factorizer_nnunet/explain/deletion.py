@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from factorizer_nnunet.evaluation.region_dice import dice_of_regions
 from factorizer_nnunet.explain.sites import Site
 
 
@@ -61,21 +62,16 @@ def class_changes(
         voxel_mm3: volume of a voxel.
         ignored: value of what nobody annotated, if there is one.
     """
+    dice_with_prediction = dice_of_regions(without, with_head, classes, None)
+    true_dice = None
+    if truth is not None:
+        true_dice = [dice_of_regions(labels, truth, classes, ignored) for labels in (without, with_head)]
     result = {}
-    annotated = truth is None or ignored is None or truth != ignored
     for name, values in classes.items():
-        before, after = np.isin(with_head, values), np.isin(without, values)
         change = None
-        if truth is not None:
-            true = np.isin(truth, values)
-            scores = dice(after & annotated, true), dice(before & annotated, true)
-            change = None if None in scores else scores[0] - scores[1]
-        volume = (int(after.sum()) - int(before.sum())) * voxel_mm3 / 1000
-        result[name] = ClassChange(dice(after, before), volume, change)
+        if true_dice is not None and None not in (scores := [dice[name] for dice in true_dice]):
+            change = scores[0] - scores[1]
+        voxels = [int(np.isin(labels, values).sum()) for labels in (without, with_head)]
+        volume_change_ml = (voxels[0] - voxels[1]) * voxel_mm3 / 1000
+        result[name] = ClassChange(dice_with_prediction[name], volume_change_ml, change)
     return result
-
-
-def dice(one: np.ndarray, other: np.ndarray) -> float | None:
-    """Dice of two masks; None if both are empty."""
-    total = int(one.sum()) + int(other.sum())
-    return 2 * int((one & other).sum()) / total if total else None

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import nibabel
 import numpy as np
 
 from factorizer_nnunet.dataset_conversion.grid import Grid
-
-LARGEST_SIDE = 160  # voxels of an image
+from factorizer_nnunet.pages.planes import LARGEST_SIDE, orientation_of
 
 
 @dataclass(frozen=True)
@@ -37,9 +35,7 @@ class Frame:
 
 def frame_of(grid: Grid, largest_side: int = LARGEST_SIDE) -> Frame:
     """The finest frame whose sides have at most so many voxels, none smaller than the grid's."""
-    direction = np.eye(4)
-    direction[:3, :3] = np.reshape(grid.direction, (3, 3))
-    orientation = nibabel.io_orientation(direction)
+    orientation = orientation_of(grid)
     axes = tuple(int(np.flatnonzero(orientation[:, 0] == k)[0]) for k in range(3))
     extents = [grid.size[axis] * grid.spacing[axis] for axis in axes]
     many = [axis for axis in axes if grid.size[axis] > 1]  # a 2D image is as thick as its header says, or not

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +9,7 @@ import numpy as np
 
 from factorizer_nnunet.dataset_conversion.wording import some_of
 from factorizer_nnunet.errors import UserError
-from factorizer_nnunet.prediction.cases import Case, find_cases
+from factorizer_nnunet.prediction.cases import Case, case_and_channel, find_cases
 from factorizer_nnunet.prediction.model import Model
 from factorizer_nnunet.prediction.work import channels_by, check_whole
 
@@ -22,22 +20,22 @@ def given_cases(images: Sequence[Path], model: Model) -> list[Case]:
     Raises:
         UserError: nothing there, or not what the model takes; all problems at once.
     """
-    channels = channels_by(model.plans)
+    channels_in = channels_by(model.plans)
     if len(images) == 1 and images[0].is_dir():
-        return find_cases(images[0], model.file_ending, model.num_channels, channels)
+        return find_cases(images[0], model.file_ending, model.num_channels, channels_in)
     missing = [str(file) for file in images if not file.is_file()]
     if missing:
         raise UserError(f"-i: there is no {some_of(missing)}. Name a folder of images, or the files of one case")
-    name = images[0].name.removesuffix(model.file_ending)
-    stem, number = _case_and_channel(name)
-    named = [_case_and_channel(file.name.removesuffix(model.file_ending)) for file in images]
-    expected = [(stem, place) for place in range(len(images))]
-    if all(channel is not None for _, channel in named) and named != expected and len(images) > 1:
+    named = [case_and_channel(file.name, model.file_ending) for file in images]
+    if named[0] is None:
+        return [Case(images[0].name.removesuffix(model.file_ending), tuple(images))]
+    case = named[0][0]
+    if len(images) > 1 and None not in named and named != [(case, place) for place in range(len(images))]:
         raise UserError(
             f"-i: {some_of([file.name for file in images])} are not the channels of one case in their order; name "
-            f"{some_of([f'{stem}_{place:04d}{model.file_ending}' for place in range(len(images))])}"
+            f"{some_of([f'{case}_{place:04d}{model.file_ending}' for place in range(len(images))])}"
         )
-    return [Case(name if number is None else stem, tuple(images))]
+    return [Case(case, tuple(images))]
 
 
 def check_images(cases: Sequence[Case], model: Model) -> None:
@@ -46,7 +44,7 @@ def check_images(cases: Sequence[Case], model: Model) -> None:
     Raises:
         UserError: some cannot be read or have other channels than the model takes; all of them.
     """
-    channels = channels_by(model.plans)
+    channels_in = channels_by(model.plans)
     problems = []
     for case in cases:
         try:
@@ -55,32 +53,17 @@ def check_images(cases: Sequence[Case], model: Model) -> None:
         except OSError as error:
             problems.append(f"{case.name}: {error}")
             continue
-        found = [channels(file) for file in case.files]
+        count = channels_in(case.files)
+        found = [channels_in([file]) for file in case.files] if count == 0 else [count]
         if 0 in found:
             problems.append(f"{case.name}: {case.files[found.index(0)]} cannot be read as an image")
         elif sum(found) != model.num_channels:
             problems.append(f"{case.name} has {sum(found)} channels, the model takes {model.num_channels}")
-        elif len(case.files) > 1 and not _belong_together(case, model):
-            problems.append(
-                f"{case.name}: its channels differ in shape or spacing: {some_of(list(map(str, case.files)))}"
-            )
+        elif count == 0:
+            files = some_of([str(file) for file in case.files])
+            problems.append(f"{case.name}: its channels differ in shape or spacing: {files}")
     if problems:
         raise UserError(f"these images cannot be explained: {some_of(problems, 20)}. Mend or leave them out")
-
-
-def _belong_together(case: Case, model: Model) -> bool:
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):  # nnU-Net prints shapes
-            model.plans.image_reader_writer_class().read_images([str(file) for file in case.files])
-    except Exception:  # readers of many formats, each with exceptions of its own
-        return False
-    return True
-
-
-def _case_and_channel(name: str) -> tuple[str, int | None]:
-    """nnU-Net's CASE_0000; the name and None if it is another."""
-    stem, _, number = name.rpartition("_")
-    return (stem, int(number)) if stem and number.isdecimal() and len(number) == 4 else (name, None)
 
 
 def check_truths(cases: Sequence[Case], folder: Path | None, model: Model) -> dict[str, Path]:

@@ -19,10 +19,8 @@ from factorizer_nnunet.explain.display import bytes_of, frame_of, fullest
 from factorizer_nnunet.explain.page import COLOUR_MAP
 from factorizer_nnunet.pages.markup import short
 from factorizer_nnunet.pages.pictures import COLOURS
-from factorizer_nnunet.pages.planes import intensity_range
+from factorizer_nnunet.pages.planes import PLANES, Plane, intensity_range
 
-# Name, axis across, axes to the right and down (left, back, up), and whether the last one runs upwards.
-_PLANES = (("axial", 2, 0, 1, False), ("coronal", 1, 0, 2, True), ("sagittal", 0, 1, 2, True))
 # All in inches.
 _CELL_WIDTH, _CELL_HEIGHT, _GAP = 2.1, 1.9, 0.06
 _LOWEST_ROW, _NARROWEST_COLUMN = 0.75, 0.6  # hold a label of five lines, and a heading
@@ -55,11 +53,14 @@ def _panel(explanation: Explanation, name: str, top: int) -> Figure:
     mask = np.isin(frame.show(explanation.prediction), explanation.classes[name])
     cut = fullest(mask)
     best = [one for stage in explanation.stages for one in explanation.top(stage, name, top)]
-    planes = [plane for plane in _PLANES if min(frame.size[plane[2]], frame.size[plane[3]]) > 1]
-    across, down = (max(frame.size[plane[k]] for plane in planes) for k in (2, 3))
+    sides = frame.size
+    planes = {heading: p for heading, p in PLANES.items() if min(sides[p.columns], sides[p.rows]) > 1}
+    across = max(sides[plane.columns] for plane in planes.values())
+    down = max(sides[plane.rows] for plane in planes.values())
     inch = min(_CELL_WIDTH / across, _CELL_HEIGHT / down)  # of a voxel
     row_height = max(down * inch, _LOWEST_ROW)
-    lefts = _LEFT + np.cumsum([0.0] + [max(frame.size[plane[2]] * inch, _NARROWEST_COLUMN) + _GAP for plane in planes])
+    widths = [max(sides[plane.columns] * inch, _NARROWEST_COLUMN) + _GAP for plane in planes.values()]
+    lefts = _LEFT + np.cumsum([0.0, *widths])
     width, height = lefts[-1] + _BAR_WIDTH + _RIGHT, _TOP + (len(best) + 1) * (row_height + _GAP) + _BOTTOM
     figure = Figure(figsize=(width, height), dpi=150)
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
@@ -68,7 +69,7 @@ def _panel(explanation: Explanation, name: str, top: int) -> Figure:
     for row, one in enumerate((None, *best)):
         middle = _TOP + row * (row_height + _GAP) + row_height / 2
         values = None if one is None else frame.show(explanation.map(one.component).values)
-        for plane, left in zip(planes, lefts, strict=False):
+        for (heading, plane), left in zip(planes.items(), lefts, strict=False):
             picture = _slice(grey, plane, cut)
             if values is not None:
                 picture = _laid_over(picture, _slice(values, plane, cut), one.largest)
@@ -79,7 +80,7 @@ def _panel(explanation: Explanation, name: str, top: int) -> Figure:
             outlines = find_contours(np.pad(_slice(mask, plane, cut), 1).astype(np.uint8), 0.5)
             lines += [corner + (outline[:, ::-1] - 0.5).clip(0, picture.shape[1::-1]) * inch for outline in outlines]
             if one is None:
-                axes.text(left + size[0] / 2, _TOP / 2, plane[0], ha="center", va="center", fontsize=8)
+                axes.text(left + size[0] / 2, _TOP / 2, heading, ha="center", va="center", fontsize=8)
         scale = (
             (low, high, "gray", "image intensity") if one is None else (0.0, one.largest, COLOUR_MAP, "feature norm")
         )
@@ -124,9 +125,7 @@ def _bar(
     axes.text(beside, middle, unit.replace(" ", "\n"), va="center", fontsize=7)
 
 
-def _slice(volume: np.ndarray, plane: tuple, cut: tuple[int, ...]) -> np.ndarray:
+def _slice(volume: np.ndarray, plane: Plane, cut: tuple[int, ...]) -> np.ndarray:
     """A slice of a volume (left, back, up, …) as it is shown, (rows, columns, …)."""
-    _, across, _, _, up = plane
-    flat = np.take(volume, cut[across], axis=across)
-    flat = flat.swapaxes(0, 1)
-    return flat[::-1] if up else flat
+    flat = np.take(volume, cut[plane.across], axis=plane.across).swapaxes(0, 1)  # the later axis is that of the rows
+    return flat[:: plane.rows_lead]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -91,8 +91,6 @@ def explain(request: ExplainRequest) -> Outcome:
     _check_options(request)
     device = chosen_device(request.device)
     model = load_model(request.model, [request.fold], request.checkpoint, request.trusted)
-    if request.tile_step_size is None:
-        request = replace(request, tile_step_size=model.tile_step_size)
     explainer = build_explainer(
         model,
         device,
@@ -104,7 +102,7 @@ def explain(request: ExplainRequest) -> Outcome:
         use_mirroring=request.use_mirroring,
     )
     cases = given_cases(request.images, model)
-    settings = _settings(request, model)
+    settings = _settings(request, explainer)
     left = _left(request.out, cases, settings)
     check_images(left, model)
     truths = check_truths(left, request.truths, model)
@@ -180,11 +178,13 @@ def _check_options(request: ExplainRequest) -> None:
         raise UserError(f"-step_size {request.tile_step_size} must be above 0 and at most 1; nnU-Net's is 0.5")
 
 
-def _settings(request: ExplainRequest, model: Model) -> dict[str, Any]:
+def _settings(request: ExplainRequest, explainer: Explainer) -> dict[str, Any]:
     """What the explanations were made by, for the record and for a later run."""
     chosen = asdict(request)
     for key in ("images", "out", "device", "trusted", "progress_bar", "model"):
         del chosen[key]
+    model = explainer.model
+    chosen["tile_step_size"] = explainer.predictor.tile_step_size
     chosen["truths"] = request.truths and str(request.truths.absolute())
     return {
         "factorizer_nnunet": __version__,

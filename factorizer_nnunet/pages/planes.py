@@ -13,7 +13,7 @@ import numpy as np
 
 from factorizer_nnunet.dataset_conversion.grid import Grid
 
-LARGEST_SIDE = 160  # pixels
+LARGEST_SIDE = 160  # pixels of a slice, or voxels of a volume that is shown
 _SAMPLES = 100_000  # values that percentiles are taken of
 
 
@@ -47,7 +47,7 @@ def intensity_range(values: np.ndarray) -> tuple[float, float]:
 
 def axis_across(plane: Plane, grid: Grid) -> int:
     """The axis of voxels, 0, 1 or 2, that runs most nearly across the plane."""
-    return int(np.flatnonzero(_orientation(grid)[:, 0] == plane.across)[0])
+    return int(np.flatnonzero(orientation_of(grid)[:, 0] == plane.across)[0])
 
 
 def fullest_slice(mask: np.ndarray, plane: Plane, grid: Grid) -> int:
@@ -74,7 +74,7 @@ def slice_labels(labels: np.ndarray, plane: Plane, grid: Grid, number: int) -> n
 
 def _sampled(values: np.ndarray, plane: Plane, grid: Grid, number: int, fineness: int) -> np.ndarray:
     """The nearest voxels at `fineness` × `fineness` places of every pixel of the picture, (rows, columns)."""
-    orientation = _orientation(grid)
+    orientation = orientation_of(grid)
     slice_axis = axis_across(plane, grid)
     row_axis, column_axis = (int(np.flatnonzero(orientation[:, 0] == k)[0]) for k in (plane.rows, plane.columns))
     axes = [axis for axis in range(3) if axis != slice_axis]
@@ -90,7 +90,7 @@ def _sampled(values: np.ndarray, plane: Plane, grid: Grid, number: int, fineness
     return cut[np.ix_(*indices)]
 
 
-def _orientation(grid: Grid) -> np.ndarray:
+def orientation_of(grid: Grid) -> np.ndarray:
     """For each axis of voxels: the axis of space (0 left, 1 back, 2 up) it runs along, each once, and the sense."""
     affine = np.eye(4)
     affine[:3, :3] = np.reshape(grid.direction, (3, 3))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +30,7 @@ def find_cases(
     folder: Path,
     file_ending: str,
     num_channels: int,
-    channels_in: Callable[[Path], int],
+    channels_in: Callable[[Sequence[Path]], int],
     previous: Path | None = None,
 ) -> list[Case]:
     """Cases of a folder, by name.
@@ -39,7 +39,7 @@ def find_cases(
         folder: with files ``CASE_0000.ENDING``, ``CASE_0001.ENDING``, ….
         file_ending: such as ``.nii.gz``.
         num_channels: that the model takes.
-        channels_in: how many channels a file holds; asked once, if cases have fewer files than channels.
+        channels_in: how many channels files hold; asked once, of one file, if cases have fewer files than channels.
         previous: folder with the previous stage's segmentations ``CASE.ENDING``, in a cascade.
 
     Raises:
@@ -55,7 +55,7 @@ def find_cases(
     expected = tuple(range(num_channels))
     if num_channels > 1 and all(found == (0,) for found in channels.values()):
         first = folder / f"{next(iter(channels))}_0000{file_ending}"
-        expected = (0,) if channels_in(first) == num_channels else expected  # colours of one file
+        expected = (0,) if channels_in([first]) == num_channels else expected  # colours of one file
     problems = [f"{name} is not named CASE_0000{file_ending}" for name in odd]
     problems += [problem for case, found in channels.items() for problem in _problems(case, found, expected)]
     if previous is not None:
@@ -78,16 +78,22 @@ def find_cases(
     ]
 
 
+def case_and_channel(name: str, file_ending: str) -> tuple[str, int] | None:
+    """Case and channel of a file that is named as nnU-Net's images are, ``CASE_0000.ENDING``; None of another."""
+    match = re.fullmatch(rf"(.+)_(\d{{4}}){re.escape(file_ending)}", name)
+    return None if match is None else (match[1], int(match[2]))
+
+
 def _channels_by_case(names: Iterable[str], file_ending: str) -> tuple[Mapping[str, tuple[int, ...]], list[str]]:
-    pattern = re.compile(rf"(.+)_(\d{{4}}){re.escape(file_ending)}")
     channels: dict[str, tuple[int, ...]] = {}
     odd = []
     for name in names:
-        match = pattern.fullmatch(name)
-        if match is None:
+        found = case_and_channel(name, file_ending)
+        if found is None:
             odd.append(name)
         else:
-            channels[match[1]] = (*channels.get(match[1], ()), int(match[2]))
+            case, channel = found
+            channels[case] = (*channels.get(case, ()), channel)
     return channels, odd
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import io
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,12 +87,13 @@ def readable_by(plans: PlansManager) -> Callable[[Path], bool]:
     return readable
 
 
-def channels_by(plans: PlansManager) -> Callable[[Path], int]:
-    """A function that tells how many channels a file holds; 0 where it cannot be read."""
+def channels_by(plans: PlansManager) -> Callable[[Sequence[Path]], int]:
+    """A function that tells how many channels files hold together; 0 where they cannot be read, or not together."""
 
-    def channels(file: Path) -> int:
+    def channels(files: Sequence[Path]) -> int:
         try:
-            return len(plans.image_reader_writer_class().read_images([str(file)])[0])
+            with contextlib.redirect_stdout(io.StringIO()):  # nnU-Net prints the shapes of what does not fit
+                return len(plans.image_reader_writer_class().read_images([str(file) for file in files])[0])
         except Exception:  # as above; the case will be reported when its turn comes
             return 0
 

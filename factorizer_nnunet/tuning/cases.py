@@ -22,8 +22,9 @@ from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to
 from factorizer_nnunet.dataset_conversion.wording import some_of
 from factorizer_nnunet.environment import nnunet_folder
 from factorizer_nnunet.errors import UserError
+from factorizer_nnunet.evaluation.region_dice import dice_of_regions
 from factorizer_nnunet.evaluation.regions import regions_of
-from factorizer_nnunet.evaluation.schemes import NONE, Labels
+from factorizer_nnunet.evaluation.schemes import NONE
 from factorizer_nnunet.names import SPLITS_FILE
 from factorizer_nnunet.planning.raw_dataset import id_in_name
 from factorizer_nnunet.prediction.model import Model
@@ -172,25 +173,6 @@ class ValidationCases:
             raise UserError(f"{file}: fold {fold} has no list of cases under 'val'; restore it") from error
         drawn = np.random.RandomState(12345 + fold).choice(len(names), int(len(names) * 0.8), replace=False)
         return [name for place, name in enumerate(names) if place not in drawn]
-
-
-def dice_of_regions(
-    segmentation: np.ndarray, reference: np.ndarray, regions: Mapping[str, Labels], ignore: int | None
-) -> dict[str, float | None]:
-    """Dice of each region; None where it is in neither.
-
-    Args:
-        segmentation, reference: labels of one grid.
-        regions: label values by name.
-        ignore: value of the reference whose voxels do not count.
-    """
-    scored = np.ones(reference.shape, bool) if ignore is None else reference != ignore
-    result: dict[str, float | None] = {}
-    for name, values in regions.items():
-        here, there = (np.isin(array, values) & scored for array in (segmentation, reference))
-        total = int(here.sum()) + int(there.sum())
-        result[name] = 2 * int((here & there).sum()) / total if total else None
-    return result
 
 
 def mean_dice(dice: Mapping[str, float | None]) -> float:

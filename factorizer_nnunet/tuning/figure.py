@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure  # rather than pyplot: no display and no global state
 from matplotlib.ticker import NullFormatter
 
+from factorizer_nnunet.files import file_written_whole
 from factorizer_nnunet.tuning.choice import Row
 from factorizer_nnunet.tuning.settings import Setting
 
@@ -59,12 +60,8 @@ def draw(rows: Sequence[Row], reference: Setting, chosen: Setting, target: Path)
     axes.margins(y=0.15)
     axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     figure.tight_layout()
-    draft = target.with_name(f".{target.name}.partial")
-    try:
+    with file_written_whole(target) as draft:
         figure.savefig(draft, dpi=130, format="png")
-        draft.replace(target)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def _time(row: Row) -> float:

@@ -22,6 +22,7 @@ from factorizer_nnunet.explain.outputs import COMPONENTS_FILE, write_description
 from factorizer_nnunet.explain.page import page_data, write_page
 from factorizer_nnunet.explain.panels import write_panels
 from factorizer_nnunet.explain.ranking import Separation
+from factorizer_nnunet.pages.planes import PLANES
 
 NOTHING = Separation(None, None)
 STATE = """({
@@ -77,7 +78,7 @@ def test_description_and_panels(tmp_path: Path) -> None:
 def test_panels_show_slices_upright_with_the_class_outlined(tmp_path: Path) -> None:
     made = explanation(tmp_path, (10, 12, 14))
     shown = np.arange(14 * 12 * 10).reshape(14, 12, 10)  # to the left, back, and up
-    axial, coronal, sagittal = (panels._slice(shown, plane, (3, 4, 5)) for plane in panels._PLANES)
+    axial, coronal, sagittal = (panels._slice(shown, plane, (3, 4, 5)) for plane in PLANES.values())
     np.testing.assert_array_equal(axial, shown[:, :, 5].T)  # the patient's left on the right, back below
     np.testing.assert_array_equal(coronal, shown[:, 4, ::-1].T)  # up is up
     np.testing.assert_array_equal(sagittal, shown[3, :, ::-1].T)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ def folder_of(path: Path, *names: str) -> Path:
     return path
 
 
-def one_channel(file: Path) -> int:
+def one_channel(files: Sequence[Path]) -> int:
     return 1
 
 
@@ -40,7 +41,7 @@ def test_all_problems_are_listed(tmp_path: Path) -> None:
 
 def test_a_file_may_hold_all_channels(tmp_path: Path) -> None:
     images = folder_of(tmp_path / "in", "a_0000.png", "b_0000.png")
-    assert [case.files for case in find_cases(images, ".png", 3, lambda file: 3)] == [
+    assert [case.files for case in find_cases(images, ".png", 3, lambda files: 3)] == [
         (images / "a_0000.png",),
         (images / "b_0000.png",),
     ]
