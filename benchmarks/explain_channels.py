@@ -15,7 +15,7 @@ from factorizer_nnunet.explain.case import classes_of
 from factorizer_nnunet.explain.predictor import build_predictor
 from factorizer_nnunet.explain.ranking import label_histograms, levels, separations
 from factorizer_nnunet.explain.space import CaseSpace
-from factorizer_nnunet.prediction.cases import Case
+from factorizer_nnunet.nnunet.image_files import Case
 from factorizer_nnunet.prediction.model import Model
 from factorizer_nnunet.prediction.work import preprocess
 

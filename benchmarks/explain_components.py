@@ -110,7 +110,7 @@ def channel_scores(folder: Path, root: Path, cases: Sequence[str]) -> dict[str, 
 
 
 def _files(root: Path, case: str) -> tuple[Any, Path]:
-    from factorizer_nnunet.prediction.cases import Case
+    from factorizer_nnunet.nnunet.image_files import Case
 
     raw = root / "raw" / DATASET
     (image,) = (raw / "imagesTr").glob(f"{case}_0000.*")

@@ -36,8 +36,8 @@ import torch
 from benchmarks.measured_part import replace_measured
 from benchmarks.speed.networks import topology
 from factorizer_nnunet.demo.phantom import draw_patient
-from factorizer_nnunet.environment import EXT_TRAINER_VARIABLE, ext_trainer_value
 from factorizer_nnunet.network import Factorizer
+from factorizer_nnunet.nnunet.environment import EXT_TRAINER_VARIABLE, ext_trainer_value
 from factorizer_nnunet.planning.architecture import factorizer_architecture
 
 _Result = TypeVar("_Result")
@@ -163,7 +163,7 @@ def measured(root: Path, name: str, network: str, mirror: bool, way: str, device
     from factorizer_nnunet.explain.case import build_explainer
     from factorizer_nnunet.explain.run import ExplainRequest, explain_into
     from factorizer_nnunet.explain.sites import components, find_sites
-    from factorizer_nnunet.prediction.cases import Case
+    from factorizer_nnunet.nnunet.image_files import Case
     from factorizer_nnunet.prediction.model import load_model
     from factorizer_nnunet.prediction.work import export, preprocess
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from benchmarks.hippocampus import CONFIGURATION, DATASET, PLANS, planned_runs
 from benchmarks.hippocampus_report import TITLES
-from factorizer_nnunet.errors import UserError
+from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.report import Sources, write_report
 
 PICTURE_SIZE = (1320, 2300)  # pixels

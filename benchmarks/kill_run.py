@@ -26,8 +26,8 @@ from benchmarks.blobs import write_dataset
 from benchmarks.kill_run_moments import EPOCHS, ITERATIONS, Moment, Seen, moments
 from benchmarks.kill_run_page import kill_page
 from benchmarks.kill_run_verdict import check_result
-from factorizer_nnunet.environment import create_folders, environment_variables
-from factorizer_nnunet.processes import end_marked, script
+from factorizer_nnunet.core.processes import end_marked, script
+from factorizer_nnunet.nnunet.environment import create_folders, environment_variables
 
 DATASET = "Dataset501_Blobs"
 TRAINER = f"nnUNetTrainerFactorizer_{EPOCHS}epochs_{ITERATIONS}iters"

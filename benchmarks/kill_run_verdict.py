@@ -12,7 +12,7 @@ import torch
 
 from benchmarks.blobs import CASES, TEST_CASES
 from benchmarks.kill_run_moments import EPOCHS, ITERATIONS
-from factorizer_nnunet.names import PLANS
+from factorizer_nnunet.nnunet.names import PLANS
 
 FOLDS = range(5)
 

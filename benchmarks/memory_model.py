@@ -26,7 +26,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.half_precision_cpu import like_a_gpu
 from benchmarks.memory_cases import CASES, Case
-from factorizer_nnunet.files import write_whole
+from factorizer_nnunet.core.atomic_files import write_whole
 from factorizer_nnunet.network import Factorizer
 from factorizer_nnunet.planning.memory import estimate, stage_sizes
 from factorizer_nnunet.training.trainer import build_optimizer

@@ -20,8 +20,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.fingerprints import FINGERPRINTS
-from factorizer_nnunet.environment import create_folders, environment_variables
-from factorizer_nnunet.files import write_whole
+from factorizer_nnunet.core.atomic_files import write_whole
+from factorizer_nnunet.nnunet.environment import create_folders, environment_variables
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 

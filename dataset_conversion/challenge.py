@@ -12,15 +12,15 @@ from typing import Any
 
 from tqdm import tqdm
 
+from factorizer_nnunet.core.atomic_files import folder_written_whole, load_json_object
+from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.wording import counted
 from factorizer_nnunet.dataset_conversion.cases import FILE_ENDING
-from factorizer_nnunet.dataset_conversion.grid import geometry_difference, header_and_grid
 from factorizer_nnunet.dataset_conversion.layout import is_nifti
 from factorizer_nnunet.dataset_conversion.report import REPORT_FILE
 from factorizer_nnunet.dataset_conversion.spec import LabelMap, Release
-from factorizer_nnunet.dataset_conversion.volume import integer_labels, nifti_bytes, read_header, read_volume
-from factorizer_nnunet.dataset_conversion.wording import counted
-from factorizer_nnunet.errors import UserError
-from factorizer_nnunet.files import folder_written_whole, load_json_object
+from factorizer_nnunet.imaging.grid import geometry_difference, header_and_grid
+from factorizer_nnunet.imaging.volume import integer_labels, nifti_bytes, read_header, read_volume
 
 
 @dataclass(frozen=True)

@@ -15,24 +15,24 @@ from pathlib import Path
 import numpy as np
 
 from factorizer_nnunet.dataset_conversion.cases import Case, Problem
-from factorizer_nnunet.dataset_conversion.grid import Grid, geometry_difference
 from factorizer_nnunet.dataset_conversion.spec import Channel, Release
 from factorizer_nnunet.dataset_conversion.thumbnail import Thumbnail
-from factorizer_nnunet.dataset_conversion.volume import (
-    Volume,
-    count_labels,
-    count_not_finite,
-    integer_labels,
-    read_volume,
-    remapped,
-)
-from factorizer_nnunet.pages.planes import (
+from factorizer_nnunet.imaging.grid import Grid, geometry_difference
+from factorizer_nnunet.imaging.planes import (
     AXIAL,
     axis_across,
     fullest_slice,
     intensity_range,
     slice_labels,
     slice_picture,
+)
+from factorizer_nnunet.imaging.volume import (
+    Volume,
+    count_labels,
+    count_not_finite,
+    integer_labels,
+    read_volume,
+    remapped,
 )
 
 _ROUNDING_MM = 1e-4  # differences below are those of headers, which hold 32-bit numbers

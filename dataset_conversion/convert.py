@@ -11,18 +11,18 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from factorizer_nnunet.core.atomic_files import held
+from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.worker_pool import in_processes
 from factorizer_nnunet.dataset_conversion.check import Examined
 from factorizer_nnunet.dataset_conversion.discover import Listing
 from factorizer_nnunet.dataset_conversion.options import Options
-from factorizer_nnunet.dataset_conversion.pool import in_processes
 from factorizer_nnunet.dataset_conversion.report import total_mm3, write_report
 from factorizer_nnunet.dataset_conversion.spec import Channel, Release, Scheme
 from factorizer_nnunet.dataset_conversion.splits import five_folds
 from factorizer_nnunet.dataset_conversion.survey import Survey, refuse_problems, survey_release
 from factorizer_nnunet.dataset_conversion.write import Written, write_case, write_dataset_json
-from factorizer_nnunet.errors import UserError
-from factorizer_nnunet.files import held
-from factorizer_nnunet.names import SPLITS_FILE
+from factorizer_nnunet.nnunet.names import SPLITS_FILE
 
 _MARGIN_BYTES = 2**26  # left free on the disk
 _BYTES_PER_VOXEL = 2  # of what is written anew, compressed

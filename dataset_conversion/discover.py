@@ -11,13 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.wording import some_of
 from factorizer_nnunet.dataset_conversion.assemble import assemble
 from factorizer_nnunet.dataset_conversion.cases import Found, Problem
 from factorizer_nnunet.dataset_conversion.layout import Gathered, Nifti, gather, is_nifti
 from factorizer_nnunet.dataset_conversion.spec import Channel, Release
 from factorizer_nnunet.dataset_conversion.strata import read_strata
-from factorizer_nnunet.dataset_conversion.wording import some_of
-from factorizer_nnunet.errors import UserError
 
 _EXAMPLES = 3  # names that a note shows
 # A link to nothing with such an ending was none to a case; numbers at the end are not taken for one.

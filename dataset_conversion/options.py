@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from factorizer_nnunet.dataset_conversion.wording import some_of
-from factorizer_nnunet.errors import UserError
+from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.wording import some_of
 
 _REMAP = re.compile(r"(?:(?P<case>[^:=]+):)?(?P<old>\d+)=(?P<new>\d+)")
 

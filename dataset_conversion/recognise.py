@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.dataset_conversion.catalog import RELEASES
 from factorizer_nnunet.dataset_conversion.discover import Listing
 from factorizer_nnunet.dataset_conversion.layout import Nifti, gather, is_below_root
 from factorizer_nnunet.dataset_conversion.spec import Release
-from factorizer_nnunet.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.wording import counted, some_of
+from factorizer_nnunet.core.worker_pool import in_processes
 from factorizer_nnunet.dataset_conversion.cases import Case, Problem
 from factorizer_nnunet.dataset_conversion.check import Examined, examine
 from factorizer_nnunet.dataset_conversion.discover import Listing, find_cases
 from factorizer_nnunet.dataset_conversion.options import Options
-from factorizer_nnunet.dataset_conversion.pool import in_processes
 from factorizer_nnunet.dataset_conversion.spec import Channel, Release, Scheme
-from factorizer_nnunet.dataset_conversion.wording import counted, some_of
-from factorizer_nnunet.errors import UserError
 
 _MIN_CASES_FOR_TELLTALE = 5
 

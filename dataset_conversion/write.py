@@ -19,9 +19,10 @@ import SimpleITK as sitk  # noqa: N813
 from factorizer_nnunet.dataset_conversion import registration as rigid
 from factorizer_nnunet.dataset_conversion.cases import FILE_ENDING
 from factorizer_nnunet.dataset_conversion.check import Examined, grid_channel
-from factorizer_nnunet.dataset_conversion.grid import header_and_grid
 from factorizer_nnunet.dataset_conversion.spec import Channel, Release, Scheme
-from factorizer_nnunet.dataset_conversion.volume import (
+from factorizer_nnunet.imaging.grid import header_and_grid
+from factorizer_nnunet.imaging.planes import AXIAL, fullest_slice, intensity_range, slice_picture
+from factorizer_nnunet.imaging.volume import (
     COMPRESSION,
     Volume,
     integer_labels,
@@ -30,7 +31,6 @@ from factorizer_nnunet.dataset_conversion.volume import (
     read_volume,
     remapped,
 )
-from factorizer_nnunet.pages.planes import AXIAL, fullest_slice, intensity_range, slice_picture
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from factorizer_nnunet.commands import (
     to_challenge,
     tune_inference,
 )
-from factorizer_nnunet.errors import UserError
+from factorizer_nnunet.core.errors import UserError
 
 DESCRIPTION = """\
 Factorizer, a U-shaped network that mixes context by nonnegative matrix factorisation, as a backbone for nnU-Net.

@@ -23,14 +23,14 @@ from typing import TYPE_CHECKING
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from factorizer_nnunet.environment import (
+from factorizer_nnunet.nnunet.environment import (
     COMPILE_VARIABLE,
     EXT_TRAINER_VARIABLE,
     FOLDER_VARIABLES,
     ext_trainer_folder,
     folder_problem,
 )
-from factorizer_nnunet.names import TRAINER
+from factorizer_nnunet.nnunet.names import TRAINER
 
 if TYPE_CHECKING:
     import torch

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor import DatasetFingerprintExtractor
 
-from factorizer_nnunet.environment import create_folders, environment_variables
+from factorizer_nnunet.nnunet.environment import create_folders, environment_variables
 
 
 def use_folders_below(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,8 +11,8 @@ import pytest
 
 from factorizer_nnunet import __version__, cli
 from factorizer_nnunet.commands import env, plan
-from factorizer_nnunet.environment import FOLDER_VARIABLES
-from factorizer_nnunet.errors import UserError
+from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.nnunet.environment import FOLDER_VARIABLES
 
 
 def output_of(capsys: pytest.CaptureFixture[str], *argv: str) -> str:

@@ -17,6 +17,7 @@ import SimpleITK as sitk  # noqa: N813
 from scipy import ndimage
 
 from factorizer_nnunet.commands import demo
+from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.demo import jobs, run, stock
 from factorizer_nnunet.demo.phantom import (
     MODALITIES,
@@ -30,7 +31,6 @@ from factorizer_nnunet.demo.phantom import (
 from factorizer_nnunet.demo.progress import EpochWatcher, Reporter
 from factorizer_nnunet.demo.scores import dice, markdown_table, score_folder
 from factorizer_nnunet.demo.workspace import FOLDS, Arguments, Workspace, opened
-from factorizer_nnunet.errors import UserError
 from factorizer_nnunet.network import Factorizer
 from factorizer_nnunet.planning.image_geometry import ImageGeometry
 from factorizer_nnunet.planning.templates import check_fit, load_template

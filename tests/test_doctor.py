@@ -12,7 +12,7 @@ from packaging.requirements import Requirement
 
 from factorizer_nnunet import cli, doctor
 from factorizer_nnunet.doctor import Check, Probe, Status
-from factorizer_nnunet.environment import create_folders, environment_variables, ext_trainer_folder
+from factorizer_nnunet.nnunet.environment import create_folders, environment_variables, ext_trainer_folder
 
 
 def results(*probes: Probe) -> list[Check]:

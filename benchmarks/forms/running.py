@@ -24,8 +24,8 @@ from benchmarks.forms.results import mean_dice
 from benchmarks.forms.study import Study
 from benchmarks.forms.tasks import load_task
 from benchmarks.forms.training import relative_cost, train
-from factorizer_nnunet.errors import UserError
-from factorizer_nnunet.files import held, write_whole
+from factorizer_nnunet.core.atomic_files import held, write_whole
+from factorizer_nnunet.core.errors import UserError
 
 UNFINISHED = 75  # exit status after --minutes: the same command goes on
 

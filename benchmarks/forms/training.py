@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from benchmarks.forms.study import Form, Study
 from benchmarks.forms.tasks import Task, load_task, window_starts
-from factorizer_nnunet.files import write_whole
+from factorizer_nnunet.core.atomic_files import write_whole
 from factorizer_nnunet.training.trainer import MAX_GRADIENT_NORM, build_optimizer
 
 BATCH_SIZE = 2

@@ -29,7 +29,7 @@ from benchmarks.roofline.steps import Step, steps
 from benchmarks.speed.literal import LiteralFactorizer
 from benchmarks.speed.measure import machine_rates
 from benchmarks.speed.traffic import traffic_of
-from factorizer_nnunet.files import write_whole
+from factorizer_nnunet.core.atomic_files import write_whole
 from factorizer_nnunet.network import build_preset
 
 

@@ -12,7 +12,7 @@ from benchmarks.speed.literal import LiteralBlock, LiteralFactorizer
 from factorizer_nnunet.network import Factorizer, preset_arguments
 from factorizer_nnunet.network.residual_mixer import residual_mixer
 from factorizer_nnunet.network.residual_mlp import residual_mlp
-from factorizer_nnunet.network.skip import upsample_and_adapt
+from factorizer_nnunet.network.skip_merge import upsample_and_adapt
 
 Function = Callable[..., Tensor]
 

@@ -36,7 +36,7 @@ from benchmarks.speed.measure import (
 from benchmarks.speed.networks import DEFAULT, LITERAL, NETWORKS, PUBLISHED, UNET, NotApplicableError
 from benchmarks.speed.report import write_report
 from benchmarks.speed.traffic import layer_traffic
-from factorizer_nnunet.files import write_whole
+from factorizer_nnunet.core.atomic_files import write_whole
 
 ALL_PATCHES = ((64, 64, 64), (96, 96, 96), (128, 128, 128), (160, 112, 128), (20, 320, 256), (512, 512))
 LAYERS = {

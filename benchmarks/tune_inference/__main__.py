@@ -20,8 +20,8 @@ from benchmarks.hippocampus import environment, run_command
 from benchmarks.tune_inference.literal import measure_iterations
 from benchmarks.tune_inference.model import FOLD, FORMS, trained
 from benchmarks.tune_inference.report import write_report
-from factorizer_nnunet.environment import EXT_TRAINER_VARIABLE, ext_trainer_value
-from factorizer_nnunet.files import write_whole
+from factorizer_nnunet.core.atomic_files import write_whole
+from factorizer_nnunet.nnunet.environment import EXT_TRAINER_VARIABLE, ext_trainer_value
 
 PATCHES = ((32, 32, 32), (64, 64, 64))
 # On images of about 35 x 50 x 35 voxels, steps of 0.75 and 1 of a patch of 32 make the same tiles.

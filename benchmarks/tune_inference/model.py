@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from benchmarks.hippocampus import DATASET, run_command
-from factorizer_nnunet.files import write_whole
-from factorizer_nnunet.names import template_plans
+from factorizer_nnunet.core.atomic_files import write_whole
+from factorizer_nnunet.nnunet.names import template_plans
 
 FOLD, CONFIGURATION = 0, "3d_fullres"
 PATCH = [32, 32, 32]  # smaller than the images of about 35 x 50 x 35 voxels, so that the step of the tiles matters

@@ -12,7 +12,7 @@ import torch
 
 from benchmarks.tune_inference.literal import GRAM, LITERAL
 from factorizer_nnunet import __version__
-from factorizer_nnunet.files import write_whole
+from factorizer_nnunet.core.atomic_files import write_whole
 
 PAGE, FIGURE, NUMBERS = "tune_inference_measured.md", "tune_inference_{form}.png", "tune_inference.json"
 

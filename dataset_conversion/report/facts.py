@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from factorizer_nnunet import __version__
+from factorizer_nnunet.core.atomic_files import write_whole
 from factorizer_nnunet.dataset_conversion.cases import Problem
 from factorizer_nnunet.dataset_conversion.check import Examined, grid_channel
 from factorizer_nnunet.dataset_conversion.options import Options
@@ -22,7 +23,6 @@ from factorizer_nnunet.dataset_conversion.report.page import html_page
 from factorizer_nnunet.dataset_conversion.spec import Scheme
 from factorizer_nnunet.dataset_conversion.survey import Survey
 from factorizer_nnunet.dataset_conversion.write import Registered, Written
-from factorizer_nnunet.files import write_whole
 
 REPORT_FILE = "conversion_report.json"
 PAGE_FILE = "conversion_report.html"

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.interrupts import terminable
 from factorizer_nnunet.dataset_conversion.options import Options, parse_remap, read_patients
-from factorizer_nnunet.errors import UserError
-from factorizer_nnunet.interrupts import terminable
 
 if TYPE_CHECKING:
     from factorizer_nnunet.dataset_conversion.spec import Release
@@ -117,7 +117,7 @@ def _convert(args: argparse.Namespace) -> int:
     from factorizer_nnunet.dataset_conversion.recognise import recognise
     from factorizer_nnunet.dataset_conversion.report import PAGE_FILE
     from factorizer_nnunet.dataset_conversion.survey import refuse_problems, survey_release
-    from factorizer_nnunet.environment import nnunet_folder
+    from factorizer_nnunet.nnunet.environment import nnunet_folder
 
     options = Options(
         dataset_id=args.dataset,
@@ -153,7 +153,7 @@ def _convert(args: argparse.Namespace) -> int:
 
 
 def _print_survey(survey: Survey, options: Options) -> None:
-    from factorizer_nnunet.dataset_conversion.wording import counted
+    from factorizer_nnunet.core.wording import counted
 
     training = len(survey.training)
     unlabelled = counted(len(survey.kept) - training, "unlabelled case")

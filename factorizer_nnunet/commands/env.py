@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from factorizer_nnunet.environment import create_folders, shell_lines
-from factorizer_nnunet.errors import UserError
+from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.nnunet.environment import create_folders, shell_lines
 
 DESCRIPTION = """\
 Print the shell lines that let the stock nnU-Net commands find nnUNetTrainerFactorizer. Meant for

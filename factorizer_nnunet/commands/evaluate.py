@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from factorizer_nnunet.errors import UserError
-from factorizer_nnunet.interrupts import terminable
+from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.interrupts import terminable
 
 if TYPE_CHECKING:
     from factorizer_nnunet.evaluation.lesions import LesionRule
@@ -104,11 +104,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Score, write and print the table."""
+    from factorizer_nnunet.core.atomic_files import load_json_object
     from factorizer_nnunet.evaluation.files import check_target, write_scores
     from factorizer_nnunet.evaluation.folder import TOLERANCES_MM, evaluate_folder, find_dataset_json
     from factorizer_nnunet.evaluation.table import score_table
     from factorizer_nnunet.evaluation.unfinished import kept_until_written
-    from factorizer_nnunet.files import load_json_object
 
     if args.num_processes < 1:
         raise UserError(f"-np {args.num_processes}: give 1 or more")

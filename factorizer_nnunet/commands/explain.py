@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from factorizer_nnunet.commands.options import add_checkpoint_options, add_model_option
-from factorizer_nnunet.interrupts import terminable
+from factorizer_nnunet.core.interrupts import terminable
 
 DESCRIPTION = """\
 Predict images as nnU-Net does and write what the factors of a trained Factorizer look at: for each stage and head with
@@ -87,7 +87,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Explain, then say how many cases there are and which failed."""
-    from factorizer_nnunet.environment import EXT_TRAINER_VARIABLE, ext_trainer_value
+    from factorizer_nnunet.nnunet.environment import EXT_TRAINER_VARIABLE, ext_trainer_value
 
     # So that our trainer is found in a shell that was not set up.
     os.environ[EXT_TRAINER_VARIABLE] = ext_trainer_value(os.environ.get(EXT_TRAINER_VARIABLE))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from factorizer_nnunet.commands.options import add_dataset_option
-from factorizer_nnunet.names import TRAINER
+from factorizer_nnunet.nnunet.names import TRAINER
 
 if TYPE_CHECKING:
     from factorizer_nnunet.importing.model import ImportedModel, ImportRequest

@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 from factorizer_nnunet.commands.options import add_checkpoint_options
-from factorizer_nnunet.errors import UserError
-from factorizer_nnunet.interrupts import terminable
-from factorizer_nnunet.names import PLANS, TRAINER
+from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.interrupts import terminable
+from factorizer_nnunet.nnunet.names import PLANS, TRAINER
 
 DESCRIPTION = """\
 Predict the images of a folder, with the options, the names of files and the results of nnUNetv2_predict; for models of
@@ -89,13 +89,13 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Predict, then say how many cases there are and which failed."""
-    from factorizer_nnunet.environment import EXT_TRAINER_VARIABLE, ext_trainer_value
+    from factorizer_nnunet.nnunet.environment import EXT_TRAINER_VARIABLE, ext_trainer_value
 
     # For this process and its workers, so that our trainer is found in a shell that was not set up.
     os.environ[EXT_TRAINER_VARIABLE] = ext_trainer_value(os.environ.get(EXT_TRAINER_VARIABLE))
     model = _model_folder(args)
 
-    from factorizer_nnunet.prediction.knobs import ITERATIONS_VARIABLE, SHIFTS_VARIABLE, Knobs
+    from factorizer_nnunet.nnunet.inference_settings import ITERATIONS_VARIABLE, SHIFTS_VARIABLE, Knobs
     from factorizer_nnunet.prediction.predict import PredictionRequest, predict
 
     # An option goes before its variable, which our trainer would honour as it builds the network.
@@ -141,8 +141,8 @@ def _model_folder(args: argparse.Namespace) -> Path:
     missing = [option for option in ("-d", "-c") if by_name[option] is None]
     if missing:
         raise UserError(f"{' and '.join(missing)} missing: name the model by -d and -c, or by its folder with -m")
-    from factorizer_nnunet.environment import nnunet_folder
-    from factorizer_nnunet.planning.raw_dataset import find_dataset
+    from factorizer_nnunet.nnunet.environment import nnunet_folder
+    from factorizer_nnunet.nnunet.raw_dataset import find_dataset
 
     _, name = find_dataset(args.dataset, "nnUNet_results")
     identifier = f"{args.trainer or TRAINER}__{args.plans or PLANS}__{args.configuration}"

@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 
 from factorizer_nnunet.commands.options import add_dataset_option
-from factorizer_nnunet.errors import UserError
-from factorizer_nnunet.names import PLANS, TRAINER
+from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.nnunet.names import PLANS, TRAINER
 from factorizer_nnunet.running.settings import Folders, Model, Prediction, RunSettings
 
 DESCRIPTION = """\
@@ -115,9 +115,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run or submit, and say where the results are."""
-    from factorizer_nnunet.running.lanes import plan_lanes, visible_gpus
     from factorizer_nnunet.running.paths import RunPaths
     from factorizer_nnunet.running.run import run_here
+    from factorizer_nnunet.running.worker_slots import plan_lanes, visible_gpus
 
     settings = _settings(args)
     paths = RunPaths(settings.folders, settings.dataset)
@@ -139,9 +139,9 @@ def run(args: argparse.Namespace) -> int:
 
 def _settings(args: argparse.Namespace) -> RunSettings:
     """What the arguments ask for; paths become absolute."""
-    from factorizer_nnunet.environment import required_folders
-    from factorizer_nnunet.planning.raw_dataset import find_dataset
-    from factorizer_nnunet.processes import core_count
+    from factorizer_nnunet.core.processes import core_count
+    from factorizer_nnunet.nnunet.environment import required_folders
+    from factorizer_nnunet.nnunet.raw_dataset import find_dataset
 
     raw, preprocessed, results = (folder.resolve() for folder in required_folders().values())
     _, dataset = find_dataset(args.dataset)

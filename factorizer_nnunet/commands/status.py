@@ -35,7 +35,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the table."""
-    from factorizer_nnunet.environment import nnunet_folder
+    from factorizer_nnunet.nnunet.environment import nnunet_folder
     from factorizer_nnunet.running.request import read_request
     from factorizer_nnunet.running.status import all_done, read_status, status_table
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from factorizer_nnunet.errors import UserError
-from factorizer_nnunet.interrupts import terminable
+from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.interrupts import terminable
 
 SHOWN = 10  # names of missing cases
 
@@ -42,10 +42,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the submission and say what is in it."""
+    from factorizer_nnunet.core.wording import some_of
     from factorizer_nnunet.dataset_conversion.catalog import RELEASES
     from factorizer_nnunet.dataset_conversion.challenge import find_data_set, to_challenge
-    from factorizer_nnunet.dataset_conversion.wording import some_of
-    from factorizer_nnunet.environment import nnunet_folder
+    from factorizer_nnunet.nnunet.environment import nnunet_folder
 
     if args.release not in RELEASES:
         raise UserError(f"unknown release {args.release!r}: choose from {', '.join(RELEASES)}")

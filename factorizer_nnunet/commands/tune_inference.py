@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from factorizer_nnunet.commands.options import add_checkpoint_options, add_model_option
-from factorizer_nnunet.interrupts import terminable
+from factorizer_nnunet.core.interrupts import terminable
 
 if TYPE_CHECKING:
     from factorizer_nnunet.tuning.tune import Tuned
@@ -72,12 +72,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Tune, then show the settings that nothing beats and how to predict with the one that was chosen."""
-    from factorizer_nnunet.environment import COMPILE_VARIABLE, EXT_TRAINER_VARIABLE, ext_trainer_value
+    from factorizer_nnunet.nnunet.environment import COMPILE_VARIABLE, EXT_TRAINER_VARIABLE, ext_trainer_value
 
     os.environ[EXT_TRAINER_VARIABLE] = ext_trainer_value(os.environ.get(EXT_TRAINER_VARIABLE))
     os.environ[COMPILE_VARIABLE] = "f"  # a compiled network would be compiled anew in the middle of the measurements
 
-    from factorizer_nnunet.tuning.choice import DEFAULT_TOLERANCE
+    from factorizer_nnunet.tuning.selection import DEFAULT_TOLERANCE
     from factorizer_nnunet.tuning.settings import DEFAULT_STEPS, Choices
     from factorizer_nnunet.tuning.tune import TuningRequest, tune
 

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.processes import end_marked, stop_groups
 from factorizer_nnunet.demo.progress import LineWatcher, Reporter
 from factorizer_nnunet.demo.workspace import Workspace
-from factorizer_nnunet.errors import UserError
-from factorizer_nnunet.processes import end_marked, stop_groups
 
 OWNER_VARIABLE = "FACTORIZER_NNUNET_DEMO"  # holds the demo's folder in every process it starts
 _POLL_SECONDS = 0.3

@@ -9,6 +9,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from factorizer_nnunet.core.atomic_files import file_written_whole, write_whole
+from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.interrupts import terminable
 from factorizer_nnunet.dataset_conversion.catalog import RELEASES
 from factorizer_nnunet.dataset_conversion.convert import convert_release
 from factorizer_nnunet.dataset_conversion.discover import list_files
@@ -27,11 +30,8 @@ from factorizer_nnunet.demo.workspace import (
     Workspace,
     opened,
 )
-from factorizer_nnunet.environment import environment_variables
-from factorizer_nnunet.errors import UserError
-from factorizer_nnunet.files import file_written_whole, write_whole
-from factorizer_nnunet.interrupts import terminable
-from factorizer_nnunet.names import TRAINER
+from factorizer_nnunet.nnunet.environment import environment_variables
+from factorizer_nnunet.nnunet.names import TRAINER
 from factorizer_nnunet.report import Sources, write_report
 
 RELEASE = RELEASES["brats2021"]

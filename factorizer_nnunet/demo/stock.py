@@ -6,12 +6,12 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from factorizer_nnunet.core.processes import core_count, script
 from factorizer_nnunet.demo.jobs import Job
 from factorizer_nnunet.demo.progress import CaseCounter, EpochWatcher
 from factorizer_nnunet.demo.workspace import CONFIGURATION, DATASET_ID, FOLDS, Workspace
-from factorizer_nnunet.environment import environment_variables
-from factorizer_nnunet.names import PLANS, TRAINER
-from factorizer_nnunet.processes import core_count, script
+from factorizer_nnunet.nnunet.environment import environment_variables
+from factorizer_nnunet.nnunet.names import PLANS, TRAINER
 from factorizer_nnunet.training.budget import budget_from_suffix
 
 

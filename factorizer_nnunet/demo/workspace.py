@@ -13,9 +13,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from factorizer_nnunet.errors import UserError
-from factorizer_nnunet.files import held, write_whole
-from factorizer_nnunet.names import PLANS
+from factorizer_nnunet.core.atomic_files import held, write_whole
+from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.nnunet.names import PLANS
 
 DATASET_ID = 999
 DATASET_NAME = "SyntheticBraTS2021"

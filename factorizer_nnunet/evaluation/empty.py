@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 
-from factorizer_nnunet.errors import UserError
+from factorizer_nnunet.core.errors import UserError
 
 COMPUTED = "computed"  # as the metric's definition gives it
 DIAGONAL = "diagonal"  # of the image, from corner to corner of the grid, in mm

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 
 from factorizer_nnunet import __version__
-from factorizer_nnunet.errors import UserError
+from factorizer_nnunet.core.atomic_files import folder_written_whole, load_json_object
+from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.evaluation.metrics import VOXELS, Metric
 from factorizer_nnunet.evaluation.scores import Files, Lesion, Score, Scores
 from factorizer_nnunet.evaluation.table import markdown
-from factorizer_nnunet.files import folder_written_whole, load_json_object
 
 SUMMARY_FILE, SCORES_FILE, LESIONS_FILE, TABLE_FILE = "summary.json", "scores.csv", "lesions.csv", "scores.md"
 SCORE_COLUMNS = ("case", "region", "metric", "unit", "value")

@@ -9,9 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from factorizer_nnunet.dataset_conversion.pool import in_processes
-from factorizer_nnunet.dataset_conversion.wording import counted
-from factorizer_nnunet.errors import UserError
+from factorizer_nnunet.core.atomic_files import load_json_object
+from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.wording import counted
+from factorizer_nnunet.core.worker_pool import in_processes
 from factorizer_nnunet.evaluation.case import RegionScores, score_case
 from factorizer_nnunet.evaluation.empty import changed
 from factorizer_nnunet.evaluation.lesions import LesionRule
@@ -21,7 +22,6 @@ from factorizer_nnunet.evaluation.regions import Regions, regions_of
 from factorizer_nnunet.evaluation.schemes import NONE, Scheme, scheme_named
 from factorizer_nnunet.evaluation.scores import Files, Lesion, Score, Scores
 from factorizer_nnunet.evaluation.unfinished import kept_or_computed
-from factorizer_nnunet.files import load_json_object
 
 TOLERANCES_MM = (1.0, 2.0)  # of surface Dice
 DATASET_JSON = "dataset.json"

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
-from factorizer_nnunet.dataset_conversion.grid import Grid, geometry_difference
-from factorizer_nnunet.dataset_conversion.volume import count_labels, count_not_finite, integer_labels, read_volume
-from factorizer_nnunet.dataset_conversion.wording import counted, some_of
-from factorizer_nnunet.errors import UserError
+from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.wording import counted, some_of
+from factorizer_nnunet.imaging.grid import Grid, geometry_difference
+from factorizer_nnunet.imaging.volume import count_labels, count_not_finite, integer_labels, read_volume
 
 NIFTI = (".nii.gz", ".nii")
 OTHERS = (".mha", ".mhd", ".nrrd")  # with spacing in the file, too

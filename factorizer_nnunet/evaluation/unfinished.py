@@ -10,8 +10,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from factorizer_nnunet import __version__
+from factorizer_nnunet.core.atomic_files import write_whole
 from factorizer_nnunet.evaluation.case import RegionScores
-from factorizer_nnunet.files import write_whole
 
 CaseScores = dict[str, RegionScores]  # by region
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
 
-from factorizer_nnunet.errors import UserError
+from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.explain.blending import BlendedMaps
 from factorizer_nnunet.explain.deletion import ClassChange, class_changes, head_deleted
 from factorizer_nnunet.explain.inputs import given_cases
@@ -22,7 +22,7 @@ from factorizer_nnunet.explain.recorder import Recorder, SiteRecord
 from factorizer_nnunet.explain.sites import Component, Site, check_heads, choose_sites, components, find_sites
 from factorizer_nnunet.explain.space import CaseSpace, Volume
 from factorizer_nnunet.explain.threads import in_threads
-from factorizer_nnunet.prediction.cases import Case
+from factorizer_nnunet.nnunet.image_files import Case
 from factorizer_nnunet.prediction.model import Model, load_model
 from factorizer_nnunet.prediction.work import preprocess
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from factorizer_nnunet.dataset_conversion.grid import Grid
-from factorizer_nnunet.pages.planes import LARGEST_SIDE, orientation_of
+from factorizer_nnunet.imaging.grid import Grid
+from factorizer_nnunet.imaging.planes import LARGEST_SIDE, orientation_of
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from factorizer_nnunet.dataset_conversion.wording import some_of
-from factorizer_nnunet.errors import UserError
-from factorizer_nnunet.prediction.cases import Case, case_and_channel, find_cases
+from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.wording import some_of
+from factorizer_nnunet.nnunet.image_files import Case, case_and_channel, find_cases
 from factorizer_nnunet.prediction.model import Model
 from factorizer_nnunet.prediction.work import channels_by, check_whole
 

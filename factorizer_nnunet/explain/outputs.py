@@ -9,11 +9,11 @@ from pathlib import Path
 import nibabel
 import numpy as np
 
-from factorizer_nnunet.dataset_conversion.grid import Grid
+from factorizer_nnunet.core.atomic_files import write_whole
 from factorizer_nnunet.explain.case import Assessment, Explanation
 from factorizer_nnunet.explain.sites import Component
 from factorizer_nnunet.explain.space import affine
-from factorizer_nnunet.files import write_whole
+from factorizer_nnunet.imaging.grid import Grid
 
 COMPONENTS_FILE = "components.json"
 MAP_UNIT = "norm over the head's channels of what the component puts into a voxel, in units of the hidden features"

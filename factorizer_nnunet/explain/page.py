@@ -14,15 +14,15 @@ import matplotlib
 import numpy as np
 from PIL import Image
 
+from factorizer_nnunet.core.atomic_files import write_whole
 from factorizer_nnunet.explain.case import Assessment, Explanation
 from factorizer_nnunet.explain.display import bytes_of, frame_of, fullest
 from factorizer_nnunet.explain.outputs import MAP_UNIT
 from factorizer_nnunet.explain.page_script import SCRIPT, STYLE
-from factorizer_nnunet.files import write_whole
+from factorizer_nnunet.imaging.planes import intensity_range
 from factorizer_nnunet.pages import style
 from factorizer_nnunet.pages.markup import document, number, short, table, text_of
 from factorizer_nnunet.pages.pictures import COLOURS
-from factorizer_nnunet.pages.planes import intensity_range
 
 COLOUR_MAP = "inferno"
 _MOST_CHANNELS = 4  # of the image; others would be as large as all else

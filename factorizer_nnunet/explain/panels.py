@@ -17,9 +17,9 @@ from skimage.measure import find_contours
 from factorizer_nnunet.explain.case import Assessment, Explanation
 from factorizer_nnunet.explain.display import bytes_of, frame_of, fullest
 from factorizer_nnunet.explain.page import COLOUR_MAP
+from factorizer_nnunet.imaging.planes import PLANES, Plane, intensity_range
 from factorizer_nnunet.pages.markup import short
 from factorizer_nnunet.pages.pictures import COLOURS
-from factorizer_nnunet.pages.planes import PLANES, Plane, intensity_range
 
 # All in inches.
 _CELL_WIDTH, _CELL_HEIGHT, _GAP = 2.1, 1.9, 0.06

@@ -13,8 +13,9 @@ import numpy as np
 from tqdm import tqdm
 
 from factorizer_nnunet import __version__
-from factorizer_nnunet.dataset_conversion.wording import some_of
-from factorizer_nnunet.errors import UserError
+from factorizer_nnunet.core.atomic_files import folder_written_whole, held, load_json_object, write_whole
+from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.wording import some_of
 from factorizer_nnunet.explain.case import Explainer, build_explainer
 from factorizer_nnunet.explain.inputs import check_images, check_truths, given_cases
 from factorizer_nnunet.explain.outputs import loadings_file, map_file, write_description, write_map
@@ -22,12 +23,11 @@ from factorizer_nnunet.explain.page import write_page
 from factorizer_nnunet.explain.panels import write_panels
 from factorizer_nnunet.explain.sites import Component
 from factorizer_nnunet.explain.threads import in_threads
-from factorizer_nnunet.files import folder_written_whole, held, load_json_object, write_whole
-from factorizer_nnunet.prediction.cases import Case
+from factorizer_nnunet.nnunet.image_files import Case
+from factorizer_nnunet.nnunet.tile_step import is_step
 from factorizer_nnunet.prediction.devices import chosen_device
 from factorizer_nnunet.prediction.model import Model, load_model
 from factorizer_nnunet.prediction.outputs import check_folder
-from factorizer_nnunet.prediction.tiles import is_step
 
 FORMATS = ("nifti", "png", "html")
 SETTINGS_FILE = "explain.json"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import nn
 
-from factorizer_nnunet.errors import UserError
+from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.network.blocks import FactorizerBlock
 from factorizer_nnunet.network.factorizer import Factorizer
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from factorizer_nnunet.dataset_conversion.grid import Grid
 from factorizer_nnunet.explain.interpolation import coarse_position, interpolate, weights_at
+from factorizer_nnunet.imaging.grid import Grid
 
 
 @dataclass(frozen=True)

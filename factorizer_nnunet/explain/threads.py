@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import torch
 
-from factorizer_nnunet.processes import core_count
+from factorizer_nnunet.core.processes import core_count
 
 _Item, _Result = TypeVar("_Item"), TypeVar("_Result")
 _MOST_THREADS = 8

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from factorizer_nnunet.names import TRAINER
+from factorizer_nnunet.nnunet.names import TRAINER
 from factorizer_nnunet.training.trainer import nnUNetTrainerFactorizer, trainer_variant
 
 

@@ -12,18 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from factorizer_nnunet.environment import nnunet_folder
-from factorizer_nnunet.errors import UserError
-from factorizer_nnunet.files import load_json_object
+from factorizer_nnunet.core.atomic_files import load_json_object
+from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.importing.dataset import Heads, PlannedDataset, heads, planned_dataset
 from factorizer_nnunet.importing.fitting import fit_to_dataset
 from factorizer_nnunet.importing.plans import AXES, upstream_plans
 from factorizer_nnunet.importing.weights import read_weights
 from factorizer_nnunet.importing.writing import Targets, checkpoint_of
-from factorizer_nnunet.names import PLANS, TRAINER
 from factorizer_nnunet.network import from_upstream
 from factorizer_nnunet.network.upstream import upstream_arguments
 from factorizer_nnunet.network.upstream_config import checked_config
+from factorizer_nnunet.nnunet.environment import nnunet_folder
+from factorizer_nnunet.nnunet.names import PLANS, TRAINER
 
 UPSTREAM_PLANS_NAME = "nnUNetFactorizerUpstreamPlans"
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from factorizer_nnunet.errors import UserError
+from factorizer_nnunet.core.errors import UserError
 
 STEM = "stem.weight"  # every network of the authors has one; what precedes the name is a prefix
 _CONTAINERS = ("state_dict", "model")  # where PyTorch Lightning and the authors' MONAI bundles keep a network

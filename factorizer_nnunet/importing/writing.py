@@ -13,9 +13,9 @@ import torch
 from nnunetv2.training.logging.nnunet_logger import LocalLogger
 from torch import nn
 
-from factorizer_nnunet.errors import UserError
-from factorizer_nnunet.files import folder_written_whole, load_json_object, write_whole
-from factorizer_nnunet.names import TRAINER
+from factorizer_nnunet.core.atomic_files import folder_written_whole, load_json_object, write_whole
+from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.nnunet.names import TRAINER
 from factorizer_nnunet.training.trainer import build_optimizer
 
 

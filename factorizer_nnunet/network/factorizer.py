@@ -13,7 +13,7 @@ from factorizer_nnunet.network.config import FactorizerConfig, is_integer
 from factorizer_nnunet.network.layers import Conv, Downsample, Upsample, channels_first, channels_last
 from factorizer_nnunet.network.mixer import NMFMixer
 from factorizer_nnunet.network.positions import build_position
-from factorizer_nnunet.network.skip import upsample_and_adapt
+from factorizer_nnunet.network.skip_merge import upsample_and_adapt
 
 
 class Factorizer(nn.Module):

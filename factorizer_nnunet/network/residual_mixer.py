@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from factorizer_nnunet.network.folding import NormAndLinear, fold, goes_in_parts, rows, slices
 from factorizer_nnunet.network.gram import average_projection, block_diagonal, head_blocks, heads_per_group, weights
 from factorizer_nnunet.network.mixer import NMFMixer
+from factorizer_nnunet.network.norm_linear_fusion import NormAndLinear, fold, goes_in_parts, rows, slices
 from factorizer_nnunet.network.slabs import Slab, scratch, slabs
 from factorizer_nnunet.network.windows import Family, WindowGrid
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional as F
 
-from factorizer_nnunet.network.folding import NormAndLinear, fold, goes_in_parts, rows, slices
+from factorizer_nnunet.network.norm_linear_fusion import NormAndLinear, fold, goes_in_parts, rows, slices
 
 _LEAST_BYTES = 2**22  # of the hidden layer of the volume: what is smaller stays in the cache anyway
 

@@ -18,15 +18,15 @@ from nnunetv2.experiment_planning.plan_and_preprocess_api import (
 from nnunetv2.experiment_planning.verify_dataset_integrity import verify_dataset_integrity
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from factorizer_nnunet.environment import nnunet_folder
-from factorizer_nnunet.errors import UserError
-from factorizer_nnunet.files import gzip_damage, load_json_object
-from factorizer_nnunet.names import PLANS, SPLITS_FILE, TRAINER, own_plans, template_plans
+from factorizer_nnunet.core.atomic_files import gzip_damage, load_json_object
+from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.network import PRESETS as NETWORKS
+from factorizer_nnunet.nnunet.environment import nnunet_folder
+from factorizer_nnunet.nnunet.names import PLANS, SPLITS_FILE, TRAINER, own_plans, template_plans
+from factorizer_nnunet.nnunet.raw_dataset import RawDataset, check_raw_dataset, find_dataset, id_in_name
 from factorizer_nnunet.planning.image_geometry import typical_image
 from factorizer_nnunet.planning.planner import CASCADE, nnUNetPlannerFactorizer
 from factorizer_nnunet.planning.planners import planner_for
-from factorizer_nnunet.planning.raw_dataset import RawDataset, check_raw_dataset, find_dataset, id_in_name
 from factorizer_nnunet.planning.reuse import (
     link_preprocessed,
     outdated_configurations,

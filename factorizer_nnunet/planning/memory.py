@@ -26,7 +26,16 @@ from torch import nn
 
 from factorizer_nnunet.network import Factorizer
 from factorizer_nnunet.network.config import FactorizerConfig
-from factorizer_nnunet.planning.kept import FULL, HALF, KERNELS, Kernels, Need, loss_need, merge_need, stage_need
+from factorizer_nnunet.planning.activation_memory import (
+    FULL,
+    HALF,
+    KERNELS,
+    Kernels,
+    Need,
+    loss_need,
+    merge_need,
+    stage_need,
+)
 
 GB = 10**9
 # Of a target, this much is left to what no model of a step sees: the CUDA context with its libraries and their

@@ -22,10 +22,10 @@ from nnunetv2.utilities.json_export import recursive_fix_for_json_export
 from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from factorizer_nnunet.errors import UserError
-from factorizer_nnunet.files import load_json_object, write_whole
-from factorizer_nnunet.names import own_plans
+from factorizer_nnunet.core.atomic_files import load_json_object, write_whole
+from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.network import preset_arguments
+from factorizer_nnunet.nnunet.names import own_plans
 from factorizer_nnunet.planning.architecture import architecture_entry, factorizer_architecture
 from factorizer_nnunet.planning.memory import GB, estimate, full_config, with_reserve
 from factorizer_nnunet.planning.sizes import DEFAULT, PRESETS, Size

@@ -20,7 +20,7 @@ from nnunetv2.preprocessing.resampling.default_resampling import compute_new_sha
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from factorizer_nnunet.running.whole import newest, oldest, preprocessed_whole
+from factorizer_nnunet.nnunet.integrity import newest, oldest, preprocessed_whole
 
 _OF_PLANS = (
     "image_reader_writer",

@@ -7,7 +7,7 @@ import os
 
 import torch
 
-from factorizer_nnunet.errors import UserError
+from factorizer_nnunet.core.errors import UserError
 
 
 def chosen_device(name: str) -> torch.device:

@@ -15,12 +15,12 @@ from nnunetv2.utilities.label_handling.label_handling import determine_num_input
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 
-from factorizer_nnunet.errors import UserError
-from factorizer_nnunet.files import load_json_object
+from factorizer_nnunet.core.atomic_files import load_json_object
+from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.network import Factorizer
-from factorizer_nnunet.prediction.checkpoints import FoldCheckpoint, read_fold
-from factorizer_nnunet.prediction.knobs import Knobs, knobs_of
-from factorizer_nnunet.prediction.tiles import step_of
+from factorizer_nnunet.nnunet.checkpoint import FoldCheckpoint, read_fold
+from factorizer_nnunet.nnunet.inference_settings import Knobs, knobs_of
+from factorizer_nnunet.nnunet.tile_step import step_of
 
 
 @dataclass(frozen=True)

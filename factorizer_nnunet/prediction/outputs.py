@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from factorizer_nnunet.dataset_conversion.wording import some_of
-from factorizer_nnunet.errors import UserError
-from factorizer_nnunet.files import load_json_object, write_whole
-from factorizer_nnunet.prediction.cases import Case
+from factorizer_nnunet.core.atomic_files import load_json_object, write_whole
+from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.wording import some_of
+from factorizer_nnunet.nnunet.image_files import Case
 
 # Names are nnU-Net's; its ensembling and postprocessing read the first two.
 DATASET_FILE, PLANS_FILE, SETTINGS_FILE = "dataset.json", "plans.json", "predict_from_raw_data_args.json"

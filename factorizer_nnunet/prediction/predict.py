@@ -16,13 +16,13 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from tqdm import tqdm
 
 from factorizer_nnunet import __version__
-from factorizer_nnunet.errors import UserError
-from factorizer_nnunet.prediction.cases import Case, find_cases
+from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.nnunet.image_files import Case, find_cases
+from factorizer_nnunet.nnunet.inference_settings import Knobs
+from factorizer_nnunet.nnunet.tile_step import is_step
 from factorizer_nnunet.prediction.devices import chosen_device
-from factorizer_nnunet.prediction.knobs import Knobs
 from factorizer_nnunet.prediction.model import Model, load_model
 from factorizer_nnunet.prediction.outputs import LEAST_SPACE, Outputs, free_space
-from factorizer_nnunet.prediction.tiles import is_step
 from factorizer_nnunet.prediction.work import Properties, channels_by, export, preprocess, readable_by
 from factorizer_nnunet.prediction.workers import Workers, workers
 

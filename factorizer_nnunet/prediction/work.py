@@ -13,8 +13,8 @@ from nnunetv2.inference.export_prediction import export_prediction_from_logits
 from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to_one_hot
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
-from factorizer_nnunet.files import gzip_damage
-from factorizer_nnunet.prediction.cases import Case
+from factorizer_nnunet.core.atomic_files import gzip_damage
+from factorizer_nnunet.nnunet.image_files import Case
 from factorizer_nnunet.prediction.outputs import Outputs
 
 Properties = dict[str, Any]

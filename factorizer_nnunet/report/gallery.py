@@ -10,12 +10,10 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813
 from tqdm import tqdm
 
-from factorizer_nnunet.dataset_conversion.grid import Grid, geometry_difference
-from factorizer_nnunet.errors import UserError
+from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.evaluation.surface import bounding_box
-from factorizer_nnunet.pages.markup import breakable, text_of
-from factorizer_nnunet.pages.pictures import COLOURS, data_uri, draw, side_for
-from factorizer_nnunet.pages.planes import (
+from factorizer_nnunet.imaging.grid import Grid, geometry_difference
+from factorizer_nnunet.imaging.planes import (
     PLANES,
     axis_across,
     fullest_slice,
@@ -23,6 +21,8 @@ from factorizer_nnunet.pages.planes import (
     slice_labels,
     slice_picture,
 )
+from factorizer_nnunet.pages.markup import breakable, text_of
+from factorizer_nnunet.pages.pictures import COLOURS, data_uri, draw, side_for
 from factorizer_nnunet.report.charts.axes import model_class
 from factorizer_nnunet.report.study import Group, Scored
 

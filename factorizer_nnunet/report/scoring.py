@@ -9,11 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from factorizer_nnunet import __version__
-from factorizer_nnunet.errors import UserError
+from factorizer_nnunet.core.atomic_files import write_whole
+from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.evaluation.files import read_scores, write_scores
 from factorizer_nnunet.evaluation.folder import evaluate_folder
 from factorizer_nnunet.evaluation.scores import Files, Scores
-from factorizer_nnunet.files import write_whole
 from factorizer_nnunet.report.results import Result
 
 _SCORES, _INPUTS = "scores", "inputs.json"  # as evaluate writes them, and what they were computed from

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from factorizer_nnunet.errors import UserError
+from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.evaluation.metrics import VOXELS, Metric
 from factorizer_nnunet.evaluation.scores import Scores
 from factorizer_nnunet.report.results import CROSS_VALIDATION, Case, Result

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from factorizer_nnunet.errors import UserError
-from factorizer_nnunet.files import write_whole
+from factorizer_nnunet.core.atomic_files import write_whole
+from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.report.page import html_page
 from factorizer_nnunet.report.results import read_results
 from factorizer_nnunet.report.scoring import score

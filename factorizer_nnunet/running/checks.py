@@ -7,12 +7,13 @@ import io
 import os
 from collections.abc import Iterator
 
-from factorizer_nnunet.environment import EXT_TRAINER_VARIABLE, ext_trainer_value
-from factorizer_nnunet.errors import UserError
-from factorizer_nnunet.names import own_plans
+from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.nnunet.environment import EXT_TRAINER_VARIABLE, ext_trainer_value
+from factorizer_nnunet.nnunet.integrity import read_json
+from factorizer_nnunet.nnunet.names import own_plans
 from factorizer_nnunet.running import states
 from factorizer_nnunet.running.command_lines import STOCK_PLANNERS
-from factorizer_nnunet.running.dataset import (
+from factorizer_nnunet.running.dataset_files import (
     NUMBER_OF_FOLDS,
     image_channels,
     number_of_folds,
@@ -22,7 +23,6 @@ from factorizer_nnunet.running.dataset import (
 from factorizer_nnunet.running.paths import RunPaths
 from factorizer_nnunet.running.settings import CASCADE, LOWRES, Prediction, RunSettings
 from factorizer_nnunet.running.space import check_space
-from factorizer_nnunet.running.whole import read_json
 
 CONFIGURATIONS = ("2d", "3d_fullres", LOWRES, CASCADE)
 _SHOWN = 5
@@ -34,7 +34,7 @@ def check_before_planning(settings: RunSettings) -> None:
     Raises:
         UserError: all problems at once; nothing has been written.
     """
-    from factorizer_nnunet.planning.raw_dataset import check_raw_dataset
+    from factorizer_nnunet.nnunet.raw_dataset import check_raw_dataset
 
     paths = RunPaths(settings.folders, settings.dataset)
     check_raw_dataset(settings.dataset)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from factorizer_nnunet.names import template_of, what_is_planned
+from factorizer_nnunet.nnunet.names import template_of, what_is_planned
 from factorizer_nnunet.running.settings import Model, RunSettings
 
 Command = tuple[str, ...]

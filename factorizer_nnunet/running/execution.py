@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from factorizer_nnunet import interrupts
-from factorizer_nnunet.errors import UserError
-from factorizer_nnunet.processes import script, stop_groups
+from factorizer_nnunet.core import interrupts
+from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.processes import script, stop_groups
 from factorizer_nnunet.running.command_lines import Command
 from factorizer_nnunet.running.gpu_memory import watched
 from factorizer_nnunet.running.measurements import Attempt, add_attempt

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 
 from tqdm import tqdm
 
-from factorizer_nnunet.processes import end_marked
+from factorizer_nnunet.core.processes import end_marked
 from factorizer_nnunet.running.execution import NO_SPACE, Children, run_step
-from factorizer_nnunet.running.lanes import Lane, command_environment
 from factorizer_nnunet.running.paths import RunPaths
 from factorizer_nnunet.running.progress import short_name, step_progress
 from factorizer_nnunet.running.settings import RunSettings
 from factorizer_nnunet.running.steps import Step
+from factorizer_nnunet.running.worker_slots import Lane, command_environment
 
 OWNER_VARIABLE = "FACTORIZER_NNUNET_RUN"  # holds the run's folder in every process that a local run starts
 _LOOK_SECONDS = 10.0

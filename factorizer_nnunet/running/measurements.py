@@ -7,9 +7,9 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from factorizer_nnunet.errors import UserError
-from factorizer_nnunet.files import write_whole
-from factorizer_nnunet.running.whole import read_json
+from factorizer_nnunet.core.atomic_files import write_whole
+from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.nnunet.integrity import read_json
 
 
 @dataclass(frozen=True, kw_only=True)

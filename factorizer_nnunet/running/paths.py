@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from factorizer_nnunet.names import SPLITS_FILE
+from factorizer_nnunet.nnunet.names import SPLITS_FILE
 from factorizer_nnunet.running.settings import Folders, Model
 
 RUN_FOLDER = "factorizer_run"  # beside the models in nnUNet_results: logs, measurements, summary

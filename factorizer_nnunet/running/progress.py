@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from factorizer_nnunet.names import TRAINER
+from factorizer_nnunet.nnunet.names import TRAINER
 from factorizer_nnunet.running.paths import RunPaths
 from factorizer_nnunet.running.steps import Step
 from factorizer_nnunet.training.budget import budget_from_suffix

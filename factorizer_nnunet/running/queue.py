@@ -6,7 +6,7 @@ import hashlib
 import shutil
 import subprocess
 
-from factorizer_nnunet.errors import UserError
+from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.running.paths import RunPaths
 from factorizer_nnunet.running.settings import RunSettings
 

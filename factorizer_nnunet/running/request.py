@@ -6,8 +6,8 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from factorizer_nnunet.errors import UserError
-from factorizer_nnunet.files import load_json_object, write_whole
+from factorizer_nnunet.core.atomic_files import load_json_object, write_whole
+from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.running.paths import REQUEST_FILE, RUN_FOLDER, RunPaths
 from factorizer_nnunet.running.settings import Folders, Model, Prediction, RunSettings
 

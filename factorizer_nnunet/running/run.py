@@ -6,11 +6,10 @@ import contextlib
 import json
 from collections.abc import Iterator, Sequence
 
-from factorizer_nnunet.errors import UserError
-from factorizer_nnunet.files import held, write_whole
-from factorizer_nnunet.interrupts import terminable
+from factorizer_nnunet.core.atomic_files import held, write_whole
+from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.interrupts import terminable
 from factorizer_nnunet.running.checks import check_after_planning, check_before_planning
-from factorizer_nnunet.running.lanes import Lane
 from factorizer_nnunet.running.local import LocalExecutor, end_left_over
 from factorizer_nnunet.running.paths import RunPaths
 from factorizer_nnunet.running.queue import queued_jobs
@@ -19,6 +18,7 @@ from factorizer_nnunet.running.settings import RunSettings
 from factorizer_nnunet.running.steps import build_steps
 from factorizer_nnunet.running.summary import DONE, summarize
 from factorizer_nnunet.running.summary_page import summary_markdown
+from factorizer_nnunet.running.worker_slots import Lane
 
 
 def run_here(settings: RunSettings, lanes: Sequence[Lane]) -> bool:

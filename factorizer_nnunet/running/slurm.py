@@ -16,16 +16,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from factorizer_nnunet.errors import UserError
+from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.running.checks import check_after_planning, check_before_planning
 from factorizer_nnunet.running.execution import STOPPED, Children, run_step
-from factorizer_nnunet.running.lanes import command_environment, slurm_lane
 from factorizer_nnunet.running.paths import RunPaths
 from factorizer_nnunet.running.queue import SUMMARY, job_prefix, queued
 from factorizer_nnunet.running.request import write_request
 from factorizer_nnunet.running.run import held_run, write_results
 from factorizer_nnunet.running.settings import RunSettings
 from factorizer_nnunet.running.steps import Step, build_steps
+from factorizer_nnunet.running.worker_slots import command_environment, slurm_lane
 
 if TYPE_CHECKING:
     from submitit import SlurmExecutor

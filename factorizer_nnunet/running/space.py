@@ -8,13 +8,13 @@ import shutil
 from collections import defaultdict
 from pathlib import Path
 
-from factorizer_nnunet.errors import UserError
-from factorizer_nnunet.running.dataset import NUMBER_OF_FOLDS, configuration, number_of_folds, raw_dataset_json
+from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.nnunet.integrity import read_json
+from factorizer_nnunet.running.dataset_files import NUMBER_OF_FOLDS, configuration, number_of_folds, raw_dataset_json
 from factorizer_nnunet.running.paths import RunPaths
 from factorizer_nnunet.running.settings import RunSettings
 from factorizer_nnunet.running.states import preprocessed_state
 from factorizer_nnunet.running.steps import build_steps, data_needed
-from factorizer_nnunet.running.whole import read_json
 
 _COMPRESSED = 0.2  # nnU-Net compresses data and probabilities; seldom to less than a fifth
 _DATA_BYTES, _PROBABILITY_BYTES = 4, 2

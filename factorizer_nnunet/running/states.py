@@ -10,8 +10,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from factorizer_nnunet.running.choice import Choice, read_choice
-from factorizer_nnunet.running.dataset import (
+from factorizer_nnunet.nnunet.integrity import is_whole, newest, oldest, preprocessed_whole, read_json
+from factorizer_nnunet.running.best_configuration import Choice, read_choice
+from factorizer_nnunet.running.dataset_files import (
     configuration,
     image_channels,
     raw_dataset_json,
@@ -20,7 +21,6 @@ from factorizer_nnunet.running.dataset import (
 )
 from factorizer_nnunet.running.paths import RunPaths
 from factorizer_nnunet.running.settings import Model, Prediction, RunSettings
-from factorizer_nnunet.running.whole import is_whole, newest, oldest, preprocessed_whole, read_json
 
 CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_latest.pth", "checkpoint_best.pth")
 PREDICTION_RECORD = "predict_from_raw_data_args.json"  # written as a prediction begins

@@ -6,6 +6,7 @@ import fcntl
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from factorizer_nnunet.nnunet.integrity import newest
 from factorizer_nnunet.running.measurements import read_attempts
 from factorizer_nnunet.running.paths import RunPaths
 from factorizer_nnunet.running.progress import step_progress
@@ -13,7 +14,6 @@ from factorizer_nnunet.running.queue import queued_jobs
 from factorizer_nnunet.running.settings import RunSettings
 from factorizer_nnunet.running.steps import Step, build_steps
 from factorizer_nnunet.running.summary import DONE, FAILED, WAITING
-from factorizer_nnunet.running.whole import newest
 
 RUNNING = "running"
 

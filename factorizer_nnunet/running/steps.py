@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from factorizer_nnunet.nnunet.integrity import is_whole
 from factorizer_nnunet.running import command_lines, states
-from factorizer_nnunet.running.choice import read_choice
+from factorizer_nnunet.running.best_configuration import read_choice
 from factorizer_nnunet.running.command_lines import Command
-from factorizer_nnunet.running.dataset import NUMBER_OF_FOLDS, number_of_folds, training_labels
+from factorizer_nnunet.running.dataset_files import NUMBER_OF_FOLDS, number_of_folds, training_labels
 from factorizer_nnunet.running.paths import RunPaths
 from factorizer_nnunet.running.settings import CASCADE, Model, RunSettings
 from factorizer_nnunet.running.states import State
-from factorizer_nnunet.running.whole import is_whole
 
 
 def _none() -> tuple[str, ...]:

@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from factorizer_nnunet.running.choice import Choice, read_choice
+from factorizer_nnunet.nnunet.integrity import read_json
+from factorizer_nnunet.running.best_configuration import Choice, read_choice
 from factorizer_nnunet.running.command_lines import stock
-from factorizer_nnunet.running.dataset import raw_dataset_json
+from factorizer_nnunet.running.dataset_files import raw_dataset_json
 from factorizer_nnunet.running.measurements import read_attempts
 from factorizer_nnunet.running.paths import RunPaths
 from factorizer_nnunet.running.settings import Model, RunSettings
 from factorizer_nnunet.running.steps import AFTER_CHOICE, BEST, SCORES, Step, build_steps
-from factorizer_nnunet.running.whole import read_json
 
 MEAN = "mean"
 DONE, FAILED, WAITING = "done", "failed", "waiting"

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from factorizer_nnunet.errors import UserError
+from factorizer_nnunet.core.errors import UserError
 
 LATEST = "checkpoint_latest.pth"  # the names are nnU-Net's; --c takes the first that exists of final, latest, best
 RESUMABLE = ("checkpoint_final.pth", LATEST, "checkpoint_best.pth")

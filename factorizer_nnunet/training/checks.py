@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
-from factorizer_nnunet.environment import nnunet_folder
-from factorizer_nnunet.errors import UserError
-from factorizer_nnunet.files import load_json_object
+from factorizer_nnunet.core.atomic_files import load_json_object
+from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.network import Factorizer
 from factorizer_nnunet.network.config import is_integer
+from factorizer_nnunet.nnunet.environment import nnunet_folder
+from factorizer_nnunet.nnunet.raw_dataset import id_in_name
 from factorizer_nnunet.planning.architecture import NETWORK_CLASS
-from factorizer_nnunet.planning.raw_dataset import id_in_name
 from factorizer_nnunet.training.building import STOCK_PACKAGE, build_network
 from factorizer_nnunet.training.plan_values import check_values
 

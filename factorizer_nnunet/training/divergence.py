@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from factorizer_nnunet.names import TRAINER
+from factorizer_nnunet.nnunet.names import TRAINER
 
 
 def describe_divergence(

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from nnunetv2.utilities.crossval_split import generate_crossval_split
 
-from factorizer_nnunet.errors import UserError
-from factorizer_nnunet.files import write_whole
+from factorizer_nnunet.core.atomic_files import write_whole
+from factorizer_nnunet.core.errors import UserError
 
 
 def ensure_splits(file: Path, cases: Iterable[str]) -> None:

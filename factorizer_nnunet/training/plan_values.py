@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from factorizer_nnunet.errors import UserError
+from factorizer_nnunet.core.errors import UserError
 
 # key: type in JSON, and how to call it
 _OF_CONFIGURATION = {

@@ -19,9 +19,9 @@ import torch
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from factorizer_nnunet.errors import UserError
-from factorizer_nnunet.interrupts import STOPPED, StopRequest
-from factorizer_nnunet.names import SPLITS_FILE
+from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.interrupts import STOPPED, StopRequest
+from factorizer_nnunet.nnunet.names import SPLITS_FILE
 from factorizer_nnunet.training.checkpoints import (
     LATEST,
     Clock,

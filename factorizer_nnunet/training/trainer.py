@@ -10,8 +10,8 @@ import torch
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 
-from factorizer_nnunet.names import TRAINER
-from factorizer_nnunet.prediction.knobs import knobs_of, refuse_in_training
+from factorizer_nnunet.nnunet.inference_settings import knobs_of, refuse_in_training
+from factorizer_nnunet.nnunet.names import TRAINER
 from factorizer_nnunet.training.budget import Budget, budget_from_suffix
 from factorizer_nnunet.training.building import build_network
 from factorizer_nnunet.training.checks import check_checkpoint, check_training_inputs

@@ -19,14 +19,14 @@ from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from nnunetv2.utilities.crossval_split import generate_crossval_split
 from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to_one_hot
 
-from factorizer_nnunet.dataset_conversion.wording import some_of
-from factorizer_nnunet.environment import nnunet_folder
-from factorizer_nnunet.errors import UserError
+from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.wording import some_of
 from factorizer_nnunet.evaluation.region_dice import dice_of_regions
 from factorizer_nnunet.evaluation.regions import regions_of
 from factorizer_nnunet.evaluation.schemes import NONE
-from factorizer_nnunet.names import SPLITS_FILE
-from factorizer_nnunet.planning.raw_dataset import id_in_name
+from factorizer_nnunet.nnunet.environment import nnunet_folder
+from factorizer_nnunet.nnunet.names import SPLITS_FILE
+from factorizer_nnunet.nnunet.raw_dataset import id_in_name
 from factorizer_nnunet.prediction.model import Model
 
 

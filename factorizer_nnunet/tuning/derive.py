@@ -18,11 +18,11 @@ from typing import Any
 
 import torch
 
-from factorizer_nnunet.errors import UserError
-from factorizer_nnunet.files import folder_written_whole, load_json_object
+from factorizer_nnunet.core.atomic_files import folder_written_whole, load_json_object
+from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.nnunet.tile_step import INFERENCE_FILE
 from factorizer_nnunet.planning.architecture import factorizer_architecture
 from factorizer_nnunet.prediction.model import Model
-from factorizer_nnunet.prediction.tiles import INFERENCE_FILE
 from factorizer_nnunet.training.building import STOCK_PACKAGE
 from factorizer_nnunet.tuning.settings import Setting
 

@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure  # rather than pyplot: no display and no global state
 from matplotlib.ticker import NullFormatter
 
-from factorizer_nnunet.files import file_written_whole
-from factorizer_nnunet.tuning.choice import Row
+from factorizer_nnunet.core.atomic_files import file_written_whole
+from factorizer_nnunet.tuning.selection import Row
 from factorizer_nnunet.tuning.settings import Setting
 
 _COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")  # told apart by the colour-blind, too

@@ -18,8 +18,8 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 from tqdm import tqdm
 
-from factorizer_nnunet.errors import UserError
-from factorizer_nnunet.files import write_whole
+from factorizer_nnunet.core.atomic_files import write_whole
+from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.prediction.model import Model
 from factorizer_nnunet.tuning.cases import ValidationCases
 from factorizer_nnunet.tuning.settings import Setting

@@ -6,9 +6,9 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from factorizer_nnunet.errors import UserError
+from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.network import FactorizerConfig
-from factorizer_nnunet.prediction.tiles import DEFAULT_STEP, is_step
+from factorizer_nnunet.nnunet.tile_step import DEFAULT_STEP, is_step
 
 DEFAULT_STEPS = (0.5, 0.75, 1.0)
 ALL, NONE = "all", "none"

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from factorizer_nnunet.tuning.choice import Row
+from factorizer_nnunet.tuning.selection import Row
 from factorizer_nnunet.tuning.settings import Setting
 
 _HEAD = "| iterations | shifts | mirroring | tile step | Dice | change [95 %] | worst case | s/case | speed-up | |"

@@ -11,17 +11,17 @@ from typing import Any
 import torch
 
 from factorizer_nnunet import __version__
-from factorizer_nnunet.errors import UserError
-from factorizer_nnunet.files import held, write_whole
+from factorizer_nnunet.core.atomic_files import held, write_whole
+from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.network import Factorizer
+from factorizer_nnunet.nnunet.inference_settings import ITERATIONS_VARIABLE, SHIFTS_VARIABLE, knobs_of
 from factorizer_nnunet.prediction.devices import chosen_device
-from factorizer_nnunet.prediction.knobs import ITERATIONS_VARIABLE, SHIFTS_VARIABLE, knobs_of
 from factorizer_nnunet.prediction.model import Model, load_model
 from factorizer_nnunet.tuning.cases import ValidationCases
-from factorizer_nnunet.tuning.choice import DEFAULT_TOLERANCE, Row, choose, compare
 from factorizer_nnunet.tuning.derive import derived_folder, write_derived
 from factorizer_nnunet.tuning.figure import draw
 from factorizer_nnunet.tuning.measure import Log, measure
+from factorizer_nnunet.tuning.selection import DEFAULT_TOLERANCE, Row, choose, compare
 from factorizer_nnunet.tuning.settings import Choices, Setting
 from factorizer_nnunet.tuning.table import as_json, best_rows, page, table
 

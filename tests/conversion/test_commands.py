@@ -11,8 +11,8 @@ from nnunet_folders import use_folders_below, write_fingerprint
 from trees import build_tree
 
 from factorizer_nnunet import cli
+from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.dataset_conversion.catalog import RELEASES
-from factorizer_nnunet.errors import UserError
 from factorizer_nnunet.planning.dataset import plan_dataset
 
 

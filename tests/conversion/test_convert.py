@@ -23,15 +23,15 @@ from nnunet_folders import use_folders_below, write_fingerprint
 from nnunetv2.experiment_planning.verify_dataset_integrity import verify_dataset_integrity
 from trees import build_tree
 
+from factorizer_nnunet.core.atomic_files import held
+from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.worker_pool import in_processes
 from factorizer_nnunet.dataset_conversion import convert as module
 from factorizer_nnunet.dataset_conversion.catalog import RELEASES
 from factorizer_nnunet.dataset_conversion.challenge import to_challenge
 from factorizer_nnunet.dataset_conversion.discover import list_files
 from factorizer_nnunet.dataset_conversion.options import Options, parse_remap, read_patients
-from factorizer_nnunet.dataset_conversion.pool import in_processes
 from factorizer_nnunet.dataset_conversion.survey import survey_release
-from factorizer_nnunet.errors import UserError
-from factorizer_nnunet.files import held
 from factorizer_nnunet.planning.dataset import plan_dataset
 
 EVERY_RELEASE = pytest.mark.parametrize("key", RELEASES)
@@ -320,7 +320,7 @@ def test_a_killed_worker_is_no_riddle() -> None:
 def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     code = (
         "import sys, time\n"
-        "from factorizer_nnunet.dataset_conversion.pool import in_processes\n"
+        "from factorizer_nnunet.core.worker_pool import in_processes\n"
         "if __name__ == '__main__':\n"
         "    list(in_processes(time.sleep, [60, 60], 2, 'sleeping'))\n"
     )

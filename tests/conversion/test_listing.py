@@ -12,8 +12,8 @@ from nifti_files import labels, write
 from tree_builder import SHAPE
 from trees import build_tree
 
+from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.dataset_conversion.discover import list_files
-from factorizer_nnunet.errors import UserError
 
 
 def test_unpackers_folders_and_files_are_passed_over_or_seen_through(tmp_path: Path) -> None:

@@ -15,11 +15,11 @@ from nnunetv2.preprocessing.normalization.map_channel_name_to_normalization impo
 from trees import TREES, build_tree
 
 import factorizer_nnunet.dataset_conversion.catalog as catalog
+from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.dataset_conversion.catalog import RELEASES
 from factorizer_nnunet.dataset_conversion.discover import find_cases, list_files
 from factorizer_nnunet.dataset_conversion.layout import Nifti, gather, is_unlabelled, readable, unlabelled_folder
 from factorizer_nnunet.dataset_conversion.spec import Channel, LabelMap, Release, Scheme
-from factorizer_nnunet.errors import UserError
 
 EVERY_RELEASE = pytest.mark.parametrize("release", RELEASES.values(), ids=RELEASES)
 EVERY_SCHEME = pytest.mark.parametrize(

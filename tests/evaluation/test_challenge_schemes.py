@@ -11,7 +11,7 @@ from literal_scores import drop_small, hd95, isles_2022, join_touching, lesion_w
 from scipy.ndimage import gaussian_filter
 
 from factorizer_nnunet.commands.evaluate import EPILOG
-from factorizer_nnunet.errors import UserError
+from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.evaluation.case import score_case
 from factorizer_nnunet.evaluation.empty import DEFAULT_POLICY
 from factorizer_nnunet.evaluation.metrics import metrics_for

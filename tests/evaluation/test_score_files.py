@@ -15,7 +15,7 @@ from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 from score_example import DATASET_JSON, write, write_folders
 
 from factorizer_nnunet import cli
-from factorizer_nnunet.errors import UserError
+from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.evaluation import files
 from factorizer_nnunet.evaluation.files import read_scores, write_scores
 from factorizer_nnunet.evaluation.folder import evaluate_folder

@@ -11,7 +11,7 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 from score_example import AFFINE, DATASET_JSON, edited, labels_of, write, write_folders
 
-from factorizer_nnunet.errors import UserError
+from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.evaluation import folder as scoring
 from factorizer_nnunet.evaluation.empty import DEFAULT_POLICY, changed
 from factorizer_nnunet.evaluation.folder import evaluate_folder, find_dataset_json

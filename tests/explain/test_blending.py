@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from factorizer_nnunet.dataset_conversion.grid import Grid
 from factorizer_nnunet.explain.blending import BlendedMaps, PatchPlace
 from factorizer_nnunet.explain.interpolation import coarse_position, fine_position, interpolate, weights_at
 from factorizer_nnunet.explain.space import CaseSpace, affine
+from factorizer_nnunet.imaging.grid import Grid
 
 PATCH, STRIDE, SIZE = (8, 8, 4), (4, 2, 1), (13, 10, 9)
 

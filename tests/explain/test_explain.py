@@ -11,13 +11,13 @@ import SimpleITK
 from tiny_models import CASES, STOCK, run_predict, write_image, write_model
 
 from factorizer_nnunet import cli
-from factorizer_nnunet.errors import UserError
+from factorizer_nnunet.core.atomic_files import held
+from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.explain import run as explain_run
 from factorizer_nnunet.explain.case import explain_case
 from factorizer_nnunet.explain.run import ExplainRequest, Outcome, explain
-from factorizer_nnunet.files import held
-from factorizer_nnunet.prediction.knobs import ITERATIONS_VARIABLE
-from factorizer_nnunet.prediction.tiles import INFERENCE_FILE
+from factorizer_nnunet.nnunet.inference_settings import ITERATIONS_VARIABLE
+from factorizer_nnunet.nnunet.tile_step import INFERENCE_FILE
 
 
 def explained(root: Path, model: Path, **changes: object) -> Outcome:

@@ -22,7 +22,7 @@ from factorizer_nnunet.explain.outputs import COMPONENTS_FILE, write_description
 from factorizer_nnunet.explain.page import page_data, write_page
 from factorizer_nnunet.explain.panels import write_panels
 from factorizer_nnunet.explain.ranking import Separation
-from factorizer_nnunet.pages.planes import PLANES
+from factorizer_nnunet.imaging.planes import PLANES
 
 NOTHING = Separation(None, None)
 STATE = """({

@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy.stats import mannwhitneyu
 
-from factorizer_nnunet.errors import UserError
+from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.explain.deletion import class_changes, head_deleted
 from factorizer_nnunet.explain.ranking import label_histograms, levels, order, separations
 from factorizer_nnunet.explain.sites import check_heads, choose_sites, components, find_sites

@@ -22,7 +22,7 @@ from import_example import (
 )
 from upstream_example import CONFIG, upstream_state
 
-from factorizer_nnunet.errors import UserError
+from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.importing.weights import read_weights
 
 STATE = {"stem.weight": torch.ones(2, 1), "head.weight": torch.ones(3)}

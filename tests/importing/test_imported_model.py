@@ -23,7 +23,7 @@ from import_example import (
 from upstream_example import CONFIG, upstream_state
 
 from factorizer_nnunet import cli
-from factorizer_nnunet.errors import UserError
+from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.importing.model import UPSTREAM_PLANS_NAME
 from factorizer_nnunet.network import from_upstream
 

@@ -8,7 +8,7 @@ from gradients import assert_same_gradients
 from torch import nn
 
 from factorizer_nnunet.network.layers import Upsample
-from factorizer_nnunet.network.skip import upsample_and_adapt
+from factorizer_nnunet.network.skip_merge import upsample_and_adapt
 
 
 @pytest.mark.parametrize("stride", [(2, 2, 2), (1, 2, 2), (2, 1, 3), (2, 2), (1, 2)])

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from workspace import BLOBS, PLANS, REGIONS, TRAINER, Workspace, edit_json
 
-from factorizer_nnunet import names
+from factorizer_nnunet.nnunet import names
 
 pytestmark = pytest.mark.slow
 

@@ -29,7 +29,7 @@ from workspace import (
 )
 
 from benchmarks.blobs import CASES
-from factorizer_nnunet.interrupts import STOPPED
+from factorizer_nnunet.core.interrupts import STOPPED
 from factorizer_nnunet.network import Factorizer
 from factorizer_nnunet.training.building import build_network
 from factorizer_nnunet.training.schedule import WarmupPolySchedule

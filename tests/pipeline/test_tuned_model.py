@@ -18,7 +18,7 @@ from workspace import (
 )
 
 from benchmarks.blobs import TEST_CASES
-from factorizer_nnunet.prediction.knobs import ITERATIONS_VARIABLE, SHIFTS_VARIABLE
+from factorizer_nnunet.nnunet.inference_settings import ITERATIONS_VARIABLE, SHIFTS_VARIABLE
 
 pytestmark = pytest.mark.slow
 FAST = {ITERATIONS_VARIABLE: "1", SHIFTS_VARIABLE: "1"}

@@ -14,7 +14,7 @@ import numpy as np
 import SimpleITK
 import torch
 
-from factorizer_nnunet.environment import environment_variables
+from factorizer_nnunet.nnunet.environment import environment_variables
 
 BLOBS, REGIONS, IGNORED = "Dataset501_Blobs", "Dataset502_Regions", "Dataset503_Ignored"
 PLANS = "nnUNetFactorizerPlans"

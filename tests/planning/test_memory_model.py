@@ -18,7 +18,7 @@ from benchmarks.memory_cases import CASES, Case
 from benchmarks.memory_model import deep_supervision_loss
 from factorizer_nnunet.network import Factorizer
 from factorizer_nnunet.network.kernels.choice import VARIABLE
-from factorizer_nnunet.planning.kept import HALF, KERNELS
+from factorizer_nnunet.planning.activation_memory import HALF, KERNELS
 from factorizer_nnunet.planning.memory import estimate, full_config, layer_groups, stage_sizes, with_reserve
 
 THREE_STAGES = {"features_per_stage": [32, 64, 128], "strides": [[1, 1, 1], [2, 2, 2], [2, 2, 2]]}

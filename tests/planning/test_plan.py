@@ -17,7 +17,7 @@ from planning_example import (
 )
 
 from factorizer_nnunet import cli
-from factorizer_nnunet.errors import UserError
+from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.network import PRESETS, build_preset
 from factorizer_nnunet.planning.dataset import (
     next_command,

@@ -14,8 +14,8 @@ from planning_example import NAME, NUM_CASES, SHAPE, fingerprint, write_json
 
 from benchmarks.fingerprints import Fingerprint
 from factorizer_nnunet import cli
-from factorizer_nnunet.errors import UserError
-from factorizer_nnunet.names import own_plans, what_is_planned
+from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.nnunet.names import own_plans, what_is_planned
 from factorizer_nnunet.planning.description import describe_plans
 from factorizer_nnunet.planning.memory import GB, estimate, full_config
 from factorizer_nnunet.planning.planner import nnUNetPlannerFactorizer

@@ -14,8 +14,8 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from planning_example import NAME, NUM_CASES, dataset_json, fingerprint, write_image, write_json
 
 from factorizer_nnunet import cli
+from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.demo.phantom import SHAPE, SPACING_MM
-from factorizer_nnunet.errors import UserError
 from factorizer_nnunet.network import default_form, preset_arguments
 from factorizer_nnunet.planning.dataset import plan_dataset
 from factorizer_nnunet.planning.templates import laid_over, load_template, template_sources

@@ -12,8 +12,8 @@ from nnunetv2.run.run_training import get_trainer_from_args
 from tiny_models import CASES, FACTORIZER, NAME, PLANS, STOCK, run_predict, write_model
 
 from factorizer_nnunet import cli
-from factorizer_nnunet.errors import UserError
-from factorizer_nnunet.prediction.knobs import ITERATIONS_VARIABLE, SHIFTS_VARIABLE, Knobs, knobs_of
+from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.nnunet.inference_settings import ITERATIONS_VARIABLE, SHIFTS_VARIABLE, Knobs, knobs_of
 from factorizer_nnunet.prediction.predict import predict
 
 ONE = Knobs(num_iters=1)

@@ -16,9 +16,9 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from tiny_models import CASES, FACTORIZER, NAME, PLANS, STOCK, run_predict, write_image, write_model
 
 from factorizer_nnunet import cli
-from factorizer_nnunet.errors import UserError
+from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.nnunet.checkpoint import read_fold
 from factorizer_nnunet.prediction import outputs, predict, work
-from factorizer_nnunet.prediction.checkpoints import read_fold
 from factorizer_nnunet.prediction.workers import workers
 
 

@@ -21,10 +21,10 @@ from tiny_models import CASES, FACTORIZER, NAME, PLANS, STOCK, run_predict, writ
 from validation_example import VALIDATED, write_validation
 
 from factorizer_nnunet import cli
-from factorizer_nnunet.errors import UserError
+from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.network import Factorizer
-from factorizer_nnunet.prediction.knobs import SHIFTS_VARIABLE, Knobs
-from factorizer_nnunet.prediction.tiles import INFERENCE_FILE
+from factorizer_nnunet.nnunet.inference_settings import SHIFTS_VARIABLE, Knobs
+from factorizer_nnunet.nnunet.tile_step import INFERENCE_FILE
 from factorizer_nnunet.tuning import measure
 from factorizer_nnunet.tuning.cases import ValidationCases
 from factorizer_nnunet.tuning.settings import Choices

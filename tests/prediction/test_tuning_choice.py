@@ -7,11 +7,11 @@ import math
 import numpy as np
 import pytest
 
-from factorizer_nnunet.errors import UserError
+from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.evaluation.region_dice import dice_of_regions
 from factorizer_nnunet.network import FactorizerConfig
-from factorizer_nnunet.tuning.choice import choose, compare
 from factorizer_nnunet.tuning.measure import Measurement
+from factorizer_nnunet.tuning.selection import choose, compare
 from factorizer_nnunet.tuning.settings import Choices, Setting, as_trained
 
 CONFIG = FactorizerConfig(

@@ -14,7 +14,7 @@ import pytest
 from results_example import DATASET_JSON, SHAPE, Study, add_model, write_predictions, write_study, write_volume
 
 from factorizer_nnunet import cli
-from factorizer_nnunet.errors import UserError
+from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.report import Sources, scoring, write_report
 from factorizer_nnunet.report.gallery import choose_cases
 

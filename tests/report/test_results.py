@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from results_example import DATASET_JSON, Study, add_model, write_predictions, write_study, write_volume
 
-from factorizer_nnunet.errors import UserError
+from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.report.results import Result, read_results
 from factorizer_nnunet.report.sources import Sources
 from factorizer_nnunet.report.study import check_case_sets

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK
 
-from factorizer_nnunet.names import PLANS, TRAINER
+from factorizer_nnunet.nnunet.names import PLANS, TRAINER
 from factorizer_nnunet.running.paths import RunPaths
 from factorizer_nnunet.running.settings import Folders, Model, Prediction, RunSettings
 

@@ -17,17 +17,17 @@ import pytest
 from fake_nnunet import order
 from running_example import CASES, TEST_CASES, example_settings, paths_of
 
-from factorizer_nnunet.errors import UserError
-from factorizer_nnunet.files import held
-from factorizer_nnunet.names import PLANS, TRAINER
+from factorizer_nnunet.core.atomic_files import held
+from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.nnunet.names import PLANS, TRAINER
 from factorizer_nnunet.running import execution, steps
-from factorizer_nnunet.running.lanes import Lane
 from factorizer_nnunet.running.local import OWNER_VARIABLE, end_left_over
 from factorizer_nnunet.running.measurements import Attempt, read_attempts
 from factorizer_nnunet.running.paths import RunPaths
 from factorizer_nnunet.running.run import run_here
 from factorizer_nnunet.running.settings import CASCADE, Model, RunSettings
 from factorizer_nnunet.running.steps import build_steps
+from factorizer_nnunet.running.worker_slots import Lane
 
 LANES = [Lane("cpu 0"), Lane("cpu 1")]
 

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from running_example import DATASET, TEST_CASES, example_settings, paths_of
 
-from factorizer_nnunet.errors import UserError
-from factorizer_nnunet.names import PLANS, TRAINER
+from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.nnunet.names import PLANS, TRAINER
 from factorizer_nnunet.running import space
 from factorizer_nnunet.running.checks import check_after_planning, check_before_planning
-from factorizer_nnunet.running.lanes import Lane
 from factorizer_nnunet.running.run import run_here
 from factorizer_nnunet.running.settings import Model, RunSettings
+from factorizer_nnunet.running.worker_slots import Lane
 
 LANES = [Lane("cpu 0")]
 

@@ -16,12 +16,11 @@ from fake_nnunet import LOG, order
 from running_example import CASES, example_settings, paths_of
 
 from factorizer_nnunet import cli
-from factorizer_nnunet.errors import UserError
-from factorizer_nnunet.files import held
-from factorizer_nnunet.names import PLANS, TRAINER
+from factorizer_nnunet.core.atomic_files import held
+from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.nnunet.names import PLANS, TRAINER
 from factorizer_nnunet.running import command_lines, slurm
 from factorizer_nnunet.running.execution import STOPPED
-from factorizer_nnunet.running.lanes import Lane, command_environment, plan_lanes
 from factorizer_nnunet.running.progress import planned_epochs, training_progress
 from factorizer_nnunet.running.queue import job_prefix, queued, queued_jobs
 from factorizer_nnunet.running.request import read_request, write_request
@@ -29,6 +28,7 @@ from factorizer_nnunet.running.run import run_here
 from factorizer_nnunet.running.settings import Model
 from factorizer_nnunet.running.slurm import StepJob, minutes
 from factorizer_nnunet.running.status import read_status, status_table
+from factorizer_nnunet.running.worker_slots import Lane, command_environment, plan_lanes
 
 
 def test_models_of_one_product_are_compared_by_the_stock_command(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_several_gpus_for_a_fold_are_one_lane() -> None:
 
 
 def test_folds_on_the_processor_share_its_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("factorizer_nnunet.running.lanes.core_count", lambda: 16)
+    monkeypatch.setattr("factorizer_nnunet.running.worker_slots.core_count", lambda: 16)
     lanes = plan_lanes("cpu", [], 1, None)
     assert len(lanes) == 5 and {lane.variables["OMP_NUM_THREADS"] for lane in lanes} == {"3"}
     assert plan_lanes("cpu", [], 1, 2)[0].variables == {"OMP_NUM_THREADS": "8"}

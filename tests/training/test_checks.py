@@ -13,7 +13,7 @@ import torch
 from plans_example import NAME, MakeTrainer, dataset_json, example_plans
 from stock_plans import configuration, stock_kwargs
 
-from factorizer_nnunet.errors import UserError
+from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.planning.architecture import factorizer_architecture
 from factorizer_nnunet.training.trainer import nnUNetTrainerFactorizer
 

@@ -14,8 +14,8 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.crossval_split import generate_crossval_split
 from short_trainings import EPOCHS, STEPS, BeforeBatch, ShortTrainings, losses_of, weights_of
 
-from factorizer_nnunet.errors import UserError
-from factorizer_nnunet.interrupts import STOPPED
+from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.interrupts import STOPPED
 from factorizer_nnunet.training.checkpoints import MINUTES_VARIABLE, minutes_between_checkpoints, save_whole
 from factorizer_nnunet.training.folds import ensure_splits
 from factorizer_nnunet.training.random_state import random_state, restore_random_state

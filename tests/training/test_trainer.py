@@ -10,8 +10,8 @@ from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 from plans_example import MakeTrainer, example_plans
 from stock_plans import configuration
 
-from factorizer_nnunet.environment import ext_trainer_folder
 from factorizer_nnunet.network import Factorizer
+from factorizer_nnunet.nnunet.environment import ext_trainer_folder
 from factorizer_nnunet.training.budget import Budget
 from factorizer_nnunet.training.trainer import nnUNetTrainerFactorizer
 

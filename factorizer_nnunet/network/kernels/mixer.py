@@ -13,7 +13,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from factorizer_nnunet.network.folding import fold_scale_and_shift
 from factorizer_nnunet.network.gram import weights
 from factorizer_nnunet.network.kernels.blocks import Geometry, geometry, unpacked
 from factorizer_nnunet.network.kernels.choice import padded, programs
@@ -25,6 +24,7 @@ from factorizer_nnunet.network.kernels.window_projections import (
     project_windows_backward,
 )
 from factorizer_nnunet.network.mixer import NMFMixer
+from factorizer_nnunet.network.norm_linear_fusion import fold_scale_and_shift
 
 MOST_CHANNELS = 64  # of x, for a block's matrices to stay in registers
 _MOST_VOXELS = 64  # of a tile

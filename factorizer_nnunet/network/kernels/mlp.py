@@ -13,10 +13,10 @@ import triton
 from torch import Tensor, nn
 from triton import language as tl
 
-from factorizer_nnunet.network.folding import fold_scale_and_shift
 from factorizer_nnunet.network.kernels.choice import padded, programs
 from factorizer_nnunet.network.kernels.operators import differentiable, operator
 from factorizer_nnunet.network.kernels.tiles import gelu, gelu_slope, normalise, through_norm
+from factorizer_nnunet.network.norm_linear_fusion import fold_scale_and_shift
 
 MOST_CHANNELS = 128  # of x, for a tile to stay in registers
 _VOXELS = 64  # of a tile

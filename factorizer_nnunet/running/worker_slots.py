@@ -8,9 +8,9 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from factorizer_nnunet.environment import EXT_TRAINER_VARIABLE, ext_trainer_value
-from factorizer_nnunet.errors import UserError
-from factorizer_nnunet.processes import core_count
+from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.processes import core_count
+from factorizer_nnunet.nnunet.environment import EXT_TRAINER_VARIABLE, ext_trainer_value
 from factorizer_nnunet.running.settings import Folders, RunSettings
 
 MAX_LANES = 5  # on a processor: as many as nnU-Net has folds

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from factorizer_nnunet.errors import UserError
-from factorizer_nnunet.prediction.cases import Case, find_cases
+from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.nnunet.image_files import Case, find_cases
 
 
 def folder_of(path: Path, *names: str) -> Path:

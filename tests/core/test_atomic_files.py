@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from factorizer_nnunet.files import folder_written_whole
+from factorizer_nnunet.core.atomic_files import folder_written_whole
 
 
 def test_a_folder_appears_when_its_block_succeeds(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from factorizer_nnunet.errors import UserError
+from factorizer_nnunet.core.errors import UserError
 
 _NEEDED = ("network_weights", "trainer_name", "init_args")
 # What nnU-Net's checkpoints ask for beside what torch allows: numbers of numpy in its log. numpy 2 moved the function.

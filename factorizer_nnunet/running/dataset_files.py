@@ -8,9 +8,9 @@ from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
-from factorizer_nnunet.files import load_json_object
+from factorizer_nnunet.core.atomic_files import load_json_object
+from factorizer_nnunet.nnunet.integrity import read_json
 from factorizer_nnunet.running.paths import RunPaths
-from factorizer_nnunet.running.whole import read_json
 
 NUMBER_OF_FOLDS = 5  # that nnU-Net makes
 _MEND = "Mend it as nnU-Net's dataset_format.md describes"

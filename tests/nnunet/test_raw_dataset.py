@@ -13,9 +13,9 @@ from planning_example import (
     write_json,
 )
 
-from factorizer_nnunet.errors import UserError
+from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.nnunet.raw_dataset import check_raw_dataset, find_dataset
 from factorizer_nnunet.planning.dataset import plan_dataset
-from factorizer_nnunet.planning.raw_dataset import check_raw_dataset, find_dataset
 
 
 def without(*keys: str) -> Callable[[Path], None]:

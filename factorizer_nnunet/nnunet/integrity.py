@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from factorizer_nnunet.errors import UserError
-from factorizer_nnunet.names import SPLITS_FILE
+from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.nnunet.names import SPLITS_FILE
 
 _PICKLE_STOP = b"."
 

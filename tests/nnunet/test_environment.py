@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from factorizer_nnunet.environment import (
+from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.nnunet.environment import (
     FOLDER_VARIABLES,
     create_folders,
     environment_variables,
@@ -19,7 +20,6 @@ from factorizer_nnunet.environment import (
     required_folders,
     shell_lines,
 )
-from factorizer_nnunet.errors import UserError
 
 NASTY_NAMES = ["plain", "two words", "it's", 'a "quoted" one', "$HOME `id` \\ ;&|", "über\nzwei Zeilen", " edge "]
 

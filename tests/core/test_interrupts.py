@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from factorizer_nnunet.interrupts import terminable
+from factorizer_nnunet.core.interrupts import terminable
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import nibabel
 import numpy as np
 
-from factorizer_nnunet.dataset_conversion.grid import Grid
+from factorizer_nnunet.imaging.grid import Grid
 
 LARGEST_SIDE = 160  # pixels of a slice, or voxels of a volume that is shown
 _SAMPLES = 100_000  # values that percentiles are taken of

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from factorizer_nnunet.errors import UserError
+from factorizer_nnunet.core.errors import UserError
 
 EXT_TRAINER_VARIABLE = "nnUNet_extTrainer"
 COMPILE_VARIABLE = "nnUNet_compile"
@@ -24,7 +24,7 @@ def ext_trainer_folder() -> Path:
 
     nnU-Net imports every module below such a folder as a top-level module, so it must never be the package itself.
     """
-    return Path(__file__).resolve().parent / "ext_trainer"
+    return Path(__file__).resolve().parents[1] / "ext_trainer"
 
 
 def ext_trainer_value(current: str | None) -> str:

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from factorizer_nnunet.errors import UserError
+from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.nnunet.integrity import read_json
 from factorizer_nnunet.running.paths import RunPaths
 from factorizer_nnunet.running.settings import Model
-from factorizer_nnunet.running.whole import read_json
 
 
 @dataclass(frozen=True)

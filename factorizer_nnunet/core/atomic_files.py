@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from factorizer_nnunet.errors import UserError
+from factorizer_nnunet.core.errors import UserError
 
 
 @contextlib.contextmanager

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from factorizer_nnunet.errors import UserError
-from factorizer_nnunet.running.whole import is_whole, read_json
+from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.nnunet.integrity import is_whole, read_json
 
 scalars = (
     st.none() | st.booleans() | st.integers(-9, 9) | st.floats(allow_nan=False) | st.text('{}[]",:\\ ax', max_size=6)

@@ -14,8 +14,8 @@ import SimpleITK as sitk  # noqa: N813
 from nifti_files import BRATS_AFFINE, axes, write
 from volumes import OBLIQUE, SHAPE, image_values
 
-from factorizer_nnunet.dataset_conversion.grid import geometry_difference
-from factorizer_nnunet.dataset_conversion.volume import (
+from factorizer_nnunet.imaging.grid import geometry_difference
+from factorizer_nnunet.imaging.volume import (
     count_labels,
     count_not_finite,
     integer_labels,

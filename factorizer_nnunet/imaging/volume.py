@@ -24,7 +24,7 @@ from nibabel.spatialimages import HeaderDataError, HeaderTypeError
 from nibabel.volumeutils import apply_read_scaling
 from nibabel.wrapstruct import WrapStructError
 
-from factorizer_nnunet.dataset_conversion.grid import HEADER_BYTES, Grid, header_and_grid, mended
+from factorizer_nnunet.imaging.grid import HEADER_BYTES, Grid, header_and_grid, mended
 
 GZIP_MAGIC = b"\x1f\x8b"
 INTEGER_TOLERANCE = 1e-3  # label values; scaled integers come back as 0.9999999

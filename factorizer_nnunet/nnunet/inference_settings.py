@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from factorizer_nnunet.errors import UserError
+from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.network import Factorizer
 
 ITERATIONS_VARIABLE = "nnUNet_factorizer_num_iters"

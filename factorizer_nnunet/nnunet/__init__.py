@@ -1,0 +1,1 @@
+"""What nnU-Net's files, folders and environment variables say, read in one place."""
