@@ -6,13 +6,14 @@ INSTALLED := $(VENV)/.installed
 # A process for each core, one thread each; a file's tests stay together, so that they share what is made for them.
 FAST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow" -n auto --dist loadfile
 
-.PHONY: help install demo test test-fast clean
+.PHONY: help install demo test test-fast types clean
 
 help:
 	@echo "make demo       set up $(VENV), then run the whole job on synthetic patients (about 10 minutes)"
 	@echo "make test       set up $(VENV), then lint and run all tests (about 25 minutes)"
 	@echo "make test-fast  the same without the tests that run nnU-Net's commands"
 	@echo "make install    only set up $(VENV)"
+	@echo "make types      check the types with mypy"
 	@echo "make clean      remove $(VENV) and caches; results of the demo stay"
 
 $(INSTALLED): setup.cfg pyproject.toml
@@ -30,10 +31,18 @@ demo: $(INSTALLED)
 	@echo "==> running the demo; results in factorizer_demo/"
 	@$(BIN)/factorizer-nnunet demo --out factorizer_demo
 
+# The converter and the plan templates are packages below factorizer_nnunet only once installed; mypy sees them so here.
+types: $(INSTALLED)
+	@rm -rf build/types && mkdir -p build/types/factorizer_nnunet
+	@ln -s $(CURDIR)/factorizer_nnunet/* $(CURDIR)/dataset_conversion $(CURDIR)/plans build/types/factorizer_nnunet/
+	@cd build/types && $(CURDIR)/$(BIN)/mypy --config-file $(CURDIR)/pyproject.toml --cache-dir $(CURDIR)/.mypy_cache \
+	    -p factorizer_nnunet
+
 test: $(INSTALLED)
-	@echo "==> lint"
+	@echo "==> lint and types"
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+	@$(MAKE) --no-print-directory types
 	@echo "==> fast tests, then those that run nnU-Net's commands"
 	@$(FAST)
 	@$(BIN)/python -m pytest -q -m slow
@@ -42,5 +51,5 @@ test-fast: $(INSTALLED)
 	@$(FAST)
 
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis build *.egg-info
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis build *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
