@@ -87,6 +87,18 @@ class FactorizerBlock(nn.Module):
             return checkpoint(self._forward, x, False, use_reentrant=False)
         return self._forward(x, overwrite)
 
+    def mixer_input(self, x: Tensor) -> Tensor:
+        """What the block's mixer receives when the block receives x; both (B, *spatial, C).
+
+        Forward hooks on the mixer are not a substitute: fused implementations never call it.
+
+        Raises:
+            ValueError: the block has no mixer.
+        """
+        if self.norm1 is None:
+            raise ValueError("this block has no mixer (nmf_stages is false for its stage)")
+        return self.norm1(x if self.depthwise is None else self.depthwise(x))
+
     def _forward(self, x: Tensor, overwrite: bool) -> Tensor:
         if self.depthwise is not None:
             x, overwrite = self.depthwise(x), True

@@ -9,8 +9,9 @@ updates of factors are in float32.
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -55,6 +56,33 @@ class NMFMixer(nn.Module):
         self.out_proj = nn.Linear(channels, channels)
         voxels = math.prod(axis.window for axis in self.grid(stage_size).axes) if stage_size is not None else 0
         self.start = Start(head_dim, voxels, nmf.rank, nmf.start)
+
+    @property
+    def num_heads(self) -> int:
+        """Groups of ``head_dim`` channels, each factorised on its own."""
+        return self.in_proj.out_features // self.head_dim
+
+    @contextlib.contextmanager
+    def without_head(self, head: int) -> Iterator[None]:
+        """Leave one head out of the output while the context is open; ``head`` counts from 0.
+
+        The head's columns of ``out_proj`` are set to zero and restored afterwards, which works for every
+        implementation. For inference: gradients and optimizer steps inside the context are not supported.
+
+        Raises:
+            IndexError: the mixer has no such head; nothing has changed.
+        """
+        if not 0 <= head < self.num_heads:
+            raise IndexError(f"invalid head={head}: expected 0 to {self.num_heads - 1}")
+        with torch.no_grad():
+            columns = self.out_proj.weight[:, head * self.head_dim : (head + 1) * self.head_dim]
+            saved = columns.clone()
+            columns.zero_()
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                columns.copy_(saved)
 
     def grid(self, spatial_size: Sequence[int]) -> WindowGrid:
         """The windows of a stage of this size."""
