@@ -15,8 +15,8 @@ from factorizer_nnunet.explain.case import classes_of
 from factorizer_nnunet.explain.predictor import build_predictor
 from factorizer_nnunet.explain.ranking import label_histograms, levels, separations
 from factorizer_nnunet.explain.space import CaseSpace
-from factorizer_nnunet.nnunet.image_files import Case
-from factorizer_nnunet.prediction.model import Model
+from factorizer_nnunet.nnunet.image_files import ImageCase
+from factorizer_nnunet.prediction.model import TrainedModel
 from factorizer_nnunet.prediction.work import preprocess
 
 
@@ -51,7 +51,7 @@ class ChannelRecorder:
         return hook
 
 
-def channel_aucs(model: Model, case: Case, truth: Path) -> dict[str, dict[str, float | None]]:
+def channel_aucs(model: TrainedModel, case: ImageCase, truth: Path) -> dict[str, dict[str, float | None]]:
     """By channel, such as ``encoder-3 channel 7``, and class."""
     network = model.network
     decoder = network.decoder.stages

@@ -110,12 +110,12 @@ def channel_scores(folder: Path, root: Path, cases: Sequence[str]) -> dict[str, 
 
 
 def _files(root: Path, case: str) -> tuple[Any, Path]:
-    from factorizer_nnunet.nnunet.image_files import Case
+    from factorizer_nnunet.nnunet.image_files import ImageCase
 
     raw = root / "raw" / DATASET
     (image,) = (raw / "imagesTr").glob(f"{case}_0000.*")
     (truth,) = (raw / "labelsTr").glob(f"{case}.*")
-    return Case(case, (image,)), truth
+    return ImageCase(case, (image,)), truth
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -163,7 +163,7 @@ def measured(root: Path, name: str, network: str, mirror: bool, way: str, device
     from factorizer_nnunet.explain.case import build_explainer
     from factorizer_nnunet.explain.run import ExplainRequest, explain_into
     from factorizer_nnunet.explain.sites import components, find_sites
-    from factorizer_nnunet.nnunet.image_files import Case
+    from factorizer_nnunet.nnunet.image_files import ImageCase
     from factorizer_nnunet.prediction.model import load_model
     from factorizer_nnunet.prediction.work import export, preprocess
 
@@ -171,7 +171,7 @@ def measured(root: Path, name: str, network: str, mirror: bool, way: str, device
     with contextlib.redirect_stdout(io.StringIO()):  # nnU-Net tells how it finds the trainer
         model = load_model(folder, ["0"], "checkpoint_final.pth")
     of_model = (model.plans, model.settings, model.description)
-    case = Case("case", tuple(sorted((root / f"{name} images").iterdir())))
+    case = ImageCase("case", tuple(sorted((root / f"{name} images").iterdir())))
     on = torch.device(device)
     seconds, maps = [], 0
     if way == PREDICT:

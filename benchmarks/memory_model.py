@@ -26,7 +26,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.half_precision_cpu import like_a_gpu
 from benchmarks.memory_cases import CASES, Case
-from factorizer_nnunet.core.atomic_files import write_whole
+from factorizer_nnunet.core.atomic_files import write_text_atomically
 from factorizer_nnunet.network import Factorizer
 from factorizer_nnunet.planning.memory import estimate, stage_sizes
 from factorizer_nnunet.training.trainer import build_optimizer
@@ -174,8 +174,8 @@ def main() -> None:
         "processor": platform.processor() or platform.machine(),
     }
     record = {"machine": machine, "rows": measure(options.device)}
-    write_whole(options.output / "memory.json", json.dumps(record, indent=2) + "\n")
-    write_whole(options.output / "memory.md", page(record))
+    write_text_atomically(options.output / "memory.json", json.dumps(record, indent=2) + "\n")
+    write_text_atomically(options.output / "memory.md", page(record))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.fingerprints import FINGERPRINTS
-from factorizer_nnunet.core.atomic_files import write_whole
+from factorizer_nnunet.core.atomic_files import write_text_atomically
 from factorizer_nnunet.nnunet.environment import create_folders, environment_variables
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -92,8 +92,8 @@ def main() -> None:
         for title, name, preset in [entry for entry in datasets if entry[0] not in done][: options.most]:
             rows += [[title, preset or "-", *row] for row in rows_of(name, preset)]
             print(" | ".join(rows[-1]), flush=True)
-            write_whole(record, json.dumps(rows, indent=1) + "\n")
-            write_whole(options.output / "plan_fingerprints.md", _page(rows))
+            write_text_atomically(record, json.dumps(rows, indent=1) + "\n")
+            write_text_atomically(options.output / "plan_fingerprints.md", _page(rows))
 
 
 def _real(raw: Path, root: Path) -> str:

@@ -12,9 +12,10 @@ from typing import Any
 
 from tqdm import tqdm
 
-from factorizer_nnunet.core.atomic_files import folder_written_whole, load_json_object
+from factorizer_nnunet.core.atomic_files import atomic_folder
 from factorizer_nnunet.core.errors import UserError
-from factorizer_nnunet.core.wording import counted
+from factorizer_nnunet.core.json_files import load_json_object
+from factorizer_nnunet.core.wording import count_of
 from factorizer_nnunet.dataset_conversion.cases import FILE_ENDING
 from factorizer_nnunet.dataset_conversion.layout import is_nifti
 from factorizer_nnunet.dataset_conversion.report import REPORT_FILE
@@ -97,10 +98,10 @@ def to_challenge(release: Release, predictions: Path, out: Path, data_set: Path,
     problems = [text for path in reading for text in _problems(release, path, report["cases"], back, data_set)]
     if problems:
         lines = "\n".join(f"  {text}" for text in problems)
-        raise UserError(f"{counted(len(problems), 'problem')} in {predictions}, nothing was written:\n{lines}")
+        raise UserError(f"{count_of(len(problems), 'problem')} in {predictions}, nothing was written:\n{lines}")
     cases = {path.name.removesuffix(FILE_ENDING): path for path in files}
     try:
-        with folder_written_whole(out) as draft:
+        with atomic_folder(out) as draft:
             for name, path in tqdm(cases.items(), desc="writing", unit="case", disable=None):
                 target = draft / _submitted_name(release, name, report["cases"][name])
                 target.parent.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from factorizer_nnunet.core.atomic_files import held
+from factorizer_nnunet.core.atomic_files import file_lock
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.worker_pool import in_processes
 from factorizer_nnunet.dataset_conversion.check import Examined
@@ -68,7 +68,9 @@ def convert_release(
     lock = raw_folder / f".Dataset{options.dataset_id:03d}.lock"
     try:
         raw_folder.mkdir(parents=True, exist_ok=True)
-        with held(lock, f"another process is converting to ID {options.dataset_id}: wait for it or choose another -d"):
+        with file_lock(
+            lock, f"another process is converting to ID {options.dataset_id}: wait for it or choose another -d"
+        ):
             try:
                 # Once more: another process may have finished while this one read the sources.
                 free_target(raw_folder, options.dataset_id, target.name.split("_", 1)[1])

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from factorizer_nnunet.core.errors import UserError
-from factorizer_nnunet.core.wording import some_of
+from factorizer_nnunet.core.wording import first_few
 from factorizer_nnunet.dataset_conversion.assemble import assemble
 from factorizer_nnunet.dataset_conversion.cases import Found, Problem
 from factorizer_nnunet.dataset_conversion.layout import Gathered, Nifti, gather, is_nifti
@@ -164,11 +164,11 @@ def _note_others(
         (gathered.unused, f"are not needed for {release.title} or have names that it does not know"),
     ):
         if files:
-            text = f"{len(files)} {why}: {some_of([file.shown for file in files], _EXAMPLES)}"
+            text = f"{len(files)} {why}: {first_few([file.shown for file in files], _EXAMPLES)}"
             found.notes.append(Problem("", where, text))
     if listing.wrappers:
         text = f"folders called like files, taken for the one NIfTI file in them: {len(listing.wrappers)}, such as "
-        found.notes.append(Problem("", where, text + some_of(listing.wrappers, _EXAMPLES)))
+        found.notes.append(Problem("", where, text + first_few(listing.wrappers, _EXAMPLES)))
     if unlabelled:
         text = f"cases taken as unlabelled, by the names of folders above them: {sum(unlabelled.values())} below "
-        found.notes.append(Problem("", where, text + some_of(sorted(unlabelled), _EXAMPLES)))
+        found.notes.append(Problem("", where, text + first_few(sorted(unlabelled), _EXAMPLES)))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from factorizer_nnunet.core.errors import UserError
-from factorizer_nnunet.core.wording import some_of
+from factorizer_nnunet.core.wording import first_few
 
 _REMAP = re.compile(r"(?:(?P<case>[^:=]+):)?(?P<old>\d+)=(?P<new>\d+)")
 
@@ -44,7 +44,7 @@ class Options:
         for option, names in (("--remap", self.remap), ("--patients", self.patients or {})):
             unknown = [name for name in names if name and name not in known]
             if unknown:
-                yield f"{option} names {len(unknown)} cases that are not there: {some_of(unknown)}"
+                yield f"{option} names {len(unknown)} cases that are not there: {first_few(unknown)}"
 
 
 def parse_remap(texts: Sequence[str]) -> dict[str, dict[int, int]]:

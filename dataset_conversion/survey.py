@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from factorizer_nnunet.core.errors import UserError
-from factorizer_nnunet.core.wording import counted, some_of
+from factorizer_nnunet.core.wording import count_of, first_few
 from factorizer_nnunet.core.worker_pool import in_processes
 from factorizer_nnunet.dataset_conversion.cases import Case, Problem
 from factorizer_nnunet.dataset_conversion.check import Examined, examine
@@ -76,7 +76,7 @@ def refuse_problems(survey: Survey, listing: Listing, options: Options) -> None:
     """
     release, where = survey.release, ", ".join(map(str, listing.sources))
     problems = "\n".join([*(f"  {problem}" for problem in survey.problems), *survey.hints])
-    count = counted(len(survey.problems), "problem")
+    count = count_of(len(survey.problems), "problem")
     if survey.problems and not options.skip_invalid:
         raise UserError(f"{count} in {where}, nothing was written (--skip-invalid leaves these cases out):\n{problems}")
     if not survey.kept:
@@ -144,6 +144,6 @@ def _warnings(
     if options.patients is not None:
         missing = [e.case.name for e in kept if e.label is not None and options.patient_of(e.case.name) is None]
         if missing:
-            count = counted(len(missing), "case")
-            yield f"{count} not in the list of patients, each taken as a patient: {some_of(missing)}"
+            count = count_of(len(missing), "case")
+            yield f"{count} not in the list of patients, each taken as a patient: {first_few(missing)}"
     yield from options.unknown_cases(e.case.name for e in examined)

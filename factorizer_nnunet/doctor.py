@@ -1,4 +1,4 @@
-"""Checks of an installation, in the words a user needs to mend it.
+"""Checks of an installation, in the words a user needs to fix it.
 
 Every check is a function that returns a :class:`Check`; torch and nnU-Net are imported within them, because a broken
 import is one of the things to find. :func:`run_checks` turns an exception of a check into a failed one.
@@ -64,21 +64,21 @@ class Status(str, Enum):
 
 @dataclass(frozen=True)
 class Check:
-    """One line of the report; ``mend`` says what to do and is empty only where all is well."""
+    """One line of the report; ``fix`` says what to do and is empty only where all is well."""
 
     name: str
     status: Status
     detail: str
-    mend: str = ""
+    fix: str = ""
 
 
 @dataclass(frozen=True)
 class Probe:
-    """A check to run: its function, and the mend to name should the function itself fail."""
+    """A check to run: its function, and the fix to name should the function itself fail."""
 
     name: str
     run: Callable[[], Check]
-    mend: str
+    fix: str
 
 
 def all_probes() -> list[Probe]:
@@ -94,7 +94,7 @@ def all_probes() -> list[Probe]:
             for name in FOLDER_VARIABLES
         ),
         Probe(EXT_TRAINER_VARIABLE, check_ext_trainer, SET_TRAINER_FOLDER),
-        Probe("trainer", check_trainer, f"mend the lines above; then {SET_TRAINER_FOLDER}"),
+        Probe("trainer", check_trainer, f"fix the lines above; then {SET_TRAINER_FOLDER}"),
         Probe("network", check_network, REINSTALL),
     ]
 
@@ -109,7 +109,7 @@ def run_checks(probes: list[Probe]) -> Iterator[Check]:
                 warnings.simplefilter("ignore", category=DeprecationWarning)
                 check = probe.run()
         except (Exception, SystemExit) as error:  # a broken import may raise anything
-            check = Check(probe.name, Status.FAIL, _one_line(error), probe.mend)
+            check = Check(probe.name, Status.FAIL, _one_line(error), probe.fix)
         yield check
 
 
@@ -199,13 +199,13 @@ def check_gpu() -> Check:
     if device.type == "mps":
         return Check("GPU", Status.OK, "Apple MPS; give the nnU-Net commands -device mps")
     if torch.version.cuda is None:
-        detail, mend = (
+        detail, fix = (
             "none: this torch was built without CUDA",
             "where there is an NVIDIA GPU, install a CUDA torch",
         )
     else:
-        detail, mend = f"none seen by torch for CUDA {torch.version.cuda}", "where there is a GPU, see nvidia-smi"
-    return Check("GPU", Status.WARN, detail, f"{mend}; without one, give the nnU-Net commands -device cpu")
+        detail, fix = f"none seen by torch for CUDA {torch.version.cuda}", "where there is a GPU, see nvidia-smi"
+    return Check("GPU", Status.WARN, detail, f"{fix}; without one, give the nnU-Net commands -device cpu")
 
 
 def check_compile() -> Check:
@@ -231,7 +231,7 @@ def check_folder(variable: str) -> Check:
     # Training needs to write everywhere but in the raw data, which may well lie on a read-only share.
     problem = folder_problem(variable, writable=variable != "nnUNet_raw")
     if problem is not None:
-        return Check(variable, Status.FAIL, problem.problem, problem.mend)
+        return Check(variable, Status.FAIL, problem.problem, problem.fix)
     folder = os.environ[variable]
     if not os.access(folder, os.W_OK):
         return Check(variable, Status.WARN, f"{folder} is read-only", "fine unless you convert data or run the demo")
@@ -242,11 +242,11 @@ def check_free_space(variable: str, folder: str, free_bytes: int) -> Check:
     """Whether ``free_bytes`` on the disk of ``folder`` are enough to work with."""
     free_gb = free_bytes / 1e9
     detail = f"{folder}, {free_gb:.1f} GB free"
-    mend = f"free space there, or let {variable} name a folder on a larger disk"
+    fix = f"free space there, or let {variable} name a folder on a larger disk"
     if free_gb < FREE_GB_FAIL:
-        return Check(variable, Status.FAIL, f"{detail}, less than {FREE_GB_FAIL:.0f} GB", mend)
+        return Check(variable, Status.FAIL, f"{detail}, less than {FREE_GB_FAIL:.0f} GB", fix)
     if free_gb < FREE_GB_WARN:
-        return Check(variable, Status.WARN, f"{detail}, less than {FREE_GB_WARN:.0f} GB", mend)
+        return Check(variable, Status.WARN, f"{detail}, less than {FREE_GB_WARN:.0f} GB", fix)
     return Check(variable, Status.OK, detail)
 
 
@@ -271,8 +271,8 @@ def check_trainer() -> Check:
     if not trainer.__module__.startswith("factorizer_nnunet."):
         folders = os.environ.get(EXT_TRAINER_VARIABLE)
         detail = f"another {TRAINER} comes first: module {trainer.__module__} of nnU-Net or of {folders}"
-        mend = f"remove that module, or put {ext_trainer_folder()} first in {EXT_TRAINER_VARIABLE}"
-        return Check("trainer", Status.FAIL, detail, mend)
+        fix = f"remove that module, or put {ext_trainer_folder()} first in {EXT_TRAINER_VARIABLE}"
+        return Check("trainer", Status.FAIL, detail, fix)
     return Check("trainer", Status.OK, f"{TRAINER} found by nnU-Net")
 
 

@@ -28,7 +28,7 @@ def test_an_exception_in_a_check_becomes_a_failed_line(error: BaseException) -> 
 
     fine = Probe("fine", lambda: Check("fine", Status.OK, "good"), "")
     first, second = results(Probe("bad", broken, "do this"), fine)
-    assert (first.name, first.status, first.mend) == ("bad", Status.FAIL, "do this")
+    assert (first.name, first.status, first.fix) == ("bad", Status.FAIL, "do this")
     assert first.detail.startswith(type(error).__name__) and "\n" not in first.detail
     assert second.status is Status.OK
 
@@ -57,7 +57,7 @@ def test_a_version_that_another_package_cannot_use_is_told_with_what_to_install(
     check = doctor.check_package("numpy", {"torchvision": Requirement("numpy==0.1"), "x": Requirement("numpy>=1")})
     assert check.status is Status.FAIL
     assert "torchvision asks for numpy==0.1" in check.detail and "x asks" not in check.detail
-    assert check.mend == 'pip install "numpy==0.1"'
+    assert check.fix == 'pip install "numpy==0.1"'
 
 
 def test_requirements_come_from_the_installed_packages_without_extras() -> None:
@@ -82,7 +82,7 @@ def test_a_torchvision_that_does_not_match_is_told_with_the_mend(monkeypatch: py
     check = doctor.check_torchvision()
     assert check.status is Status.FAIL
     assert "operator torchvision::nms does not exist" in check.detail
-    assert "--force-reinstall torch torchvision" in check.mend
+    assert "--force-reinstall torch torchvision" in check.fix
 
 
 @pytest.mark.parametrize(("gb", "status"), [(0.9, Status.FAIL), (19.9, Status.WARN), (20.1, Status.OK)])
@@ -90,7 +90,7 @@ def test_free_space(gb: float, status: Status) -> None:
     check = doctor.check_free_space("nnUNet_raw", "/data", int(gb * 1e9))
     assert check.status is status
     assert f"/data, {gb} GB free" in check.detail
-    assert bool(check.mend) is (status is not Status.OK)
+    assert bool(check.fix) is (status is not Status.OK)
 
 
 def test_folders(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_folders(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert doctor.check_folder("nnUNet_raw").detail == "nnUNet_raw is not set"
     monkeypatch.setenv("nnUNet_raw", str(tmp_path / "gone"))
     check = doctor.check_folder("nnUNet_raw")
-    assert check.status is Status.FAIL and "mkdir -p" in check.mend
+    assert check.status is Status.FAIL and "mkdir -p" in check.fix
     monkeypatch.setenv("nnUNet_raw", str(tmp_path))
     assert "GB free" in doctor.check_folder("nnUNet_raw").detail
 
@@ -144,7 +144,7 @@ def test_no_gpu_is_a_warning_with_advice(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     check = doctor.check_gpu()
-    assert check.status is Status.WARN and "-device cpu" in check.mend
+    assert check.status is Status.WARN and "-device cpu" in check.fix
     assert doctor.check_compile().status is Status.OK
 
 

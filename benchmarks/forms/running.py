@@ -24,7 +24,7 @@ from benchmarks.forms.results import mean_dice
 from benchmarks.forms.study import Study
 from benchmarks.forms.tasks import load_task
 from benchmarks.forms.training import relative_cost, train
-from factorizer_nnunet.core.atomic_files import held, write_whole
+from factorizer_nnunet.core.atomic_files import file_lock, write_text_atomically
 from factorizer_nnunet.core.errors import UserError
 
 UNFINISHED = 75  # exit status after --minutes: the same command goes on
@@ -98,7 +98,7 @@ def measure(study: Study, data: Path, target: Path, rounds: int) -> dict:
                 known["cost"][task].update(relative_cost(study, names, loaded, rounds))
         known["machine"] = f"{platform.machine()}, 1 of {os.cpu_count()} cores used"
         known["versions"] = {name: version(name) for name in ("torch", "nnunetv2", "factorizer_nnunet")}
-        write_whole(target, json.dumps(known, indent=1))
+        write_text_atomically(target, json.dumps(known, indent=1))
     return known
 
 
@@ -142,7 +142,7 @@ def _train_before(deadline: float, target: Path, job: tuple) -> bool:
         return False
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with held(target.with_suffix(".lock"), f"{target} is being made"):
+        with file_lock(target.with_suffix(".lock"), f"{target} is being made"):
             if not target.exists():
                 train(*job, target)
     except UserError:

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from benchmarks.forms.study import Form, Study
 from benchmarks.forms.tasks import Task, load_task, window_starts
-from factorizer_nnunet.core.atomic_files import write_whole
+from factorizer_nnunet.core.atomic_files import write_text_atomically
 from factorizer_nnunet.training.trainer import MAX_GRADIENT_NORM, build_optimizer
 
 BATCH_SIZE = 2
@@ -111,7 +111,7 @@ def train(study: Study, name: str, task_name: str, seed: int, iterations: int, d
         "loss": [round(statistics.mean(losses[start : start + 10]), 4) for start in range(0, len(losses), 10)],
         "parameters": sum(p.numel() for p in network.parameters()),
     }
-    write_whole(target, json.dumps(result))
+    write_text_atomically(target, json.dumps(result))
 
 
 @torch.no_grad()

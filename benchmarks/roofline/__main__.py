@@ -29,7 +29,7 @@ from benchmarks.roofline.steps import Step, steps
 from benchmarks.speed.literal import LiteralFactorizer
 from benchmarks.speed.measure import machine_rates
 from benchmarks.speed.traffic import traffic_of
-from factorizer_nnunet.core.atomic_files import write_whole
+from factorizer_nnunet.core.atomic_files import write_text_atomically
 from factorizer_nnunet.network import build_preset
 
 
@@ -110,8 +110,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         },
     }
     options.docs.mkdir(parents=True, exist_ok=True)
-    write_whole(options.docs / "roofline.json", json.dumps(result, indent=1))
-    write_whole(options.docs / "roofline.md", page(result))
+    write_text_atomically(options.docs / "roofline.json", json.dumps(result, indent=1))
+    write_text_atomically(options.docs / "roofline.md", page(result))
     print(f"wrote {options.docs / 'roofline.md'}")
 
 

@@ -36,7 +36,7 @@ from benchmarks.speed.measure import (
 from benchmarks.speed.networks import DEFAULT, LITERAL, NETWORKS, PUBLISHED, UNET, NotApplicableError
 from benchmarks.speed.report import write_report
 from benchmarks.speed.traffic import layer_traffic
-from factorizer_nnunet.core.atomic_files import write_whole
+from factorizer_nnunet.core.atomic_files import write_text_atomically
 
 ALL_PATCHES = ((64, 64, 64), (96, 96, 96), (128, 128, 128), (160, 112, 128), (20, 320, 256), (512, 512))
 LAYERS = {
@@ -153,7 +153,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for old in same:  # modes that were not measured again stay, with the size of their networks
             for part in ("modes", "parameters", "multiply_adds", "traffic"):
                 entry[part] = {**old[part], **entry[part]}
-        write_whole(target, json.dumps([old for old in known if old not in same] + [entry], indent=1))
+        write_text_atomically(target, json.dumps([old for old in known if old not in same] + [entry], indent=1))
         forward = entry["modes"].get(FORWARD, {}).get("speedup", {}).get(UNET, {})
         print(patch, {name: round(value, 2) for name, value in forward.items()}, flush=True)
         write_report(json.loads(target.read_text()), options.docs)

@@ -20,7 +20,7 @@ from benchmarks.hippocampus import environment, run_command
 from benchmarks.tune_inference.literal import measure_iterations
 from benchmarks.tune_inference.model import FOLD, FORMS, trained
 from benchmarks.tune_inference.report import write_report
-from factorizer_nnunet.core.atomic_files import write_whole
+from factorizer_nnunet.core.atomic_files import write_text_atomically
 from factorizer_nnunet.nnunet.environment import EXT_TRAINER_VARIABLE, ext_trainer_value
 
 PATCHES = ((32, 32, 32), (64, 64, 64))
@@ -59,7 +59,7 @@ def _time_literal(file: Path, rounds: int, threads: int) -> None:
         return
     torch.set_num_threads(threads)
     patches = {" x ".join(map(str, patch)): measure_iterations(patch, rounds) for patch in PATCHES}
-    write_whole(file, json.dumps({"threads": threads, "rounds": rounds, "patches": patches}, indent=1))
+    write_text_atomically(file, json.dumps({"threads": threads, "rounds": rounds, "patches": patches}, indent=1))
 
 
 if __name__ == "__main__":

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from benchmarks.hippocampus import DATASET, run_command
-from factorizer_nnunet.core.atomic_files import write_whole
-from factorizer_nnunet.nnunet.names import template_plans
+from factorizer_nnunet.core.atomic_files import write_text_atomically
+from factorizer_nnunet.nnunet.names import template_plans_name
 
 FOLD, CONFIGURATION = 0, "3d_fullres"
 PATCH = [32, 32, 32]  # smaller than the images of about 35 x 50 x 35 voxels, so that the step of the tiles matters
@@ -39,7 +39,7 @@ FORMS = {
 
 def plans_name(form: str) -> str:
     """Of the plans of one of FORMS."""
-    return template_plans(f"tuned_{form}")
+    return template_plans_name(f"tuned_{form}")
 
 
 def trained(form: str, data: Path, root: Path, epochs: int, env: Mapping[str, str]) -> Path:
@@ -71,7 +71,7 @@ def trained(form: str, data: Path, root: Path, epochs: int, env: Mapping[str, st
             "batch_size": 2,
             "arch_kwargs": FORMS[form],
         }
-        write_whole(template, json.dumps(content))
+        write_text_atomically(template, json.dumps(content))
         run_command(
             ["factorizer-nnunet", "plan", "-d", "4", "--template", str(template), "-np", "2"], env, logs / "plan.log"
         )

@@ -12,7 +12,7 @@ import torch
 
 from benchmarks.tune_inference.literal import GRAM, LITERAL
 from factorizer_nnunet import __version__
-from factorizer_nnunet.core.atomic_files import write_whole
+from factorizer_nnunet.core.atomic_files import write_text_atomically
 
 PAGE, FIGURE, NUMBERS = "tune_inference_measured.md", "tune_inference_{form}.png", "tune_inference.json"
 
@@ -35,8 +35,8 @@ def write_report(root: Path, docs: Path, forms: Sequence[str]) -> None:
         shutil.copyfile(tuned / "pareto.png", docs / _figure(form))
         numbers[form] = json.loads((tuned / "tune_inference.json").read_text())
         del numbers[form]["identity"]["machine"]
-    write_whole(docs / PAGE, "\n".join(parts))
-    write_whole(docs / NUMBERS, json.dumps(numbers, indent=1) + "\n")
+    write_text_atomically(docs / PAGE, "\n".join(parts))
+    write_text_atomically(docs / NUMBERS, json.dumps(numbers, indent=1) + "\n")
 
 
 def _figure(form: str) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from factorizer_nnunet import __version__
-from factorizer_nnunet.core.atomic_files import write_whole
+from factorizer_nnunet.core.atomic_files import write_text_atomically
 from factorizer_nnunet.dataset_conversion.cases import Problem
 from factorizer_nnunet.dataset_conversion.check import Examined, grid_channel
 from factorizer_nnunet.dataset_conversion.options import Options
@@ -56,8 +56,8 @@ def write_report(
     """
     facts = report_facts(name, survey, written, folds, sources, options)
     pictures = Pictures.of(survey, written)
-    write_whole(folder / REPORT_FILE, json.dumps(facts, indent=1, allow_nan=False) + "\n")
-    write_whole(folder / PAGE_FILE, html_page(facts, pictures))
+    write_text_atomically(folder / REPORT_FILE, json.dumps(facts, indent=1, allow_nan=False) + "\n")
+    write_text_atomically(folder / PAGE_FILE, html_page(facts, pictures))
 
 
 def report_facts(

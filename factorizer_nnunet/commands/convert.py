@@ -153,11 +153,11 @@ def _convert(args: argparse.Namespace) -> int:
 
 
 def _print_survey(survey: Survey, options: Options) -> None:
-    from factorizer_nnunet.core.wording import counted
+    from factorizer_nnunet.core.wording import count_of
 
     training = len(survey.training)
-    unlabelled = counted(len(survey.kept) - training, "unlabelled case")
-    print(f"{survey.release.title}: {counted(training, 'labelled case')} and {unlabelled} without problems")
+    unlabelled = count_of(len(survey.kept) - training, "unlabelled case")
+    print(f"{survey.release.title}: {count_of(training, 'labelled case')} and {unlabelled} without problems")
     if survey.kept:
         print(f"channels: {', '.join(channel.name for channel in survey.channels)}")
     for warning in survey.warnings:

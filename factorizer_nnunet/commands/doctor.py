@@ -1,4 +1,4 @@
-"""``factorizer-nnunet doctor``: check the installation and say how to mend what is wrong."""
+"""``factorizer-nnunet doctor``: check the installation and say how to fix what is wrong."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Declare the subcommand."""
     parser = subparsers.add_parser(
         "doctor",
-        help="check the installation and say how to mend it",
+        help="check the installation and say how to fix it",
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -29,8 +29,8 @@ def run(args: argparse.Namespace) -> int:
     width = max(len(probe.name) for probe in probes)
     failed = 0
     for check in run_checks(probes):
-        mend = f" -> {check.mend}" if check.mend else ""
-        print(f"{check.status.value:<4}  {check.name:<{width}}  {check.detail}{mend}", flush=True)
+        fix = f" -> {check.fix}" if check.fix else ""
+        print(f"{check.status.value:<4}  {check.name:<{width}}  {check.detail}{fix}", flush=True)
         failed += check.status is Status.FAIL
     print("\nAll is well." if not failed else f"\n{failed} of {len(probes)} checks failed; see what follows -> above.")
     return 1 if failed else 0

@@ -104,7 +104,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Score, write and print the table."""
-    from factorizer_nnunet.core.atomic_files import load_json_object
+    from factorizer_nnunet.core.json_files import load_json_object
     from factorizer_nnunet.evaluation.files import check_target, write_scores
     from factorizer_nnunet.evaluation.folder import TOLERANCES_MM, evaluate_folder, find_dataset_json
     from factorizer_nnunet.evaluation.table import score_table

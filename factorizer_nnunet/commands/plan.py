@@ -132,7 +132,7 @@ def run(args: argparse.Namespace) -> int:
                 args.refuse(f"argument --{option.replace('_', '-')}: not allowed with argument --template")
     from nnunetv2.configuration import default_num_processes
 
-    from factorizer_nnunet.core.atomic_files import load_json_object
+    from factorizer_nnunet.core.json_files import load_json_object
     from factorizer_nnunet.planning.dataset import existing_plans, next_command, plan_dataset, with_data_of_their_own
     from factorizer_nnunet.planning.description import describe_plans
 

@@ -95,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
     os.environ[EXT_TRAINER_VARIABLE] = ext_trainer_value(os.environ.get(EXT_TRAINER_VARIABLE))
     model = _model_folder(args)
 
-    from factorizer_nnunet.nnunet.inference_settings import ITERATIONS_VARIABLE, SHIFTS_VARIABLE, Knobs
+    from factorizer_nnunet.nnunet.inference_settings import ITERATIONS_VARIABLE, SHIFTS_VARIABLE, InferenceSettings
     from factorizer_nnunet.prediction.predict import PredictionRequest, predict
 
     # An option goes before its variable, which our trainer would honour as it builds the network.
@@ -117,7 +117,7 @@ def run(args: argparse.Namespace) -> int:
         export_processes=_processes(args.nps, "nnUNet_nps"),
         previous_stage=args.prev_stage_predictions,
         trusted=args.trust_checkpoint,
-        knobs=Knobs(num_iters=args.num_iters, num_shifts=args.num_shifts),
+        inference_settings=InferenceSettings(num_iters=args.num_iters, num_shifts=args.num_shifts),
         progress_bar=not args.disable_progress_bar,
     )
     with terminable():

@@ -42,7 +42,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the submission and say what is in it."""
-    from factorizer_nnunet.core.wording import some_of
+    from factorizer_nnunet.core.wording import first_few
     from factorizer_nnunet.dataset_conversion.catalog import RELEASES
     from factorizer_nnunet.dataset_conversion.challenge import find_data_set, to_challenge
     from factorizer_nnunet.nnunet.environment import nnunet_folder
@@ -55,6 +55,6 @@ def run(args: argparse.Namespace) -> int:
         submission = to_challenge(release, args.predictions, args.out, data_set, args.zip)
     print(f"predictions written: {submission.cases}, in {submission.archive or submission.folder}")
     if submission.missing:
-        shown = some_of(submission.missing, SHOWN)
+        shown = first_few(submission.missing, SHOWN)
         print(f"WARNING: cases of {data_set.name} without prediction: {len(submission.missing)} ({shown})")
     return 0

@@ -1,14 +1,11 @@
-"""Files and folders read and written so that nobody meets half of one."""
+"""Files and folders that appear complete or not at all, and locks against a second writer."""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
-import gzip
-import json
 import os
 import shutil
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,12 +13,12 @@ from factorizer_nnunet.core.errors import UserError
 
 
 @contextlib.contextmanager
-def file_written_whole(path: Path) -> Iterator[Path]:
-    """A file beside ``path`` that takes its name if the block succeeds, and is removed otherwise.
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yield a draft next to ``path`` that is renamed to ``path`` if the block succeeds, and removed otherwise.
 
-    So neither a reader nor a kill ever meets half a file.
+    So neither a reader nor a kill ever leaves half a file.
     """
-    draft = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    draft = _draft_of(path)
     try:
         yield draft
         draft.replace(path)
@@ -29,36 +26,44 @@ def file_written_whole(path: Path) -> Iterator[Path]:
         draft.unlink(missing_ok=True)
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write ``text`` to ``path``, whole or not at all."""
-    with file_written_whole(path) as draft:
+def write_text_atomically(path: Path, text: str) -> None:
+    """Write ``text`` to ``path`` completely or not at all."""
+    with atomic_file(path) as draft:
         draft.write_text(text, encoding="utf-8")
 
 
 @contextlib.contextmanager
-def folder_written_whole(path: Path) -> Iterator[Path]:
-    """A new folder beside ``path`` that takes this name if the block succeeds, and is removed otherwise.
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yield a new folder next to ``path`` that is renamed to ``path`` if the block succeeds, and removed otherwise.
 
     Raises:
-        OSError: ``path`` is there already and not empty.
+        OSError: ``path`` exists and is not empty.
     """
-    draft = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    shutil.rmtree(draft, ignore_errors=True)  # of a killed process with the same number, as in containers
+    draft = _draft_of(path)
+    shutil.rmtree(draft, ignore_errors=True)  # left by a killed process with the same number, as in containers
     draft.mkdir(parents=True)
     try:
         yield draft
         draft.rename(path)
     finally:
-        shutil.rmtree(draft, ignore_errors=True)  # gone by now if all went well
+        shutil.rmtree(draft, ignore_errors=True)  # already renamed if all went well
+
+
+def _draft_of(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.partial")
 
 
 @contextlib.contextmanager
-def held(lock: Path, busy: str) -> Iterator[None]:
-    """Hold the file ``lock`` against other processes; the system lets go of it when this one ends, however it ends.
+def file_lock(lock: Path, busy: str) -> Iterator[None]:
+    """Lock the file ``lock`` against other processes; the system unlocks it when this process ends, however it ends.
+
+    Args:
+        lock: the lock file, created if it does not exist.
+        busy: the error message if another process has locked it.
 
     Raises:
-        UserError: another process holds it; the message is ``busy``.
-        OSError: the file cannot be made.
+        UserError: another process has locked the file.
+        OSError: the file cannot be created.
     """
     with lock.open("w") as stream:
         try:
@@ -66,31 +71,3 @@ def held(lock: Path, busy: str) -> Iterator[None]:
         except OSError as error:
             raise UserError(busy) from error
         yield
-
-
-def load_json_object(path: Path, mend: str) -> dict:
-    """Read a JSON file that must hold an object.
-
-    Raises:
-        UserError: not readable, not JSON, or not an object; ends with ``mend``.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}. {mend}") from error
-    except ValueError as error:  # also wrong bytes
-        raise UserError(f"{path} is not valid JSON: {error}. {mend}") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path} holds no JSON object but {type(content).__name__}. {mend}")
-    return content
-
-
-def gzip_damage(path: Path) -> str | None:
-    """What is wrong with a gzip file, found by reading it to its checksum; None if nothing."""
-    try:
-        with gzip.open(path) as stream:
-            while stream.read(2**20):
-                pass
-    except (EOFError, OSError, zlib.error) as error:
-        return str(error)
-    return None

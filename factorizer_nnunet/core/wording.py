@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 
-def counted(number: int, what: str) -> str:
+def count_of(number: int, what: str) -> str:
     """A number with what it counts, such as "1 case" and "2 cases"."""
     return f"{number} {what}" + ("" if number == 1 else "s")
 
 
-def some_of(names: Sequence[str], most: int = 5) -> str:
-    """The first ``most`` of the names, and … where there are more."""
+def first_few(names: Sequence[str], most: int = 5) -> str:
+    """The first ``most`` of the names, followed by … if there are more."""
     return ", ".join(names[:most]) + (", …" if len(names) > most else "")

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from factorizer_nnunet.core.atomic_files import file_written_whole, write_whole
+from factorizer_nnunet.core.atomic_files import atomic_file, write_text_atomically
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.interrupts import terminable
 from factorizer_nnunet.dataset_conversion.catalog import RELEASES
@@ -161,8 +161,8 @@ def _score(workspace: Workspace) -> None:
     rows: dict[str, Scores] = {f"fold {fold}": score for fold, score in zip(FOLDS, folds, strict=True)}
     rows[MEAN_OF_FOLDS] = mean_scores(folds)
     rows[ENSEMBLE] = score_folder(RELEASE.schemes[0], workspace.truth, workspace.ensemble)
-    write_whole(workspace.table, markdown_table(rows))
-    with file_written_whole(workspace.figure) as draft:
+    write_text_atomically(workspace.table, markdown_table(rows))
+    with atomic_file(workspace.figure) as draft:
         draw_figure(RELEASE, workspace.dataset / "imagesTs", workspace.truth, workspace.ensemble, draft)
     results = {
         "patients": workspace.arguments.patients,
@@ -172,7 +172,7 @@ def _score(workspace: Workspace) -> None:
         "dice": rows,
         "seconds": workspace.seconds(),
     }
-    write_whole(workspace.results, json.dumps(results, indent=4) + "\n")
+    write_text_atomically(workspace.results, json.dumps(results, indent=4) + "\n")
 
 
 def _show(workspace: Workspace) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from factorizer_nnunet.core.atomic_files import held, write_whole
+from factorizer_nnunet.core.atomic_files import file_lock, write_text_atomically
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.nnunet.names import PLANS
 
@@ -106,7 +106,7 @@ class Workspace:
 
     def mark_done(self, name: str, seconds: float) -> None:
         """Note that the step `name` ended well."""
-        write_whole(self._stamp(name), json.dumps({"seconds": round(seconds, 1)}) + "\n")
+        write_text_atomically(self._stamp(name), json.dumps({"seconds": round(seconds, 1)}) + "\n")
 
     def seconds(self) -> dict[str, float]:
         """How long each finished step took, in seconds of wall time."""
@@ -131,8 +131,8 @@ def opened(out: Path, arguments: Arguments) -> Iterator[Workspace]:
             (workspace.out / folder).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot write to {out}: {error.strerror}; choose another folder with --out") from error
-    with held(workspace.out / ".lock", f"another demo is running in {out}; wait for it or choose another --out"):
-        write_whole(workspace.out / "demo.json", json.dumps(asdict(arguments), indent=4) + "\n")
+    with file_lock(workspace.out / ".lock", f"another demo is running in {out}; wait for it or choose another --out"):
+        write_text_atomically(workspace.out / "demo.json", json.dumps(asdict(arguments), indent=4) + "\n")
         yield workspace
 
 

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from factorizer_nnunet import __version__
-from factorizer_nnunet.core.atomic_files import folder_written_whole, load_json_object
+from factorizer_nnunet.core.atomic_files import atomic_folder
 from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.json_files import load_json_object
 from factorizer_nnunet.evaluation.metrics import VOXELS, Metric
 from factorizer_nnunet.evaluation.scores import Files, Lesion, Score, Scores
 from factorizer_nnunet.evaluation.table import markdown
@@ -45,7 +46,7 @@ def write_scores(scores: Scores, folder: Path) -> None:
     lesions = [(n.case, n.region, _number(n.volume_ml), int(n.detected)) for n in scores.lesions]
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with folder_written_whole(folder) as draft:
+        with atomic_folder(folder) as draft:
             (draft / SUMMARY_FILE).write_text(json.dumps(summary_json(scores), indent=4), encoding="utf-8")
             (draft / SCORES_FILE).write_text(_csv(SCORE_COLUMNS, rows), encoding="utf-8")
             (draft / LESIONS_FILE).write_text(_csv(LESION_COLUMNS, lesions), encoding="utf-8")

@@ -9,9 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from factorizer_nnunet.core.atomic_files import load_json_object
 from factorizer_nnunet.core.errors import UserError
-from factorizer_nnunet.core.wording import counted
+from factorizer_nnunet.core.json_files import load_json_object
+from factorizer_nnunet.core.wording import count_of
 from factorizer_nnunet.core.worker_pool import in_processes
 from factorizer_nnunet.evaluation.case import RegionScores, score_case
 from factorizer_nnunet.evaluation.empty import changed
@@ -133,7 +133,7 @@ def _check(pairs: list[Pair], regions: Regions, num_processes: int) -> None:
     problems = sorted(text for texts in in_processes(check, pairs, num_processes, "checking") for text in texts)
     if problems:
         lines = "\n".join(f"  {text}" for text in problems)
-        raise UserError(f"{counted(len(problems), 'problem')} with label files, nothing was scored:\n{lines}")
+        raise UserError(f"{count_of(len(problems), 'problem')} with label files, nothing was scored:\n{lines}")
 
 
 def _score(task: _Task) -> tuple[str, dict[str, RegionScores]]:

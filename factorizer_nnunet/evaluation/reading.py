@@ -10,7 +10,7 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
 from factorizer_nnunet.core.errors import UserError
-from factorizer_nnunet.core.wording import counted, some_of
+from factorizer_nnunet.core.wording import count_of, first_few
 from factorizer_nnunet.imaging.grid import Grid, geometry_difference
 from factorizer_nnunet.imaging.volume import count_labels, count_not_finite, integer_labels, read_volume
 
@@ -53,13 +53,13 @@ def pairs_in(predictions: Path, references: Path, only_common: bool) -> tuple[li
     if not both:
         raise UserError(
             f"{predictions} and {references} have no case in common; files of a case have the same name in both "
-            f"(predictions: {some_of(sorted(found[0]), 2)}; references: {some_of(sorted(found[1]), 2)})"
+            f"(predictions: {first_few(sorted(found[0]), 2)}; references: {first_few(sorted(found[1]), 2)})"
         )
     if problems and not only_common:
         lines = "\n".join(f"  {text}" for text in problems)
         raise UserError(
-            f"{counted(len(problems), 'case')} in one folder only, nothing was scored; add or remove files, or score "
-            f"what both have, {counted(len(both), 'case')}, with --only-common:\n{lines}"
+            f"{count_of(len(problems), 'case')} in one folder only, nothing was scored; add or remove files, or score "
+            f"what both have, {count_of(len(both), 'case')}, with --only-common:\n{lines}"
         )
     return [Pair(case, found[1][case], found[0][case]) for case in both], alone
 

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from factorizer_nnunet import __version__
-from factorizer_nnunet.core.atomic_files import write_whole
+from factorizer_nnunet.core.atomic_files import write_text_atomically
 from factorizer_nnunet.evaluation.case import RegionScores
 
 CaseScores = dict[str, RegionScores]  # by region
@@ -44,5 +44,5 @@ def kept_or_computed(kept: Path, inputs: str, compute: Callable[[], CaseScores])
     content = {"inputs": inputs, "scores": {region: asdict(found) for region, found in scores.items()}}
     with contextlib.suppress(OSError):  # what cannot be kept is computed again
         kept.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(kept, json.dumps(content))
+        write_text_atomically(kept, json.dumps(content))
     return scores

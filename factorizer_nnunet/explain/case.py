@@ -22,8 +22,8 @@ from factorizer_nnunet.explain.recorder import Recorder, SiteRecord
 from factorizer_nnunet.explain.sites import Component, Site, check_heads, choose_sites, components, find_sites
 from factorizer_nnunet.explain.space import CaseSpace, Volume
 from factorizer_nnunet.explain.threads import in_threads
-from factorizer_nnunet.nnunet.image_files import Case
-from factorizer_nnunet.prediction.model import Model, load_model
+from factorizer_nnunet.nnunet.image_files import ImageCase
+from factorizer_nnunet.prediction.model import TrainedModel, load_model
 from factorizer_nnunet.prediction.work import preprocess
 
 OnMap = Callable[[Component, np.ndarray], None]
@@ -143,18 +143,18 @@ class Explainer:
         deletion: how many of the best components of each class and stage are tested by deletion.
     """
 
-    model: Model
+    model: TrainedModel
     predictor: RecordingPredictor
     sites: list[Site]
     heads: tuple[int, ...]
     with_loadings: bool
     deletion: int
 
-    def __call__(self, case: Case, truth: Path | None = None) -> Explanation:
+    def __call__(self, case: ImageCase, truth: Path | None = None) -> Explanation:
         """Predict and explain a case, with its maps in the system's temporary folder; arguments as for ``predict``."""
         return self.assess(self.predict(case, truth))
 
-    def predict(self, case: Case, truth: Path | None = None, folder: Path | None = None) -> Explanation:
+    def predict(self, case: ImageCase, truth: Path | None = None, folder: Path | None = None) -> Explanation:
         """Predict a case and record its components, not assessed yet.
 
         Args:
@@ -265,7 +265,7 @@ class Explainer:
 
 
 def build_explainer(
-    model: Model,
+    model: TrainedModel,
     device: torch.device,
     *,
     stages: Sequence[str] = (),

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from factorizer_nnunet.core.errors import UserError
-from factorizer_nnunet.core.wording import some_of
-from factorizer_nnunet.nnunet.image_files import Case, case_and_channel, find_cases
-from factorizer_nnunet.prediction.model import Model
+from factorizer_nnunet.core.wording import first_few
+from factorizer_nnunet.nnunet.image_files import ImageCase, case_and_channel, find_cases
+from factorizer_nnunet.prediction.model import TrainedModel
 from factorizer_nnunet.prediction.work import channels_by, check_whole
 
 
-def given_cases(images: Sequence[Path], model: Model) -> list[Case]:
+def given_cases(images: Sequence[Path], model: TrainedModel) -> list[ImageCase]:
     """Cases of a folder, or the one case whose files are named.
 
     Raises:
@@ -25,20 +25,20 @@ def given_cases(images: Sequence[Path], model: Model) -> list[Case]:
         return find_cases(images[0], model.file_ending, model.num_channels, channels_in)
     missing = [str(file) for file in images if not file.is_file()]
     if missing:
-        raise UserError(f"-i: there is no {some_of(missing)}. Name a folder of images, or the files of one case")
+        raise UserError(f"-i: there is no {first_few(missing)}. Name a folder of images, or the files of one case")
     named = [case_and_channel(file.name, model.file_ending) for file in images]
     if named[0] is None:
-        return [Case(images[0].name.removesuffix(model.file_ending), tuple(images))]
+        return [ImageCase(images[0].name.removesuffix(model.file_ending), tuple(images))]
     case = named[0][0]
     if len(images) > 1 and None not in named and named != [(case, place) for place in range(len(images))]:
         raise UserError(
-            f"-i: {some_of([file.name for file in images])} are not the channels of one case in their order; name "
-            f"{some_of([f'{case}_{place:04d}{model.file_ending}' for place in range(len(images))])}"
+            f"-i: {first_few([file.name for file in images])} are not the channels of one case in their order; name "
+            f"{first_few([f'{case}_{place:04d}{model.file_ending}' for place in range(len(images))])}"
         )
-    return [Case(case, tuple(images))]
+    return [ImageCase(case, tuple(images))]
 
 
-def check_images(cases: Sequence[Case], model: Model) -> None:
+def check_images(cases: Sequence[ImageCase], model: TrainedModel) -> None:
     """Read every image.
 
     Raises:
@@ -60,13 +60,13 @@ def check_images(cases: Sequence[Case], model: Model) -> None:
         elif sum(found) != model.num_channels:
             problems.append(f"{case.name} has {sum(found)} channels, the model takes {model.num_channels}")
         elif count == 0:
-            files = some_of([str(file) for file in case.files])
+            files = first_few([str(file) for file in case.files])
             problems.append(f"{case.name}: its channels differ in shape or spacing: {files}")
     if problems:
-        raise UserError(f"these images cannot be explained: {some_of(problems, 20)}. Mend or leave them out")
+        raise UserError(f"these images cannot be explained: {first_few(problems, 20)}. Mend or leave them out")
 
 
-def check_truths(cases: Sequence[Case], folder: Path | None, model: Model) -> dict[str, Path]:
+def check_truths(cases: Sequence[ImageCase], folder: Path | None, model: TrainedModel) -> dict[str, Path]:
     """The true segmentation of each case; none without a folder.
 
     Raises:
@@ -94,8 +94,8 @@ def check_truths(cases: Sequence[Case], folder: Path | None, model: Model) -> di
             problems.append(f"{file} has shape {labels.shape[:0:-1]}, its image {image.shape[:0:-1]}")
         elif unknown := sorted(set(np.unique(labels).tolist()) - known):
             problems.append(
-                f"{file} has the values {some_of([f'{value:g}' for value in unknown])}, which dataset.json has not"
+                f"{file} has the values {first_few([f'{value:g}' for value in unknown])}, which dataset.json has not"
             )
     if problems:
-        raise UserError(f"--labels {folder}: {some_of(problems, 20)}. Mend them, or leave out --labels")
+        raise UserError(f"--labels {folder}: {first_few(problems, 20)}. Mend them, or leave out --labels")
     return files

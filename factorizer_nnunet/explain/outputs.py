@@ -9,7 +9,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 
-from factorizer_nnunet.core.atomic_files import write_whole
+from factorizer_nnunet.core.atomic_files import write_text_atomically
 from factorizer_nnunet.explain.case import Assessment, Explanation
 from factorizer_nnunet.explain.sites import Component
 from factorizer_nnunet.explain.space import affine
@@ -62,7 +62,7 @@ def write_description(folder: Path, explanation: Explanation, with_maps: bool, w
         },
         "components": [_described(one, with_maps, with_loadings) for one in explanation.assessments],
     }
-    write_whole(folder / COMPONENTS_FILE, json.dumps(content, indent=1))
+    write_text_atomically(folder / COMPONENTS_FILE, json.dumps(content, indent=1))
 
 
 def _described(one: Assessment, with_maps: bool, with_loadings: bool) -> dict:

@@ -14,7 +14,7 @@ import matplotlib
 import numpy as np
 from PIL import Image
 
-from factorizer_nnunet.core.atomic_files import write_whole
+from factorizer_nnunet.core.atomic_files import write_text_atomically
 from factorizer_nnunet.explain.case import Assessment, Explanation
 from factorizer_nnunet.explain.display import bytes_of, frame_of, fullest
 from factorizer_nnunet.explain.outputs import MAP_UNIT
@@ -53,7 +53,7 @@ def write_page(file: Path, explanation: Explanation, top: int, channels: Sequenc
         f'<script type="application/json" id="data">{embedded}</script>',
     ]
     title = f"{explanation.case}: components"
-    write_whole(file, document(title, style.STYLE + STYLE, style.SCRIPT + SCRIPT, "\n".join(pieces)))
+    write_text_atomically(file, document(title, style.STYLE + STYLE, style.SCRIPT + SCRIPT, "\n".join(pieces)))
 
 
 def page_data(explanation: Explanation, top: int, channels: Sequence[str]) -> dict[str, Any]:

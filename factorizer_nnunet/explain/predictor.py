@@ -12,7 +12,7 @@ from torch import Tensor
 
 from factorizer_nnunet.explain.blending import PatchPlace
 from factorizer_nnunet.explain.recorder import Recorder
-from factorizer_nnunet.prediction.model import Model
+from factorizer_nnunet.prediction.model import TrainedModel
 
 
 class RecordingPredictor(nnUNetPredictor):
@@ -41,7 +41,7 @@ class RecordingPredictor(nnUNetPredictor):
 
 
 def build_predictor(
-    model: Model, device: torch.device, tile_step_size: float, use_mirroring: bool
+    model: TrainedModel, device: torch.device, tile_step_size: float, use_mirroring: bool
 ) -> RecordingPredictor:
     """The predictor of the first fold of a model; never compiled, since hooks must see the blocks."""
     predictor = RecordingPredictor(

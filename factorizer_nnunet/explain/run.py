@@ -13,9 +13,10 @@ import numpy as np
 from tqdm import tqdm
 
 from factorizer_nnunet import __version__
-from factorizer_nnunet.core.atomic_files import folder_written_whole, held, load_json_object, write_whole
+from factorizer_nnunet.core.atomic_files import atomic_folder, file_lock, write_text_atomically
 from factorizer_nnunet.core.errors import UserError
-from factorizer_nnunet.core.wording import some_of
+from factorizer_nnunet.core.json_files import load_json_object
+from factorizer_nnunet.core.wording import first_few
 from factorizer_nnunet.explain.case import Explainer, build_explainer
 from factorizer_nnunet.explain.inputs import check_images, check_truths, given_cases
 from factorizer_nnunet.explain.outputs import loadings_file, map_file, write_description, write_map
@@ -23,10 +24,10 @@ from factorizer_nnunet.explain.page import write_page
 from factorizer_nnunet.explain.panels import write_panels
 from factorizer_nnunet.explain.sites import Component
 from factorizer_nnunet.explain.threads import in_threads
-from factorizer_nnunet.nnunet.image_files import Case
+from factorizer_nnunet.nnunet.image_files import ImageCase
 from factorizer_nnunet.nnunet.tile_step import is_step
 from factorizer_nnunet.prediction.devices import chosen_device
-from factorizer_nnunet.prediction.model import Model, load_model
+from factorizer_nnunet.prediction.model import TrainedModel, load_model
 from factorizer_nnunet.prediction.outputs import check_folder
 
 FORMATS = ("nifti", "png", "html")
@@ -110,10 +111,12 @@ def explain(request: ExplainRequest) -> Outcome:
         request.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot make {request.out}: {error.strerror}. Name another folder with -o") from error
-    with held(request.out / ".lock", f"another explain is writing {request.out}; wait for its end, or name another -o"):
+    with file_lock(
+        request.out / ".lock", f"another explain is writing {request.out}; wait for its end, or name another -o"
+    ):
         for draft in request.out.glob(".*.partial"):  # of a run that was killed
             shutil.rmtree(draft) if draft.is_dir() else draft.unlink()
-        write_whole(request.out / SETTINGS_FILE, json.dumps(settings, indent=1))
+        write_text_atomically(request.out / SETTINGS_FILE, json.dumps(settings, indent=1))
         outcome = Outcome(skipped=[case.name for case in cases if case not in left])
         bar = tqdm(left, desc="explaining", unit="case", disable=None if request.progress_bar else True)
         for case in bar:
@@ -127,10 +130,10 @@ def explain(request: ExplainRequest) -> Outcome:
         return outcome
 
 
-def explain_into(case: Case, truth: Path | None, explainer: Explainer, request: ExplainRequest) -> None:
+def explain_into(case: ImageCase, truth: Path | None, explainer: Explainer, request: ExplainRequest) -> None:
     """Explain a case and write its folder below ``request.out``, whole or not at all."""
     model = explainer.model
-    with folder_written_whole(request.out / case.name) as folder:
+    with atomic_folder(request.out / case.name) as folder:
         prepared = explainer.predict(case, truth, folder)
         grid = prepared.space.grid
 
@@ -159,7 +162,7 @@ def explain_into(case: Case, truth: Path | None, explainer: Explainer, request: 
         explanation.close()
 
 
-def channel_names(model: Model) -> list[str]:
+def channel_names(model: TrainedModel) -> list[str]:
     """Of the image, as ``dataset.json`` has them."""
     return list(model.description.get("channel_names", model.description.get("modality", {})).values())
 
@@ -193,13 +196,13 @@ def _settings(request: ExplainRequest, explainer: Explainer) -> dict[str, Any]:
         "plans": model.plans.plans_name,
         "configuration": model.first.configuration,
         "weights": model.first.digest,
-        "num_iters": model.knobs.num_iters,  # None: as the plans say
-        "num_shifts": model.knobs.num_shifts,
+        "num_iters": model.inference_settings.num_iters,  # None: as the plans say
+        "num_shifts": model.inference_settings.num_shifts,
         **chosen,
     }
 
 
-def _left(out: Path, cases: Sequence[Case], settings: dict[str, Any]) -> list[Case]:
+def _left(out: Path, cases: Sequence[ImageCase], settings: dict[str, Any]) -> list[ImageCase]:
     """Cases that are still to be explained.
 
     Raises:
@@ -211,7 +214,8 @@ def _left(out: Path, cases: Sequence[Case], settings: dict[str, Any]) -> list[Ca
     record = out / SETTINGS_FILE
     if there and not record.is_file():
         raise UserError(
-            f"{out} has {some_of([case.name for case in there])}, but not from here: {SETTINGS_FILE} is missing. {mend}"
+            f"{out} has {first_few([case.name for case in there])}, but not from here: {SETTINGS_FILE} is missing. "
+            f"{mend}"
         )
     if record.is_file():
         before, now = load_json_object(record, mend), json.loads(json.dumps(settings))

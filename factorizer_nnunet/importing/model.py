@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from factorizer_nnunet.core.atomic_files import load_json_object
 from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.json_files import load_json_object
 from factorizer_nnunet.importing.dataset import Heads, PlannedDataset, heads, planned_dataset
 from factorizer_nnunet.importing.fitting import fit_to_dataset
 from factorizer_nnunet.importing.plans import AXES, upstream_plans

@@ -13,8 +13,9 @@ import torch
 from nnunetv2.training.logging.nnunet_logger import LocalLogger
 from torch import nn
 
-from factorizer_nnunet.core.atomic_files import folder_written_whole, load_json_object, write_whole
+from factorizer_nnunet.core.atomic_files import atomic_folder, write_text_atomically
 from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.json_files import load_json_object
 from factorizer_nnunet.nnunet.names import TRAINER
 from factorizer_nnunet.training.trainer import build_optimizer
 
@@ -70,12 +71,12 @@ class Targets:
         """
         try:
             if not self.plans_file.exists():
-                write_whole(self.plans_file, json.dumps(plans, indent=4))
+                write_text_atomically(self.plans_file, json.dumps(plans, indent=4))
             if self.model.exists():
-                with folder_written_whole(self.fold) as draft:
+                with atomic_folder(self.fold) as draft:
                     torch.save(checkpoint, draft / self.checkpoint.name)
                 return
-            with folder_written_whole(self.model) as draft:
+            with atomic_folder(self.model) as draft:
                 (draft / self.fold.name).mkdir()
                 torch.save(checkpoint, draft / self.fold.name / self.checkpoint.name)
                 (draft / "plans.json").write_text(json.dumps(plans, indent=4), encoding="utf-8")

@@ -87,7 +87,7 @@ class FolderProblem:
     """What is wrong with a folder variable, and what to do about it; both one sentence without a final stop."""
 
     problem: str
-    mend: str
+    fix: str
 
 
 def folder_problem(variable: str, *, writable: bool, current: Mapping[str, str] = os.environ) -> FolderProblem | None:
@@ -132,7 +132,7 @@ def nnunet_folder(variable: str, *, writable: bool, current: Mapping[str, str] =
     """
     found = folder_problem(variable, writable=writable, current=current)
     if found is not None:
-        raise UserError(f"{found.problem}. {found.mend}")
+        raise UserError(f"{found.problem}. {found.fix}")
     return Path(current[variable])
 
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from factorizer_nnunet.core.errors import UserError
-from factorizer_nnunet.core.wording import some_of
+from factorizer_nnunet.core.wording import first_few
 
 
 @dataclass(frozen=True)
-class Case:
+class ImageCase:
     """One case to predict.
 
     Attributes:
@@ -32,7 +32,7 @@ def find_cases(
     num_channels: int,
     channels_in: Callable[[Sequence[Path]], int],
     previous: Path | None = None,
-) -> list[Case]:
+) -> list[ImageCase]:
     """Cases of a folder, by name.
 
     Args:
@@ -50,7 +50,7 @@ def find_cases(
     names = sorted(path.name for path in folder.iterdir() if path.name.endswith(file_ending) and path.name[0] != ".")
     channels, odd = _channels_by_case(names, file_ending)
     if not channels:
-        seen = f"; it has {some_of(names, 3)}" if names else ""
+        seen = f"; it has {first_few(names, 3)}" if names else ""
         raise UserError(f"{folder} has no images CASE_0000{file_ending}{seen}. Name the folder of the images with -i")
     expected = tuple(range(num_channels))
     if num_channels > 1 and all(found == (0,) for found in channels.values()):
@@ -66,10 +66,10 @@ def find_cases(
         ]
     if problems:
         raise UserError(
-            f"{folder} does not fit the model, which takes {num_channels} channels: {some_of(problems, 20)}"
+            f"{folder} does not fit the model, which takes {num_channels} channels: {first_few(problems, 20)}"
         )
     return [
-        Case(
+        ImageCase(
             name,
             tuple(folder / f"{name}_{channel:04d}{file_ending}" for channel in expected),
             None if previous is None else previous / f"{name}{file_ending}",

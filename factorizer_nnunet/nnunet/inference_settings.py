@@ -20,7 +20,7 @@ SHIFTS_VARIABLE = "nnUNet_factorizer_num_shifts"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Knobs:
+class InferenceSettings:
     """What is asked for; None leaves the network's own.
 
     Attributes:
@@ -33,11 +33,11 @@ class Knobs:
 
     @property
     def are_set(self) -> bool:
-        return self != Knobs()
+        return self != InferenceSettings()
 
-    def before(self, other: Knobs) -> Knobs:
+    def before(self, other: InferenceSettings) -> InferenceSettings:
         """These, and of ``other`` what is not set here."""
-        return Knobs(
+        return InferenceSettings(
             num_iters=other.num_iters if self.num_iters is None else self.num_iters,
             num_shifts=other.num_shifts if self.num_shifts is None else self.num_shifts,
         )
@@ -67,13 +67,13 @@ class Knobs:
             ) from error
 
 
-def knobs_of(environment: Mapping[str, str] = os.environ) -> Knobs:
+def settings_from_environment(environment: Mapping[str, str] = os.environ) -> InferenceSettings:
     """What the variables ask for; one that is empty is not set.
 
     Raises:
         UserError: one is no whole number of at least 1.
     """
-    return Knobs(
+    return InferenceSettings(
         num_iters=_count(environment, ITERATIONS_VARIABLE, "iterations of the NMF"),
         num_shifts=_count(environment, SHIFTS_VARIABLE, "shifts of its windows"),
     )

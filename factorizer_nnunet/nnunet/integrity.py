@@ -1,74 +1,74 @@
-"""Whether a file that a killed command may have left is whole, told from its end, without reading all of it."""
+"""Whether a file that a killed command may have left is complete."""
 
 from __future__ import annotations
 
 import contextlib
-import json
+import gzip
 import os
 import zipfile
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
-from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.json_files import read_complete_json
 from factorizer_nnunet.nnunet.names import SPLITS_FILE
 
 _PICKLE_STOP = b"."
 
 
-def read_json(path: Path, kind: type = dict) -> Any:
-    """What a JSON file holds; None if it is missing or was cut off while it was written.
+def is_complete(path: Path) -> bool:
+    """Whether a file exists and has its end, judged without reading all of it.
 
-    Args:
-        kind: what it must hold, ``dict`` or ``list``.
+    The ends of zip (``.pth``, ``.npz``), pickle and JSON files are checked; other files must not be empty.
 
     Raises:
-        UserError: it is damaged in another way, as by an edit; then it must not be made anew unseen.
+        UserError: a JSON file is damaged in another way than by a kill.
     """
     try:
-        text = path.read_text(encoding="utf-8").strip()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {path}: {error}. Mend or remove it") from error
-    try:
-        content = json.loads(text)
-    except json.JSONDecodeError as error:
-        unfinished = error.pos >= len(text) or error.msg.startswith("Unterminated")
-        if unfinished or not text.endswith(("}", "]")):
-            return None
-        raise UserError(f"{path} is not valid JSON: {error}. Mend or remove it") from error
-    if not isinstance(content, kind):
-        raise UserError(f"{path} holds {type(content).__name__} instead of {kind.__name__}. Mend or remove it")
-    return content
-
-
-def is_whole(path: Path) -> bool:
-    """Whether a file is there and has its end, for the formats whose end can be told; others must not be empty."""
-    try:
-        if path.suffix in (".pth", ".npz"):  # zip files; their directory is written last
+        if path.suffix in (".pth", ".npz"):  # zip files: their directory is written last
             return zipfile.is_zipfile(path)
         if path.suffix == ".pkl":
             with path.open("rb") as stream:
                 stream.seek(-1, os.SEEK_END)
                 return stream.read() == _PICKLE_STOP
         if path.suffix == ".json":
-            return read_json(path, list if path.name == SPLITS_FILE else dict) is not None
+            return read_complete_json(path, list if path.name == SPLITS_FILE else dict) is not None
         return path.stat().st_size > 0
     except OSError:  # missing, or empty where an end was sought
         return False
 
 
-def preprocessed_whole(folder: Path, case: str) -> bool:
-    """Whether a case has its data, segmentation and, written last, properties in a folder of preprocessed data."""
+def is_preprocessed(folder: Path, case: str) -> bool:
+    """Whether a folder of preprocessed data has a case's data, segmentation and, written last, properties."""
     data = [folder / f"{case}.b2nd", folder / f"{case}_seg.b2nd"]
     if not data[0].exists():
         data = [folder / f"{case}.npz"]  # nnU-Net's older format
-    return is_whole(folder / f"{case}.pkl") and all(is_whole(file) for file in data)
+    return is_complete(folder / f"{case}.pkl") and all(is_complete(file) for file in data)
+
+
+def zip_damage(path: Path) -> str | None:
+    """What is wrong with a zip file (also ``.pth`` and ``.npz``), checked by its checksums; None if nothing."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except (EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
+        return str(error)
+    return None if damaged is None else f"the checksum of {damaged} does not fit"
+
+
+def gzip_damage(path: Path) -> str | None:
+    """What is wrong with a gzip file, read up to its checksum; None if nothing."""
+    try:
+        with gzip.open(path) as stream:
+            while stream.read(2**20):
+                pass
+    except (EOFError, OSError, zlib.error) as error:
+        return str(error)
+    return None
 
 
 def newest(paths: Iterable[Path]) -> float:
-    """The latest time of change among files, in seconds since the epoch; 0 if none is there."""
+    """The latest modification time among files, in seconds since the epoch; 0 if none exists."""
     times = [0.0]
     for path in paths:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
@@ -77,5 +77,5 @@ def newest(paths: Iterable[Path]) -> float:
 
 
 def oldest(paths: Iterable[Path]) -> float:
-    """The earliest time of change among files that are all there."""
+    """The earliest modification time among files, which must all exist; 0 if there are none."""
     return min((path.stat().st_mtime for path in paths), default=0.0)

@@ -1,37 +1,39 @@
-"""The names by which nnU-Net's commands ask for what is ours or find it."""
+"""The names under which nnU-Net finds our trainer, plans and folds."""
 
 from __future__ import annotations
 
 import re
 
-TRAINER = "nnUNetTrainerFactorizer"  # variants have their budget after it, see ``training.budget``
-PLANS = "nnUNetFactorizerPlans"  # of the planner as it is; others have names by ``own_plans``
-SPLITS_FILE = "splits_final.json"  # folds; beside raw data, nnU-Net's planner copies them to nnUNet_preprocessed
+TRAINER = "nnUNetTrainerFactorizer"  # trainers with another number of epochs append it, see ``training.budget``
+PLANS = "nnUNetFactorizerPlans"  # of the default planner; see ``plans_name`` for the others
+SPLITS_FILE = (
+    "splits_final.json"  # the folds; if next to the raw data, nnU-Net's planner copies it to nnUNet_preprocessed
+)
 
 _TEMPLATE_PLANS = "nnUNetFactorizerTemplatePlans"
-_OWN_PLANS = re.compile(r"nnUNetFactorizer(S|M|L|XL)?Plans(?:_(\w+))?")
+_PLANS_NAME = re.compile(r"nnUNetFactorizer(S|M|L|XL)?Plans(?:_(\w+))?")
 
 
-def own_plans(preset: str | None = None, network: str | None = None) -> str:
-    """The name of our plans: nnUNetFactorizerMPlans for a preset, nnUNetFactorizerPlans_swin for a form of the network.
+def plans_name(size: str | None = None, variant: str | None = None) -> str:
+    """The name of our plans: nnUNetFactorizerMPlans for a size, nnUNetFactorizerPlans_swin for a network variant.
 
     None stands for the planner's own choice.
     """
-    name = PLANS if preset is None else f"nnUNetFactorizer{preset}Plans"
-    return name if network is None else f"{name}_{network}"
+    name = PLANS if size is None else f"nnUNetFactorizer{size}Plans"
+    return name if variant is None else f"{name}_{variant}"
 
 
-def template_plans(template: str) -> str:
-    """The name of plans that a template sets; a template may be named like a form of the network."""
+def parse_plans_name(plans: str) -> tuple[str | None, str | None] | None:
+    """Size and variant from the name of plans, the inverse of ``plans_name``; None for other names."""
+    match = _PLANS_NAME.fullmatch(plans)
+    return None if match is None else (match.group(1), match.group(2))
+
+
+def template_plans_name(template: str) -> str:
+    """The name of plans made from a template, which may be named like a variant of the network."""
     return f"{_TEMPLATE_PLANS}_{template}"
 
 
 def template_of(plans: str) -> str | None:
-    """The template by the name of plans, the inverse of ``template_plans``; None for other names."""
+    """The template from the name of plans, the inverse of ``template_plans_name``; None for other names."""
     return plans.removeprefix(f"{_TEMPLATE_PLANS}_") if plans.startswith(f"{_TEMPLATE_PLANS}_") else None
-
-
-def what_is_planned(plans: str) -> tuple[str | None, str | None] | None:
-    """Preset and form of the network by the name of plans, the inverse of ``own_plans``; None for other names."""
-    match = _OWN_PLANS.fullmatch(plans)
-    return None if match is None else (match.group(1), match.group(2))

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from factorizer_nnunet.core.atomic_files import load_json_object
 from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.json_files import load_json_object
 
 INFERENCE_FILE = "factorizer_inference.json"  # in a model folder
 DEFAULT_STEP = 0.5  # nnU-Net's

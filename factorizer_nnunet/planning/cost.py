@@ -16,7 +16,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from factorizer_nnunet.core.atomic_files import load_json_object
+from factorizer_nnunet.core.json_files import load_json_object
 
 STOCK_PLANS = "nnUNetPlans"
 

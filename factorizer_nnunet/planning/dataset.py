@@ -18,11 +18,13 @@ from nnunetv2.experiment_planning.plan_and_preprocess_api import (
 from nnunetv2.experiment_planning.verify_dataset_integrity import verify_dataset_integrity
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from factorizer_nnunet.core.atomic_files import gzip_damage, load_json_object
 from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.json_files import load_json_object
 from factorizer_nnunet.network import PRESETS as NETWORKS
+from factorizer_nnunet.nnunet import names
 from factorizer_nnunet.nnunet.environment import nnunet_folder
-from factorizer_nnunet.nnunet.names import PLANS, SPLITS_FILE, TRAINER, own_plans, template_plans
+from factorizer_nnunet.nnunet.integrity import gzip_damage
+from factorizer_nnunet.nnunet.names import PLANS, SPLITS_FILE, TRAINER
 from factorizer_nnunet.nnunet.raw_dataset import RawDataset, check_raw_dataset, find_dataset, id_in_name
 from factorizer_nnunet.planning.image_geometry import typical_image
 from factorizer_nnunet.planning.planner import CASCADE, nnUNetPlannerFactorizer
@@ -202,7 +204,9 @@ def _other_network(network: str | None) -> str | None:
 def _plans_name(plans_name: str | None, preset: str | None, network: str | None, template: str | None) -> str:
     if plans_name is not None:
         return plans_name
-    return own_plans(preset, _other_network(network)) if template is None else template_plans(Path(template).stem)
+    if template is not None:
+        return names.template_plans_name(Path(template).stem)
+    return names.plans_name(preset, _other_network(network))
 
 
 def _check_choice(preset: str | None, network: str | None) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from factorizer_nnunet.core.atomic_files import load_json_object
 from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.json_files import load_json_object
 from factorizer_nnunet.network.config import FactorizerConfig
 from factorizer_nnunet.planning.architecture import NETWORK_CLASS
 from factorizer_nnunet.planning.cost import multiply_adds, stock_configuration

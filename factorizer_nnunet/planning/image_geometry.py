@@ -10,8 +10,8 @@ import numpy as np
 from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
 from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 
-from factorizer_nnunet.core.atomic_files import load_json_object
 from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.json_files import load_json_object
 from factorizer_nnunet.nnunet.raw_dataset import RawDataset
 
 MAX_CASES_READ = 8  # evenly spread; a first look does not need all

@@ -22,10 +22,11 @@ from nnunetv2.utilities.json_export import recursive_fix_for_json_export
 from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from factorizer_nnunet.core.atomic_files import load_json_object, write_whole
+from factorizer_nnunet.core.atomic_files import write_text_atomically
 from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.json_files import load_json_object
 from factorizer_nnunet.network import preset_arguments
-from factorizer_nnunet.nnunet.names import own_plans
+from factorizer_nnunet.nnunet import names
 from factorizer_nnunet.planning.architecture import architecture_entry, factorizer_architecture
 from factorizer_nnunet.planning.memory import GB, estimate, full_config, with_reserve
 from factorizer_nnunet.planning.sizes import DEFAULT, PRESETS, Size
@@ -63,7 +64,7 @@ class nnUNetPlannerFactorizer(ExperimentPlanner):
             dataset_name_or_id,
             size.memory_target_gb if gpu_memory_target_in_gb is None else gpu_memory_target_in_gb,
             preprocessor_name,
-            own_plans(self.preset, self.network) if plans_name is None else plans_name,
+            names.plans_name(self.preset, self.network) if plans_name is None else plans_name,
             overwrite_target_spacing,
             suppress_transpose,
         )
@@ -187,10 +188,10 @@ class nnUNetPlannerFactorizer(ExperimentPlanner):
             plans["configurations"].update(custom)
             if old != json.loads(json.dumps(plans)):
                 kept = _unused(plans_file)
-                write_whole(kept, json.dumps(old, indent=4))
+                write_text_atomically(kept, json.dumps(old, indent=4))
                 print(f"NOTE: the plans before were different, perhaps edited; they are kept in {kept}")
         plans_file.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(plans_file, json.dumps(plans, indent=4))
+        write_text_atomically(plans_file, json.dumps(plans, indent=4))
         print(f"Plans were saved to {plans_file}")
 
     def _cascade(self, plans: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from nnunetv2.preprocessing.resampling.default_resampling import compute_new_sha
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from factorizer_nnunet.nnunet.integrity import newest, oldest, preprocessed_whole
+from factorizer_nnunet.nnunet.integrity import is_preprocessed, newest, oldest
 
 _OF_PLANS = (
     "image_reader_writer",
@@ -149,7 +149,7 @@ def _is_whole(folder: Path, cases: Mapping[str, Mapping[str, Any]]) -> bool:
         return False
     raw = [Path(file) for case in cases.values() for file in (*case["images"], case["label"])]
     raw.append(raw[-1].parent.with_name("dataset.json"))
-    return newest(raw) < oldest(written) and all(preprocessed_whole(folder, case) for case in cases)
+    return newest(raw) < oldest(written) and all(is_preprocessed(folder, case) for case in cases)
 
 
 def _has_spacing(folder: Path, case: str, spacing: Sequence[float], transpose: Sequence[int]) -> bool:

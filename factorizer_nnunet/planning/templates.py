@@ -16,8 +16,8 @@ from typing import Any
 
 import torch
 
-from factorizer_nnunet.core.atomic_files import load_json_object
 from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.json_files import load_json_object
 from factorizer_nnunet.network import Factorizer
 from factorizer_nnunet.network.config import is_integer
 from factorizer_nnunet.planning.architecture import architecture_entry

@@ -15,23 +15,23 @@ from nnunetv2.utilities.label_handling.label_handling import determine_num_input
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 
-from factorizer_nnunet.core.atomic_files import load_json_object
 from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.json_files import load_json_object
 from factorizer_nnunet.network import Factorizer
 from factorizer_nnunet.nnunet.checkpoint import FoldCheckpoint, read_fold
-from factorizer_nnunet.nnunet.inference_settings import Knobs, knobs_of
+from factorizer_nnunet.nnunet.inference_settings import InferenceSettings, settings_from_environment
 from factorizer_nnunet.nnunet.tile_step import step_of
 
 
 @dataclass(frozen=True)
-class Model:
+class TrainedModel:
     """Trained folds of one configuration.
 
     Attributes:
         folder: ``TRAINER__PLANS__CONFIGURATION``.
         folds: by name, in the order of ``-f``.
         network: with the weights of the first fold.
-        knobs: what it was asked to compute other than its plans say.
+        inference_settings: what it was asked to compute other than its plans say.
         tile_step_size: of the sliding window, that the folder asks for.
     """
 
@@ -41,7 +41,7 @@ class Model:
     settings: ConfigurationManager
     description: dict[str, Any]
     network: nn.Module
-    knobs: Knobs
+    inference_settings: InferenceSettings
     tile_step_size: float
 
     @property
@@ -93,8 +93,8 @@ def load_model(
     folds: Sequence[str],
     checkpoint_name: str,
     trusted: bool = False,
-    knobs: Knobs = Knobs(),  # noqa: B008 - immutable
-) -> Model:
+    inference_settings: InferenceSettings = InferenceSettings(),  # noqa: B008 - immutable
+) -> TrainedModel:
     """Read the folds and build their network.
 
     Args:
@@ -102,10 +102,10 @@ def load_model(
         folds: numbers, or ``all``.
         checkpoint_name: such as ``checkpoint_final.pth``.
         trusted: whether code in the checkpoints may be run.
-        knobs: of the network; what they leave open, the environment says, but only to a Factorizer.
+        inference_settings: of the network; what they leave open, the environment says, but only to a Factorizer.
 
     Raises:
-        UserError: the folder is no model's, lacks folds, or its files do not belong together; or knobs do not fit.
+        UserError: the folder is no model's, lacks folds, its files do not belong together, or the settings do not fit.
     """
     mend = "Name a model folder, TRAINER__PLANS__CONFIGURATION in nnUNet_results, in which a training has started"
     if not folder.is_dir():
@@ -126,8 +126,12 @@ def load_model(
         raise UserError(f"{folder / 'plans.json'} has no configuration {first.configuration}, which the folds have")
     settings = plans.get_configuration(first.configuration)
     network = _build(first.trainer_name, plans, settings, description)
-    knobs = knobs.before(knobs_of()) if isinstance(network, Factorizer) else knobs
-    knobs.apply(network, str(folder))
+    inference_settings = (
+        inference_settings.before(settings_from_environment())
+        if isinstance(network, Factorizer)
+        else inference_settings
+    )
+    inference_settings.apply(network, str(folder))
     for fold, checkpoint in loaded.items():
         try:
             network.load_state_dict(checkpoint.weights)
@@ -137,7 +141,7 @@ def load_model(
                 "the fold was trained with"
             ) from error
     network.load_state_dict(first.weights)
-    return Model(folder, loaded, plans, settings, description, network, knobs, step_of(folder))
+    return TrainedModel(folder, loaded, plans, settings, description, network, inference_settings, step_of(folder))
 
 
 def _described(path: Path, needed: Sequence[str], mend: str) -> dict[str, Any]:

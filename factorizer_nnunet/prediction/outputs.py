@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from factorizer_nnunet.core.atomic_files import load_json_object, write_whole
+from factorizer_nnunet.core.atomic_files import write_text_atomically
 from factorizer_nnunet.core.errors import UserError
-from factorizer_nnunet.core.wording import some_of
-from factorizer_nnunet.nnunet.image_files import Case
+from factorizer_nnunet.core.json_files import load_json_object
+from factorizer_nnunet.core.wording import first_few
+from factorizer_nnunet.nnunet.image_files import ImageCase
 
 # Names are nnU-Net's; its ensembling and postprocessing read the first two.
 DATASET_FILE, PLANS_FILE, SETTINGS_FILE = "dataset.json", "plans.json", "predict_from_raw_data_args.json"
@@ -60,7 +61,9 @@ class Outputs:
             all(_is_whole(file) for file in others) and self.readable(segmentation)
         )
 
-    def check(self, cases: Sequence[Case], settings: Mapping[str, Any], plans: Mapping[str, Any]) -> list[Case]:
+    def check(
+        self, cases: Sequence[ImageCase], settings: Mapping[str, Any], plans: Mapping[str, Any]
+    ) -> list[ImageCase]:
         """Cases that are still to be predicted.
 
         Raises:
@@ -72,7 +75,7 @@ class Outputs:
         foreign = sorted(there - _OF_NNUNET - {f"{case.name}{ending}" for case in cases for ending in endings})
         if foreign:
             raise UserError(
-                f"{self.folder} holds files that are none of these cases' predictions ({some_of(foreign)}). Name an "
+                f"{self.folder} holds files that are none of these cases' predictions ({first_few(foreign)}). Name an "
                 "empty folder with -o, or move them away"
             )
         left = [case for case in cases if not self.complete(case.name)]
@@ -80,7 +83,7 @@ class Outputs:
             self._check_origin(settings, plans)
         return left
 
-    def check_space(self, cases: Sequence[Case], num_classes: int) -> None:
+    def check_space(self, cases: Sequence[ImageCase], num_classes: int) -> None:
         """Check that what is to be written can fit.
 
         Raises:
@@ -102,7 +105,7 @@ class Outputs:
             shutil.rmtree(draft) if draft.is_dir() else draft.unlink()
         contents = {DATASET_FILE: description, PLANS_FILE: plans, SETTINGS_FILE: settings}
         for name, content in contents.items():
-            write_whole(self.folder / name, json.dumps(content, indent=4))
+            write_text_atomically(self.folder / name, json.dumps(content, indent=4))
 
     def write(self, case: str, export: Callable[[str], None]) -> None:
         """Let ``export`` write the files of a case, given their path without ending; they appear whole.

@@ -17,11 +17,11 @@ from tqdm import tqdm
 
 from factorizer_nnunet import __version__
 from factorizer_nnunet.core.errors import UserError
-from factorizer_nnunet.nnunet.image_files import Case, find_cases
-from factorizer_nnunet.nnunet.inference_settings import Knobs
+from factorizer_nnunet.nnunet.image_files import ImageCase, find_cases
+from factorizer_nnunet.nnunet.inference_settings import InferenceSettings
 from factorizer_nnunet.nnunet.tile_step import is_step
 from factorizer_nnunet.prediction.devices import chosen_device
-from factorizer_nnunet.prediction.model import Model, load_model
+from factorizer_nnunet.prediction.model import TrainedModel, load_model
 from factorizer_nnunet.prediction.outputs import LEAST_SPACE, Outputs, free_space
 from factorizer_nnunet.prediction.work import Properties, channels_by, export, preprocess, readable_by
 from factorizer_nnunet.prediction.workers import Workers, workers
@@ -47,7 +47,7 @@ class PredictionRequest:
         preprocessing_processes, export_processes: worker processes; 0 works in this one.
         previous_stage: folder with the previous stage's predictions, in a cascade.
         trusted: whether code in checkpoints may be run.
-        knobs: iterations and shifts of a Factorizer.
+        inference_settings: iterations and shifts of a Factorizer.
         progress_bar: whether one is shown.
     """
 
@@ -65,12 +65,12 @@ class PredictionRequest:
     export_processes: int = 3
     previous_stage: Path | None = None
     trusted: bool = False
-    knobs: Knobs = Knobs()
+    inference_settings: InferenceSettings = InferenceSettings()
     progress_bar: bool = True
 
 
 @dataclass(frozen=True)
-class Outcome:
+class PredictionOutcome:
     """Names of cases.
 
     Attributes:
@@ -84,7 +84,7 @@ class Outcome:
     failed: dict[str, str] = field(default_factory=dict)
 
 
-def predict(request: PredictionRequest) -> Outcome:
+def predict(request: PredictionRequest) -> PredictionOutcome:
     """Predict what is not complete yet; a case that cannot be predicted does not stop the others.
 
     Raises:
@@ -92,7 +92,7 @@ def predict(request: PredictionRequest) -> Outcome:
     """
     _check_options(request)
     device = chosen_device(request.device)
-    model = load_model(request.model, request.folds, request.checkpoint, request.trusted, request.knobs)
+    model = load_model(request.model, request.folds, request.checkpoint, request.trusted, request.inference_settings)
     if request.tile_step_size is None:
         request = replace(request, tile_step_size=model.tile_step_size)
     cases = _cases(request, model)
@@ -102,7 +102,7 @@ def predict(request: PredictionRequest) -> Outcome:
     outputs.check_space(left, model.plans.get_label_manager(model.description).num_segmentation_heads)
     outputs.prepare(settings, model.description, model.plans.plans)
     names = {case.name for case in left}
-    outcome = Outcome(skipped=[case.name for case in cases if case.name not in names])
+    outcome = PredictionOutcome(skipped=[case.name for case in cases if case.name not in names])
     if left:
         predictor = model.predictor(
             device,
@@ -115,7 +115,11 @@ def predict(request: PredictionRequest) -> Outcome:
 
 
 def _predict_cases(
-    cases: Sequence[Case], request: PredictionRequest, model: Model, predictor: nnUNetPredictor, outcome: Outcome
+    cases: Sequence[ImageCase],
+    request: PredictionRequest,
+    model: TrainedModel,
+    predictor: nnUNetPredictor,
+    outcome: PredictionOutcome,
 ) -> None:
     """While one case goes through the network, others are read and written beside it."""
     of_model = (model.plans, model.settings, model.description)
@@ -144,7 +148,7 @@ def _predict_cases(
         collect(most_left=0)
 
 
-def _image(read: Future, case: Case, readers: Workers, of_model: tuple) -> tuple[np.ndarray, Properties]:
+def _image(read: Future, case: ImageCase, readers: Workers, of_model: tuple) -> tuple[np.ndarray, Properties]:
     """What was read; once more if a process died, since that takes along all cases that were being read."""
     try:
         return read.result()
@@ -152,9 +156,9 @@ def _image(read: Future, case: Case, readers: Workers, of_model: tuple) -> tuple
         return readers.submit(preprocess, case, *of_model).result()
 
 
-def _read_ahead(cases: Sequence[Case], readers: Workers, of_model: tuple) -> Iterator[tuple[Case, Future]]:
+def _read_ahead(cases: Sequence[ImageCase], readers: Workers, of_model: tuple) -> Iterator[tuple[ImageCase, Future]]:
     """Each case with its future image; as many as there are processes are read in advance."""
-    reading: deque[tuple[Case, Future]] = deque()
+    reading: deque[tuple[ImageCase, Future]] = deque()
     waiting = deque(cases)
     while waiting or reading:
         while waiting and len(reading) <= readers.count:
@@ -163,7 +167,7 @@ def _read_ahead(cases: Sequence[Case], readers: Workers, of_model: tuple) -> Ite
         yield reading.popleft()
 
 
-def _note(future: Future, name: str, folder: Path, outcome: Outcome) -> None:
+def _note(future: Future, name: str, folder: Path, outcome: PredictionOutcome) -> None:
     error = future.exception()
     if error is None:
         outcome.predicted.append(name)
@@ -184,7 +188,7 @@ def _reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {text[:300]}{advice}"
 
 
-def _cases(request: PredictionRequest, model: Model) -> list[Case]:
+def _cases(request: PredictionRequest, model: TrainedModel) -> list[ImageCase]:
     stage = model.settings.previous_stage_name
     if stage is not None and request.previous_stage is None:
         raise UserError(
@@ -198,7 +202,7 @@ def _cases(request: PredictionRequest, model: Model) -> list[Case]:
     )
 
 
-def _settings(request: PredictionRequest, model: Model) -> dict[str, Any]:
+def _settings(request: PredictionRequest, model: TrainedModel) -> dict[str, Any]:
     """What the predictions were made by, for the record and for a later run."""
     return {
         "factorizer_nnunet": __version__,
@@ -210,8 +214,8 @@ def _settings(request: PredictionRequest, model: Model) -> dict[str, Any]:
         "checkpoints": {fold: checkpoint.digest for fold, checkpoint in model.folds.items()},
         "tile_step_size": request.tile_step_size,
         "use_mirroring": request.use_mirroring,
-        "num_iters": model.knobs.num_iters,  # None: as the plans say
-        "num_shifts": model.knobs.num_shifts,
+        "num_iters": model.inference_settings.num_iters,  # None: as the plans say
+        "num_shifts": model.inference_settings.num_shifts,
         "images": str(request.images.absolute()),
         "previous_stage": request.previous_stage and str(request.previous_stage.absolute()),
         "save_probabilities": request.save_probabilities,

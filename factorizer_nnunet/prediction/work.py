@@ -13,15 +13,15 @@ from nnunetv2.inference.export_prediction import export_prediction_from_logits
 from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to_one_hot
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
-from factorizer_nnunet.core.atomic_files import gzip_damage
-from factorizer_nnunet.nnunet.image_files import Case
+from factorizer_nnunet.nnunet.image_files import ImageCase
+from factorizer_nnunet.nnunet.integrity import gzip_damage
 from factorizer_nnunet.prediction.outputs import Outputs
 
 Properties = dict[str, Any]
 
 
 def preprocess(
-    case: Case, plans: PlansManager, settings: ConfigurationManager, description: dict[str, Any]
+    case: ImageCase, plans: PlansManager, settings: ConfigurationManager, description: dict[str, Any]
 ) -> tuple[np.ndarray, Properties]:
     """A case as the network sees it, (channels, *spatial), float32, and what nnU-Net needs for the way back.
 

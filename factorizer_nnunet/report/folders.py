@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from factorizer_nnunet.core.atomic_files import load_json_object
 from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.json_files import load_json_object
 
 CROSS_VALIDATION, PREDICTIONS = "cross-validation", "predictions"
 COLLECTED, ENSEMBLE = "crossval_results_folds_", "ensemble___"  # how nnU-Net's names of folders begin

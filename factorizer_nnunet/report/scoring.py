@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from factorizer_nnunet import __version__
-from factorizer_nnunet.core.atomic_files import write_whole
+from factorizer_nnunet.core.atomic_files import write_text_atomically
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.evaluation.files import read_scores, write_scores
 from factorizer_nnunet.evaluation.folder import evaluate_folder
@@ -59,7 +59,7 @@ def score(result: Result, kept: Path, scheme: str, num_processes: int) -> Scores
     scores = replace(scores, files=files)
     kept.mkdir(parents=True, exist_ok=True)
     write_scores(scores, written)
-    write_whole(described, inputs)  # last: without it, scores are not trusted
+    write_text_atomically(described, inputs)  # last: without it, scores are not trusted
     shutil.rmtree(kept / _UNFINISHED, ignore_errors=True)
     return scores
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from factorizer_nnunet.core.atomic_files import write_whole
+from factorizer_nnunet.core.atomic_files import write_text_atomically
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.report.page import html_page
 from factorizer_nnunet.report.results import read_results
@@ -66,7 +66,7 @@ def write_report(
             problems.append(f"{result.folder}: {error}")
     if problems:
         raise UserError("\n".join(problems))
-    write_whole(target, html_page(results, build_groups(results, scores, groups), channel))
+    write_text_atomically(target, html_page(results, build_groups(results, scores, groups), channel))
 
 
 def _folder_name(place: int, title: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from factorizer_nnunet.core.errors import UserError
-from factorizer_nnunet.nnunet.integrity import read_json
+from factorizer_nnunet.core.json_files import read_complete_json
 from factorizer_nnunet.running.paths import RunPaths
 from factorizer_nnunet.running.settings import Model
 
@@ -50,7 +50,7 @@ def read_choice(paths: RunPaths) -> Choice | None:
     Raises:
         UserError: the file is not nnU-Net's.
     """
-    content = read_json(paths.choice)
+    content = read_complete_json(paths.choice)
     if content is None:
         return None
     try:

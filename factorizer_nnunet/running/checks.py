@@ -8,9 +8,9 @@ import os
 from collections.abc import Iterator
 
 from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.json_files import read_complete_json
 from factorizer_nnunet.nnunet.environment import EXT_TRAINER_VARIABLE, ext_trainer_value
-from factorizer_nnunet.nnunet.integrity import read_json
-from factorizer_nnunet.nnunet.names import own_plans
+from factorizer_nnunet.nnunet.names import plans_name
 from factorizer_nnunet.running import states
 from factorizer_nnunet.running.command_lines import STOCK_PLANNERS
 from factorizer_nnunet.running.dataset_files import (
@@ -56,7 +56,7 @@ def check_after_planning(settings: RunSettings) -> None:
     paths = RunPaths(settings.folders, settings.dataset)
     problems = []
     for model in settings.trained_models:
-        configurations = (read_json(paths.plans(model.plans)) or {}).get("configurations", {})
+        configurations = (read_complete_json(paths.plans(model.plans)) or {}).get("configurations", {})
         if model.configuration not in configurations:
             problems.append(
                 f"{paths.plans(model.plans)} has no configuration {model.configuration}; it has "
@@ -79,7 +79,7 @@ def _plans_problems(settings: RunSettings, paths: RunPaths) -> Iterator[str]:
     from factorizer_nnunet.network import PRESETS as NETWORKS
     from factorizer_nnunet.planning.sizes import PRESETS
 
-    ours = [own_plans(), *map(own_plans, PRESETS), *(own_plans(network=n) for n in NETWORKS if n != "default")]
+    ours = [plans_name(), *map(plans_name, PRESETS), *(plans_name(variant=n) for n in NETWORKS if n != "default")]
     for plans in settings.plans:
         there = paths.plans(plans).is_file()
         if not there and plans not in (*STOCK_PLANNERS, *ours):
@@ -165,11 +165,11 @@ def _trainer_problems(trainer: str, settings: RunSettings, paths: RunPaths) -> I
 
     if not issubclass(_find_trainer(trainer), nnUNetTrainerFactorizer):
         return
-    dataset_json = read_json(paths.dataset_json)
+    dataset_json = read_complete_json(paths.dataset_json)
     for model in settings.trained_models:
         if model.trainer == trainer:
             try:
-                check_plans(read_json(paths.plans(model.plans)), model.configuration, dataset_json)
+                check_plans(read_complete_json(paths.plans(model.plans)), model.configuration, dataset_json)
             except UserError as error:
                 yield f"{trainer} cannot train on {model.plans}: {error}"
 

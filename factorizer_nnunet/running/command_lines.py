@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from factorizer_nnunet.nnunet.names import template_of, what_is_planned
+from factorizer_nnunet.nnunet.names import parse_plans_name, template_of
 from factorizer_nnunet.running.settings import Model, RunSettings
 
 Command = tuple[str, ...]
@@ -32,7 +32,7 @@ def plan(settings: RunSettings, plans: str) -> Command:
         memory = () if target is None else ("-gpu_memory_target", str(target))
         return ("nnUNetv2_plan_experiment", "-d", _id(settings), "-pl", STOCK_PLANNERS[plans], *memory)
     template = template_of(plans)
-    preset, network = what_is_planned(plans) or (None, None)
+    preset, network = parse_plans_name(plans) or (None, None)
     form = () if preset is None else ("--preset", preset)
     form += () if network is None else ("--network", network)
     memory = () if target is None else ("--gpu-memory-target", str(target))

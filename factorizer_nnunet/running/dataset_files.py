@@ -8,8 +8,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
-from factorizer_nnunet.core.atomic_files import load_json_object
-from factorizer_nnunet.nnunet.integrity import read_json
+from factorizer_nnunet.core.json_files import load_json_object, read_complete_json
 from factorizer_nnunet.running.paths import RunPaths
 
 NUMBER_OF_FOLDS = 5  # that nnU-Net makes
@@ -39,18 +38,18 @@ def training_labels(paths: RunPaths) -> dict[str, Path]:
 
 def validation_cases(paths: RunPaths, fold: int) -> list[str] | None:
     """The cases that a fold validates on; None while no folds are made, or for a fold that they lack."""
-    folds = read_json(paths.splits, list) or []
+    folds = read_complete_json(paths.splits, list) or []
     return folds[fold]["val"] if fold < len(folds) else None
 
 
 def number_of_folds(paths: RunPaths) -> int | None:
     """How many folds are defined; None while none are."""
-    return len(read_json(paths.splits, list) or []) or None
+    return len(read_complete_json(paths.splits, list) or []) or None
 
 
 def configuration(paths: RunPaths, plans: str, name: str) -> Mapping | None:
     """The settings of a configuration in plans, with what it inherits; None if plans or configuration are not there."""
-    content = read_json(paths.plans(plans)) or {}
+    content = read_complete_json(paths.plans(plans)) or {}
     configurations = content.get("configurations", {})
     if name not in configurations:
         return None

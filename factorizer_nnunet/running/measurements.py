@@ -7,9 +7,9 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from factorizer_nnunet.core.atomic_files import write_whole
+from factorizer_nnunet.core.atomic_files import write_text_atomically
 from factorizer_nnunet.core.errors import UserError
-from factorizer_nnunet.nnunet.integrity import read_json
+from factorizer_nnunet.core.json_files import read_complete_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,13 +34,13 @@ def add_attempt(file: Path, attempt: Attempt) -> None:
     """Append an attempt to a step's file."""
     attempts = [asdict(one) for one in (*read_attempts(file), attempt)]
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(file, json.dumps({"attempts": attempts}, indent=4) + "\n")
+    write_text_atomically(file, json.dumps({"attempts": attempts}, indent=4) + "\n")
 
 
 def read_attempts(file: Path) -> list[Attempt]:
     """The attempts in the order they were made; none if there is no file that can be read."""
     with contextlib.suppress(UserError, TypeError, KeyError):
-        content = read_json(file)
+        content = read_complete_json(file)
         if content is not None:
             return [Attempt(**entry) for entry in content["attempts"]]
     return []

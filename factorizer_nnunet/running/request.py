@@ -6,8 +6,9 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from factorizer_nnunet.core.atomic_files import load_json_object, write_whole
+from factorizer_nnunet.core.atomic_files import write_text_atomically
 from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.json_files import load_json_object
 from factorizer_nnunet.running.paths import REQUEST_FILE, RUN_FOLDER, RunPaths
 from factorizer_nnunet.running.settings import Folders, Model, Prediction, RunSettings
 
@@ -15,7 +16,7 @@ from factorizer_nnunet.running.settings import Folders, Model, Prediction, RunSe
 def write_request(settings: RunSettings) -> None:
     """Keep the settings in the run's folder."""
     content = json.dumps(asdict(settings), indent=4, default=str)
-    write_whole(RunPaths(settings.folders, settings.dataset).request, content + "\n")
+    write_text_atomically(RunPaths(settings.folders, settings.dataset).request, content + "\n")
 
 
 def read_request(results: Path, dataset: str) -> RunSettings:

@@ -6,7 +6,7 @@ import contextlib
 import json
 from collections.abc import Iterator, Sequence
 
-from factorizer_nnunet.core.atomic_files import held, write_whole
+from factorizer_nnunet.core.atomic_files import file_lock, write_text_atomically
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.interrupts import terminable
 from factorizer_nnunet.running.checks import check_after_planning, check_before_planning
@@ -52,7 +52,7 @@ def held_run(settings: RunSettings) -> Iterator[None]:
     busy = (
         f"another run over {settings.dataset} is going on here: see factorizer-nnunet status -d {settings.dataset_id}"
     )
-    with held(paths.lock, busy):
+    with file_lock(paths.lock, busy):
         yield
 
 
@@ -65,8 +65,8 @@ def write_results(settings: RunSettings) -> bool:
     paths = RunPaths(settings.folders, settings.dataset)
     summary = summarize(settings)
     try:
-        write_whole(paths.summary.with_suffix(".json"), json.dumps(summary, indent=4) + "\n")
-        write_whole(paths.summary.with_suffix(".md"), summary_markdown(summary))
+        write_text_atomically(paths.summary.with_suffix(".json"), json.dumps(summary, indent=4) + "\n")
+        write_text_atomically(paths.summary.with_suffix(".md"), summary_markdown(summary))
     except OSError as error:
         raise UserError(
             f"cannot write {paths.summary}.json or .md ({error}). Mend that, then give the same command again: what is "

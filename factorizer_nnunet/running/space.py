@@ -9,7 +9,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from factorizer_nnunet.core.errors import UserError
-from factorizer_nnunet.nnunet.integrity import read_json
+from factorizer_nnunet.core.json_files import read_complete_json
 from factorizer_nnunet.running.dataset_files import NUMBER_OF_FOLDS, configuration, number_of_folds, raw_dataset_json
 from factorizer_nnunet.running.paths import RunPaths
 from factorizer_nnunet.running.settings import RunSettings
@@ -66,13 +66,13 @@ def _voxels(paths: RunPaths, plans: str, name: str) -> float:
     own, spacing = _own_voxels(paths), configuration(paths, plans, name)["spacing"]
     if len(spacing) < 3:  # slices are resampled within their plane alone, and little
         return sum(own)
-    volumes = zip(own, read_json(paths.fingerprint)["spacings"], strict=True)
+    volumes = zip(own, read_complete_json(paths.fingerprint)["spacings"], strict=True)
     return sum(voxels * math.prod(there) / math.prod(spacing) for voxels, there in volumes)
 
 
 def _own_voxels(paths: RunPaths) -> list[int]:
     """Voxels of each training case, cropped as nnU-Net does."""
-    return [math.prod(shape) for shape in read_json(paths.fingerprint)["shapes_after_crop"]]
+    return [math.prod(shape) for shape in read_complete_json(paths.fingerprint)["shapes_after_crop"]]
 
 
 def _channels(paths: RunPaths) -> dict:

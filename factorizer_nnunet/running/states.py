@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from factorizer_nnunet.nnunet.integrity import is_whole, newest, oldest, preprocessed_whole, read_json
+from factorizer_nnunet.core.json_files import read_complete_json
+from factorizer_nnunet.nnunet.integrity import is_complete, is_preprocessed, newest, oldest
 from factorizer_nnunet.running.best_configuration import Choice, read_choice
 from factorizer_nnunet.running.dataset_files import (
     configuration,
@@ -38,13 +39,13 @@ class State:
 
 def fingerprint_state(paths: RunPaths) -> State:
     """The fingerprint is one file, cut off or not."""
-    return State(is_whole(paths.fingerprint), left_over=_cut_off([paths.fingerprint]))
+    return State(is_complete(paths.fingerprint), left_over=_cut_off([paths.fingerprint]))
 
 
 def plans_state(paths: RunPaths, plans: str) -> State:
     """Planning copies ``dataset.json`` and writes the plans last."""
     files = [paths.dataset_json, paths.plans(plans)]
-    return State(all(is_whole(file) for file in files), left_over=_cut_off([*files, paths.splits]))
+    return State(all(is_complete(file) for file in files), left_over=_cut_off([*files, paths.splits]))
 
 
 def preprocessed_state(paths: RunPaths, plans: str, name: str) -> State:
@@ -54,7 +55,7 @@ def preprocessed_state(paths: RunPaths, plans: str, name: str) -> State:
         return State(False)
     labels = training_labels(paths)
     folder = paths.preprocessed / settings["data_identifier"]
-    cases = sum(preprocessed_whole(folder, case) for case in labels)
+    cases = sum(is_preprocessed(folder, case) for case in labels)
     ending = raw_dataset_json(paths)["file_ending"]
     sizes = {paths.labels / f"{case}{ending}": file.stat().st_size for case, file in labels.items()}
     # A copy that was cut off is newer than its original, and nnU-Net then takes it for the better one.
@@ -65,7 +66,7 @@ def preprocessed_state(paths: RunPaths, plans: str, name: str) -> State:
 
 def folds_state(paths: RunPaths) -> State:
     """The folds are one file."""
-    return State(is_whole(paths.splits), left_over=_cut_off([paths.splits]))
+    return State(is_complete(paths.splits), left_over=_cut_off([paths.splits]))
 
 
 def fold_state(paths: RunPaths, model: Model, fold: int, next_stages: Sequence[str]) -> State:
@@ -75,11 +76,11 @@ def fold_state(paths: RunPaths, model: Model, fold: int, next_stages: Sequence[s
         next_stages: cascades that refine this model's segmentations.
     """
     folder = paths.fold(model, fold)
-    broken = [path for name in CHECKPOINTS if (path := folder / name).exists() and not is_whole(path)]
-    trained, summary = is_whole(paths.checkpoint(model, fold)), paths.fold_summary(model, fold)
+    broken = [path for name in CHECKPOINTS if (path := folder / name).exists() and not is_complete(path)]
+    trained, summary = is_complete(paths.checkpoint(model, fold)), paths.fold_summary(model, fold)
     cases = validation_cases(paths, fold) or []
     validated = sum(_validated(paths, model, fold, case, next_stages) for case in cases)
-    done = trained and is_whole(summary) and validated == len(cases)
+    done = trained and is_complete(summary) and validated == len(cases)
     stale = [summary] if trained and summary.exists() and not done else []
     progress = f"validated {validated} of {len(cases)} cases" if trained else ""
     return State(done, progress, (*broken, *folder.glob("*.draft"), *stale))
@@ -116,10 +117,10 @@ def prediction_state(settings: RunSettings, paths: RunPaths) -> State:
             continue
         for case in cases:
             files = [folder / f"{case}{end}" for end in _prediction_endings(choice, model, ending)]
-            if all(is_whole(file) for file in files):
+            if all(is_complete(file) for file in files):
                 done += 1
             else:
-                stale += [file for file in files if file.exists() and not is_whole(file)]
+                stale += [file for file in files if file.exists() and not is_complete(file)]
     total = len(choice.stages) * len(cases)
     return State(done == total, f"{done} of {total} cases", tuple(stale))
 
@@ -154,7 +155,7 @@ def scores_state(settings: RunSettings, paths: RunPaths) -> State:
     if settings.prediction is None:
         return State(False)
     scores = settings.prediction.output / "summary.json"
-    done = is_whole(scores) and scores.stat().st_mtime >= newest(_final_files(settings))
+    done = is_complete(scores) and scores.stat().st_mtime >= newest(_final_files(settings))
     return State(done, left_over=_cut_off([scores]))
 
 
@@ -176,7 +177,7 @@ def _fitting_choice(settings: RunSettings, paths: RunPaths) -> Choice | None:
 
 def _predicted_as_asked(record: Path, prediction: Prediction, trained: float) -> bool:
     """Whether predictions are of these images, with this mirroring, and begun after the folds were trained."""
-    content = read_json(record) or {}
+    content = read_complete_json(record) or {}
     asked = {"images": str(prediction.images), "use_mirroring": prediction.mirroring}
     return record.stat().st_mtime >= trained and all(content.get(key, value) == value for key, value in asked.items())
 
@@ -209,8 +210,8 @@ def _validated(paths: RunPaths, model: Model, fold: int, case: str, next_stages:
     for stage in next_stages:
         older = paths.next_stage(model, stage) / f"{case}.npz"
         files.append(older if older.exists() else older.with_suffix(".b2nd"))
-    return all(is_whole(file) for file in files)
+    return all(is_complete(file) for file in files)
 
 
 def _cut_off(files: Sequence[Path]) -> tuple[Path, ...]:
-    return tuple(file for file in files if file.exists() and not is_whole(file))
+    return tuple(file for file in files if file.exists() and not is_complete(file))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from factorizer_nnunet.nnunet.integrity import is_whole
+from factorizer_nnunet.nnunet.integrity import is_complete
 from factorizer_nnunet.running import command_lines, states
 from factorizer_nnunet.running.best_configuration import read_choice
 from factorizer_nnunet.running.command_lines import Command
@@ -163,7 +163,7 @@ def _training(settings: RunSettings, paths: RunPaths, model: Model, fold: int, p
 
 
 def _resumed_training(paths: RunPaths, model: Model, fold: int) -> tuple[str, ...]:
-    if is_whole(paths.checkpoint(model, fold)):
+    if is_complete(paths.checkpoint(model, fold)):
         return ("--val",)  # trained; what is missing is validation
     there = any((paths.fold(model, fold) / name).exists() for name in states.CHECKPOINTS)
     return ("--c",) if there else ()

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from factorizer_nnunet.nnunet.integrity import read_json
+from factorizer_nnunet.core.json_files import read_complete_json
 from factorizer_nnunet.running.best_configuration import Choice, read_choice
 from factorizer_nnunet.running.command_lines import stock
 from factorizer_nnunet.running.dataset_files import raw_dataset_json
@@ -79,7 +79,7 @@ def region_names(dataset_json: Mapping[str, Any]) -> dict[str, str]:
 
 def dice_by_region(file: Path, regions: Mapping[str, str]) -> dict[str, float] | None:
     """Dice by region and their mean, from one of nnU-Net's ``summary.json``; None if it is not there."""
-    scores = read_json(file)
+    scores = read_complete_json(file)
     if scores is None:
         return None
     by_region = {name: scores["mean"][key]["Dice"] for key, name in regions.items() if key in scores["mean"]}

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
-from factorizer_nnunet.core.atomic_files import load_json_object
 from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.json_files import load_json_object
 from factorizer_nnunet.network import Factorizer
 from factorizer_nnunet.network.config import is_integer
 from factorizer_nnunet.nnunet.environment import nnunet_folder

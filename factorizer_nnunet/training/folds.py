@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nnunetv2.utilities.crossval_split import generate_crossval_split
 
-from factorizer_nnunet.core.atomic_files import write_whole
+from factorizer_nnunet.core.atomic_files import write_text_atomically
 from factorizer_nnunet.core.errors import UserError
 
 
@@ -22,7 +22,7 @@ def ensure_splits(file: Path, cases: Iterable[str]) -> None:
         json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         folds = generate_crossval_split(sorted(cases), seed=12345, n_splits=5)  # as nnU-Net's trainer calls it
-        write_whole(file, json.dumps(folds, indent=4))
+        write_text_atomically(file, json.dumps(folds, indent=4))
     except ValueError as error:
         raise UserError(
             f"{file} is not valid JSON ({error}), as a kill leaves it. Remove it: nnU-Net's folds are always the same "

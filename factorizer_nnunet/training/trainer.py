@@ -10,7 +10,7 @@ import torch
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 
-from factorizer_nnunet.nnunet.inference_settings import knobs_of, refuse_in_training
+from factorizer_nnunet.nnunet.inference_settings import refuse_in_training, settings_from_environment
 from factorizer_nnunet.nnunet.names import TRAINER
 from factorizer_nnunet.training.budget import Budget, budget_from_suffix
 from factorizer_nnunet.training.building import build_network
@@ -81,15 +81,15 @@ class nnUNetTrainerFactorizer(ResumableTrainer):
     ) -> nn.Module:
         """The Factorizer of our plans, or the translation of a stock U-Net; nnU-Net's predictor calls this, too.
 
-        For the latter the environment may choose iterations and shifts (``prediction.knobs``).
+        For the latter the environment may choose iterations and shifts (``prediction.inference_settings``).
 
         Raises:
             UserError: a variable holds no number, or one that the network does not have.
         """
         network = build_network(configuration_manager, num_input_channels, num_output_channels, enable_deep_supervision)
-        knobs = knobs_of()
-        knobs.apply(network, f"the network of {plans_manager.plans_name}")
-        if knobs.are_set:
+        inference_settings = settings_from_environment()
+        inference_settings.apply(network, f"the network of {plans_manager.plans_name}")
+        if inference_settings.are_set:
             used = network.config
             print(f"NMF iterations: {used.num_iters}, shifts: {used.num_used_shifts}, as the environment asks")
         return network

@@ -20,14 +20,14 @@ from nnunetv2.utilities.crossval_split import generate_crossval_split
 from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to_one_hot
 
 from factorizer_nnunet.core.errors import UserError
-from factorizer_nnunet.core.wording import some_of
+from factorizer_nnunet.core.wording import first_few
 from factorizer_nnunet.evaluation.region_dice import dice_of_regions
 from factorizer_nnunet.evaluation.regions import regions_of
 from factorizer_nnunet.evaluation.schemes import NONE
 from factorizer_nnunet.nnunet.environment import nnunet_folder
 from factorizer_nnunet.nnunet.names import SPLITS_FILE
 from factorizer_nnunet.nnunet.raw_dataset import id_in_name
-from factorizer_nnunet.prediction.model import Model
+from factorizer_nnunet.prediction.model import TrainedModel
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class ValidationCases:
         UserError: there are no preprocessed data of the model's plans; naming folder and mend.
     """
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: TrainedModel) -> None:
         self.model = model
         plans, configuration = model.plans, model.first.configuration
         self.base = nnunet_folder("nnUNet_preprocessed", writable=False) / plans.dataset_name
@@ -99,12 +99,12 @@ class ValidationCases:
         if lacking:
             raise UserError(
                 f"{self.folder} lacks {len(lacking)} of the {len(cases)} validation cases of fold {fold} "
-                f"({some_of(lacking)}); {self._mend}"
+                f"({first_few(lacking)}); {self._mend}"
             )
         unknown = [case for case in cases if not self._reference(case).is_file()]
         if unknown:
             raise UserError(
-                f"{self._reference(unknown[0]).parent} lacks the reference segmentation of {some_of(unknown)}; "
+                f"{self._reference(unknown[0]).parent} lacks the reference segmentation of {first_few(unknown)}; "
                 f"{self._mend}"
             )
         return cases

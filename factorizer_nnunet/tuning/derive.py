@@ -18,16 +18,17 @@ from typing import Any
 
 import torch
 
-from factorizer_nnunet.core.atomic_files import folder_written_whole, load_json_object
+from factorizer_nnunet.core.atomic_files import atomic_folder
 from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.json_files import load_json_object
 from factorizer_nnunet.nnunet.tile_step import INFERENCE_FILE
 from factorizer_nnunet.planning.architecture import factorizer_architecture
-from factorizer_nnunet.prediction.model import Model
+from factorizer_nnunet.prediction.model import TrainedModel
 from factorizer_nnunet.training.building import STOCK_PACKAGE
 from factorizer_nnunet.tuning.settings import Setting
 
 
-def derived_folder(model: Model, plans_name: str) -> Path:
+def derived_folder(model: TrainedModel, plans_name: str) -> Path:
     """Where the model of this name goes, beside the original; checked to be free.
 
     Raises:
@@ -50,7 +51,7 @@ def derived_folder(model: Model, plans_name: str) -> Path:
     return folder
 
 
-def derived_plans(model: Model, setting: Setting, plans_name: str) -> dict[str, Any]:
+def derived_plans(model: TrainedModel, setting: Setting, plans_name: str) -> dict[str, Any]:
     """The model's plans with another name and, in its configuration, with the setting's iterations and shifts.
 
     A stock U-Net, which our trainer translates whenever it builds the network, is translated here for good.
@@ -78,7 +79,7 @@ def derived_plans(model: Model, setting: Setting, plans_name: str) -> dict[str, 
 
 
 def write_derived(
-    model: Model, setting: Setting, target: Path, plans_name: str, checkpoint_name: str, measured: dict[str, Any]
+    model: TrainedModel, setting: Setting, target: Path, plans_name: str, checkpoint_name: str, measured: dict[str, Any]
 ) -> None:
     """Write the folder, whole or not at all.
 
@@ -100,7 +101,7 @@ def write_derived(
         "measured": measured,
     }
     try:
-        with folder_written_whole(target) as draft:
+        with atomic_folder(target) as draft:
             for fold, checkpoint in model.folds.items():
                 content = {
                     "network_weights": dict(checkpoint.weights),

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure  # rather than pyplot: no display and no global state
 from matplotlib.ticker import NullFormatter
 
-from factorizer_nnunet.core.atomic_files import file_written_whole
+from factorizer_nnunet.core.atomic_files import atomic_file
 from factorizer_nnunet.tuning.selection import Row
 from factorizer_nnunet.tuning.settings import Setting
 
@@ -60,7 +60,7 @@ def draw(rows: Sequence[Row], reference: Setting, chosen: Setting, target: Path)
     axes.margins(y=0.15)
     axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     figure.tight_layout()
-    with file_written_whole(target) as draft:
+    with atomic_file(target) as draft:
         figure.savefig(draft, dpi=130, format="png")
 
 

@@ -18,9 +18,9 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 from tqdm import tqdm
 
-from factorizer_nnunet.core.atomic_files import write_whole
+from factorizer_nnunet.core.atomic_files import write_text_atomically
 from factorizer_nnunet.core.errors import UserError
-from factorizer_nnunet.prediction.model import Model
+from factorizer_nnunet.prediction.model import TrainedModel
 from factorizer_nnunet.tuning.cases import ValidationCases
 from factorizer_nnunet.tuning.settings import Setting
 
@@ -82,7 +82,7 @@ class Log:
     def begin(self) -> None:
         """Make the file ready to be appended to, without what a kill left half."""
         lines = [self.identity, *(asdict(measurement) for measurement in self.measurements)]
-        write_whole(self.file, "".join(json.dumps(line) + "\n" for line in lines))
+        write_text_atomically(self.file, "".join(json.dumps(line) + "\n" for line in lines))
 
     def add(self, measurement: Measurement) -> None:
         """Keep one more.
@@ -114,7 +114,7 @@ def _measurement(entry: Mapping[str, Any]) -> Measurement:
 
 
 def measure(
-    model: Model,
+    model: TrainedModel,
     cases: ValidationCases,
     names: Mapping[str, Sequence[str]],
     settings: Sequence[Setting],
@@ -170,7 +170,7 @@ def measure(
                     bar.update()
 
 
-def _predicted(model: Model, predictor: nnUNetPredictor, setting: Setting, data: torch.Tensor) -> torch.Tensor:
+def _predicted(model: TrainedModel, predictor: nnUNetPredictor, setting: Setting, data: torch.Tensor) -> torch.Tensor:
     """Logits of nnU-Net's predictor, on the CPU: when they are there, a GPU has finished, too."""
     model.network.use(setting.num_iters, setting.num_shifts)
     predictor.tile_step_size = setting.tile_step_size
@@ -178,7 +178,7 @@ def _predicted(model: Model, predictor: nnUNetPredictor, setting: Setting, data:
     return predictor.predict_logits_from_preprocessed_data(data)
 
 
-def _warm_up(model: Model, predictor: nnUNetPredictor, settings: Sequence[Setting]) -> None:
+def _warm_up(model: TrainedModel, predictor: nnUNetPredictor, settings: Sequence[Setting]) -> None:
     """Compute one patch in every form of the network: the first one pays for memory and choice of kernels."""
     channels = determine_num_input_channels(model.plans, model.settings, model.description)
     patch = model.settings.patch_size

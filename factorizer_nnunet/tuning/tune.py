@@ -11,12 +11,12 @@ from typing import Any
 import torch
 
 from factorizer_nnunet import __version__
-from factorizer_nnunet.core.atomic_files import held, write_whole
+from factorizer_nnunet.core.atomic_files import file_lock, write_text_atomically
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.network import Factorizer
-from factorizer_nnunet.nnunet.inference_settings import ITERATIONS_VARIABLE, SHIFTS_VARIABLE, knobs_of
+from factorizer_nnunet.nnunet.inference_settings import ITERATIONS_VARIABLE, SHIFTS_VARIABLE, settings_from_environment
 from factorizer_nnunet.prediction.devices import chosen_device
-from factorizer_nnunet.prediction.model import Model, load_model
+from factorizer_nnunet.prediction.model import TrainedModel, load_model
 from factorizer_nnunet.tuning.cases import ValidationCases
 from factorizer_nnunet.tuning.derive import derived_folder, write_derived
 from factorizer_nnunet.tuning.figure import draw
@@ -115,7 +115,7 @@ def tune(request: TuningRequest) -> Tuned:
     report = request.report or model.folder.absolute().parent / REPORTS / model.folder.absolute().name
     identity = _identity(request, model)
     _make(report)
-    with held(report / ".lock", f"another tune-inference is writing {report}; wait for its end"):
+    with file_lock(report / ".lock", f"another tune-inference is writing {report}; wait for its end"):
         log = Log(report / _MEASUREMENTS, identity)
         measure(model, cases, names, settings, device, log, request.progress_bar)
         wanted = {(model.folds[fold].digest, case) for fold in names for case in names[fold]}
@@ -131,8 +131,8 @@ def tune(request: TuningRequest) -> Tuned:
         compared = (rows, settings[0], chosen.setting)
         try:
             draw(*compared, report / _FIGURE)
-            write_whole(report / _NUMBERS, as_json(*compared, identity))
-            write_whole(report / _PAGE, page(*compared, _measured(model, names, identity), rest, _FIGURE))
+            write_text_atomically(report / _NUMBERS, as_json(*compared, identity))
+            write_text_atomically(report / _PAGE, page(*compared, _measured(model, names, identity), rest, _FIGURE))
         except OSError as error:
             raise UserError(
                 f"cannot write in {report}: {error.strerror}. Make room there; the same command goes on with what was "
@@ -146,7 +146,7 @@ def tune(request: TuningRequest) -> Tuned:
 
 
 def _check_options(request: TuningRequest) -> None:
-    if knobs_of().are_set:
+    if settings_from_environment().are_set:
         raise UserError(
             f"{ITERATIONS_VARIABLE} or {SHIFTS_VARIABLE} is set: the model would not be measured as it was trained. "
             f"Run: unset {ITERATIONS_VARIABLE} {SHIFTS_VARIABLE}"
@@ -169,7 +169,7 @@ def _folds_of(folder: Path) -> tuple[str, ...]:
     return tuple(sorted((name for name in names if name.isdecimal()), key=int)) or ("0",)
 
 
-def _with_all_folds(request: TuningRequest, model: Model) -> Model:
+def _with_all_folds(request: TuningRequest, model: TrainedModel) -> TrainedModel:
     """The model with every fold of its folder that has the checkpoint, whether it was measured or not."""
     files = request.model.glob(f"fold_*/{request.checkpoint}")
     there = sorted(file.parent.name.removeprefix("fold_") for file in files)
@@ -178,7 +178,7 @@ def _with_all_folds(request: TuningRequest, model: Model) -> Model:
     return load_model(request.model, there, request.checkpoint, request.trusted)
 
 
-def _identity(request: TuningRequest, model: Model) -> dict[str, Any]:
+def _identity(request: TuningRequest, model: TrainedModel) -> dict[str, Any]:
     """What all measurements of a report have in common; the time depends on the machine, too."""
     device = torch.cuda.get_device_name() if request.device == "cuda" else request.device
     return {
@@ -200,7 +200,7 @@ def _make(report: Path) -> None:
         raise UserError(f"you may not write in {report}. Name a folder of your own with --report")
 
 
-def _measured(model: Model, names: dict[str, list[str]], identity: dict[str, Any]) -> str:
+def _measured(model: TrainedModel, names: dict[str, list[str]], identity: dict[str, Any]) -> str:
     counts = ", ".join(f"{len(cases)} of fold {fold}" for fold, cases in names.items())
     threads = f", threads: {identity['threads']}" if identity["device"] == "cpu" else ""
     return (

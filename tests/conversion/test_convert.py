@@ -23,7 +23,7 @@ from nnunet_folders import use_folders_below, write_fingerprint
 from nnunetv2.experiment_planning.verify_dataset_integrity import verify_dataset_integrity
 from trees import build_tree
 
-from factorizer_nnunet.core.atomic_files import held
+from factorizer_nnunet.core.atomic_files import file_lock
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.worker_pool import in_processes
 from factorizer_nnunet.dataset_conversion import convert as module
@@ -307,7 +307,10 @@ def test_bad_targets_are_refused(tmp_path: Path, dataset_id: int, name: str) -> 
 def test_one_process_at_a_time_writes_an_id(tmp_path: Path) -> None:
     tree, raw = build_tree("brats2021", tmp_path / "source"), tmp_path / "raw"
     raw.mkdir()
-    with held(raw / ".Dataset137.lock", "busy"), pytest.raises(UserError, match="another process is converting to ID"):
+    with (
+        file_lock(raw / ".Dataset137.lock", "busy"),
+        pytest.raises(UserError, match="another process is converting to ID"),
+    ):
         convert("brats2021", tree.source, raw)
     assert convert("brats2021", tree.source, raw).folder.is_dir()
 

@@ -18,7 +18,7 @@ from PIL import Image
 from report_example import SOURCE, Conversion, brats, isles, with_everything
 from scipy.ndimage import binary_erosion
 
-from factorizer_nnunet.core.atomic_files import load_json_object
+from factorizer_nnunet.core.json_files import load_json_object
 from factorizer_nnunet.dataset_conversion.report import PAGE_FILE, REPORT_FILE, report_facts, write_report
 from factorizer_nnunet.dataset_conversion.report.histogram import counts_of, decades_of, histogram_svg
 from factorizer_nnunet.pages.markup import short

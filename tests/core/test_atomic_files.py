@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from factorizer_nnunet.core.atomic_files import folder_written_whole
+from factorizer_nnunet.core.atomic_files import atomic_folder
 
 
 def test_a_folder_appears_when_its_block_succeeds(tmp_path: Path) -> None:
     target = tmp_path / "target"
-    with pytest.raises(ZeroDivisionError), folder_written_whole(target) as draft:
+    with pytest.raises(ZeroDivisionError), atomic_folder(target) as draft:
         (draft / "half").touch()
         raise ZeroDivisionError
     assert list(tmp_path.iterdir()) == []
-    with folder_written_whole(target) as draft:
+    with atomic_folder(target) as draft:
         (draft / "whole").touch()
         assert not target.exists()
     assert [path.name for path in tmp_path.rglob("*")] == ["target", "whole"]
@@ -26,6 +26,6 @@ def test_the_draft_of_a_killed_process_with_the_same_number_is_no_obstacle(tmp_p
     stale = tmp_path / f".target.{os.getpid()}.partial"
     stale.mkdir()
     (stale / "half").touch()
-    with folder_written_whole(tmp_path / "target") as draft:
+    with atomic_folder(tmp_path / "target") as draft:
         (draft / "whole").touch()
     assert [path.name for path in tmp_path.rglob("*")] == ["target", "whole"]

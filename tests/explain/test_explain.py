@@ -11,7 +11,7 @@ import SimpleITK
 from tiny_models import CASES, STOCK, run_predict, write_image, write_model
 
 from factorizer_nnunet import cli
-from factorizer_nnunet.core.atomic_files import held
+from factorizer_nnunet.core.atomic_files import file_lock
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.explain import run as explain_run
 from factorizer_nnunet.explain.case import explain_case
@@ -243,7 +243,7 @@ def test_the_models_step_and_the_variables_are_part_of_the_settings(
 def test_two_runs_do_not_share_a_folder(root: Path, model: Path) -> None:
     (root / "explained").mkdir()
     with (
-        held(root / "explained" / ".lock", "taken"),
+        file_lock(root / "explained" / ".lock", "taken"),
         pytest.raises(UserError, match="another explain is writing .*explained; wait for its end"),
     ):
         explained(root, model)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from factorizer_nnunet.core.errors import UserError
-from factorizer_nnunet.nnunet.image_files import Case, find_cases
+from factorizer_nnunet.nnunet.image_files import ImageCase, find_cases
 
 
 def folder_of(path: Path, *names: str) -> Path:
@@ -25,8 +25,8 @@ def one_channel(files: Sequence[Path]) -> int:
 def test_cases_have_their_channels_in_order(tmp_path: Path) -> None:
     images = folder_of(tmp_path / "in", "b_0001.nii", "b_0000.nii", "a_7_0000.nii", "a_7_0001.nii", ".b_0000.nii")
     assert find_cases(images, ".nii", 2, one_channel) == [
-        Case("a_7", (images / "a_7_0000.nii", images / "a_7_0001.nii")),
-        Case("b", (images / "b_0000.nii", images / "b_0001.nii")),
+        ImageCase("a_7", (images / "a_7_0000.nii", images / "a_7_0001.nii")),
+        ImageCase("b", (images / "b_0000.nii", images / "b_0001.nii")),
     ]
 
 

@@ -45,7 +45,7 @@ def change_ending(ending: str) -> Callable[[Path], None]:
 BAD_DATASETS = {
     "no dataset.json": (remove("dataset.json"), r"Dataset007_Tiny has no dataset\.json"),
     "not JSON": (lambda raw: (raw / "dataset.json").write_text("{"), r"dataset\.json is not valid JSON"),
-    "no object": (lambda raw: write_json(raw / "dataset.json", [1]), r"holds no JSON object but list"),
+    "no object": (lambda raw: write_json(raw / "dataset.json", [1]), r"contains list instead of a JSON object"),
     "no channels": (without("channel_names"), r"lacks channel_names"),
     "keys missing": (without("labels", "file_ending"), r"lacks labels, file_ending"),
     "channels as list": (with_values(channel_names=["T1"]), r"channel_names must map"),

@@ -15,7 +15,7 @@ from planning_example import NAME, NUM_CASES, SHAPE, fingerprint, write_json
 from benchmarks.fingerprints import Fingerprint
 from factorizer_nnunet import cli
 from factorizer_nnunet.core.errors import UserError
-from factorizer_nnunet.nnunet.names import own_plans, what_is_planned
+from factorizer_nnunet.nnunet.names import parse_plans_name, plans_name
 from factorizer_nnunet.planning.description import describe_plans
 from factorizer_nnunet.planning.memory import GB, estimate, full_config
 from factorizer_nnunet.planning.planner import nnUNetPlannerFactorizer
@@ -46,12 +46,12 @@ def test_each_preset_is_wider_and_deeper_than_the_one_before() -> None:
 @pytest.mark.parametrize("preset", [None, *PRESETS])
 @pytest.mark.parametrize("network", [None, "swin", "brats_published"])
 def test_names_of_plans_say_what_is_planned(preset: str | None, network: str | None) -> None:
-    assert what_is_planned(own_plans(preset, network)) == (preset, network)
+    assert parse_plans_name(plans_name(preset, network)) == (preset, network)
 
 
 def test_other_names_are_not_ours() -> None:
-    assert what_is_planned("nnUNetPlans") is None
-    assert what_is_planned("nnUNetFactorizerUpstreamPlans") is None
+    assert parse_plans_name("nnUNetPlans") is None
+    assert parse_plans_name("nnUNetFactorizerUpstreamPlans") is None
 
 
 def test_a_preset_is_planned_by_name_and_its_target_can_be_replaced(measured: Path) -> None:

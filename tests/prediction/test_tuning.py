@@ -23,7 +23,7 @@ from validation_example import VALIDATED, write_validation
 from factorizer_nnunet import cli
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.network import Factorizer
-from factorizer_nnunet.nnunet.inference_settings import SHIFTS_VARIABLE, Knobs
+from factorizer_nnunet.nnunet.inference_settings import SHIFTS_VARIABLE, InferenceSettings
 from factorizer_nnunet.nnunet.tile_step import INFERENCE_FILE
 from factorizer_nnunet.tuning import measure
 from factorizer_nnunet.tuning.cases import ValidationCases
@@ -60,7 +60,14 @@ def digests(folder: Path) -> dict[str, str]:
 def test_dice_is_that_of_the_stock_commands_predictions(root: Path, validated: Path) -> None:
     tuned = run_tune(validated)
     run_predict(root, validated)
-    run_predict(root, validated, out=root / "fast", knobs=Knobs(num_iters=1), use_mirroring=False, tile_step_size=1.0)
+    run_predict(
+        root,
+        validated,
+        out=root / "fast",
+        inference_settings=InferenceSettings(num_iters=1),
+        use_mirroring=False,
+        tile_step_size=1.0,
+    )
     references = root / "nnUNet_preprocessed" / NAME / "gt_segmentations"
     expected = {}
     for name in ("out", "fast"):

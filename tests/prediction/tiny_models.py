@@ -13,7 +13,7 @@ import torch
 from nnunetv2.run.run_training import get_trainer_from_args
 from stock_plans import configuration
 
-from factorizer_nnunet.prediction.predict import Outcome, PredictionRequest, predict
+from factorizer_nnunet.prediction.predict import PredictionOutcome, PredictionRequest, predict
 
 NAME, PLANS = "Dataset509_Untrained", "nnUNetPlans"
 FACTORIZER, STOCK = "nnUNetTrainerFactorizer_1epochs", "nnUNetTrainer"
@@ -92,7 +92,7 @@ def write_model(root: Path, trainer: str = FACTORIZER, configuration: str = "3d_
     return folder
 
 
-def run_predict(root: Path, model: Path, **changes: Any) -> Outcome:
+def run_predict(root: Path, model: Path, **changes: Any) -> PredictionOutcome:
     """Predict in this process, on the CPU, what is in ``images``."""
     request = {
         "model": model,

@@ -143,7 +143,7 @@ def test_folds_that_were_never_begun_are_told(study: Study) -> None:
 
 @pytest.mark.parametrize(
     ("content", "told"),
-    [("{", "is not valid JSON"), ("[]", "holds no JSON object"), ('{"a": 1}', "is no summary.json")],
+    [("{", "is not valid JSON"), ("[]", "contains list instead of a JSON object"), ('{"a": 1}', "is no summary.json")],
 )
 def test_a_broken_summary_is_a_problem(study: Study, content: str, told: str) -> None:
     model = add_model(study, "nnUNetTrainer", 0.2)

@@ -17,7 +17,7 @@ import pytest
 from fake_nnunet import order
 from running_example import CASES, TEST_CASES, example_settings, paths_of
 
-from factorizer_nnunet.core.atomic_files import held
+from factorizer_nnunet.core.atomic_files import file_lock
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.nnunet.names import PLANS, TRAINER
 from factorizer_nnunet.running import execution, steps
@@ -181,7 +181,7 @@ def test_a_second_run_over_the_data_set_is_refused(tmp_path: Path, programs: Pat
     settings = example_settings(tmp_path)
     lock = paths_of(settings).lock
     lock.parent.mkdir(parents=True)
-    with held(lock, "busy"), pytest.raises(UserError, match="another run over Dataset501_Fake is going on"):
+    with file_lock(lock, "busy"), pytest.raises(UserError, match="another run over Dataset501_Fake is going on"):
         run_here(settings, LANES)
 
 

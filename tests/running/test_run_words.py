@@ -16,7 +16,7 @@ from fake_nnunet import LOG, order
 from running_example import CASES, example_settings, paths_of
 
 from factorizer_nnunet import cli
-from factorizer_nnunet.core.atomic_files import held
+from factorizer_nnunet.core.atomic_files import file_lock
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.nnunet.names import PLANS, TRAINER
 from factorizer_nnunet.running import command_lines, slurm
@@ -166,13 +166,13 @@ def test_status_tells_what_is_done_failed_and_running(tmp_path: Path, programs: 
     paths.checkpoint(model, 0).unlink()
     log = paths.log(f"train.{model.name}.fold_0")
     log.touch()
-    with held(paths.lock, "busy"):
+    with file_lock(paths.lock, "busy"):
         table = status_table(read_status(settings))
     assert f"{log.stem}  running  epoch 2 of 1000, Dice 0.600" in table
     assert f"of {len(lines)} steps done" in table
     os.utime(log, (1, 1))  # of a run that was killed; the one that goes on now has not come to this step
     paths.measurements(log.stem).unlink()
-    with held(paths.lock, "busy"):
+    with file_lock(paths.lock, "busy"):
         assert f"{log.stem}  waiting" in status_table(read_status(settings))
 
 

@@ -13,10 +13,15 @@ from tiny_models import CASES, FACTORIZER, NAME, PLANS, STOCK, run_predict, writ
 
 from factorizer_nnunet import cli
 from factorizer_nnunet.core.errors import UserError
-from factorizer_nnunet.nnunet.inference_settings import ITERATIONS_VARIABLE, SHIFTS_VARIABLE, Knobs, knobs_of
+from factorizer_nnunet.nnunet.inference_settings import (
+    ITERATIONS_VARIABLE,
+    SHIFTS_VARIABLE,
+    InferenceSettings,
+    settings_from_environment,
+)
 from factorizer_nnunet.prediction.predict import predict
 
-ONE = Knobs(num_iters=1)
+ONE = InferenceSettings(num_iters=1)
 
 
 def probabilities(folder: Path) -> np.ndarray:
@@ -28,7 +33,7 @@ def test_nnunets_predictor_honours_the_variable_as_our_command_its_option(
 ) -> None:
     options = {"use_mirroring": False, "save_probabilities": True}
     run_predict(root, model, out=root / "as_trained", **options)
-    run_predict(root, model, out=root / "by_option", knobs=ONE, **options)
+    run_predict(root, model, out=root / "by_option", inference_settings=ONE, **options)
     monkeypatch.setenv(ITERATIONS_VARIABLE, "1")
     monkeypatch.setenv(SHIFTS_VARIABLE, " ")
     run_predict(root, model, out=root / "by_variable", **options)
@@ -55,12 +60,15 @@ def test_a_training_refuses_the_variables(root: Path, monkeypatch: pytest.Monkey
 
 
 def test_what_the_network_does_not_have_is_told_before_anything_is_written(root: Path, model: Path) -> None:
-    for knobs, message in (
-        (Knobs(num_iters=0), "num_iters=0 is impossible; valid: an integer of at least 1. Correct --num-iters"),
-        (Knobs(num_shifts=3), "num_shifts=3 is impossible; valid: 1 to 2, the number of shifts"),
+    for inference_settings, message in (
+        (
+            InferenceSettings(num_iters=0),
+            "num_iters=0 is impossible; valid: an integer of at least 1. Correct --num-iters",
+        ),
+        (InferenceSettings(num_shifts=3), "num_shifts=3 is impossible; valid: 1 to 2, the number of shifts"),
     ):
         with pytest.raises(UserError) as error:
-            run_predict(root, model, knobs=knobs)
+            run_predict(root, model, inference_settings=inference_settings)
         assert message in str(error.value) and str(model) in str(error.value)
     assert not (root / "out").exists()
 
@@ -68,20 +76,20 @@ def test_what_the_network_does_not_have_is_told_before_anything_is_written(root:
 @pytest.mark.parametrize("value", ["0", "one", "1.5", "-1", "²"])
 def test_a_variable_that_is_no_number_is_told(value: str) -> None:
     with pytest.raises(UserError, match=f"{ITERATIONS_VARIABLE} is '{value}'; set it to a number of iterations"):
-        knobs_of({ITERATIONS_VARIABLE: value})
+        settings_from_environment({ITERATIONS_VARIABLE: value})
 
 
 def test_other_networks_refuse_the_option_and_ignore_the_variable(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stock = write_model(root, STOCK)
     with pytest.raises(UserError, match=r"is a PlainConvUNet, no Factorizer: .* Leave out --num-iters"):
-        run_predict(root, stock, knobs=ONE)
+        run_predict(root, stock, inference_settings=ONE)
     monkeypatch.setenv(ITERATIONS_VARIABLE, "1")
     assert run_predict(root, stock, use_mirroring=False).predicted == list(CASES)
 
 
 def test_predictions_with_other_iterations_are_not_continued(root: Path, model: Path) -> None:
-    run_predict(root, model, use_mirroring=False, knobs=ONE)
-    assert run_predict(root, model, use_mirroring=False, knobs=ONE).skipped == list(CASES)
+    run_predict(root, model, use_mirroring=False, inference_settings=ONE)
+    assert run_predict(root, model, use_mirroring=False, inference_settings=ONE).skipped == list(CASES)
     with pytest.raises(UserError, match=r"with other settings: num_iters differs \(it was 1\)"):
         run_predict(root, model, use_mirroring=False)
 
@@ -95,4 +103,4 @@ def test_the_option_goes_before_the_variable(root: Path, model: Path, monkeypatc
     options = ["-device", "cpu", "--disable_tta", "-npp", "0", "-nps", "0"]
     assert cli.main([*arguments, *options]) == 2
     assert cli.main([*arguments, *options, "--num-iters", "2"]) == 0
-    assert asked[-1].knobs == Knobs(num_iters=2)
+    assert asked[-1].inference_settings == InferenceSettings(num_iters=2)

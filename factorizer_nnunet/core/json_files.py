@@ -1,0 +1,58 @@
+"""JSON files read with errors that name the file and the fix."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from factorizer_nnunet.core.errors import UserError
+
+
+def load_json_object(path: Path, fix: str) -> dict[str, Any]:
+    """Read a JSON file that must exist and contain an object.
+
+    Args:
+        path: the file.
+        fix: what the user can do about it; the last sentence of every error.
+
+    Raises:
+        UserError: the file cannot be read, is not valid JSON, or contains something else.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}. {fix}") from error
+    except ValueError as error:  # also wrong bytes
+        raise UserError(f"{path} is not valid JSON: {error}. {fix}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} contains {type(content).__name__} instead of a JSON object. {fix}")
+    return content
+
+
+def read_complete_json(path: Path, kind: type = dict) -> Any:
+    """Read a JSON file that a killed command may have left out or cut off; None if it did.
+
+    Args:
+        path: the file.
+        kind: what it must contain, ``dict`` or ``list``.
+
+    Raises:
+        UserError: the file is damaged in another way, for instance by an edit; it must not be replaced silently.
+    """
+    try:
+        text = path.read_text(encoding="utf-8").strip()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {path}: {error}. Fix or remove it") from error
+    try:
+        content = json.loads(text)
+    except json.JSONDecodeError as error:
+        unfinished = error.pos >= len(text) or error.msg.startswith("Unterminated")
+        if unfinished or not text.endswith(("}", "]")):
+            return None
+        raise UserError(f"{path} is not valid JSON: {error}. Fix or remove it") from error
+    if not isinstance(content, kind):
+        raise UserError(f"{path} contains {type(content).__name__} instead of {kind.__name__}. Fix or remove it")
+    return content
