@@ -75,7 +75,7 @@ def plan_dataset(
             ``3d_cascade_fullres`` stands for the two configurations whose data it uses.
         gpu_memory_target_gb: memory for which patch and batch size are chosen, in GB (10⁹ bytes); ``None`` is the
             preset's.
-        plans_name: name of the plans file without ``.json``; ``None`` is that of ``names.own_plans``.
+        plans_name: name of the plans file without ``.json``; ``None`` is that of ``names.plans_name``.
         preset: width and depth, a key of ``sizes.PRESETS``; ``None`` is ``sizes.DEFAULT``.
         network: published form of the network instead, a key of ``network.PRESETS`` with widths of its own; ``None``
             and ``default`` are the default form.
