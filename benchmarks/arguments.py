@@ -13,7 +13,9 @@ def benchmark_parser(description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="Hippocampus in nnU-Net raw layout (holds dataset.json)")
     parser.add_argument("--root", type=Path, required=True, help="working folder")
-    parser.add_argument("--docs", type=Path, default=Path("docs"), help="where page and figure go (default docs)")
+    parser.add_argument(
+        "--docs", type=Path, default=Path("docs/measured"), help="where page and figure go (default %(default)s)"
+    )
     parser.add_argument("--report-only", action="store_true", help="write the page from what is there")
     return parser
 

@@ -33,7 +33,6 @@ import numpy as np
 import SimpleITK
 import torch
 
-from benchmarks.measured_part import replace_measured
 from benchmarks.speed.networks import topology
 from factorizer_nnunet.demo.phantom import draw_patient
 from factorizer_nnunet.network import Factorizer
@@ -206,7 +205,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--images", nargs="+", choices=IMAGES, default=list(IMAGES), help="kinds (default: all)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads (default: all cores)")
-    parser.add_argument("--page", type=Path, help="page with this script's marks, such as docs/explain.md")
     options = parser.parse_args(arguments)
     device = torch.cuda.get_device_name() if options.device == "cuda" else f"CPU, {options.threads} threads"
     lines = [
@@ -228,8 +226,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
             ]
             lines.append(_row(*row, found))
             print(lines[-1], flush=True)
-    if options.page is not None:
-        replace_measured(options.page, "benchmarks/explain_cost.py", "\n".join(lines) + "\n")
 
 
 def _row(name: str, network: str, mirror: bool, found: Sequence[Cost]) -> str:

@@ -75,7 +75,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--models", type=Path, nargs="+", metavar="DIR", help="folders of models instead of those")
     parser.add_argument("--names", nargs="+", metavar="NAME", help="what they are called")
     parser.add_argument("--raw", type=Path, metavar="DIR", help="nnUNet_raw of the cases (default: WORK/raw)")
-    parser.add_argument("--docs", type=Path, default=Path("docs"), help="where the picture goes (default: docs)")
+    parser.add_argument(
+        "--docs", type=Path, default=Path("docs/measured"), help="where the picture goes (default %(default)s)"
+    )
     parser.add_argument("--partial", action="store_true", help="also with folds that are not finished")
     options = parser.parse_args(arguments)
     page = options.root / "hippocampus_report.html"

@@ -86,7 +86,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, required=True, help="a new folder to work in")
     parser.add_argument("--seed", type=int, default=0, help="of moments and delays (default 0)")
-    parser.add_argument("--docs", type=Path, default=Path("docs"), help="where the page goes (default docs)")
+    parser.add_argument(
+        "--docs", type=Path, default=Path("docs/measured"), help="where the page goes (default %(default)s)"
+    )
     options = parser.parse_args(arguments)
     root = options.root.resolve()
     if root.exists() and any(root.iterdir()):

@@ -31,7 +31,7 @@ from factorizer_nnunet.network import Factorizer
 from factorizer_nnunet.planning.memory import estimate, stage_sizes
 from factorizer_nnunet.training.trainer import build_optimizer
 
-DOCS = Path(__file__).resolve().parents[1] / "docs"
+DOCS = Path(__file__).resolve().parents[1] / "docs" / "measured"
 PRECISION = {"cpu": torch.bfloat16, "cuda": torch.float16}
 
 

@@ -23,7 +23,7 @@ from benchmarks.fingerprints import FINGERPRINTS
 from factorizer_nnunet.core.atomic_files import write_text_atomically
 from factorizer_nnunet.nnunet.environment import create_folders, environment_variables
 
-DOCS = Path(__file__).resolve().parents[1] / "docs"
+DOCS = Path(__file__).resolve().parents[1] / "docs" / "measured"
 
 
 def forward_seconds(settings: object, channels: int, classes: int) -> float:

@@ -1,4 +1,4 @@
-"""What the README promises is there."""
+"""What the README and the other pages promise exists: links, commands, settings."""
 
 from __future__ import annotations
 
@@ -16,9 +16,30 @@ ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\((?!http|#)([^)#]+)", README))))
-def test_links_lead_somewhere(link: str) -> None:
-    assert (ROOT / link).exists()
+PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+LINKS = [
+    (page.relative_to(ROOT).as_posix(), link)
+    for page in PAGES
+    for link in sorted(set(re.findall(r"\]\((?!http)([^)]+)\)", page.read_text(encoding="utf-8"))))
+]
+
+
+@pytest.mark.parametrize(("page", "link"), LINKS)
+def test_links_lead_somewhere(page: str, link: str) -> None:
+    file, _, anchor = link.partition("#")
+    target = (ROOT / page).parent / file if file else ROOT / page
+    assert target.exists()
+    if anchor:
+        headings = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), re.MULTILINE)
+        assert anchor in {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_benchmarks_named_in_pages_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for before, name in re.findall(r"(git checkout \w+ && )?python -m benchmarks\.(\w+)", text):
+        found = (ROOT / "benchmarks" / f"{name}.py").exists() or (ROOT / "benchmarks" / name / "__main__.py").exists()
+        assert before or found, f"benchmarks.{name} is gone: give the revision that has it"
 
 
 def test_every_command_shown_exists(capsys: pytest.CaptureFixture[str]) -> None:

@@ -134,7 +134,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--networks", nargs="+", choices=NETWORKS, metavar="NAME", help=f"default all: {', '.join(NETWORKS)}"
     )
     parser.add_argument(
-        "--docs", type=Path, default=Path("docs"), help="where results, page and figure go (default docs)"
+        "--docs",
+        type=Path,
+        default=Path("docs/measured"),
+        help="where results, page and figure go (default %(default)s)",
     )
     options = parser.parse_args(arguments)
     if options.device == "cuda" and not torch.cuda.is_available():

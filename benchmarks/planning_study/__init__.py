@@ -1,1 +1,0 @@
-"""The planner's choices against alternatives on real data, at equal training time."""
