@@ -14,7 +14,7 @@ _INTENSITIES = {"max": 9, "mean": 5, "median": 5, "min": 1, "percentile_00_5": 2
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """A data set of images about ``shape`` voxels (slices, rows, columns) of ``spacing`` mm, and a preset for it."""
+    """A data set of images about ``shape`` voxels (slices, rows, columns) of ``spacing`` mm, and a size for it."""
 
     name: str
     shape: tuple[int, int, int]
@@ -22,7 +22,7 @@ class Fingerprint:
     cases: int
     channels: int
     classes: int  # with background
-    preset: str | None = None
+    size: str | None = None
 
     def write(self, raw: Path, preprocessed: Path, number: int) -> str:
         """Write what a planner reads, below nnU-Net's folders; returns the data set's name."""
@@ -71,8 +71,8 @@ def _ct() -> list[Fingerprint]:
     slices = [(20, 5.0), (60, 5.0), (120, 2.5), (300, 1.5), (600, 1.0), (900, 0.6)]
     kinds = [(131, 1, 3, None), (40, 2, 15, "M"), (1200, 1, 100, "L")]
     return [
-        Fingerprint(f"CT 512x512x{n} {classes}cl", (n, 512, 512), (mm, 0.8, 0.8), cases, channels, classes, preset)
-        for (n, mm), (cases, channels, classes, preset) in itertools.product(slices, kinds)
+        Fingerprint(f"CT 512x512x{n} {classes}cl", (n, 512, 512), (mm, 0.8, 0.8), cases, channels, classes, size)
+        for (n, mm), (cases, channels, classes, size) in itertools.product(slices, kinds)
     ]
 
 
@@ -87,8 +87,8 @@ def _mr() -> list[Fingerprint]:
     ]
     kinds = [(4, 1, 2, "S"), (100, 4, 4, None), (260, 2, 3, "XL"), (484, 8, 12, "M"), (1251, 1, 40, "S")]
     return [
-        Fingerprint(f"MR {name} {channels}ch {classes}cl", shape, spacing, cases, channels, classes, preset)
-        for (name, shape, spacing), (cases, channels, classes, preset) in itertools.product(shapes, kinds)
+        Fingerprint(f"MR {name} {channels}ch {classes}cl", shape, spacing, cases, channels, classes, size)
+        for (name, shape, spacing), (cases, channels, classes, size) in itertools.product(shapes, kinds)
     ]
 
 

@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from factorizer_nnunet.network import preset_arguments
+from factorizer_nnunet.network import variant_arguments
 from factorizer_nnunet.planning.architecture import factorizer_architecture
-from factorizer_nnunet.planning.sizes import PRESETS, Size
+from factorizer_nnunet.planning.sizes import SIZES, Size
 
 
 @dataclass(frozen=True)
 class Case:
-    """One plan, and the data it is for; ``form`` is the network's, or a published one with ``network``."""
+    """One plan, and the data it is for; ``form`` is the network's, or a published one with ``variant``."""
 
     name: str
     patch_size: Sequence[int]
@@ -23,14 +23,14 @@ class Case:
     spacing: Sequence[float] = (1.0, 1.0, 1.0)
     strides: Sequence[Sequence[int]] = ()
     widths: Sequence[int] = ()
-    size: Size = PRESETS["S"]
-    network: str = "default"
+    size: Size = SIZES["S"]
+    variant: str = "default"
     changes: Mapping[str, Any] = field(default_factory=dict)
 
     def arguments(self) -> dict[str, Any]:
         """Arguments of ``Factorizer``."""
-        if self.network != "default":
-            return {**preset_arguments(self.network, self.patch_size), **self.changes}
+        if self.variant != "default":
+            return {**variant_arguments(self.variant, self.patch_size), **self.changes}
         unet = {"features_per_stage": list(self.widths), "strides": [list(s) for s in self.strides]}
         return {**factorizer_architecture(unet, self.spacing, self.size)["arch_kwargs"], **self.changes}
 
@@ -42,7 +42,7 @@ def _halved(stages: int, ndim: int = 3) -> list[list[int]]:
 _ANISOTROPIC = ([1, 1, 1], [1, 2, 2], [1, 2, 2], [2, 2, 2])
 _ALL = {"nmf_stages": [True] * 4}
 _OTHER_LAYERS = {"adapter": "conv", "norm": "layer", "depthwise": "mlp"}
-_M, _XL = PRESETS["M"], PRESETS["XL"]
+_M, _XL = SIZES["M"], SIZES["XL"]
 _WIDTHS = (32, 64, 128, 256)
 
 CASES = (
@@ -85,14 +85,14 @@ CASES = (
     Case(
         "3D, anisotropic, NMF everywhere", (12, 48, 48), 2, 2, 3, (5.0, 0.8, 0.8), _ANISOTROPIC, _WIDTHS, changes=_ALL
     ),
-    Case("3D, preset M", (32, 32, 32), 2, 1, 3, strides=_halved(4), widths=(40, 80, 160, 320), size=_M),
-    Case("3D, preset XL", (24, 24, 24), 2, 1, 14, strides=_halved(3), widths=(64, 128, 256), size=_XL),
+    Case("3D, size M", (32, 32, 32), 2, 1, 3, strides=_halved(4), widths=(40, 80, 160, 320), size=_M),
+    Case("3D, size XL", (24, 24, 24), 2, 1, 14, strides=_halved(3), widths=(64, 128, 256), size=_XL),
     Case(
         "3D, checkpointing", (32, 32, 32), 2, 1, 3, strides=_halved(4), widths=_WIDTHS, changes={"checkpointing": True}
     ),
     Case("2D, 3 channels", (160, 160), 4, 3, 2, (1.0, 1.0), strides=_halved(5, 2), widths=(*_WIDTHS, 512)),
     Case("2D, 40 classes, NMF everywhere", (96, 128), 4, 1, 40, (1.0, 1.0), _halved(4, 2), _WIDTHS, changes=_ALL),
     Case("2D, conv adapters, layer norm", (96, 96), 4, 1, 4, (0.5, 1.0), _halved(4, 2), _WIDTHS, changes=_OTHER_LAYERS),
-    Case("published: swin", (32, 32, 32), 2, 4, 3, network="swin"),
-    Case("published: isles22_published", (32, 32, 32), 1, 2, 1, network="isles22_published"),
+    Case("published: swin", (32, 32, 32), 2, 4, 3, variant="swin"),
+    Case("published: isles22_published", (32, 32, 32), 1, 2, 1, variant="isles22_published"),
 )

@@ -42,7 +42,7 @@ def forward_seconds(settings: object, channels: int, classes: int) -> float:
     return time.perf_counter() - start
 
 
-def rows_of(dataset: str, preset: str | None) -> Iterator[list[str]]:
+def rows_of(dataset: str, size: str | None) -> Iterator[list[str]]:
     """Plan one data set whose fingerprint is there; a row for each configuration."""
     from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
@@ -52,7 +52,7 @@ def rows_of(dataset: str, preset: str | None) -> Iterator[list[str]]:
 
     start = time.perf_counter()
     with contextlib.redirect_stdout(io.StringIO()):
-        planner = planner_for(preset)(dataset)
+        planner = planner_for(size)(dataset)
         manager = PlansManager(planner.plan_experiment())
     planned = time.perf_counter() - start
     classes = len(planner.dataset_json["labels"])
@@ -83,14 +83,14 @@ def main() -> None:
         datasets = []
         for number, fingerprint in enumerate(FINGERPRINTS, 101):
             name = fingerprint.write(root / "nnUNet_raw", root / "nnUNet_preprocessed", number)
-            datasets.append((fingerprint.name, name, fingerprint.preset))
+            datasets.append((fingerprint.name, name, fingerprint.size))
         if options.raw is not None:
             datasets.insert(0, (f"{options.raw.name} (real)", _real(options.raw, root), None))
         record = options.output / "plan_fingerprints.json"
         rows = json.loads(record.read_text()) if record.is_file() else []
         done = {row[0] for row in rows}
-        for title, name, preset in [entry for entry in datasets if entry[0] not in done][: options.most]:
-            rows += [[title, preset or "-", *row] for row in rows_of(name, preset)]
+        for title, name, size in [entry for entry in datasets if entry[0] not in done][: options.most]:
+            rows += [[title, size or "-", *row] for row in rows_of(name, size)]
             print(" | ".join(rows[-1]), flush=True)
             write_text_atomically(record, json.dumps(rows, indent=1) + "\n")
             write_text_atomically(options.output / "plan_fingerprints.md", _page(rows))
@@ -111,7 +111,7 @@ def _page(rows: list[list[str]]) -> str:
 
     slowest = max(float(row[-1]) for row in rows)
     data = len({row[0] for row in rows})
-    head = ["data", "preset", "configuration", "patch", "batch", "stages", "GB", "forward, s", "planning, s"]
+    head = ["data", "size", "configuration", "patch", "batch", "stages", "GB", "forward, s", "planning, s"]
     lines = [
         f"# {data} data sets planned",
         "",

@@ -13,24 +13,24 @@ from benchmarks.speed.literal import LiteralFactorizer
 from benchmarks.speed.measure import Setting, multiply_adds, peak_bytes
 from benchmarks.speed.networks import NETWORKS, NotApplicableError
 from benchmarks.speed.traffic import layer_traffic
-from factorizer_nnunet.network import build_preset
+from factorizer_nnunet.network import build_variant
 
 
 @pytest.mark.parametrize(
-    ("preset", "patch"), [("swin", (16, 32, 16)), ("brats_published", (16, 16, 16)), ("swin", (32, 16))]
+    ("variant", "patch"), [("swin", (16, 32, 16)), ("brats_published", (16, 16, 16)), ("swin", (32, 16))]
 )
-def test_the_literal_network_computes_the_same_numbers(preset: str, patch: tuple) -> None:
+def test_the_literal_network_computes_the_same_numbers(variant: str, patch: tuple) -> None:
     torch.manual_seed(0)
-    network = build_preset(preset, 2, 3, patch).double()
+    network = build_variant(variant, 2, 3, patch).double()
     x = torch.randn(1, 2, *patch, dtype=torch.float64)
     torch.testing.assert_close(LiteralFactorizer(network, patch)(x), network(x), rtol=1e-9, atol=1e-10)
 
 
 def test_the_literal_network_refuses_what_it_cannot_compute() -> None:
     with pytest.raises(ValueError, match="do not divide"):
-        LiteralFactorizer(build_preset("swin", 1, 2, (20, 16, 16)), (20, 16, 16))
+        LiteralFactorizer(build_variant("swin", 1, 2, (20, 16, 16)), (20, 16, 16))
     with pytest.raises(ValueError, match="not of the published form"):
-        LiteralFactorizer(build_preset("default", 1, 2, (16, 16, 16)), (16, 16, 16))
+        LiteralFactorizer(build_variant("default", 1, 2, (16, 16, 16)), (16, 16, 16))
 
 
 @pytest.mark.parametrize("name", [name for name in NETWORKS if name != "SwinUNETR"])

@@ -9,7 +9,7 @@ from nnunetv2.experiment_planning.experiment_planners.network_topology import ge
 from torch import nn
 
 from benchmarks.speed.literal import LiteralFactorizer
-from factorizer_nnunet.network import Factorizer, build_preset, preset_arguments
+from factorizer_nnunet.network import Factorizer, build_variant, variant_arguments
 from factorizer_nnunet.planning.architecture import factorizer_architecture
 
 UNET, DEFAULT, PUBLISHED, LITERAL = "PlainConvUNet", "Factorizer default", "Factorizer swin", "literal swin"
@@ -70,24 +70,24 @@ def _default(channels: int, classes: int, patch_size: Sequence[int]) -> nn.Modul
 
 
 def _published(channels: int, classes: int, patch_size: Sequence[int]) -> nn.Module:
-    return build_preset("swin", channels, classes, patch_size)
+    return build_variant("swin", channels, classes, patch_size)
 
 
 def _four_shifts(channels: int, classes: int, patch_size: Sequence[int]) -> nn.Module:
-    return build_preset("brats_published", channels, classes, patch_size)
+    return build_variant("brats_published", channels, classes, patch_size)
 
 
 def _changed(**changes: object) -> Callable[[int, int, Sequence[int]], nn.Module]:
     def build(channels: int, classes: int, patch_size: Sequence[int]) -> nn.Module:
-        return Factorizer(channels, classes, **{**preset_arguments("swin", patch_size), **changes})
+        return Factorizer(channels, classes, **{**variant_arguments("swin", patch_size), **changes})
 
     return build
 
 
-def _literally(preset: str) -> Callable[[int, int, Sequence[int]], nn.Module]:
+def _literally(variant: str) -> Callable[[int, int, Sequence[int]], nn.Module]:
     def build(channels: int, classes: int, patch_size: Sequence[int]) -> nn.Module:
         try:
-            return LiteralFactorizer(build_preset(preset, channels, classes, patch_size), patch_size)
+            return LiteralFactorizer(build_variant(variant, channels, classes, patch_size), patch_size)
         except ValueError as error:
             raise NotApplicableError(str(error)) from error
 

@@ -21,13 +21,16 @@ EPILOG = """\
 examples:
   factorizer-nnunet plan -d 4
   factorizer-nnunet plan -d Dataset004_Hippocampus -c 3d_fullres -np 2 --verify-dataset-integrity
-  factorizer-nnunet plan -d 4 --preset L              # nnUNetFactorizerLPlans, for 24 GB
+  factorizer-nnunet plan -d 4 --size L                # nnUNetFactorizerLPlans, for 24 GB
   factorizer-nnunet plan -d 4 --gpu-memory-target 16 --plans-name nnUNetFactorizerPlans_16GB
   factorizer-nnunet plan -d 4 --show -c 3d_fullres    # existing plans as a table
-  factorizer-nnunet plan -d 4 --network swin          # nnUNetFactorizerPlans_swin
+  factorizer-nnunet plan -d 4 --variant swin          # nnUNetFactorizerPlans_swin
   factorizer-nnunet plan -d 4 --template brats_fast   # nnUNetFactorizerTemplatePlans_brats_fast
   factorizer-nnunet plan --template list
 """
+
+
+OLD_OPTIONS = {"preset": "size", "network": "variant"}  # names of earlier versions, still accepted
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -53,32 +56,34 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--gpu-memory-target",
         type=float,
         metavar="GB",
-        help="GPU memory for which patch and batch size are chosen, in GB (default: the preset's, without one 8)",
+        help="GPU memory for which patch and batch size are chosen, in GB (default: that of --size, else 8)",
     )
     parser.add_argument(
-        "--preset",
+        "--size",
         metavar="SIZE",
         help="width and depth: S, M, L or XL, for 6, 10, 24 and 40 GB (default: the network of S for 8 GB)",
     )
     parser.add_argument(
         "--plans-name",
         metavar="NAME",
-        help="name of the plans, then used with -p NAME (default: nnUNetFactorizerPlans, with a --preset "
-        "nnUNetFactorizerSIZEPlans, for another --network nnUNetFactorizerPlans_NETWORK, with a --template "
+        help="name of the plans, then used with -p NAME (default: nnUNetFactorizerPlans, with --size "
+        "nnUNetFactorizerSIZEPlans, with --variant nnUNetFactorizerPlans_VARIANT, with --template "
         "nnUNetFactorizerTemplatePlans_NAME)",
     )
     parser.add_argument(
-        "--network",
-        metavar="NETWORK",
+        "--variant",
+        metavar="VARIANT",
         help="form of the network: default, or as published: swin, local, global, brats_published, isles22_published",
     )
+    for old in OLD_OPTIONS:
+        parser.add_argument(f"--{old}", help=argparse.SUPPRESS)
     parser.add_argument(
         "--template",
         action=_TemplateOrList,
         metavar="NAME",
         help="settings that are ready for a kind of data: a template's name, a FILE.json like one, or list to see all; "
-        "voxel size, patch, batch and network are the template's, so --network, --preset and --gpu-memory-target do "
-        "not go with it",
+        "the template sets voxel size, patch, batch and network, so it excludes --variant, --size and "
+        "--gpu-memory-target",
     )
     parser.add_argument(
         "-np",
@@ -124,10 +129,22 @@ class _TemplateOrList(argparse.Action):
         setattr(namespace, self.dest, values)
 
 
+def _read_old_options(args: argparse.Namespace) -> None:
+    """Take ``--size`` and ``--variant`` from their old names where these are used; refuse two different values."""
+    for old, new in OLD_OPTIONS.items():
+        value = getattr(args, old)
+        if value is None:
+            continue
+        if getattr(args, new) not in (None, value):
+            args.refuse(f"--{new} {getattr(args, new)} and --{old} {value} mean the same option: give only --{new}")
+        setattr(args, new, value)
+
+
 def run(args: argparse.Namespace) -> int:
     """Plan, then say which stock command comes next."""
+    _read_old_options(args)
     if args.template is not None:
-        for option in ("network", "preset", "gpu_memory_target"):
+        for option in ("variant", "size", "gpu_memory_target"):
             if getattr(args, option) is not None:
                 args.refuse(f"argument --{option.replace('_', '-')}: not allowed with argument --template")
     from nnunetv2.configuration import default_num_processes
@@ -137,7 +154,7 @@ def run(args: argparse.Namespace) -> int:
     from factorizer_nnunet.planning.description import describe_plans
 
     if args.show:
-        plans_file = existing_plans(args.dataset, args.plans_name, args.preset, args.network, args.template)
+        plans_file = existing_plans(args.dataset, args.plans_name, args.size, args.variant, args.template)
         if plans_file is not None:
             if args.gpu_memory_target is not None or args.clean or args.verify_dataset_integrity:
                 args.refuse(f"{plans_file} is there and is only shown; to plan it anew, leave --show out")
@@ -152,8 +169,8 @@ def run(args: argparse.Namespace) -> int:
         args.configurations,
         gpu_memory_target_gb=args.gpu_memory_target,
         plans_name=args.plans_name,
-        preset=args.preset,
-        network=args.network,
+        size=args.size,
+        variant=args.variant,
         template=args.template,
         num_processes=num_processes,
         verify_integrity=args.verify_dataset_integrity,

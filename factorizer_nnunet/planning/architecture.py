@@ -12,13 +12,13 @@ from typing import Any
 
 from factorizer_nnunet.network import default_form
 from factorizer_nnunet.network.config import DEFAULT_WINDOW
-from factorizer_nnunet.planning.sizes import PRESETS, Size, per_stage
+from factorizer_nnunet.planning.sizes import SIZES, Size, per_stage
 
 NETWORK_CLASS = "factorizer_nnunet.network.Factorizer"
 
 
 def factorizer_architecture(
-    arch_kwargs: Mapping[str, Any], spacing: Sequence[float], size: Size = PRESETS["S"]
+    arch_kwargs: Mapping[str, Any], spacing: Sequence[float], size: Size = SIZES["S"]
 ) -> dict[str, Any]:
     """The ``architecture`` entry of a plans configuration that builds a Factorizer in place of a U-Net.
 

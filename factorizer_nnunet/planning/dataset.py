@@ -20,7 +20,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import load_json_object
-from factorizer_nnunet.network import PRESETS as NETWORKS
+from factorizer_nnunet.network import VARIANTS
 from factorizer_nnunet.nnunet import names
 from factorizer_nnunet.nnunet.environment import nnunet_folder
 from factorizer_nnunet.nnunet.integrity import gzip_damage
@@ -35,7 +35,7 @@ from factorizer_nnunet.planning.reuse import (
     plans_in,
     preprocessed_folder,
 )
-from factorizer_nnunet.planning.sizes import PRESETS
+from factorizer_nnunet.planning.sizes import SIZES
 from factorizer_nnunet.planning.templates import (
     TEMPLATE_CONFIGURATION,
     check_fit,
@@ -43,7 +43,7 @@ from factorizer_nnunet.planning.templates import (
     planner_for_template,
 )
 
-DEFAULT_NETWORK = "default"
+DEFAULT_VARIANT = "default"
 _LARGEST_TARGET_GB = 10_000  # no GPU has a hundredth of it
 _FINGERPRINT_KINDS = {
     "spacings": list,
@@ -59,8 +59,8 @@ def plan_dataset(
     configurations: Sequence[str] = DEFAULT_CONFIGURATIONS,
     gpu_memory_target_gb: float | None = None,
     plans_name: str | None = None,
-    preset: str | None = None,
-    network: str | None = None,
+    size: str | None = None,
+    variant: str | None = None,
     template: str | None = None,
     num_processes: int = 4,
     verify_integrity: bool = False,
@@ -74,10 +74,10 @@ def plan_dataset(
         configurations: what to preprocess; those that the plans turn out not to have are skipped, as nnU-Net does.
             ``3d_cascade_fullres`` stands for the two configurations whose data it uses.
         gpu_memory_target_gb: memory for which patch and batch size are chosen, in GB (10⁹ bytes); ``None`` is the
-            preset's.
+            size's.
         plans_name: name of the plans file without ``.json``; ``None`` is that of ``names.plans_name``.
-        preset: width and depth, a key of ``sizes.PRESETS``; ``None`` is ``sizes.DEFAULT``.
-        network: published form of the network instead, a key of ``network.PRESETS`` with widths of its own; ``None``
+        size: width and depth, a key of ``sizes.SIZES``; ``None`` is ``sizes.DEFAULT_SIZE``.
+        variant: published form of the network instead, a key of ``network.VARIANTS`` with widths of its own; ``None``
             and ``default`` are the default form.
         template: name or file of the template that sets voxel size, patch, batch and network instead.
         num_processes: worker processes of the fingerprint and of preprocessing.
@@ -92,8 +92,8 @@ def plan_dataset(
         UserError: an argument, a folder or the data set cannot be used; then nothing has been written. Or the memory
             target is too small, which needs the fingerprint; then no plans have been written.
     """
-    _check_choice(preset, network)
-    name = _plans_name(plans_name, preset, network, template)
+    _check_choice(size, variant)
+    name = _plans_name(plans_name, size, variant, template)
     chosen = None if template is None else load_template(template)
     _check_arguments(name, gpu_memory_target_gb, num_processes)
     preprocessed = nnunet_folder("nnUNet_preprocessed", writable=True)
@@ -114,7 +114,7 @@ def plan_dataset(
         _verify(raw, num_processes)
 
     extract_fingerprint_dataset(raw.id, num_processes=num_processes, clean=clean, verbose=False)
-    planner_class = planner_for(preset, _other_network(network)) if chosen is None else planner_for_template(chosen)
+    planner_class = planner_for(size, _other_variant(variant)) if chosen is None else planner_for_template(chosen)
     spacing = None if chosen is None else chosen.spacing
     planner = planner_class(raw.id, gpu_memory_target_gb, plans_name=name, overwrite_target_spacing=spacing)
     others = plans_in(plans_file.parent)
@@ -152,17 +152,17 @@ def _linked(plans: Mapping, name: str, others: Sequence[Mapping], folder: Path, 
 def existing_plans(
     dataset: str | int,
     plans_name: str | None = None,
-    preset: str | None = None,
-    network: str | None = None,
+    size: str | None = None,
+    variant: str | None = None,
     template: str | None = None,
 ) -> Path | None:
     """The plans file that ``plan_dataset`` would write, if it is there; arguments as there.
 
     Raises:
-        UserError: no such data set, preset or network.
+        UserError: no such data set, size or variant.
     """
-    _check_choice(preset, network)
-    name = _plans_name(plans_name, preset, network, template)
+    _check_choice(size, variant)
+    name = _plans_name(plans_name, size, variant, template)
     _, dataset_name = find_dataset(dataset, "nnUNet_raw")
     plans_file = nnunet_folder("nnUNet_preprocessed", writable=False) / dataset_name / f"{name}.json"
     return plans_file if plans_file.is_file() else None
@@ -196,27 +196,27 @@ def _stale_advice(stale: Sequence[str], wanted: Sequence[str], preprocess: bool)
     return f"The preprocessed data of {', '.join(left)} come from the old plans; renew them with -c {' '.join(left)}"
 
 
-def _other_network(network: str | None) -> str | None:
-    """A form of the network, unless it is the default one."""
-    return None if network == DEFAULT_NETWORK else network
+def _other_variant(variant: str | None) -> str | None:
+    """The variant, unless it is the default one."""
+    return None if variant == DEFAULT_VARIANT else variant
 
 
-def _plans_name(plans_name: str | None, preset: str | None, network: str | None, template: str | None) -> str:
+def _plans_name(plans_name: str | None, size: str | None, variant: str | None, template: str | None) -> str:
     if plans_name is not None:
         return plans_name
     if template is not None:
         return names.template_plans_name(Path(template).stem)
-    return names.plans_name(preset, _other_network(network))
+    return names.plans_name(size, _other_variant(variant))
 
 
-def _check_choice(preset: str | None, network: str | None) -> None:
-    if preset is not None and preset not in PRESETS:
-        raise UserError(f"unknown preset {preset!r}: choose from {', '.join(PRESETS)}")
-    if network is not None and network not in NETWORKS:
-        raise UserError(f"unknown network {network!r}: choose from {', '.join(NETWORKS)}")
-    if preset is not None and _other_network(network) is not None:
+def _check_choice(size: str | None, variant: str | None) -> None:
+    if size is not None and size not in SIZES:
+        raise UserError(f"unknown size {size!r}: choose from {', '.join(SIZES)}")
+    if variant is not None and variant not in VARIANTS:
+        raise UserError(f"unknown variant {variant!r}: choose from {', '.join(VARIANTS)}")
+    if size is not None and _other_variant(variant) is not None:
         raise UserError(
-            f"--preset {preset} and --network {network} exclude each other: a published form has widths and depth of "
+            f"--size {size} and --variant {variant} exclude each other: a published form has widths and depth of "
             "its own; give one of them, and --gpu-memory-target if you like"
         )
 

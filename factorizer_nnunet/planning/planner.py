@@ -25,11 +25,11 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from factorizer_nnunet.core.atomic_files import write_text_atomically
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import load_json_object
-from factorizer_nnunet.network import preset_arguments
+from factorizer_nnunet.network import variant_arguments
 from factorizer_nnunet.nnunet import names
 from factorizer_nnunet.planning.architecture import architecture_entry, factorizer_architecture
 from factorizer_nnunet.planning.memory import GB, estimate, full_config, with_reserve
-from factorizer_nnunet.planning.sizes import DEFAULT, PRESETS, Size
+from factorizer_nnunet.planning.sizes import DEFAULT_SIZE, SIZES, Size
 
 _LEAST_BATCH = 2  # nnU-Net's
 _LEAST_STAGES = 3  # with fewer there is no deep supervision, and hardly a U
@@ -41,14 +41,14 @@ class nnUNetPlannerFactorizer(ExperimentPlanner):
 
     Hand the class to ``nnunetv2.experiment_planning.plan_and_preprocess_api.plan_experiment_dataset``: nnU-Net looks
     planners up by name only within itself. Arguments are those of ``ExperimentPlanner``; ``None`` stands for the
-    preset's memory target in GB and the preset's name of plans.
+    size's memory target in GB and the size's plans name.
 
     Raises:
         UserError: while planning, if the target is too small for any patch; nothing of the plans has been written.
     """
 
-    preset: str | None = None  # a key of sizes.PRESETS, or none for sizes.DEFAULT
-    network: str | None = None  # a key of network.PRESETS instead of the default form, with its own widths and windows
+    size_name: str | None = None  # a key of sizes.SIZES; None is sizes.DEFAULT_SIZE
+    variant: str | None = None  # a key of network.VARIANTS with its own widths and windows; None is the default form
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class nnUNetPlannerFactorizer(ExperimentPlanner):
             dataset_name_or_id,
             size.memory_target_gb if gpu_memory_target_in_gb is None else gpu_memory_target_in_gb,
             preprocessor_name,
-            names.plans_name(self.preset, self.network) if plans_name is None else plans_name,
+            names.plans_name(self.size_name, self.variant) if plans_name is None else plans_name,
             overwrite_target_spacing,
             suppress_transpose,
         )
@@ -80,7 +80,7 @@ class nnUNetPlannerFactorizer(ExperimentPlanner):
     @property
     def size(self) -> Size:
         """Width and depth of the network."""
-        return DEFAULT if self.preset is None else PRESETS[self.preset]
+        return DEFAULT_SIZE if self.size_name is None else SIZES[self.size_name]
 
     def get_plans_for_configuration(
         self,
@@ -154,9 +154,9 @@ class nnUNetPlannerFactorizer(ExperimentPlanner):
         )
 
     def _architecture(self, unet: Mapping[str, Any], patch: Sequence[int]) -> dict[str, Any]:
-        if self.network is None:
+        if self.variant is None:
             return factorizer_architecture(unet, self._search.spacing, self.size)
-        return architecture_entry(preset_arguments(self.network, patch))
+        return architecture_entry(variant_arguments(self.variant, patch))
 
     def _bytes(self, arguments: Mapping[str, Any], patch: Sequence[int], batch: int, classes: int) -> float:
         channels = len(self.dataset_json.get("channel_names", self.dataset_json.get("modality")))

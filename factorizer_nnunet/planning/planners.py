@@ -1,4 +1,4 @@
-"""The planners by name: one for each preset, as nnU-Net has them, and one for each published form of the network."""
+"""The planners by name: one for each size, as in nnU-Net, and one for each published variant of the network."""
 
 from __future__ import annotations
 
@@ -6,31 +6,31 @@ from factorizer_nnunet.planning.planner import nnUNetPlannerFactorizer
 
 
 class nnUNetPlannerFactorizerS(nnUNetPlannerFactorizer):
-    """Preset S, for 6 GB; see ``sizes.PRESETS``."""
+    """Size S, for 6 GB; see ``sizes.SIZES``."""
 
-    preset = "S"
+    size_name = "S"
 
 
 class nnUNetPlannerFactorizerM(nnUNetPlannerFactorizer):
-    """Preset M, for 10 GB; see ``sizes.PRESETS``."""
+    """Size M, for 10 GB; see ``sizes.SIZES``."""
 
-    preset = "M"
+    size_name = "M"
 
 
 class nnUNetPlannerFactorizerL(nnUNetPlannerFactorizer):
-    """Preset L, for 24 GB; see ``sizes.PRESETS``."""
+    """Size L, for 24 GB; see ``sizes.SIZES``."""
 
-    preset = "L"
+    size_name = "L"
 
 
 class nnUNetPlannerFactorizerXL(nnUNetPlannerFactorizer):
-    """Preset XL, for 40 GB; see ``sizes.PRESETS``."""
+    """Size XL, for 40 GB; see ``sizes.SIZES``."""
 
-    preset = "XL"
+    size_name = "XL"
 
 
 _PLANNERS = {
-    planner.preset: planner
+    planner.size_name: planner
     for planner in (
         nnUNetPlannerFactorizer,
         nnUNetPlannerFactorizerS,
@@ -41,9 +41,9 @@ _PLANNERS = {
 }
 
 
-def planner_for(preset: str | None = None, network: str | None = None) -> type[nnUNetPlannerFactorizer]:
-    """The planner of a preset, or the one whose plans name another form of the network."""
-    planner = _PLANNERS[preset]
-    if network is None:
+def planner_for(size: str | None = None, variant: str | None = None) -> type[nnUNetPlannerFactorizer]:
+    """The planner of a size, or a subclass of it for a variant of the network, named after the variant."""
+    planner = _PLANNERS[size]
+    if variant is None:
         return planner
-    return type(f"{planner.__name__}_{network}", (planner,), {"network": network})
+    return type(f"{planner.__name__}_{variant}", (planner,), {"variant": variant})

@@ -1,6 +1,6 @@
-"""How large a Factorizer is planned: width and depth for a GPU memory target, in nnU-Net's S, M, L, XL manner.
+"""The sizes S, M, L and XL of a planned Factorizer: width, depth and GPU memory target, as nnU-Net's ResEnc presets.
 
-Each preset is wider and deeper than the one before. Blocks at high resolution cost most memory and time, so depth is
+Each size is wider and deeper than the one before. Blocks at high resolution cost most memory and time, so depth is
 added from the second stage on; the decoder, whose blocks cost the same, stays shallower.
 """
 
@@ -30,7 +30,7 @@ class Size:
     memory_target_gb: float
 
 
-PRESETS: dict[str, Size] = {
+SIZES: dict[str, Size] = {
     "S": Size(width=32, widest_2d=512, widest_3d=320, encoder_blocks=(1,), decoder_blocks=(1,), memory_target_gb=6),
     "M": Size(width=40, widest_2d=640, widest_3d=400, encoder_blocks=(1, 2), decoder_blocks=(1,), memory_target_gb=10),
     "L": Size(
@@ -40,8 +40,8 @@ PRESETS: dict[str, Size] = {
         width=64, widest_2d=1024, widest_3d=640, encoder_blocks=(1, 3, 4), decoder_blocks=(1, 3), memory_target_gb=40
     ),
 }
-# What is planned without a preset: S's network for nnU-Net's usual memory.
-DEFAULT = replace(PRESETS["S"], memory_target_gb=8)
+# Without a size: the network of S for nnU-Net's usual memory.
+DEFAULT_SIZE = replace(SIZES["S"], memory_target_gb=8)
 
 
 def per_stage(blocks: Sequence[int], stages: int) -> list[int]:

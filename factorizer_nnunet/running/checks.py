@@ -76,10 +76,10 @@ def _raise(problems: list[str]) -> None:
 
 
 def _plans_problems(settings: RunSettings, paths: RunPaths) -> Iterator[str]:
-    from factorizer_nnunet.network import PRESETS as NETWORKS
-    from factorizer_nnunet.planning.sizes import PRESETS
+    from factorizer_nnunet.network import VARIANTS
+    from factorizer_nnunet.planning.sizes import SIZES
 
-    ours = [plans_name(), *map(plans_name, PRESETS), *(plans_name(variant=n) for n in NETWORKS if n != "default")]
+    ours = [plans_name(), *map(plans_name, SIZES), *(plans_name(variant=name) for name in VARIANTS if name != "default")]
     for plans in settings.plans:
         there = paths.plans(plans).is_file()
         if not there and plans not in (*STOCK_PLANNERS, *ours):

@@ -1,10 +1,10 @@
-"""The default form is the one that the study of forms chose, in presets and in plans."""
+"""The default form is the one that the study of forms chose, in variants and in plans."""
 
 from __future__ import annotations
 
 import pytest
 
-from factorizer_nnunet.network import build_preset, default_form
+from factorizer_nnunet.network import build_variant, default_form
 from factorizer_nnunet.planning.architecture import factorizer_architecture
 
 
@@ -24,8 +24,8 @@ def test_the_nmf_begins_at_the_third_stage_or_the_lowest(num_stages: int, expect
     assert plan["nmf_stages"] == default_form(num_stages)["nmf_stages"] == expected
 
 
-def test_preset_and_plans_have_one_form() -> None:
-    config = build_preset("default", 1, 2, (32, 32, 32)).config
+def test_variant_and_plans_have_one_form() -> None:
+    config = build_variant("default", 1, 2, (32, 32, 32)).config
     unet = {"features_per_stage": config.features_per_stage, "strides": config.strides}
     plan = factorizer_architecture(unet, [1.0] * 3)["arch_kwargs"]
     assert all(plan[name] == value for name, value in default_form(config.num_stages).items())
@@ -34,7 +34,7 @@ def test_preset_and_plans_have_one_form() -> None:
 
 
 def test_stages_without_nmf_are_free_of_its_limits() -> None:
-    network = build_preset("default", 1, 2, (16, 16, 16))
+    network = build_variant("default", 1, 2, (16, 16, 16))
     unet = {"features_per_stage": [20, 32, 64], "strides": network.config.strides}
     arguments = {**unet, "window_sizes": [[3, 3, 3], [4, 4, 4], [4, 4, 4]], "nmf_stages": [False, True, True]}
     assert type(network)(1, 2, **arguments).config.features_per_stage[0] == 20

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from factorizer_nnunet.network import Factorizer, build_preset, residual_mixer, residual_mlp
+from factorizer_nnunet.network import Factorizer, build_variant, residual_mixer, residual_mlp
 
 SIZES = [(20, 28), (12, 10, 14)]
 
@@ -37,7 +37,7 @@ def test_exported_program_equals_the_network(size: tuple) -> None:
 
 
 def test_published_form_is_exported_too() -> None:
-    network, x = build_preset("swin", 2, 3, (16, 16)).eval(), torch.randn(1, 2, 16, 16)
+    network, x = build_variant("swin", 2, 3, (16, 16)).eval(), torch.randn(1, 2, 16, 16)
     with torch.no_grad():
         torch.testing.assert_close(torch.export.export(network, (x,)).module()(x), network(x))
 

@@ -25,7 +25,7 @@ def test_there_are_sixty() -> None:
 @pytest.mark.parametrize("fingerprint", FINGERPRINTS[::6], ids=lambda fingerprint: fingerprint.name)
 def test_a_fingerprint_is_planned_for_its_memory(folders: Path, fingerprint: Fingerprint) -> None:
     dataset = fingerprint.write(folders / "nnUNet_raw", folders / "nnUNet_preprocessed", 21)
-    planner = planner_for(fingerprint.preset)(dataset)
+    planner = planner_for(fingerprint.size)(dataset)
     manager = PlansManager(planner.plan_experiment())
     assert manager.available_configurations
     for name in manager.available_configurations:

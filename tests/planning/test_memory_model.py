@@ -76,7 +76,7 @@ def kept_by_cuda(case: Case) -> int:
     return kept
 
 
-BLOCK_CASES = [case for case in CASES if case.network == "default" and "checkpointing" not in case.changes]
+BLOCK_CASES = [case for case in CASES if case.variant == "default" and "checkpointing" not in case.changes]
 
 
 @pytest.mark.parametrize("case", BLOCK_CASES, ids=lambda case: case.name)

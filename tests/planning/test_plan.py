@@ -18,7 +18,7 @@ from planning_example import (
 
 from factorizer_nnunet import cli
 from factorizer_nnunet.core.errors import UserError
-from factorizer_nnunet.network import PRESETS, build_preset
+from factorizer_nnunet.network import VARIANTS, build_variant
 from factorizer_nnunet.planning.dataset import (
     next_command,
     plan_dataset,
@@ -48,10 +48,12 @@ def test_unset_and_missing_folders_are_told(
         (["--gpu-memory-target", "-2"], "GPU memory target is -2.0 GB"),
         (["--gpu-memory-target", "nan"], "GPU memory target is nan GB"),
         (["--gpu-memory-target", "1e300"], "GPU memory target is 1e+300 GB"),
-        (["--network", "unet"], "unknown network 'unet': choose from default, swin, brats_published"),
-        (["--preset", "XXL"], "unknown preset 'XXL': choose from S, M, L, XL"),
-        (["--preset", "M", "--network", "swin"], "--preset M and --network swin exclude each other"),
-        (["--preset", "XXL", "--show"], "unknown preset 'XXL'"),
+        (["--variant", "unet"], "unknown variant 'unet': choose from default, swin, brats_published"),
+        (["--size", "XXL"], "unknown size 'XXL': choose from S, M, L, XL"),
+        (["--size", "M", "--variant", "swin"], "--size M and --variant swin exclude each other"),
+        (["--preset", "XXL"], "unknown size 'XXL'"),
+        (["--network", "unet"], "unknown variant 'unet'"),
+        (["--size", "XXL", "--show"], "unknown size 'XXL'"),
         (["-np", "0"], "number of processes is 0"),
         (["-c", "2d", "3d"], "unknown configuration '3d': choose from 2d, 3d_fullres, 3d_lowres, 3d_cascade_fullres"),
         (["--plans-name", "a/b"], "'a/b' cannot name a plans file"),
@@ -65,6 +67,35 @@ def test_bad_arguments_are_told_and_nothing_is_written(
     assert cli.main(["plan", "-d", "7", *argv]) == 2
     assert message in capsys.readouterr().err
     assert list((folders / "nnUNet_preprocessed").rglob("*")) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [("--size M --preset L", "--size M and --preset L"), ("--variant swin --network local", "--network local")],
+)
+def test_an_option_under_two_names_must_have_one_value(
+    raw: Path, capsys: pytest.CaptureFixture[str], options: str, names: str
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.main(["plan", "-d", "7", *options.split()])
+    assert end.value.code == 2
+    message = capsys.readouterr().err
+    assert names in message and "mean the same option" in message
+
+
+def test_old_options_are_accepted_but_not_shown(raw: Path, folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_json(folders / "nnUNet_preprocessed" / NAME / "dataset_fingerprint.json", fingerprint(SHAPE))
+    for old, new, name in (("--preset M", "--size M", "MPlans"), ("--network swin", "--variant swin", "Plans_swin")):
+        written = folders / "nnUNet_preprocessed" / NAME / f"nnUNetFactorizer{name}.json"
+        for options in (old, f"{old} {new}"):
+            assert cli.main(["plan", "-d", "7", "--no-preprocess", *options.split()]) == 0
+            assert written.is_file()
+            written.unlink()
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        cli.main(["plan", "--help"])
+    shown = capsys.readouterr().out
+    assert "--size" in shown and "--variant" in shown and "--preset" not in shown and "--network" not in shown
 
 
 @pytest.mark.parametrize(
@@ -160,19 +191,19 @@ def test_plans_keep_nnunets_choice_and_build_a_factorizer(raw: Path, folders: Pa
         assert logits.shape == (1, 2, *chosen.patch_size)
 
 
-@pytest.mark.parametrize("network", [name for name in PRESETS if name != "default"])
-def test_every_form_of_the_network_is_planned_by_name(raw: Path, folders: Path, network: str) -> None:
+@pytest.mark.parametrize("variant", [name for name in VARIANTS if name != "default"])
+def test_every_variant_is_planned_by_name(raw: Path, folders: Path, variant: str) -> None:
     import torch
 
     write_json(folders / "nnUNet_preprocessed" / NAME / "dataset_fingerprint.json", fingerprint(SHAPE))
-    plans_file = plan_dataset(7, network=network, preprocess=False)
-    assert plans_file.name == f"nnUNetFactorizerPlans_{network}.json"
+    plans_file = plan_dataset(7, variant=variant, preprocess=False)
+    assert plans_file.name == f"nnUNetFactorizerPlans_{variant}.json"
     for configuration in ("2d", "3d_fullres"):
         built, chosen = built_network(plans_file, configuration)
-        assert built.config == build_preset(network, 2, 2, chosen.patch_size).config
+        assert built.config == build_variant(variant, 2, 2, chosen.patch_size).config
         with torch.no_grad():
             assert built(torch.rand(1, 2, *chosen.patch_size)).shape == (1, 2, *chosen.patch_size)
-    assert plan_dataset(7, network=network, preprocess=False) == plans_file  # its own plans may be made again
+    assert plan_dataset(7, variant=variant, preprocess=False) == plans_file  # its own plans may be made again
 
 
 def test_a_large_dataset_gets_a_cascade_of_factorizers(raw: Path, folders: Path) -> None:
@@ -323,12 +354,12 @@ def test_plan_command_from_raw_to_preprocessed_and_again(
     )
     assert not (data / "nnUNetFactorizerPlans_2d").exists()
 
-    assert cli.main([*arguments, "--preset", "M"]) == 0  # another network, the same data
+    assert cli.main([*arguments, "--size", "M"]) == 0  # another network, the same data
     source, linked = (data / f"{plans}_3d_fullres" for plans in ("nnUNetFactorizerPlans", "nnUNetFactorizerMPlans"))
     out = capsys.readouterr().out
     assert f"3d_fullres: preprocessed data of equal settings are linked from {source}, not written again" in out
     assert all(file.samefile(linked / file.name) for file in source.iterdir())
-    assert cli.main([*arguments, "--preset", "M"]) == 0
+    assert cli.main([*arguments, "--size", "M"]) == 0
     assert f"3d_fullres: the preprocessed data in {linked} are whole and stay" in capsys.readouterr().out
     assert all(file.samefile(linked / file.name) for file in source.iterdir())
 

@@ -16,7 +16,7 @@ from planning_example import NAME, NUM_CASES, dataset_json, fingerprint, write_i
 from factorizer_nnunet import cli
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.demo.phantom import SHAPE, SPACING_MM
-from factorizer_nnunet.network import default_form, preset_arguments
+from factorizer_nnunet.network import default_form, variant_arguments
 from factorizer_nnunet.planning.dataset import plan_dataset
 from factorizer_nnunet.planning.templates import laid_over, load_template, template_sources
 
@@ -109,7 +109,7 @@ def outputs_for_a_smaller_patch(configuration: ConfigurationManager, channels: i
 @pytest.mark.parametrize("name", ["brats_published", "isles22_published"])
 def test_published_templates_hold_the_published_form(name: str) -> None:
     template = load_template(name)
-    expected = {**preset_arguments(name, template.patch_size), "dropout": 0.1}
+    expected = {**variant_arguments(name, template.patch_size), "dropout": 0.1}
     assert template.arch_kwargs == json.loads(json.dumps(expected))
 
 
@@ -168,8 +168,8 @@ def test_an_unknown_template_is_refused_and_all_are_listed(folders: Path, capsys
     assert all(f"{name}\n    {source}\n" in out for name, source in template_sources().items())
 
 
-@pytest.mark.parametrize("option", [["--network", "swin"], ["--gpu-memory-target", "8"]])
-def test_what_a_template_sets_cannot_be_set_beside_it(capsys: pytest.CaptureFixture[str], option: list[str]) -> None:
+@pytest.mark.parametrize("option", [["--variant", "swin"], ["--size", "L"], ["--gpu-memory-target", "8"]])
+def test_what_a_template_sets_is_refused_as_an_option(capsys: pytest.CaptureFixture[str], option: list[str]) -> None:
     with pytest.raises(SystemExit) as end:
         cli.main(["plan", "-d", "7", "--template", "demo", *option])
     assert end.value.code == 2
@@ -198,7 +198,7 @@ def test_what_a_template_sets_cannot_be_set_beside_it(capsys: pytest.CaptureFixt
             "no network can be built from arch_kwargs: ",
         ),
         (
-            {"arch_kwargs": {**preset_arguments("swin", (64, 64, 64))}, "patch_size": [32, 64, 64]},
+            {"arch_kwargs": {**variant_arguments("swin", (64, 64, 64))}, "patch_size": [32, 64, 64]},
             r"patch_size is \[32, 64, 64\], but arch_kwargs.patch_size is \[64, 64, 64\]",
         ),
     ],

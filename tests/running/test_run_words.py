@@ -62,14 +62,14 @@ def test_models_across_backbones_are_compared_by_the_function_behind_it(tmp_path
     ("plans", "expected"),
     [
         (PLANS, "factorizer-nnunet plan -d 501 --gpu-memory-target 0.5 -np 2 --no-preprocess"),
-        (f"{PLANS}_swin", "factorizer-nnunet plan -d 501 --network swin --gpu-memory-target 0.5 -np 2 --no-preprocess"),
+        (f"{PLANS}_swin", "factorizer-nnunet plan -d 501 --variant swin --gpu-memory-target 0.5 -np 2 --no-preprocess"),
         (
             "nnUNetFactorizerTemplatePlans_brats_fast",
             "factorizer-nnunet plan -d 501 --template brats_fast -np 2 --no-preprocess",
         ),
         (
             "nnUNetFactorizerXLPlans",
-            "factorizer-nnunet plan -d 501 --preset XL --gpu-memory-target 0.5 -np 2 --no-preprocess",
+            "factorizer-nnunet plan -d 501 --size XL --gpu-memory-target 0.5 -np 2 --no-preprocess",
         ),
         ("nnUNetPlans", "nnUNetv2_plan_experiment -d 501 -pl ExperimentPlanner -gpu_memory_target 0.5"),
         ("nnUNetResEncUNetLPlans", "nnUNetv2_plan_experiment -d 501 -pl nnUNetPlannerResEncL -gpu_memory_target 0.5"),

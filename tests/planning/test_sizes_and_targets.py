@@ -1,4 +1,4 @@
-"""Presets, memory targets, and the links to preprocessed data."""
+"""Sizes, memory targets, and the links to preprocessed data."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from factorizer_nnunet.planning.memory import GB, estimate, full_config
 from factorizer_nnunet.planning.planner import nnUNetPlannerFactorizer
 from factorizer_nnunet.planning.planners import nnUNetPlannerFactorizerM, planner_for
 from factorizer_nnunet.planning.reuse import link_preprocessed, plans_in, preprocessed_folder
-from factorizer_nnunet.planning.sizes import PRESETS, per_stage
+from factorizer_nnunet.planning.sizes import SIZES, per_stage
 from factorizer_nnunet.training.checks import check_plans
 
 
@@ -33,9 +33,9 @@ def measured(raw: Path, folders: Path) -> Path:
     return folder
 
 
-def test_each_preset_is_wider_and_deeper_than_the_one_before() -> None:
-    assert [size.memory_target_gb for size in PRESETS.values()] == [6, 10, 24, 40]
-    sizes = list(PRESETS.values())
+def test_each_size_is_wider_and_deeper_than_the_one_before() -> None:
+    assert [size.memory_target_gb for size in SIZES.values()] == [6, 10, 24, 40]
+    sizes = list(SIZES.values())
     for smaller, larger in zip(sizes, sizes[1:], strict=False):
         assert smaller.width < larger.width
         assert smaller.widest_2d < larger.widest_2d and smaller.widest_3d < larger.widest_3d
@@ -43,10 +43,10 @@ def test_each_preset_is_wider_and_deeper_than_the_one_before() -> None:
         assert blocks[0] < blocks[1]
 
 
-@pytest.mark.parametrize("preset", [None, *PRESETS])
-@pytest.mark.parametrize("network", [None, "swin", "brats_published"])
-def test_names_of_plans_say_what_is_planned(preset: str | None, network: str | None) -> None:
-    assert parse_plans_name(plans_name(preset, network)) == (preset, network)
+@pytest.mark.parametrize("size", [None, *SIZES])
+@pytest.mark.parametrize("variant", [None, "swin", "brats_published"])
+def test_names_of_plans_say_what_is_planned(size: str | None, variant: str | None) -> None:
+    assert parse_plans_name(plans_name(size, variant)) == (size, variant)
 
 
 def test_other_names_are_not_ours() -> None:
@@ -54,13 +54,13 @@ def test_other_names_are_not_ours() -> None:
     assert parse_plans_name("nnUNetFactorizerUpstreamPlans") is None
 
 
-def test_a_preset_is_planned_by_name_and_its_target_can_be_replaced(measured: Path) -> None:
-    assert cli.main(["plan", "-d", "7", "--preset", "M", "--no-preprocess"]) == 0
+def test_a_size_is_planned_by_name_and_its_target_can_be_replaced(measured: Path) -> None:
+    assert cli.main(["plan", "-d", "7", "--size", "M", "--no-preprocess"]) == 0
     plans = json.loads((measured / "nnUNetFactorizerMPlans.json").read_text())
     assert plans["experiment_planner_used"] == "nnUNetPlannerFactorizerM"
     arguments = plans["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]
-    assert arguments["features_per_stage"][0] == PRESETS["M"].width
-    assert arguments["n_blocks_per_stage"] == per_stage(PRESETS["M"].encoder_blocks, len(arguments["strides"]))
+    assert arguments["features_per_stage"][0] == SIZES["M"].width
+    assert arguments["n_blocks_per_stage"] == per_stage(SIZES["M"].encoder_blocks, len(arguments["strides"]))
     assert nnUNetPlannerFactorizerM(7).UNet_vram_target_GB == 10
     assert nnUNetPlannerFactorizerM(7, 3).UNet_vram_target_GB == 3
 
@@ -213,4 +213,4 @@ def test_moved_plans_train_on_the_other_data_set(raw: Path, measured: Path) -> N
     plans = json.loads((target / "nnUNetFactorizerMPlans_moved.json").read_text())
     settings = check_plans(plans, "3d_fullres", json.loads((target / "dataset.json").read_text()))
     assert settings.data_identifier == "nnUNetFactorizerMPlans_moved_3d_fullres"
-    assert settings.network_arch_init_kwargs["features_per_stage"][0] == PRESETS["M"].width
+    assert settings.network_arch_init_kwargs["features_per_stage"][0] == SIZES["M"].width

@@ -1,4 +1,4 @@
-"""Every preset builds and runs; every setting of the family can be reached from plain JSON."""
+"""Every variant builds and runs; every setting of the family can be reached from plain JSON."""
 
 from __future__ import annotations
 
@@ -7,26 +7,31 @@ import json
 import pytest
 import torch
 
-from factorizer_nnunet.network import PRESETS, Factorizer, build_preset, preset_arguments
+from factorizer_nnunet import network
+from factorizer_nnunet.network import VARIANTS, Factorizer, build_variant, variant_arguments
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", VARIANTS)
 @pytest.mark.parametrize("patch", [(16, 24, 8), (32, 20)])
-def test_presets_build_from_json_and_run(name: str, patch: tuple) -> None:
-    arguments = json.loads(json.dumps(preset_arguments(name, patch)))
+def test_variants_build_from_json_and_run(name: str, patch: tuple) -> None:
+    arguments = json.loads(json.dumps(variant_arguments(name, patch)))
     outputs = Factorizer(2, 3, **arguments, deep_supervision=True)(torch.randn(1, 2, *patch))
     assert outputs[0].shape == (1, 3, *patch)
-    assert build_preset(name, 2, 3, patch)(torch.randn(1, 2, *patch)).shape == (1, 3, *patch)
+    assert build_variant(name, 2, 3, patch)(torch.randn(1, 2, *patch)).shape == (1, 3, *patch)
 
 
 def test_the_published_widths_go_as_far_as_the_patch_can_be_halved() -> None:
-    assert build_preset("swin", 4, 3, (128, 128, 128)).config.features_per_stage == (32, 64, 128, 256, 512)
-    assert build_preset("swin", 4, 3, (16, 16, 16)).config.features_per_stage == (32, 64, 128)
+    assert build_variant("swin", 4, 3, (128, 128, 128)).config.features_per_stage == (32, 64, 128, 256, 512)
+    assert build_variant("swin", 4, 3, (16, 16, 16)).config.features_per_stage == (32, 64, 128)
 
 
-def test_an_unknown_preset_is_refused() -> None:
-    with pytest.raises(ValueError, match="preset 'nano' is unknown; valid: one of"):
-        build_preset("nano", 1, 2, (16, 16))
+def test_the_names_of_earlier_versions_are_the_same_functions() -> None:
+    assert network.build_preset is build_variant and network.preset_arguments is variant_arguments
+
+
+def test_an_unknown_variant_is_refused() -> None:
+    with pytest.raises(ValueError, match="unknown variant 'nano': expected one of"):
+        build_variant("nano", 1, 2, (16, 16))
 
 
 FAMILY = [
@@ -46,11 +51,11 @@ FAMILY = [
 
 
 @pytest.mark.parametrize("settings", FAMILY, ids=lambda settings: "-".join(settings))
-def test_variants_train(settings: dict) -> None:
+def test_every_setting_trains(settings: dict) -> None:
     torch.manual_seed(0)
-    network = Factorizer(1, 2, [8, 16], [[1, 1], [2, 2]], **json.loads(json.dumps(settings)))
-    network(torch.randn(2, 1, 8, 8)).square().mean().backward()
-    gradients = [p.grad for name, p in network.named_parameters() if "seg_layers" not in name]
+    built = Factorizer(1, 2, [8, 16], [[1, 1], [2, 2]], **json.loads(json.dumps(settings)))
+    built(torch.randn(2, 1, 8, 8)).square().mean().backward()
+    gradients = [p.grad for name, p in built.named_parameters() if "seg_layers" not in name]
     assert all(g is not None and torch.isfinite(g).all() for g in gradients)
 
 
@@ -58,9 +63,9 @@ def test_checkpointing_changes_no_gradient() -> None:
     gradients = []
     for checkpointing in (False, True):
         torch.manual_seed(0)
-        network = Factorizer(1, 2, [8, 16], [[1, 1], [2, 2]], checkpointing=checkpointing)
-        network(torch.ones(1, 1, 8, 8)).square().mean().backward()
-        gradients.append([p.grad for p in network.parameters()])
+        built = Factorizer(1, 2, [8, 16], [[1, 1], [2, 2]], checkpointing=checkpointing)
+        built(torch.ones(1, 1, 8, 8)).square().mean().backward()
+        gradients.append([p.grad for p in built.parameters()])
     for plain, recomputed in zip(*gradients, strict=True):
         torch.testing.assert_close(plain, recomputed)
 
@@ -110,4 +115,4 @@ def test_impossible_combinations_are_refused_when_built(settings: dict, message:
 @pytest.mark.parametrize("name", ["default", "swin"])
 def test_impossible_patches_are_refused(name: str, patch: object) -> None:
     with pytest.raises(ValueError, match="patch_size=.* is impossible; valid: 2 or 3 numbers of voxels"):
-        build_preset(name, 1, 2, patch)
+        build_variant(name, 1, 2, patch)

@@ -69,7 +69,7 @@ def _published(
 
 
 # name: arguments for a patch size in voxels
-PRESETS: dict[str, Callable[[Sequence[int]], dict[str, Any]]] = {
+VARIANTS: dict[str, Callable[[Sequence[int]], dict[str, Any]]] = {
     "default": _default,
     "swin": lambda patch: _published(patch, 8, (0.0, 0.5), 2),
     "brats_published": lambda patch: _published(patch, 8, (0.0, 0.25, 0.5, 0.75), 4),
@@ -79,28 +79,28 @@ PRESETS: dict[str, Callable[[Sequence[int]], dict[str, Any]]] = {
 }
 
 
-def preset_arguments(name: str, patch_size: Sequence[int]) -> dict[str, Any]:
-    """Arguments of ``Factorizer`` for a preset, as plain JSON values.
+def variant_arguments(name: str, patch_size: Sequence[int]) -> dict[str, Any]:
+    """Arguments of ``Factorizer`` for a variant, as plain JSON values.
 
     Raises:
         ValueError: an unknown name, listing the known ones; a patch that is not 2 or 3 numbers of voxels.
     """
-    if name not in PRESETS:
-        raise ValueError(f"preset {name!r} is unknown; valid: one of {sorted(PRESETS)}")
+    if name not in VARIANTS:
+        raise ValueError(f"unknown variant {name!r}: expected one of {sorted(VARIANTS)}")
     whole = isinstance(patch_size, Sequence) and all(is_integer(size) and size >= 1 for size in patch_size)
     if not whole or len(patch_size) not in (2, 3):
         raise ValueError(f"patch_size={patch_size!r} is impossible; valid: 2 or 3 numbers of voxels")
-    return PRESETS[name](patch_size)
+    return VARIANTS[name](patch_size)
 
 
-def build_preset(
+def build_variant(
     name: str, input_channels: int, num_classes: int, patch_size: Sequence[int], deep_supervision: bool = False
 ) -> Factorizer:
-    """Build the preset ``name`` for patches of ``patch_size`` voxels.
+    """Build the variant ``name`` for patches of ``patch_size`` voxels.
 
     Raises:
-        ValueError: an unknown name, or a patch that the preset cannot take.
+        ValueError: an unknown name, or a patch that the variant cannot take.
     """
     return Factorizer(
-        input_channels, num_classes, **preset_arguments(name, patch_size), deep_supervision=deep_supervision
+        input_channels, num_classes, **variant_arguments(name, patch_size), deep_supervision=deep_supervision
     )
