@@ -79,7 +79,7 @@ def _plans_problems(settings: RunSettings, paths: RunPaths) -> Iterator[str]:
     from factorizer_nnunet.network import VARIANTS
     from factorizer_nnunet.planning.sizes import SIZES
 
-    ours = [plans_name(), *map(plans_name, SIZES), *(plans_name(variant=name) for name in VARIANTS if name != "default")]
+    ours = [plans_name(), *map(plans_name, SIZES), *(plans_name(variant=n) for n in VARIANTS if n != "default")]
     for plans in settings.plans:
         there = paths.plans(plans).is_file()
         if not there and plans not in (*STOCK_PLANNERS, *ours):
