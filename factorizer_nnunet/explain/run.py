@@ -25,7 +25,7 @@ from factorizer_nnunet.explain.panels import write_panels
 from factorizer_nnunet.explain.sites import Component
 from factorizer_nnunet.explain.threads import in_threads
 from factorizer_nnunet.nnunet.image_files import ImageCase
-from factorizer_nnunet.nnunet.tile_step import is_step
+from factorizer_nnunet.nnunet.inference_settings import is_tile_step
 from factorizer_nnunet.prediction.devices import chosen_device
 from factorizer_nnunet.prediction.model import TrainedModel, load_model
 from factorizer_nnunet.prediction.outputs import check_folder
@@ -177,7 +177,7 @@ def _check_options(request: ExplainRequest) -> None:
         raise UserError("--top must be 1 or more, --deletion 0 or more")
     if request.with_loadings and "nifti" not in request.formats:
         raise UserError("--loadings are NIfTI files: add nifti to --format, or leave out --loadings")
-    if request.tile_step_size is not None and not is_step(request.tile_step_size):
+    if request.tile_step_size is not None and not is_tile_step(request.tile_step_size):
         raise UserError(f"-step_size {request.tile_step_size} must be above 0 and at most 1; nnU-Net's is 0.5")
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints of nnU-Net read without running what they say: plain values, tensors, and numpy's numbers."""
+"""nnU-Net's checkpoints, read without executing code in them: only plain values, tensors and NumPy numbers."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ import numpy as np
 import torch
 
 from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.nnunet.integrity import zip_damage
 
 _NEEDED = ("network_weights", "trainer_name", "init_args")
-# What nnU-Net's checkpoints ask for beside what torch allows: numbers of numpy in its log. numpy 2 moved the function.
+# What nnU-Net's checkpoints need beyond what torch allows: NumPy numbers in the log. NumPy 2 moved the function.
 _make_scalar = np.float32(0).__reduce__()[0]
 ALLOWED_GLOBALS = (
     np.dtype,
@@ -32,10 +33,11 @@ class FoldCheckpoint:
     """What a prediction takes from a checkpoint.
 
     Attributes:
-        weights: of the network, on the CPU.
+        weights: the network's weights, on the CPU.
+        trainer_name: the class name of the trainer.
         configuration: such as ``3d_fullres``.
         mirroring_axes: spatial axes along which the training mirrored; None if it did not.
-        digest: of the file, SHA-256.
+        digest: SHA-256 of the file.
     """
 
     weights: Mapping[str, torch.Tensor]
@@ -50,14 +52,14 @@ def read_fold(path: Path, trusted: bool = False) -> FoldCheckpoint:
 
     Args:
         path: the file.
-        trusted: whether code in the file may be run.
+        trusted: whether code in the file may be executed.
 
     Raises:
-        UserError: it is damaged, asks for code to be run, or is no checkpoint of nnU-Net.
+        UserError: it is damaged, needs code to be executed, or is not an nnU-Net checkpoint.
     """
     content = _load(path, trusted)
     if not isinstance(content, Mapping) or any(key not in content for key in _NEEDED):
-        raise UserError(f"{path} is no checkpoint of an nnU-Net trainer: it lacks one of {', '.join(_NEEDED)}")
+        raise UserError(f"{path} is not a checkpoint of an nnU-Net trainer: it lacks one of {', '.join(_NEEDED)}")
     axes = content.get("inference_allowed_mirroring_axes")
     return FoldCheckpoint(
         weights=content["network_weights"],
@@ -70,39 +72,29 @@ def read_fold(path: Path, trusted: bool = False) -> FoldCheckpoint:
 
 def _load(path: Path, trusted: bool) -> Any:
     try:
-        _check_sums(path)
+        # torch reads damaged weights without comparing their checksums. Before torch 1.6 the file was not a zip.
+        if zipfile.is_zipfile(path) and (damage := zip_damage(path)) is not None:
+            raise OSError(damage)
         if trusted:
             return torch.load(path, map_location="cpu", weights_only=False)
         with torch.serialization.safe_globals(list(ALLOWED_GLOBALS)):
             return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch's readers meet damaged files with exceptions of many kinds
+    except Exception as error:  # torch's readers raise many kinds of exceptions for damaged files
         asked = re.findall(r"GLOBAL (\S+)", str(error)) if isinstance(error, pickle.UnpicklingError) else []
         if asked:
             raise UserError(
                 f"{path} asks for {', '.join(_all_asked(path) or asked)}, which nnU-Net's checkpoints do not need; to "
-                "load that, Python would run whatever the file says, so it is refused. If you trust where it comes "
-                "from: --trust-checkpoint"
+                "load it, Python would execute code from the file, so it is refused. If you trust its origin: "
+                "--trust-checkpoint"
             ) from error
         raise UserError(
             f"{path} cannot be read ({next(iter(str(error).splitlines()), type(error).__name__)}): truncated or "
-            "damaged. Train the fold on with --c, or copy the file again"
+            "damaged. Continue the training with --c, or copy the file again"
         ) from error
 
 
-def _check_sums(path: Path) -> None:
-    """Compare the checksums in a file of torch, which reads damaged weights without a look at them.
-
-    Raises:
-        OSError: one does not fit.
-    """
-    if zipfile.is_zipfile(path):  # not so before torch 1.6
-        with zipfile.ZipFile(path) as archive:
-            if (damaged := archive.testzip()) is not None:
-                raise OSError(f"the checksum of {damaged} does not fit")
-
-
 def _all_asked(path: Path) -> list[str]:
-    """What the file asks for beyond the allow-list, as far as torch can tell without loading it."""
+    """What the file asks for beyond the allow-list, as far as torch can find out without loading it."""
     try:
         with torch.serialization.safe_globals(list(ALLOWED_GLOBALS)):
             return torch.serialization.get_unsafe_globals_in_checkpoint(path)

@@ -1,9 +1,10 @@
-"""Which cases a folder of images holds, and whether each is what the model takes."""
+"""Images named as nnU-Net expects, ``CASE_0000.ENDING``: the cases of a folder, and whether they fit a model."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,14 +17,40 @@ class ImageCase:
     """One case to predict.
 
     Attributes:
-        name: its files' without channel and ending.
-        files: one per channel, in order; a single one where a file holds all channels.
+        name: the file names without channel and ending.
+        files: one per channel, in order; a single one if a file contains all channels.
         previous: the segmentation of the previous stage, in a cascade.
     """
 
     name: str
     files: tuple[Path, ...]
     previous: Path | None = None
+
+
+def image_name(case: str, channel: int, file_ending: str) -> str:
+    """The file name of one channel of a case."""
+    return f"{case}_{channel:04d}{file_ending}"
+
+
+def case_and_channel(name: str, file_ending: str) -> tuple[str, int] | None:
+    """Case and channel from a file name, the inverse of ``image_name``; None for other names."""
+    match = re.fullmatch(rf"(.+)_(\d{{4}}){re.escape(file_ending)}", name)
+    return None if match is None else (match[1], int(match[2]))
+
+
+def channels_by_case(folder: Path, file_ending: str) -> tuple[dict[str, set[int]], list[str]]:
+    """Channels of every case in a folder, by case name, and names of other files with the same ending; both sorted.
+
+    Both are empty if the folder does not exist.
+    """
+    channels: defaultdict[str, set[int]] = defaultdict(set)
+    others = []
+    for name in sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []:
+        if (found := case_and_channel(name, file_ending)) is not None:
+            channels[found[0]].add(found[1])
+        elif name.endswith(file_ending):
+            others.append(name)
+    return dict(channels), others
 
 
 def find_cases(
@@ -33,31 +60,33 @@ def find_cases(
     channels_in: Callable[[Sequence[Path]], int],
     previous: Path | None = None,
 ) -> list[ImageCase]:
-    """Cases of a folder, by name.
+    """Find the cases of a folder, sorted by name.
 
     Args:
         folder: with files ``CASE_0000.ENDING``, ``CASE_0001.ENDING``, ….
         file_ending: such as ``.nii.gz``.
-        num_channels: that the model takes.
-        channels_in: how many channels files hold; asked once, of one file, if cases have fewer files than channels.
+        num_channels: the number that the model takes.
+        channels_in: returns how many channels files contain; called once, for one file, if cases have fewer files
+            than channels.
         previous: folder with the previous stage's segmentations ``CASE.ENDING``, in a cascade.
 
     Raises:
-        UserError: no cases, or some lack channels or segmentations; all problems at once.
+        UserError: there are no cases, or some lack channels or segmentations; reports all problems at once.
     """
     if not folder.is_dir():
-        raise UserError(f"{folder} is no folder. Name with -i the folder of the images")
-    names = sorted(path.name for path in folder.iterdir() if path.name.endswith(file_ending) and path.name[0] != ".")
-    channels, odd = _channels_by_case(names, file_ending)
+        raise UserError(f"{folder} is not a folder. Name the folder of the images with -i")
+    found, others = channels_by_case(folder, file_ending)
+    channels = {case: numbers for case, numbers in found.items() if not case.startswith(".")}  # hidden files
+    others = [name for name in others if not name.startswith(".")]
     if not channels:
-        seen = f"; it has {first_few(names, 3)}" if names else ""
+        seen = f"; it has {first_few(others, 3)}" if others else ""
         raise UserError(f"{folder} has no images CASE_0000{file_ending}{seen}. Name the folder of the images with -i")
-    expected = tuple(range(num_channels))
-    if num_channels > 1 and all(found == (0,) for found in channels.values()):
-        first = folder / f"{next(iter(channels))}_0000{file_ending}"
-        expected = (0,) if channels_in([first]) == num_channels else expected  # colours of one file
-    problems = [f"{name} is not named CASE_0000{file_ending}" for name in odd]
-    problems += [problem for case, found in channels.items() for problem in _problems(case, found, expected)]
+    expected = range(num_channels)
+    if num_channels > 1 and all(numbers == {0} for numbers in channels.values()):
+        first = folder / image_name(next(iter(channels)), 0, file_ending)
+        expected = range(1) if channels_in([first]) == num_channels else expected  # colours in one file
+    problems = [f"{name} is not named CASE_0000{file_ending}" for name in others]
+    problems += _channel_problems(channels, expected)
     if previous is not None:
         problems += [
             f"{case}: no segmentation {case}{file_ending} of the previous stage in {previous}"
@@ -70,34 +99,16 @@ def find_cases(
         )
     return [
         ImageCase(
-            name,
-            tuple(folder / f"{name}_{channel:04d}{file_ending}" for channel in expected),
-            None if previous is None else previous / f"{name}{file_ending}",
+            case,
+            tuple(folder / image_name(case, channel, file_ending) for channel in expected),
+            None if previous is None else previous / f"{case}{file_ending}",
         )
-        for name in channels
+        for case in channels
     ]
 
 
-def case_and_channel(name: str, file_ending: str) -> tuple[str, int] | None:
-    """Case and channel of a file that is named as nnU-Net's images are, ``CASE_0000.ENDING``; None of another."""
-    match = re.fullmatch(rf"(.+)_(\d{{4}}){re.escape(file_ending)}", name)
-    return None if match is None else (match[1], int(match[2]))
-
-
-def _channels_by_case(names: Iterable[str], file_ending: str) -> tuple[Mapping[str, tuple[int, ...]], list[str]]:
-    channels: dict[str, tuple[int, ...]] = {}
-    odd = []
-    for name in names:
-        found = case_and_channel(name, file_ending)
-        if found is None:
-            odd.append(name)
-        else:
-            case, channel = found
-            channels[case] = (*channels.get(case, ()), channel)
-    return channels, odd
-
-
-def _problems(case: str, found: tuple[int, ...], expected: tuple[int, ...]) -> Iterable[str]:
-    for what, wrong in (("lacks", set(expected) - set(found)), ("has surplus", set(found) - set(expected))):
-        if wrong:
-            yield f"{case} {what} {', '.join(f'_{channel:04d}' for channel in sorted(wrong))}"
+def _channel_problems(channels: Mapping[str, set[int]], expected: Collection[int]) -> Iterator[str]:
+    for case, found in channels.items():
+        for what, wrong in (("lacks", set(expected) - found), ("has surplus", found - set(expected))):
+            if wrong:
+                yield f"{case} {what} {', '.join(f'_{channel:04d}' for channel in sorted(wrong))}"

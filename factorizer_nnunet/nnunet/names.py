@@ -6,9 +6,7 @@ import re
 
 TRAINER = "nnUNetTrainerFactorizer"  # trainers with another number of epochs append it, see ``training.budget``
 PLANS = "nnUNetFactorizerPlans"  # of the default planner; see ``plans_name`` for the others
-SPLITS_FILE = (
-    "splits_final.json"  # the folds; if next to the raw data, nnU-Net's planner copies it to nnUNet_preprocessed
-)
+SPLITS_FILE = "splits_final.json"  # the folds; nnU-Net's planner copies it from the raw to the preprocessed data
 
 _TEMPLATE_PLANS = "nnUNetFactorizerTemplatePlans"
 _PLANS_NAME = re.compile(r"nnUNetFactorizer(S|M|L|XL)?Plans(?:_(\w+))?")

@@ -19,8 +19,8 @@ from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import load_json_object
 from factorizer_nnunet.network import Factorizer
 from factorizer_nnunet.nnunet.checkpoint import FoldCheckpoint, read_fold
-from factorizer_nnunet.nnunet.inference_settings import InferenceSettings, settings_from_environment
-from factorizer_nnunet.nnunet.tile_step import step_of
+from factorizer_nnunet.nnunet.inference_settings import InferenceSettings, settings_from_environment, tile_step_of
+from factorizer_nnunet.nnunet.model_folder import ModelFolder
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def load_model(
     settings = plans.get_configuration(first.configuration)
     network = _build(first.trainer_name, plans, settings, description)
     inference_settings = (
-        inference_settings.before(settings_from_environment())
+        inference_settings.or_else(settings_from_environment())
         if isinstance(network, Factorizer)
         else inference_settings
     )
@@ -141,7 +141,9 @@ def load_model(
                 "the fold was trained with"
             ) from error
     network.load_state_dict(first.weights)
-    return TrainedModel(folder, loaded, plans, settings, description, network, inference_settings, step_of(folder))
+    return TrainedModel(
+        folder, loaded, plans, settings, description, network, inference_settings, tile_step_of(ModelFolder(folder))
+    )
 
 
 def _described(path: Path, needed: Sequence[str], mend: str) -> dict[str, Any]:

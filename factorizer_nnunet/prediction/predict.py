@@ -18,8 +18,7 @@ from tqdm import tqdm
 from factorizer_nnunet import __version__
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.nnunet.image_files import ImageCase, find_cases
-from factorizer_nnunet.nnunet.inference_settings import InferenceSettings
-from factorizer_nnunet.nnunet.tile_step import is_step
+from factorizer_nnunet.nnunet.inference_settings import InferenceSettings, is_tile_step
 from factorizer_nnunet.prediction.devices import chosen_device
 from factorizer_nnunet.prediction.model import TrainedModel, load_model
 from factorizer_nnunet.prediction.outputs import LEAST_SPACE, Outputs, free_space
@@ -223,7 +222,7 @@ def _settings(request: PredictionRequest, model: TrainedModel) -> dict[str, Any]
 
 
 def _check_options(request: PredictionRequest) -> None:
-    if request.tile_step_size is not None and not is_step(request.tile_step_size):
+    if request.tile_step_size is not None and not is_tile_step(request.tile_step_size):
         raise UserError(f"-step_size {request.tile_step_size} must be above 0 and at most 1; nnU-Net's is 0.5")
     if min(request.preprocessing_processes, request.export_processes) < 0:
         raise UserError("-npp and -nps must be 0 or more")

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import read_complete_json
 from factorizer_nnunet.nnunet.environment import EXT_TRAINER_VARIABLE, ext_trainer_value
+from factorizer_nnunet.nnunet.folds import NUMBER_OF_FOLDS
 from factorizer_nnunet.nnunet.names import plans_name
 from factorizer_nnunet.running import states
 from factorizer_nnunet.running.command_lines import STOCK_PLANNERS
 from factorizer_nnunet.running.dataset_files import (
-    NUMBER_OF_FOLDS,
     image_channels,
     number_of_folds,
     raw_dataset_json,

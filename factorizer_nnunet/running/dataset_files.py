@@ -11,7 +11,6 @@ from pathlib import Path
 from factorizer_nnunet.core.json_files import load_json_object, read_complete_json
 from factorizer_nnunet.running.paths import RunPaths
 
-NUMBER_OF_FOLDS = 5  # that nnU-Net makes
 _MEND = "Mend it as nnU-Net's dataset_format.md describes"
 
 

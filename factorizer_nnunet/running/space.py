@@ -10,7 +10,8 @@ from pathlib import Path
 
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import read_complete_json
-from factorizer_nnunet.running.dataset_files import NUMBER_OF_FOLDS, configuration, number_of_folds, raw_dataset_json
+from factorizer_nnunet.nnunet.folds import NUMBER_OF_FOLDS
+from factorizer_nnunet.running.dataset_files import configuration, number_of_folds, raw_dataset_json
 from factorizer_nnunet.running.paths import RunPaths
 from factorizer_nnunet.running.settings import RunSettings
 from factorizer_nnunet.running.states import preprocessed_state

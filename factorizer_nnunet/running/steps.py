@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from factorizer_nnunet.nnunet.folds import NUMBER_OF_FOLDS, ensure_folds
 from factorizer_nnunet.nnunet.integrity import is_complete
 from factorizer_nnunet.running import command_lines, states
 from factorizer_nnunet.running.best_configuration import read_choice
 from factorizer_nnunet.running.command_lines import Command
-from factorizer_nnunet.running.dataset_files import NUMBER_OF_FOLDS, number_of_folds, training_labels
+from factorizer_nnunet.running.dataset_files import number_of_folds, training_labels
 from factorizer_nnunet.running.paths import RunPaths
 from factorizer_nnunet.running.settings import CASCADE, Model, RunSettings
 from factorizer_nnunet.running.states import State
@@ -124,9 +125,7 @@ def _preparation(settings: RunSettings, paths: RunPaths) -> list[Step]:
 
 def _write_folds(paths: RunPaths) -> None:
     """Make nnU-Net's folds before trainings begin side by side, each of which would make them for itself."""
-    from factorizer_nnunet.training.folds import ensure_splits  # scikit-learn: not for those who only ask for states
-
-    ensure_splits(paths.splits, training_labels(paths))
+    ensure_folds(paths.splits, training_labels(paths))
 
 
 def data_needed(settings: RunSettings) -> list[tuple[str, str]]:

@@ -21,6 +21,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.interrupts import STOPPED, StopRequest
+from factorizer_nnunet.nnunet.folds import ensure_folds
 from factorizer_nnunet.nnunet.names import SPLITS_FILE
 from factorizer_nnunet.training.checkpoints import (
     LATEST,
@@ -33,7 +34,6 @@ from factorizer_nnunet.training.checkpoints import (
     save_whole,
 )
 from factorizer_nnunet.training.divergence import describe_divergence
-from factorizer_nnunet.training.folds import ensure_splits
 from factorizer_nnunet.training.random_state import random_state, restore_random_state
 from factorizer_nnunet.training.ranks import Verdict, verdict_of_all_ranks
 
@@ -103,7 +103,7 @@ class ResumableTrainer(nnUNetTrainer):
             self.dataset_class = infer_dataset_class(self.preprocessed_dataset_folder)
         if self.fold != "all":
             cases = self.dataset_class.get_identifiers(self.preprocessed_dataset_folder)
-            ensure_splits(Path(self.preprocessed_dataset_folder_base) / SPLITS_FILE, cases)
+            ensure_folds(Path(self.preprocessed_dataset_folder_base) / SPLITS_FILE, cases)
         return super().do_split()
 
     def on_train_start(self) -> None:

@@ -21,7 +21,7 @@ import torch
 from factorizer_nnunet.core.atomic_files import atomic_folder
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import load_json_object
-from factorizer_nnunet.nnunet.tile_step import INFERENCE_FILE
+from factorizer_nnunet.nnunet.model_folder import INFERENCE_FILE
 from factorizer_nnunet.planning.architecture import factorizer_architecture
 from factorizer_nnunet.prediction.model import TrainedModel
 from factorizer_nnunet.training.building import STOCK_PACKAGE

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.network import FactorizerConfig
-from factorizer_nnunet.nnunet.tile_step import DEFAULT_STEP, is_step
+from factorizer_nnunet.nnunet.inference_settings import DEFAULT_TILE_STEP, is_tile_step
 
 DEFAULT_STEPS = (0.5, 0.75, 1.0)
 ALL, NONE = "all", "none"
@@ -42,7 +42,7 @@ def as_trained(config: FactorizerConfig, mirroring_axes: Sequence[int] | None) -
         num_iters=config.num_iters,
         num_shifts=config.num_used_shifts,
         mirroring=tuple(mirroring_axes or ()),
-        tile_step_size=DEFAULT_STEP,
+        tile_step_size=DEFAULT_TILE_STEP,
     )
 
 
@@ -83,7 +83,7 @@ class Choices:
                 except ValueError as error:
                     raise UserError(f"{option} {value}: {error}") from error
         for step in self.steps:
-            if not is_step(step):
+            if not is_tile_step(step):
                 raise UserError(f"--step-sizes {step}: a step must be above 0 and at most 1; nnU-Net's is 0.5")
         axes = tuple(mirroring_axes or ())
         words = self.mirroring or (NONE, *map(str, axes[-1:]), ALL)

@@ -17,7 +17,7 @@ from factorizer_nnunet.explain import run as explain_run
 from factorizer_nnunet.explain.case import explain_case
 from factorizer_nnunet.explain.run import ExplainRequest, Outcome, explain
 from factorizer_nnunet.nnunet.inference_settings import ITERATIONS_VARIABLE
-from factorizer_nnunet.nnunet.tile_step import INFERENCE_FILE
+from factorizer_nnunet.nnunet.model_folder import INFERENCE_FILE
 
 
 def explained(root: Path, model: Path, **changes: object) -> Outcome:

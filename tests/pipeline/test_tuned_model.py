@@ -66,5 +66,5 @@ def test_a_training_with_a_variable_set_ends_before_it_writes(folds: Workspace) 
     trainer = "nnUNetTrainerFactorizer_1epochs_1iters"
     done = folds.train("3d_fullres", 0, trainer=trainer, check=False, **FAST)
     assert done.returncode != 0
-    assert f"{ITERATIONS_VARIABLE} is set, to '1': it is for predictions" in done.stderr
+    assert f"{ITERATIONS_VARIABLE} is set to '1': it is for predictions" in done.stderr
     assert not folds.model("3d_fullres", trainer=trainer).exists()

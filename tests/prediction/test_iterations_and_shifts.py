@@ -54,7 +54,7 @@ def test_a_training_refuses_the_variables(root: Path, monkeypatch: pytest.Monkey
     for variable in (ITERATIONS_VARIABLE, SHIFTS_VARIABLE):
         with monkeypatch.context() as set_here:
             set_here.setenv(variable, "1")
-            with pytest.raises(UserError, match=f"{variable} is set, to '1': it is for predictions.*unset {variable}"):
+            with pytest.raises(UserError, match=f"{variable} is set to '1': it is for predictions.*unset {variable}"):
                 get_trainer_from_args(NAME, "3d_fullres", 0, FACTORIZER, PLANS, device=torch.device("cpu"))
     assert list((root / "nnUNet_results").iterdir()) == []
 
@@ -75,13 +75,13 @@ def test_what_the_network_does_not_have_is_told_before_anything_is_written(root:
 
 @pytest.mark.parametrize("value", ["0", "one", "1.5", "-1", "²"])
 def test_a_variable_that_is_no_number_is_told(value: str) -> None:
-    with pytest.raises(UserError, match=f"{ITERATIONS_VARIABLE} is '{value}'; set it to a number of iterations"):
+    with pytest.raises(UserError, match=f"{ITERATIONS_VARIABLE} is '{value}'; set it to a number of NMF iterations"):
         settings_from_environment({ITERATIONS_VARIABLE: value})
 
 
 def test_other_networks_refuse_the_option_and_ignore_the_variable(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stock = write_model(root, STOCK)
-    with pytest.raises(UserError, match=r"is a PlainConvUNet, no Factorizer: .* Leave out --num-iters"):
+    with pytest.raises(UserError, match=r"is a PlainConvUNet, not a Factorizer: .* Leave out --num-iters"):
         run_predict(root, stock, inference_settings=ONE)
     monkeypatch.setenv(ITERATIONS_VARIABLE, "1")
     assert run_predict(root, stock, use_mirroring=False).predicted == list(CASES)

@@ -194,7 +194,7 @@ def mistakes(root: Path, model: Path) -> dict[str, dict]:
             "checkpoint": "checkpoint_best.pth"
         },
         "there is no model in": {"model": root / "nnUNet_results" / NAME / "none"},
-        "is no folder. Name with -i": {"images": root / "no"},
+        "is not a folder. Name the folder of the images with -i": {"images": root / "no"},
         "has no images CASE_0000.nii.gz": {"images": elsewhere},
         "holds files that are none of these cases' predictions (holiday.jpg)": {"out": root / "foreign"},
         "is a file. Name a folder with -o": {"out": root / "file"},
@@ -229,7 +229,7 @@ def test_damaged_models_are_told(root: Path, model: Path) -> None:
     with pytest.raises(UserError, match=r"cannot be read \(the checksum of .* does not fit\): truncated or damaged"):
         run_predict(root, model)
     torch.save({"state_dict": {}}, file)
-    with pytest.raises(UserError, match="is no checkpoint of an nnU-Net trainer"):
+    with pytest.raises(UserError, match="is not a checkpoint of an nnU-Net trainer"):
         run_predict(root, model)
     file.write_bytes(whole)
     edited(model, trainer_name="nnUNetTrainerOfOthers")

@@ -24,7 +24,7 @@ from factorizer_nnunet import cli
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.network import Factorizer
 from factorizer_nnunet.nnunet.inference_settings import SHIFTS_VARIABLE, InferenceSettings
-from factorizer_nnunet.nnunet.tile_step import INFERENCE_FILE
+from factorizer_nnunet.nnunet.model_folder import INFERENCE_FILE
 from factorizer_nnunet.tuning import measure
 from factorizer_nnunet.tuning.cases import ValidationCases
 from factorizer_nnunet.tuning.settings import Choices
@@ -236,7 +236,7 @@ def test_data_that_are_not_there_are_told(root: Path, validated: Path, monkeypat
 def test_other_networks_are_refused(root: Path) -> None:
     stock = write_model(root, STOCK)
     with pytest.raises(
-        UserError, match=r"is a PlainConvUNet, no Factorizer: it has no iterations and shifts to choose"
+        UserError, match=r"is a PlainConvUNet, not a Factorizer: it has no iterations and shifts to choose"
     ):
         run_tune(stock)
 

@@ -16,8 +16,8 @@ from short_trainings import EPOCHS, STEPS, BeforeBatch, ShortTrainings, losses_o
 
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.interrupts import STOPPED
+from factorizer_nnunet.nnunet.folds import ensure_folds
 from factorizer_nnunet.training.checkpoints import MINUTES_VARIABLE, minutes_between_checkpoints, save_whole
-from factorizer_nnunet.training.folds import ensure_splits
 from factorizer_nnunet.training.random_state import random_state, restore_random_state
 from factorizer_nnunet.training.resumable import RESUME_KEY
 
@@ -230,14 +230,14 @@ def test_a_signal_ends_the_final_validation(
 def test_folds_are_nnunets_own(tmp_path: Path) -> None:
     cases = [f"case_{number}" for number in (3, 1, 2, 5, 4, 0)]
     file = tmp_path / "splits_final.json"
-    ensure_splits(file, cases)
+    ensure_folds(file, cases)
     assert json.loads(file.read_text()) == generate_crossval_split(sorted(cases))
     file.write_text(json.dumps([{"train": ["case_0"], "val": ["case_1"]}]))
-    ensure_splits(file, cases)
+    ensure_folds(file, cases)
     assert json.loads(file.read_text()) == [{"train": ["case_0"], "val": ["case_1"]}]
     file.write_text('[{"train": ["case_')
     with pytest.raises(UserError, match=r"splits_final.json is not valid JSON .* Remove it"):
-        ensure_splits(file, cases)
+        ensure_folds(file, cases)
 
 
 def test_the_random_state_comes_back_through_a_safe_checkpoint(tmp_path: Path) -> None:

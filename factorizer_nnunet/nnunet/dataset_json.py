@@ -1,0 +1,139 @@
+"""nnU-Net's ``dataset.json``: channels, labels and cases of a data set. Imports neither torch nor nnU-Net."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.json_files import load_json_object
+from factorizer_nnunet.nnunet.image_files import channels_by_case
+
+DATASET_FILE = "dataset.json"
+BACKGROUND, IGNORE = "background", "ignore"  # names of labels with a meaning of their own
+DEFAULT_FILE_ENDING = ".nii.gz"
+
+_FORMAT_FIX = "Fix it as nnU-Net's dataset_format.md describes"
+
+
+@dataclass(frozen=True)
+class DatasetJson:
+    """A ``dataset.json``. Only what is asked for is checked; :func:`raw_dataset.check_raw_dataset` checks everything.
+
+    Attributes:
+        content: everything in the file, as nnU-Net's functions take it.
+        path: the file, for messages.
+    """
+
+    content: dict[str, Any]
+    path: Path = Path(DATASET_FILE)
+
+    @classmethod
+    def read(cls, path: Path, fix: str = _FORMAT_FIX) -> DatasetJson:
+        """Read the file ``path``.
+
+        Raises:
+            UserError: it cannot be read or is not a JSON object; the message ends with ``fix``.
+        """
+        return cls(load_json_object(path, fix), path)
+
+    @property
+    def channel_names(self) -> tuple[str, ...]:
+        """Names of an image's channels, in the order of the file names; empty if the file names none.
+
+        Raises:
+            UserError: they are not numbered.
+        """
+        named = self.content.get("channel_names", self.content.get("modality", {}))  # the latter before nnU-Net 2
+        try:
+            return tuple(str(named[number]) for number in sorted(named, key=int))
+        except (TypeError, ValueError) as error:
+            raise UserError(
+                f'{self.path}: channel_names must map numbers to names, such as {{"0": "T1"}}, not {named}'
+            ) from error
+
+    @property
+    def file_ending(self) -> str:
+        """The ending of images and labels, with its dot."""
+        return str(self.content.get("file_ending", DEFAULT_FILE_ENDING))
+
+    @property
+    def num_training(self) -> int:
+        """The number of training cases that the file states; 0 if it states none.
+
+        Raises:
+            UserError: it is not a number.
+        """
+        number = self.content.get("numTraining", 0)
+        if not isinstance(number, int):
+            raise UserError(f"{self.path}: numTraining must be a number of cases, not {number!r}. Correct it")
+        return number
+
+    @property
+    def labels(self) -> dict[str, tuple[int, ...]]:
+        """Values of every label or region by name, background and the ignore label included.
+
+        Raises:
+            UserError: the file declares none, or they are not numbers.
+        """
+        entries = self.content.get("labels")
+        if not isinstance(entries, Mapping) or not all(_is_label(value) for value in entries.values()):
+            raise UserError(
+                f'{self.path}: labels must map names to numbers or lists of them, such as {{"tumor": 1}}, not {entries}'
+            )
+        return {name: _values(value) for name, value in entries.items()}
+
+    @property
+    def regions(self) -> dict[str, tuple[int, ...]]:
+        """Values of what is to be segmented: labels or regions by name, without background and the ignore label.
+
+        Raises:
+            UserError: as for ``labels``.
+        """
+        return {name: values for name, values in self.labels.items() if name not in (BACKGROUND, IGNORE)}
+
+    @property
+    def region_keys(self) -> dict[str, str]:
+        """The key that nnU-Net's ``summary.json`` has for each of :attr:`regions`."""
+        regions, entries = self.regions, self.content["labels"]
+        has_regions = any(len(values) > 1 for values in regions.values())
+        return {
+            name: str(values if has_regions and isinstance(entries[name], list) else values[0])
+            for name, values in regions.items()
+        }
+
+    @property
+    def ignore_label(self) -> int | None:
+        """The value of voxels that are neither trained on nor scored; None if there is none."""
+        return self.labels[IGNORE][0] if IGNORE in self.labels else None
+
+    @property
+    def label_values(self) -> frozenset[int]:
+        """Every value that label files may contain, 0 and the ignore label included."""
+        return frozenset({0}.union(*self.labels.values()))
+
+    def training_labels(self, raw: Path) -> dict[str, Path]:
+        """The label file of every training case by case name, whether it exists or not.
+
+        nnU-Net's own function gives the same, but starts a pool of processes for it on every call.
+
+        Args:
+            raw: the data set's folder in ``nnUNet_raw``.
+        """
+        listed = self.content.get("dataset")
+        if listed is not None:
+            return {case: raw / os.path.expandvars(entry["label"]) for case, entry in listed.items()}
+        cases, _ = channels_by_case(raw / "imagesTr", self.file_ending)
+        return {case: raw / "labelsTr" / f"{case}{self.file_ending}" for case in cases}
+
+
+def _is_label(value: object) -> bool:
+    numbers = value if isinstance(value, list | tuple) else [value]
+    return bool(numbers) and all(isinstance(number, int) for number in numbers)
+
+
+def _values(value: int | list[int] | tuple[int, ...]) -> tuple[int, ...]:
+    return (value,) if isinstance(value, int) else tuple(value)

@@ -1,0 +1,53 @@
+"""Names of the folders in ``nnUNet_results/DATASET``: models, ensembles and collected cross-validations."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+_SEPARATOR = "__"  # between trainer, plans and configuration
+_ENSEMBLE_SEPARATOR = "___"  # between the members of an ensemble
+_ENSEMBLE = "ensemble"
+_CROSS_VALIDATION = "crossval_results_folds_"
+
+
+@dataclass(frozen=True)
+class ModelName:
+    """What nnU-Net calls a model: a trainer, the name of plans, and a configuration in these plans."""
+
+    trainer: str
+    plans: str
+    configuration: str
+
+    @classmethod
+    def parse(cls, folder: str) -> ModelName | None:
+        """The inverse of :attr:`folder`; None for other names, such as those of ensembles."""
+        parts = folder.split(_SEPARATOR)
+        return cls(*parts) if len(parts) == 3 and all(parts) else None
+
+    @property
+    def folder(self) -> str:
+        """The name of its folder, ``TRAINER__PLANS__CONFIGURATION``."""
+        return _SEPARATOR.join((self.trainer, self.plans, self.configuration))
+
+
+def is_plans_name(name: str) -> bool:
+    """Whether plans of this name can be part of a model's folder name: letters, digits, single underscores inside."""
+    return re.fullmatch(r"[A-Za-z0-9]+(_[A-Za-z0-9]+)*", name) is not None
+
+
+def parse_ensemble(folder: str) -> tuple[str, ...] | None:
+    """The folder names of the two members of ``ensemble___MODEL___MODEL___FOLDS``; None for other names."""
+    prefix, *members = folder.split(_ENSEMBLE_SEPARATOR)
+    return tuple(members[:2]) if prefix == _ENSEMBLE and len(members) >= 2 else None
+
+
+def cross_validation_folder(folds: Iterable[int]) -> str:
+    """The folder in which nnU-Net collects the validation predictions of several folds of a model."""
+    return _CROSS_VALIDATION + "_".join(map(str, folds))
+
+
+def is_cross_validation(folder: str) -> bool:
+    """Whether a folder of this name has predictions of training cases, of a model or an ensemble."""
+    return folder.startswith((_CROSS_VALIDATION, _ENSEMBLE + _ENSEMBLE_SEPARATOR))
