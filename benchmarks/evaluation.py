@@ -25,8 +25,8 @@ import nibabel
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from factorizer_nnunet.evaluation.case import score_case
-from factorizer_nnunet.evaluation.folder import evaluate_folder
+from factorizer_nnunet.evaluation.case import score_arrays
+from factorizer_nnunet.evaluation.evaluate import evaluate_folder
 from factorizer_nnunet.evaluation.schemes import SCHEMES
 
 SHAPE = (240, 240, 155)
@@ -68,13 +68,13 @@ def _labels(depth: np.ndarray) -> np.ndarray:
 
 def ours(reference: np.ndarray, prediction: np.ndarray) -> Found:
     """All metrics without a scheme, lesion-wise ones included."""
-    scores = score_case(reference, prediction, SPACING, REGIONS, SCHEMES["none"], TOLERANCES_MM)
+    scores = score_arrays(prediction, reference, SPACING, REGIONS, SCHEMES["none"], TOLERANCES_MM)
     return {region: found.values for region, found in scores.items()}
 
 
 def ours_as_brats(reference: np.ndarray, prediction: np.ndarray) -> Found:
     """The same as BraTS 2023 scores gliomas: lesions are dilated."""
-    scores = score_case(reference, prediction, SPACING, REGIONS, SCHEMES["brats2023-gli"], TOLERANCES_MM)
+    scores = score_arrays(prediction, reference, SPACING, REGIONS, SCHEMES["brats2023-gli"], TOLERANCES_MM)
     return {region: found.values for region, found in scores.items()}
 
 

@@ -1,4 +1,4 @@
-"""``factorizer-nnunet evaluate``: scores of a folder of predictions."""
+"""``factorizer-nnunet evaluate``: score a folder of predictions."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 MAX_PROCESSES = 8
 
 DESCRIPTION = """\
-Score predictions against references, per case and region: overlap, distances between surfaces, volumes, and lesion by
-lesion. Voxel sizes are taken from the files. All files are checked first, and all problems are listed at once; nothing
-is written unless there are none. If it is interrupted, the same command goes on where it was."""
+Score predictions against references, by case and region: overlap, surface distances, volumes, and lesions. Voxel sizes
+are read from the files. All files are checked first; if there are problems, all are listed and nothing is written. If
+interrupted, run the same command again to resume."""
 
 EPILOG = """\
-OUT gets summary.json (nnU-Net's, with more in it), scores.csv (a row per case, region and metric), lesions.csv (a row
-per reference lesion) and scores.md (the table that is printed, and how all was counted).
+OUT will contain summary.json (nnU-Net's, extended), scores.csv (a row per case, region and metric), lesions.csv (a row
+per reference lesion) and scores.md (the printed table and how it was computed).
 
 examples:
   factorizer-nnunet evaluate -p predictions -r nnUNet_raw/Dataset004_Hippocampus/labelsTr -o scores
@@ -32,9 +32,9 @@ examples:
 
 schemes: none, brats2018, brats2019, brats2020, brats2021, brats2023-gli -ssa -ped -men -met, brats2024-gli -ssa -met
 -ped -men-rt, brats2025-gli -ssa -met -ped -men-rt, isles2022, isles2024
-They expect the label values of the release, or for BraTS to 2021 the regions of dataset.json.
+They expect the label values of the release; BraTS up to 2021 scores the regions of dataset.json.
 
-exit status: 0 done; 2 wrong arguments or files, and nothing was written; 130 interrupted
+exit status: 0 success; 2 invalid arguments or files, nothing was written; 130 interrupted
 """
 
 
@@ -42,117 +42,106 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Declare the subcommand."""
     parser = subparsers.add_parser(
         "evaluate",
-        help="scores of predictions: overlap, surface distances, volumes, lesions",
+        help="score predictions: overlap, surface distances, volumes, lesions",
         description=DESCRIPTION,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("-p", "--predictions", type=Path, required=True, metavar="PREDICTIONS", help="folder")
-    parser.add_argument("-r", "--references", type=Path, required=True, metavar="REFERENCES", help="folder")
-    parser.add_argument("-o", "--out", type=Path, required=True, metavar="OUT", help="a new folder")
-    parser.add_argument(
+    add = parser.add_argument
+    add("-p", "--predictions", type=Path, required=True, metavar="PREDICTIONS", help="folder of label files")
+    add("-r", "--references", type=Path, required=True, metavar="REFERENCES", help="folder of label files")
+    add("-o", "--out", type=Path, required=True, metavar="OUT", help="folder to write, new or empty")
+    add(
         "--dataset-json",
         type=Path,
         metavar="FILE",
-        help="names labels or regions (default: that beside or above the predictions or beside the references; if "
-        "there is none, every label value is a region)",
+        help="names labels or regions (default: the one in or above PREDICTIONS or next to REFERENCES; without one, "
+        "every label value is a region)",
     )
-    parser.add_argument(
-        "--scheme", default="none", metavar="SCHEME", help="score as this challenge does (default none)"
-    )
-    parser.add_argument(
-        "--tolerances",
-        nargs="+",
-        type=float,
-        metavar="MM",
-        help="of normalised surface Dice, in mm (default 1 2)",
-    )
-    parser.add_argument(
-        "--only-common", action="store_true", help="score the cases that both folders have; the others are named"
-    )
-    parser.add_argument(
+    add("--scheme", default="none", metavar="SCHEME", help="score as in this challenge (default: none)")
+    add("--tolerances", nargs="+", type=float, metavar="MM", help="tolerances of surface Dice in mm (default: 1 2)")
+    add("--only-common", action="store_true", help="score only cases that are in both folders; the others are listed")
+    add(
         "--empty",
         nargs="+",
         default=[],
         metavar="METRIC:SITUATION=VALUE",
-        help="what a metric is worth where both, only the reference or only the prediction is empty; VALUE is a "
-        "number, undefined, or diagonal (of the image, in mm)",
+        help="value of a metric if a mask is empty; SITUATION: both, reference or prediction; VALUE: a number, "
+        "undefined, or diagonal (of the image, in mm)",
     )
-    lesions = parser.add_argument_group("lesions, if no scheme says it")
-    lesions.add_argument(
-        "--connectivity", type=int, choices=(6, 18, 26), metavar="N", help="neighbours, 6, 18 or 26 (default)"
-    )
-    lesions.add_argument(
-        "--dilation", type=int, metavar="N", help="voxels by which reference lesions are dilated to join and match them"
-    )
-    lesions.add_argument(
-        "--min-lesion", type=float, metavar="MM3", help="volume up to which reference lesions count not"
-    )
-    lesions.add_argument(
-        "--match", metavar="overlap|IOU", help="what finds a lesion: one common voxel (default), or an IoU, one to one"
-    )
-    parser.add_argument(
+    add(
         "-np",
         "--num-processes",
         type=int,
         default=min(MAX_PROCESSES, os.cpu_count() or 1),
         metavar="N",
-        help="cases at a time (default %(default)s)",
+        help="number of cases to score at the same time (default: %(default)s)",
+    )
+    add = parser.add_argument_group("lesions, only without a scheme").add_argument
+    add("--connectivity", type=int, choices=(6, 18, 26), metavar="N", help="6, 18 or 26 neighbours (default: 26)")
+    add("--dilation", type=int, metavar="N", help="dilate reference lesions by N voxels to merge and match them")
+    add("--min-lesion", type=float, metavar="MM3", help="ignore reference lesions up to this volume")
+    add(
+        "--match",
+        metavar="overlap|IOU",
+        help="when a lesion counts as detected: one common voxel (default), or at least this IoU, one to one",
     )
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Score, write and print the table."""
+    """Score the cases, write the files and print the table."""
     from factorizer_nnunet.core.json_files import load_json_object
+    from factorizer_nnunet.evaluation.case import TOLERANCES_MM
+    from factorizer_nnunet.evaluation.evaluate import evaluate_folder, find_dataset_json
     from factorizer_nnunet.evaluation.files import check_target, write_scores
-    from factorizer_nnunet.evaluation.folder import TOLERANCES_MM, evaluate_folder, find_dataset_json
+    from factorizer_nnunet.evaluation.schemes import scheme_named
     from factorizer_nnunet.evaluation.table import score_table
-    from factorizer_nnunet.evaluation.unfinished import kept_until_written
+    from factorizer_nnunet.evaluation.unfinished import saved_until_written
 
     if args.num_processes < 1:
-        raise UserError(f"-np {args.num_processes}: give 1 or more")
+        raise UserError(f"-np {args.num_processes}: expected 1 or more")
     check_target(args.out)
-    if args.dataset_json is not None:
-        dataset_json = load_json_object(args.dataset_json, "Give another one with --dataset-json")
-    else:
+    scheme = scheme_named(args.scheme, _lesion_rule(args), args.empty)
+    tolerances_mm = TOLERANCES_MM if args.tolerances is None else tuple(args.tolerances)
+    if args.dataset_json is None:
         dataset_json = find_dataset_json(args.predictions, args.references)
-    with terminable(), kept_until_written(args.out) as kept:
+    else:
+        dataset_json = load_json_object(args.dataset_json, "Give another file with --dataset-json")
+    with terminable(), saved_until_written(args.out) as unfinished:
         scores = evaluate_folder(
             args.predictions,
             args.references,
             dataset_json,
-            args.scheme,
+            scheme,
+            tolerances_mm,
             args.num_processes,
-            TOLERANCES_MM if args.tolerances is None else tuple(args.tolerances),
+            unfinished,
             args.only_common,
-            _lesion_rule(args),
-            args.empty,
-            kept,
         )
         write_scores(scores, args.out)
     print(score_table(scores))
-    alone = scores.settings["cases_in_one_folder_only"]
-    if alone:
-        print(f"WARNING: cases that only one folder has, not scored: {len(alone)}; {args.out / 'scores.md'} names them")
+    only_one = scores.settings["cases_in_one_folder_only"]
+    if only_one:
+        print(f"WARNING: {len(only_one)} not scored, in one folder only; listed in {args.out / 'scores.md'}")
     print(f"{len(scores.cases)} cases scored, in {args.out}")
     return 0
 
 
 def _lesion_rule(args: argparse.Namespace) -> LesionRule | None:
-    """The rule that options ask for; None if none does."""
+    """The rule that the options define; None without such options."""
     from factorizer_nnunet.evaluation.lesions import LesionRule
 
     for option, value in (("--dilation", args.dilation), ("--min-lesion", args.min_lesion)):
         if value is not None and value < 0:
-            raise UserError(f"{option} {value}: give 0 or more")
-    given = {"connectivity": args.connectivity, "dilation": args.dilation, "min_reference_mm3": args.min_lesion}
-    asked = {name: value for name, value in given.items() if value is not None}
+            raise UserError(f"{option} {value}: expected 0 or more")
+    options = {"connectivity": args.connectivity, "dilation": args.dilation, "min_reference_mm3": args.min_lesion}
+    given = {name: value for name, value in options.items() if value is not None}
     if args.match is not None and args.match != "overlap":
         try:
-            asked["min_iou"] = float(args.match)
+            given["min_iou"] = float(args.match)
         except ValueError:
-            asked["min_iou"] = 0.0
-        if not 0 < asked["min_iou"] <= 1:
-            raise UserError(f"--match {args.match}: give overlap, or an IoU above 0 and at most 1")
-    return LesionRule(**asked) if asked or args.match else None
+            given["min_iou"] = 0.0
+        if not 0 < given["min_iou"] <= 1:
+            raise UserError(f"--match {args.match}: expected overlap, or an IoU above 0 and at most 1")
+    return LesionRule(**given) if given or args.match else None

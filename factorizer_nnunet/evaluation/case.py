@@ -1,4 +1,4 @@
-"""All scores of one case, from its two label arrays: each region is cut out, and each surface made, once."""
+"""All scores of one case, from its two label arrays. Each region is extracted, and each surface built, only once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from factorizer_nnunet.evaluation.empty import COMPUTED, Diagonals, EmptyValues
 from factorizer_nnunet.evaluation.lesions import (
-    CONNECTIVITIES,
+    ALL_NEIGHBOURS,
     LesionRule,
     Lesions,
     Matching,
@@ -22,7 +22,8 @@ from factorizer_nnunet.evaluation.lesions import (
     reference_lesions,
 )
 from factorizer_nnunet.evaluation.metrics import NSD_PREFIX, surface_dice
-from factorizer_nnunet.evaluation.schemes import Labels, Scheme
+from factorizer_nnunet.evaluation.overlap import dice, iou, ratio
+from factorizer_nnunet.evaluation.schemes import NONE, Labels, Scheme
 from factorizer_nnunet.evaluation.surface import (
     Surface,
     SurfaceDistances,
@@ -31,187 +32,191 @@ from factorizer_nnunet.evaluation.surface import (
     surface_of,
 )
 
+TOLERANCES_MM = (1.0, 2.0)  # of surface Dice
 HD95 = 0.95
 MM3_PER_ML = 1000.0
 NSD = NSD_PREFIX.rstrip("_")
-_EMPTY = {(False, False): "both", (False, True): "reference", (True, False): "prediction"}  # by what is not
 
 
 @dataclass(frozen=True)
 class RegionScores:
-    """One region of one case."""
+    """Scores of one region of one case."""
 
     values: dict[str, float]  # by metric
     lesions: tuple[tuple[float, bool], ...]  # counted reference lesions: volume in ml, and whether detected
 
 
-class Case:
-    """A reference and a prediction, cropped to what is not background in either of them."""
+CaseScores = dict[str, RegionScores]  # by region
+
+
+def score_arrays(
+    prediction: np.ndarray,
+    reference: np.ndarray,
+    spacing_mm: tuple[float, ...],
+    regions: Mapping[str, Labels],
+    scheme: Scheme = NONE,
+    tolerances_mm: tuple[float, ...] = TOLERANCES_MM,
+    ignore: int | None = None,
+) -> CaseScores:
+    """Score one case.
+
+    Args:
+        prediction, reference: (x, y, z) integer labels on the same grid.
+        spacing_mm: voxel size along x, y, z.
+        regions: label values by region name.
+        scheme: how to score.
+        tolerances_mm: of surface Dice.
+        ignore: label of the reference whose voxels are treated as outside the image.
+    """
+    case = _Case(prediction, reference, spacing_mm, scheme, ignore)
+    return {name: case.score(labels, tolerances_mm) for name, labels in regions.items()}
+
+
+class _Case:
+    """A prediction and a reference, cropped to the voxels that are not background in at least one of them."""
 
     def __init__(
         self,
-        reference: np.ndarray,
         prediction: np.ndarray,
-        spacing: tuple[float, float, float],
+        reference: np.ndarray,
+        spacing_mm: tuple[float, ...],
         scheme: Scheme,
-        ignore: int | None = None,
+        ignore: int | None,
     ) -> None:
-        """Take two label arrays of one grid.
-
-        Args:
-            reference, prediction: (x, y, z) integers.
-            spacing: mm per voxel along x, y, z.
-            scheme: how to score.
-            ignore: label of the reference whose voxels count as outside of the image.
-        """
         size = np.array(reference.shape)
-        self.spacing, self.scheme = spacing, scheme
-        self.voxel_mm3 = math.prod(spacing)
-        self.diagonals = Diagonals(float(np.linalg.norm(size * spacing)), float(np.linalg.norm(size)))
+        self._spacing, self._scheme = spacing_mm, scheme
+        self._voxel_mm3 = math.prod(spacing_mm)
+        self._diagonals = Diagonals(float(np.linalg.norm(size * spacing_mm)), float(np.linalg.norm(size)))
         rules = (scheme.rule, *scheme.region_rules.values())
-        box = _grown(bounding_box((reference != 0) | (prediction != 0)), size, max(rule.dilation for rule in rules))
-        self._labels = reference[box], prediction[box]
-        self._valid = None if ignore is None else self._labels[0] != ignore
+        box = _expanded(bounding_box((reference != 0) | (prediction != 0)), size, max(rule.dilation for rule in rules))
+        self._reference, self._prediction = reference[box], prediction[box]
+        self._valid = None if ignore is None else self._reference != ignore
         ignored = 0 if self._valid is None else int(np.count_nonzero(~self._valid))
         self._voxels = int(size.prod()) - ignored
         self._lesions = cache(self._find_lesions)
 
     def score(self, labels: Labels, tolerances_mm: tuple[float, ...]) -> RegionScores:
         """All metrics of the region with these label values."""
-        masks = self._mask(labels, 0), self._mask(labels, 1)
-        surfaces = tuple(surface_of(mask, self.spacing) for mask in masks)
-        whole = distances_between(*surfaces, self.spacing) if all(map(len, surfaces)) else None
-        values = self._voxel_values(*masks) | _surface_values(whole, tolerances_mm)
-        empty = _EMPTY.get((len(surfaces[0]) > 0, len(surfaces[1]) > 0))
-        values = {key: self._settled(key, value, empty) for key, value in values.items()}
+        reference, prediction = self._masks(labels)
+        surfaces = surface_of(reference, self._spacing), surface_of(prediction, self._spacing)
+        distances = distances_between(*surfaces, self._spacing) if all(map(len, surfaces)) else None
+        values = self._voxel_values(reference, prediction) | _surface_values(distances, tolerances_mm)
+        if distances is None:
+            empty = "prediction" if len(surfaces[0]) else "reference" if len(surfaces[1]) else "both"
+            values = {key: self._value_if_empty(key, value, empty) for key, value in values.items()}
 
-        rule, found = self.scheme.rule_of(labels), self._joined_lesions(labels)
-        matching = match(*found, rule, self.voxel_mm3)
-        distances = _LesionDistances(found, self.spacing, whole, rule.connectivity)
-        lesion_values = _lesion_counts(*found, matching) | self._lesion_wise(found, matching, rule, distances)
+        rule, found = self._scheme.rule_of(labels), self._joined_lesions(labels)
+        matching = match(*found, rule, self._voxel_mm3)
+        lesion_distances = _LesionDistances(found, self._spacing, distances, rule.connectivity)
+        lesion_values = _lesion_counts(*found, matching) | self._lesion_wise(found, matching, rule, lesion_distances)
         for key, value in lesion_values.items():
-            excused = not rule.punish_false and key != "lesion_f1"  # means over no lesion, whatever is false
-            nothing = not matching.counted and (excused or not matching.false)
-            values[key] = self._settled(key, value, "both" if nothing else None)
+            excused = not rule.punish_false and key != "lesion_f1"  # the mean is over no lesion, false ones or not
+            none = not matching.counted and (excused or not matching.false)
+            values[key] = self._value_if_empty(key, value, "both") if none else float(value)
 
-        volumes_ml = found[0].sizes * self.voxel_mm3 / MM3_PER_ML
+        volumes_ml = found[0].sizes * self._voxel_mm3 / MM3_PER_ML
         lesions = tuple((float(volumes_ml[n - 1]), bool(matching.partners[n])) for n in matching.counted)
         return RegionScores(values, lesions)
 
-    def _mask(self, labels: Labels, which: int) -> np.ndarray:
-        array = self._labels[which]
-        mask = array == labels[0]
+    def _masks(self, labels: Labels) -> tuple[np.ndarray, np.ndarray]:
+        """The region in the reference and in the prediction."""
+        return self._mask(self._reference, labels), self._mask(self._prediction, labels)
+
+    def _mask(self, array: np.ndarray, labels: Labels) -> np.ndarray:
+        mask: np.ndarray = array == labels[0]
         for label in labels[1:]:
             mask |= array == label
         return mask if self._valid is None else mask & self._valid
 
     def _find_lesions(self, labels: Labels) -> tuple[Lesions, Lesions]:
-        rule = self.scheme.rule_of(labels)
-        return (
-            reference_lesions(self._mask(labels, 0), rule),
-            predicted_lesions(self._mask(labels, 1), rule, self.voxel_mm3),
-        )
+        rule, (reference, prediction) = self._scheme.rule_of(labels), self._masks(labels)
+        return reference_lesions(reference, rule), predicted_lesions(prediction, rule, self._voxel_mm3)
 
     def _joined_lesions(self, labels: Labels) -> tuple[Lesions, Lesions]:
         reference, prediction = self._lesions(labels)
-        for other in self.scheme.rule_of(labels).joined_by:
-            reference, prediction = (
-                joined(own, theirs) for own, theirs in zip((reference, prediction), self._lesions(other), strict=True)
-            )
+        for other in self._scheme.rule_of(labels).joined_by:
+            other_reference, other_prediction = self._lesions(other)
+            reference, prediction = joined(reference, other_reference), joined(prediction, other_prediction)
         return reference, prediction
 
     def _voxel_values(self, reference: np.ndarray, prediction: np.ndarray) -> dict[str, float]:
         tp = int(np.count_nonzero(reference & prediction))
-        fn, fp = int(np.count_nonzero(reference)) - tp, int(np.count_nonzero(prediction)) - tp
-        in_reference, in_prediction = ((tp + n) * self.voxel_mm3 / MM3_PER_ML for n in (fn, fp))
+        in_reference, in_prediction = int(np.count_nonzero(reference)), int(np.count_nonzero(prediction))
+        reference_ml, prediction_ml = (n * self._voxel_mm3 / MM3_PER_ML for n in (in_reference, in_prediction))
         return {
-            "dice": _ratio(2 * tp, 2 * tp + fp + fn),
-            "iou": _ratio(tp, tp + fp + fn),
-            "sensitivity": _ratio(tp, tp + fn),
-            "precision": _ratio(tp, tp + fp),
-            "volume_reference": in_reference,
-            "volume_prediction": in_prediction,
-            "volume_difference": in_prediction - in_reference,
-            "volume_error": abs(in_prediction - in_reference),
-            "tp": tp,
-            "fp": fp,
-            "fn": fn,
-            "tn": self._voxels - tp - fp - fn,
+            "dice": dice(tp, in_reference, in_prediction),
+            "iou": iou(tp, in_reference, in_prediction),
+            "sensitivity": ratio(tp, in_reference),
+            "precision": ratio(tp, in_prediction),
+            "volume_reference": reference_ml,
+            "volume_prediction": prediction_ml,
+            "volume_difference": prediction_ml - reference_ml,
+            "volume_error": abs(prediction_ml - reference_ml),
+            "tp": float(tp),
+            "fp": float(in_prediction - tp),
+            "fn": float(in_reference - tp),
+            "tn": float(self._voxels - in_reference - in_prediction + tp),
         }
 
     def _lesion_wise(
         self, found: tuple[Lesions, Lesions], matching: Matching, rule: LesionRule, distances: _LesionDistances
     ) -> dict[str, float]:
-        """Mean Dice and HD95 over counted reference lesions and, if they are punished, false ones."""
-        penalty = self.diagonals.number(rule.penalty)
+        """Mean Dice and HD95 over the counted reference lesions and, if the rule punishes them, false lesions."""
+        penalty = self._diagonals.number(rule.penalty)
         false = len(matching.false) if rule.punish_false else 0
-        entries = len(matching.counted) + false
+        count = len(matching.counted) + false
         common = {(r, p): n for r, p, n in common_voxels(found[0].labels, found[1].labels)}
-        sizes = found[0].sizes, found[1].sizes
-        dice, hd95 = 0.0, false * penalty
+        reference_sizes, prediction_sizes = found[0].sizes, found[1].sizes
+        total_dice, total_hd95 = 0.0, false * penalty
         for lesion in matching.counted:
             partners = matching.partners[lesion]
-            total = sizes[0][lesion - 1] + sum(sizes[1][p - 1] for p in partners)
-            dice += 2 * sum(common.get((lesion, p), 0) for p in partners) / total
-            hd95 += distances.hd95(lesion, partners) if partners else penalty
-        return {"lesion_dice": _ratio(dice, entries), "lesion_hd95": _ratio(hd95, entries)}
+            size = int(sum(prediction_sizes[p - 1] for p in partners))
+            in_both = sum(common.get((lesion, p), 0) for p in partners)
+            total_dice += dice(in_both, int(reference_sizes[lesion - 1]), size)
+            total_hd95 += distances.hd95(lesion, partners) if partners else penalty
+        return {"lesion_dice": ratio(total_dice, count), "lesion_hd95": ratio(total_hd95, count)}
 
-    def _settled(self, metric: str, value: float, empty: str | None) -> float:
-        """The value, or what the policy has instead where a mask is empty."""
-        if empty is None:
-            return float(value)
+    def _value_if_empty(self, metric: str, value: float, empty: str) -> float:
+        """The scheme's value of a metric where `empty` is: "both", "reference" or "prediction"."""
         family = NSD if metric.startswith(NSD) else metric
-        instead = getattr(self.scheme.empty.get(family, EmptyValues()), empty)
-        return float(value) if instead == COMPUTED else self.diagonals.number(instead)
+        replacement = getattr(self._scheme.empty.get(family, EmptyValues()), empty)
+        return float(value) if replacement == COMPUTED else self._diagonals.number(replacement)
 
 
 class _LesionDistances:
-    """Distances between single lesions: parts of the whole surfaces, if an element can only be of one lesion."""
+    """Distances between single lesions: parts of the complete surfaces if no element can be of two lesions."""
 
     def __init__(
         self,
         found: tuple[Lesions, Lesions],
-        spacing: tuple[float, ...],
-        whole: SurfaceDistances | None,
+        spacing_mm: tuple[float, ...],
+        distances: SurfaceDistances | None,
         connectivity: int,
     ) -> None:
-        self._found, self._spacing, self._whole = found, spacing, whole
-        self._elements: tuple[list[np.ndarray], ...] = ()  # by lesion
-        if connectivity == CONNECTIVITIES[-1] and whole is not None:
-            pairs = zip(found, whole.surfaces, strict=True)
-            self._elements = tuple(lesions.elements(surface.corners) for lesions, surface in pairs)
+        self._found, self._spacing = found, spacing_mm
+        self._distances = distances if connectivity == ALL_NEIGHBOURS else None
+        self._elements: list[list[np.ndarray]] = []  # of each surface, by lesion
+        if self._distances is not None:
+            pairs = zip(found, self._distances.surfaces, strict=True)
+            self._elements = [lesions.elements(surface.corners) for lesions, surface in pairs]
 
     def hd95(self, lesion: int, partners: tuple[int, ...]) -> float:
-        """Between a reference lesion and all its partners together."""
-        if self._elements:
-            theirs = np.concatenate([self._elements[1][partner] for partner in partners])
-            return self._whole.hausdorff_between(self._elements[0][lesion], theirs, HD95)
-        surfaces = self._surface(0, (lesion,)), self._surface(1, partners)
-        return distances_between(*surfaces, self._spacing).hausdorff(HD95)
+        """HD95 in mm between a reference lesion and all its partners together."""
+        if self._distances is None:
+            surfaces = self._surface(0, (lesion,)), self._surface(1, partners)
+            return distances_between(*surfaces, self._spacing).hausdorff(HD95)
+        predicted = np.concatenate([self._elements[1][partner] for partner in partners])
+        return self._distances.hausdorff_between(self._elements[0][lesion], predicted, HD95)
 
     def _surface(self, which: int, numbers: tuple[int, ...]) -> Surface:
         return surface_of(np.isin(self._found[which].labels, numbers), self._spacing)
 
 
-def score_case(
-    reference: np.ndarray,
-    prediction: np.ndarray,
-    spacing: tuple[float, float, float],
-    regions: Mapping[str, Labels],
-    scheme: Scheme,
-    tolerances_mm: tuple[float, ...],
-    ignore: int | None = None,
-) -> dict[str, RegionScores]:
-    """All scores of one case by region; see `Case` for the arguments."""
-    case = Case(reference, prediction, spacing, scheme, ignore)
-    return {name: case.score(labels, tolerances_mm) for name, labels in regions.items()}
-
-
-def _surface_values(whole: SurfaceDistances | None, tolerances_mm: tuple[float, ...]) -> dict[str, float]:
+def _surface_values(distances: SurfaceDistances | None, tolerances_mm: tuple[float, ...]) -> dict[str, float]:
     keys = ["hd95", "assd", *(surface_dice(t).key for t in tolerances_mm)]
-    if whole is None:
+    if distances is None:
         return dict.fromkeys(keys, math.nan)
-    values = [whole.hausdorff(HD95), whole.average(), *(whole.surface_dice(t) for t in tolerances_mm)]
+    values = [distances.hausdorff(HD95), distances.average(), *(distances.surface_dice(t) for t in tolerances_mm)]
     return dict(zip(keys, values, strict=True))
 
 
@@ -224,16 +229,12 @@ def _lesion_counts(reference: Lesions, prediction: Lesions, matching: Matching) 
         "lesions_missed": counted - detected,
         "lesions_false": false,
         "lesion_count_error": abs(counted - prediction.count),
-        "lesion_f1": _ratio(2 * detected, detected + counted + false),
+        "lesion_f1": ratio(2 * detected, detected + counted + false),
     }
 
 
-def _ratio(part: float, whole: float) -> float:
-    return part / whole if whole else math.nan
-
-
-def _grown(box: tuple[slice, ...] | None, size: np.ndarray, margin: int) -> tuple[slice, ...]:
-    """The box with a margin for dilation, within the image; one voxel where there is nothing."""
+def _expanded(box: tuple[slice, ...] | None, size: np.ndarray, margin: int) -> tuple[slice, ...]:
+    """The box with a margin for dilation, within the image; a box of one voxel if there is none."""
     if box is None:
         return (slice(0, 1),) * 3
     return tuple(slice(max(0, b.start - margin), min(int(n), b.stop + margin)) for b, n in zip(box, size, strict=True))

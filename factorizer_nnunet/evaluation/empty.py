@@ -1,8 +1,8 @@
-"""What a metric is worth when a mask is empty: one written policy, per metric and per situation.
+"""The value of each metric when a mask is empty: one explicit policy, by metric and by which mask is empty.
 
-Without a scheme nothing is invented. What follows from the definition is kept: a Dice of 0 where one mask is empty.
-What does not is undefined: a Dice of two empty masks, as nnU-Net has it, or a distance to a surface that is not there.
-Undefined scores leave a mean, and every summary says over how many of how many cases it is.
+Without a scheme, values that follow from the definition are kept, such as a Dice of 0 where one mask is empty. All
+others are undefined: the Dice of two empty masks, as in nnU-Net, or the distance to a surface that does not exist.
+Undefined scores are left out of means, and every summary states the number of cases in the mean.
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ from dataclasses import dataclass, fields, replace
 
 from factorizer_nnunet.core.errors import UserError
 
-COMPUTED = "computed"  # as the metric's definition gives it
-DIAGONAL = "diagonal"  # of the image, from corner to corner of the grid, in mm
-DIAGONAL_VOXELS = "diagonal-voxels"  # the same with voxels of 1 mm, as some challenges take it
+COMPUTED = "computed"  # by the definition of the metric
+DIAGONAL = "diagonal"  # of the image, in mm
+DIAGONAL_VOXELS = "diagonal-voxels"  # of the image, in voxels, which some challenges use as mm
 UNDEFINED = "undefined"
 Value = float | str  # a number or one of these words
 
 
 @dataclass(frozen=True)
 class EmptyValues:
-    """The score of a case whose reference, prediction or both have no voxel of the region."""
+    """The score of a case in which the reference, the prediction or both have no voxel of the region."""
 
     both: Value = COMPUTED
-    reference: Value = COMPUTED  # empty, the prediction is not
-    prediction: Value = COMPUTED  # empty, the reference is not
+    reference: Value = COMPUTED  # only the reference is empty
+    prediction: Value = COMPUTED  # only the prediction is empty
 
 
-EmptyPolicy = Mapping[str, EmptyValues]  # by metric; surface Dice under "nsd", whatever its tolerance
+EmptyPolicy = Mapping[str, EmptyValues]  # by metric; "nsd" for surface Dice at any tolerance
 
-# Lesion-wise means over no lesion at all count as "both": also where only lesions too small to count are there.
+# Lesion-wise means over no lesion are "both", also if there are lesions that are too small to be counted.
 DEFAULT_POLICY: EmptyPolicy = {
     "dice": EmptyValues(both=UNDEFINED),
     "iou": EmptyValues(both=UNDEFINED),
@@ -49,7 +49,7 @@ LESION_WISE = ("lesion_f1", "lesion_dice", "lesion_hd95")
 
 @dataclass(frozen=True)
 class Diagonals:
-    """How long an image is from corner to corner."""
+    """The diagonal of an image."""
 
     mm: float
     voxels: float
@@ -61,10 +61,10 @@ class Diagonals:
 
 
 def changed(policy: EmptyPolicy, changes: Iterable[str]) -> EmptyPolicy:
-    """The policy with changes such as "dice:both=1" or "hd95:prediction=diagonal".
+    """The policy with changes, such as "dice:both=1" or "hd95:prediction=diagonal".
 
     Raises:
-        UserError: one of them has another form, or names an unknown metric, situation or value.
+        UserError: a change has another form, or an unknown metric, situation or value.
     """
     result = dict(policy)
     situations = [field.name for field in fields(EmptyValues)]
@@ -74,9 +74,8 @@ def changed(policy: EmptyPolicy, changes: Iterable[str]) -> EmptyPolicy:
         allowed = situations[:1] if metric in LESION_WISE else situations
         if metric not in policy or situation not in allowed or not value:
             raise UserError(
-                f"{change!r} does not say what an empty mask is worth: write METRIC:SITUATION=VALUE, such as "
-                f"dice:both=1, with a metric of {', '.join(policy)} and a situation of {', '.join(situations)} "
-                "(lesion-wise: both)"
+                f"invalid value for empty masks {change!r}: expected METRIC:SITUATION=VALUE, such as dice:both=1; "
+                f"metrics: {', '.join(policy)}; situations: {', '.join(situations)} (lesion-wise metrics: both)"
             )
         result[metric] = replace(result[metric], **{situation: _value(change, value)})
     return result
@@ -90,5 +89,7 @@ def _value(change: str, text: str) -> Value:
     except ValueError:
         number = math.nan
     if not math.isfinite(number):
-        raise UserError(f"{change!r}: give a number, {UNDEFINED}, {DIAGONAL} (mm) or {DIAGONAL_VOXELS}, not {text!r}")
+        raise UserError(
+            f"{change!r}: invalid value {text!r}: expected a number, {UNDEFINED}, {DIAGONAL} (mm) or {DIAGONAL_VOXELS}"
+        )
     return number

@@ -1,4 +1,4 @@
-"""Scores to files and back: scores.csv, lesions.csv, and summary.json as nnU-Net writes it, with more in it."""
+"""Write scores to files and read them: scores.csv, lesions.csv, and summary.json, which extends nnU-Net's."""
 
 from __future__ import annotations
 
@@ -18,31 +18,34 @@ from factorizer_nnunet.core.atomic_files import atomic_folder
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import load_json_object
 from factorizer_nnunet.evaluation.metrics import VOXELS, Metric
-from factorizer_nnunet.evaluation.scores import Files, Lesion, Score, Scores
+from factorizer_nnunet.evaluation.overlap import dice, iou
+from factorizer_nnunet.evaluation.scores import Files, Lesion, Scores, mean_over_cases
 from factorizer_nnunet.evaluation.table import markdown
 
 SUMMARY_FILE, SCORES_FILE, LESIONS_FILE, TABLE_FILE = "summary.json", "scores.csv", "lesions.csv", "scores.md"
 SCORE_COLUMNS = ("case", "region", "metric", "unit", "value")
 LESION_COLUMNS = ("case", "region", "volume_ml", "detected")
-OURS = "factorizer_nnunet"  # what nnU-Net does not know in summary.json
-MEND = "Give a folder that factorizer-nnunet evaluate wrote"
+OURS = "factorizer_nnunet"  # the key of summary.json that nnU-Net does not have
+FIX = "Give a folder that factorizer-nnunet evaluate wrote"
 
 
 def check_target(folder: Path) -> None:
-    """Refuse a folder that something is in already; UserError."""
+    """Raise a UserError if the folder exists and is not empty."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder} exists already and is not overwritten: remove it or choose another")
+        raise UserError(f"{folder} already exists and is not overwritten: remove it or choose another folder")
 
 
 def write_scores(scores: Scores, folder: Path) -> None:
-    """Write all files to a new or empty folder, which appears whole.
+    """Write all files to a new or empty folder, which appears only when it is complete.
 
     Raises:
-        UserError: something is in the folder, or it cannot be written.
+        UserError: the folder is not empty, or cannot be written.
     """
     check_target(folder)
     units = {metric.key: metric.unit for metric in scores.metrics}
-    rows = [(r.case, r.region, r.metric, units[r.metric], _number(r.value)) for r in scores.rows]
+    rows = [
+        (case, region, metric, units[metric], _number(value)) for (case, region, metric), value in scores.table.items()
+    ]
     lesions = [(n.case, n.region, _number(n.volume_ml), int(n.detected)) for n in scores.lesions]
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -56,24 +59,17 @@ def write_scores(scores: Scores, folder: Path) -> None:
 
 
 def read_scores(folder: Path) -> Scores:
-    """Read what `write_scores` wrote.
+    """Read the files of `write_scores`.
 
     Raises:
-        UserError: files are missing, damaged, or not of one evaluation.
+        UserError: files are missing, damaged, or from different evaluations.
     """
-    content = load_json_object(folder / SUMMARY_FILE, MEND)
+    content = load_json_object(folder / SUMMARY_FILE, FIX)
     if OURS not in content:
-        raise UserError(f"{folder / SUMMARY_FILE} is nnU-Net's own, without distances and lesions. {MEND}")
+        raise UserError(f"{folder / SUMMARY_FILE} was written by nnU-Net, without distances and lesions. {FIX}")
     ours = content[OURS]
+    rows, lesions = _read_csv(folder / SCORES_FILE, SCORE_COLUMNS), _read_csv(folder / LESIONS_FILE, LESION_COLUMNS)
     try:
-        rows = tuple(
-            Score(row["case"], row["region"], row["metric"], float(row["value"] or math.nan))
-            for row in _read_csv(folder / SCORES_FILE, SCORE_COLUMNS)
-        )
-        lesions = tuple(
-            Lesion(row["case"], row["region"], float(row["volume_ml"]), row["detected"] == "1")
-            for row in _read_csv(folder / LESIONS_FILE, LESION_COLUMNS)
-        )
         scores = Scores(
             scheme=ours["scheme"],
             metrics=tuple(Metric(**metric) for metric in ours["metrics"]),
@@ -82,22 +78,24 @@ def read_scores(folder: Path) -> Scores:
             keys={name: region["key"] for name, region in ours["regions"].items()},
             cases=tuple(ours["cases"]),
             files={case: Files(**files) for case, files in ours["cases"].items()},
-            rows=rows,
-            lesions=lesions,
+            table={(row["case"], row["region"], row["metric"]): float(row["value"] or math.nan) for row in rows},
+            lesions=tuple(
+                Lesion(row["case"], row["region"], float(row["volume_ml"]), row["detected"] == "1") for row in lesions
+            ),
             settings=ours["settings"],
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"{folder} holds damaged results ({error!r}). {MEND}") from error
+        raise UserError(f"{folder} contains damaged results ({error!r}). {FIX}") from error
     expected = {(c, r, m.key) for c in scores.cases for r in scores.regions for m in scores.metrics}
-    if {(row.case, row.region, row.metric) for row in rows} != expected or len(rows) != len(expected):
-        raise UserError(f"{folder / SCORES_FILE} and {SUMMARY_FILE} are not of one evaluation. {MEND}")
+    if scores.table.keys() != expected or len(rows) != len(expected):
+        raise UserError(f"{folder / SCORES_FILE} and {SUMMARY_FILE} are not from the same evaluation. {FIX}")
     return scores
 
 
 def summary_json(scores: Scores) -> dict[str, Any]:
-    """The content of summary.json: nnU-Net's keys with nnU-Net's meaning, whatever the scheme, and ours beside them.
+    """The content of summary.json: nnU-Net's keys with nnU-Net's meaning under any scheme, and our metrics.
 
-    So Dice and IoU are NaN where both masks are empty, and "mean" leaves these cases out (nnU-Net 2.8,
+    So "Dice" and "IoU" are NaN where both masks are empty, and "mean" leaves these cases out (nnU-Net 2.8,
     evaluation/evaluate_predictions.py); "dice" and "iou" follow the scheme.
     """
     per_case = {
@@ -106,7 +104,7 @@ def summary_json(scores: Scores) -> dict[str, Any]:
     }
     names = list(next(iter(next(iter(per_case.values())).values())))
     mean = {
-        key: {name: _mean(per_case[case][key][name] for case in scores.cases) for name in names}
+        key: {name: mean_over_cases(np.array([per_case[c][key][name] for c in scores.cases])).mean for name in names}
         for key in (scores.keys[region] for region in scores.regions)
     }
     regions = {r: {"labels": list(scores.labels[r]), "key": scores.keys[r]} for r in scores.regions}
@@ -135,24 +133,16 @@ def summary_json(scores: Scores) -> dict[str, Any]:
 
 
 def _metrics(scores: Scores, case: str, region: str) -> dict[str, float]:
-    """nnU-Net's entries for a region of a case, and ours."""
+    """nnU-Net's metrics for a region of a case, and ours."""
     tp, fp, fn, tn = (int(scores.value(case, region, metric.key)) for metric in VOXELS)
-    theirs = {
-        "Dice": 2 * tp / (2 * tp + fp + fn) if tp + fp + fn else math.nan,
-        "IoU": tp / (tp + fp + fn) if tp + fp + fn else math.nan,
-        **{"TP": tp, "FP": fp, "FN": fn, "TN": tn, "n_pred": tp + fp, "n_ref": tp + fn},
-    }
+    theirs = {"Dice": dice(tp, tp + fn, tp + fp), "IoU": iou(tp, tp + fn, tp + fp)}
+    theirs |= {"TP": tp, "FP": fp, "FN": fn, "TN": tn, "n_pred": tp + fp, "n_ref": tp + fn}
     ours = {m.key: scores.value(case, region, m.key) for m in scores.metrics if m not in VOXELS}
     return theirs | ours
 
 
-def _mean(values: Iterable[float]) -> float:
-    known = [value for value in values if not math.isnan(value)]
-    return float(np.mean(known)) if known else math.nan
-
-
 def _number(value: float) -> str:
-    """Shortest text that reads back as the same number; nothing for NaN."""
+    """The shortest text that reads back as the same number; empty for NaN."""
     return "" if math.isnan(value) else repr(float(value))
 
 
@@ -170,7 +160,7 @@ def _read_csv(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
             reader = csv.DictReader(stream)
             rows = list(reader)
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {path}: {error}. {MEND}") from error
+        raise UserError(f"cannot read {path}: {error}. {FIX}") from error
     if tuple(reader.fieldnames or ()) != tuple(columns):
-        raise UserError(f"{path} has the columns {reader.fieldnames}, not {', '.join(columns)}. {MEND}")
+        raise UserError(f"{path} has the columns {reader.fieldnames}, expected {', '.join(columns)}. {FIX}")
     return rows

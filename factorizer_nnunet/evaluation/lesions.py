@@ -1,14 +1,14 @@
-"""Lesions of a mask, and which of the reference's the prediction has found.
+"""Lesions of a mask, and which reference lesions the prediction has detected.
 
 A lesion is a connected component. With dilation, components whose dilated forms touch are one lesion, and a predicted
-lesion belongs to every reference lesion whose dilated form it reaches (BraTS 2023, Saluja et al.).
+lesion belongs to every reference lesion whose dilated form it overlaps (BraTS 2023, Saluja et al.).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import cc3d
 import numpy as np
@@ -16,38 +16,39 @@ from scipy.ndimage import binary_dilation, generate_binary_structure
 
 from factorizer_nnunet.evaluation.empty import DIAGONAL, Value
 
-CONNECTIVITIES = (6, 18, 26)
+Connectivity = Literal[6, 18, 26]
+ALL_NEIGHBOURS = 26
 EIGHTEEN = generate_binary_structure(3, 2)
 
 
 @dataclass(frozen=True)
 class LesionRule:
-    """What is a lesion, which of them count, and when one is found."""
+    """What a lesion is, which lesions are counted, and when one is detected."""
 
-    connectivity: int = 26  # 6, 18 or 26 neighbours
-    dilation: int = 0  # rounds over 18 neighbours
+    connectivity: Connectivity = 26
+    dilation: int = 0  # iterations with 18 neighbours
     dilate_predictions: bool = False  # predicted components whose dilated forms touch are one lesion, too
-    min_reference_mm3: float = 0.0  # reference lesions up to this volume are not counted, found or not
-    min_prediction_mm3: float = 0.0  # predicted lesions up to this volume are dropped before anything else
+    min_reference_mm3: float = 0.0  # ignore reference lesions up to this volume, detected or not
+    min_prediction_mm3: float = 0.0  # remove predicted lesions up to this volume first
     min_iou: float | None = None  # None: one common voxel is enough, and lesions may share partners; else one to one
-    punish_false: bool = True  # false lesions enter lesion-wise means, with Dice 0 and the penalty
+    punish_false: bool = True  # false lesions enter lesion-wise means with Dice 0 and the penalty
     penalty: Value = DIAGONAL  # lesion-wise HD95 of a missed or false lesion, mm
-    joined_by: tuple[tuple[int, ...], ...] = ()  # regions, as label values, one lesion of which joins what it touches
+    joined_by: tuple[tuple[int, ...], ...] = ()  # label values of regions whose lesions join what they touch
 
 
 @dataclass(frozen=True)
 class Lesions:
     """The lesions of one mask."""
 
-    labels: np.ndarray  # (x, y, z), 1 to `count` where a lesion is
-    reach: np.ndarray  # the same for their dilated forms
+    labels: np.ndarray  # (x, y, z), 1 to `count` in a lesion
+    dilated: np.ndarray  # the same for their dilated forms
     count: int
 
     def elements(self, corners: np.ndarray) -> list[np.ndarray]:
-        """Places in `corners` at which each lesion is around a corner between voxels, 0 (no lesion) to `count`.
+        """Indices of the `corners` (between voxels) that touch each lesion, 0 (no lesion) to `count`.
 
-        corners: (corners, 3) integers, in voxels from a corner of the image; the lesions are of 26 neighbours, so
-            that the voxels around a corner are of one lesion.
+        corners: (corners, 3) integers, in voxels from a corner of the image. The lesions must be those of 26
+            neighbours, so that all lesion voxels around a corner belong to the same lesion.
         """
         padded = np.pad(self.labels, 1)
         steps = np.array([padded.shape[1] * padded.shape[2], padded.shape[2], 1])
@@ -66,11 +67,11 @@ class Lesions:
 
 @dataclass(frozen=True)
 class Matching:
-    """Which reference lesions count, which predicted lesions belong to them, and which to none; numbers from 1."""
+    """Which predicted lesions belong to which reference lesions; lesions are numbered from 1."""
 
-    counted: tuple[int, ...]
-    partners: dict[int, tuple[int, ...]]  # of every reference lesion, counted or not
-    false: tuple[int, ...]
+    counted: tuple[int, ...]  # reference lesions that are not too small
+    partners: dict[int, tuple[int, ...]]  # predicted lesions of every reference lesion, counted or not
+    false: tuple[int, ...]  # predicted lesions that belong to none
 
     @property
     def detected(self) -> tuple[int, ...]:
@@ -79,23 +80,23 @@ class Matching:
 
 
 def reference_lesions(mask: np.ndarray, rule: LesionRule) -> Lesions:
-    """The lesions of a reference, (x, y, z) booleans, small ones included."""
+    """The lesions of a reference mask, (x, y, z) booleans, including small ones."""
     return _lesions(mask, rule.connectivity, rule.dilation)
 
 
 def predicted_lesions(mask: np.ndarray, rule: LesionRule, voxel_mm3: float) -> Lesions:
-    """The lesions of a prediction without those too small."""
+    """The lesions of a predicted mask without those that are too small."""
     found = _lesions(mask, rule.connectivity, rule.dilation if rule.dilate_predictions else 0)
     if not rule.min_prediction_mm3:
         return found
-    kept = found.sizes * voxel_mm3 > rule.min_prediction_mm3
-    return _renumbered(found, np.where(kept, np.arange(1, found.count + 1), 0))
+    keep = found.sizes * voxel_mm3 > rule.min_prediction_mm3
+    return _renumbered(found, np.where(keep, np.arange(1, found.count + 1), 0))
 
 
 def joined(lesions: Lesions, other: Lesions) -> Lesions:
-    """Lesions that touch (18 neighbours) the same lesion of another region become one.
+    """Make lesions that touch (18 neighbours) the same lesion of another region one.
 
-    A lesion that touches several goes with the first of them, as in the code of BraTS 2024.
+    A lesion that touches several is joined by the first of them, as in the code of BraTS 2024.
     """
     first: dict[int, int] = {}
     for lesion, touched in sorted(_touching(lesions.labels, other.labels)):
@@ -106,11 +107,11 @@ def joined(lesions: Lesions, other: Lesions) -> Lesions:
 
 
 def match(reference: Lesions, prediction: Lesions, rule: LesionRule, voxel_mm3: float) -> Matching:
-    """Find the partners of all lesions by `rule`."""
+    """Find the partners of all reference lesions."""
     volumes = reference.sizes * voxel_mm3
     counted = tuple(n for n in range(1, reference.count + 1) if volumes[n - 1] > rule.min_reference_mm3)
     if rule.min_iou is None:
-        pairs = [(r, p) for r, p, _ in common_voxels(reference.reach, prediction.labels)]
+        pairs = [(r, p) for r, p, _ in common_voxels(reference.dilated, prediction.labels)]
     else:
         pairs = _one_to_one(reference, prediction, rule.min_iou)
     partners = {n: tuple(p for r, p in pairs if r == n) for n in range(1, reference.count + 1)}
@@ -119,16 +120,16 @@ def match(reference: Lesions, prediction: Lesions, rule: LesionRule, voxel_mm3: 
 
 
 def common_voxels(first: np.ndarray, second: np.ndarray) -> list[tuple[int, int, int]]:
-    """Pairs of labels of two arrays that share voxels, and how many."""
+    """Pairs of labels of two arrays that share voxels, with the number of these."""
     both = (first != 0) & (second != 0)
-    here, there = first[both].astype(np.int64), second[both].astype(np.int64)
-    width = int(there.max(initial=0)) + 1
-    codes, counts = np.unique(here * width + there, return_counts=True)
+    first_labels, second_labels = first[both].astype(np.int64), second[both].astype(np.int64)
+    width = int(second_labels.max(initial=0)) + 1
+    codes, counts = np.unique(first_labels * width + second_labels, return_counts=True)
     return [(*divmod(int(code), width), int(n)) for code, n in zip(codes, counts, strict=True)]
 
 
 def _one_to_one(reference: Lesions, prediction: Lesions, min_iou: float) -> list[tuple[int, int]]:
-    """Pairs by falling IoU, each lesion once."""
+    """Pairs in the order of decreasing IoU, each lesion at most once."""
     reference_sizes, prediction_sizes = reference.sizes, prediction.sizes
     scored = [
         (n / (reference_sizes[r - 1] + prediction_sizes[p - 1] - n), r, p)
@@ -141,23 +142,24 @@ def _one_to_one(reference: Lesions, prediction: Lesions, min_iou: float) -> list
     return pairs
 
 
-def _lesions(mask: np.ndarray, connectivity: int, dilation: int) -> Lesions:
+def _lesions(mask: np.ndarray, connectivity: Connectivity, dilation: int) -> Lesions:
     grown = binary_dilation(mask, EIGHTEEN, iterations=dilation) if dilation else mask
-    reach, count = cc3d.connected_components(grown, connectivity=connectivity, return_N=True)
-    return Lesions(reach * mask if dilation else reach, reach, count)
+    dilated, count = cc3d.connected_components(grown, connectivity=connectivity, return_N=True)
+    return Lesions(dilated * mask if dilation else dilated, dilated, count)
 
 
-def _renumbered(lesions: Lesions, numbers: Sequence[int]) -> Lesions:
-    """The lesions with new numbers, 0 for those to be dropped."""
-    used = np.unique([n for n in numbers if n])
-    table = np.concatenate([[0], np.where(np.array(numbers, int) > 0, np.searchsorted(used, numbers) + 1, 0)])
-    return Lesions(table[lesions.labels], table[lesions.reach], len(used))
+def _renumbered(lesions: Lesions, numbers: np.ndarray) -> Lesions:
+    """The lesions with new numbers, (count,), 0 for those to remove."""
+    used = np.unique(numbers[numbers > 0])
+    table = np.concatenate([[0], np.where(numbers > 0, np.searchsorted(used, numbers) + 1, 0)])
+    return Lesions(table[lesions.labels], table[lesions.dilated], len(used))
 
 
 def _touching(first: np.ndarray, second: np.ndarray) -> set[tuple[int, int]]:
+    """Pairs of labels of two arrays that are in the same voxel or in neighbouring ones (18 neighbours)."""
     pairs: set[tuple[int, int]] = set()
     for shift in np.argwhere(EIGHTEEN) - 1:
-        here = tuple(slice(max(0, -s), n - max(0, s)) for s, n in zip(shift, first.shape, strict=True))
-        there = tuple(slice(max(0, s), n - max(0, -s)) for s, n in zip(shift, first.shape, strict=True))
-        pairs.update((a, b) for a, b, _ in common_voxels(first[here], second[there]))
+        start = tuple(slice(max(0, -s), n - max(0, s)) for s, n in zip(shift, first.shape, strict=True))
+        shifted = tuple(slice(max(0, s), n - max(0, -s)) for s, n in zip(shift, first.shape, strict=True))
+        pairs.update((a, b) for a, b, _ in common_voxels(first[start], second[shifted]))
     return pairs

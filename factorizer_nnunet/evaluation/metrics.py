@@ -1,7 +1,8 @@
-"""The metrics as records: what they are called, their unit, and which way is better; computing them is elsewhere."""
+"""The metrics as records: key, title, unit, and whether higher is better. They are computed in `case`."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from factorizer_nnunet.core.errors import UserError
@@ -9,21 +10,38 @@ from factorizer_nnunet.core.errors import UserError
 
 @dataclass(frozen=True)
 class Metric:
-    """One number per case and region.
-
-    `higher_is_better` is None where neither is, as for a volume.
-    """
+    """A value per case and region; `higher_is_better` is None if neither is better, as for a volume."""
 
     key: str  # in scores.csv and summary.json
     title: str  # in tables and figures
     unit: str  # "" for fractions and counts, else mm or ml
     higher_is_better: bool | None
-    digits: int = 3  # after the point, in tables
+    digits: int = 3  # decimals in tables
 
     @property
     def is_count(self) -> bool:
         """Whether it counts lesions or voxels."""
         return self.digits < 2
+
+    @property
+    def arrow(self) -> str:
+        """Which way is better, to follow a title; empty if neither is."""
+        return {True: " ↑", False: " ↓", None: ""}[self.higher_is_better]
+
+    @property
+    def title_and_unit(self) -> str:
+        """Such as "HD95, mm"."""
+        return f"{self.title}, {self.unit}" if self.unit else self.title
+
+    def with_unit(self, value: str) -> str:
+        """A value and the unit, such as "3.20 mm"."""
+        return f"{value} {self.unit}" if self.unit else value
+
+    def shown(self, value: float) -> str:
+        """A value as pages show it."""
+        if math.isnan(value):
+            return "–"
+        return "∞" if math.isinf(value) else f"{round(value, self.digits) + 0.0:.{self.digits}f}".replace("-", "−")
 
 
 OVERLAP = (
@@ -63,16 +81,18 @@ NSD_PREFIX = "nsd_"
 
 
 def surface_dice(tolerance_mm: float) -> Metric:
-    """Normalised surface Dice at a tolerance in mm; its key is such as nsd_1mm or nsd_0.5mm."""
+    """Normalised surface Dice at a tolerance in mm; its key is, for example, nsd_1mm or nsd_0.5mm."""
     return Metric(f"{NSD_PREFIX}{tolerance_mm:g}mm", f"Surface Dice at {tolerance_mm:g} mm", "", True)
 
 
 def metrics_for(tolerances_mm: tuple[float, ...]) -> tuple[Metric, ...]:
-    """All metrics in the order of tables, with one surface Dice per tolerance.
+    """All metrics in table order, with one surface Dice per tolerance.
 
     Raises:
-        UserError: a tolerance is not positive or given twice.
+        UserError: a tolerance is not positive, or is repeated.
     """
     if any(not 0 < t < float("inf") for t in tolerances_mm) or len(set(tolerances_mm)) < len(tolerances_mm):
-        raise UserError(f"tolerances of surface Dice {tolerances_mm}: give different numbers above 0, in mm")
+        raise UserError(
+            f"invalid tolerances of surface Dice {tolerances_mm}: expected different positive numbers, in mm"
+        )
     return (*OVERLAP, *SURFACE, *(surface_dice(t) for t in tolerances_mm), *VOLUME, *LESIONS, *VOXELS)

@@ -1,8 +1,8 @@
-"""How challenges score, by year: the one table of their constants, each with its source."""
+"""How challenges score, by year: all their constants, each with its source."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from factorizer_nnunet.core.errors import UserError
@@ -12,6 +12,7 @@ from factorizer_nnunet.evaluation.empty import (
     EmptyPolicy,
     EmptyValues,
     Value,
+    changed,
 )
 from factorizer_nnunet.evaluation.lesions import LesionRule
 
@@ -25,15 +26,15 @@ I22, I24 = (f"github.com/ezequieldlrosa/isles{year}, utils/eval_utils.py" for ye
 
 @dataclass(frozen=True, kw_only=True)
 class Scheme:
-    """One way to score: what a lesion is, and what empty masks are worth."""
+    """One way to score: the regions, what a lesion is, and the values for empty masks."""
 
     key: str
     title: str
     source: str
     ranked_by: tuple[str, ...] = ()  # metrics that the challenge ranked by
-    regions: Mapping[str, Labels] | None = None  # by the release's label values; None: those of dataset.json
+    regions: Mapping[str, Labels] | None = None  # label values as in the release; None: the regions of dataset.json
     rule: LesionRule = LesionRule()
-    region_rules: Mapping[Labels, LesionRule] = field(default_factory=dict)  # where a region has another one
+    region_rules: Mapping[Labels, LesionRule] = field(default_factory=dict)  # of regions that have their own rule
     empty: EmptyPolicy = field(default_factory=lambda: DEFAULT_POLICY)
 
     def rule_of(self, labels: Labels) -> LesionRule:
@@ -42,7 +43,7 @@ class Scheme:
 
 
 def _brats_policy(penalty: Value) -> EmptyPolicy:
-    """Both empty: perfect; one empty: Dice 0 and the penalty for HD95."""
+    """Both masks empty: perfect scores; one empty: Dice 0, and the penalty for HD95."""
     perfect = EmptyValues(both=1.0)
     return {
         **DEFAULT_POLICY,
@@ -60,8 +61,8 @@ WT, TC, ET, NETC, SNFH, RC = (1, 2, 3), (1, 3), (3,), (1,), (2,), (4,)  # values
 ADULT = {"WT": WT, "TC": TC, "ET": ET}
 PED24 = {"WT": (1, 2, 3, 4), "TC": (1, 2, 3), "ET": (1,), "NETC": (2,), "CC": (3,), "ED": (4,)}
 LESION_WISE = ("lesion_dice", "lesion_hd95")
-BRATS_2021_MM, BRATS_2023_MM = 373.13, 374.0  # about the diagonal of 240 × 240 × 155
-GLI_2024_MM = 337.0  # about that of 182 × 218 × 182
+BRATS_2021_MM, BRATS_2023_MM = 373.13, 374.0  # approximately the diagonal of 240 × 240 × 155 voxels
+GLI_2024_MM = 337.0  # approximately that of 182 × 218 × 182 voxels
 
 
 def _brats_plain(year: int) -> Scheme:
@@ -121,7 +122,7 @@ _BRATS_2024 = (
             ET: _rule_2024(3, 10, GLI_2024_MM, NETC, RC),
             NETC: _rule_2024(5, 20, GLI_2024_MM, ET, RC),
             RC: _rule_2024(5, 20, GLI_2024_MM, ET, NETC),
-            SNFH: _rule_2024(3, 20, GLI_2024_MM, ET, RC, NETC),  # M24 means 5 but compares with "SFNH"
+            SNFH: _rule_2024(3, 20, GLI_2024_MM, ET, RC, NETC),  # M24 intends 5 but compares with "SFNH"
         },
     ),
     _brats_2024("ssa", ADULT, _rule_2024(3, 50, BRATS_2023_MM), {ET: _rule_2024(3, 50, BRATS_2023_MM, NETC)}),
@@ -137,7 +138,7 @@ _BRATS_2024 = (
 
 
 def _brats_2025(last: Scheme) -> Scheme:
-    """The rules of 2024, which the code of July 2025 still has; how 2025 ranked is not confirmed."""
+    """The rules of 2024, still in the code of July 2025; the ranking of 2025 is not confirmed."""
     key, title = (text.replace("2024", "2025") for text in (last.key, last.title))
     return replace(last, key=key, title=title, source=f"{M24} (July 2025); not confirmed for 2025", ranked_by=())
 
@@ -171,8 +172,22 @@ SCHEMES: dict[str, Scheme] = {
 }
 
 
-def scheme_named(name: str) -> Scheme:
-    """The scheme of this name; UserError if there is none."""
+def scheme_named(name: str, lesion_rule: LesionRule | None = None, empty: Iterable[str] = ()) -> Scheme:
+    """The scheme with this name, a key of `SCHEMES`.
+
+    Args:
+        name: such as "brats2023-gli", or "none".
+        lesion_rule: what a lesion is; only for "none".
+        empty: changes to the values for empty masks, such as "dice:both=1"; only for "none".
+
+    Raises:
+        UserError: there is no such scheme, it must not be changed, or a change is invalid.
+    """
     if name not in SCHEMES:
         raise UserError(f"unknown scheme {name!r}: choose from {', '.join(SCHEMES)}")
-    return SCHEMES[name]
+    scheme, changes = SCHEMES[name], tuple(empty)
+    if scheme is not NONE and (lesion_rule is not None or changes):
+        raise UserError(
+            f"the scheme {name} defines lesions and the values for empty masks: change them only without a scheme"
+        )
+    return replace(scheme, rule=lesion_rule or scheme.rule, empty=changed(scheme.empty, changes))

@@ -1,10 +1,9 @@
-"""What an evaluation found, as values: one number per case, region and metric, and every reference lesion."""
+"""The result of an evaluation: a value for each case, region and metric, and every reference lesion."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,18 +12,8 @@ from factorizer_nnunet.evaluation.metrics import Metric
 
 
 @dataclass(frozen=True)
-class Score:
-    """One number; NaN where the metric is not defined for the case."""
-
-    case: str
-    region: str
-    metric: str  # the key of a `Metric`
-    value: float
-
-
-@dataclass(frozen=True)
 class Lesion:
-    """One lesion of a reference and whether the prediction has it."""
+    """A reference lesion and whether the prediction has detected it."""
 
     case: str
     region: str
@@ -34,7 +23,7 @@ class Lesion:
 
 @dataclass(frozen=True)
 class Files:
-    """Where a case's masks were read from."""
+    """The label files of a case."""
 
     reference: str
     prediction: str
@@ -42,7 +31,7 @@ class Files:
 
 @dataclass(frozen=True)
 class CaseMean:
-    """Mean and median over the `defined` among all `cases`; NaN where none is."""
+    """Mean and median over the `defined` among all `cases`; NaN if there are none."""
 
     mean: float
     median: float
@@ -51,19 +40,19 @@ class CaseMean:
 
     @property
     def count(self) -> str:
-        """How many cases the mean is over, such as "47 of 50"."""
+        """The number of cases in the mean, such as "47 of 50"."""
         return f"{self.defined} of {self.cases}"
 
 
 @dataclass(frozen=True)
 class Summary(CaseMean):
-    """A metric over cases with the standard deviation of the sample, with n - 1; NaN for fewer than two."""
+    """A metric over cases with the sample standard deviation (n - 1); NaN for fewer than two cases."""
 
     std: float
 
 
 def mean_over_cases(values: np.ndarray) -> CaseMean:
-    """Of values (cases,), NaN where the metric is not defined."""
+    """Mean and median of values (cases,), which are NaN where the metric is undefined."""
     known = values[~np.isnan(values)]
     return CaseMean(
         mean=float(known.mean()) if known.size else float("nan"),
@@ -75,37 +64,33 @@ def mean_over_cases(values: np.ndarray) -> CaseMean:
 
 @dataclass(frozen=True)
 class Scores:
-    """All scores of one folder of predictions; `rows` hold each case, region and metric once."""
+    """All scores of an evaluation."""
 
     scheme: str
     metrics: tuple[Metric, ...]
     regions: tuple[str, ...]
-    labels: Mapping[str, tuple[int, ...]]  # values of each region
-    keys: Mapping[str, str]  # what nnU-Net calls each region in its summary.json
+    labels: Mapping[str, tuple[int, ...]]  # label values of each region
+    keys: Mapping[str, str]  # the name of each region in nnU-Net's summary.json
     cases: tuple[str, ...]
     files: Mapping[str, Files]  # of each case
-    rows: tuple[Score, ...]
+    table: Mapping[tuple[str, str, str], float]  # by case, region and key of the metric; NaN if undefined
     lesions: tuple[Lesion, ...] = ()
-    settings: Mapping[str, Any] = field(default_factory=dict)  # how it was counted, for readers; fit for JSON
-
-    @cached_property
-    def _table(self) -> dict[tuple[str, str, str], float]:
-        return {(row.case, row.region, row.metric): row.value for row in self.rows}
+    settings: Mapping[str, Any] = field(default_factory=dict)  # how cases were scored, for readers; JSON values
 
     def metric(self, key: str) -> Metric:
         """The record of a metric; KeyError if these scores do not have it."""
         return {metric.key: metric for metric in self.metrics}[key]
 
     def value(self, case: str, region: str, metric: str) -> float:
-        """One score; KeyError if there is no such case, region or metric."""
-        return self._table[case, region, metric]
+        """One score; KeyError if the case, region or metric does not exist."""
+        return self.table[case, region, metric]
 
     def values(self, region: str, metric: str) -> np.ndarray:
         """A metric of all cases, (cases,), in their order."""
-        return np.array([self._table[case, region, metric] for case in self.cases])
+        return np.array([self.table[case, region, metric] for case in self.cases])
 
     def summary(self, region: str, metric: str) -> Summary:
-        """Mean, median and standard deviation of the cases for which the metric is defined."""
+        """Mean, median and standard deviation over the cases in which the metric is defined."""
         values = self.values(region, metric)
         known = values[~np.isnan(values)]
         std = float(known.std(ddof=1)) if known.size > 1 else float("nan")

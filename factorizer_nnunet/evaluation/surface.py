@@ -1,9 +1,9 @@
 """Surfaces of masks and the distances between them, weighted by area.
 
-A surface runs between the voxels of a mask and the others. It is made of one element at every corner where voxels of
-both kinds meet; its area is that of the marching cubes triangles (Lorensen and Cline, 1987) between the centres of the
-eight voxels around it. So a distance does not depend on how finely a side is sampled, and a mask of one voxel has a
-surface, too. This is the definition of Nikolov et al. (2018, arXiv 1809.04430), with which BraTS scores since 2023.
+A surface separates the voxels of a mask from the others. It has one element at every voxel corner where voxels of both
+kinds meet. The area of an element is that of the marching cubes triangles (Lorensen and Cline, 1987) between the
+centres of the eight voxels around it. So distances do not depend on how finely an axis is sampled, and even a mask of
+one voxel has a surface. This is the definition of Nikolov et al. (2018, arXiv 1809.04430), used by BraTS since 2023.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from scipy.ndimage import distance_transform_edt
 from scipy.spatial import cKDTree
 from skimage.measure import marching_cubes
 
-CROWDED = 1 / 12  # elements to be asked for per voxel of their box, from which on a map is faster than a search tree
-ROUNDING = 1e-6  # mm, more than any error of computing distances
-LEAF = 8  # elements; smaller than SciPy's usual 16, since the nearest one is near
+CROWDED = 1 / 12  # query points per voxel of their box above which a distance map is faster than a search tree
+ROUNDING = 1e-6  # mm, larger than any rounding error of a distance
+LEAF = 8  # elements; fewer than SciPy's default of 16, since the nearest element is usually close
 _CORNERS = [(x, y, z) for x in (0, 1) for y in (0, 1) for z in (0, 1)]
 
 
@@ -26,76 +26,76 @@ _CORNERS = [(x, y, z) for x in (0, 1) for y in (0, 1) for z in (0, 1)]
 class Surface:
     """The elements of a mask's surface."""
 
-    corners: np.ndarray  # (elements, 3) integers, in voxels from a corner of the image; in memory axis by axis
+    corners: np.ndarray  # (elements, 3) integers, in voxels from a corner of the image; stored axis by axis
     areas: np.ndarray  # (elements,) mm²
 
     def __len__(self) -> int:
         return len(self.areas)
 
     def part(self, chosen: np.ndarray) -> Surface:
-        """Some of the elements, by their numbers."""
+        """Some of the elements, by their indices."""
         return Surface(self.corners.T.take(chosen, axis=1).T, self.areas[chosen])
 
 
 @dataclass(frozen=True)
 class SurfaceDistances:
-    """How far the elements of two surfaces are from the other one; both have elements."""
+    """Distances between two surfaces, neither of them empty."""
 
-    surfaces: tuple[Surface, Surface]  # of the reference, of the prediction
-    distances: tuple[np.ndarray, np.ndarray]  # mm: from the reference's elements, from the prediction's
-    nearest: tuple[np.ndarray, np.ndarray]  # which element of the other surface that is
+    surfaces: tuple[Surface, Surface]  # reference, prediction
+    distances: tuple[np.ndarray, np.ndarray]  # mm, from each element of one surface to the nearest of the other
+    nearest: tuple[np.ndarray, np.ndarray]  # index of that nearest element
     spacing: tuple[float, ...]
 
     @property
     def areas(self) -> tuple[np.ndarray, np.ndarray]:
-        """mm² of the elements that the distances are from."""
+        """Areas in mm² of the elements of both surfaces."""
         return self.surfaces[0].areas, self.surfaces[1].areas
 
     def hausdorff(self, fraction: float) -> float:
-        """The distance in mm within which `fraction` of either surface's area lies, the larger of both (HD95: 0.95)."""
+        """The distance in mm within which `fraction` of each surface's area lies, the larger of both (HD95: 0.95)."""
         return max(_weighted_quantile(d, a, fraction) for d, a in zip(self.distances, self.areas, strict=True))
 
     def hausdorff_between(self, reference: np.ndarray, prediction: np.ndarray, fraction: float) -> float:
-        """`hausdorff` in mm between parts of both surfaces, given as numbers of their elements, each with some.
+        """`hausdorff` in mm between parts of both surfaces, given as element indices, neither of them empty.
 
-        A small lesion within a large one leaves most distances without a say: elements that are nearer or farther than
-        the quantile can be keep their bounds, and so does a side that cannot be the larger one.
+        Most distances need not be computed: bounds are enough for elements that are certainly nearer or farther than
+        the quantile, and for a direction that certainly does not give the larger value.
         """
         chosen, spacing, largest = (reference, prediction), np.asarray(self.spacing, float), 0.0
-        for here in sorted((0, 1), key=lambda side: len(chosen[side]), reverse=True):
-            there = 1 - here
-            own, other = self.surfaces[here].part(chosen[here]), self.surfaces[there].part(chosen[there])
-            inside = np.zeros(len(self.surfaces[there]), bool)
-            inside[chosen[there]] = True
-            distances = self.distances[here][chosen[here]]
-            lost = np.flatnonzero(~inside[self.nearest[here][chosen[here]]])  # their nearest element is in no part
-            if lost.size:
+        for side in sorted((0, 1), key=lambda side: len(chosen[side]), reverse=True):
+            other_side = 1 - side
+            own, other = self.surfaces[side].part(chosen[side]), self.surfaces[other_side].part(chosen[other_side])
+            inside = np.zeros(len(self.surfaces[other_side]), bool)
+            inside[chosen[other_side]] = True
+            distances = self.distances[side][chosen[side]]
+            outside = np.flatnonzero(~inside[self.nearest[side][chosen[side]]])  # nearest element not in the other part
+            if outside.size:
                 low, high = distances, distances.copy()
-                least, high[lost] = _bounds(own.corners[lost], other.corners, spacing)
-                low[lost] = np.maximum(low[lost], least)
+                least, high[outside] = _bounds(own.corners[outside], other.corners, spacing)
+                low[outside] = np.maximum(low[outside], least)
                 at_most = _weighted_quantile(high, own.areas, fraction) + ROUNDING
                 if at_most <= largest:
                     continue
                 at_least = _weighted_quantile(low, own.areas, fraction) - ROUNDING
-                unsure = lost[(low[lost] <= at_most) & (high[lost] >= at_least)]
+                unsure = outside[(low[outside] <= at_most) & (high[outside] >= at_least)]
                 if unsure.size:
                     distances[unsure] = _nearest(own.corners[unsure], other.corners, spacing)[0]
             largest = max(largest, _weighted_quantile(distances, own.areas, fraction))
         return largest
 
     def average(self) -> float:
-        """Average symmetric surface distance in mm: the mean over the area of both surfaces together."""
+        """Average symmetric surface distance in mm, weighted by the area of both surfaces."""
         weighted = sum(float(d @ a) for d, a in zip(self.distances, self.areas, strict=True))
         return weighted / sum(float(a.sum()) for a in self.areas)
 
     def surface_dice(self, tolerance_mm: float) -> float:
-        """Normalised surface Dice: the part of the area of both surfaces that the other is within reach of."""
+        """Normalised surface Dice: the fraction of both surfaces' area within the tolerance of the other surface."""
         within = sum(float(a[d <= tolerance_mm].sum()) for d, a in zip(self.distances, self.areas, strict=True))
         return within / sum(float(a.sum()) for a in self.areas)
 
 
 def surface_of(mask: np.ndarray, spacing: tuple[float, ...]) -> Surface:
-    """The surface of a mask; what lies outside of it counts as empty.
+    """The surface of a mask; everything outside the array counts as background.
 
     Args:
         mask: (x, y, z) booleans.
@@ -116,22 +116,22 @@ def surface_of(mask: np.ndarray, spacing: tuple[float, ...]) -> Surface:
 
 
 def distances_between(reference: Surface, prediction: Surface, spacing: tuple[float, ...]) -> SurfaceDistances:
-    """Distances in mm from each element of one surface to the nearest of the other, both ways; neither is empty."""
+    """Distances in mm between two surfaces in both directions; neither surface is empty."""
     mm = np.asarray(spacing, float)
-    there = _nearest(reference.corners, prediction.corners, mm)
-    back = _nearest(prediction.corners, reference.corners, mm)
-    return SurfaceDistances((reference, prediction), (there[0], back[0]), (there[1], back[1]), spacing)
+    forward = _nearest(reference.corners, prediction.corners, mm)
+    backward = _nearest(prediction.corners, reference.corners, mm)
+    return SurfaceDistances((reference, prediction), (forward[0], backward[0]), (forward[1], backward[1]), spacing)
 
 
 def bounding_box(mask: np.ndarray) -> tuple[slice, ...] | None:
-    """The smallest box with all of a mask's voxels; None if it has none."""
+    """The smallest box that contains all voxels of a mask; None if it is empty."""
     box = [slice(0, n) for n in mask.shape]
-    for axis in np.argsort(mask.strides):  # the first projection is along memory's slowest axis, the others are small
-        cut = mask[tuple(box)]
-        others = tuple(a for a in np.argsort(mask.strides)[::-1] if a != axis)
-        for other in others:
-            cut = cut.any(axis=int(other), keepdims=True)
-        filled = np.flatnonzero(cut)
+    for axis in np.argsort(mask.strides):  # the first projection is along the slowest axis in memory, others are small
+        projection: np.ndarray = mask[tuple(box)]
+        for other in np.argsort(mask.strides)[::-1]:
+            if other != axis:
+                projection = np.any(projection, axis=int(other), keepdims=True)
+        filled = np.flatnonzero(projection)
         if not filled.size:
             return None
         box[axis] = slice(int(filled[0]), int(filled[-1]) + 1)
@@ -139,8 +139,8 @@ def bounding_box(mask: np.ndarray) -> tuple[slice, ...] | None:
 
 
 def _nearest(points: np.ndarray, others: np.ndarray, spacing: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Distance in mm from each of `points` to the nearest of `others`, and which one; both (n, 3) in voxels."""
-    first = np.minimum(points.min(axis=0), others.min(axis=0)) - 1  # a margin, so that all voxels have neighbours
+    """Distance in mm from each of `points` to the nearest of `others`, and its index; both (n, 3) in voxels."""
+    first = np.minimum(points.min(axis=0), others.min(axis=0)) - 1  # with a margin, so that all voxels have neighbours
     size = np.maximum(points.max(axis=0), others.max(axis=0)) - first + 2
     number = np.full(size.prod(), -1, np.int32)
     steps = np.array([size[1] * size[2], size[2], 1])
@@ -148,25 +148,27 @@ def _nearest(points: np.ndarray, others: np.ndarray, spacing: np.ndarray) -> tup
     places = (points - first) @ steps
     index = number[places]
     left = np.flatnonzero(index < 0)
-    for shift in _near_shifts(tuple(spacing)):  # where a prediction is good, few elements are left after these
+    for shift in _near_shifts(tuple(spacing)):  # for a good prediction, few points are left after these
         found = number[places[left] + shift @ steps]
         index[left] = found
         left = left[found < 0]
     if len(left) > CROWDED * number.size:
         taken = number.reshape(size)
         where = distance_transform_edt(taken < 0, sampling=spacing, return_distances=False, return_indices=True)
-        index[left] = taken[tuple(where[(slice(None), *(points[left] - first).T)])]
+        x, y, z = (points[left] - first).T
+        index[left] = taken[tuple(where[:, x, y, z])]
     elif len(left):
         tree = cKDTree(others * spacing, leafsize=LEAF, balanced_tree=False, compact_nodes=False)
         index[left] = tree.query(points[left] * spacing)[1]
-    # From whole voxels: differences of products are rounded, which matters where a tolerance is met exactly.
+    # Subtract voxel indices, not mm: rounding would matter where a distance equals a tolerance exactly.
     return _lengths((points - others[index]) * spacing), index
 
 
 def _bounds(points: np.ndarray, others: np.ndarray, spacing: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Least and greatest distance in mm that each of `points` can have from the nearest of `others`.
+    """Lower and upper bounds in mm of the distance from each of `points` to the nearest of `others`.
 
-    The least is that from the box around the others, the greatest that from the one in the midst of the points.
+    The lower bound is the distance to the box around the others, the upper bound that to the element of the others
+    which is nearest to the centre of the points.
     """
     outside = np.maximum(np.maximum(others.min(axis=0) - points, points - others.max(axis=0)), 0)
     central = others[_lengths((others - points.mean(axis=0)) * spacing).argmin()]
@@ -174,14 +176,14 @@ def _bounds(points: np.ndarray, others: np.ndarray, spacing: np.ndarray) -> tupl
 
 
 def _lengths(vectors: np.ndarray) -> np.ndarray:
-    """Of vectors (n, 3); axis by axis, since a sum over so few is slow."""
+    """Lengths of vectors (n, 3); axis by axis, since a sum over an axis of length 3 is slow."""
     squares = vectors**2
     return np.sqrt(squares[:, 0] + squares[:, 1] + squares[:, 2])
 
 
 @lru_cache(maxsize=16)
 def _near_shifts(spacing: tuple[float, ...]) -> tuple[np.ndarray, ...]:
-    """The steps to neighbours by their length, as far as no step to others, two voxels away, could be shorter."""
+    """Steps to neighbouring voxels, shortest first, up to the length of the shortest step of two voxels."""
     shifts = [np.array(shift) - 1 for shift in np.ndindex(3, 3, 3) if shift != (1, 1, 1)]
     lengths = [float(np.linalg.norm(shift * spacing)) for shift in shifts]
     order = np.argsort(lengths, kind="stable")
@@ -203,10 +205,10 @@ def _element_areas(spacing: tuple[float, ...]) -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def _normals() -> tuple[np.ndarray, ...]:
-    """For each pattern the normals of its triangles, as long as their area, (triangles, 3), in voxels.
+    """For each pattern the normals of its triangles, with their area as length, (triangles, 3), in voxels.
 
-    A pattern and its inverse have the same ones, those of the pattern with fewer voxels: then it makes no difference
-    which of both is the mask. (Marching cubes as such would join diagonal neighbours in one case and part them in the
+    A pattern and its inverse have the same normals, those of the pattern with fewer voxels, so that it does not matter
+    which of both is the mask. (Plain marching cubes would join diagonal neighbours in one case and separate them in the
     other.)
     """
     found = []

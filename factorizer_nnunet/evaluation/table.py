@@ -1,4 +1,4 @@
-"""Scores as a Markdown page: a table of all metrics by region, and how they were counted."""
+"""Scores as a Markdown page: all metrics by region, and how they were computed."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from factorizer_nnunet.evaluation.scores import Scores, Summary
 
 
 def markdown(scores: Scores) -> str:
-    """The page; each cell has mean, standard deviation and over how many cases they are."""
+    """The page; each cell contains the mean, the standard deviation and the number of cases."""
     ranked = scores.settings.get("ranked_by", [])
     title = scores.settings.get("title") or scores.scheme
-    alone = scores.settings.get("cases_in_one_folder_only", [])
+    only_one = scores.settings.get("cases_in_one_folder_only", [])
     parts = [
         f"# Scores of {len(scores.cases)} cases ({title})",
-        "Mean ± standard deviation (over n of N cases). ↑ more is better, ↓ less is better."
-        + (" The challenge ranked by the metrics in bold." if ranked else ""),
+        "Mean ± standard deviation (n of N cases). ↑ higher is better, ↓ lower is better."
+        + (" Bold: the metrics that the challenge ranked by." if ranked else ""),
         score_table(scores),
-        *([f"Not scored, since only one folder has them: {', '.join(alone)}."] if alone else []),
+        *([f"Not scored, because only one folder has them: {', '.join(only_one)}."] if only_one else []),
         "## Empty masks",
-        "What a score is where both masks, the reference or the prediction have no voxel.",
+        "The score of a case in which both masks, only the reference or only the prediction have no voxel.",
         _policy_table(scores.settings.get("empty_masks", {})),
         "## Lesions",
         _rule_table(scores.settings.get("lesions", {})),
@@ -31,28 +31,24 @@ def markdown(scores: Scores) -> str:
 
 
 def score_table(scores: Scores) -> str:
-    """A row per metric, a column per region."""
+    """A table with a row per metric and a column per region."""
     ranked = scores.settings.get("ranked_by", [])
     rows = [["", *scores.regions]]
     for metric in scores.metrics:
         if metric in VOXELS:
             continue
+        title = metric.title + (f" [{metric.unit}]" if metric.unit else "") + metric.arrow
         cells = [_cell(metric, scores.summary(region, metric.key)) for region in scores.regions]
-        rows.append([f"**{_title(metric)}**" if metric.key in ranked else _title(metric), *cells])
+        rows.append([f"**{title}**" if metric.key in ranked else title, *cells])
     return _table(rows)
 
 
 def _table(rows: list[list[str]]) -> str:
-    """Markdown that also reads well in a terminal; the first row is the head."""
+    """Markdown that is also readable in a terminal; the first row is the header."""
     widths = [max(len(row[n]) for row in rows) for n in range(len(rows[0]))]
     lines = ["| " + " | ".join(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True)) + " |" for row in rows]
     rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
     return "\n".join([lines[0], rule, *lines[1:]])
-
-
-def _title(metric: Metric) -> str:
-    arrow = {True: " ↑", False: " ↓", None: ""}[metric.higher_is_better]
-    return metric.title + (f" [{metric.unit}]" if metric.unit else "") + arrow
 
 
 def _cell(metric: Metric, summary: Summary) -> str:

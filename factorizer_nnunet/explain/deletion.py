@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from factorizer_nnunet.evaluation.region_dice import dice_of_regions
+from factorizer_nnunet.evaluation.overlap import dice_of_regions
 from factorizer_nnunet.explain.sites import Site
 
 

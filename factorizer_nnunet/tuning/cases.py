@@ -21,7 +21,7 @@ from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to
 
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.wording import first_few
-from factorizer_nnunet.evaluation.region_dice import dice_of_regions
+from factorizer_nnunet.evaluation.overlap import dice_of_regions
 from factorizer_nnunet.evaluation.regions import regions_of
 from factorizer_nnunet.evaluation.schemes import NONE
 from factorizer_nnunet.nnunet.environment import nnunet_folder

@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter
 
 from factorizer_nnunet.commands.evaluate import EPILOG
 from factorizer_nnunet.core.errors import UserError
-from factorizer_nnunet.evaluation.case import score_case
+from factorizer_nnunet.evaluation.case import score_arrays
 from factorizer_nnunet.evaluation.empty import DEFAULT_POLICY
 from factorizer_nnunet.evaluation.metrics import metrics_for
 from factorizer_nnunet.evaluation.schemes import ET, NETC, RC, SCHEMES, scheme_named
@@ -25,8 +25,8 @@ def test_every_scheme_scores_every_metric(key: str) -> None:
     scheme = SCHEMES[key]
     pair = several_lesions(1)
     regions = scheme.regions or {"lesion": (1,)}
-    scores = score_case(
-        pair.reference.astype(np.uint8), pair.prediction.astype(np.uint8), UNIT, regions, scheme, (1.0,)
+    scores = score_arrays(
+        pair.prediction.astype(np.uint8), pair.reference.astype(np.uint8), UNIT, regions, scheme, (1.0,)
     )
     keys = {metric.key for metric in metrics_for((1.0,))}
     assert all(set(found.values) == keys for found in scores.values())
@@ -75,7 +75,7 @@ def test_brats_2023_the_long_way(task: str, rounds: int, limit: float) -> None:
             expected = lesion_wise(
                 merged_by_dilation(reference, rounds), merged_by_dilation(prediction, 0), spacing, rounds, limit, 374.0
             )
-            found = score_case(3 * reference, 3 * prediction, spacing, {"ET": ET}, scheme, (1.0,))["ET"].values
+            found = score_arrays(3 * prediction, 3 * reference, spacing, {"ET": ET}, scheme, (1.0,))["ET"].values
             assert {key: found[key] for key in expected} == pytest.approx(expected, abs=1e-6)
 
 
@@ -99,7 +99,7 @@ def test_brats_2024_glioma_the_long_way() -> None:
                 lesions = [join_touching(own, theirs) for own, theirs in zip(lesions, single[other], strict=True)]
             joins += len(np.unique(single[labels][0])) - len(np.unique(lesions[0]))
             expected = lesion_wise(*lesions, UNIT, rounds, limit, 337.0)
-            found = score_case(*arrays, UNIT, {"r": labels}, scheme, (1.0,))["r"].values
+            found = score_arrays(*arrays[::-1], UNIT, {"r": labels}, scheme, (1.0,))["r"].values
             assert {key: found[key] for key in expected} == pytest.approx(expected, abs=1e-6), (seed, labels)
     assert joins > 0
 
@@ -111,8 +111,8 @@ def test_brats_2024_radiotherapy_does_not_punish_false_lesions() -> None:
     prediction = drop_small(merged_by_dilation(pair.prediction, 1), 50, 6.0)
     diagonal = math.sqrt(sum(n * n for n in pair.reference.shape))
     expected = lesion_wise(merged_by_dilation(pair.reference, 1), prediction, spacing, 1, 50, diagonal, False)
-    arrays = (pair.reference.astype(int), pair.prediction.astype(int))
-    found = score_case(*arrays, spacing, {"GTV": (1,)}, scheme, (1.0,))["GTV"].values
+    arrays = (pair.prediction.astype(int), pair.reference.astype(int))
+    found = score_arrays(*arrays, spacing, {"GTV": (1,)}, scheme, (1.0,))["GTV"].values
     assert expected["lesions_false"] > 0
     assert {key: found[key] for key in expected} == pytest.approx(expected, abs=1e-6)
 
@@ -126,8 +126,8 @@ def test_brats_and_empty_masks(key: str, one_empty: float) -> None:
     reference, prediction = 3 * pair.reference, 3 * pair.prediction
     nothing = np.zeros_like(reference)
 
-    def scored(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
-        values = score_case(a, b, UNIT, {"ET": ET}, SCHEMES[key], (1.0,))["ET"].values
+    def scored(truth: np.ndarray, found: np.ndarray) -> tuple[float, float]:
+        values = score_arrays(found, truth, UNIT, {"ET": ET}, SCHEMES[key], (1.0,))["ET"].values
         return values["dice"], values["hd95"]
 
     assert scored(nothing, nothing) == (1.0, 0.0)
@@ -139,19 +139,19 @@ def test_brats_and_empty_masks(key: str, one_empty: float) -> None:
 def test_brats_2023_without_any_lesion_that_counts_is_perfect() -> None:
     reference = np.zeros((9, 9, 9), np.uint8)
     reference[4, 4, 4] = 3  # 1 mm³, below the limit
-    values = score_case(reference, 0 * reference, UNIT, {"ET": ET}, SCHEMES["brats2023-gli"], (1.0,))["ET"].values
+    values = score_arrays(0 * reference, reference, UNIT, {"ET": ET}, SCHEMES["brats2023-gli"], (1.0,))["ET"].values
     assert (values["lesion_dice"], values["lesion_hd95"], values["dice"]) == (1.0, 0.0, 0.0)
 
 
 def test_isles_2022_the_long_way() -> None:
     for seed in range(10):
         pair = several_lesions(seed)
-        arrays = (pair.reference.astype(int), pair.prediction.astype(int))
-        values = score_case(*arrays, pair.spacing, {"r": (1,)}, SCHEMES["isles2022"], (1.0,))["r"].values
+        arrays = (pair.prediction.astype(int), pair.reference.astype(int))
+        values = score_arrays(*arrays, pair.spacing, {"r": (1,)}, SCHEMES["isles2022"], (1.0,))["r"].values
         expected = isles_2022(pair.reference, pair.prediction)
         assert {key: values[key] for key in expected} == pytest.approx(expected)
     nothing = np.zeros((4, 4, 4), int)
-    values = score_case(nothing, nothing, UNIT, {"r": (1,)}, SCHEMES["isles2022"], (1.0,))["r"].values
+    values = score_arrays(nothing, nothing, UNIT, {"r": (1,)}, SCHEMES["isles2022"], (1.0,))["r"].values
     assert (values["dice"], values["lesion_f1"], values["volume_error"], values["lesion_count_error"]) == (1, 1, 0, 0)
 
 
@@ -161,5 +161,5 @@ def test_isles_2024_wants_an_iou_of_a_fifth() -> None:
     for length, found in ((2, 1), (1, 0)):  # 2 of 10 voxels, 1 of 10
         prediction[:] = 0
         prediction[:length, 1, 1] = 1
-        values = score_case(reference, prediction, UNIT, {"r": (1,)}, SCHEMES["isles2024"], (1.0,))["r"].values
+        values = score_arrays(prediction, reference, UNIT, {"r": (1,)}, SCHEMES["isles2024"], (1.0,))["r"].values
         assert values["lesion_f1"] == found

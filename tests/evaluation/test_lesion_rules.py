@@ -10,7 +10,7 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 from drawn_masks import drawn, several_lesions
 
-from factorizer_nnunet.evaluation.case import RegionScores, score_case
+from factorizer_nnunet.evaluation.case import RegionScores, score_arrays
 from factorizer_nnunet.evaluation.lesions import LesionRule, joined, reference_lesions
 from factorizer_nnunet.evaluation.schemes import NONE
 
@@ -19,7 +19,7 @@ UNIT = (1.0, 1.0, 1.0)
 
 def score(reference: np.ndarray, prediction: np.ndarray, rule: LesionRule, spacing: tuple = UNIT) -> RegionScores:
     scheme = replace(NONE, rule=rule)
-    return score_case(reference, prediction, spacing, {"r": (1,)}, scheme, (1.0,))["r"]
+    return score_arrays(prediction, reference, spacing, {"r": (1,)}, scheme, (1.0,))["r"]
 
 
 def counts(scores: RegionScores) -> tuple[float, ...]:

@@ -1,4 +1,4 @@
-"""What an evaluation leaves: files that read back, that nnU-Net reads, and that appear whole."""
+"""The files of an evaluation: they can be read back, also by nnU-Net, and appear only when complete."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from score_example import DATASET_JSON, write, write_folders
 from factorizer_nnunet import cli
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.evaluation import files
+from factorizer_nnunet.evaluation.evaluate import evaluate_folder
 from factorizer_nnunet.evaluation.files import read_scores, write_scores
-from factorizer_nnunet.evaluation.folder import evaluate_folder
+from factorizer_nnunet.evaluation.schemes import scheme_named
 from factorizer_nnunet.evaluation.scores import Scores
 
 
@@ -39,10 +40,8 @@ def scores(folders: tuple[Path, Path]) -> Scores:
 def test_what_is_written_reads_back(scores: Scores, tmp_path: Path) -> None:
     write_scores(scores, tmp_path / "a" / "out")
     found = read_scores(tmp_path / "a" / "out")
-    assert replace(found, rows=()) == replace(scores, rows=())
-    for row, other in zip(found.rows, scores.rows, strict=True):
-        assert (row.case, row.region, row.metric) == (other.case, other.region, other.metric)
-        assert row.value == other.value or (math.isnan(row.value) and math.isnan(other.value))
+    assert replace(found, table={}) == replace(scores, table={})
+    assert list(found.table) == list(scores.table) and repr(found.table) == repr(scores.table)
 
 
 def test_the_csv_is_tidy(scores: Scores, tmp_path: Path) -> None:
@@ -86,7 +85,7 @@ def test_summary_is_nnunets_with_more_in_it(scores: Scores, folders: tuple[Path,
 
 
 def test_nnunets_values_do_not_depend_on_the_scheme(scores: Scores, folders: tuple[Path, Path]) -> None:
-    challenge = evaluate_folder(*folders, DATASET_JSON, scheme="brats2021")
+    challenge = evaluate_folder(*folders, DATASET_JSON, scheme=scheme_named("brats2021"))
     dice, own = (files.summary_json(s)["mean"]["(1, 2)"] for s in (scores, challenge))
     assert dice["Dice"] == own["Dice"] == dice["dice"] < own["dice"]
 
@@ -108,7 +107,7 @@ def test_damaged_results_are_refused(scores: Scores, tmp_path: Path) -> None:
     csv_file, summary = tmp_path / "out" / "scores.csv", tmp_path / "out" / "summary.json"
     text = csv_file.read_text()
     csv_file.write_text(text.rsplit("\n", 2)[0])
-    with pytest.raises(UserError, match="are not of one evaluation"):
+    with pytest.raises(UserError, match="are not from the same evaluation"):
         read_scores(tmp_path / "out")
     csv_file.write_text(text.replace("metric", "what", 1))
     with pytest.raises(UserError, match="has the columns"):
@@ -117,7 +116,7 @@ def test_damaged_results_are_refused(scores: Scores, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot read"):
         read_scores(tmp_path / "out")
     summary.write_text(json.dumps({"mean": {}}))
-    with pytest.raises(UserError, match="nnU-Net's own"):
+    with pytest.raises(UserError, match="was written by nnU-Net"):
         read_scores(tmp_path / "out")
 
 
@@ -130,7 +129,7 @@ def test_command(folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.Capt
     assert "Surface Dice at 0.5 mm" in printed and f"3 cases scored, in {out}" in printed
     assert read_scores(out).value("case_0", "whole", "dice") == 1.0
     assert not list(tmp_path.glob(".*"))
-    assert cli.main([*argv, "-o", str(out)]) == 2  # it is there
+    assert cli.main([*argv, "-o", str(out)]) == 2  # it exists
     for wrong in (["--match", "2"], ["--match", "x"], ["-np", "0"], ["--dilation", "-1"], ["--scheme", "x"]):
         assert cli.main([*argv, *wrong, "-o", str(tmp_path / "new")]) == 2
         assert not (tmp_path / "new").exists()
@@ -145,5 +144,5 @@ def test_command(folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.Capt
 @pytest.mark.slow
 def test_processes_do_not_change_scores(folders: tuple[Path, Path], scores: Scores) -> None:
     spread = evaluate_folder(*folders, DATASET_JSON, num_processes=2)
-    assert [repr(row) for row in spread.rows] == [repr(row) for row in scores.rows]
+    assert repr(spread.table) == repr(scores.table)
     assert spread.lesions == scores.lesions

@@ -1,4 +1,4 @@
-"""Folders of label files: what is scored as what, the known traps, and what is refused."""
+"""Pairs and folders of label files: what is scored, known pitfalls, and invalid input."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ import SimpleITK as sitk  # noqa: N813
 from score_example import AFFINE, DATASET_JSON, edited, labels_of, write, write_folders
 
 from factorizer_nnunet.core.errors import UserError
-from factorizer_nnunet.evaluation import folder as scoring
+from factorizer_nnunet.evaluation import evaluate as scoring
 from factorizer_nnunet.evaluation.empty import DEFAULT_POLICY, changed
-from factorizer_nnunet.evaluation.folder import evaluate_folder, find_dataset_json
+from factorizer_nnunet.evaluation.evaluate import evaluate_folder, evaluate_pairs, find_dataset_json
 from factorizer_nnunet.evaluation.lesions import LesionRule
+from factorizer_nnunet.evaluation.overlap import dice_of_regions
+from factorizer_nnunet.evaluation.pairs import CasePair
+from factorizer_nnunet.evaluation.reading import read_labels
 from factorizer_nnunet.evaluation.regions import regions_of
-from factorizer_nnunet.evaluation.schemes import NONE, SCHEMES
+from factorizer_nnunet.evaluation.schemes import NONE, SCHEMES, scheme_named
 from factorizer_nnunet.evaluation.scores import Scores
 
 VOXEL_MM3 = 0.5 * 0.8 * 3.0
@@ -30,7 +33,7 @@ def one_case(root: Path, reference: np.ndarray, prediction: np.ndarray, affine: 
 
 
 def test_regions_are_scored_as_regions(tmp_path: Path) -> None:
-    """The prediction mixes up the labels within the region: the whole is perfect, the core is not there."""
+    """The prediction confuses the labels within the region: "whole" is perfect, "core" is missing."""
     reference = labels_of(0)
     prediction = np.where(reference > 0, 1, 0).astype(np.uint8)
     scores = evaluate_folder(*one_case(tmp_path, reference, prediction), DATASET_JSON)
@@ -60,8 +63,7 @@ def test_turned_grids_have_the_same_distances(tmp_path: Path) -> None:
     turned[:2, :2] = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]) @ AFFINE[:2, :2]
     straight = evaluate_folder(*one_case(tmp_path / "straight", reference, prediction))
     oblique = evaluate_folder(*one_case(tmp_path / "turned", reference, prediction, turned))
-    for row, other in zip(straight.rows, oblique.rows, strict=True):
-        assert row.value == pytest.approx(other.value, rel=1e-5, nan_ok=True)
+    assert oblique.table == pytest.approx(straight.table, rel=1e-5, nan_ok=True)
 
 
 def test_float_and_scaled_labels_are_the_integers_they_stand_for(tmp_path: Path) -> None:
@@ -69,7 +71,7 @@ def test_float_and_scaled_labels_are_the_integers_they_stand_for(tmp_path: Path)
     plain = evaluate_folder(predictions, references)
     write(predictions / "case_0.nii.gz", labels_of(100).astype(np.float32))
     write(references / "case_0.nii.gz", (labels_of(0).astype(np.uint16) * 1000), slope=1 / 1000.00001)
-    assert evaluate_folder(predictions, references).rows == plain.rows
+    assert evaluate_folder(predictions, references).table == plain.table
 
 
 def test_nrrd_and_mha_are_read_with_their_spacing(tmp_path: Path) -> None:
@@ -80,11 +82,10 @@ def test_nrrd_and_mha_are_read_with_their_spacing(tmp_path: Path) -> None:
         sitk.WriteImage(sitk.ReadImage(str(path)), str(folder / f"case_0{ending}"))
         path.unlink()
     found = evaluate_folder(predictions, references)
-    for row, other in zip(found.rows, expected.rows, strict=True):
-        assert row.value == pytest.approx(other.value, rel=1e-6, nan_ok=True)
+    assert found.table == pytest.approx(expected.table, rel=1e-6, nan_ok=True)
 
 
-def test_ignored_voxels_belong_to_no_mask(tmp_path: Path) -> None:
+def test_ignored_voxels_are_in_no_mask(tmp_path: Path) -> None:
     reference, prediction = labels_of(0) > 0, labels_of(0) > 0
     prediction[0, 0, :4] = True
     labels = reference.astype(np.uint8)
@@ -126,44 +127,74 @@ def test_all_problems_with_files_are_listed_at_once(tmp_path: Path) -> None:
     for words in (
         "case_0.nii.gz: shape (11, 10, 8) differs from (12, 10, 8)",
         "case_1.nii.gz: origin",
-        "case_2.nii.gz: label values 7 (2 voxels); declared are [0, 1, 2]",
+        "case_2.nii.gz: unexpected label values 7 (2 voxels); expected [0, 1, 2]",
         "case_3.nii.gz: is a truncated or damaged gzip file",
-        "case_4.nii.gz: holds NaN",
+        "case_4.nii.gz: contains NaN",
         "case_5.nii.gz: ",
     ):
         assert words in text
 
 
-def test_an_interrupted_evaluation_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_evaluation_resumes_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     predictions, references = write_folders(tmp_path)
-    whole = evaluate_folder(predictions, references, DATASET_JSON)
-    score_case, computed = scoring.score_case, []
+    complete = evaluate_folder(predictions, references, DATASET_JSON)
+    score_arrays, computed = scoring.score_arrays, []
 
     def interrupted(*arguments: object) -> object:
         if len(computed) == 2:
             raise KeyboardInterrupt
-        return counted(*arguments)
+        return recorded(*arguments)
 
-    def counted(*arguments: object) -> object:
+    def recorded(*arguments: object) -> object:
         computed.append(arguments)
-        return score_case(*arguments)
+        return score_arrays(*arguments)
 
-    def go_on(**changes: object) -> tuple[Scores, int]:
+    def resume(**changes: object) -> tuple[Scores, int]:
         computed.clear()
-        found = evaluate_folder(predictions, references, DATASET_JSON, kept=tmp_path / "kept", **changes)
+        found = evaluate_folder(predictions, references, DATASET_JSON, unfinished=tmp_path / "saved", **changes)
         return found, len(computed)
 
-    monkeypatch.setattr(scoring, "score_case", interrupted)
+    monkeypatch.setattr(scoring, "score_arrays", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        go_on()
-    monkeypatch.setattr(scoring, "score_case", counted)
-    found, anew = go_on()
-    assert anew == 1
-    assert repr(found.rows) == repr(whole.rows) and found.lesions == whole.lesions
+        resume()
+    monkeypatch.setattr(scoring, "score_arrays", recorded)
+    found, again = resume()
+    assert again == 1
+    assert repr(found.table) == repr(complete.table) and found.lesions == complete.lesions
     write(predictions / "case_0.nii.gz", labels_of(7))
-    (tmp_path / "kept" / "case_1.json").write_text("{")
-    assert go_on()[1] == 2
-    assert go_on(tolerances_mm=(3.0,))[1] == 3
+    (tmp_path / "saved" / "case_1.json").write_text("{")
+    assert resume()[1] == 2
+    assert resume(tolerances_mm=(3.0,))[1] == 3
+
+
+def test_pairs_from_anywhere_score_like_folders_and_arrays(tmp_path: Path) -> None:
+    predictions, references = write_folders(tmp_path, 2)
+    expected = evaluate_folder(predictions, references, DATASET_JSON)
+    pairs = []
+    for number, case in enumerate(expected.cases):
+        files = [folder / f"{case}.nii.gz" for folder in (predictions, references)]
+        moved = [files[0].rename(tmp_path / f"p{number}.nii.gz"), files[1].rename(tmp_path / f"r{number}.nii.gz")]
+        pairs.append(CasePair(case, *moved))
+    found = evaluate_pairs(pairs, DATASET_JSON)
+    assert repr(found.table) == repr(expected.table) and found.settings == expected.settings
+    assert found.files["case_1"].prediction == str(tmp_path / "p1.nii.gz")
+    regions = regions_of(DATASET_JSON, NONE, frozenset()).labels
+    for pair in pairs:
+        prediction, reference = read_labels(pair.prediction), read_labels(pair.reference)
+        arrays = scoring.score_arrays(prediction.labels, reference.labels, reference.grid.spacing, regions)
+        for region, scores in arrays.items():
+            assert all(value == found.value(pair.case, region, key) for key, value in scores.values.items())
+        assert dice_of_regions(prediction.labels, reference.labels, regions, None) == {
+            region: found.value(pair.case, region, "dice") for region in regions
+        }
+
+
+def test_pairs_need_cases_with_different_names(tmp_path: Path) -> None:
+    pair = CasePair("a", tmp_path / "p.nii.gz", tmp_path / "r.nii.gz")
+    with pytest.raises(UserError, match="no cases to score"):
+        evaluate_pairs([])
+    with pytest.raises(UserError, match="names must differ"):
+        evaluate_pairs([pair, pair])
 
 
 def test_folders_without_common_cases(tmp_path: Path) -> None:
@@ -172,25 +203,25 @@ def test_folders_without_common_cases(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"have no case in common; .* \(predictions: other; references: case_0\)"):
         evaluate_folder(predictions, references, only_common=True)
     (predictions / "other.nii.gz").unlink()
-    with pytest.raises(UserError, match="holds no label file"):
+    with pytest.raises(UserError, match="contains no label file"):
         evaluate_folder(predictions, references)
     with pytest.raises(UserError, match="is not a folder"):
         evaluate_folder(tmp_path / "nowhere", references)
 
 
 def test_one_folder_as_both(tmp_path: Path) -> None:
-    """References given twice by mistake would score a perfect 1."""
+    """References given twice by mistake would get perfect scores."""
     _, references = write_folders(tmp_path, 1)
     link = tmp_path / "link"
     link.symlink_to(references)
-    with pytest.raises(UserError, match="both as predictions and as references"):
+    with pytest.raises(UserError, match="predictions and references are the same folder"):
         evaluate_folder(link, references)
 
 
-def test_a_case_twice(tmp_path: Path) -> None:
+def test_two_files_of_one_case(tmp_path: Path) -> None:
     predictions, references = write_folders(tmp_path, 1)
     nibabel.save(nibabel.load(predictions / "case_0.nii.gz"), predictions / "case_0.nii")
-    with pytest.raises(UserError, match=r"case_0 twice, as case_0.nii and case_0.nii.gz"):
+    with pytest.raises(UserError, match=r"two files of case_0, case_0.nii and case_0.nii.gz"):
         evaluate_folder(predictions, references)
 
 
@@ -201,7 +232,9 @@ def test_summaries_say_over_how_many_cases(tmp_path: Path) -> None:
     assert scores.summary("whole", "hd95").count == "2 of 3"
     assert scores.summary("whole", "dice").count == "3 of 3"
     assert scores.value("case_0", "whole", "dice") == 0.0
-    penalised = evaluate_folder(predictions, references, DATASET_JSON, empty=["hd95:reference=diagonal"])
+    penalised = evaluate_folder(
+        predictions, references, DATASET_JSON, scheme=scheme_named("none", empty=["hd95:reference=diagonal"])
+    )
     diagonal = math.sqrt((12 * 0.5) ** 2 + (10 * 0.8) ** 2 + (8 * 3) ** 2)
     assert penalised.value("case_0", "whole", "hd95") == pytest.approx(diagonal)
     assert penalised.summary("whole", "hd95").count == "3 of 3"
@@ -212,15 +245,15 @@ def test_summaries_say_over_how_many_cases(tmp_path: Path) -> None:
     ["dice", "dice:both", "dice:none=1", "volume:both=1", "dice:both=x", "dice:both=nan", "lesion_f1:reference=1"],
 )
 def test_wrong_changes_of_the_policy(change: str) -> None:
-    with pytest.raises(UserError, match="dice:both=|give a number"):
+    with pytest.raises(UserError, match="dice:both=|expected a number"):
         changed(DEFAULT_POLICY, [change])
 
 
 def test_a_scheme_is_not_changed(tmp_path: Path) -> None:
-    predictions, references = write_folders(tmp_path, 1)
     for change in ({"empty": ["dice:both=0"]}, {"lesion_rule": LesionRule(connectivity=6)}):
-        with pytest.raises(UserError, match="says itself what a lesion is"):
-            evaluate_folder(predictions, references, scheme="isles2022", **change)
+        with pytest.raises(UserError, match="isles2022 defines lesions and the values for empty masks"):
+            scheme_named("isles2022", **change)
+    predictions, references = write_folders(tmp_path, 1)
     with pytest.raises(UserError, match="tolerances"):
         evaluate_folder(predictions, references, tolerances_mm=(1.0, 1.0))
 
@@ -233,13 +266,13 @@ def test_regions_of_a_scheme_take_the_names_of_dataset_json() -> None:
     }  # fmt: skip
     assert regions.keys["whole tumor"] == "(1, 2, 3)" and regions.keys["enhancing"] == "(3,)"
     labels["tumor core"] = [2, 3]
-    with pytest.raises(UserError, match=r"dataset.json declares tumor core = 2\+3, so its label values mean"):
+    with pytest.raises(UserError, match=r"dataset.json declares tumor core = 2\+3, so its label values"):
         regions_of({"labels": labels}, SCHEMES["brats2023-gli"], frozenset())
 
 
 @pytest.mark.parametrize("labels", [None, [1], {"a": "1"}, {"a": []}])
 def test_damaged_labels_of_dataset_json(labels: object) -> None:
-    with pytest.raises(UserError, match="labels must map names to numbers"):
+    with pytest.raises(UserError, match="labels must map names to integers"):
         regions_of({"labels": labels}, NONE, frozenset())
 
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from factorizer_nnunet.evaluation import surface
-from factorizer_nnunet.evaluation.case import score_case
+from factorizer_nnunet.evaluation.case import score_arrays
 from factorizer_nnunet.evaluation.schemes import NONE
 from factorizer_nnunet.evaluation.surface import SurfaceDistances, bounding_box, distances_between, surface_of
 
@@ -28,8 +28,8 @@ def distances(pair: MaskPair) -> SurfaceDistances:
 
 
 def scores(pair: MaskPair) -> dict[str, float]:
-    arrays = (pair.reference.astype(np.uint8), pair.prediction.astype(np.uint8))
-    return score_case(*arrays, pair.spacing, {"r": (1,)}, NONE, (1.0, 2.1))["r"].values
+    arrays = (pair.prediction.astype(np.uint8), pair.reference.astype(np.uint8))
+    return score_arrays(*arrays, pair.spacing, {"r": (1,)}, NONE, (1.0, 2.1))["r"].values
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from factorizer_nnunet.core.errors import UserError
-from factorizer_nnunet.evaluation.region_dice import dice_of_regions
+from factorizer_nnunet.evaluation.overlap import dice_of_regions
 from factorizer_nnunet.network import FactorizerConfig
 from factorizer_nnunet.tuning.measure import Measurement
 from factorizer_nnunet.tuning.selection import choose, compare

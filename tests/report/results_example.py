@@ -16,7 +16,7 @@ import SimpleITK as sitk  # noqa: N813
 from scipy import ndimage
 
 from factorizer_nnunet.evaluation.metrics import metrics_for
-from factorizer_nnunet.evaluation.scores import Files, Lesion, Score, Scores
+from factorizer_nnunet.evaluation.scores import Files, Lesion, Scores
 from factorizer_nnunet.report.results import Result
 
 DATASET = "Dataset321_Blobs"
@@ -146,19 +146,19 @@ def random_scores(result: Result, seed: int) -> Scores:
     rng = np.random.default_rng(seed)
     metrics, regions = metrics_for((1.0,)), ("front", "back")
     drawn = {"": lambda: rng.beta(8, 2), "mm": lambda: rng.exponential(3), "ml": lambda: rng.gamma(4, 3)}
-    rows = [
-        Score(case, region, metric.key, drawn[metric.unit]())
+    table = {
+        (case, region, metric.key): drawn[metric.unit]()
         for case in result.names
         for region in regions
         for metric in metrics
-    ]
+    }
     lesions = [Lesion(case, "front", rng.lognormal(0, 1.5), bool(rng.random() < 0.8)) for case in result.names]
     files = {case.name: Files(str(case.reference), str(case.prediction)) for case in result.cases}
     labels = {"front": (1,), "back": (2,)}
     keys = {"front": "1", "back": "2"}
     return Scores(
         scheme="none", metrics=metrics, regions=regions, labels=labels, keys=keys, cases=result.names, files=files,
-        rows=tuple(rows), lesions=tuple(lesions),
+        table=table, lesions=tuple(lesions),
     )  # fmt: skip
 
 

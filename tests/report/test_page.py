@@ -75,9 +75,9 @@ def test_result_folders_are_left_alone_and_scores_are_computed_once(
 ) -> None:
     before = {path: path.stat().st_mtime_ns for path in (study.root / "nnUNet_results").rglob("*")}
     computed: list[Path] = []
-    evaluate = scoring.evaluate_folder
+    evaluate = scoring.evaluate_pairs
     monkeypatch.setattr(
-        scoring, "evaluate_folder", lambda *args, kept: computed.append(kept) or evaluate(*args, kept=kept)
+        scoring, "evaluate_pairs", lambda *args, **options: computed.append(args) or evaluate(*args, **options)
     )
     kept = tmp_path / "scores"
     options = {"scores_folder": kept, "folders": models(study)[:1]}

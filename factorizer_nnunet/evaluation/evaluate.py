@@ -1,0 +1,174 @@
+"""Score many cases: pairs of label files, or the pairs found in two folders."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.json_files import load_json_object
+from factorizer_nnunet.core.wording import count_of
+from factorizer_nnunet.core.worker_pool import in_processes
+from factorizer_nnunet.evaluation.case import TOLERANCES_MM, CaseScores, score_arrays
+from factorizer_nnunet.evaluation.metrics import metrics_for
+from factorizer_nnunet.evaluation.pairs import CasePair, labels_in, pairs_in_folders, problems_of
+from factorizer_nnunet.evaluation.reading import read_labels
+from factorizer_nnunet.evaluation.regions import Regions, regions_of
+from factorizer_nnunet.evaluation.schemes import NONE, Scheme
+from factorizer_nnunet.evaluation.scores import Files, Lesion, Scores
+from factorizer_nnunet.evaluation.unfinished import saved_or_computed
+
+DATASET_JSON = "dataset.json"
+
+
+@dataclass(frozen=True)
+class _Task:
+    """One case to score; it can be sent to another process."""
+
+    pair: CasePair
+    regions: Regions
+    scheme: Scheme
+    tolerances_mm: tuple[float, ...]
+    unfinished: Path | None  # folder for the scores of single cases
+
+    @property
+    def inputs(self) -> str:
+        """Everything that the scores depend on; files by path, size and modification time."""
+        files = [path.resolve() for path in (self.pair.reference, self.pair.prediction)]
+        stamps = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+        return repr((stamps, self.regions, self.scheme, self.tolerances_mm))
+
+
+def evaluate_folder(
+    predictions: Path,
+    references: Path,
+    dataset_json: Mapping[str, Any] | None = None,
+    scheme: Scheme = NONE,
+    tolerances_mm: tuple[float, ...] = TOLERANCES_MM,
+    num_processes: int = 1,
+    unfinished: Path | None = None,
+    only_common: bool = False,
+) -> Scores:
+    """Score all label files of two folders that have the same name; see `evaluate_pairs` for the other arguments.
+
+    Args:
+        predictions: such as the output of nnUNetv2_predict; other files in it are not read.
+        references: such as labelsTr.
+        only_common: leave out cases that only one of the folders has, instead of raising an error.
+
+    Raises:
+        UserError: invalid arguments or files.
+    """
+    pairs, only_one = pairs_in_folders(predictions, references, only_common)
+    scores = evaluate_pairs(pairs, dataset_json, scheme, tolerances_mm, num_processes, unfinished)
+    return replace(scores, settings={**scores.settings, "cases_in_one_folder_only": list(only_one)})
+
+
+def evaluate_pairs(
+    pairs: Sequence[CasePair],
+    dataset_json: Mapping[str, Any] | None = None,
+    scheme: Scheme = NONE,
+    tolerances_mm: tuple[float, ...] = TOLERANCES_MM,
+    num_processes: int = 1,
+    unfinished: Path | None = None,
+) -> Scores:
+    """Score pairs of label files, wherever they are. All files are checked before the first is scored.
+
+    Args:
+        pairs: the cases, with different names.
+        dataset_json: content of the dataset's dataset.json, which names labels or regions; None makes every label
+            value found in the files a region.
+        scheme: how to score, such as `scheme_named("brats2023-gli")`.
+        tolerances_mm: of surface Dice.
+        num_processes: number of cases scored at the same time.
+        unfinished: folder in which scores of single cases are saved, and reused if their files have not changed.
+
+    Raises:
+        UserError: invalid arguments, or files that cannot be scored; all problems with files in one message.
+    """
+    if not pairs or len({pair.case for pair in pairs}) < len(pairs):
+        raise UserError("no cases to score" if not pairs else "two pairs have the same case name: names must differ")
+    metrics = metrics_for(tolerances_mm)
+    found: frozenset[int] = frozenset()
+    if dataset_json is None and scheme.regions is None:
+        found = found.union(*in_processes(labels_in, pairs, num_processes, "looking for labels"))
+    regions = regions_of(dataset_json, scheme, found)
+    _check(pairs, regions, num_processes)
+    tasks = [_Task(pair, regions, scheme, tolerances_mm, unfinished) for pair in pairs]
+    results = dict(in_processes(_score, tasks, num_processes, "scoring"))
+    return Scores(
+        scheme=scheme.key,
+        metrics=metrics,
+        regions=tuple(regions.labels),
+        labels=regions.labels,
+        keys=regions.keys,
+        cases=tuple(pair.case for pair in pairs),
+        files={pair.case: Files(str(pair.reference), str(pair.prediction)) for pair in pairs},
+        table={
+            (pair.case, region, metric.key): results[pair.case][region].values[metric.key]
+            for pair in pairs
+            for region in regions.labels
+            for metric in metrics
+        },
+        lesions=tuple(
+            Lesion(pair.case, region, volume_ml, detected)
+            for pair in pairs
+            for region in regions.labels
+            for volume_ml, detected in results[pair.case][region].lesions
+        ),
+        settings=_settings(scheme, regions),
+    )
+
+
+def find_dataset_json(predictions: Path, references: Path) -> dict[str, Any] | None:
+    """The dataset.json of two folders: in the predictions, above the references, or above the predictions' fold."""
+    for folder in (predictions, references.parent, predictions.parent.parent):
+        if (folder / DATASET_JSON).is_file():
+            return load_json_object(folder / DATASET_JSON, "Give another file with --dataset-json")
+    return None
+
+
+def _check(pairs: Sequence[CasePair], regions: Regions, num_processes: int) -> None:
+    check = partial(problems_of, declared=regions.declared, ignore=regions.ignore)
+    problems = sorted(text for texts in in_processes(check, pairs, num_processes, "checking") for text in texts)
+    if problems:
+        lines = "\n".join(f"  {text}" for text in problems)
+        raise UserError(f"{count_of(len(problems), 'problem')} with label files, nothing was scored:\n{lines}")
+
+
+def _score(task: _Task) -> tuple[str, CaseScores]:
+    case, compute = task.pair.case, partial(_computed, task)
+    if task.unfinished is None:
+        return case, compute()
+    return case, saved_or_computed(task.unfinished / f"{case}.json", task.inputs, compute)
+
+
+def _computed(task: _Task) -> CaseScores:
+    reference, prediction = read_labels(task.pair.reference), read_labels(task.pair.prediction)
+    return score_arrays(
+        prediction.labels,
+        reference.labels,
+        reference.grid.spacing,
+        task.regions.labels,
+        task.scheme,
+        task.tolerances_mm,
+        task.regions.ignore,
+    )
+
+
+def _settings(scheme: Scheme, regions: Regions) -> dict[str, Any]:
+    """Everything needed to repeat the evaluation, as JSON values."""
+    settings = {
+        "title": scheme.title,
+        "source": scheme.source,
+        "ranked_by": list(scheme.ranked_by),
+        "lesions": {name: asdict(scheme.rule_of(labels)) for name, labels in regions.labels.items()},
+        "empty_masks": {metric: asdict(values) for metric, values in scheme.empty.items()},
+        "ignored_label": regions.ignore,
+        "cases_in_one_folder_only": [],
+    }
+    return json.loads(json.dumps(settings))  # tuples become lists, as when they are read back
