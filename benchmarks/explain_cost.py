@@ -159,9 +159,9 @@ def measured(root: Path, name: str, network: str, mirror: bool, way: str, device
     os.environ[EXT_TRAINER_VARIABLE] = ext_trainer_value(None)
     torch.set_num_threads(threads)
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])  # maps are written on all cores there are
-    from factorizer_nnunet.explain.case import build_explainer
+    from factorizer_nnunet.explain.components import find_layers
+    from factorizer_nnunet.explain.explainer import build_explainer
     from factorizer_nnunet.explain.run import ExplainRequest, explain_into
-    from factorizer_nnunet.explain.sites import components, find_sites
     from factorizer_nnunet.nnunet.image_files import ImageCase
     from factorizer_nnunet.prediction.model import load_model
     from factorizer_nnunet.prediction.work import export, preprocess
@@ -176,10 +176,10 @@ def measured(root: Path, name: str, network: str, mirror: bool, way: str, device
     if way == PREDICT:
         predictor = model.predictor(on, tile_step_size=0.5, use_mirroring=mirror, on_device=device == "cuda")
     else:
-        first = find_sites(model.network, folder)[0].name  # of all stages it needs most memory
+        first = find_layers(model.network, folder)[0].name  # of all stages it needs most memory
         chosen = {"stages": [first], "heads": [1]} if way == ONE_HEAD else {}
         explainer = build_explainer(model, on, use_mirroring=mirror, **chosen)
-        maps = sum(len(components(site, explainer.heads)) for site in explainer.sites)
+        maps = sum(len(layer.components(explainer.heads)) for layer in explainer.layers)
     for _ in range(IMAGES[name].rounds):
         with tempfile.TemporaryDirectory(dir=root) as out:
             start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""What the factors of a trained Factorizer look at: maps of components over a case, ranked by what they tell.
+"""What the factors of a trained Factorizer respond to: maps of components over a case, ranked by class separation.
 
 For notebooks: ``factorizer_nnunet.explain.case.explain_case``.
 """

@@ -1,26 +1,24 @@
-"""The deletion test: what becomes of the prediction if what one head reconstructs is set to zero."""
+"""The deletion test: how the prediction changes when one head is left out."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from factorizer_nnunet.evaluation.overlap import dice_of_regions
-from factorizer_nnunet.explain.sites import Site
+from factorizer_nnunet.evaluation.schemes import Labels
 
 
 @dataclass(frozen=True)
 class ClassChange:
-    """What a deletion does to one class.
+    """Effect of a deletion on one class.
 
     Attributes:
-        dice_with_prediction: of the class predicted without the head, and with it; None if both are empty.
-        volume_change_ml: volume without the head minus that with it.
-        dice_change: Dice with the truth without the head minus that with it; None without a truth, or if empty.
+        dice_with_prediction: between the predictions without and with the head; None if both are empty.
+        volume_change_ml: volume without the head minus volume with it.
+        dice_change: Dice against the truth without the head minus that with it; None without a truth, or if empty.
     """
 
     dice_with_prediction: float | None
@@ -28,50 +26,34 @@ class ClassChange:
     dice_change: float | None
 
 
-@contextlib.contextmanager
-def head_deleted(site: Site, head: int) -> Iterator[None]:
-    """Within the block, head ``head`` (counted from 1) of a site reconstructs nothing; all its columns, if several.
-
-    Its columns of the projection that follows are set to zero, which is the same thing and holds on every route.
-    """
-    weight = site.block.mixer.out_proj.weight
-    columns = slice((head - 1) * site.head_dim, head * site.head_dim)
-    with torch.no_grad():
-        kept = weight[:, columns].clone()
-        weight[:, columns] = 0
-        try:
-            yield
-        finally:
-            weight[:, columns] = kept
-
-
 def class_changes(
     with_head: np.ndarray,
     without: np.ndarray,
     truth: np.ndarray | None,
-    classes: Mapping[str, Sequence[int]],
+    classes: Mapping[str, Labels],
     voxel_mm3: float,
     ignored: int | None = None,
 ) -> dict[str, ClassChange]:
-    """Compare segmentations, label values of one shape, class by class.
+    """Compare segmentations, label maps of the same shape, class by class.
 
     Args:
         with_head, without: predictions.
-        truth: its voxels of value ``ignored`` do not count in ``dice_change``.
-        classes: label values of each.
+        truth: ground truth; its voxels with the value ``ignored`` are left out of ``dice_change``.
+        classes: label values of each class.
         voxel_mm3: volume of a voxel.
-        ignored: value of what nobody annotated, if there is one.
+        ignored: the ignore label, if the data set has one.
     """
-    dice_with_prediction = dice_of_regions(without, with_head, classes, None)
-    true_dice = None
+    dice = dice_of_regions(without, with_head, classes, None)
+    true_dice = []
     if truth is not None:
         true_dice = [dice_of_regions(labels, truth, classes, ignored) for labels in (without, with_head)]
-    result = {}
+    changes = {}
     for name, values in classes.items():
-        change = None
-        if true_dice is not None and None not in (scores := [dice[name] for dice in true_dice]):
-            change = scores[0] - scores[1]
+        scores = [score for by_class in true_dice if (score := by_class[name]) is not None]
         voxels = [int(np.isin(labels, values).sum()) for labels in (without, with_head)]
-        volume_change_ml = (voxels[0] - voxels[1]) * voxel_mm3 / 1000
-        result[name] = ClassChange(dice_with_prediction[name], volume_change_ml, change)
-    return result
+        changes[name] = ClassChange(
+            dice_with_prediction=dice[name],
+            volume_change_ml=(voxels[0] - voxels[1]) * voxel_mm3 / 1000,
+            dice_change=scores[0] - scores[1] if len(scores) == 2 else None,
+        )
+    return changes

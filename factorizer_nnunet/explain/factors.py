@@ -1,8 +1,8 @@
-"""Factors of one block, folded back to space.
+"""Factors of one NMF layer, put back in space.
 
-A reconstruction U Vᵀ leaves the scale of its factors open. Here every column of U has norm 1, so that V carries the
-size: its values are in units of the hidden features (the Euclidean norm, over the head's channels, of what the
-component puts into a voxel), and the squared norm of V is the component's energy.
+A reconstruction U Vᵀ leaves the scale of its factors open. Here every column of U has norm 1, so V carries the scale:
+its values are in units of the hidden features (the Euclidean norm, over the head's channels, of what the component
+adds to a voxel), and the squared norm of V is the component's energy.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from factorizer_nnunet.network.blocks import FactorizerBlock
 from factorizer_nnunet.network.gram import leading_direction
 from factorizer_nnunet.network.layout import from_windows, to_windows
 from factorizer_nnunet.network.mixer import NMFMixer
@@ -21,15 +20,15 @@ from factorizer_nnunet.network.nmf import decompose, full_precision
 
 @dataclass(frozen=True)
 class Factors:
-    """Components of one block for one patch, K = heads × rank of them, the columns of a head side by side.
+    """Components of one layer for one patch: K = heads × rank, the columns of a head next to each other.
 
     Attributes:
         maps: (K, *spatial), V in space, averaged over shifts.
-        loadings: (K, head_dim, *spatial), the unit columns of U in whose windows a voxel lies, averaged over shifts;
-            None if not asked for.
+        loadings: (K, head_dim, *spatial), for each voxel the unit column of U of its window, averaged over shifts;
+            None if not requested.
         mean_loading: (K, head_dim), mean of the unit columns over windows and shifts, times ``energy``.
         energy: (K,), ‖U Vᵀ‖² of each component, summed over windows, averaged over shifts.
-        head_energy: (heads,), ‖X‖² of what each head factorises.
+        head_energy: (heads,), ‖X‖² of each head's input.
     """
 
     maps: Tensor
@@ -39,53 +38,47 @@ class Factors:
     head_energy: Tensor
 
 
-def mixer_input(block: FactorizerBlock, x: Tensor) -> Tensor:
-    """What the mixer of a block is given if the block is given x, both (B, *spatial, C).
-
-    On the CPU large volumes go through a block without a call of its norm and its mixer, so hooks on them see nothing.
-    """
-    return block.norm1(x if block.depthwise is None else block.depthwise(x))
-
-
 def factorise(mixer: NMFMixer, x: Tensor, with_loadings: bool = False) -> Factors:
-    """The factors of one case.
+    """Compute the factors of one case.
 
     Args:
-        mixer: of a block.
+        mixer: of a layer.
         x: (1, *spatial, C), the mixer's input.
-        with_loadings: whether the loadings are put in space, too; that is ``head_dim`` times the maps.
+        with_loadings: also put the loadings in space, which takes ``head_dim`` times the memory of the maps.
     """
     hidden = full_precision(mixer.nonnegative(x))
-    grid = mixer.grid(x.shape[1:-1])
-    num_axes, num_shifts = len(grid.axes), len(grid.offsets)
-    heads = hidden.shape[-1] // mixer.head_dim
-    maps = loadings = energy = mean_loading = 0
+    spatial, heads, rank = hidden.shape[1:-1], mixer.num_heads, mixer.nmf.rank
+    grid = mixer.grid(spatial)
+    maps = hidden.new_zeros(1, *spatial, heads * rank)
+    loadings = hidden.new_zeros(1, *spatial, heads * rank * mixer.head_dim) if with_loadings else None
+    energy = hidden.new_zeros(heads, rank)
+    mean_loading = hidden.new_zeros(heads, rank, mixer.head_dim)
     with torch.autocast(device_type=x.device.type, enabled=False):
         for offset in grid.offsets:
             windows = to_windows(hidden, grid, offset, mixer.head_dim)
             u, v = _unit_factors(mixer, windows)
-            maps = maps + from_windows(v, grid, offset)
+            maps += from_windows(v, grid, offset)
             energies = v.square().sum(-2)  # (1, *windows, heads, R)
-            energy = energy + energies.flatten(0, num_axes).sum(0)
-            mean_loading = mean_loading + (u.mT * energies[..., None]).flatten(0, num_axes).sum(0)
-            if with_loadings:
+            energy += energies.flatten(0, -3).sum(0)
+            mean_loading += (u.mT * energies[..., None]).flatten(0, -4).sum(0)
+            if loadings is not None:
                 everywhere = u.mT.flatten(-2)[..., None, :].expand(*v.shape[:-1], -1)
-                loadings = loadings + from_windows(everywhere, grid, offset)
-        squares = hidden.square().flatten(0, -2).sum(0)
-    spatial = hidden.shape[1:-1]
+                loadings += from_windows(everywhere, grid, offset)
+        head_energy = hidden.square().flatten(0, -2).sum(0).unflatten(0, (heads, -1)).sum(-1)
+    shifts = len(grid.offsets)
     return Factors(
-        maps=(maps[0] / num_shifts).movedim(-1, 0),
-        loadings=(loadings[0] / num_shifts).movedim(-1, 0).reshape(-1, mixer.head_dim, *spatial)
-        if with_loadings
-        else None,
-        mean_loading=mean_loading.reshape(-1, mixer.head_dim) / num_shifts,
-        energy=energy.flatten() / num_shifts,
-        head_energy=squares.unflatten(0, (heads, -1)).sum(-1),
+        maps=(maps[0] / shifts).movedim(-1, 0),
+        loadings=None
+        if loadings is None
+        else (loadings[0] / shifts).movedim(-1, 0).reshape(-1, mixer.head_dim, *spatial),
+        mean_loading=mean_loading.flatten(0, 1) / shifts,
+        energy=energy.flatten() / shifts,
+        head_energy=head_energy,
     )
 
 
 def _unit_factors(mixer: NMFMixer, windows: Tensor) -> tuple[Tensor, Tensor]:
-    """U (…, d, R) with columns of norm 1, or 0 where nothing is, and V (…, N, R) of windows (…, N, d)."""
+    """U (…, d, R) with columns of norm 1, or 0 in empty windows, and V (…, N, R) for windows (…, N, d)."""
     tiny = torch.finfo(windows.dtype).tiny
     if mixer.nmf.is_power_iteration:  # two passes over the windows instead of two for each update
         first = windows.mT @ mixer.start(windows.mT)[1]
@@ -93,5 +86,5 @@ def _unit_factors(mixer: NMFMixer, windows: Tensor) -> tuple[Tensor, Tensor]:
         u = u / u.norm(dim=-2, keepdim=True).clamp_min(tiny)
         return u, windows @ u
     u, v = decompose(windows.mT, mixer.start, mixer.nmf)
-    size = u.norm(dim=-2, keepdim=True)
-    return u / size.clamp_min(tiny), v * size
+    norm = u.norm(dim=-2, keepdim=True)
+    return u / norm.clamp_min(tiny), v * norm

@@ -1,4 +1,4 @@
-"""Images and truths that are given, checked before anything is written."""
+"""Find and check the images and truths to explain, before anything is written."""
 
 from __future__ import annotations
 
@@ -9,31 +9,33 @@ import numpy as np
 
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.wording import first_few
+from factorizer_nnunet.evaluation.regions import regions_of
+from factorizer_nnunet.evaluation.schemes import NONE
 from factorizer_nnunet.nnunet.image_files import ImageCase, case_and_channel, find_cases
 from factorizer_nnunet.prediction.model import TrainedModel
 from factorizer_nnunet.prediction.work import channels_by, check_whole
 
 
-def given_cases(images: Sequence[Path], model: TrainedModel) -> list[ImageCase]:
-    """Cases of a folder, or the one case whose files are named.
+def cases_from(images: Sequence[Path], model: TrainedModel) -> list[ImageCase]:
+    """Cases of a folder, or the one case whose files are given.
 
     Raises:
-        UserError: nothing there, or not what the model takes; all problems at once.
+        UserError: images are missing or do not fit the model; all problems at once.
     """
-    channels_in = channels_by(model.plans)
     if len(images) == 1 and images[0].is_dir():
-        return find_cases(images[0], model.file_ending, model.num_channels, channels_in)
+        return find_cases(images[0], model.file_ending, model.num_channels, channels_by(model.plans))
     missing = [str(file) for file in images if not file.is_file()]
     if missing:
-        raise UserError(f"-i: there is no {first_few(missing)}. Name a folder of images, or the files of one case")
+        raise UserError(f"-i: {first_few(missing)} not found. Name a folder of images, or the files of one case")
     named = [case_and_channel(file.name, model.file_ending) for file in images]
     if named[0] is None:
         return [ImageCase(images[0].name.removesuffix(model.file_ending), tuple(images))]
     case = named[0][0]
-    if len(images) > 1 and None not in named and named != [(case, place) for place in range(len(images))]:
+    if len(images) > 1 and None not in named and named != [(case, channel) for channel in range(len(images))]:
+        expected = [f"{case}_{channel:04d}{model.file_ending}" for channel in range(len(images))]
         raise UserError(
-            f"-i: {first_few([file.name for file in images])} are not the channels of one case in their order; name "
-            f"{first_few([f'{case}_{place:04d}{model.file_ending}' for place in range(len(images))])}"
+            f"-i: {first_few([file.name for file in images])} are not the channels of one case in order; expected "
+            f"{first_few(expected)}"
         )
     return [ImageCase(case, tuple(images))]
 
@@ -42,7 +44,7 @@ def check_images(cases: Sequence[ImageCase], model: TrainedModel) -> None:
     """Read every image.
 
     Raises:
-        UserError: some cannot be read or have other channels than the model takes; all of them.
+        UserError: some are unreadable or have the wrong number of channels; all problems at once.
     """
     channels_in = channels_by(model.plans)
     problems = []
@@ -63,23 +65,23 @@ def check_images(cases: Sequence[ImageCase], model: TrainedModel) -> None:
             files = first_few([str(file) for file in case.files])
             problems.append(f"{case.name}: its channels differ in shape or spacing: {files}")
     if problems:
-        raise UserError(f"these images cannot be explained: {first_few(problems, 20)}. Mend or leave them out")
+        raise UserError(f"these images cannot be explained: {first_few(problems, 20)}. Fix them or leave them out")
 
 
 def check_truths(cases: Sequence[ImageCase], folder: Path | None, model: TrainedModel) -> dict[str, Path]:
-    """The true segmentation of each case; none without a folder.
+    """The true segmentation of each case; empty without a folder.
 
     Raises:
-        UserError: some are missing, unreadable, not of the image's shape, or have other labels; all of them.
+        UserError: some are missing, unreadable, differ from the image in shape, or have unknown labels; all problems
+            at once.
     """
     if folder is None:
         return {}
     if not folder.is_dir():
-        raise UserError(f"{folder} is no folder. Name with --labels the folder of the true segmentations")
+        raise UserError(f"{folder} is not a folder. Name with --labels the folder of the true segmentations")
     files = {case.name: folder / f"{case.name}{model.file_ending}" for case in cases}
     reader = model.plans.image_reader_writer_class()
-    named = model.description["labels"].values()
-    known = {0, *(one for value in named for one in (value if isinstance(value, list | tuple) else (value,)))}
+    declared = regions_of(model.description, NONE, frozenset()).declared or frozenset()
     problems = []
     for case in cases:
         file = files[case.name]
@@ -92,10 +94,9 @@ def check_truths(cases: Sequence[ImageCase], folder: Path | None, model: Trained
             continue
         if labels.shape[1:] != image.shape[1:]:
             problems.append(f"{file} has shape {labels.shape[:0:-1]}, its image {image.shape[:0:-1]}")
-        elif unknown := sorted(set(np.unique(labels).tolist()) - known):
-            problems.append(
-                f"{file} has the values {first_few([f'{value:g}' for value in unknown])}, which dataset.json has not"
-            )
+        elif unknown := sorted(set(np.unique(labels).tolist()) - declared):
+            values = first_few([f"{value:g}" for value in unknown])
+            problems.append(f"{file} contains label values that dataset.json does not declare: {values}")
     if problems:
-        raise UserError(f"--labels {folder}: {first_few(problems, 20)}. Mend them, or leave out --labels")
+        raise UserError(f"--labels {folder}: {first_few(problems, 20)}. Fix them, or leave out --labels")
     return files

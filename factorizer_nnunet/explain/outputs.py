@@ -1,44 +1,45 @@
-"""Files of an explained case: maps as NIfTI on the original grid, and a JSON that says what each is."""
+"""Files of an explained case: maps as NIfTI on the original grid, and a JSON file that describes each component."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
 
 from factorizer_nnunet.core.atomic_files import write_text_atomically
-from factorizer_nnunet.explain.case import Assessment, Explanation
-from factorizer_nnunet.explain.sites import Component
-from factorizer_nnunet.explain.space import affine
-from factorizer_nnunet.imaging.grid import Grid
+from factorizer_nnunet.explain.components import Component
+from factorizer_nnunet.explain.explanation import Assessment, Explanation
+from factorizer_nnunet.explain.geometry import Volume
 
 COMPONENTS_FILE = "components.json"
-MAP_UNIT = "norm over the head's channels of what the component puts into a voxel, in units of the hidden features"
+MAP_UNIT = "norm over the head's channels of what the component adds to a voxel, in units of the hidden features"
 _LARGEST = np.iinfo(np.int16).max
 
 
 def map_file(component: Component) -> str:
-    """Name of a component's map."""
+    """File name of a component's map."""
     return f"{component.name}.nii.gz"
 
 
 def loadings_file(component: Component) -> str:
-    """Name of a component's loadings in space."""
+    """File name of a component's loadings in space."""
     return f"{component.name}_loadings.nii.gz"
 
 
-def write_map(file: Path, values: np.ndarray, grid: Grid) -> None:
-    """Write values (x, y, z) or (x, y, z, channels) as whole numbers of 16 bits and their scale, which readers apply.
+def write_map(file: Path, volume: Volume) -> None:
+    """Write a volume as 16-bit integers with a scale that readers apply.
 
-    Half the size of float32, in which only noise would follow; the error is at most the largest value over 65,000.
+    The file has half the size of float32, whose further bits would be noise; the error is at most the largest value
+    over 65,000.
     """
-    largest = float(max(values.max(initial=0), -values.min(initial=0)))
+    largest = float(max(volume.values.max(initial=0), -volume.values.min(initial=0)))
     scale = largest / _LARGEST if largest > 0 else 1.0
-    scaled = values / np.float32(scale)
-    image = nibabel.Nifti1Image(np.rint(scaled, out=scaled).astype(np.int16), affine(grid))
+    scaled = volume.values / np.float32(scale)
+    image = nibabel.Nifti1Image(np.rint(scaled, out=scaled).astype(np.int16), volume.affine)
     image.header.set_slope_inter(scale, 0.0)
     image.header.set_xyzt_units("mm")
     nibabel.save(image, file)
@@ -46,7 +47,8 @@ def write_map(file: Path, values: np.ndarray, grid: Grid) -> None:
 
 def write_description(folder: Path, explanation: Explanation, with_maps: bool, with_loadings: bool) -> None:
     """Write what each component is and how it ranks."""
-    grid = explanation.space.grid
+    grid = explanation.geometry.grid
+    count = len(explanation.assessments)
     content = {
         "case": explanation.case,
         "grid": {"size": grid.size, "spacing_mm": grid.spacing, "origin_mm": grid.origin, "direction": grid.direction},
@@ -55,8 +57,8 @@ def write_description(folder: Path, explanation: Explanation, with_maps: bool, w
         "classes": {name: list(values) for name, values in explanation.classes.items()},
         "best_first": {
             name: {
-                stage: [one.component.name for one in explanation.top(stage, name, len(explanation.assessments))]
-                for stage in explanation.stages
+                layer: [one.component.name for one in explanation.top(layer, name, count)]
+                for layer in explanation.layers
             }
             for name in explanation.classes
         },
@@ -65,9 +67,10 @@ def write_description(folder: Path, explanation: Explanation, with_maps: bool, w
     write_text_atomically(folder / COMPONENTS_FILE, json.dumps(content, indent=1))
 
 
-def _described(one: Assessment, with_maps: bool, with_loadings: bool) -> dict:
+def _described(one: Assessment, with_maps: bool, with_loadings: bool) -> dict[str, Any]:
     files = {"map": map_file(one.component)} if with_maps else {}
     if with_loadings:
         files["loadings"] = loadings_file(one.component)
     described = asdict(one)
-    return {"name": one.component.name, **files, **described.pop("component"), **described}
+    component = described.pop("component")
+    return {"name": one.component.name, **files, "site": component.pop("layer"), **component, **described}

@@ -1,4 +1,4 @@
-"""What moves on the page of a case: volumes unpacked from their mosaics, slices drawn as the sliders say."""
+"""Style and script of a case's page: unpack volumes from their mosaics, draw the slices that the sliders select."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ const zoom = Math.max(1, Math.round(320 / Math.max(...size)));
 // across: the axis of the slider; x, y: axes shown to the right and down; up: whether y runs upwards
 const planes = [{ across: 2, x: 0, y: 1, up: false }, { across: 1, x: 0, y: 2, up: true },
   { across: 0, x: 1, y: 2, up: true }].filter(plane => size[plane.x] > 1 && size[plane.y] > 1);
-const thick = zoom > 2 ? 2 : 1;  // of outlines, in pixels
+const thick = zoom > 2 ? 2 : 1;  // width of outlines, in pixels
 const volumes = new Map();
 
 async function unpack(source, [width, height, count]) {
@@ -51,7 +51,7 @@ async function unpack(source, [width, height, count]) {
   return volumes.get(source.src);
 }
 
-// For each pixel of an axis its two voxels in a volume of `count`, as offsets, and the share of the second.
+// For each pixel along an axis: offsets of its two nearest voxels of `count`, and the weight of the second.
 function steps(pixels, count, stride, flipped) {
   const low = new Int32Array(pixels), high = new Int32Array(pixels), share = new Float32Array(pixels);
   for (let p = 0; p < pixels; p++) {
@@ -82,7 +82,7 @@ function sampler(volume, dims, plane) {
 
 const rgb = colour => [1, 3, 5].map(at => parseInt(colour.slice(at, at + 2), 16));
 
-// Each label value's classes as the bits of a number, so that overlapping regions have outlines of their own.
+// The classes of each label value as bits, so that overlapping regions have their own outlines.
 const bits = new Uint32Array(256);
 data.classes.forEach((one, c) => one.values.forEach(value => { if (value < 256) bits[value] |= 1 << (c % 32); }));
 
@@ -193,12 +193,12 @@ async function build() {
   const place = get("views"), chosen = get("class").value, channel = get("channel").selectedIndex;
   const fresh = document.createDocumentFragment();
   const made = [figure(element("section", fresh), "image and prediction", channel)];
-  if (data.stages.every(stage => !data.best[chosen][stage].length))
-    element("p", fresh, "This class is nowhere in the prediction, or everywhere: no map can separate it.");
-  else for (const stage of data.stages) {
-    element("h3", fresh, stage);
+  if (data.layers.every(layer => !data.best[chosen][layer].length))
+    element("p", fresh, "The prediction contains no voxel of this class, or nothing else: no map can separate it.");
+  else for (const layer of data.layers) {
+    element("h3", fresh, layer);
     const section = element("section", fresh);
-    for (const one of data.best[chosen][stage])
+    for (const one of data.best[chosen][layer])
       made.push(figure(section, `${one.map}, AUC ${one.auc}`, channel, one.map));
   }
   views = await Promise.all(made);
@@ -211,7 +211,6 @@ get("opacity").oninput = soon;
 for (const box of document.querySelectorAll("[data-outline]")) box.onchange = soon;
 for (const id of ["class", "channel"]) get(id).onchange = build;
 build().catch(error => {
-  const told = element("p", get("views"), `The pictures cannot be drawn: ${error}`);
-  told.className = "failed";
+  element("p", get("views"), `The images cannot be drawn: ${error}`).className = "failed";
 });
 """

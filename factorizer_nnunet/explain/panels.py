@@ -1,9 +1,11 @@
-"""Panels for papers: the best components of each stage below image and prediction, one PNG file per class."""
+"""Panels for papers: the best components of each layer below image and prediction, one PNG file per class."""
 
 from __future__ import annotations
 
 import re
 import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib
@@ -14,29 +16,41 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from skimage.measure import find_contours
 
-from factorizer_nnunet.explain.case import Assessment, Explanation
-from factorizer_nnunet.explain.display import bytes_of, frame_of, fullest
-from factorizer_nnunet.explain.page import COLOUR_MAP
+from factorizer_nnunet.explain.display_grid import display_grid, largest_slices, to_uint8
+from factorizer_nnunet.explain.explanation import Assessment, Explanation
+from factorizer_nnunet.explain.page_data import COLOUR_MAP
 from factorizer_nnunet.imaging.planes import PLANES, Plane, intensity_range
 from factorizer_nnunet.pages.markup import short
 from factorizer_nnunet.pages.pictures import COLOURS
 
 # All in inches.
 _CELL_WIDTH, _CELL_HEIGHT, _GAP = 2.1, 1.9, 0.06
-_LOWEST_ROW, _NARROWEST_COLUMN = 0.75, 0.6  # hold a label of five lines, and a heading
+_MIN_ROW, _MIN_COLUMN = 0.75, 0.6  # room for a label of five lines, and for a heading
 _LEFT, _RIGHT, _TOP, _BOTTOM = 1.35, 0.85, 0.25, 0.08
 _BAR_WIDTH = 0.1
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One row of a panel: a picture (rows, columns, RGB) per plane, its label, and its colour bar."""
+
+    pictures: list[np.ndarray]
+    label: str
+    low: float
+    high: float
+    colours: str
+    unit: str
 
 
 def write_panels(folder: Path, explanation: Explanation, top: int) -> None:
     """Write ``panel_CLASS.png`` for each class: a row for the image and one for each of the best components.
 
-    Letters and digits of its name are kept; classes that are the same then get their number behind it.
+    File names keep letters and digits of the class name; classes that become equal get a number.
 
     Args:
         folder: to write into.
-        explanation: assessed.
-        top: components of each stage.
+        explanation: of the case.
+        top: how many components of each layer.
     """
     words = [re.sub(r"[^A-Za-z0-9]+", "-", name) for name in explanation.classes]
     for number, (name, word) in enumerate(zip(explanation.classes, words, strict=True), start=1):
@@ -46,83 +60,84 @@ def write_panels(folder: Path, explanation: Explanation, top: int) -> None:
 
 
 def _panel(explanation: Explanation, name: str, top: int) -> Figure:
-    """All rows in one axes, measured in inches: laying many axes out takes matplotlib longer than drawing them."""
-    frame = frame_of(explanation.space.grid)
-    low, high = intensity_range(explanation.image[0])
-    grey = np.repeat(bytes_of(frame.show(explanation.image[0]), low, high)[..., None] / 255, 3, axis=-1)
-    mask = np.isin(frame.show(explanation.prediction), explanation.classes[name])
-    cut = fullest(mask)
-    best = [one for stage in explanation.stages for one in explanation.top(stage, name, top)]
-    sides = frame.size
-    planes = {heading: p for heading, p in PLANES.items() if min(sides[p.columns], sides[p.rows]) > 1}
-    across = max(sides[plane.columns] for plane in planes.values())
-    down = max(sides[plane.rows] for plane in planes.values())
-    inch = min(_CELL_WIDTH / across, _CELL_HEIGHT / down)  # of a voxel
-    row_height = max(down * inch, _LOWEST_ROW)
-    widths = [max(sides[plane.columns] * inch, _NARROWEST_COLUMN) + _GAP for plane in planes.values()]
+    """All rows in one axes, measured in inches: laying out many axes takes matplotlib longer than drawing them."""
+    grid = display_grid(explanation.geometry.grid)
+    mask = np.isin(grid.resample(explanation.prediction), explanation.classes[name])
+    cut = largest_slices(mask)
+    best = [one for layer in explanation.layers for one in explanation.top(layer, name, top)]
+    planes = {title: p for title, p in PLANES.items() if min(grid.size[p.columns], grid.size[p.rows]) > 1}
+    across = max(grid.size[plane.columns] for plane in planes.values())
+    down = max(grid.size[plane.rows] for plane in planes.values())
+    inch = min(_CELL_WIDTH / across, _CELL_HEIGHT / down)  # side of a voxel
+    row_height = max(down * inch, _MIN_ROW)
+    widths = [max(grid.size[plane.columns] * inch, _MIN_COLUMN) + _GAP for plane in planes.values()]
     lefts = _LEFT + np.cumsum([0.0, *widths])
     width, height = lefts[-1] + _BAR_WIDTH + _RIGHT, _TOP + (len(best) + 1) * (row_height + _GAP) + _BOTTOM
     figure = Figure(figsize=(width, height), dpi=150)
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
     axes.set_axis_off()
-    lines = []
-    for row, one in enumerate((None, *best)):
-        middle = _TOP + row * (row_height + _GAP) + row_height / 2
-        values = None if one is None else frame.show(explanation.map(one.component).values)
-        for (heading, plane), left in zip(planes.items(), lefts, strict=False):
-            picture = _slice(grey, plane, cut)
-            if values is not None:
-                picture = _laid_over(picture, _slice(values, plane, cut), one.largest)
+    for (title, plane), left in zip(planes.items(), lefts, strict=False):
+        axes.text(left + grid.size[plane.columns] * inch / 2, _TOP / 2, title, ha="center", va="center", fontsize=8)
+    outlines = []
+    for number, row in enumerate(_rows(explanation, name, best, mask, list(planes.values()))):
+        middle = _TOP + number * (row_height + _GAP) + row_height / 2
+        for plane, picture, left in zip(planes.values(), row.pictures, lefts, strict=False):
             size = (picture.shape[1] * inch, picture.shape[0] * inch)
             corner = (left, middle - size[1] / 2)
             _show(axes, picture, corner, size)
-            # Closed at the edges of the slice, and (rows, columns) of voxels' centres.
-            outlines = find_contours(np.pad(_slice(mask, plane, cut), 1).astype(np.uint8), 0.5)
-            lines += [corner + (outline[:, ::-1] - 0.5).clip(0, picture.shape[1::-1]) * inch for outline in outlines]
-            if one is None:
-                axes.text(left + size[0] / 2, _TOP / 2, heading, ha="center", va="center", fontsize=8)
-        scale = (
-            (low, high, "gray", "image intensity") if one is None else (0.0, one.largest, COLOUR_MAP, "feature norm")
-        )
-        _bar(axes, lefts[-1], middle, 0.9 * row_height, *scale)
-        axes.text(_LEFT - 0.08, middle, _label(name, one, bool(mask.any())), ha="right", va="center", fontsize=8)
+            # Closed at the edges of the slice; points are (row, column) of voxels' centres.
+            for outline in find_contours(np.pad(_slice(mask, plane, cut), 1).astype(np.uint8), 0.5):
+                outlines.append(corner + (outline[:, ::-1] - 0.5).clip(0, picture.shape[1::-1]) * inch)
+        _colour_bar(axes, lefts[-1], middle, 0.9 * row_height, row)
+        axes.text(_LEFT - 0.08, middle, row.label, ha="right", va="center", fontsize=8)
     colour = COLOURS[list(explanation.classes).index(name) % len(COLOURS)]
-    axes.add_collection(LineCollection(lines, colors=colour, linewidths=1), autolim=False)
+    axes.add_collection(LineCollection(outlines, colors=colour, linewidths=1), autolim=False)
     return figure
 
 
-def _label(name: str, one: Assessment | None, predicted: bool) -> str:
-    if one is None:
-        return "\n".join((*textwrap.wrap(name, 18), "(prediction)" if predicted else "(not predicted)"))
-    separation = one.predicted[name]
-    return "\n".join(
-        (*one.component.name.split("_"), f"AUC {short(separation.auc)}{' (avoids)' if separation.avoids else ''}")
-    )
+def _rows(
+    explanation: Explanation, name: str, best: list[Assessment], mask: np.ndarray, planes: list[Plane]
+) -> Iterator[_Row]:
+    """The image, then the image below each component's map."""
+    grid, cut = display_grid(explanation.geometry.grid), largest_slices(mask)
+    low, high = intensity_range(explanation.image[0])
+    volume = to_uint8(grid.resample(explanation.image[0]), low, high)
+    grey = [np.repeat(_slice(volume, plane, cut)[..., None] / 255, 3, axis=-1) for plane in planes]
+    title = "\n".join((*textwrap.wrap(name, 18), "(prediction)" if mask.any() else "(not predicted)"))
+    yield _Row(grey, title, low, high, "gray", "image intensity")
+    for one in best:
+        separation = one.predicted[name]
+        auc = f"AUC {short(separation.auc)}{' (avoids)' if separation.avoids else ''}"
+        values = grid.resample(explanation.map(one.component).values)
+        pictures = [
+            _overlay(picture, _slice(values, plane, cut), one.largest)
+            for picture, plane in zip(grey, planes, strict=True)
+        ]
+        label = "\n".join((*one.component.name.split("_"), auc))
+        yield _Row(pictures, label, 0.0, one.largest, COLOUR_MAP, "feature norm")
 
 
-def _laid_over(picture: np.ndarray, values: np.ndarray, largest: float) -> np.ndarray:
-    """A picture (rows, columns, RGB) with the values' colours over it, the stronger the larger they are."""
+def _overlay(grey: np.ndarray, values: np.ndarray, largest: float) -> np.ndarray:
+    """A picture (rows, columns, RGB) under the colours of values (rows, columns), more opaque for larger values."""
     relative = np.clip(values / max(largest, 1e-12), 0, 1)
-    strength = np.clip(relative * 1.6, 0, 1)[..., None] * 0.8
-    return picture * (1 - strength) + matplotlib.colormaps[COLOUR_MAP](relative)[..., :3] * strength
+    opacity = np.clip(relative * 1.6, 0, 1)[..., None] * 0.8
+    return grey * (1 - opacity) + matplotlib.colormaps[COLOUR_MAP](relative)[..., :3] * opacity
 
 
 def _show(axes: Axes, picture: np.ndarray, corner: tuple[float, float], size: tuple[float, float]) -> None:
-    """A picture (rows, columns, RGB) with its upper left corner where it is said."""
+    """Draw a picture (rows, columns, RGB) with its upper left corner at ``corner``."""
     extent = (corner[0], corner[0] + size[0], corner[1] + size[1], corner[1])
     axes.imshow(picture, extent=extent, aspect="auto", interpolation="nearest")
 
 
-def _bar(
-    axes: Axes, left: float, middle: float, height: float, low: float, high: float, colours: str, unit: str
-) -> None:
-    """A bar of the colours with its ends and its unit beside it."""
-    strip = matplotlib.colormaps[colours](np.linspace(1, 0, 256))[:, None, :3]
+def _colour_bar(axes: Axes, left: float, middle: float, height: float, row: _Row) -> None:
+    """Draw a row's colours with their range and unit."""
+    strip = matplotlib.colormaps[row.colours](np.linspace(1, 0, 256))[:, None, :3]
     _show(axes, strip, (left, middle - height / 2), (_BAR_WIDTH, height))
-    beside = left + _BAR_WIDTH + 0.05
-    axes.text(beside, middle - height / 2, short(high), va="top", fontsize=7)
-    axes.text(beside, middle + height / 2, short(low), va="bottom", fontsize=7)
-    axes.text(beside, middle, unit.replace(" ", "\n"), va="center", fontsize=7)
+    right = left + _BAR_WIDTH + 0.05
+    axes.text(right, middle - height / 2, short(row.high), va="top", fontsize=7)
+    axes.text(right, middle + height / 2, short(row.low), va="bottom", fontsize=7)
+    axes.text(right, middle, row.unit.replace(" ", "\n"), va="center", fontsize=7)
 
 
 def _slice(volume: np.ndarray, plane: Plane, cut: tuple[int, ...]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""How well a map tells each class from the rest: AUC and correlation, from one histogram per map."""
+"""How well a map separates each class from the rest: AUC and correlation, from one histogram per map."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-BINS = 4096  # of equal width; scores of a map of so many levels are exact
+BINS = 4096  # of equal width; scores of a map with at most this many levels are exact
 
 
 @dataclass(frozen=True)
 class Separation:
-    """How a map goes with a mask.
+    """How a map agrees with a mask.
 
     Attributes:
-        auc: probability that a voxel of the mask has a higher value than one outside it, ties counting half.
-        correlation: Pearson's.
+        auc: probability that a voxel of the mask has a higher value than one outside it, ties counting half; None if
+            the mask is empty or full.
+        correlation: Pearson's; None also if the map is constant.
     """
 
     auc: float | None
@@ -25,17 +26,17 @@ class Separation:
 
     @property
     def strength(self) -> float | None:
-        """How far the AUC is from 0.5, which tells nothing; a map that avoids the class tells as much as its mirror."""
+        """Distance of the AUC from 0.5: a map that avoids the class is as informative as one that marks it."""
         return None if self.auc is None else abs(self.auc - 0.5)
 
     @property
     def avoids(self) -> bool:
-        """Whether the map is low where the class is."""
+        """Whether the map is low inside the class."""
         return self.auc is not None and self.auc < 0.5
 
 
-def levels(values: np.ndarray) -> np.ndarray:
-    """Values as numbers of bins, uint16, 0 or what is less in bin 0 and the largest in the last one."""
+def bin_numbers(values: np.ndarray) -> np.ndarray:
+    """The bin of each value, uint16; bin 0 starts at 0 or at the smallest value below it, the last is the largest's."""
     low, high = float(values.min(initial=0)), float(values.max(initial=0))
     scale = (BINS - 1) / (high - low) if high > low else 0.0
     scaled = (values - np.float32(low)) * np.float32(scale)
@@ -43,17 +44,17 @@ def levels(values: np.ndarray) -> np.ndarray:
 
 
 def label_histograms(binned: np.ndarray, labels: np.ndarray, ignored: int | None = None) -> np.ndarray:
-    """Voxels of each label value in each bin, (labels, bins).
+    """Count the voxels of each label value in each bin, (labels, bins).
 
     Args:
-        binned: numbers of bins, any shape.
-        labels: of the same shape, nonnegative whole numbers.
-        ignored: label value whose voxels do not count.
+        binned: bin numbers, any shape.
+        labels: nonnegative integers of the same shape.
+        ignored: label value whose voxels are left out.
     """
     highest = int(labels.max(initial=0))
-    # Both in one order, whatever they lie like in memory; F is that of nnU-Net's arrays with x first.
+    # Both in the same order, whatever their memory layout; F is that of nnU-Net's arrays with x first.
     joint = labels.ravel(order="F").astype(np.int32) * BINS + binned.ravel(order="F")
-    # torch counts 32 bits as they are and lets other threads work.
+    # torch counts 32-bit integers without a copy and lets other threads work.
     counts = torch.bincount(torch.from_numpy(joint), minlength=(highest + 1) * BINS).numpy()
     histograms = counts.reshape(highest + 1, BINS)
     if ignored is not None:
@@ -62,7 +63,7 @@ def label_histograms(binned: np.ndarray, labels: np.ndarray, ignored: int | None
 
 
 def separations(histograms: np.ndarray, classes: Mapping[str, Sequence[int]]) -> dict[str, Separation]:
-    """How the map goes with each class, given as its label values."""
+    """How the map agrees with each class, given as its label values."""
     result = {}
     for name, values in classes.items():
         inside = histograms[[value for value in values if value < len(histograms)]].sum(0)
@@ -71,7 +72,7 @@ def separations(histograms: np.ndarray, classes: Mapping[str, Sequence[int]]) ->
 
 
 def separation(inside: np.ndarray, outside: np.ndarray) -> Separation:
-    """From the histograms of a map within a mask and outside it; nothing where either is empty or the map constant."""
+    """How a map agrees with a mask, by the histograms (bins,) of the map inside and outside the mask."""
     inside, outside = inside.astype(np.float64), outside.astype(np.float64)
     n, m = inside.sum(), outside.sum()
     if not n or not m:
@@ -89,6 +90,6 @@ def separation(inside: np.ndarray, outside: np.ndarray) -> Separation:
     return Separation(auc, float(covariance / np.sqrt(variance * share * (1 - share))))
 
 
-def order(scores: Sequence[float | None]) -> list[int]:
-    """Places of the scores, best first, those without one last."""
+def best_first(scores: Sequence[float | None]) -> list[int]:
+    """Indices of the scores, the highest first, missing ones last."""
     return sorted(range(len(scores)), key=lambda i: (scores[i] is None, -(scores[i] or 0.0), i))

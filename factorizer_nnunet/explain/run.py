@@ -1,4 +1,4 @@
-"""Explain the cases that are given: all checked first, then one after the other, each written whole."""
+"""Explain cases: check all of them first, then explain one after the other and write each atomically."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from factorizer_nnunet.core.atomic_files import atomic_folder, file_lock, write_
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import load_json_object
 from factorizer_nnunet.core.wording import first_few
-from factorizer_nnunet.explain.case import Explainer, build_explainer
-from factorizer_nnunet.explain.inputs import check_images, check_truths, given_cases
+from factorizer_nnunet.explain.components import Component
+from factorizer_nnunet.explain.explainer import Explainer, build_explainer
+from factorizer_nnunet.explain.geometry import Volume
+from factorizer_nnunet.explain.inputs import cases_from, check_images, check_truths
 from factorizer_nnunet.explain.outputs import loadings_file, map_file, write_description, write_map
 from factorizer_nnunet.explain.page import write_page
 from factorizer_nnunet.explain.panels import write_panels
-from factorizer_nnunet.explain.sites import Component
 from factorizer_nnunet.explain.threads import in_threads
 from factorizer_nnunet.nnunet.image_files import ImageCase
 from factorizer_nnunet.nnunet.inference_settings import is_tile_step
@@ -32,27 +33,27 @@ from factorizer_nnunet.prediction.outputs import check_folder
 
 FORMATS = ("nifti", "png", "html")
 SETTINGS_FILE = "explain.json"
-# What may differ between a run and its continuation: where the same model lies, and our version.
-_NOT_DECISIVE = ("factorizer_nnunet", "model")
+# May differ between a run and its continuation: where the model is, and our version.
+_MAY_DIFFER = ("factorizer_nnunet", "model")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExplainRequest:
-    """What to explain, of which model, and where to.
+    """What to explain, with which model, and where to write.
 
     Attributes:
-        model: folder ``TRAINER__PLANS__CONFIGURATION``.
+        model: model folder ``TRAINER__PLANS__CONFIGURATION``.
         images: one folder with ``CASE_0000.ENDING``, …, or the files of one case, in the order of the channels.
-        out: folder that gets one folder per case.
+        out: output folder, with one folder per case.
         fold: a number, or ``all``.
         truths: folder with true segmentations ``CASE.ENDING``.
-        stages, heads: which; all if empty.
+        stages, heads: which to explain; all if empty.
         formats: some of ``FORMATS``.
-        top: components of each class and stage that page and panels show.
-        deletion: so many of each class and stage are tested by deletion.
-        with_loadings: also keep the columns of U, in space.
-        checkpoint, device, tile_step_size, use_mirroring, trusted: as in a prediction; no step: the model's.
-        progress_bar: whether one is shown.
+        top: how many components of each class and layer page and panels show.
+        deletion: how many components of each class and layer the deletion test covers.
+        with_loadings: also write the columns of U, in space.
+        checkpoint, device, tile_step_size, use_mirroring, trusted: as in a prediction; the default step is the model's.
+        progress_bar: show one.
     """
 
     model: Path
@@ -75,7 +76,7 @@ class ExplainRequest:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ExplainOutcome:
     """Names of cases: explained now, skipped because complete, failed with the reason."""
 
     explained: list[str] = field(default_factory=list)
@@ -83,8 +84,8 @@ class Outcome:
     failed: dict[str, str] = field(default_factory=dict)
 
 
-def explain(request: ExplainRequest) -> Outcome:
-    """Explain what is not complete yet; a case that fails does not stop the others.
+def explain(request: ExplainRequest) -> ExplainOutcome:
+    """Explain the cases that are not complete yet; a case that fails does not stop the others.
 
     Raises:
         UserError: model, stage, head, images, truths or output folder cannot be used; nothing has been written.
@@ -102,28 +103,27 @@ def explain(request: ExplainRequest) -> Outcome:
         tile_step_size=request.tile_step_size,
         use_mirroring=request.use_mirroring,
     )
-    cases = given_cases(request.images, model)
+    cases = cases_from(request.images, model)
     settings = _settings(request, explainer)
-    left = _left(request.out, cases, settings)
-    check_images(left, model)
-    truths = check_truths(left, request.truths, model)
+    missing = _missing(request.out, cases, settings)
+    check_images(missing, model)
+    truths = check_truths(missing, request.truths, model)
     try:
         request.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot make {request.out}: {error.strerror}. Name another folder with -o") from error
-    with file_lock(
-        request.out / ".lock", f"another explain is writing {request.out}; wait for its end, or name another -o"
-    ):
+    busy = f"another explain is writing {request.out}; wait until it ends, or name another folder with -o"
+    with file_lock(request.out / ".lock", busy):
         for draft in request.out.glob(".*.partial"):  # of a run that was killed
             shutil.rmtree(draft) if draft.is_dir() else draft.unlink()
         write_text_atomically(request.out / SETTINGS_FILE, json.dumps(settings, indent=1))
-        outcome = Outcome(skipped=[case.name for case in cases if case not in left])
-        bar = tqdm(left, desc="explaining", unit="case", disable=None if request.progress_bar else True)
+        outcome = ExplainOutcome(skipped=[case.name for case in cases if case not in missing])
+        bar = tqdm(missing, desc="explaining", unit="case", disable=None if request.progress_bar else True)
         for case in bar:
             bar.set_postfix_str(case.name)
             try:
                 explain_into(case, truths.get(case.name), explainer, request)
-            except Exception as error:  # of this case alone: too large for the device or the disk
+            except Exception as error:  # concerns this case alone: too large for the device or the disk
                 outcome.failed[case.name] = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
             else:
                 outcome.explained.append(case.name)
@@ -131,21 +131,16 @@ def explain(request: ExplainRequest) -> Outcome:
 
 
 def explain_into(case: ImageCase, truth: Path | None, explainer: Explainer, request: ExplainRequest) -> None:
-    """Explain a case and write its folder below ``request.out``, whole or not at all."""
+    """Explain a case and write its folder below ``request.out`` atomically."""
     model = explainer.model
+    with_maps = "nifti" in request.formats
+    with_loadings = with_maps and request.with_loadings
     with atomic_folder(request.out / case.name) as folder:
-        prepared = explainer.predict(case, truth, folder)
-        grid = prepared.space.grid
 
-        def write(component: Component, values: np.ndarray) -> None:
-            write_map(folder / map_file(component), values, grid)
+        def write(component: Component, volume: Volume) -> None:
+            write_map(folder / map_file(component), volume)
 
-        def write_loadings(component: Component) -> None:
-            write_map(folder / loadings_file(component), explanation.loadings(component).values, grid)
-
-        with_maps = "nifti" in request.formats
-        explanation = explainer.assess(prepared, write if with_maps else None)
-        with_loadings = with_maps and request.with_loadings
+        explanation = explainer(case, truth, folder=folder, on_map=write if with_maps else None)
         if with_maps:
             writer = model.plans.image_reader_writer_class()
             labels = np.ascontiguousarray(np.swapaxes(explanation.prediction, -1, -3))
@@ -153,7 +148,11 @@ def explain_into(case: ImageCase, truth: Path | None, explainer: Explainer, requ
         if with_loadings:
             components = [one.component for one in explanation.assessments]
             widest = max(len(one.mean_loading) for one in explanation.assessments)
-            in_threads(write_loadings, components, widest * explanation.bytes_of_a_map)
+            in_threads(
+                lambda component: write_map(folder / loadings_file(component), explanation.loadings(component)),
+                components,
+                widest * explanation.maps.bytes_per_map,
+            )
         if "html" in request.formats:
             write_page(folder / f"{case.name}.html", explanation, request.top, channel_names(model))
         if "png" in request.formats:
@@ -163,18 +162,19 @@ def explain_into(case: ImageCase, truth: Path | None, explainer: Explainer, requ
 
 
 def channel_names(model: TrainedModel) -> list[str]:
-    """Of the image, as ``dataset.json`` has them."""
+    """Names of the image's channels, from ``dataset.json``."""
     return list(model.description.get("channel_names", model.description.get("modality", {})).values())
 
 
 def _check_options(request: ExplainRequest) -> None:
     unknown = [name for name in request.formats if name not in FORMATS]
     if unknown or not request.formats:
-        raise UserError(f"--format {','.join(unknown) or 'is empty'}: choose from {', '.join(FORMATS)}, with commas")
+        problem = f"unknown format {', '.join(unknown)}" if unknown else "no format given"
+        raise UserError(f"--format: {problem}; choose from {', '.join(FORMATS)}, separated by commas")
     if request.fold != "all" and not request.fold.isdecimal():
         raise UserError(f"-f {request.fold}: a fold is a number, or all")
     if request.top < 1 or request.deletion < 0:
-        raise UserError("--top must be 1 or more, --deletion 0 or more")
+        raise UserError("--top must be at least 1, --deletion at least 0")
     if request.with_loadings and "nifti" not in request.formats:
         raise UserError("--loadings are NIfTI files: add nifti to --format, or leave out --loadings")
     if request.tile_step_size is not None and not is_tile_step(request.tile_step_size):
@@ -182,13 +182,13 @@ def _check_options(request: ExplainRequest) -> None:
 
 
 def _settings(request: ExplainRequest, explainer: Explainer) -> dict[str, Any]:
-    """What the explanations were made by, for the record and for a later run."""
-    chosen = asdict(request)
+    """How the explanations were made, for the record and for a later run."""
+    options = asdict(request)
     for key in ("images", "out", "device", "trusted", "progress_bar", "model"):
-        del chosen[key]
+        del options[key]
     model = explainer.model
-    chosen["tile_step_size"] = explainer.predictor.tile_step_size
-    chosen["truths"] = request.truths and str(request.truths.absolute())
+    options["tile_step_size"] = explainer.predictor.tile_step_size
+    options["truths"] = request.truths and str(request.truths.absolute())
     return {
         "factorizer_nnunet": __version__,
         "model": str(request.model.absolute()),
@@ -196,33 +196,31 @@ def _settings(request: ExplainRequest, explainer: Explainer) -> dict[str, Any]:
         "plans": model.plans.plans_name,
         "configuration": model.first.configuration,
         "weights": model.first.digest,
-        "num_iters": model.inference_settings.num_iters,  # None: as the plans say
+        "num_iters": model.inference_settings.num_iters,  # None: as in the plans
         "num_shifts": model.inference_settings.num_shifts,
-        **chosen,
+        **options,
     }
 
 
-def _left(out: Path, cases: Sequence[ImageCase], settings: dict[str, Any]) -> list[ImageCase]:
-    """Cases that are still to be explained.
+def _missing(out: Path, cases: Sequence[ImageCase], settings: dict[str, Any]) -> list[ImageCase]:
+    """Cases that are not explained yet.
 
     Raises:
-        UserError: the folder cannot be written, or holds explanations of something else.
+        UserError: the folder cannot be written, or contains other explanations.
     """
     check_folder(out)
-    there = [case for case in cases if (out / case.name).exists()]
-    mend = "Name another folder with -o"
+    existing = [case for case in cases if (out / case.name).exists()]
+    fix = "Name another folder with -o"
     record = out / SETTINGS_FILE
-    if there and not record.is_file():
-        raise UserError(
-            f"{out} has {first_few([case.name for case in there])}, but not from here: {SETTINGS_FILE} is missing. "
-            f"{mend}"
-        )
+    if existing and not record.is_file():
+        names = first_few([case.name for case in existing])
+        raise UserError(f"{out} contains {names}, but no {SETTINGS_FILE}, so explain did not write it. {fix}")
     if record.is_file():
-        before, now = load_json_object(record, mend), json.loads(json.dumps(settings))
-        different = [key for key in now if key not in _NOT_DECISIVE and before.get(key) != now[key]]
+        before, now = load_json_object(record, fix), json.loads(json.dumps(settings))
+        different = [key for key in now if key not in _MAY_DIFFER and before.get(key) != now[key]]
         if different:
             raise UserError(
-                f"{out} holds explanations of another model or with other settings: {', '.join(different)} "
-                f"differ{'s' if len(different) == 1 else ''}. {mend}"
+                f"{out} contains explanations of another model or with other settings: {', '.join(different)} "
+                f"differ{'s' if len(different) == 1 else ''}. {fix}"
             )
-    return [case for case in cases if case not in there]
+    return [case for case in cases if case not in existing]

@@ -1,4 +1,4 @@
-"""Work on many maps in threads: what costs time there, interpolating, counting and compressing, needs no Python."""
+"""Process many maps in threads: what takes time (interpolation, counting, compression) releases the GIL."""
 
 from __future__ import annotations
 
@@ -10,24 +10,25 @@ import torch
 
 from factorizer_nnunet.core.processes import core_count
 
-_Item, _Result = TypeVar("_Item"), TypeVar("_Result")
-_MOST_THREADS = 8
-_MOST_BYTES = 4 * 2**30  # that all threads together may need
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+_MAX_THREADS = 8
+_MAX_BYTES = 4 * 2**30  # of all threads together
 
 
 def in_threads(work: Callable[[_Item], _Result], items: Sequence[_Item], bytes_each: int) -> list[_Result]:
-    """The results in the order of the items; after an error or an interrupt no further item is begun.
+    """Return the results in the order of the items; after an error or an interrupt no further item is started.
 
-    Memory does not grow with the number of items: those that wait hold nothing.
+    Memory does not grow with the number of items: waiting items hold nothing.
 
     Args:
-        work: done for each item; torch has one thread in it.
-        items: as many as there are.
-        bytes_each: memory that one item needs while it is worked on; fewer are, where it is much.
+        work: called for each item; torch uses one thread in it.
+        items: to be processed.
+        bytes_each: memory that one item needs; large items run in fewer threads.
     """
-    threads = max(1, min(core_count(), _MOST_THREADS, _MOST_BYTES // max(bytes_each, 1)))
+    threads = max(1, min(core_count(), _MAX_THREADS, _MAX_BYTES // max(bytes_each, 1)))
     before = torch.get_num_threads()
-    torch.set_num_threads(1)  # in the pool's threads, too, which take it when they start
+    torch.set_num_threads(1)  # new threads of the pool inherit it
     try:
         with ThreadPoolExecutor(threads) as pool:
             try:

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from factorizer_nnunet.explain.blending import BlendedMaps, PatchPlace
-from factorizer_nnunet.explain.case import Assessment, Explanation
+from factorizer_nnunet.explain.blending import BlendedMaps, PatchPosition
+from factorizer_nnunet.explain.components import Component
 from factorizer_nnunet.explain.deletion import class_changes
-from factorizer_nnunet.explain.ranking import label_histograms, levels, separations
-from factorizer_nnunet.explain.recorder import SiteRecord
-from factorizer_nnunet.explain.sites import Component
-from factorizer_nnunet.explain.space import CaseSpace
+from factorizer_nnunet.explain.explanation import Assessment, ComponentMaps, Explanation
+from factorizer_nnunet.explain.geometry import CaseGeometry
+from factorizer_nnunet.explain.ranking import bin_numbers, label_histograms, separations
+from factorizer_nnunet.explain.recorder import LayerRecord
 
 NAMES = {"lesion </script>": (1,), "core": (2,)}
 
@@ -26,10 +26,9 @@ def explanation(folder: Path, size: tuple[int, int, int], heads: int = 2) -> Exp
     maps = BlendedMaps(folder / "maps.npy", heads, size, (4, 4, 4))
     values = torch.rand(heads, *maps.size, generator=torch.Generator().manual_seed(0))
     values[0] += torch.nn.functional.interpolate(torch.from_numpy(labels)[None, None].float(), maps.size)[0, 0]
-    maps.add(values, PatchPlace((0, 0, 0), size), torch.ones(size))
-    record = object.__new__(SiteRecord)
-    record.maps, record.loadings, record.head_energy = maps, None, torch.ones(heads)
-    space = CaseSpace.of(
+    maps.add(values, PatchPosition((0, 0, 0), size), torch.ones(size))
+    record = LayerRecord(maps, None, torch.ones(heads, 8), torch.ones(heads), torch.ones(heads))
+    geometry = CaseGeometry.of(
         {
             "shape_before_cropping": size,
             "bbox_used_for_cropping": [(0, n) for n in size],
@@ -46,16 +45,16 @@ def explanation(folder: Path, size: tuple[int, int, int], heads: int = 2) -> Exp
         truth=prediction,
         classes=NAMES,
         ignored=None,
-        space=space,
+        geometry=geometry,
         properties={},
-        stages=["encoder-3"],
-        _records={"encoder-3": record},
-        _patch=size,
+        layers=["encoder-3"],
+        assessments=[],
+        maps=ComponentMaps({"encoder-3": record}, geometry, size),
     )
     for head in range(1, heads + 1):
         component = Component("encoder-3", head, 1, (8 * head - 8, 8 * head))
         shown = made.map(component).values
-        found = separations(label_histograms(levels(shown), prediction), NAMES)
+        found = separations(label_histograms(bin_numbers(shown), prediction), NAMES)
         changes = class_changes(prediction, prediction, prediction, NAMES, 1.0) if head == 1 else None
         made.assessments.append(Assessment(component, 0.1, 0.8, (0.5,) * 8, float(shown.max()), found, found, changes))
     return made

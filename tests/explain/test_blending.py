@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from factorizer_nnunet.explain.blending import BlendedMaps, PatchPlace
-from factorizer_nnunet.explain.interpolation import coarse_position, fine_position, interpolate, weights_at
-from factorizer_nnunet.explain.space import CaseSpace, affine
-from factorizer_nnunet.imaging.grid import Grid
+from factorizer_nnunet.explain.blending import BlendedMaps, PatchPosition
+from factorizer_nnunet.explain.geometry import CaseGeometry, Volume
+from factorizer_nnunet.explain.interpolation import coarse_position, fine_position, interpolate, interpolation_matrix
 
 PATCH, STRIDE, SIZE = (8, 8, 4), (4, 2, 1), (13, 10, 9)
 
@@ -29,7 +28,7 @@ def blend_ramps(folder: Path, starts: list[list[int]]) -> BlendedMaps:
     gaussian = torch.rand(PATCH, generator=torch.Generator().manual_seed(0)) + 0.1
     for place in itertools.product(*starts):
         values = [np.broadcast_to(ramp(a, place[a], stage[a], STRIDE[a]), stage) for a in range(3)]
-        maps.add(torch.from_numpy(np.stack(values)), PatchPlace(place, PATCH), gaussian)
+        maps.add(torch.from_numpy(np.stack(values)), PatchPosition(place, PATCH), gaussian)
     return maps
 
 
@@ -47,7 +46,7 @@ def test_unaligned_patches_blend_to_the_positions_they_hold(tmp_path: Path) -> N
 def test_an_aligned_patch_is_kept_as_it_is(tmp_path: Path) -> None:
     maps = BlendedMaps(tmp_path / "maps.npy", 2, PATCH, STRIDE)
     values = torch.rand(2, 2, 4, 4)
-    maps.add(values, PatchPlace((0, 0, 0), PATCH), torch.rand(PATCH) + 0.1)
+    maps.add(values, PatchPosition((0, 0, 0), PATCH), torch.rand(PATCH) + 0.1)
     np.testing.assert_allclose(np.stack([maps.mean(0), maps.mean(1)]), values, rtol=1e-5)
 
 
@@ -58,7 +57,7 @@ def test_half_precision_around_it_changes_nothing(tmp_path: Path) -> None:
     for number, half in enumerate((False, True)):
         maps = BlendedMaps(tmp_path / f"{number}.npy", 2, SIZE, STRIDE)
         with torch.autocast("cpu", torch.bfloat16, enabled=half):  # as nnU-Net predicts on a GPU
-            maps.add(values, PatchPlace((1, 1, 1), PATCH), weights)
+            maps.add(values, PatchPosition((1, 1, 1), PATCH), weights)
         found.append(np.stack([maps.mean(0), maps.mean(1)]))
     np.testing.assert_array_equal(found[1], found[0])
 
@@ -72,9 +71,9 @@ def test_interpolation_is_that_of_torch_along_every_axis() -> None:
 
 
 def test_interpolation_is_exact_for_lines_and_constant_beyond() -> None:
-    matrix = weights_at(np.array([-1.0, 0.0, 0.25, 2.5, 3.0, 9.0]), 4)
-    np.testing.assert_allclose(matrix @ np.arange(4), [0, 0, 0.25, 2.5, 3, 3])
-    np.testing.assert_allclose(weights_at(np.array([0.0, 0.4]), 1), 1)
+    matrix = interpolation_matrix(np.array([-1.0, 0.0, 0.25, 2.5, 3.0, 9.0]), 4)
+    np.testing.assert_allclose(matrix.numpy() @ np.arange(4), [0, 0, 0.25, 2.5, 3, 3])
+    np.testing.assert_allclose(interpolation_matrix(np.array([0.0, 0.4]), 1), 1)
     np.testing.assert_allclose(fine_position(coarse_position(np.arange(5.0), 3), 3), np.arange(5.0), atol=1e-12)
 
 
@@ -92,21 +91,21 @@ def test_a_map_goes_back_through_padding_resampling_crop_and_transposition(backw
         "bbox_used_for_cropping": list(zip(lower, upper, strict=True)),
         "sitk_stuff": {"spacing": (1.0, 2.0, 3.0), "origin": (4.0, 5.0, 6.0), "direction": tuple(np.eye(3).ravel())},
     }
-    space = CaseSpace.of(properties, preprocessed, backward)
-    assert space.grid.size == original[::-1]
+    geometry = CaseGeometry.of(properties, preprocessed, backward)
+    assert geometry.grid.size == original[::-1]
     for axis in range(3):
         # In the network's padded grid, a voxel of the original lies at twice its place in the crop.
         along = (np.arange(patch[axis]) - 3 + 0.5) / 2 - 0.5 + lower[axis]
         values = np.broadcast_to(np.expand_dims(along, tuple({0, 1, 2} - {axis})), patch).astype(np.float32)
-        back = space.from_stage(np.ascontiguousarray(values), (1, 1, 1), patch)
+        back = geometry.from_stage(np.ascontiguousarray(values), (1, 1, 1), patch)
         position = np.broadcast_to(np.expand_dims(np.arange(shape[axis]), tuple({0, 1, 2} - {axis})), shape)
         expected = position.transpose(backward).transpose(2, 1, 0)
-        assert back[space.box_xyz].size == np.prod(crop)
-        np.testing.assert_allclose(back[space.box_xyz], expected[space.box_xyz], atol=1e-4)
-        back[space.box_xyz] = 0
+        assert back[geometry.box_xyz].size == np.prod(crop)
+        np.testing.assert_allclose(back[geometry.box_xyz], expected[geometry.box_xyz], atol=1e-4)
+        back[geometry.box_xyz] = 0
         assert not back.any()
 
 
 def test_the_affine_is_niftis() -> None:
-    grid = Grid((2, 2, 2), (1.0, 2.0, 3.0), (10.0, 20.0, 30.0), tuple(np.eye(3).ravel()))
-    np.testing.assert_allclose(affine(grid) @ [1, 1, 1, 1], [-11, -22, 33, 1])
+    volume = Volume(np.zeros((2, 2, 2)), (1.0, 2.0, 3.0), (10.0, 20.0, 30.0), tuple(np.eye(3).ravel()))
+    np.testing.assert_allclose(volume.affine @ [1, 1, 1, 1], [-11, -22, 33, 1])

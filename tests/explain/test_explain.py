@@ -15,12 +15,12 @@ from factorizer_nnunet.core.atomic_files import file_lock
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.explain import run as explain_run
 from factorizer_nnunet.explain.case import explain_case
-from factorizer_nnunet.explain.run import ExplainRequest, Outcome, explain
+from factorizer_nnunet.explain.run import ExplainOutcome, ExplainRequest, explain
 from factorizer_nnunet.nnunet.inference_settings import ITERATIONS_VARIABLE
 from factorizer_nnunet.nnunet.model_folder import INFERENCE_FILE
 
 
-def explained(root: Path, model: Path, **changes: object) -> Outcome:
+def explained(root: Path, model: Path, **changes: object) -> ExplainOutcome:
     request = {
         "model": model,
         "images": (root / "images",),
@@ -72,7 +72,7 @@ def test_prediction_maps_and_resuming(root: Path, model: Path) -> None:
 def test_arrays_for_notebooks(root: Path, model: Path) -> None:
     files = [root / "images" / f"a_000{channel}.nii.gz" for channel in (0, 1)]
     found = explain_case(model, files, truth=None, with_loadings=True, deletion=1)
-    best = found.top(found.stages[0], "rim", 1)[0]
+    best = found.top(found.layers[0], "rim", 1)[0]
     volume, loadings = found.map(best.component), found.loadings(best.component)
     assert volume.values.shape == found.prediction.shape == (20, 17, 7)
     assert volume.values.max() == pytest.approx(best.largest) and best.largest > 0
@@ -86,11 +86,11 @@ def test_arrays_for_notebooks(root: Path, model: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"stages": ("decoder-9",)}, "--stage decoder-9: no NMF there. The model has it in encoder-"),
-        ({"heads": (99,)}, "--head 99: encoder-3 has the heads 1 to"),
-        ({"formats": ("dicom",)}, "--format dicom: choose from nifti, png, html"),
+        ({"stages": ("decoder-9",)}, "--stage decoder-9: this stage has no NMF. Stages with an NMF: encoder-"),
+        ({"heads": (99,)}, "--head 99: encoder-3 has heads 1 to"),
+        ({"formats": ("dicom",)}, "--format: unknown format dicom; choose from nifti, png, html"),
         ({"fold": "3"}, "has no checkpoint_final.pth of fold 3: name those with -f 0"),
-        ({"top": 0}, "--top must be 1 or more"),
+        ({"top": 0}, "--top must be at least 1"),
         ({"with_loadings": True, "formats": ("html",)}, "--loadings are NIfTI files: add nifti to --format"),
     ],
 )
@@ -106,7 +106,7 @@ def test_bad_images_truths_and_folders_are_refused_before_anything_is_written(ro
     swapped = tuple(root / "images" / name for name in ("a_0001.nii.gz", "a_0000.nii.gz"))
     mixed = tuple(root / "images" / name for name in ("a_0000.nii.gz", "b_0001.nii.gz"))
     for files in (swapped, mixed):
-        with pytest.raises(UserError, match="not the channels of one case in their order; name a_0000.nii.gz"):
+        with pytest.raises(UserError, match="not the channels of one case in order; expected a_0000.nii.gz"):
             explained(root, model, images=files)
     whole = (root / "images" / "c_0001.nii.gz").read_bytes()
     small = SimpleITK.GetImageFromArray(np.zeros((3, 4, 5), np.float32))
@@ -116,7 +116,7 @@ def test_bad_images_truths_and_folders_are_refused_before_anything_is_written(ro
     (root / "images" / "c_0001.nii.gz").write_bytes(whole)
     with pytest.raises(UserError, match="cannot make /proc/explained: .*Name another folder with -o"):
         explained(root, model, out=Path("/proc/explained"))
-    with pytest.raises(UserError, match="there is no .*missing.nii.gz"):
+    with pytest.raises(UserError, match="missing.nii.gz not found"):
         explained(root, model, images=(root / "missing.nii.gz",))
     (root / "labels").mkdir()
     write_image(root / "labels" / "a.nii.gz", 0)
@@ -125,7 +125,7 @@ def test_bad_images_truths_and_folders_are_refused_before_anything_is_written(ro
     for case in CASES:
         labels = np.full((7, 17, 20), 5 if case == "b" else 1, np.uint8)
         SimpleITK.WriteImage(SimpleITK.GetImageFromArray(labels), str(root / "labels" / f"{case}.nii.gz"))
-    with pytest.raises(UserError, match="b.nii.gz has the values 5, which dataset.json has not"):
+    with pytest.raises(UserError, match="b.nii.gz contains label values that dataset.json does not declare: 5"):
         explained(root, model, truths=root / "labels")
     whole = (root / "images" / "b_0001.nii.gz").read_bytes()
     (root / "images" / "b_0001.nii.gz").write_bytes(whole[:500])
@@ -141,13 +141,13 @@ def test_bad_images_truths_and_folders_are_refused_before_anything_is_written(ro
 
 def test_a_users_folder_of_a_cases_name_is_left_alone(root: Path, model: Path) -> None:
     (root / "explained" / "a").mkdir(parents=True)
-    with pytest.raises(UserError, match="has a, but not from here: explain.json is missing"):
+    with pytest.raises(UserError, match="contains a, but no explain.json, so explain did not write it"):
         explained(root, model)
     assert contents(root / "explained") == {}
 
 
 def test_other_networks_are_refused(root: Path) -> None:
-    with pytest.raises(UserError, match="holds a PlainConvUNet, and only a Factorizer has components"):
+    with pytest.raises(UserError, match="contains a PlainConvUNet, but only a Factorizer has components"):
         explained(root, write_model(root, STOCK))
     assert not (root / "explained").exists()
 
@@ -211,14 +211,14 @@ def test_auc_is_that_of_the_written_map(root: Path, model: Path) -> None:
 def test_a_disk_that_fills_leaves_no_case_and_an_interrupt_ends_all(
     root: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(file: Path, values: np.ndarray, grid: object) -> None:
+    def full(file: Path, volume: object) -> None:
         raise OSError("no space left")
 
     monkeypatch.setattr(explain_run, "write_map", full)
     assert set(explained(root, model).failed) == set(CASES)
     assert sorted(path.name for path in (root / "explained").iterdir()) == [".lock", "explain.json"]
 
-    def interrupted(file: Path, values: np.ndarray, grid: object) -> None:
+    def interrupted(file: Path, volume: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(explain_run, "write_map", interrupted)
@@ -244,7 +244,7 @@ def test_two_runs_do_not_share_a_folder(root: Path, model: Path) -> None:
     (root / "explained").mkdir()
     with (
         file_lock(root / "explained" / ".lock", "taken"),
-        pytest.raises(UserError, match="another explain is writing .*explained; wait for its end"),
+        pytest.raises(UserError, match="another explain is writing .*explained; wait until it ends"),
     ):
         explained(root, model)
 

@@ -17,9 +17,10 @@ from explained import explanation
 from PIL import Image
 
 from factorizer_nnunet.explain import panels
-from factorizer_nnunet.explain.display import frame_of
+from factorizer_nnunet.explain.display_grid import display_grid
 from factorizer_nnunet.explain.outputs import COMPONENTS_FILE, write_description, write_map
-from factorizer_nnunet.explain.page import page_data, write_page
+from factorizer_nnunet.explain.page import write_page
+from factorizer_nnunet.explain.page_data import page_data
 from factorizer_nnunet.explain.panels import write_panels
 from factorizer_nnunet.explain.ranking import Separation
 from factorizer_nnunet.imaging.planes import PLANES
@@ -43,7 +44,7 @@ def test_the_mosaics_hold_the_volumes(tmp_path: Path) -> None:
     data = page_data(made, 1, ["T1"])
     source = data["labels"]["prediction"]
     sheet = np.asarray(Image.open(io.BytesIO(base64.b64decode(source["src"].split(",")[1]))))
-    shown = frame_of(made.space.grid).show(made.prediction)
+    shown = display_grid(made.geometry.grid).resample(made.prediction)
     for k in range(data["size"][2]):
         row, column = divmod(k, source["columns"])
         tile = sheet[row * 12 : (row + 1) * 12, column * 14 : (column + 1) * 14]
@@ -53,12 +54,12 @@ def test_the_mosaics_hold_the_volumes(tmp_path: Path) -> None:
 
 def test_a_map_is_read_where_the_image_lies(tmp_path: Path) -> None:
     made = explanation(tmp_path, (10, 12, 14))
-    values = made.map(made.assessments[0].component).values
-    write_map(tmp_path / "map.nii.gz", values, made.space.grid)
+    volume = made.map(made.assessments[0].component)
+    write_map(tmp_path / "map.nii.gz", volume)
     read = SimpleITK.ReadImage(str(tmp_path / "map.nii.gz"))
     assert (read.GetSize(), read.GetSpacing(), read.GetOrigin()) == ((14, 12, 10), (1, 1, 1), (0, 0, 0))
     np.testing.assert_allclose(read.GetDirection(), np.eye(3).ravel())
-    np.testing.assert_allclose(SimpleITK.GetArrayFromImage(read).T, values, atol=values.max() / 60_000)
+    np.testing.assert_allclose(SimpleITK.GetArrayFromImage(read).T, volume.values, atol=volume.values.max() / 60_000)
 
 
 def test_description_and_panels(tmp_path: Path) -> None:
@@ -97,11 +98,11 @@ def test_panels_show_slices_upright_with_the_class_outlined(tmp_path: Path) -> N
 
 def test_classes_that_are_not_predicted_or_have_the_same_letters(tmp_path: Path) -> None:
     made = explanation(tmp_path, (10, 12, 14))
-    made.classes = {"a b": (1,), "a-b": (2,), "nowhere": (9,)}
-    made.assessments = [
+    assessments = [
         replace(one, predicted={**dict(zip(("a b", "a-b"), one.predicted.values(), strict=True)), "nowhere": NOTHING})
         for one in made.assessments
     ]
+    made = replace(made, classes={"a b": (1,), "a-b": (2,), "nowhere": (9,)}, assessments=assessments)
     assert made.top("encoder-3", "nowhere", 3) == []
     assert {one.component.head for one in made.top_of_all(3)} == {1, 2}
     write_panels(tmp_path, made, 1)

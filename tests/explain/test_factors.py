@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from factorizer_nnunet.explain.factors import factorise, mixer_input
+from factorizer_nnunet.explain.factors import factorise
 from factorizer_nnunet.network.blocks import FactorizerBlock
 from factorizer_nnunet.network.layout import from_windows
 from factorizer_nnunet.network.mixer import NMFMixer
@@ -18,6 +18,14 @@ def mixer(shifts: tuple[float, ...] = (0.0, 0.5), border: str = "cut", **nmf: ob
     torch.manual_seed(0)
     made = NMFMixer(8, head_dim=4, window_size=(4, 4, 4), shifts=shifts, border=border, nmf=NMFSettings(**nmf))
     return made.double().requires_grad_(False)
+
+
+def mixed(made: NMFMixer, x: torch.Tensor) -> torch.Tensor:
+    """The mixer's reconstruction: its output without the projection that follows."""
+    with torch.no_grad():
+        made.out_proj.weight.copy_(torch.eye(8))
+        made.out_proj.bias.zero_()
+    return made(x)
 
 
 def given(seed: int = 1) -> torch.Tensor:
@@ -40,14 +48,16 @@ def test_loadings_times_maps_are_what_the_mixer_reconstructs(rank: int) -> None:
     made, x = mixer(shifts=(0.25,), rank=rank), given()
     factors = factorise(made, x, with_loadings=True)
     products = (factors.loadings * factors.maps[:, None]).unflatten(0, (2, rank)).sum(1).flatten(0, 1)
-    torch.testing.assert_close(products.movedim(0, -1)[None], made._mix(made.nonnegative(x)))
+    torch.testing.assert_close(products.movedim(0, -1)[None], mixed(made, x))
 
 
 def test_energies_add_up_to_those_of_the_reconstruction() -> None:
     made, x = mixer(shifts=(0.5,)), given()
     factors = factorise(made, x)
-    mixed = made._mix(made.nonnegative(x))
-    torch.testing.assert_close(factors.energy, mixed.square().flatten(0, -2).sum(0).unflatten(0, (2, 4)).sum(-1))
+    reconstruction = mixed(made, x)
+    torch.testing.assert_close(
+        factors.energy, reconstruction.square().flatten(0, -2).sum(0).unflatten(0, (2, 4)).sum(-1)
+    )
     torch.testing.assert_close(factors.energy, factors.maps.square().flatten(1).sum(1))
     assert (factors.energy < factors.head_energy).all()
     assert (factors.mean_loading.norm(dim=-1) <= factors.energy * (1 + 1e-9)).all()
@@ -77,4 +87,4 @@ def test_the_mixers_input_is_that_of_the_block(depthwise: str) -> None:
     x = given().float()
     with torch.no_grad():
         block(x)  # small enough to go through the modules
-        torch.testing.assert_close(mixer_input(block, x), seen[0])
+        torch.testing.assert_close(block.mixer_input(x), seen[0])

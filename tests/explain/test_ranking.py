@@ -10,9 +10,9 @@ import torch
 from scipy.stats import mannwhitneyu
 
 from factorizer_nnunet.core.errors import UserError
-from factorizer_nnunet.explain.deletion import class_changes, head_deleted
-from factorizer_nnunet.explain.ranking import label_histograms, levels, order, separations
-from factorizer_nnunet.explain.sites import check_heads, choose_sites, components, find_sites
+from factorizer_nnunet.explain.components import check_heads, find_layers, select_layers
+from factorizer_nnunet.explain.deletion import class_changes
+from factorizer_nnunet.explain.ranking import best_first, bin_numbers, label_histograms, separations
 from factorizer_nnunet.network import Factorizer
 
 NETWORK = {"features_per_stage": [8, 16, 16], "strides": [[1, 1, 1], [2, 2, 2], [1, 2, 2]]}
@@ -22,7 +22,7 @@ def test_separations_are_those_of_ranks_and_products() -> None:
     draw = np.random.default_rng(0)
     labels = draw.integers(0, 4, (10, 11, 12))
     values = draw.integers(0, 50, labels.shape) + 20 * (labels == 2) - 9.0 * (labels == 3)
-    found = separations(label_histograms(levels(values), labels), {"two": (2,), "low": (1, 3), "none": (7,)})
+    found = separations(label_histograms(bin_numbers(values), labels), {"two": (2,), "low": (1, 3), "none": (7,)})
     for name, members in (("two", (2,)), ("low", (1, 3))):
         mask = np.isin(labels, members)
         expected = mannwhitneyu(values[mask], values[~mask]).statistic / mask.sum() / (~mask).sum()
@@ -43,24 +43,26 @@ def test_the_layout_in_memory_does_not_matter() -> None:
 
 def test_a_constant_map_tells_nothing() -> None:
     labels = np.arange(8) % 2
-    found = separations(label_histograms(levels(np.zeros(8)), labels), {"odd": (1,)})["odd"]
+    found = separations(label_histograms(bin_numbers(np.zeros(8)), labels), {"odd": (1,)})["odd"]
     assert (found.auc, found.correlation) == (0.5, None)
 
 
 def test_best_come_first_and_those_without_a_score_last() -> None:
-    assert order([0.1, None, 0.4, 0.4]) == [2, 3, 0, 1]
+    assert best_first([0.1, None, 0.4, 0.4]) == [2, 3, 0, 1]
 
 
 def test_a_deleted_head_reconstructs_nothing_and_comes_back() -> None:
     network = Factorizer(1, 2, **NETWORK).eval()
-    (site, *_) = choose_sites(find_sites(network, Path("model")), ["encoder-2"])
-    mixer, x = site.block.mixer, torch.randn(1, 4, 4, 4, 16)
+    (layer, *_) = select_layers(find_layers(network, Path("model")), ["encoder-2"])
+    mixer, x, reconstructions = layer.mixer, torch.randn(1, 4, 4, 4, 16), []
+    mixer.out_proj.register_forward_pre_hook(lambda module, inputs: reconstructions.append(inputs[0]))
     before = mixer.out_proj.weight.clone()
     with torch.no_grad():
-        mixed = mixer._mix(mixer.nonnegative(x))
-        mixed[..., 8:] = 0
-        expected = mixer.out_proj(mixed)
-        with head_deleted(site, 2):
+        mixer(x)
+        without = reconstructions[0].clone()
+        without[..., 8:] = 0
+        expected = mixer.out_proj(without)
+        with mixer.without_head(1):
             torch.testing.assert_close(mixer(x), expected)
     assert torch.equal(mixer.out_proj.weight, before)
 
@@ -85,28 +87,28 @@ def test_what_nobody_annotated_does_not_count() -> None:
     assert found["one"].dice_change == pytest.approx(2 * 0 / 3 - 2 * 1 / 4)
 
 
-def test_sites_have_names_strides_and_heads() -> None:
-    sites = find_sites(Factorizer(1, 2, **NETWORK, n_blocks_per_stage=[1, 2, 1]), Path("model"))
-    assert [site.name for site in sites] == [
+def test_layers_have_names_strides_and_heads() -> None:
+    layers = find_layers(Factorizer(1, 2, **NETWORK, n_blocks_per_stage=[1, 2, 1]), Path("model"))
+    assert [layer.name for layer in layers] == [
         "encoder-1", "encoder-2-block-1", "encoder-2-block-2", "encoder-3", "decoder-1", "decoder-2",
     ]  # fmt: skip
-    assert [site.stride for site in sites if site.name.endswith("-3")] == [(2, 4, 4)]
-    assert [site.name for site in choose_sites(sites, ["decoder-1", "encoder-2"])] == [
+    assert [layer.stride for layer in layers if layer.name.endswith("-3")] == [(2, 4, 4)]
+    assert [layer.name for layer in select_layers(layers, ["decoder-1", "encoder-2"])] == [
         "encoder-2-block-1", "encoder-2-block-2", "decoder-1",
     ]  # fmt: skip
-    found = components(sites[3])
+    found = layers[3].components()
     assert [(one.name, one.channels) for one in found] == [
         ("encoder-3_head-01", (0, 8)),
         ("encoder-3_head-02", (8, 16)),
     ]
-    with pytest.raises(UserError, match="--stage decoder-3: no NMF there. The model has it in encoder-1, "):
-        choose_sites(sites, ["decoder-3"])
-    with pytest.raises(UserError, match="--head 3: encoder-3 has the heads 1 to 2"):
-        check_heads(sites[3:4], [3])
+    with pytest.raises(UserError, match="--stage decoder-3: this stage has no NMF. Stages with an NMF: encoder-1, "):
+        select_layers(layers, ["decoder-3"])
+    with pytest.raises(UserError, match="--head 3: encoder-3 has heads 1 to 2"):
+        check_heads(layers[3:4], [3])
 
 
 def test_other_networks_are_refused() -> None:
-    with pytest.raises(UserError, match="model holds a Linear, and only a Factorizer has components"):
-        find_sites(torch.nn.Linear(1, 1), Path("model"))
+    with pytest.raises(UserError, match="model contains a Linear, but only a Factorizer has components"):
+        find_layers(torch.nn.Linear(1, 1), Path("model"))
     with pytest.raises(UserError, match="no NMF in any stage"):
-        find_sites(Factorizer(1, 2, **NETWORK, nmf_stages=[False] * 3), Path("model"))
+        find_layers(Factorizer(1, 2, **NETWORK, nmf_stages=[False] * 3), Path("model"))

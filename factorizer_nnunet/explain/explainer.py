@@ -1,0 +1,178 @@
+"""A loaded model that explains cases: predict, record the components, assess them."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
+
+from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.evaluation.regions import regions_of
+from factorizer_nnunet.evaluation.schemes import NONE
+from factorizer_nnunet.explain.components import Component, NMFLayer, check_heads, find_layers, select_layers
+from factorizer_nnunet.explain.deletion import ClassChange, class_changes
+from factorizer_nnunet.explain.explanation import Assessment, ComponentMaps, Explanation
+from factorizer_nnunet.explain.geometry import CaseGeometry, Volume
+from factorizer_nnunet.explain.predictor import RecordingPredictor, build_predictor
+from factorizer_nnunet.explain.ranking import bin_numbers, label_histograms, separations
+from factorizer_nnunet.explain.recorder import Recorder
+from factorizer_nnunet.explain.threads import in_threads
+from factorizer_nnunet.nnunet.image_files import ImageCase
+from factorizer_nnunet.prediction.model import TrainedModel
+from factorizer_nnunet.prediction.work import preprocess
+
+OnMap = Callable[[Component, Volume], None]
+
+
+@dataclass(frozen=True)
+class Explainer:
+    """A model ready to explain cases.
+
+    Attributes:
+        layers: those selected.
+        heads: counted from 1; all if empty.
+        with_loadings: also keep the loadings in space.
+        deletion: how many of the best components of each class and layer the deletion test covers.
+    """
+
+    model: TrainedModel
+    predictor: RecordingPredictor
+    layers: list[NMFLayer]
+    heads: tuple[int, ...]
+    with_loadings: bool
+    deletion: int
+
+    def __call__(
+        self, case: ImageCase, truth: Path | None = None, *, folder: Path | None = None, on_map: OnMap | None = None
+    ) -> Explanation:
+        """Predict and explain a case.
+
+        Args:
+            case: its files.
+            truth: its true segmentation, on the grid of the image.
+            folder: for the maps' files while the explanation is used; by default the system's temporary folder.
+            on_map: called with each component and its map (x, y, z) on the original grid, from several threads.
+        """
+        model = self.model
+        data, properties = preprocess(case, model.plans, model.settings, model.description)
+        preprocessed = torch.from_numpy(data)
+        temporary = tempfile.TemporaryDirectory(prefix=".maps", dir=folder)
+        recorder = Recorder(self.layers, Path(temporary.name), self.with_loadings)
+        with self.predictor.recording(recorder):
+            prediction = self._segmentation(preprocessed, properties)
+        geometry = CaseGeometry.of(properties, data.shape[1:], model.plans.transpose_backward)
+        patch = tuple(model.settings.patch_size)
+        reader = model.plans.image_reader_writer_class()
+        regions = regions_of(model.description, NONE, frozenset())
+        explanation = Explanation(
+            case=case.name,
+            image=_x_first(reader.read_images([str(file) for file in case.files])[0]),
+            prediction=prediction,
+            truth=None if truth is None else _x_first(reader.read_seg(str(truth))[0][0]).astype(np.int64),
+            classes=regions.labels,
+            ignored=regions.ignore,
+            geometry=geometry,
+            properties=properties,
+            layers=[layer.name for layer in self.layers],
+            assessments=[],
+            maps=ComponentMaps(recorder.records, geometry, (1,) * (data.ndim - 1 - len(patch)) + patch, temporary),
+        )
+        components = [component for layer in self.layers for component in layer.components(self.heads)]
+        assessments = in_threads(
+            lambda component: _assess(explanation, component, on_map), components, explanation.maps.bytes_per_map
+        )
+        return self._with_deletion(replace(explanation, assessments=assessments), preprocessed)
+
+    def _segmentation(self, data: torch.Tensor, properties: Mapping[str, Any]) -> np.ndarray:
+        """Predict label values, (x, y, z) on the grid of the original image."""
+        # Not ``predict_logits_from_preprocessed_data``: it loads weights first and so would undo a deletion.
+        logits = self.predictor.predict_sliding_window_return_logits(data).cpu().numpy()
+        return _x_first(
+            convert_predicted_logits_to_segmentation_with_correct_shape(
+                logits, self.model.plans, self.model.settings, self.predictor.label_manager, properties
+            )
+        )
+
+    def _with_deletion(self, explanation: Explanation, data: torch.Tensor) -> Explanation:
+        """The same explanation with the deletion test of the heads of the best components."""
+        layers = {layer.name: layer for layer in self.layers}
+        changes: dict[tuple[str, int], dict[str, ClassChange]] = {}
+        for one in explanation.top_of_all(self.deletion):
+            layer, head = one.component.layer, one.component.head
+            if (layer, head) in changes:
+                continue
+            with layers[layer].mixer.without_head(head - 1):
+                without = self._segmentation(data, explanation.properties)
+            changes[layer, head] = class_changes(
+                explanation.prediction,
+                without,
+                explanation.truth,
+                explanation.classes,
+                explanation.geometry.grid.voxel_mm3,
+                explanation.ignored,
+            )
+        tested = [
+            replace(one, deletion=changes.get((one.component.layer, one.component.head)))
+            for one in explanation.assessments
+        ]
+        return replace(explanation, assessments=tested)
+
+
+def build_explainer(
+    model: TrainedModel,
+    device: torch.device,
+    *,
+    stages: Sequence[str] = (),
+    heads: Sequence[int] = (),
+    with_loadings: bool = False,
+    deletion: int = 0,
+    tile_step_size: float | None = None,
+    use_mirroring: bool = True,
+) -> Explainer:
+    """An explainer of a loaded model's first fold.
+
+    Raises:
+        UserError: the model is not a Factorizer, continues a previous stage, or lacks a stage or head.
+    """
+    if model.settings.previous_stage_name is not None:
+        raise UserError(
+            f"{model.first.configuration} continues a previous stage, whose output explain does not take. Explain a "
+            "model of a single stage, such as 3d_fullres"
+        )
+    layers = select_layers(find_layers(model.network, model.folder), stages)
+    heads = tuple(dict.fromkeys(heads))
+    check_heads(layers, heads)
+    step = model.tile_step_size if tile_step_size is None else tile_step_size
+    predictor = build_predictor(model, device, step, use_mirroring)
+    return Explainer(model, predictor, layers, heads, with_loadings, deletion)
+
+
+def _assess(explanation: Explanation, component: Component, on_map: OnMap | None) -> Assessment:
+    record = explanation.maps.records[component.layer]
+    volume = explanation.map(component)
+    if on_map is not None:
+        on_map(component, volume)
+    box, classes, truth = explanation.geometry.box_xyz, explanation.classes, explanation.truth
+    binned = bin_numbers(volume.values[box])
+    index = record.index(component)
+    energy, head_energy = float(record.energy[index]), float(record.head_energy[component.head - 1])
+    return Assessment(
+        component=component,
+        energy_share=energy / (float(record.head_energy.sum()) or 1.0),
+        head_share=energy / head_energy if head_energy else 0.0,
+        mean_loading=tuple((record.mean_loading[index] / (energy or 1.0)).tolist()),
+        largest=float(volume.values.max()),
+        predicted=separations(label_histograms(binned, explanation.prediction[box]), classes),
+        true=None if truth is None else separations(label_histograms(binned, truth[box], explanation.ignored), classes),
+    )
+
+
+def _x_first(array: np.ndarray) -> np.ndarray:
+    """One of nnU-Net's arrays (…, z, y, x), with x first."""
+    return np.swapaxes(array, -1, -3)
