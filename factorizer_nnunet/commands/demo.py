@@ -1,4 +1,4 @@
-"""``factorizer-nnunet demo``: the whole job on synthetic patients."""
+"""``factorizer-nnunet demo``: the complete job on synthetic patients."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import argparse
 from pathlib import Path
 
 DESCRIPTION = """\
-Draw synthetic brain-tumour patients (four MR modalities in the on-disk layout of BraTS 2021) and take them all the way:
-convert, plan, preprocess, train five folds, segment held-out patients by each fold and by the ensemble, score. Every
-stock nnU-Net command is shown as it runs, so that you can do the same with your own data.
+Draw synthetic brain-tumour patients (four MR modalities in the file layout of BraTS 2021) and take them all the way
+with this package's own commands: convert them, train five folds, predict held-out patients with the mean of the folds,
+score, report. Each command is shown as it runs, so that you can do the same with your own data.
 
-Takes some ten minutes on two cores. Interrupted, it goes on where it was when run again with the same arguments; in a
-folder where it is finished it only shows the results again."""
+It takes about ten minutes on two cores. An interrupted demo continues when it is run again with the same arguments; a
+finished one only shows its results again."""
 
 EPILOG = """\
 examples:
@@ -22,7 +22,7 @@ in the folder afterwards:
   results.md, results.json   Dice per region, for each fold and the ensemble
   report.html                the cross-validation: every case, curves, pictures (factorizer-nnunet report)
   figure.png                 image, truth and prediction of held-out patients
-  logs/                      the output of every command
+  nnUNet_results/Dataset999_SyntheticBraTS2021/factorizer_run/   summary and logs (factorizer-nnunet run)
 """
 
 
@@ -41,12 +41,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--patients", type=int, default=25, metavar="N", help="patients, a fifth of them held out (default: 25)"
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the patients (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="random seed of the patients (default: 0)")
     parser.add_argument(
         "--device",
         choices=("auto", "cpu", "cuda", "mps"),
         default="auto",
-        help="where to train and predict (default: auto, CUDA where there is one, else the CPU)",
+        help="where to train and predict (default: auto, which is CUDA if there is a GPU, else the CPU)",
     )
     parser.set_defaults(run=run)
 
@@ -59,6 +59,6 @@ def run(args: argparse.Namespace) -> int:
     try:
         run_demo(args.out, patients=args.patients, seed=args.seed, device=args.device)
     except KeyboardInterrupt:
-        print("\nStopped; run the same command again to go on from here.")
+        print("\nStopped; run the same command again to continue.")
         return 130
     return 0

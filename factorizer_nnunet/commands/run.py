@@ -8,7 +8,7 @@ from pathlib import Path
 from factorizer_nnunet.commands.options import add_dataset_option
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.nnunet.names import PLANS, TRAINER
-from factorizer_nnunet.running.settings import Folders, Model, Prediction, RunSettings
+from factorizer_nnunet.running.settings import Folders, RunModel, Prediction, RunSettings
 
 DESCRIPTION = """\
 Fingerprint, plan, preprocess, train every fold of every configuration, let nnU-Net choose the best model or pair of
@@ -117,7 +117,7 @@ def run(args: argparse.Namespace) -> int:
     """Run or submit, and say where the results are."""
     from factorizer_nnunet.running.paths import RunPaths
     from factorizer_nnunet.running.run import run_here
-    from factorizer_nnunet.running.worker_slots import plan_lanes, visible_gpus
+    from factorizer_nnunet.running.worker_slots import plan_worker_slots, visible_gpus
 
     settings = _settings(args)
     paths = RunPaths(settings.folders, settings.dataset)
@@ -126,7 +126,7 @@ def run(args: argparse.Namespace) -> int:
     gpus = list(dict.fromkeys(args.gpus.split(","))) if args.gpus else visible_gpus()
     _check_device(args, gpus, visible_gpus())
     try:
-        done = run_here(settings, plan_lanes(args.device, gpus, args.gpus_per_fold, args.folds_at_a_time))
+        done = run_here(settings, plan_worker_slots(args.device, gpus, args.gpus_per_fold, args.folds_at_a_time))
     except KeyboardInterrupt:
         print("\nStopped; run the same command again to go on from here.")
         return 130
@@ -155,7 +155,7 @@ def _settings(args: argparse.Namespace) -> RunSettings:
         if value is not None and value < 1:
             raise UserError(f"{option} is {value}: give 1 or more")
     pairs = [(args.trainer, args.plans), *(_pair(text) for text in args.compare)]
-    models = [Model(*pair, configuration) for pair in pairs for configuration in args.configurations]
+    models = [RunModel(*pair, configuration) for pair in pairs for configuration in args.configurations]
     return RunSettings(
         folders=Folders(raw=raw, preprocessed=preprocessed, results=results),
         dataset=dataset,

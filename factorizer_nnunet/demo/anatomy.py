@@ -1,9 +1,9 @@
-"""A brain without a tumour: which tissue each voxel holds, drawn from noise.
+"""A brain without a tumour: the tissue of each voxel, drawn from noise.
 
-Axes are (z, y, x) throughout, as SimpleITK hands arrays over: z up, y towards the back of the head, x to the left.
-The shapes are those of a skull-stripped head seen from far: an ellipsoid with an uneven surface, a folded ribbon of
-grey matter with fluid in its furrows, white matter inside, two deep grey nuclei, two ventricles. Vessels that take up
-contrast agent and bright spots of old gliosis are there on purpose: they look like tumour in one modality.
+Axes are (z, y, x) throughout, as in SimpleITK's arrays: z up, y towards the back of the head, x to the left.
+The shapes are those of a skull-stripped head at low resolution: an ellipsoid with an uneven surface, a folded ribbon of
+grey matter with fluid in its sulci, white matter inside, two deep grey nuclei, two ventricles. Vessels that take up
+contrast agent and bright spots of old gliosis are included because they look like tumour in one modality.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from scipy.ndimage import distance_transform_edt, gaussian_filter
 
 
 class Tissue(IntEnum):
-    """What a voxel holds; the values index the contrast table of the phantom."""
+    """The tissue of a voxel; the values index the phantom's contrast table."""
 
     OUTSIDE = 0
     FLUID = 1

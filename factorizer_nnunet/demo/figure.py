@@ -1,4 +1,4 @@
-"""A picture of held-out patients: two modalities, the truth and the ensemble's prediction side by side."""
+"""A picture of held-out patients: two modalities, the reference and the ensemble's prediction next to each other."""
 
 from __future__ import annotations
 
@@ -10,40 +10,40 @@ from matplotlib.figure import Figure  # rather than pyplot: no display and no gl
 from matplotlib.patches import Patch
 
 from factorizer_nnunet.dataset_conversion.spec import Release
-from factorizer_nnunet.demo.scores import dice, read_volume
+from factorizer_nnunet.evaluation.region_dice import dice_of_regions
+from factorizer_nnunet.imaging.volume import read_volume
 
 COLOURS = {1: ("edema", "#2ca25f"), 2: ("necrotic core", "#3b6fd4"), 3: ("enhancing tumor", "#ffd92f")}
+MAX_ROWS = 3
 SHOWN_CHANNELS = (1, 3)  # T1ce and FLAIR: the core stands out in one, the whole tumour in the other
 
 
-def draw_figure(release: Release, images: Path, truth: Path, predictions: Path, target: Path, rows: int = 3) -> None:
-    """Draw the first `rows` patients of `truth`, each in the axial slice with most tumour core, to a PNG file.
+def draw_figure(release: Release, images: Path, references: Path, predictions: Path, target: Path) -> None:
+    """Draw the first patients of `references`, each in the axial slice with most tumour core, to a PNG file.
 
-    `images` is nnU-Net's imagesTs; `truth` has the release's label values, `predictions` nnU-Net's.
+    Args:
+        images: nnU-Net's imagesTs.
+        references, predictions: segmentations with nnU-Net's label values, under the same names.
     """
-    scheme = release.schemes[0]
-    paths = sorted(truth.glob("*.nii.gz"))[:rows]
+    paths = sorted(references.glob("*.nii.gz"))[:MAX_ROWS]
     titles = [release.channels[channel].name for channel in SHOWN_CHANNELS] + ["truth", "five-fold ensemble"]
     figure = Figure(figsize=(2.6 * len(titles), 3.0 * len(paths)))
     axes = figure.subplots(len(paths), len(titles), squeeze=False)
     for row, path in zip(axes, paths, strict=True):
         case = path.name.removesuffix(".nii.gz")
-        volumes = [read_volume(images / f"{case}_{channel:04d}.nii.gz") for channel in SHOWN_CHANNELS]
-        expected = scheme.labels.apply(read_volume(path))
-        predicted = read_volume(predictions / path.name)
-        level = int((expected >= 2).sum(axis=(1, 2)).argmax())
-        grays = [_window(volume)[level] for volume in volumes]
+        reference, predicted = read_volume(path).values, read_volume(predictions / path.name).values
+        level = int((reference >= 2).sum(axis=(0, 1)).argmax())
+        volumes = [read_volume(images / f"{case}_{channel:04d}.nii.gz").values for channel in SHOWN_CHANNELS]
+        grays = [_window(volume)[..., level].T for volume in volumes]
         row[0].set_ylabel(case, fontsize=9)
         for axis, gray in zip(row, [*grays, grays[0], grays[0]], strict=True):
             axis.imshow(gray, cmap="gray", interpolation="nearest")
             axis.set_xticks([])
             axis.set_yticks([])
-        for axis, labels in ((row[2], expected), (row[3], predicted)):
-            axis.imshow(_overlay(labels[level]), interpolation="nearest")
-        lines = [
-            f"{region}: Dice {dice(np.isin(expected, values), np.isin(predicted, values)):.2f}"
-            for region, values in scheme.regions.items()
-        ]
+        for axis, labels in ((row[2], reference), (row[3], predicted)):
+            axis.imshow(_overlay(labels[..., level].T), interpolation="nearest")
+        dice = dice_of_regions(predicted, reference, release.schemes[0].regions, None)
+        lines = [f"{region}: Dice {'–' if value is None else f'{value:.2f}'}" for region, value in dice.items()]
         row[3].set_xlabel("\n".join(lines), fontsize=8)
     for axis, title in zip(axes[0], titles, strict=True):
         axis.set_title(title, fontsize=10)

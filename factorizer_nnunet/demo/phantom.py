@@ -1,7 +1,7 @@
 """Synthetic brain-tumour patients: four MR modalities and the true segmentation, in the layout of BraTS 2021.
 
 The task has to be learned: bias field and noise are as large as the differences between tissues, and every tumour part
-has a healthy double in each single modality (gliosis and cortex for edema on FLAIR, vessels for the enhancing rim on
+looks like some healthy tissue in each single modality (gliosis and cortex for edema on FLAIR, vessels for the enhancing rim on
 T1ce, fluid for necrosis on T1 and T2). Nothing here is a physical simulation.
 """
 
@@ -14,6 +14,7 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813
 from scipy.ndimage import gaussian_filter
 
+from factorizer_nnunet.dataset_conversion.catalog import RELEASES
 from factorizer_nnunet.demo.anatomy import Tissue, draw_brain, smooth_noise
 from factorizer_nnunet.demo.tumour import brats_labels, grow_tumour
 
@@ -68,17 +69,15 @@ def _acquire(rng: np.random.Generator, signal: np.ndarray, brain: np.ndarray) ->
 
 
 def write_set(folder: Path, *, training: int, held_out: int, seed: int) -> None:
-    """Write a data set like BraTS 2021 below `folder`, plus the truth of the held-out patients, which BraTS keeps.
+    """Write a data set like BraTS 2021 below `folder`, plus the labels of the held-out patients, which BraTS keeps.
 
-    Training patients lie below `TRAINING_ROOT` with their segmentation, held-out ones below `VALIDATION_ROOT` without;
-    `folder/truth` holds the latter's segmentations under the names that predictions get, with raw values 0, 1, 2, 4.
-    Each patient has a generator of its own, so that patient k looks the same whatever the size of the set.
-
-    Raises FileExistsError if `folder` exists.
+    Training patients lie below `TRAINING_ROOT` with their segmentation (0, 1, 2, 4), held-out ones below
+    `VALIDATION_ROOT` without. `folder/truth` gets the segmentations of the latter with the names and label values that
+    predictions have. Each patient has its own generator, so that patient k looks the same whatever the size of the set.
     """
-    folder.mkdir(parents=True)
     truth = folder / "truth"
-    truth.mkdir()
+    truth.mkdir(parents=True)
+    label_map = RELEASES["brats2021"].schemes[0].labels
     for number in range(training + held_out):
         patient = draw_patient(np.random.default_rng([seed, number]))
         case = f"BraTS2021_{number:05d}"
@@ -87,7 +86,10 @@ def write_set(folder: Path, *, training: int, held_out: int, seed: int) -> None:
         case_folder.mkdir(parents=True)
         for modality, image in zip(MODALITIES, patient.images, strict=True):
             _write(image, case_folder / f"{case}_{modality}.nii.gz")
-        _write(patient.labels, case_folder / f"{case}_seg.nii.gz" if is_training else truth / f"{case}.nii.gz")
+        if is_training:
+            _write(patient.labels, case_folder / f"{case}_seg.nii.gz")
+        else:
+            _write(label_map.apply(patient.labels), truth / f"{case}.nii.gz")
 
 
 def _write(array: np.ndarray, path: Path) -> None:

@@ -12,7 +12,7 @@ BRATS_LABEL = {Tissue.NECROSIS: 1, Tissue.EDEMA: 2, Tissue.ENHANCING: 4}  # raw 
 
 
 def _piece_with(mask: np.ndarray, voxel: tuple[int, ...]) -> np.ndarray:
-    """Return the connected piece of `mask` that holds `voxel`; a tumour has no detached crumbs."""
+    """Return the connected piece of `mask` around `voxel`; a tumour has no detached pieces."""
     pieces = connected_components(mask, connectivity=1)
     return pieces == pieces[voxel]
 
@@ -28,16 +28,16 @@ def grow_tumour(rng: np.random.Generator, tissue: np.ndarray) -> np.ndarray:
     """Grow a tumour into `tissue` (z, y, x), which is left as it is; returns the changed copy.
 
     Edema follows white matter and hardly enters the cortex; nothing grows into fluid or out of the brain. The parts are
-    nested as BraTS regions demand: each holds at least some voxels, the core lies inside the whole tumour.
+    nested as BraTS regions require: none is empty, and the core lies inside the whole tumour.
     """
     shape = tissue.shape
     seed = _seed_voxel(rng, tissue)
     grid = centred_grid(shape)
-    centre = grid[(slice(None), *seed)]
+    centre = grid[:, seed[0], seed[1], seed[2]]
     radius = rng.uniform(5.0, 6.8)
     stretch = rng.uniform(0.8, 1.25, 3)
 
-    # Only the seed's surroundings count, so that noise cannot cut the centre away: its share grows with the distance.
+    # The weight of the noise grows with the distance from the seed, so that it cannot cut the centre away.
     distance = ellipsoid(grid, centre, radius * stretch)
     core_field = distance * (1 + 0.22 * smooth_noise(rng, shape, 2.2))
     edema_field = ellipsoid(grid, centre + rng.uniform(-1.5, 1.5, 3), radius * rng.uniform(0.8, 1.25, 3))

@@ -9,11 +9,11 @@ from pathlib import Path
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import read_complete_json
 from factorizer_nnunet.running.paths import RunPaths
-from factorizer_nnunet.running.settings import Model
+from factorizer_nnunet.running.settings import RunModel
 
 
 @dataclass(frozen=True)
-class Choice:
+class BestConfiguration:
     """The best model, or the pair of models whose mean probabilities are best.
 
     Attributes:
@@ -23,9 +23,9 @@ class Choice:
         dice_after: of the chosen, after postprocessing.
     """
 
-    considered: tuple[Model, ...]
+    considered: tuple[RunModel, ...]
     folds: tuple[int, ...]
-    models: tuple[Model, ...]
+    models: tuple[RunModel, ...]
     dice: Mapping[str, float]
     dice_before: float
     dice_after: float
@@ -33,7 +33,7 @@ class Choice:
     plans_file: Path
 
     @property
-    def stages(self) -> tuple[Model, ...]:
+    def stages(self) -> tuple[RunModel, ...]:
         """All models that must segment the test images, each after the one that it refines."""
         pairs = [(model.previous, model) for model in self.models]
         return tuple(dict.fromkeys(model for pair in pairs for model in pair if model is not None))
@@ -44,7 +44,7 @@ class Choice:
         return next(name for name, dice in self.dice.items() if dice == self.dice_before)
 
 
-def read_choice(paths: RunPaths) -> Choice | None:
+def read_best_configuration(paths: RunPaths) -> BestConfiguration | None:
     """The choice; None if there is none yet, or a half-written one.
 
     Raises:
@@ -55,14 +55,14 @@ def read_choice(paths: RunPaths) -> Choice | None:
         return None
     try:
         best = content["best_model_or_ensemble"]
-        return Choice(
+        return BestConfiguration(
             considered=tuple(
-                Model(entry["trainer"], entry["plans"], entry["configuration"])
+                RunModel(entry["trainer"], entry["plans"], entry["configuration"])
                 for entry in content["considered_models"]
             ),
             folds=tuple(content["folds"]),
             models=tuple(
-                Model(entry["trainer"], entry["plans_identifier"], entry["configuration"])
+                RunModel(entry["trainer"], entry["plans_identifier"], entry["configuration"])
                 for entry in best["selected_model_or_models"]
             ),
             dice=content["all_results"],

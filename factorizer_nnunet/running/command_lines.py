@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from factorizer_nnunet.nnunet.names import parse_plans_name, template_of
-from factorizer_nnunet.running.settings import Model, RunSettings
+from factorizer_nnunet.running.settings import RunModel, RunSettings
 
 Command = tuple[str, ...]
 
@@ -46,7 +46,7 @@ def preprocess(settings: RunSettings, plans: str, configuration: str) -> Command
     return (*command, "-np", _processes(settings))
 
 
-def train(settings: RunSettings, model: Model, fold: int) -> Command:
+def train(settings: RunSettings, model: RunModel, fold: int) -> Command:
     command = ("nnUNetv2_train", _id(settings), model.configuration, str(fold), "-tr", model.trainer)
     several = ("-num_gpus", str(settings.gpus_per_fold)) if settings.gpus_per_fold > 1 else ()
     return (*command, "-p", model.plans, "-device", settings.device, *several, "--npz")
@@ -70,7 +70,7 @@ def find_best(settings: RunSettings) -> Command:
 
 
 def predict(
-    settings: RunSettings, model: Model, folds: Sequence[int], output: Path, previous: Path | None, probabilities: bool
+    settings: RunSettings, model: RunModel, folds: Sequence[int], output: Path, previous: Path | None, probabilities: bool
 ) -> Command:
     """Segment the test images with the mean of a model's folds.
 

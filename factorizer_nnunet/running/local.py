@@ -15,16 +15,16 @@ from factorizer_nnunet.running.paths import RunPaths
 from factorizer_nnunet.running.progress import short_name, step_progress
 from factorizer_nnunet.running.settings import RunSettings
 from factorizer_nnunet.running.steps import Step
-from factorizer_nnunet.running.worker_slots import Lane, command_environment
+from factorizer_nnunet.running.worker_slots import WorkerSlot, command_environment
 
 OWNER_VARIABLE = "FACTORIZER_NNUNET_RUN"  # holds the run's folder in every process that a local run starts
 _LOOK_SECONDS = 10.0
 _GRACE_SECONDS = 60.0  # a trainer that is asked to end saves first
-_HOST = Lane("processor")  # beside GPUs: preprocessing, merging
+_HOST = WorkerSlot("processor")  # beside GPUs: preprocessing, merging
 
 
 @dataclass
-class Outcome:
+class StepOutcome:
     """What became of the steps: names of those done, reasons of those failed; all others wait for these."""
 
     done: set[str] = field(default_factory=set)
@@ -38,7 +38,7 @@ class LocalExecutor:
         lanes: where steps run that need the device; without a GPU, all steps.
     """
 
-    def __init__(self, settings: RunSettings, lanes: Sequence[Lane]) -> None:
+    def __init__(self, settings: RunSettings, lanes: Sequence[WorkerSlot]) -> None:
         self._settings = settings
         self._paths = RunPaths(settings.folders, settings.dataset)
         self._free = list(lanes)
@@ -46,7 +46,7 @@ class LocalExecutor:
         self._threads = len(lanes) + 1
         self._children = Children()
 
-    def run(self, steps: Sequence[Step], check: Callable[[], None]) -> Outcome:
+    def run(self, steps: Sequence[Step], check: Callable[[], None]) -> StepOutcome:
         """Run all that is not done.
 
         Args:
@@ -56,7 +56,7 @@ class LocalExecutor:
             UserError: from ``check``.
             KeyboardInterrupt: after all commands have been ended.
         """
-        outcome, running = Outcome(), {}
+        outcome, running = StepOutcome(), {}
         planned = {step.name for step in steps if step.name.startswith(("fingerprint", "plan."))}
         checked = False
         bar = tqdm(total=len(steps), desc="steps", unit="step", dynamic_ncols=True, mininterval=1, disable=None)
@@ -74,7 +74,7 @@ class LocalExecutor:
             finally:
                 self._stop()
 
-    def _next(self, steps: Sequence[Step], outcome: Outcome, running: dict, bar: tqdm) -> list[Step]:
+    def _next(self, steps: Sequence[Step], outcome: StepOutcome, running: dict, bar: tqdm) -> list[Step]:
         """Steps to start now, as many as there are lanes; what turns out to be done is noted."""
         chosen: list[Step] = []
         free = {id(lanes): len(lanes) for lanes in (self._free, self._host)}
@@ -103,10 +103,10 @@ class LocalExecutor:
             self._children.stop(0)
             raise
 
-    def _lanes(self, step: Step) -> list[Lane]:
+    def _lanes(self, step: Step) -> list[WorkerSlot]:
         return self._free if step.on_device else self._host
 
-    def _start(self, step: Step, pool: ThreadPoolExecutor, running: dict[Future, tuple[Step, Lane]]) -> None:
+    def _start(self, step: Step, pool: ThreadPoolExecutor, running: dict[Future, tuple[Step, WorkerSlot]]) -> None:
         lane = self._lanes(step).pop(0)
         tqdm.write(f"{step.name} starts on {lane.name}; log: {self._paths.log(step.name)}")
         environment = command_environment(self._settings.folders, lane, self._settings.device, os.environ)
@@ -114,7 +114,7 @@ class LocalExecutor:
         future = pool.submit(run_step, step, self._paths, environment, self._children)
         running[future] = (step, lane)
 
-    def _collect(self, running: dict[Future, tuple[Step, Lane]], outcome: Outcome, bar: tqdm) -> None:
+    def _collect(self, running: dict[Future, tuple[Step, WorkerSlot]], outcome: StepOutcome, bar: tqdm) -> None:
         """Wait for a step to end, telling meanwhile how far all are."""
         while not (ended := wait(running, _LOOK_SECONDS, FIRST_COMPLETED).done):
             told = [f"{short_name(step)} {step_progress(step, self._paths)}" for step, _ in running.values()]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from factorizer_nnunet.nnunet.names import SPLITS_FILE
-from factorizer_nnunet.running.settings import Folders, Model
+from factorizer_nnunet.running.settings import Folders, RunModel
 
 RUN_FOLDER = "factorizer_run"  # beside the models in nnUNet_results: logs, measurements, summary
 REQUEST_FILE = "request.json"
@@ -53,24 +53,24 @@ class RunPaths:
     def plans(self, name: str) -> Path:
         return self.preprocessed / f"{name}.json"
 
-    def model(self, model: Model) -> Path:
+    def model(self, model: RunModel) -> Path:
         return self.results / model.name
 
-    def fold(self, model: Model, fold: int) -> Path:
+    def fold(self, model: RunModel, fold: int) -> Path:
         return self.model(model) / f"fold_{fold}"
 
-    def checkpoint(self, model: Model, fold: int) -> Path:
+    def checkpoint(self, model: RunModel, fold: int) -> Path:
         """What nnU-Net writes when a fold is trained."""
         return self.fold(model, fold) / "checkpoint_final.pth"
 
-    def validation(self, model: Model, fold: int) -> Path:
+    def validation(self, model: RunModel, fold: int) -> Path:
         return self.fold(model, fold) / "validation"
 
-    def fold_summary(self, model: Model, fold: int) -> Path:
+    def fold_summary(self, model: RunModel, fold: int) -> Path:
         """What nnU-Net writes when a fold is validated."""
         return self.validation(model, fold) / "summary.json"
 
-    def next_stage(self, model: Model, configuration: str) -> Path:
+    def next_stage(self, model: RunModel, configuration: str) -> Path:
         """Segmentations of a low resolution for the cascade ``configuration``."""
         return self.model(model) / "predicted_next_stage" / configuration
 
@@ -79,7 +79,7 @@ class RunPaths:
         """What nnU-Net's find_best_configuration decided."""
         return self.results / "inference_information.json"
 
-    def all_folds_summary(self, model: Model, folds: tuple[int, ...]) -> Path:
+    def all_folds_summary(self, model: RunModel, folds: tuple[int, ...]) -> Path:
         """Scores of a model over the cases of all folds, as find_best_configuration leaves them."""
         return self.model(model) / f"crossval_results_folds_{'_'.join(map(str, folds))}" / "summary.json"
 

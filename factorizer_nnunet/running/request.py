@@ -10,7 +10,7 @@ from factorizer_nnunet.core.atomic_files import write_text_atomically
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import load_json_object
 from factorizer_nnunet.running.paths import REQUEST_FILE, RUN_FOLDER, RunPaths
-from factorizer_nnunet.running.settings import Folders, Model, Prediction, RunSettings
+from factorizer_nnunet.running.settings import Folders, RunModel, Prediction, RunSettings
 
 
 def write_request(settings: RunSettings) -> None:
@@ -41,7 +41,7 @@ def read_request(results: Path, dataset: str) -> RunSettings:
 
 def _settings(content: dict) -> RunSettings:
     prediction = content.pop("prediction")
-    models = tuple(Model(**model) for model in content.pop("models"))
+    models = tuple(RunModel(**model) for model in content.pop("models"))
     folders = Folders(**{name: Path(path) for name, path in content.pop("folders").items()})
     if prediction is not None:
         paths = {key: prediction[key] and Path(prediction[key]) for key in ("images", "output", "references")}

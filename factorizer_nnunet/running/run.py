@@ -18,10 +18,10 @@ from factorizer_nnunet.running.settings import RunSettings
 from factorizer_nnunet.running.steps import build_steps
 from factorizer_nnunet.running.summary import DONE, summarize
 from factorizer_nnunet.running.summary_page import summary_markdown
-from factorizer_nnunet.running.worker_slots import Lane
+from factorizer_nnunet.running.worker_slots import WorkerSlot
 
 
-def run_here(settings: RunSettings, lanes: Sequence[Lane]) -> bool:
+def run_here(settings: RunSettings, lanes: Sequence[WorkerSlot]) -> bool:
     """Run all that is missing on this machine and write the summary; returns whether every step is done.
 
     Raises:

@@ -9,7 +9,7 @@ CASCADE, LOWRES = "3d_cascade_fullres", "3d_lowres"
 
 
 @dataclass(frozen=True)
-class Model:
+class RunModel:
     """What nnU-Net calls a model: a trainer, the name of plans, a configuration of these plans."""
 
     trainer: str
@@ -22,9 +22,9 @@ class Model:
         return f"{self.trainer}__{self.plans}__{self.configuration}"
 
     @property
-    def previous(self) -> Model | None:
+    def previous(self) -> RunModel | None:
         """The model whose segmentations this one refines: that of the low resolution, for a cascade."""
-        return Model(self.trainer, self.plans, LOWRES) if self.configuration == CASCADE else None
+        return RunModel(self.trainer, self.plans, LOWRES) if self.configuration == CASCADE else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +70,7 @@ class RunSettings:
 
     folders: Folders
     dataset: str
-    models: tuple[Model, ...]
+    models: tuple[RunModel, ...]
     folds: tuple[int, ...]
     device: str
     gpus_per_fold: int = 1
@@ -83,7 +83,7 @@ class RunSettings:
         return int(self.dataset.removeprefix("Dataset").split("_")[0])
 
     @property
-    def trained_models(self) -> tuple[Model, ...]:
+    def trained_models(self) -> tuple[RunModel, ...]:
         """All models to be trained, each after the one that it refines, none twice."""
         pairs = [(model.previous, model) for model in self.models]
         return tuple(dict.fromkeys(model for pair in pairs for model in pair if model is not None))

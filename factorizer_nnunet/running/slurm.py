@@ -25,7 +25,7 @@ from factorizer_nnunet.running.request import write_request
 from factorizer_nnunet.running.run import held_run, write_results
 from factorizer_nnunet.running.settings import RunSettings
 from factorizer_nnunet.running.steps import Step, build_steps
-from factorizer_nnunet.running.worker_slots import command_environment, slurm_lane
+from factorizer_nnunet.running.worker_slots import command_environment, slurm_slot
 
 if TYPE_CHECKING:
     from submitit import SlurmExecutor
@@ -72,7 +72,7 @@ class StepJob:
         if step.trains is not None or step.name.startswith("preprocess."):
             check_after_planning(self._settings)
         self._children = Children()
-        lane, folders = slurm_lane(self._settings), self._settings.folders
+        lane, folders = slurm_slot(self._settings), self._settings.folders
         environment = command_environment(folders, lane, self._settings.device, os.environ)
         paths = RunPaths(folders, self._settings.dataset)
         error = run_step(step, paths, environment, self._children)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from factorizer_nnunet.core.json_files import read_complete_json
 from factorizer_nnunet.nnunet.integrity import is_complete, is_preprocessed, newest, oldest
-from factorizer_nnunet.running.best_configuration import Choice, read_choice
+from factorizer_nnunet.running.best_configuration import BestConfiguration, read_best_configuration
 from factorizer_nnunet.running.dataset_files import (
     configuration,
     image_channels,
@@ -21,7 +21,7 @@ from factorizer_nnunet.running.dataset_files import (
     validation_cases,
 )
 from factorizer_nnunet.running.paths import RunPaths
-from factorizer_nnunet.running.settings import Model, Prediction, RunSettings
+from factorizer_nnunet.running.settings import RunModel, Prediction, RunSettings
 
 CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_latest.pth", "checkpoint_best.pth")
 PREDICTION_RECORD = "predict_from_raw_data_args.json"  # written as a prediction begins
@@ -69,7 +69,7 @@ def folds_state(paths: RunPaths) -> State:
     return State(is_complete(paths.splits), left_over=_cut_off([paths.splits]))
 
 
-def fold_state(paths: RunPaths, model: Model, fold: int, next_stages: Sequence[str]) -> State:
+def fold_state(paths: RunPaths, model: RunModel, fold: int, next_stages: Sequence[str]) -> State:
     """A fold is done when its last checkpoint and the scores of its validation are there, with all probabilities.
 
     Args:
@@ -89,7 +89,7 @@ def fold_state(paths: RunPaths, model: Model, fold: int, next_stages: Sequence[s
 def choice_state(settings: RunSettings, paths: RunPaths) -> State:
     """The choice is one file; it must be among these models and folds, and later than their scores."""
     summaries = [paths.fold_summary(model, fold) for model in settings.models for fold in settings.folds]
-    choice = read_choice(paths)
+    choice = read_best_configuration(paths)
     fits = (
         choice is not None
         and set(choice.considered) == set(settings.models)
@@ -159,7 +159,7 @@ def scores_state(settings: RunSettings, paths: RunPaths) -> State:
     return State(done, left_over=_cut_off([scores]))
 
 
-def before_postprocessing(settings: RunSettings, paths: RunPaths, choice: Choice) -> Path:
+def before_postprocessing(settings: RunSettings, paths: RunPaths, choice: BestConfiguration) -> Path:
     """The folder of segmentations that postprocessing takes."""
     before = paths.before_merging(settings.prediction.output)
     return before / (choice.models[0].name if len(choice.models) == 1 else "ensemble")
@@ -171,8 +171,8 @@ def test_cases(settings: RunSettings) -> list[str]:
     return list(image_channels(settings.prediction.images, ending))
 
 
-def _fitting_choice(settings: RunSettings, paths: RunPaths) -> Choice | None:
-    return read_choice(paths) if choice_state(settings, paths).done else None
+def _fitting_choice(settings: RunSettings, paths: RunPaths) -> BestConfiguration | None:
+    return read_best_configuration(paths) if choice_state(settings, paths).done else None
 
 
 def _predicted_as_asked(record: Path, prediction: Prediction, trained: float) -> bool:
@@ -182,7 +182,7 @@ def _predicted_as_asked(record: Path, prediction: Prediction, trained: float) ->
     return record.stat().st_mtime >= trained and all(content.get(key, value) == value for key, value in asked.items())
 
 
-def _prediction_endings(choice: Choice, model: Model, file_ending: str) -> Iterator[str]:
+def _prediction_endings(choice: BestConfiguration, model: RunModel, file_ending: str) -> Iterator[str]:
     yield file_ending
     if len(choice.models) > 1 and model in choice.models:  # merged from probabilities
         yield from (".npz", ".pkl")
@@ -204,7 +204,7 @@ def _whole_folder(settings: RunSettings, paths: RunPaths, folder: Path, sources:
     return State(done, left_over=() if done else tuple(file for file in own if file.exists()))
 
 
-def _validated(paths: RunPaths, model: Model, fold: int, case: str, next_stages: Sequence[str]) -> bool:
+def _validated(paths: RunPaths, model: RunModel, fold: int, case: str, next_stages: Sequence[str]) -> bool:
     folder = paths.validation(model, fold)
     files = [folder / f"{case}.npz", folder / f"{case}.pkl"]
     for stage in next_stages:

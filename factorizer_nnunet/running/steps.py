@@ -14,11 +14,11 @@ from pathlib import Path
 from factorizer_nnunet.nnunet.folds import NUMBER_OF_FOLDS, ensure_folds
 from factorizer_nnunet.nnunet.integrity import is_complete
 from factorizer_nnunet.running import command_lines, states
-from factorizer_nnunet.running.best_configuration import read_choice
+from factorizer_nnunet.running.best_configuration import read_best_configuration
 from factorizer_nnunet.running.command_lines import Command
 from factorizer_nnunet.running.dataset_files import number_of_folds, training_labels
 from factorizer_nnunet.running.paths import RunPaths
-from factorizer_nnunet.running.settings import CASCADE, Model, RunSettings
+from factorizer_nnunet.running.settings import CASCADE, RunModel, RunSettings
 from factorizer_nnunet.running.states import State
 
 
@@ -52,14 +52,14 @@ class Step:
     options: Callable[[], tuple[str, ...]] = _none
     appears: Path | None = None
     finish: Callable[[], None] = _nothing
-    trains: tuple[Model, int] | None = None
+    trains: tuple[RunModel, int] | None = None
 
 
 FINGERPRINT, FOLDS, BEST = "fingerprint", "folds", "find_best_configuration"
 PREDICT, ENSEMBLE, POSTPROCESS, SCORES = AFTER_CHOICE = ("predict", "ensemble", "postprocess", "scores")
 
 
-def train_name(model: Model, fold: int) -> str:
+def train_name(model: RunModel, fold: int) -> str:
     """The name of the step that trains a fold."""
     return f"train.{model.name}.fold_{fold}"
 
@@ -136,18 +136,18 @@ def data_needed(settings: RunSettings) -> list[tuple[str, str]]:
     return list(dict.fromkeys(pairs))
 
 
-def _next_stages(settings: RunSettings, model: Model) -> tuple[str, ...]:
+def _next_stages(settings: RunSettings, model: RunModel) -> tuple[str, ...]:
     return tuple(other.configuration for other in settings.models if other.previous == model)
 
 
-def _folds_of(settings: RunSettings, paths: RunPaths, model: Model) -> tuple[int, ...]:
+def _folds_of(settings: RunSettings, paths: RunPaths, model: RunModel) -> tuple[int, ...]:
     """A cascade trains on segmentations of all cases, thus on all folds of its low resolution."""
     if not _next_stages(settings, model):
         return settings.folds
     return tuple(range(number_of_folds(paths) or NUMBER_OF_FOLDS))
 
 
-def _training(settings: RunSettings, paths: RunPaths, model: Model, fold: int, prepared: str) -> Step:
+def _training(settings: RunSettings, paths: RunPaths, model: RunModel, fold: int, prepared: str) -> Step:
     previous = model.previous
     needed = () if previous is None else _folds_of(settings, paths, previous)
     return Step(
@@ -161,7 +161,7 @@ def _training(settings: RunSettings, paths: RunPaths, model: Model, fold: int, p
     )
 
 
-def _resumed_training(paths: RunPaths, model: Model, fold: int) -> tuple[str, ...]:
+def _resumed_training(paths: RunPaths, model: RunModel, fold: int) -> tuple[str, ...]:
     if is_complete(paths.checkpoint(model, fold)):
         return ("--val",)  # trained; what is missing is validation
     there = any((paths.fold(model, fold) / name).exists() for name in states.CHECKPOINTS)
@@ -199,14 +199,14 @@ def _inference(settings: RunSettings, paths: RunPaths) -> list[Step]:
                 name=SCORES,
                 after=(POSTPROCESS,),
                 state=partial(states.scores_state, settings, paths),
-                commands=lambda: [command_lines.scores(settings, read_choice(paths).plans_file)],
+                commands=lambda: [command_lines.scores(settings, read_best_configuration(paths).plans_file)],
             )
         )
     return steps
 
 
 def _predictions(settings: RunSettings, paths: RunPaths) -> list[Command]:
-    choice = read_choice(paths)
+    choice = read_best_configuration(paths)
     before = paths.before_merging(settings.prediction.output)
     return [
         command_lines.predict(
@@ -223,14 +223,14 @@ def _predictions(settings: RunSettings, paths: RunPaths) -> list[Command]:
 
 def _merging(settings: RunSettings, paths: RunPaths) -> list[Command]:
     before = paths.before_merging(settings.prediction.output)
-    folders = [before / model.name for model in read_choice(paths).models]
+    folders = [before / model.name for model in read_best_configuration(paths).models]
     if len(folders) == 1:
         return []
     return [command_lines.ensemble(settings, folders, before / "ensemble")]
 
 
 def _postprocessing(settings: RunSettings, paths: RunPaths) -> list[Command]:
-    choice = read_choice(paths)
+    choice = read_best_configuration(paths)
     source = states.before_postprocessing(settings, paths, choice)
     return [
         command_lines.postprocess(

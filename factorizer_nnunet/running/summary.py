@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from factorizer_nnunet.core.json_files import read_complete_json
-from factorizer_nnunet.running.best_configuration import Choice, read_choice
+from factorizer_nnunet.running.best_configuration import BestConfiguration, read_best_configuration
 from factorizer_nnunet.running.command_lines import stock
 from factorizer_nnunet.running.dataset_files import raw_dataset_json
 from factorizer_nnunet.running.measurements import read_attempts
 from factorizer_nnunet.running.paths import RunPaths
-from factorizer_nnunet.running.settings import Model, RunSettings
+from factorizer_nnunet.running.settings import RunModel, RunSettings
 from factorizer_nnunet.running.steps import AFTER_CHOICE, BEST, SCORES, Step, build_steps
 
 MEAN = "mean"
@@ -32,7 +32,7 @@ def summarize(settings: RunSettings) -> dict[str, Any]:
     chosen = next(step for step in steps if step.name == BEST).state().done
     described = {step.name: describe_step(step, paths, chosen) for step in steps}
     regions = region_names(raw_dataset_json(paths))
-    choice = read_choice(paths) if chosen else None
+    choice = read_best_configuration(paths) if chosen else None
     return {
         "dataset": settings.dataset,
         "models": [_model(settings, paths, model, regions, choice) for model in settings.trained_models],
@@ -87,7 +87,7 @@ def dice_by_region(file: Path, regions: Mapping[str, str]) -> dict[str, float] |
 
 
 def _model(
-    settings: RunSettings, paths: RunPaths, model: Model, regions: Mapping[str, str], choice: Choice | None
+    settings: RunSettings, paths: RunPaths, model: RunModel, regions: Mapping[str, str], choice: BestConfiguration | None
 ) -> dict[str, Any]:
     folds = {}
     for step in build_steps(settings):
@@ -100,7 +100,7 @@ def _model(
     return {"name": model.name, "folds": folds, "all_folds": merged}
 
 
-def _best(choice: Choice) -> dict[str, Any]:
+def _best(choice: BestConfiguration) -> dict[str, Any]:
     singles = {model.name: choice.dice[model.name] for model in choice.considered if model.name in choice.dice}
     ensembles = {name: dice for name, dice in choice.dice.items() if name not in singles}
     best_single = max(singles, key=singles.get)

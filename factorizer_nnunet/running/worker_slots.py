@@ -13,18 +13,18 @@ from factorizer_nnunet.core.processes import core_count
 from factorizer_nnunet.nnunet.environment import EXT_TRAINER_VARIABLE, ext_trainer_value
 from factorizer_nnunet.running.settings import Folders, RunSettings
 
-MAX_LANES = 5  # on a processor: as many as nnU-Net has folds
+MAX_SLOTS = 5  # on a processor: as many as nnU-Net has folds
 
 
 @dataclass(frozen=True)
-class Lane:
+class WorkerSlot:
     """A place for one command at a time: a name to show, and what the command's environment has of its own."""
 
     name: str
     variables: Mapping[str, str] = field(default_factory=dict)
 
 
-def plan_lanes(device: str, gpus: Sequence[str], gpus_per_fold: int, side_by_side: int | None) -> list[Lane]:
+def plan_worker_slots(device: str, gpus: Sequence[str], gpus_per_fold: int, side_by_side: int | None) -> list[WorkerSlot]:
     """The lanes of a device.
 
     Args:
@@ -39,11 +39,11 @@ def plan_lanes(device: str, gpus: Sequence[str], gpus_per_fold: int, side_by_sid
         if not groups:
             raise UserError(f"{gpus_per_fold} GPUs for one fold, but there are only {len(gpus)}: {', '.join(gpus)}")
         order = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}  # CUDA's own order may differ from nvidia-smi's
-        return [Lane(f"GPU {','.join(group)}", {**order, "CUDA_VISIBLE_DEVICES": ",".join(group)}) for group in groups]
+        return [WorkerSlot(f"GPU {','.join(group)}", {**order, "CUDA_VISIBLE_DEVICES": ",".join(group)}) for group in groups]
     cores = core_count()
-    count = side_by_side or (1 if device == "mps" else max(1, min(MAX_LANES, cores)))
+    count = side_by_side or (1 if device == "mps" else max(1, min(MAX_SLOTS, cores)))
     threads = str(max(1, cores // count))
-    return [Lane(f"{device} {number}", {"OMP_NUM_THREADS": threads}) for number in range(count)]
+    return [WorkerSlot(f"{device} {number}", {"OMP_NUM_THREADS": threads}) for number in range(count)]
 
 
 def visible_gpus() -> list[str]:
@@ -59,7 +59,7 @@ def visible_gpus() -> list[str]:
     return present if allowed is None else [gpu for gpu in present if gpu in allowed.split(",")]
 
 
-def command_environment(folders: Folders, lane: Lane, device: str, current: Mapping[str, str]) -> dict[str, str]:
+def command_environment(folders: Folders, lane: WorkerSlot, device: str, current: Mapping[str, str]) -> dict[str, str]:
     """The whole environment of a command; what the user has set stays, but for folders and the lane's own.
 
     nnU-Net takes 8 to 12 workers for each command unless told otherwise: too many for a share of a processor.
@@ -69,7 +69,7 @@ def command_environment(folders: Folders, lane: Lane, device: str, current: Mapp
     return {**few, **current, **folders.variables, **trainers, **lane.variables}
 
 
-def slurm_lane(settings: RunSettings) -> Lane:
+def slurm_slot(settings: RunSettings) -> WorkerSlot:
     """The environment of a cluster's job: SLURM has chosen its GPUs and cores."""
     cores = os.environ.get("SLURM_CPUS_PER_TASK", "1")
-    return Lane("slurm", {} if settings.device == "cuda" else {"OMP_NUM_THREADS": cores})
+    return WorkerSlot("slurm", {} if settings.device == "cuda" else {"OMP_NUM_THREADS": cores})

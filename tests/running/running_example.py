@@ -11,7 +11,7 @@ import SimpleITK
 
 from factorizer_nnunet.nnunet.names import PLANS, TRAINER
 from factorizer_nnunet.running.paths import RunPaths
-from factorizer_nnunet.running.settings import Folders, Model, Prediction, RunSettings
+from factorizer_nnunet.running.settings import Folders, RunModel, Prediction, RunSettings
 
 DATASET = "Dataset501_Fake"
 CASES = tuple(f"case_{number}" for number in range(6))
@@ -44,7 +44,7 @@ def example_settings(root: Path, **changes: object) -> RunSettings:
     settings = RunSettings(
         folders=folders,
         dataset=DATASET,
-        models=tuple(Model(TRAINER, PLANS, configuration) for configuration in ("2d", "3d_fullres")),
+        models=tuple(RunModel(TRAINER, PLANS, configuration) for configuration in ("2d", "3d_fullres")),
         folds=(0, 1),
         device="cpu",
         prediction=Prediction(images=dataset / "imagesTs", output=root / "out", references=dataset / "labelsTs"),

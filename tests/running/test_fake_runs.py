@@ -25,11 +25,11 @@ from factorizer_nnunet.running.local import OWNER_VARIABLE, end_left_over
 from factorizer_nnunet.running.measurements import Attempt, read_attempts
 from factorizer_nnunet.running.paths import RunPaths
 from factorizer_nnunet.running.run import run_here
-from factorizer_nnunet.running.settings import CASCADE, Model, RunSettings
+from factorizer_nnunet.running.settings import CASCADE, RunModel, RunSettings
 from factorizer_nnunet.running.steps import build_steps
-from factorizer_nnunet.running.worker_slots import Lane
+from factorizer_nnunet.running.worker_slots import WorkerSlot
 
-LANES = [Lane("cpu 0"), Lane("cpu 1")]
+SLOTS = [WorkerSlot("cpu 0"), WorkerSlot("cpu 1")]
 
 
 def summary_of(settings: RunSettings) -> dict:
@@ -48,7 +48,7 @@ def commands_run(settings: RunSettings) -> list[str]:
 
 def test_a_run_ends_with_predictions_scores_and_a_summary(tmp_path: Path, programs: Path) -> None:
     settings = example_settings(tmp_path, folds=(0, 1, 2, 3, 4))
-    assert run_here(settings, LANES)
+    assert run_here(settings, SLOTS)
     assert set(states_of(settings).values()) == {"done"}
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         *(f"{case}.nii.gz" for case in TEST_CASES),
@@ -66,16 +66,16 @@ def test_a_run_ends_with_predictions_scores_and_a_summary(tmp_path: Path, progra
 
 def test_run_again_it_does_nothing(tmp_path: Path, programs: Path) -> None:
     settings = example_settings(tmp_path)
-    run_here(settings, LANES)
+    run_here(settings, SLOTS)
     before = commands_run(settings)
-    assert run_here(settings, LANES)
+    assert run_here(settings, SLOTS)
     assert commands_run(settings) == before
 
 
 def test_a_failed_fold_stops_only_what_needs_it_and_the_summary_says_why(tmp_path: Path, programs: Path) -> None:
     settings = example_settings(tmp_path)
     failing = order(programs, "fail", "nnUNetv2_train", "2d", "1")
-    assert not run_here(settings, LANES)
+    assert not run_here(settings, SLOTS)
     states = states_of(settings)
     fold = f"train.{TRAINER}__{PLANS}__2d.fold_1"
     assert states.pop(fold) == "failed"
@@ -86,7 +86,7 @@ def test_a_failed_fold_stops_only_what_needs_it_and_the_summary_says_why(tmp_pat
     assert f"`{fold}`: nnUNetv2_train ended with status 1: RuntimeError: the order was to fail" in page
     failing.unlink()
     before = commands_run(settings)
-    assert run_here(settings, LANES)
+    assert run_here(settings, SLOTS)
     again = [command for command in commands_run(settings) if command.startswith("nnUNetv2_train")]
     assert len(again) == len([command for command in before if command.startswith("nnUNetv2_train")]) + 1
 
@@ -105,65 +105,65 @@ def test_a_failed_fold_stops_only_what_needs_it_and_the_summary_says_why(tmp_pat
 def test_a_half_is_never_taken_for_a_whole(tmp_path: Path, programs: Path, words: tuple[str, ...]) -> None:
     settings = example_settings(tmp_path, folds=(0,))
     halving = order(programs, "half", *words)
-    assert not run_here(settings, LANES)
+    assert not run_here(settings, SLOTS)
     assert not (tmp_path / "out").exists() or words == ("nnUNetv2_evaluate_folder",)
     halving.unlink()
-    assert run_here(settings, LANES)
+    assert run_here(settings, SLOTS)
 
 
 def test_a_fold_without_final_checkpoint_is_continued_and_one_without_probabilities_validated(
     tmp_path: Path, programs: Path
 ) -> None:
     settings = example_settings(tmp_path, prediction=None)
-    run_here(settings, LANES)
+    run_here(settings, SLOTS)
     paths, model = paths_of(settings), settings.models[0]
     paths.checkpoint(model, 0).rename(paths.fold(model, 0) / "checkpoint_latest.pth")
     next(paths.validation(model, 1).glob("*.npz")).unlink()
     paths.choice.unlink()
     before = set(commands_run(settings))
-    assert run_here(settings, LANES)
+    assert run_here(settings, SLOTS)
     new = sorted(command.rsplit(" ", 1)[1] for command in set(commands_run(settings)) - before)
     assert new == ["--c", "--val"]
 
 
 def test_labels_that_were_copied_in_part_are_copied_again(tmp_path: Path, programs: Path) -> None:
     settings = example_settings(tmp_path, prediction=None)
-    run_here(settings, LANES)
+    run_here(settings, SLOTS)
     copy = paths_of(settings).labels / f"{CASES[2]}.nii.gz"
     whole = copy.read_bytes()
     copy.write_bytes(whole[:-10])
-    assert run_here(settings, LANES)
+    assert run_here(settings, SLOTS)
     assert copy.read_bytes() == whole
 
 
 def test_predictions_of_models_trained_anew_are_made_anew(tmp_path: Path, programs: Path) -> None:
     settings = example_settings(tmp_path)
-    run_here(settings, LANES)
+    run_here(settings, SLOTS)
     before = (tmp_path / "out" / f"{TEST_CASES[0]}.nii.gz").stat().st_mtime_ns
     paths_of(settings).checkpoint(settings.models[0], 1).unlink()
     time.sleep(0.05)
-    assert run_here(settings, LANES)
+    assert run_here(settings, SLOTS)
     assert (tmp_path / "out" / f"{TEST_CASES[0]}.nii.gz").stat().st_mtime_ns > before
 
 
 def test_predictions_with_another_mirroring_are_made_anew(tmp_path: Path, programs: Path) -> None:
     settings = example_settings(tmp_path)
-    run_here(settings, LANES)
+    run_here(settings, SLOTS)
     before = len(commands_run(settings))
     plain = replace(settings, prediction=replace(settings.prediction, mirroring=False))
-    assert run_here(plain, LANES)
+    assert run_here(plain, SLOTS)
     again = [command for command in commands_run(settings) if "--disable_tta" in command]
     assert len(again) == len(settings.models)
     assert len(commands_run(settings)) == before + len(again) + 3  # the mean, postprocessing, scores
 
 
 def test_a_cascade_waits_for_all_folds_of_its_low_resolution(tmp_path: Path, programs: Path) -> None:
-    cascade = Model(TRAINER, PLANS, CASCADE)
+    cascade = RunModel(TRAINER, PLANS, CASCADE)
     settings = example_settings(tmp_path, models=(cascade,))
     steps = {step.name: step for step in build_steps(settings)}
     lowres = {f"train.{cascade.previous.name}.fold_{fold}" for fold in range(5)}
     assert lowres <= set(steps[f"train.{cascade.name}.fold_1"].after)
-    assert run_here(settings, LANES)
+    assert run_here(settings, SLOTS)
     predictions = [command for command in commands_run(settings) if command.startswith("factorizer-nnunet predict")]
     assert "3d_lowres" in predictions[0] and "-prev_stage_predictions" in predictions[1]
 
@@ -182,7 +182,7 @@ def test_a_second_run_over_the_data_set_is_refused(tmp_path: Path, programs: Pat
     lock = paths_of(settings).lock
     lock.parent.mkdir(parents=True)
     with file_lock(lock, "busy"), pytest.raises(UserError, match="another run over Dataset501_Fake is going on"):
-        run_here(settings, LANES)
+        run_here(settings, SLOTS)
 
 
 def test_commands_of_a_killed_run_are_ended_first(tmp_path: Path, programs: Path) -> None:
@@ -191,15 +191,15 @@ def test_commands_of_a_killed_run_are_ended_first(tmp_path: Path, programs: Path
     left = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], env=environment)
     while not (Path("/proc") / str(left.pid) / "environ").read_bytes():
         time.sleep(0.01)
-    run_here(settings, LANES)
+    run_here(settings, SLOTS)
     assert left.wait(10) == -9
 
 
 def test_costs_are_measured_over_all_attempts(tmp_path: Path, programs: Path) -> None:
     settings = example_settings(tmp_path, prediction=None)
     order(programs, "fail", "nnUNetv2_extract_fingerprint")
-    run_here(settings, LANES)
-    run_here(settings, LANES)
+    run_here(settings, SLOTS)
+    run_here(settings, SLOTS)
     step = summary_of(settings)["steps"][0]
     assert step["attempts"] == 2 and step["memory_gb"] > 0
     first, second = read_attempts(paths_of(settings).measurements("fingerprint"))
@@ -212,13 +212,13 @@ def test_a_step_that_breaks_within_the_runner_is_one_that_failed(
     settings = example_settings(tmp_path)
     options = steps._resumed_training
 
-    def broken(paths: RunPaths, model: Model, fold: int) -> tuple[str, ...]:
+    def broken(paths: RunPaths, model: RunModel, fold: int) -> tuple[str, ...]:
         if (model, fold) == (settings.models[0], 1):
             raise IndexError("as a mistake of ours would")
         return options(paths, model, fold)
 
     monkeypatch.setattr(steps, "_resumed_training", broken)
-    assert not run_here(settings, LANES)
+    assert not run_here(settings, SLOTS)
     trained = {step["name"]: step for step in summary_of(settings)["steps"] if step["name"].startswith("train.")}
     failed = trained.pop(f"train.{TRAINER}__{PLANS}__2d.fold_1")
     assert failed["why"] == "IndexError: as a mistake of ours would"
@@ -235,10 +235,10 @@ def test_a_full_disk_stops_the_run_which_goes_on_when_there_is_space(
     filling = order(programs, "full", "nnUNetv2_train", "2d", "0")
     with monkeypatch.context() as there:
         there.setattr(execution, "add_attempt", full)
-        assert not run_here(settings, LANES[:1])
+        assert not run_here(settings, SLOTS[:1])
     assert len([command for command in commands_run(settings) if command.startswith("nnUNetv2_train")]) == 1
     filling.unlink()
-    assert run_here(settings, LANES)
+    assert run_here(settings, SLOTS)
 
 
 @pytest.mark.parametrize(("what", "signals"), [("wait", 1), ("stay", 2)])
@@ -258,8 +258,8 @@ def test_an_interrupted_run_ends_its_commands(tmp_path: Path, programs: Path, wh
     thread = threading.Thread(target=interrupt)
     thread.start()
     with pytest.raises(KeyboardInterrupt):
-        run_here(settings, LANES)
+        run_here(settings, SLOTS)
     thread.join()
     assert end_left_over(paths_of(settings)) == 0
     waiting.unlink()
-    assert run_here(settings, LANES)
+    assert run_here(settings, SLOTS)

@@ -15,10 +15,10 @@ from factorizer_nnunet.nnunet.names import PLANS, TRAINER
 from factorizer_nnunet.running import space
 from factorizer_nnunet.running.checks import check_after_planning, check_before_planning
 from factorizer_nnunet.running.run import run_here
-from factorizer_nnunet.running.settings import Model, RunSettings
-from factorizer_nnunet.running.worker_slots import Lane
+from factorizer_nnunet.running.settings import RunModel, RunSettings
+from factorizer_nnunet.running.worker_slots import WorkerSlot
 
-LANES = [Lane("cpu 0")]
+SLOTS = [WorkerSlot("cpu 0")]
 
 
 def files_below(folder: Path) -> list[str]:
@@ -63,7 +63,7 @@ def test_spoilt_test_data(tmp_path: Path, programs: Path, spoil: Callable[[Path]
     spoil(tmp_path)
     before = files_below(tmp_path)
     with pytest.raises(UserError, match=message):
-        run_here(example_settings(tmp_path), LANES)
+        run_here(example_settings(tmp_path), SLOTS)
     assert files_below(tmp_path) == before
 
 
@@ -71,10 +71,10 @@ def test_spoilt_test_data(tmp_path: Path, programs: Path, spoil: Callable[[Path]
     ("changes", "message"),
     [
         ({"folds": (0, 7)}, "no fold 7: nnU-Net makes 5 folds, counted from 0"),
-        ({"models": (Model(TRAINER, "myPlans", "2d"),)}, "there are no plans .*myPlans.json"),
-        ({"models": (Model(TRAINER, "nnUNetPlans", "4d"),)}, "unknown configuration '4d': choose from 2d, 3d_fullres"),
-        ({"models": (Model("nnUNetTrainerNobody", PLANS, "2d"),)}, "trainer nnUNetTrainerNobody: Could not find"),
-        ({"models": (Model(f"{TRAINER}_20epoch", PLANS, "2d"),)}, "trainer suffix '_20epoch' is not understood"),
+        ({"models": (RunModel(TRAINER, "myPlans", "2d"),)}, "there are no plans .*myPlans.json"),
+        ({"models": (RunModel(TRAINER, "nnUNetPlans", "4d"),)}, "unknown configuration '4d': choose from 2d, 3d_fullres"),
+        ({"models": (RunModel("nnUNetTrainerNobody", PLANS, "2d"),)}, "trainer nnUNetTrainerNobody: Could not find"),
+        ({"models": (RunModel(f"{TRAINER}_20epoch", PLANS, "2d"),)}, "trainer suffix '_20epoch' is not understood"),
         ({"dataset": "Dataset502_None"}, "no data set Dataset502_None"),
     ],
 )
@@ -94,7 +94,7 @@ def test_all_problems_come_at_once(tmp_path: Path, programs: Path) -> None:
 def planned(tmp_path: Path, programs: Path) -> RunSettings:
     """A run whose plans are there, with no network that could be built."""
     settings = example_settings(tmp_path, prediction=None)
-    run_here(settings, LANES)
+    run_here(settings, SLOTS)
     return settings
 
 

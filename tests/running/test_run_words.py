@@ -25,10 +25,10 @@ from factorizer_nnunet.running.progress import planned_epochs, training_progress
 from factorizer_nnunet.running.queue import job_prefix, queued, queued_jobs
 from factorizer_nnunet.running.request import read_request, write_request
 from factorizer_nnunet.running.run import run_here
-from factorizer_nnunet.running.settings import Model
+from factorizer_nnunet.running.settings import RunModel
 from factorizer_nnunet.running.slurm import StepJob, minutes
 from factorizer_nnunet.running.status import read_status, status_table
-from factorizer_nnunet.running.worker_slots import Lane, command_environment, plan_lanes
+from factorizer_nnunet.running.worker_slots import WorkerSlot, command_environment, plan_worker_slots
 
 
 def test_models_of_one_product_are_compared_by_the_stock_command(tmp_path: Path) -> None:
@@ -39,7 +39,7 @@ def test_models_of_one_product_are_compared_by_the_stock_command(tmp_path: Path)
 
 
 def test_models_across_backbones_are_compared_by_the_function_behind_it(tmp_path: Path) -> None:
-    models = (Model(TRAINER, PLANS, "2d"), Model("nnUNetTrainer", "nnUNetPlans", "2d"))
+    models = (RunModel(TRAINER, PLANS, "2d"), RunModel("nnUNetTrainer", "nnUNetPlans", "2d"))
     python, option, code = command_lines.find_best(example_settings(tmp_path, models=models))
     assert (python, option) == ("python", "-c")
     called = {}
@@ -81,23 +81,23 @@ def test_each_plans_have_their_planner(tmp_path: Path, plans: str, expected: str
 
 
 def test_several_gpus_for_a_fold_are_one_lane() -> None:
-    lanes = plan_lanes("cuda", ["0", "2", "3", "5", "6"], 2, None)
+    lanes = plan_worker_slots("cuda", ["0", "2", "3", "5", "6"], 2, None)
     assert [lane.variables["CUDA_VISIBLE_DEVICES"] for lane in lanes] == ["0,2", "3,5"]
     with pytest.raises(UserError, match="4 GPUs for one fold, but there are only 2: 0, 1"):
-        plan_lanes("cuda", ["0", "1"], 4, None)
+        plan_worker_slots("cuda", ["0", "1"], 4, None)
 
 
 def test_folds_on_the_processor_share_its_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("factorizer_nnunet.running.worker_slots.core_count", lambda: 16)
-    lanes = plan_lanes("cpu", [], 1, None)
+    lanes = plan_worker_slots("cpu", [], 1, None)
     assert len(lanes) == 5 and {lane.variables["OMP_NUM_THREADS"] for lane in lanes} == {"3"}
-    assert plan_lanes("cpu", [], 1, 2)[0].variables == {"OMP_NUM_THREADS": "8"}
+    assert plan_worker_slots("cpu", [], 1, 2)[0].variables == {"OMP_NUM_THREADS": "8"}
 
 
 def test_what_the_user_has_set_stays(tmp_path: Path) -> None:
     folders = example_settings(tmp_path).folders
     environment = command_environment(
-        folders, Lane("cpu 0"), "cpu", {"nnUNet_n_proc_DA": "7", "nnUNet_raw": "elsewhere"}
+        folders, WorkerSlot("cpu 0"), "cpu", {"nnUNet_n_proc_DA": "7", "nnUNet_raw": "elsewhere"}
     )
     assert environment["nnUNet_n_proc_DA"] == "7" and environment["nnUNet_def_n_proc"] == "2"
     assert environment["nnUNet_raw"] == str(folders.raw)
@@ -157,7 +157,7 @@ def test_the_last_request_comes_back(tmp_path: Path) -> None:
 def test_status_tells_what_is_done_failed_and_running(tmp_path: Path, programs: Path) -> None:
     settings = example_settings(tmp_path)
     order(programs, "fail", "nnUNetv2_train", "2d", "1")
-    run_here(settings, [Lane("cpu 0")])
+    run_here(settings, [WorkerSlot("cpu 0")])
     lines = {line.name: line for line in read_status(settings)}
     failed = lines[f"train.{TRAINER}__{PLANS}__2d.fold_1"]
     assert failed.state == "failed" and "the order was to fail" in failed.detail
@@ -216,7 +216,7 @@ def test_a_job_that_slurm_is_ending_does_not_ask_to_be_put_back(
 
 def test_one_case_more_is_not_yet_preprocessed(tmp_path: Path, programs: Path) -> None:
     settings = example_settings(tmp_path, prediction=None)
-    run_here(settings, [Lane("cpu 0")])
+    run_here(settings, [WorkerSlot("cpu 0")])
     raw = paths_of(settings).raw
     for folder, ending in (("imagesTr", "_0000.nii.gz"), ("labelsTr", ".nii.gz")):
         (raw / folder / f"late{ending}").write_bytes((raw / folder / f"{CASES[0]}{ending}").read_bytes())
@@ -243,7 +243,7 @@ def test_wrong_words_are_refused(
 
 
 def test_status_needs_neither_torch_nor_nnunet(tmp_path: Path, programs: Path) -> None:
-    run_here(example_settings(tmp_path), [Lane("cpu 0")])
+    run_here(example_settings(tmp_path), [WorkerSlot("cpu 0")])
     code = (
         "import sys; sys.modules['torch'] = None; from factorizer_nnunet import cli; "
         "sys.exit(cli.main(['status', '-d', '501']))"
