@@ -1,4 +1,4 @@
-"""``factorizer-nnunet status``: how far a run is."""
+"""``factorizer-nnunet status``: the progress of a run."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import argparse
 from factorizer_nnunet.commands.options import add_dataset_option
 
 DESCRIPTION = """\
-Show every step of the last run over a data set: whether it is done, runs, waits or failed, and of trainings the epoch,
-the mean pseudo Dice of the last one and the time left. Everything is read from nnU-Net's files and, where there is
+Show every step of the last run over a data set: whether it is done, running, waiting or failed; for trainings also the
+epoch, the mean pseudo Dice of the last one and the time left. Everything is read from nnU-Net's files and, if there is
 SLURM, from its queue."""
 
 EPILOG = """\
@@ -16,7 +16,7 @@ examples:
   factorizer-nnunet status -d 4
   watch -n 60 factorizer-nnunet status -d 4
 
-exit status: 0 every step is done; 1 not yet, or a step failed; 2 there was no such run
+exit status: 0 every step is done; 1 not yet, or a step failed; 2 there is no such run
 """
 
 

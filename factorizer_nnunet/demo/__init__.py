@@ -1,1 +1,1 @@
-"""The main job on synthetic patients: write them, convert, plan, train five folds, ensemble, score."""
+"""The complete job on synthetic patients: draw them, then convert, run and report with this package's own commands."""

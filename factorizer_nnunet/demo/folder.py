@@ -13,8 +13,8 @@ from factorizer_nnunet.core.atomic_files import file_lock, write_text_atomically
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.nnunet.environment import create_folders
 from factorizer_nnunet.nnunet.names import template_plans_name
-from factorizer_nnunet.running.paths import RunPaths
-from factorizer_nnunet.running.settings import Folders, RunModel
+from factorizer_nnunet.running.models import RunModel
+from factorizer_nnunet.running.paths import Folders, RunPaths
 
 DATASET_ID = 999
 DATASET_NAME = "SyntheticBraTS2021"
@@ -57,7 +57,9 @@ class DemoFolder:
     @property
     def model(self) -> Path:
         """The folder of the trained folds."""
-        return self.run.model(RunModel(self.arguments.trainer, template_plans_name(self.arguments.template), CONFIGURATION))
+        return self.run.model(
+            RunModel(self.arguments.trainer, template_plans_name(self.arguments.template), CONFIGURATION)
+        )
 
     @property
     def predictions(self) -> Path:

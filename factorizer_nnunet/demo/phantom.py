@@ -1,8 +1,8 @@
 """Synthetic brain-tumour patients: four MR modalities and the true segmentation, in the layout of BraTS 2021.
 
-The task has to be learned: bias field and noise are as large as the differences between tissues, and every tumour part
-looks like some healthy tissue in each single modality (gliosis and cortex for edema on FLAIR, vessels for the enhancing rim on
-T1ce, fluid for necrosis on T1 and T2). Nothing here is a physical simulation.
+The task has to be learned: bias field and noise are as large as the differences between tissues, and in every single
+modality each tumour part looks like some healthy tissue (edema on FLAIR like gliosis and cortex, the enhancing rim on
+T1ce like vessels, necrosis on T1 and T2 like fluid). Nothing here is a physical simulation.
 """
 
 from __future__ import annotations

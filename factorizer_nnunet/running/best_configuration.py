@@ -1,15 +1,17 @@
-"""What nnU-Net's find_best_configuration decided, as it wrote it down."""
+"""The result of nnU-Net's find_best_configuration, as it wrote it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import read_complete_json
+from factorizer_nnunet.nnunet.integrity import newest
+from factorizer_nnunet.running.models import RunModel, with_previous
 from factorizer_nnunet.running.paths import RunPaths
-from factorizer_nnunet.running.settings import RunModel
+from factorizer_nnunet.running.settings import RunSettings
 
 
 @dataclass(frozen=True)
@@ -17,10 +19,11 @@ class BestConfiguration:
     """The best model, or the pair of models whose mean probabilities are best.
 
     Attributes:
-        considered: the models it was chosen from.
+        considered: the models among which it was chosen.
         models: one, or two for an ensemble.
-        dice: mean foreground Dice over the cross-validation, by name of model or ensemble, before postprocessing.
-        dice_after: of the chosen, after postprocessing.
+        dice: mean foreground Dice in cross-validation, by name of model or ensemble, before postprocessing.
+        dice_before: that of the best, before postprocessing.
+        dice_after: that of the best, after postprocessing.
     """
 
     considered: tuple[RunModel, ...]
@@ -35,36 +38,33 @@ class BestConfiguration:
     @property
     def stages(self) -> tuple[RunModel, ...]:
         """All models that must segment the test images, each after the one that it refines."""
-        pairs = [(model.previous, model) for model in self.models]
-        return tuple(dict.fromkeys(model for pair in pairs for model in pair if model is not None))
+        return with_previous(self.models)
+
+    @property
+    def is_ensemble(self) -> bool:
+        return len(self.models) > 1
 
     @property
     def name(self) -> str:
-        """The name of the chosen in ``dice``."""
+        """The name of the best in ``dice``."""
         return next(name for name, dice in self.dice.items() if dice == self.dice_before)
 
 
 def read_best_configuration(paths: RunPaths) -> BestConfiguration | None:
-    """The choice; None if there is none yet, or a half-written one.
+    """Read the result; None if it is missing or half-written.
 
     Raises:
         UserError: the file is not nnU-Net's.
     """
-    content = read_complete_json(paths.choice)
+    content = read_complete_json(paths.best_configuration)
     if content is None:
         return None
     try:
         best = content["best_model_or_ensemble"]
         return BestConfiguration(
-            considered=tuple(
-                RunModel(entry["trainer"], entry["plans"], entry["configuration"])
-                for entry in content["considered_models"]
-            ),
+            considered=_models(content["considered_models"], "plans"),
             folds=tuple(content["folds"]),
-            models=tuple(
-                RunModel(entry["trainer"], entry["plans_identifier"], entry["configuration"])
-                for entry in best["selected_model_or_models"]
-            ),
+            models=_models(best["selected_model_or_models"], "plans_identifier"),
             dice=content["all_results"],
             dice_before=best["result_on_crossval_pre_pp"],
             dice_after=best["result_on_crossval_post_pp"],
@@ -72,4 +72,24 @@ def read_best_configuration(paths: RunPaths) -> BestConfiguration | None:
             plans_file=Path(best["some_plans_file"]),
         )
     except (KeyError, TypeError) as error:
-        raise UserError(f"{paths.choice} is not as nnU-Net writes it ({error!r}). Remove it") from error
+        raise UserError(f"{paths.best_configuration} is not as nnU-Net writes it ({error!r}). Remove it") from error
+
+
+def _models(entries: Sequence[Mapping[str, str]], plans: str) -> tuple[RunModel, ...]:
+    return tuple(RunModel(entry["trainer"], entry[plans], entry["configuration"]) for entry in entries)
+
+
+def current_best_configuration(settings: RunSettings) -> BestConfiguration | None:
+    """Read the result if it is about the models and folds of this run and newer than their scores; else None."""
+    paths = settings.paths
+    best = read_best_configuration(paths)
+    summaries = [paths.fold_summary(model, fold) for model in settings.models for fold in settings.folds]
+    if (
+        best is not None
+        and set(best.considered) == set(settings.models)
+        and best.folds == settings.folds
+        and best.postprocessing.is_file()
+        and paths.best_configuration.stat().st_mtime >= newest(summaries)
+    ):
+        return best
+    return None

@@ -1,4 +1,4 @@
-"""The commands of each step, word for word as a user would type them; what is resumed is said by ``steps``."""
+"""The commands of each step, word for word as a user would type them; options to resume are added by ``steps``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from factorizer_nnunet.nnunet.names import parse_plans_name, template_of
-from factorizer_nnunet.running.settings import RunModel, RunSettings
+from factorizer_nnunet.running.best_configuration import BestConfiguration
+from factorizer_nnunet.running.models import RunModel
+from factorizer_nnunet.running.settings import Prediction, RunSettings
 
 Command = tuple[str, ...]
 
@@ -20,47 +22,48 @@ STOCK_PLANNERS = {
 
 
 def fingerprint(settings: RunSettings) -> Command:
-    """With nnU-Net's check of images and labels: what it finds would otherwise end a training, hours later."""
+    """With nnU-Net's check of images and labels: their faults would otherwise end a training hours later."""
     check = "--verify_dataset_integrity"
-    return ("nnUNetv2_extract_fingerprint", "-d", _id(settings), "-np", _processes(settings), check)
+    return ("nnUNetv2_extract_fingerprint", "-d", _id(settings), *_processes(settings), check)
 
 
 def plan(settings: RunSettings, plans: str) -> Command:
-    """Our planner for our names, nnU-Net's for its own; others must have been planned by the user."""
+    """Our planner for our names, nnU-Net's for its own; other plans must have been made by the user."""
     target = settings.gpu_memory_target_gb
     if plans in STOCK_PLANNERS:
-        memory = () if target is None else ("-gpu_memory_target", str(target))
+        memory = [] if target is None else ["-gpu_memory_target", str(target)]
         return ("nnUNetv2_plan_experiment", "-d", _id(settings), "-pl", STOCK_PLANNERS[plans], *memory)
     template = template_of(plans)
-    size, variant = parse_plans_name(plans) or (None, None)
-    form = () if size is None else ("--size", size)
-    form += () if variant is None else ("--variant", variant)
-    memory = () if target is None else ("--gpu-memory-target", str(target))
-    form += memory if template is None else ("--template", template)
-    command = ("factorizer-nnunet", "plan", "-d", _id(settings), *form)
-    return (*command, "-np", _processes(settings), "--no-preprocess")
+    if template is not None:
+        options = ["--template", template]
+    else:
+        size, variant = parse_plans_name(plans) or (None, None)
+        options = [] if size is None else ["--preset", size]
+        options += [] if variant is None else ["--network", variant]
+        options += [] if target is None else ["--gpu-memory-target", str(target)]
+    return ("factorizer-nnunet", "plan", "-d", _id(settings), *options, *_processes(settings), "--no-preprocess")
 
 
 def preprocess(settings: RunSettings, plans: str, configuration: str) -> Command:
-    command = ("nnUNetv2_preprocess", "-d", _id(settings), "-plans_name", plans, "-c", configuration)
-    return (*command, "-np", _processes(settings))
+    names = ("-plans_name", plans, "-c", configuration)
+    return ("nnUNetv2_preprocess", "-d", _id(settings), *names, *_processes(settings))
 
 
 def train(settings: RunSettings, model: RunModel, fold: int) -> Command:
-    command = ("nnUNetv2_train", _id(settings), model.configuration, str(fold), "-tr", model.trainer)
-    several = ("-num_gpus", str(settings.gpus_per_fold)) if settings.gpus_per_fold > 1 else ()
-    return (*command, "-p", model.plans, "-device", settings.device, *several, "--npz")
+    options = ["-tr", model.trainer, "-p", model.plans, "-device", settings.device]
+    if settings.gpus_per_fold > 1:
+        options += ["-num_gpus", str(settings.gpus_per_fold)]
+    return ("nnUNetv2_train", _id(settings), model.configuration, str(fold), *options, "--npz")
 
 
 def find_best(settings: RunSettings) -> Command:
-    """nnU-Net's command where it can say these models: every trainer with all plans and all configurations."""
+    """nnU-Net's command if it can express these models: every trainer with all plans and all configurations."""
     models = settings.models
-    trainers, plans, configurations = (
-        tuple(dict.fromkeys(getattr(model, key) for model in models)) for key in ("trainer", "plans", "configuration")
-    )
-    if len(models) == len(trainers) * len(plans) * len(configurations):
-        command = ("nnUNetv2_find_best_configuration", settings.dataset, "-c", *configurations, "-tr", *trainers)
-        return (*command, "-p", *plans, "-f", *map(str, settings.folds), "-np", _processes(settings))
+    trainers = tuple(dict.fromkeys(model.trainer for model in models))
+    configurations = tuple(dict.fromkeys(model.configuration for model in models))
+    if len(models) == len(trainers) * len(settings.plans) * len(configurations):
+        options = ("-c", *configurations, "-tr", *trainers, "-p", *settings.plans, "-f", *map(str, settings.folds))
+        return ("nnUNetv2_find_best_configuration", settings.dataset, *options, *_processes(settings))
     chosen = [
         {"trainer": model.trainer, "plans": model.plans, "configuration": model.configuration} for model in models
     ]
@@ -70,22 +73,29 @@ def find_best(settings: RunSettings) -> Command:
 
 
 def predict(
-    settings: RunSettings, model: RunModel, folds: Sequence[int], output: Path, previous: Path | None, probabilities: bool
+    settings: RunSettings,
+    prediction: Prediction,
+    model: RunModel,
+    folds: Sequence[int],
+    output: Path,
+    *,
+    previous: Path | None,
+    probabilities: bool,
 ) -> Command:
     """Segment the test images with the mean of a model's folds.
 
     Args:
-        previous: segmentations of the low resolution, for a cascade.
+        previous: low-resolution segmentations, for a cascade.
         probabilities: keep them for merging.
     """
-    command = ("factorizer-nnunet", "predict", "-d", settings.dataset, "-i", str(settings.prediction.images))
-    command += ("-o", str(output), "-c", model.configuration, "-tr", model.trainer, "-p", model.plans)
-    command += ("-f", *map(str, folds), "-device", settings.device)
-    command += () if previous is None else ("-prev_stage_predictions", str(previous))
-    command += () if settings.prediction.mirroring else ("--disable_tta",)
-    command += ("--save_probabilities",) if probabilities else ()
-    # Beside a processor's own work, workers would only take its time and import PyTorch anew.
-    return command if settings.device == "cuda" else (*command, "-npp", "0", "-nps", "0")
+    options = ["-i", str(prediction.images), "-o", str(output), "-c", model.configuration]
+    options += ["-tr", model.trainer, "-p", model.plans, "-f", *map(str, folds), "-device", settings.device]
+    options += [] if previous is None else ["-prev_stage_predictions", str(previous)]
+    options += [] if prediction.mirroring else ["--disable_tta"]
+    options += ["--save_probabilities"] if probabilities else []
+    # Without a GPU, workers would compete with the network for the processor, and each would import PyTorch.
+    options += [] if settings.device == "cuda" else ["-npp", "0", "-nps", "0"]
+    return ("factorizer-nnunet", "predict", "-d", settings.dataset, *options)
 
 
 def stock(command: Command) -> Command:
@@ -94,24 +104,23 @@ def stock(command: Command) -> Command:
 
 
 def ensemble(settings: RunSettings, folders: Sequence[Path], output: Path) -> Command:
-    return ("nnUNetv2_ensemble", "-i", *map(str, folders), "-o", str(output), "-np", _processes(settings))
+    return ("nnUNetv2_ensemble", "-i", *map(str, folders), "-o", str(output), *_processes(settings))
 
 
-def postprocess(settings: RunSettings, source: Path, output: Path, postprocessing: Path, plans_file: Path) -> Command:
-    command = ("nnUNetv2_apply_postprocessing", "-i", str(source), "-o", str(output))
-    command += ("-pp_pkl_file", str(postprocessing), "-plans_json", str(plans_file))
-    return (*command, "-dataset_json", str(plans_file.with_name("dataset.json")), "-np", _processes(settings))
+def postprocess(settings: RunSettings, source: Path, output: Path, best: BestConfiguration) -> Command:
+    options = ["-i", str(source), "-o", str(output), "-pp_pkl_file", str(best.postprocessing)]
+    options += ["-plans_json", str(best.plans_file), "-dataset_json", str(best.plans_file.with_name("dataset.json"))]
+    return ("nnUNetv2_apply_postprocessing", *options, *_processes(settings))
 
 
-def scores(settings: RunSettings, plans_file: Path) -> Command:
-    command = ("nnUNetv2_evaluate_folder", str(settings.prediction.references), str(settings.prediction.output))
-    command += ("-djfile", str(plans_file.with_name("dataset.json")), "-pfile", str(plans_file))
-    return (*command, "-np", _processes(settings))
+def scores(settings: RunSettings, segmentations: Path, references: Path, plans_file: Path) -> Command:
+    options = ("-djfile", str(plans_file.with_name("dataset.json")), "-pfile", str(plans_file))
+    return ("nnUNetv2_evaluate_folder", str(references), str(segmentations), *options, *_processes(settings))
 
 
 def _id(settings: RunSettings) -> str:
     return str(settings.dataset_id)
 
 
-def _processes(settings: RunSettings) -> str:
-    return str(settings.processes)
+def _processes(settings: RunSettings) -> Command:
+    return ("-np", str(settings.processes))

@@ -1,4 +1,4 @@
-"""What steps have to know of a data set: its cases, folds, and how plans lead to data. Imports no torch."""
+"""What steps need to know of a data set: its cases, its folds, the settings of its plans. Imports no torch."""
 
 from __future__ import annotations
 
@@ -7,26 +7,34 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from factorizer_nnunet.core.json_files import load_json_object, read_complete_json
 from factorizer_nnunet.running.paths import RunPaths
 
-_MEND = "Mend it as nnU-Net's dataset_format.md describes"
+NUMBER_OF_FOLDS = 5  # made by nnU-Net
+_FIX = "Fix it as nnU-Net's dataset_format.md describes"
 
 
-def raw_dataset_json(paths: RunPaths) -> dict:
+def raw_dataset_json(paths: RunPaths) -> dict[str, Any]:
     """``dataset.json`` of the raw data.
 
     Raises:
         UserError: it cannot be read.
     """
-    return load_json_object(paths.raw / "dataset.json", _MEND)
+    return load_json_object(paths.raw / "dataset.json", _FIX)
+
+
+def num_channels(paths: RunPaths) -> int:
+    """The number of channels of an image; nnU-Net reads two spellings of the key."""
+    content = raw_dataset_json(paths)
+    return len(content["channel_names"] if "channel_names" in content else content["modality"])
 
 
 def training_labels(paths: RunPaths) -> dict[str, Path]:
     """The label file of every training case, by case.
 
-    As nnU-Net's own function finds them; that one starts a pool of processes for a list of names, at every look.
+    Finds the same files as nnU-Net's own function, which starts a pool of processes at every call.
     """
     content = raw_dataset_json(paths)
     if "dataset" in content:
@@ -35,19 +43,19 @@ def training_labels(paths: RunPaths) -> dict[str, Path]:
     return {case: paths.raw / "labelsTr" / f"{case}{ending}" for case in image_channels(paths.raw / "imagesTr", ending)}
 
 
-def validation_cases(paths: RunPaths, fold: int) -> list[str] | None:
-    """The cases that a fold validates on; None while no folds are made, or for a fold that they lack."""
+def validation_cases(paths: RunPaths, fold: int) -> list[str]:
+    """The cases on which a fold is validated; none if the fold is not defined yet."""
     folds = read_complete_json(paths.splits, list) or []
-    return folds[fold]["val"] if fold < len(folds) else None
+    return folds[fold]["val"] if fold < len(folds) else []
 
 
 def number_of_folds(paths: RunPaths) -> int | None:
-    """How many folds are defined; None while none are."""
+    """The number of defined folds; None before any are."""
     return len(read_complete_json(paths.splits, list) or []) or None
 
 
-def configuration(paths: RunPaths, plans: str, name: str) -> Mapping | None:
-    """The settings of a configuration in plans, with what it inherits; None if plans or configuration are not there."""
+def configuration(paths: RunPaths, plans: str, name: str) -> Mapping[str, Any] | None:
+    """The settings of a configuration in plans, with those it inherits; None without such plans or configuration."""
     content = read_complete_json(paths.plans(plans)) or {}
     configurations = content.get("configurations", {})
     if name not in configurations:
@@ -58,7 +66,7 @@ def configuration(paths: RunPaths, plans: str, name: str) -> Mapping | None:
 
 
 def image_channels(images: Path, file_ending: str) -> dict[str, set[int]]:
-    """The channels of every case in a folder of images ``CASE_0000ENDING``; other files are not looked at."""
+    """The channels of every case in a folder of images ``CASE_0000ENDING``; other files are ignored."""
     pattern = re.compile(r"(.+)_(\d{4})" + re.escape(file_ending))
     found: defaultdict[str, set[int]] = defaultdict(set)
     for path in sorted(images.iterdir()):

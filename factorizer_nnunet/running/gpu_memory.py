@@ -1,4 +1,4 @@
-"""Peak memory of GPUs while a block runs, as the driver counts it: nnU-Net's commands do not tell theirs."""
+"""Peak memory of GPUs while a block runs, as the driver counts it: nnU-Net's commands do not report theirs."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _SECONDS = 5.0
 
 
 class PeakMemory:
-    """The highest use seen so far, in GB (10⁹ bytes); None if none was seen."""
+    """The highest use so far, in GB (10⁹ bytes); None if none was measured."""
 
     gb: float | None = None
 
 
 @contextlib.contextmanager
 def watched(gpus: Sequence[str]) -> Iterator[PeakMemory]:
-    """Look at these GPUs, by nvidia-smi's numbers, every few seconds; without GPUs or nvidia-smi nothing is seen."""
+    """Sample the memory of these GPUs, by nvidia-smi's numbers; without GPUs or nvidia-smi nothing is measured."""
     peak, ended = PeakMemory(), threading.Event()
     if not gpus or shutil.which("nvidia-smi") is None:
         yield peak
@@ -43,7 +43,7 @@ def watched(gpus: Sequence[str]) -> Iterator[PeakMemory]:
 
 
 def used_memory_gb(gpus: Sequence[str]) -> float | None:
-    """Memory in use on these GPUs together, in GB; None if nvidia-smi does not say."""
+    """Memory in use on these GPUs together, in GB; None if nvidia-smi fails."""
     query = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits", f"--id={','.join(gpus)}"]
     try:
         answer = subprocess.run(query, capture_output=True, text=True, timeout=30, check=True).stdout

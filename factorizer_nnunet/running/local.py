@@ -1,4 +1,4 @@
-"""The local executor: a queue over this machine's lanes. A failed step stops only those that need it."""
+"""The local executor: a queue over this machine's worker slots. A failed step stops only those that need it."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ from factorizer_nnunet.running.execution import NO_SPACE, Children, run_step
 from factorizer_nnunet.running.paths import RunPaths
 from factorizer_nnunet.running.progress import short_name, step_progress
 from factorizer_nnunet.running.settings import RunSettings
-from factorizer_nnunet.running.steps import Step
+from factorizer_nnunet.running.step import Step
+from factorizer_nnunet.running.steps import is_planning
 from factorizer_nnunet.running.worker_slots import WorkerSlot, command_environment
 
-OWNER_VARIABLE = "FACTORIZER_NNUNET_RUN"  # holds the run's folder in every process that a local run starts
+OWNER_VARIABLE = "FACTORIZER_NNUNET_RUN"  # names the run's folder in every process that a local run starts
 _LOOK_SECONDS = 10.0
-_GRACE_SECONDS = 60.0  # a trainer that is asked to end saves first
-_HOST = WorkerSlot("processor")  # beside GPUs: preprocessing, merging
+_GRACE_SECONDS = 60.0  # a training that is asked to end saves first
+
+Running = dict[Future[str | None], tuple[Step, WorkerSlot]]
 
 
 @dataclass
@@ -35,36 +37,38 @@ class LocalExecutor:
     """Runs steps on this machine.
 
     Args:
-        lanes: where steps run that need the device; without a GPU, all steps.
+        slots: where steps run that need the device; without a GPU, all steps.
     """
 
-    def __init__(self, settings: RunSettings, lanes: Sequence[WorkerSlot]) -> None:
+    def __init__(self, settings: RunSettings, slots: Sequence[WorkerSlot]) -> None:
         self._settings = settings
-        self._paths = RunPaths(settings.folders, settings.dataset)
-        self._free = list(lanes)
-        self._host = [_HOST] if settings.device == "cuda" else self._free  # a GPU's lanes are for the GPU
-        self._threads = len(lanes) + 1
+        self._paths = settings.paths
+        self._free = list(slots)
+        # The slots of GPUs are for steps that need a GPU; one more runs preprocessing and merging.
+        self._host = [WorkerSlot("processor")] if settings.device == "cuda" else self._free
+        self._threads = len(slots) + 1
         self._children = Children()
 
     def run(self, steps: Sequence[Step], check: Callable[[], None]) -> StepOutcome:
-        """Run all that is not done.
+        """Run all steps that are not done.
 
         Args:
-            check: called once plans are there, before anything long; raises what it finds wrong.
+            check: called once plans exist, before anything long; raises what it finds wrong.
 
         Raises:
             UserError: from ``check``.
             KeyboardInterrupt: after all commands have been ended.
         """
-        outcome, running = StepOutcome(), {}
-        planned = {step.name for step in steps if step.name.startswith(("fingerprint", "plan."))}
+        outcome = StepOutcome()
+        running: Running = {}
+        planning = {step.name for step in steps if is_planning(step)}
         checked = False
         bar = tqdm(total=len(steps), desc="steps", unit="step", dynamic_ncols=True, mininterval=1, disable=None)
         with ThreadPoolExecutor(self._threads) as pool, bar:
             try:
                 while True:
                     for step in self._next(steps, outcome, running, bar):
-                        if not checked and planned <= outcome.done:
+                        if not checked and planning <= outcome.done:
                             check()
                             checked = True
                         self._start(step, pool, running)
@@ -74,54 +78,52 @@ class LocalExecutor:
             finally:
                 self._stop()
 
-    def _next(self, steps: Sequence[Step], outcome: StepOutcome, running: dict, bar: tqdm) -> list[Step]:
-        """Steps to start now, as many as there are lanes; what turns out to be done is noted."""
-        chosen: list[Step] = []
-        free = {id(lanes): len(lanes) for lanes in (self._free, self._host)}
-        busy = {step.name for step, _ in running.values()}
+    def _next(self, steps: Sequence[Step], outcome: StepOutcome, running: Running, bar: tqdm) -> list[Step]:
+        """Steps to start now, at most as many as there are free slots; those that are done already are noted."""
         if any(NO_SPACE in error for error in outcome.failed.values()):
             return []
+        chosen: list[Step] = []
+        free = {id(slots): len(slots) for slots in (self._free, self._host)}
+        settled = outcome.done | outcome.failed.keys() | {step.name for step, _ in running.values()}
         for step in steps:
-            if step.name in outcome.done or step.name in outcome.failed or step.name in busy:
+            if step.name in settled or not outcome.done.issuperset(step.after):
                 continue
-            if not outcome.done.issuperset(step.after):
-                continue
-            lanes = id(self._lanes(step))
+            slots = id(self._slots(step))
             if step.state().done:
                 outcome.done.add(step.name)
                 bar.update()
-            elif free[lanes] > 0:
-                free[lanes] -= 1
+            elif free[slots] > 0:
+                free[slots] -= 1
                 chosen.append(step)
         return chosen
 
     def _stop(self) -> None:
-        """End all commands: trainings may save first, unless whoever interrupts does so again."""
+        """End all commands: trainings may save first, unless a second interrupt comes."""
         try:
             self._children.stop(_GRACE_SECONDS)
         except KeyboardInterrupt:
             self._children.stop(0)
             raise
 
-    def _lanes(self, step: Step) -> list[WorkerSlot]:
+    def _slots(self, step: Step) -> list[WorkerSlot]:
         return self._free if step.on_device else self._host
 
-    def _start(self, step: Step, pool: ThreadPoolExecutor, running: dict[Future, tuple[Step, WorkerSlot]]) -> None:
-        lane = self._lanes(step).pop(0)
-        tqdm.write(f"{step.name} starts on {lane.name}; log: {self._paths.log(step.name)}")
-        environment = command_environment(self._settings.folders, lane, self._settings.device, os.environ)
+    def _start(self, step: Step, pool: ThreadPoolExecutor, running: Running) -> None:
+        slot = self._slots(step).pop(0)
+        tqdm.write(f"{step.name} starts on {slot.name}; log: {self._paths.log(step.name)}")
+        environment = command_environment(self._settings.folders, slot, self._settings.device, os.environ)
         environment[OWNER_VARIABLE] = str(self._paths.run)
         future = pool.submit(run_step, step, self._paths, environment, self._children)
-        running[future] = (step, lane)
+        running[future] = (step, slot)
 
-    def _collect(self, running: dict[Future, tuple[Step, WorkerSlot]], outcome: StepOutcome, bar: tqdm) -> None:
-        """Wait for a step to end, telling meanwhile how far all are."""
+    def _collect(self, running: Running, outcome: StepOutcome, bar: tqdm) -> None:
+        """Wait until a step ends, showing the progress of all meanwhile."""
         while not (ended := wait(running, _LOOK_SECONDS, FIRST_COMPLETED).done):
-            told = [f"{short_name(step)} {step_progress(step, self._paths)}" for step, _ in running.values()]
-            bar.set_postfix_str("; ".join(told))
+            progress = [f"{short_name(step)} {step_progress(step, self._paths)}" for step, _ in running.values()]
+            bar.set_postfix_str("; ".join(progress))
         for future in ended:
-            step, lane = running.pop(future)
-            self._lanes(step).append(lane)
+            step, slot = running.pop(future)
+            self._slots(step).append(slot)
             error = future.result()
             if error is None:
                 outcome.done.add(step.name)
@@ -133,5 +135,5 @@ class LocalExecutor:
 
 
 def end_left_over(paths: RunPaths) -> int:
-    """End commands that a killed run over this data set left; call it while holding the run's lock."""
+    """End commands that a killed run over this data set left running; call it while holding the run's lock."""
     return end_marked(OWNER_VARIABLE, str(paths.run))

@@ -1,4 +1,4 @@
-"""What attempts of a step cost and how they ended: for the summary only, no step's state is read from here."""
+"""What attempts at a step cost and how they ended: for the summary only, no step's state is read from here."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from factorizer_nnunet.core.json_files import read_complete_json
 
 @dataclass(frozen=True, kw_only=True)
 class Attempt:
-    """One attempt of a step.
+    """One attempt at a step.
 
     Attributes:
         seconds: wall time.
-        memory_gb: peak resident memory of its largest process, in GB (10⁹ bytes); Linux counts no less than that of
-            the process which started it.
-        gpu_memory_gb: peak use of the GPUs it was given, None without them.
+        memory_gb: peak resident memory of its largest process, in GB (10⁹ bytes); on Linux no less than that of the
+            process which started it.
+        gpu_memory_gb: peak use of its GPUs, None without them.
         error: why it failed; None if it did not.
     """
 
@@ -38,7 +38,7 @@ def add_attempt(file: Path, attempt: Attempt) -> None:
 
 
 def read_attempts(file: Path) -> list[Attempt]:
-    """The attempts in the order they were made; none if there is no file that can be read."""
+    """Read the attempts, the oldest first; none if the file is missing or unreadable."""
     with contextlib.suppress(UserError, TypeError, KeyError):
         content = read_complete_json(file)
         if content is not None:

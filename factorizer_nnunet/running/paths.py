@@ -1,4 +1,4 @@
-"""Every file that a run reads or writes, named once; all but the run's own folder is where nnU-Net has it."""
+"""Every file that a run reads or writes, named once; outside the run's own folder they are nnU-Net's."""
 
 from __future__ import annotations
 
@@ -7,11 +7,29 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from factorizer_nnunet.nnunet.names import SPLITS_FILE
-from factorizer_nnunet.running.settings import Folders, RunModel
+from factorizer_nnunet.running.models import RunModel
 
-RUN_FOLDER = "factorizer_run"  # beside the models in nnUNet_results: logs, measurements, summary
+RUN_FOLDER = "factorizer_run"  # next to the models in nnUNet_results: logs, measurements, summary
 REQUEST_FILE = "request.json"
 LABEL_FOLDER = "gt_segmentations"  # nnU-Net's copy of the labels
+
+
+@dataclass(frozen=True)
+class Folders:
+    """nnU-Net's three folders."""
+
+    raw: Path
+    preprocessed: Path
+    results: Path
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The environment variables that name them for nnU-Net."""
+        return {
+            "nnUNet_raw": str(self.raw),
+            "nnUNet_preprocessed": str(self.preprocessed),
+            "nnUNet_results": str(self.results),
+        }
 
 
 @dataclass(frozen=True)
@@ -39,7 +57,7 @@ class RunPaths:
 
     @property
     def dataset_json(self) -> Path:
-        """The copy that planning makes; commands after it read this one."""
+        """The copy that planning makes and later commands read."""
         return self.preprocessed / "dataset.json"
 
     @property
@@ -60,27 +78,27 @@ class RunPaths:
         return self.model(model) / f"fold_{fold}"
 
     def checkpoint(self, model: RunModel, fold: int) -> Path:
-        """What nnU-Net writes when a fold is trained."""
+        """Written when a fold is trained."""
         return self.fold(model, fold) / "checkpoint_final.pth"
 
     def validation(self, model: RunModel, fold: int) -> Path:
         return self.fold(model, fold) / "validation"
 
     def fold_summary(self, model: RunModel, fold: int) -> Path:
-        """What nnU-Net writes when a fold is validated."""
+        """Written when a fold is validated."""
         return self.validation(model, fold) / "summary.json"
 
     def next_stage(self, model: RunModel, configuration: str) -> Path:
-        """Segmentations of a low resolution for the cascade ``configuration``."""
+        """Low-resolution segmentations for the cascade ``configuration``."""
         return self.model(model) / "predicted_next_stage" / configuration
 
     @property
-    def choice(self) -> Path:
-        """What nnU-Net's find_best_configuration decided."""
+    def best_configuration(self) -> Path:
+        """The result of nnU-Net's find_best_configuration."""
         return self.results / "inference_information.json"
 
     def all_folds_summary(self, model: RunModel, folds: tuple[int, ...]) -> Path:
-        """Scores of a model over the cases of all folds, as find_best_configuration leaves them."""
+        """Scores of a model over the cases of all folds, written by find_best_configuration."""
         return self.model(model) / f"crossval_results_folds_{'_'.join(map(str, folds))}" / "summary.json"
 
     @property
@@ -93,7 +111,7 @@ class RunPaths:
 
     @property
     def request(self) -> Path:
-        """What the last run was asked for; written when it has begun."""
+        """The settings of the last run; written when it begins."""
         return self.run / REQUEST_FILE
 
     @property
@@ -118,6 +136,6 @@ class RunPaths:
         return self.run / "measurements" / f"{step}.json"
 
     def before_merging(self, output: Path) -> Path:
-        """Probabilities of single models, from which the segmentations in ``output`` are made."""
+        """Predictions of single models, from which the segmentations in ``output`` are made."""
         digest = hashlib.sha256(str(output).encode()).hexdigest()[:8]
         return self.run / "predictions" / f"{output.name}_{digest}"

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from factorizer_nnunet.nnunet.names import TRAINER
 from factorizer_nnunet.running.paths import RunPaths
-from factorizer_nnunet.running.steps import Step
+from factorizer_nnunet.running.step import Step
 from factorizer_nnunet.training.budget import budget_from_suffix
 
 DEFAULT_EPOCHS = 1000  # nnU-Net's
-_RECENT = 20  # epochs whose time tells that of the others
+_RECENT = 20  # epochs from whose time that of the remaining ones is estimated
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class TrainingProgress:
 
     Attributes:
         epochs: finished.
-        total: planned, as the trainer's name says.
+        total: planned, according to the trainer's name.
         dice: mean pseudo Dice of the last epoch, on patches of the validation cases; None before the first.
         seconds_left: from the time of recent epochs, without validation; None before the first.
     """
@@ -40,7 +40,7 @@ class TrainingProgress:
 
 
 def planned_epochs(trainer: str) -> int:
-    """How many epochs a trainer's name promises: ours and nnU-Net's variants say theirs."""
+    """The number of epochs by the trainer's name: variants of ours and of nnU-Net's contain it."""
     if trainer.startswith(TRAINER):
         try:
             return budget_from_suffix(trainer.removeprefix(TRAINER)).epochs or DEFAULT_EPOCHS
@@ -51,7 +51,7 @@ def planned_epochs(trainer: str) -> int:
 
 
 def training_progress(fold: Path, trainer: str) -> TrainingProgress | None:
-    """The progress that a fold's logs tell; None if no training was started."""
+    """Read the progress from a fold's logs; None if no training was started."""
     logs = sorted(fold.glob("training_log_*.txt"), key=lambda log: log.stat().st_mtime)
     if not logs:
         return None
@@ -72,15 +72,15 @@ def training_progress(fold: Path, trainer: str) -> TrainingProgress | None:
 
 
 def step_progress(step: Step, paths: RunPaths) -> str:
-    """How far a step is, in a few words; empty where nothing tells."""
-    told = step.state().progress
-    if step.trains is None or told:
-        return told
+    """The progress of a step in a few words; empty if unknown."""
+    progress_in_words = step.state().progress
+    if step.trains is None or progress_in_words:
+        return progress_in_words
     model, fold = step.trains
     progress = training_progress(paths.fold(model, fold), model.trainer)
     return "" if progress is None else str(progress)
 
 
 def short_name(step: Step) -> str:
-    """A name for one line with several steps."""
+    """A name for a line with several steps."""
     return step.name if step.trains is None else f"{step.trains[0].configuration} fold {step.trains[1]}"

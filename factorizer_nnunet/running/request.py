@@ -1,4 +1,4 @@
-"""What the last run over a data set was asked for, kept so that ``status`` need not be told again. Not what is done."""
+"""The settings of the last run over a data set, kept for ``status``. What is done is not kept here."""
 
 from __future__ import annotations
 
@@ -9,34 +9,35 @@ from pathlib import Path
 from factorizer_nnunet.core.atomic_files import write_text_atomically
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import load_json_object
-from factorizer_nnunet.running.paths import REQUEST_FILE, RUN_FOLDER, RunPaths
-from factorizer_nnunet.running.settings import Folders, RunModel, Prediction, RunSettings
+from factorizer_nnunet.running.models import RunModel
+from factorizer_nnunet.running.paths import REQUEST_FILE, RUN_FOLDER, Folders
+from factorizer_nnunet.running.settings import Prediction, RunSettings
 
 
 def write_request(settings: RunSettings) -> None:
     """Keep the settings in the run's folder."""
     content = json.dumps(asdict(settings), indent=4, default=str)
-    write_text_atomically(RunPaths(settings.folders, settings.dataset).request, content + "\n")
+    write_text_atomically(settings.paths.request, content + "\n")
 
 
 def read_request(results: Path, dataset: str) -> RunSettings:
-    """The settings of the last run over a data set, given by ID or name.
+    """Read the settings of the last run over a data set, given by ID or name.
 
     Raises:
-        UserError: there was none below ``results``, or several data sets have this ID.
+        UserError: there is none below ``results``, or several data sets have this ID.
     """
     name = f"Dataset{int(dataset):03d}_*" if dataset.isdecimal() else dataset
     found = sorted(results.glob(f"{name}/{RUN_FOLDER}/{REQUEST_FILE}"))
     if len(found) != 1:
-        there = sorted(path.parent.parent.name for path in results.glob(f"*/{RUN_FOLDER}/{REQUEST_FILE}"))
-        known = f"there are runs of {', '.join(there)}" if there else "start one with factorizer-nnunet run"
+        runs = sorted(path.parent.parent.name for path in results.glob(f"*/{RUN_FOLDER}/{REQUEST_FILE}"))
+        known = f"there are runs of {', '.join(runs)}" if runs else "start one with factorizer-nnunet run"
         raise UserError(f"{len(found)} runs of data set {dataset} in {results}; {known}")
-    mend = "Start the run again, which writes it anew"
-    content = load_json_object(found[0], mend)
+    fix = "Start the run again, which rewrites it"
+    content = load_json_object(found[0], fix)
     try:
         return _settings(content)
     except (KeyError, TypeError) as error:
-        raise UserError(f"{found[0]} is not as this version writes it ({error!r}). {mend}") from error
+        raise UserError(f"{found[0]} is not as this version writes it ({error!r}). {fix}") from error
 
 
 def _settings(content: dict) -> RunSettings:

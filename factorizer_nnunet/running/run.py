@@ -1,4 +1,4 @@
-"""A whole run: check, hold the data set, execute, sum up. Run again, it does what is missing."""
+"""A complete run: check, lock the data set, execute, summarize. Run again, it does what is missing."""
 
 from __future__ import annotations
 
@@ -11,75 +11,70 @@ from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.interrupts import terminable
 from factorizer_nnunet.running.checks import check_after_planning, check_before_planning
 from factorizer_nnunet.running.local import LocalExecutor, end_left_over
-from factorizer_nnunet.running.paths import RunPaths
-from factorizer_nnunet.running.queue import queued_jobs
 from factorizer_nnunet.running.request import write_request
 from factorizer_nnunet.running.settings import RunSettings
+from factorizer_nnunet.running.slurm_queue import queued_jobs
 from factorizer_nnunet.running.steps import build_steps
 from factorizer_nnunet.running.summary import DONE, summarize
 from factorizer_nnunet.running.summary_page import summary_markdown
 from factorizer_nnunet.running.worker_slots import WorkerSlot
 
 
-def run_here(settings: RunSettings, lanes: Sequence[WorkerSlot]) -> bool:
+def run_here(settings: RunSettings, slots: Sequence[WorkerSlot]) -> bool:
     """Run all that is missing on this machine and write the summary; returns whether every step is done.
 
     Raises:
-        UserError: what was asked for cannot be done, or another run over the data set is going on.
-        KeyboardInterrupt: after all commands have been ended; the same call goes on from there.
+        UserError: the settings cannot be met, or another run over the data set is in progress.
+        KeyboardInterrupt: after all commands have been ended; the same call resumes.
     """
-    paths = RunPaths(settings.folders, settings.dataset)
     if jobs := queued_jobs(settings):
         raise UserError(f"{len(jobs)} jobs of this run are in SLURM's queue: wait for them, or end them with scancel")
     check_before_planning(settings)
     with held_run(settings), terminable():
-        if count := end_left_over(paths):
+        if count := end_left_over(settings.paths):
             print(f"ended {count} processes that an interrupted run had left behind")
         write_request(settings)
-        LocalExecutor(settings, lanes).run(build_steps(settings), lambda: check_after_planning(settings))
+        LocalExecutor(settings, slots).run(build_steps(settings), lambda: check_after_planning(settings))
         return write_results(settings)
 
 
 @contextlib.contextmanager
 def held_run(settings: RunSettings) -> Iterator[None]:
-    """Hold a data set's run against another ``run``.
+    """Lock a data set against other runs.
 
     Raises:
-        UserError: another one holds it.
+        UserError: another run is in progress.
     """
-    paths = RunPaths(settings.folders, settings.dataset)
-    paths.run.mkdir(parents=True, exist_ok=True)
-    busy = (
-        f"another run over {settings.dataset} is going on here: see factorizer-nnunet status -d {settings.dataset_id}"
-    )
-    with file_lock(paths.lock, busy):
+    settings.paths.run.mkdir(parents=True, exist_ok=True)
+    see = f"see factorizer-nnunet status -d {settings.dataset_id}"
+    with file_lock(settings.paths.lock, f"another run over {settings.dataset} is in progress: {see}"):
         yield
 
 
 def write_results(settings: RunSettings) -> bool:
-    """Write what the run has come to, Markdown, JSON and the report; returns whether every step is done.
+    """Write the summary as Markdown and JSON, and the report; returns whether every step is done.
 
     Raises:
         UserError: the summary cannot be written.
     """
-    paths = RunPaths(settings.folders, settings.dataset)
+    file = settings.paths.summary
     summary = summarize(settings)
     try:
-        write_text_atomically(paths.summary.with_suffix(".json"), json.dumps(summary, indent=4) + "\n")
-        write_text_atomically(paths.summary.with_suffix(".md"), summary_markdown(summary))
+        write_text_atomically(file.with_suffix(".json"), json.dumps(summary, indent=4) + "\n")
+        write_text_atomically(file.with_suffix(".md"), summary_markdown(summary))
     except OSError as error:
         raise UserError(
-            f"cannot write {paths.summary}.json or .md ({error}). Mend that, then give the same command again: what is "
-            "done stays"
+            f"cannot write {file}.json or .md ({error}). Fix that and run the same command again: what is done stays"
         ) from error
-    _write_report(settings, paths)
+    _write_report(settings)
     return all(step["state"] == DONE for step in summary["steps"])
 
 
-def _write_report(settings: RunSettings, paths: RunPaths) -> None:
-    """The report of all models whose folds are validated; says so where there can be none."""
+def _write_report(settings: RunSettings) -> None:
+    """Write the report of all models whose folds are validated; a failure is only a warning."""
     from factorizer_nnunet.report import Sources, write_report
 
+    paths = settings.paths
     models = [
         paths.model(model)
         for model in settings.trained_models
@@ -87,7 +82,7 @@ def _write_report(settings: RunSettings, paths: RunPaths) -> None:
     ]
     if not models:
         return
-    try:  # partial: a run may have been asked for some of the folds, and then the page says so
+    try:  # partial: the run may be about some of the folds, and then the page says so
         write_report(models, paths.report, sources=Sources(environment=settings.folders.variables), partial=True)
     except (OSError, UserError) as error:
         print(f"WARNING: no report: {error}")

@@ -1,35 +1,17 @@
-"""What a run is asked to do, as values: models, folds, device, test images. Pickled into cluster jobs as it is."""
+"""What a run is asked to do, as values: models, folds, device, test images. Pickled into cluster jobs."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-CASCADE, LOWRES = "3d_cascade_fullres", "3d_lowres"
-
-
-@dataclass(frozen=True)
-class RunModel:
-    """What nnU-Net calls a model: a trainer, the name of plans, a configuration of these plans."""
-
-    trainer: str
-    plans: str
-    configuration: str
-
-    @property
-    def name(self) -> str:
-        """The name of its folder in nnUNet_results."""
-        return f"{self.trainer}__{self.plans}__{self.configuration}"
-
-    @property
-    def previous(self) -> RunModel | None:
-        """The model whose segmentations this one refines: that of the low resolution, for a cascade."""
-        return RunModel(self.trainer, self.plans, LOWRES) if self.configuration == CASCADE else None
+from factorizer_nnunet.running.models import RunModel, with_previous
+from factorizer_nnunet.running.paths import Folders, RunPaths
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """Test images and where their segmentations go; ``references`` has labels to score them with, if there are any."""
+    """Test images, the folder for their segmentations, and optionally labels to score them with."""
 
     images: Path
     output: Path
@@ -38,34 +20,17 @@ class Prediction:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Folders:
-    """nnU-Net's three folders."""
-
-    raw: Path
-    preprocessed: Path
-    results: Path
-
-    @property
-    def variables(self) -> dict[str, str]:
-        """The environment variables that tell nnU-Net of them."""
-        return {
-            "nnUNet_raw": str(self.raw),
-            "nnUNet_preprocessed": str(self.preprocessed),
-            "nnUNet_results": str(self.results),
-        }
-
-
-@dataclass(frozen=True, kw_only=True)
 class RunSettings:
     """One run over one data set.
 
     Attributes:
-        dataset: its folder's name, ``DatasetXXX_Name``.
+        dataset: name, ``DatasetXXX_Name``.
         models: those among which the best, or the best pair, is chosen.
         device: ``cuda``, ``cpu`` or ``mps``.
         gpus_per_fold: GPUs that train one fold together (nnU-Net's ``-num_gpus``).
-        processes: of each command that works on cases side by side (nnU-Net's ``-np``).
-        gpu_memory_target_gb: what is planned for; None is nnU-Net's own.
+        processes: worker processes of a command (nnU-Net's ``-np``).
+        gpu_memory_target_gb: GPU memory to plan for, in GB; None is the planner's default.
+        prediction: None if no test images are to be predicted.
     """
 
     folders: Folders
@@ -79,14 +44,18 @@ class RunSettings:
     prediction: Prediction | None = None
 
     @property
+    def paths(self) -> RunPaths:
+        """The files of this run."""
+        return RunPaths(self.folders, self.dataset)
+
+    @property
     def dataset_id(self) -> int:
         return int(self.dataset.removeprefix("Dataset").split("_")[0])
 
     @property
     def trained_models(self) -> tuple[RunModel, ...]:
         """All models to be trained, each after the one that it refines, none twice."""
-        pairs = [(model.previous, model) for model in self.models]
-        return tuple(dict.fromkeys(model for pair in pairs for model in pair if model is not None))
+        return with_previous(self.models)
 
     @property
     def plans(self) -> tuple[str, ...]:

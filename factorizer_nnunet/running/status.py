@@ -1,18 +1,20 @@
-"""The table of steps while a run goes on."""
+"""The table of steps during a run."""
 
 from __future__ import annotations
 
 import fcntl
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from factorizer_nnunet.nnunet.integrity import newest
 from factorizer_nnunet.running.measurements import read_attempts
 from factorizer_nnunet.running.paths import RunPaths
 from factorizer_nnunet.running.progress import step_progress
-from factorizer_nnunet.running.queue import queued_jobs
 from factorizer_nnunet.running.settings import RunSettings
-from factorizer_nnunet.running.steps import Step, build_steps
+from factorizer_nnunet.running.slurm_queue import queued_jobs
+from factorizer_nnunet.running.step import Step
+from factorizer_nnunet.running.steps import build_steps
 from factorizer_nnunet.running.summary import DONE, FAILED, WAITING
 
 RUNNING = "running"
@@ -20,7 +22,7 @@ RUNNING = "running"
 
 @dataclass(frozen=True)
 class StepStatus:
-    """One line: a step, the word for its state, and how far it is or why it failed."""
+    """One line: a step, its state, and its progress or why it failed."""
 
     name: str
     state: str
@@ -28,10 +30,9 @@ class StepStatus:
 
 
 def read_status(settings: RunSettings) -> list[StepStatus]:
-    """The state of every step, from the files, from who holds the run's lock, and from SLURM's queue."""
-    paths = RunPaths(settings.folders, settings.dataset)
-    queue, local = queued_jobs(settings), _is_held(paths)
-    return [_status(step, paths, queue.get(step.name), local) for step in build_steps(settings)]
+    """Read the state of every step from its files, the lock of the run, and SLURM's queue."""
+    queue, local = queued_jobs(settings), _is_locked(settings.paths.lock)
+    return [_status(step, settings.paths, queue.get(step.name), local) for step in build_steps(settings)]
 
 
 def _status(step: Step, paths: RunPaths, job: str | None, local: bool) -> StepStatus:
@@ -43,7 +44,7 @@ def _status(step: Step, paths: RunPaths, job: str | None, local: bool) -> StepSt
         return StepStatus(step.name, state, ", ".join(part for part in (progress, f"SLURM: {job}") if part))
     log, measured = paths.log(step.name), paths.measurements(step.name)
     begun = newest([log]) > newest([measured])
-    if begun and local and newest([log]) >= newest([paths.request]):  # else it was begun by a run that was killed
+    if begun and local and newest([log]) >= newest([paths.request]):  # else a killed run began it
         return StepStatus(step.name, RUNNING, progress)
     attempts = read_attempts(measured)
     if attempts and attempts[-1].error and not begun:
@@ -51,11 +52,11 @@ def _status(step: Step, paths: RunPaths, job: str | None, local: bool) -> StepSt
     return StepStatus(step.name, WAITING, progress)
 
 
-def _is_held(paths: RunPaths) -> bool:
-    """Whether a run works here now."""
-    if not paths.lock.exists():
+def _is_locked(file: Path) -> bool:
+    """Whether a local run is in progress."""
+    if not file.exists():
         return False
-    with paths.lock.open() as stream:
+    with file.open() as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except OSError:
@@ -64,12 +65,12 @@ def _is_held(paths: RunPaths) -> bool:
 
 
 def all_done(lines: Sequence[StepStatus]) -> bool:
-    """Whether nothing is left to do."""
+    """Whether every step is done."""
     return all(line.state == DONE for line in lines)
 
 
 def status_table(lines: Sequence[StepStatus]) -> str:
-    """The lines in columns, and their sum."""
+    """The lines in columns, and the number of steps done."""
     width = max(len(line.name) for line in lines)
     table = [f"{line.name:<{width}}  {line.state:<8} {line.detail}".rstrip() for line in lines]
     done = sum(line.state == DONE for line in lines)

@@ -1,62 +1,43 @@
-"""The graph of steps: what each is, what it needs before it, how its state is read, how it is run.
+"""The graph of steps: each step of a run and the steps that it needs before it.
 
-Steps are built from the settings alone, so that a cluster's job builds the same graph and picks its own step. What
-depends on files, such as which models predict, is asked when the step starts.
+Steps are built from the settings alone, so that a cluster job builds the same graph and picks its own step. What
+depends on files, such as which models predict, is read when the step starts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
-from factorizer_nnunet.nnunet.folds import NUMBER_OF_FOLDS, ensure_folds
 from factorizer_nnunet.nnunet.integrity import is_complete
 from factorizer_nnunet.running import command_lines, states
-from factorizer_nnunet.running.best_configuration import read_best_configuration
-from factorizer_nnunet.running.command_lines import Command
-from factorizer_nnunet.running.dataset_files import number_of_folds, training_labels
+from factorizer_nnunet.running.dataset_files import NUMBER_OF_FOLDS, number_of_folds, training_labels
+from factorizer_nnunet.running.inference import Inference
+from factorizer_nnunet.running.models import CASCADE, FULLRES, RunModel
 from factorizer_nnunet.running.paths import RunPaths
-from factorizer_nnunet.running.settings import CASCADE, RunModel, RunSettings
-from factorizer_nnunet.running.states import State
-
-
-def _none() -> tuple[str, ...]:
-    return ()
-
-
-def _nothing() -> None:
-    return None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Step:
-    """One step of a run.
-
-    Attributes:
-        after: names of the steps that must be done before.
-        on_device: whether it computes on the GPU, where there is one.
-        commands: from scratch; asked for when all steps before are done.
-        options: for this attempt, such as ``--c``, appended to each command.
-        appears: a folder that commands write under another name, and that gets its own when they ended well.
-        finish: what is done in this process after the commands.
-        trains: the model and fold that it trains, None for other steps.
-    """
-
-    name: str
-    after: tuple[str, ...]
-    state: Callable[[], State]
-    commands: Callable[[], list[Command]]
-    on_device: bool = False
-    options: Callable[[], tuple[str, ...]] = _none
-    appears: Path | None = None
-    finish: Callable[[], None] = _nothing
-    trains: tuple[RunModel, int] | None = None
-
+from factorizer_nnunet.running.settings import RunSettings
+from factorizer_nnunet.running.step import Step
 
 FINGERPRINT, FOLDS, BEST = "fingerprint", "folds", "find_best_configuration"
-PREDICT, ENSEMBLE, POSTPROCESS, SCORES = AFTER_CHOICE = ("predict", "ensemble", "postprocess", "scores")
+_PLAN, _PREPROCESS = "plan.", "preprocess."  # followed by the plans' name, and the configuration
+
+
+def build_steps(settings: RunSettings) -> list[Step]:
+    """All steps, each after those that it needs."""
+    steps = _preparation(settings)
+    prepared = steps[-1].name
+    for model in settings.trained_models:
+        steps += [_training(settings, model, fold, prepared) for fold in _folds_of(settings, model)]
+    steps.append(
+        Step(
+            name=BEST,
+            after=tuple(train_name(model, fold) for model in settings.models for fold in settings.folds),
+            state=partial(states.best_configuration_state, settings),
+            commands=lambda: [command_lines.find_best(settings)],
+        )
+    )
+    if settings.prediction is not None:
+        steps += Inference(settings, settings.prediction).steps(after=BEST)
+    return steps
 
 
 def train_name(model: RunModel, fold: int) -> str:
@@ -64,27 +45,28 @@ def train_name(model: RunModel, fold: int) -> str:
     return f"train.{model.name}.fold_{fold}"
 
 
-def build_steps(settings: RunSettings) -> list[Step]:
-    """All steps, each after those that it needs."""
-    paths = RunPaths(settings.folders, settings.dataset)
-    steps = _preparation(settings, paths)
-    prepared = steps[-1].name
-    for model in settings.trained_models:
-        steps += [_training(settings, paths, model, fold, prepared) for fold in _folds_of(settings, paths, model)]
-    wanted = [train_name(model, fold) for model in settings.models for fold in settings.folds]
-    steps.append(
-        Step(
-            name=BEST,
-            after=tuple(wanted),
-            state=partial(states.choice_state, settings, paths),
-            commands=lambda: [command_lines.find_best(settings)],
-        )
+def is_planning(step: Step) -> bool:
+    """Whether a step must be done before plans can be checked."""
+    return step.name == FINGERPRINT or step.name.startswith(_PLAN)
+
+
+def needs_checked_plans(step: Step) -> bool:
+    """Whether a step is long and fails, or is in vain, with wrong plans."""
+    return step.trains is not None or step.name.startswith(_PREPROCESS)
+
+
+def data_needed(settings: RunSettings) -> list[tuple[str, str]]:
+    """Plans and configurations to preprocess, none twice; a cascade uses the data of the full resolution."""
+    pairs = (
+        (model.plans, FULLRES if model.configuration == CASCADE else model.configuration)
+        for model in settings.trained_models
     )
-    return steps + (_inference(settings, paths) if settings.prediction is not None else [])
+    return list(dict.fromkeys(pairs))
 
 
-def _preparation(settings: RunSettings, paths: RunPaths) -> list[Step]:
-    """One after the other: they write to the same files, and share the processor anyway."""
+def _preparation(settings: RunSettings) -> list[Step]:
+    """Fingerprint, plans, preprocessed data and folds, one after the other: they write to the same files."""
+    paths = settings.paths
     steps = [
         Step(
             name=FINGERPRINT,
@@ -94,23 +76,9 @@ def _preparation(settings: RunSettings, paths: RunPaths) -> list[Step]:
         )
     ]
     for plans in settings.plans:
-        steps.append(
-            Step(
-                name=f"plan.{plans}",
-                after=(steps[-1].name,),
-                state=partial(states.plans_state, paths, plans),
-                commands=lambda plans=plans: [command_lines.plan(settings, plans)],
-            )
-        )
+        steps.append(_planning(settings, plans, steps[-1].name))
     for plans, configuration in data_needed(settings):
-        steps.append(
-            Step(
-                name=f"preprocess.{plans}.{configuration}",
-                after=(steps[-1].name,),
-                state=partial(states.preprocessed_state, paths, plans, configuration),
-                commands=lambda plans=plans, name=configuration: [command_lines.preprocess(settings, plans, name)],
-            )
-        )
+        steps.append(_preprocessing(settings, plans, configuration, steps[-1].name))
     steps.append(
         Step(
             name=FOLDS,
@@ -123,117 +91,59 @@ def _preparation(settings: RunSettings, paths: RunPaths) -> list[Step]:
     return steps
 
 
+def _planning(settings: RunSettings, plans: str, after: str) -> Step:
+    return Step(
+        name=f"{_PLAN}{plans}",
+        after=(after,),
+        state=partial(states.plans_state, settings.paths, plans),
+        commands=lambda: [command_lines.plan(settings, plans)],
+    )
+
+
+def _preprocessing(settings: RunSettings, plans: str, configuration: str, after: str) -> Step:
+    return Step(
+        name=f"{_PREPROCESS}{plans}.{configuration}",
+        after=(after,),
+        state=partial(states.preprocessed_state, settings.paths, plans, configuration),
+        commands=lambda: [command_lines.preprocess(settings, plans, configuration)],
+    )
+
+
 def _write_folds(paths: RunPaths) -> None:
-    """Make nnU-Net's folds before trainings begin side by side, each of which would make them for itself."""
-    ensure_folds(paths.splits, training_labels(paths))
+    """Make nnU-Net's folds once: trainings that start at the same time would each make them."""
+    # Imports scikit-learn, which reading states must not need.
+    from factorizer_nnunet.training.folds import ensure_splits
+
+    ensure_splits(paths.splits, training_labels(paths))
 
 
-def data_needed(settings: RunSettings) -> list[tuple[str, str]]:
-    """Plans and configurations to preprocess, none twice; a cascade uses the data of the full resolution."""
-    pairs = []
-    for model in settings.trained_models:
-        pairs.append((model.plans, "3d_fullres" if model.configuration == CASCADE else model.configuration))
-    return list(dict.fromkeys(pairs))
+def _training(settings: RunSettings, model: RunModel, fold: int, prepared: str) -> Step:
+    previous = model.previous
+    before = [] if previous is None else [train_name(previous, other) for other in _folds_of(settings, previous)]
+    return Step(
+        name=train_name(model, fold),
+        after=(prepared, *before),
+        on_device=True,
+        state=partial(states.fold_state, settings.paths, model, fold, _next_stages(settings, model)),
+        trains=(model, fold),
+        commands=lambda: [command_lines.train(settings, model, fold)],
+        options=lambda: _resumed_training(settings.paths, model, fold),
+    )
 
 
 def _next_stages(settings: RunSettings, model: RunModel) -> tuple[str, ...]:
     return tuple(other.configuration for other in settings.models if other.previous == model)
 
 
-def _folds_of(settings: RunSettings, paths: RunPaths, model: RunModel) -> tuple[int, ...]:
-    """A cascade trains on segmentations of all cases, thus on all folds of its low resolution."""
+def _folds_of(settings: RunSettings, model: RunModel) -> tuple[int, ...]:
+    """The folds to train; a cascade needs segmentations of all cases, thus all folds of its low resolution."""
     if not _next_stages(settings, model):
         return settings.folds
-    return tuple(range(number_of_folds(paths) or NUMBER_OF_FOLDS))
-
-
-def _training(settings: RunSettings, paths: RunPaths, model: RunModel, fold: int, prepared: str) -> Step:
-    previous = model.previous
-    needed = () if previous is None else _folds_of(settings, paths, previous)
-    return Step(
-        name=train_name(model, fold),
-        after=(prepared, *(train_name(previous, other) for other in needed)),
-        on_device=True,
-        state=partial(states.fold_state, paths, model, fold, _next_stages(settings, model)),
-        trains=(model, fold),
-        commands=lambda: [command_lines.train(settings, model, fold)],
-        options=lambda: _resumed_training(paths, model, fold),
-    )
+    return tuple(range(number_of_folds(settings.paths) or NUMBER_OF_FOLDS))
 
 
 def _resumed_training(paths: RunPaths, model: RunModel, fold: int) -> tuple[str, ...]:
     if is_complete(paths.checkpoint(model, fold)):
-        return ("--val",)  # trained; what is missing is validation
-    there = any((paths.fold(model, fold) / name).exists() for name in states.CHECKPOINTS)
-    return ("--c",) if there else ()
-
-
-def _inference(settings: RunSettings, paths: RunPaths) -> list[Step]:
-    output = settings.prediction.output
-    steps = [
-        Step(
-            name=PREDICT,
-            after=(BEST,),
-            on_device=True,
-            state=partial(states.prediction_state, settings, paths),
-            commands=lambda: _predictions(settings, paths),
-        ),
-        Step(
-            name=ENSEMBLE,
-            after=(PREDICT,),
-            state=partial(states.ensemble_state, settings, paths),
-            commands=lambda: _merging(settings, paths),
-            appears=paths.before_merging(output) / "ensemble",
-        ),
-        Step(
-            name=POSTPROCESS,
-            after=(ENSEMBLE,),
-            state=partial(states.final_state, settings, paths),
-            commands=lambda: _postprocessing(settings, paths),
-            appears=output,
-        ),
-    ]
-    if settings.prediction.references is not None:
-        steps.append(
-            Step(
-                name=SCORES,
-                after=(POSTPROCESS,),
-                state=partial(states.scores_state, settings, paths),
-                commands=lambda: [command_lines.scores(settings, read_best_configuration(paths).plans_file)],
-            )
-        )
-    return steps
-
-
-def _predictions(settings: RunSettings, paths: RunPaths) -> list[Command]:
-    choice = read_best_configuration(paths)
-    before = paths.before_merging(settings.prediction.output)
-    return [
-        command_lines.predict(
-            settings,
-            model,
-            choice.folds,
-            before / model.name,
-            None if model.previous is None else before / model.previous.name,
-            probabilities=len(choice.models) > 1 and model in choice.models,
-        )
-        for model in choice.stages
-    ]
-
-
-def _merging(settings: RunSettings, paths: RunPaths) -> list[Command]:
-    before = paths.before_merging(settings.prediction.output)
-    folders = [before / model.name for model in read_best_configuration(paths).models]
-    if len(folders) == 1:
-        return []
-    return [command_lines.ensemble(settings, folders, before / "ensemble")]
-
-
-def _postprocessing(settings: RunSettings, paths: RunPaths) -> list[Command]:
-    choice = read_best_configuration(paths)
-    source = states.before_postprocessing(settings, paths, choice)
-    return [
-        command_lines.postprocess(
-            settings, source, settings.prediction.output, choice.postprocessing, choice.plans_file
-        )
-    ]
+        return ("--val",)  # trained; only the validation is missing
+    begun = any((paths.fold(model, fold) / name).exists() for name in states.CHECKPOINTS)
+    return ("--c",) if begun else ()

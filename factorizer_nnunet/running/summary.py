@@ -1,4 +1,4 @@
-"""What a run has come to, as values ready for JSON: read from the disk, whoever ran the steps."""
+"""The summary of a run, as values ready for JSON, read from the disk."""
 
 from __future__ import annotations
 
@@ -8,47 +8,48 @@ from pathlib import Path
 from typing import Any
 
 from factorizer_nnunet.core.json_files import read_complete_json
-from factorizer_nnunet.running.best_configuration import BestConfiguration, read_best_configuration
+from factorizer_nnunet.running.best_configuration import BestConfiguration, current_best_configuration
 from factorizer_nnunet.running.command_lines import stock
 from factorizer_nnunet.running.dataset_files import raw_dataset_json
+from factorizer_nnunet.running.inference import INFERENCE_STEPS, SCORES
 from factorizer_nnunet.running.measurements import read_attempts
+from factorizer_nnunet.running.models import RunModel
 from factorizer_nnunet.running.paths import RunPaths
-from factorizer_nnunet.running.settings import RunModel, RunSettings
-from factorizer_nnunet.running.steps import AFTER_CHOICE, BEST, SCORES, Step, build_steps
+from factorizer_nnunet.running.settings import Prediction, RunSettings
+from factorizer_nnunet.running.step import Step
+from factorizer_nnunet.running.steps import build_steps
 
 MEAN = "mean"
 DONE, FAILED, WAITING = "done", "failed", "waiting"
 
 
 def summarize(settings: RunSettings) -> dict[str, Any]:
-    """The summary.
+    """Describe what a run has achieved so far.
 
     Returns:
         ``dataset``; ``models``, each with ``folds`` and the Dice over all of them; ``best`` or None; ``test`` or None;
         ``steps`` with state, cost and stock commands. Dice is by class or region, ``mean`` over the foreground.
     """
-    paths = RunPaths(settings.folders, settings.dataset)
     steps = build_steps(settings)
-    chosen = next(step for step in steps if step.name == BEST).state().done
-    described = {step.name: describe_step(step, paths, chosen) for step in steps}
-    regions = region_names(raw_dataset_json(paths))
-    choice = read_best_configuration(paths) if chosen else None
+    best = current_best_configuration(settings)
+    described = {step.name: describe_step(step, settings.paths, best is not None) for step in steps}
+    regions = region_names(raw_dataset_json(settings.paths))
     return {
         "dataset": settings.dataset,
-        "models": [_model(settings, paths, model, regions, choice) for model in settings.trained_models],
-        "best": None if choice is None else _best(choice),
-        "test": _test(settings, regions, described),
+        "models": [_model(settings.paths, model, steps, regions, best) for model in settings.trained_models],
+        "best": None if best is None else _best(best),
+        "test": _test(settings.prediction, regions, described),
         "steps": list(described.values()),
     }
 
 
 def describe_step(step: Step, paths: RunPaths, chosen: bool) -> dict[str, Any]:
-    """State and cost of a step; what failed says why, and every command is as a user would type it.
+    """State and cost of a step, why it failed, and its commands as a user would type them.
 
     Args:
-        chosen: whether the best model is known, which says what predicts.
+        chosen: whether the best configuration is known, which determines the commands that predict.
     """
-    known = chosen or step.name not in AFTER_CHOICE
+    known = chosen or step.name not in INFERENCE_STEPS
     state = step.state()
     attempts = read_attempts(paths.measurements(step.name))
     error = attempts[-1].error if attempts and not state.done else None
@@ -68,7 +69,7 @@ def describe_step(step: Step, paths: RunPaths, chosen: bool) -> dict[str, Any]:
 
 
 def region_names(dataset_json: Mapping[str, Any]) -> dict[str, str]:
-    """Names of classes or regions by the key that nnU-Net's scores have for them; without background."""
+    """Names of classes or regions, without background, by their keys in nnU-Net's scores."""
     ignored = ("background", "ignore")
     return {
         str(tuple(value) if isinstance(value, list) else value): name
@@ -78,7 +79,7 @@ def region_names(dataset_json: Mapping[str, Any]) -> dict[str, str]:
 
 
 def dice_by_region(file: Path, regions: Mapping[str, str]) -> dict[str, float] | None:
-    """Dice by region and their mean, from one of nnU-Net's ``summary.json``; None if it is not there."""
+    """Dice by region and their mean, from one of nnU-Net's ``summary.json``; None if it does not exist."""
     scores = read_complete_json(file)
     if scores is None:
         return None
@@ -87,43 +88,44 @@ def dice_by_region(file: Path, regions: Mapping[str, str]) -> dict[str, float] |
 
 
 def _model(
-    settings: RunSettings, paths: RunPaths, model: RunModel, regions: Mapping[str, str], choice: BestConfiguration | None
+    paths: RunPaths, model: RunModel, steps: list[Step], regions: Mapping[str, str], best: BestConfiguration | None
 ) -> dict[str, Any]:
     folds = {}
-    for step in build_steps(settings):
+    for step in steps:
         if step.trains is not None and step.trains[0] == model:
             fold = step.trains[1]
             folds[str(fold)] = dice_by_region(paths.fold_summary(model, fold), regions) if step.state().done else None
-    merged = None
-    if choice is not None and model in choice.considered:
-        merged = dice_by_region(paths.all_folds_summary(model, choice.folds), regions)
-    return {"name": model.name, "folds": folds, "all_folds": merged}
+    all_folds = None
+    if best is not None and model in best.considered:
+        all_folds = dice_by_region(paths.all_folds_summary(model, best.folds), regions)
+    return {"name": model.name, "folds": folds, "all_folds": all_folds}
 
 
-def _best(choice: BestConfiguration) -> dict[str, Any]:
-    singles = {model.name: choice.dice[model.name] for model in choice.considered if model.name in choice.dice}
-    ensembles = {name: dice for name, dice in choice.dice.items() if name not in singles}
-    best_single = max(singles, key=singles.get)
-    best_ensemble = max(ensembles, key=ensembles.get) if ensembles else None
+def _best(best: BestConfiguration) -> dict[str, Any]:
+    singles = {model.name: best.dice[model.name] for model in best.considered if model.name in best.dice}
+    ensembles = {name: dice for name, dice in best.dice.items() if name not in singles}
+    best_single = max(singles, key=singles.__getitem__)
+    best_ensemble = max(ensembles, key=ensembles.__getitem__) if ensembles else None
     return {
-        "name": choice.name,
-        "models": [model.name for model in choice.models],
-        "dice": choice.dice_before,
-        "dice_after_postprocessing": choice.dice_after,
+        "name": best.name,
+        "models": [model.name for model in best.models],
+        "dice": best.dice_before,
+        "dice_after_postprocessing": best.dice_after,
         "best_single_model": best_single,
         "best_ensemble": best_ensemble,
         "gain_of_ensemble": None if best_ensemble is None else ensembles[best_ensemble] - singles[best_single],
-        "all": dict(choice.dice),
+        "all": dict(best.dice),
     }
 
 
-def _test(settings: RunSettings, regions: Mapping[str, str], described: Mapping[str, dict]) -> dict[str, Any] | None:
-    if settings.prediction is None:
+def _test(
+    prediction: Prediction | None, regions: Mapping[str, str], described: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any] | None:
+    if prediction is None:
         return None
-    output = settings.prediction.output
     scored = described.get(SCORES, {}).get("state") == DONE
     return {
-        "images": str(settings.prediction.images),
-        "output": str(output),
-        "dice": dice_by_region(output / "summary.json", regions) if scored else None,
+        "images": str(prediction.images),
+        "output": str(prediction.output),
+        "dice": dice_by_region(prediction.output / "summary.json", regions) if scored else None,
     }

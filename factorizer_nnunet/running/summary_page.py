@@ -1,4 +1,4 @@
-"""The summary as Markdown, for a person: Dice, the best, what failed and why, what each step cost, the commands."""
+"""The summary as Markdown: Dice, the best configuration, what failed and why, the cost of each step, the commands."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from factorizer_nnunet.running.summary import DONE, FAILED
 
 
 def summary_markdown(summary: Mapping[str, Any]) -> str:
-    """The page for what ``summary.summarize`` returns."""
+    """The page of what ``summary.summarize`` returns."""
     parts = [
         f"# Cross-validation of {summary['dataset']}",
         _outcome(summary),
@@ -21,10 +21,10 @@ def summary_markdown(summary: Mapping[str, Any]) -> str:
         *_best(summary["best"]),
         *_test(summary["test"]),
         "## Steps",
-        "Wall time of all attempts but those killed outright; memory of the largest process, at least that of the run "
-        "itself; GPU memory by the driver.",
+        "Wall time of all attempts except those that were killed; peak memory of the largest process, at least that of "
+        "the run itself; GPU memory as reported by the driver.",
         _steps_table(summary["steps"]),
-        "## The same by nnU-Net's own commands",
+        "## The same with nnU-Net's own commands",
         "```bash\n" + "\n".join(command for step in summary["steps"] for command in step["commands"]) + "\n```",
     ]
     return "\n\n".join(parts) + "\n"
@@ -40,7 +40,11 @@ def _failures(steps: Sequence[Mapping[str, Any]]) -> list[str]:
     if not failed:
         return []
     lines = [f"* `{step['name']}`: {step['why']}  \n  log: `{step['log']}`" for step in failed]
-    return ["## What failed", "Run the same command again once it is mended; all that is done stays.", "\n".join(lines)]
+    return [
+        "## What failed",
+        "Fix the cause and run the same command again; finished steps are kept.",
+        "\n".join(lines),
+    ]
 
 
 def _dice_table(models: Sequence[Mapping[str, Any]]) -> str:

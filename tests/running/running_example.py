@@ -10,8 +10,9 @@ import numpy as np
 import SimpleITK
 
 from factorizer_nnunet.nnunet.names import PLANS, TRAINER
-from factorizer_nnunet.running.paths import RunPaths
-from factorizer_nnunet.running.settings import Folders, RunModel, Prediction, RunSettings
+from factorizer_nnunet.running.models import RunModel
+from factorizer_nnunet.running.paths import Folders, RunPaths
+from factorizer_nnunet.running.settings import Prediction, RunSettings
 
 DATASET = "Dataset501_Fake"
 CASES = tuple(f"case_{number}" for number in range(6))
@@ -53,4 +54,4 @@ def example_settings(root: Path, **changes: object) -> RunSettings:
 
 
 def paths_of(settings: RunSettings) -> RunPaths:
-    return RunPaths(settings.folders, settings.dataset)
+    return settings.paths

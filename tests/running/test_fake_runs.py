@@ -23,9 +23,10 @@ from factorizer_nnunet.nnunet.names import PLANS, TRAINER
 from factorizer_nnunet.running import execution, steps
 from factorizer_nnunet.running.local import OWNER_VARIABLE, end_left_over
 from factorizer_nnunet.running.measurements import Attempt, read_attempts
+from factorizer_nnunet.running.models import CASCADE, RunModel
 from factorizer_nnunet.running.paths import RunPaths
 from factorizer_nnunet.running.run import run_here
-from factorizer_nnunet.running.settings import CASCADE, RunModel, RunSettings
+from factorizer_nnunet.running.settings import RunSettings
 from factorizer_nnunet.running.steps import build_steps
 from factorizer_nnunet.running.worker_slots import WorkerSlot
 
@@ -119,7 +120,7 @@ def test_a_fold_without_final_checkpoint_is_continued_and_one_without_probabilit
     paths, model = paths_of(settings), settings.models[0]
     paths.checkpoint(model, 0).rename(paths.fold(model, 0) / "checkpoint_latest.pth")
     next(paths.validation(model, 1).glob("*.npz")).unlink()
-    paths.choice.unlink()
+    paths.best_configuration.unlink()
     before = set(commands_run(settings))
     assert run_here(settings, SLOTS)
     new = sorted(command.rsplit(" ", 1)[1] for command in set(commands_run(settings)) - before)
@@ -181,7 +182,7 @@ def test_a_second_run_over_the_data_set_is_refused(tmp_path: Path, programs: Pat
     settings = example_settings(tmp_path)
     lock = paths_of(settings).lock
     lock.parent.mkdir(parents=True)
-    with file_lock(lock, "busy"), pytest.raises(UserError, match="another run over Dataset501_Fake is going on"):
+    with file_lock(lock, "busy"), pytest.raises(UserError, match="another run over Dataset501_Fake is in progress"):
         run_here(settings, SLOTS)
 
 

@@ -1,4 +1,4 @@
-"""What would spoil a run is told before anything is written, in the user's words."""
+"""What would spoil a run is reported before anything is written, in the user's words."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ import pytest
 from running_example import DATASET, TEST_CASES, example_settings, paths_of
 
 from factorizer_nnunet.core.errors import UserError
-from factorizer_nnunet.nnunet.names import PLANS, TRAINER
+from factorizer_nnunet.nnunet.names import PLANS, TRAINER, template_plans_name
 from factorizer_nnunet.running import space
 from factorizer_nnunet.running.checks import check_after_planning, check_before_planning
+from factorizer_nnunet.running.models import RunModel
 from factorizer_nnunet.running.run import run_here
-from factorizer_nnunet.running.settings import RunModel, RunSettings
+from factorizer_nnunet.running.settings import RunSettings
 from factorizer_nnunet.running.worker_slots import WorkerSlot
 
 SLOTS = [WorkerSlot("cpu 0")]
@@ -53,8 +54,8 @@ def no_images(root: Path) -> None:
     ("spoil", "message"),
     [
         (second_channel, r"1 of 2 test cases in .*imagesTs have other channels than 0 to 0 \(new_1: \[1\]\)"),
-        (foreign_output, r"out holds 1 files that are not of this run \(thesis.tex\); choose an empty or new folder"),
-        (predictions_of_others, r"out holds 1 files that are not of this run \(new_0.nii.gz\)"),
+        (foreign_output, r"out contains 1 files that are not of this run \(thesis.tex\); choose an empty or new "),
+        (predictions_of_others, r"out contains 1 files that are not of this run \(new_0.nii.gz\)"),
         (no_reference, r"1 of 2 test cases have no label in .*labelsTs \(new_0\)"),
         (no_images, r"no test images in .*imagesTs: no file CASE_0000.nii.gz"),
     ],
@@ -71,8 +72,12 @@ def test_spoilt_test_data(tmp_path: Path, programs: Path, spoil: Callable[[Path]
     ("changes", "message"),
     [
         ({"folds": (0, 7)}, "no fold 7: nnU-Net makes 5 folds, counted from 0"),
+        ({"models": (RunModel(TRAINER, "nnUNetFactorizerTemplatePlans_mine", "2d"),)}, "can only make .*Plans_demo"),
         ({"models": (RunModel(TRAINER, "myPlans", "2d"),)}, "there are no plans .*myPlans.json"),
-        ({"models": (RunModel(TRAINER, "nnUNetPlans", "4d"),)}, "unknown configuration '4d': choose from 2d, 3d_fullres"),
+        (
+            {"models": (RunModel(TRAINER, "nnUNetPlans", "4d"),)},
+            "unknown configuration '4d': choose from 2d, 3d_fullres",
+        ),
         ({"models": (RunModel("nnUNetTrainerNobody", PLANS, "2d"),)}, "trainer nnUNetTrainerNobody: Could not find"),
         ({"models": (RunModel(f"{TRAINER}_20epoch", PLANS, "2d"),)}, "trainer suffix '_20epoch' is not understood"),
         ({"dataset": "Dataset502_None"}, "no data set Dataset502_None"),
@@ -107,16 +112,21 @@ def test_plans_without_the_configuration(planned: RunSettings) -> None:
         check_after_planning(planned)
 
 
+def test_a_template_needs_no_plans(tmp_path: Path, programs: Path) -> None:
+    model = RunModel(TRAINER, template_plans_name("demo"), "3d_fullres")
+    check_before_planning(example_settings(tmp_path, models=(model,), folds=(0,)))
+
+
 def test_trainers_that_do_not_fit(planned: RunSettings) -> None:
     with pytest.raises(UserError, match=rf"{TRAINER} cannot train on nnUNetFactorizerPlans: .*json has no"):
         check_after_planning(planned)
 
 
-def test_a_full_disk_is_told_before(planned: RunSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported_before(planned: RunSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = tuple(replace(model, trainer="nnUNetTrainer") for model in planned.models)  # takes any plans
     settings = replace(planned, models=trainer)
     check_after_planning(settings)
     usage = type("Usage", (), {"free": 10})
     monkeypatch.setattr(space.shutil, "disk_usage", lambda folder: usage)
-    with pytest.raises(UserError, match=r"no space left: .* has 0.0 GB free, but at least 0.0 GB are going to be"):
+    with pytest.raises(UserError, match=r"no space left: .* has 0.0 GB free, but the run will write at least"):
         check_after_planning(settings)

@@ -1,4 +1,4 @@
-"""What is typed, shown and remembered: command lines, lanes, time limits, progress, the table of steps."""
+"""What is typed, shown and remembered: command lines, worker slots, time limits, progress, the table of steps."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.nnunet.names import PLANS, TRAINER
 from factorizer_nnunet.running import command_lines, slurm
 from factorizer_nnunet.running.execution import STOPPED
+from factorizer_nnunet.running.models import RunModel
 from factorizer_nnunet.running.progress import planned_epochs, training_progress
-from factorizer_nnunet.running.queue import job_prefix, queued, queued_jobs
 from factorizer_nnunet.running.request import read_request, write_request
 from factorizer_nnunet.running.run import run_here
-from factorizer_nnunet.running.settings import RunModel
 from factorizer_nnunet.running.slurm import StepJob, minutes
+from factorizer_nnunet.running.slurm_queue import job_prefix, queued, queued_jobs
 from factorizer_nnunet.running.status import read_status, status_table
 from factorizer_nnunet.running.worker_slots import WorkerSlot, command_environment, plan_worker_slots
 
@@ -80,17 +80,17 @@ def test_each_plans_have_their_planner(tmp_path: Path, plans: str, expected: str
     assert " ".join(command_lines.plan(settings, plans)) == expected
 
 
-def test_several_gpus_for_a_fold_are_one_lane() -> None:
-    lanes = plan_worker_slots("cuda", ["0", "2", "3", "5", "6"], 2, None)
-    assert [lane.variables["CUDA_VISIBLE_DEVICES"] for lane in lanes] == ["0,2", "3,5"]
+def test_several_gpus_for_a_fold_are_one_slot() -> None:
+    slots = plan_worker_slots("cuda", ["0", "2", "3", "5", "6"], 2, None)
+    assert [slot.variables["CUDA_VISIBLE_DEVICES"] for slot in slots] == ["0,2", "3,5"]
     with pytest.raises(UserError, match="4 GPUs for one fold, but there are only 2: 0, 1"):
         plan_worker_slots("cuda", ["0", "1"], 4, None)
 
 
 def test_folds_on_the_processor_share_its_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("factorizer_nnunet.running.worker_slots.core_count", lambda: 16)
-    lanes = plan_worker_slots("cpu", [], 1, None)
-    assert len(lanes) == 5 and {lane.variables["OMP_NUM_THREADS"] for lane in lanes} == {"3"}
+    slots = plan_worker_slots("cpu", [], 1, None)
+    assert len(slots) == 5 and {slot.variables["OMP_NUM_THREADS"] for slot in slots} == {"3"}
     assert plan_worker_slots("cpu", [], 1, 2)[0].variables == {"OMP_NUM_THREADS": "8"}
 
 
@@ -183,7 +183,7 @@ def fake_squeue(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> N
 
 
 @pytest.mark.parametrize(
-    ("script", "message"), [("echo down >&2; exit 1", "squeue does not tell"), ("echo '7|PENDING|{}folds'", "")]
+    ("script", "message"), [("echo down >&2; exit 1", "squeue cannot list"), ("echo '7|PENDING|{}folds'", "")]
 )
 def test_a_queue_that_does_not_answer_is_not_an_empty_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, message: str
@@ -227,12 +227,14 @@ def test_one_case_more_is_not_yet_preprocessed(tmp_path: Path, programs: Path) -
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--input", "images"], "give --output, too"),
-        (["--compare", "nnUNetTrainer"], "--compare nnUNetTrainer is not TRAINER:PLANS"),
+        (["--input", "images"], "add --output"),
+        (["--compare", "nnUNetTrainer"], "invalid --compare nnUNetTrainer: expected TRAINER:PLANS"),
+        (["--device", "cuda"], "no GPU found .*: give --device cpu"),
+        (["--template", "mine"], "no plans .*nnUNetFactorizerTemplatePlans_mine.json"),
         (["--gpus", "0"], "--gpus is for --device cuda, not cpu"),
-        (["-np", "0"], "-np is 0: give 1 or more"),
-        (["--folds-at-a-time", "-1"], "--folds-at-a-time is -1: give 1 or more"),
-        (["--executor", "slurm", "--time", "soon"], "--time soon is none of SLURM's forms"),
+        (["-np", "0"], "invalid -np 0: give 1 or more"),
+        (["--folds-at-a-time", "-1"], "invalid --folds-at-a-time -1: give 1 or more"),
+        (["--executor", "slurm", "--time", "soon"], "invalid --time soon: expected MINUTES"),
     ],
 )
 def test_wrong_words_are_refused(

@@ -1,4 +1,4 @@
-"""The jobs of a run in SLURM's queue, known by their names: no list of ours could disagree with the queue."""
+"""The jobs of a run in SLURM's queue, found by their names, so that no list of ours can disagree with the queue."""
 
 from __future__ import annotations
 
@@ -7,25 +7,24 @@ import shutil
 import subprocess
 
 from factorizer_nnunet.core.errors import UserError
-from factorizer_nnunet.running.paths import RunPaths
 from factorizer_nnunet.running.settings import RunSettings
 
 SUMMARY = "summary"  # the job that ends a run
 
 
 def job_prefix(settings: RunSettings) -> str:
-    """What the names of a run's jobs begin with: data set, and a mark of the results folder they work in."""
-    digest = hashlib.sha256(str(RunPaths(settings.folders, settings.dataset).results).encode()).hexdigest()[:6]
+    """The beginning of the names of a run's jobs: the data set, and a hash of its results folder."""
+    digest = hashlib.sha256(str(settings.paths.results).encode()).hexdigest()[:6]
     return f"{settings.dataset}-{digest}-"
 
 
 def queued_jobs(settings: RunSettings) -> dict[str, str]:
-    """State and number of the jobs that wait or run, by step, such as ``RUNNING 4711``; none if SLURM is not there."""
+    """State and number of the jobs that wait or run, by step, such as ``RUNNING 4711``; none without SLURM."""
     if shutil.which("squeue") is None:
         return {}
     try:
         return {step: f"{state} {number}" for step, (number, state) in queued(settings).items()}
-    except UserError:  # its commands are installed, but there may be no cluster
+    except UserError:  # its commands may be installed without a cluster
         return {}
 
 
@@ -39,7 +38,7 @@ def queued(settings: RunSettings) -> dict[str, tuple[str, str]]:
     try:
         answer = subprocess.run(query, capture_output=True, text=True, timeout=60, check=True).stdout
     except (OSError, subprocess.SubprocessError) as error:
-        raise UserError(f"squeue does not tell which jobs are in SLURM's queue ({error}): try again") from error
+        raise UserError(f"squeue cannot list the jobs in SLURM's queue ({error}): try again") from error
     prefix = job_prefix(settings)
     found = {}
     for line in answer.splitlines():

@@ -1,0 +1,53 @@
+"""What a step of a run is, and how far it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from factorizer_nnunet.running.command_lines import Command
+from factorizer_nnunet.running.models import RunModel
+
+
+@dataclass(frozen=True)
+class State:
+    """Whether a step is done, its progress in words, and files to remove before it is attempted again."""
+
+    done: bool
+    progress: str = ""
+    left_over: tuple[Path, ...] = ()
+
+
+def _no_options() -> tuple[str, ...]:
+    return ()
+
+
+def _nothing() -> None:
+    return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One step of a run.
+
+    Attributes:
+        after: names of the steps that must be done before.
+        state: reads the state from the disk.
+        commands: builds its commands, from scratch; called when all steps before are done.
+        on_device: whether it computes on the GPU, if there is one.
+        options: more options for this attempt, such as ``--c``, appended to each command.
+        appears: a folder that the commands write under a temporary name; it is renamed when they have succeeded.
+        finish: called in this process after the commands.
+        trains: the model and fold that it trains, None for other steps.
+    """
+
+    name: str
+    after: tuple[str, ...]
+    state: Callable[[], State]
+    commands: Callable[[], list[Command]]
+    on_device: bool = False
+    options: Callable[[], tuple[str, ...]] = _no_options
+    appears: Path | None = None
+    finish: Callable[[], None] = _nothing
+    trains: tuple[RunModel, int] | None = None
