@@ -7,8 +7,9 @@ from pathlib import Path
 
 from factorizer_nnunet.commands.options import add_dataset_option
 from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.nnunet.model_name import ModelName
 from factorizer_nnunet.nnunet.names import PLANS, TRAINER, template_plans_name
-from factorizer_nnunet.running.models import FULLRES, RunModel
+from factorizer_nnunet.running.cascade import FULLRES
 from factorizer_nnunet.running.paths import Folders
 from factorizer_nnunet.running.settings import Prediction, RunSettings
 
@@ -162,7 +163,7 @@ def _settings(args: argparse.Namespace) -> RunSettings:
             raise UserError(f"invalid {option} {value}: give 1 or more")
     plans = args.plans if args.template is None else template_plans_name(args.template)
     pairs = [(args.trainer, plans), *(_pair(text) for text in args.compare)]
-    models = [RunModel(*pair, configuration) for pair in pairs for configuration in args.configurations]
+    models = [ModelName(*pair, configuration) for pair in pairs for configuration in args.configurations]
     return RunSettings(
         folders=Folders(raw=raw, preprocessed=preprocessed, results=results),
         dataset=dataset,

@@ -12,8 +12,8 @@ from pathlib import Path
 from factorizer_nnunet.core.atomic_files import file_lock, write_text_atomically
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.nnunet.environment import create_folders
+from factorizer_nnunet.nnunet.model_name import ModelName
 from factorizer_nnunet.nnunet.names import template_plans_name
-from factorizer_nnunet.running.models import RunModel
 from factorizer_nnunet.running.paths import Folders, RunPaths
 
 DATASET_ID = 999
@@ -57,9 +57,8 @@ class DemoFolder:
     @property
     def model(self) -> Path:
         """The folder of the trained folds."""
-        return self.run.model(
-            RunModel(self.arguments.trainer, template_plans_name(self.arguments.template), CONFIGURATION)
-        )
+        model = ModelName(self.arguments.trainer, template_plans_name(self.arguments.template), CONFIGURATION)
+        return self.run.model(model).path
 
     @property
     def predictions(self) -> Path:

@@ -21,8 +21,8 @@ from factorizer_nnunet.demo.figure import draw_figure
 from factorizer_nnunet.demo.folder import DATASET_ID, DATASET_NAME, Arguments, DemoFolder, opened
 from factorizer_nnunet.demo.phantom import write_set
 from factorizer_nnunet.nnunet.environment import COMPILE_VARIABLE, environment_variables
+from factorizer_nnunet.nnunet.folds import NUMBER_OF_FOLDS
 from factorizer_nnunet.nnunet.names import TRAINER
-from factorizer_nnunet.running.dataset_files import NUMBER_OF_FOLDS
 from factorizer_nnunet.running.summary import MEAN
 from factorizer_nnunet.running.worker_slots import available_device
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import read_complete_json
 from factorizer_nnunet.nnunet.integrity import newest
-from factorizer_nnunet.running.models import RunModel, with_previous
+from factorizer_nnunet.nnunet.model_name import ModelName
+from factorizer_nnunet.running.cascade import with_previous_stages
 from factorizer_nnunet.running.paths import RunPaths
 from factorizer_nnunet.running.settings import RunSettings
 
@@ -26,9 +27,9 @@ class BestConfiguration:
         dice_after: that of the best, after postprocessing.
     """
 
-    considered: tuple[RunModel, ...]
+    considered: tuple[ModelName, ...]
     folds: tuple[int, ...]
-    models: tuple[RunModel, ...]
+    models: tuple[ModelName, ...]
     dice: Mapping[str, float]
     dice_before: float
     dice_after: float
@@ -36,9 +37,9 @@ class BestConfiguration:
     plans_file: Path
 
     @property
-    def stages(self) -> tuple[RunModel, ...]:
+    def stages(self) -> tuple[ModelName, ...]:
         """All models that must segment the test images, each after the one that it refines."""
-        return with_previous(self.models)
+        return with_previous_stages(self.models)
 
     @property
     def is_ensemble(self) -> bool:
@@ -75,15 +76,15 @@ def read_best_configuration(paths: RunPaths) -> BestConfiguration | None:
         raise UserError(f"{paths.best_configuration} is not as nnU-Net writes it ({error!r}). Remove it") from error
 
 
-def _models(entries: Sequence[Mapping[str, str]], plans: str) -> tuple[RunModel, ...]:
-    return tuple(RunModel(entry["trainer"], entry[plans], entry["configuration"]) for entry in entries)
+def _models(entries: Sequence[Mapping[str, str]], plans: str) -> tuple[ModelName, ...]:
+    return tuple(ModelName(entry["trainer"], entry[plans], entry["configuration"]) for entry in entries)
 
 
 def current_best_configuration(settings: RunSettings) -> BestConfiguration | None:
     """Read the result if it is about the models and folds of this run and newer than their scores; else None."""
     paths = settings.paths
     best = read_best_configuration(paths)
-    summaries = [paths.fold_summary(model, fold) for model in settings.models for fold in settings.folds]
+    summaries = [paths.fold(model, fold).summary for model in settings.models for fold in settings.folds]
     if (
         best is not None
         and set(best.considered) == set(settings.models)

@@ -12,17 +12,12 @@ from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import read_complete_json
 from factorizer_nnunet.core.wording import first_few
 from factorizer_nnunet.nnunet.environment import EXT_TRAINER_VARIABLE, ext_trainer_value
+from factorizer_nnunet.nnunet.folds import NUMBER_OF_FOLDS, read_folds
+from factorizer_nnunet.nnunet.image_files import channels_by_case
 from factorizer_nnunet.nnunet.names import plans_name, template_plans_name
+from factorizer_nnunet.running.cascade import CASCADE, FULLRES, LOWRES
 from factorizer_nnunet.running.command_lines import STOCK_PLANNERS
-from factorizer_nnunet.running.dataset_files import (
-    NUMBER_OF_FOLDS,
-    image_channels,
-    num_channels,
-    number_of_folds,
-    training_labels,
-)
 from factorizer_nnunet.running.inference import Inference
-from factorizer_nnunet.running.models import CASCADE, FULLRES, LOWRES
 from factorizer_nnunet.running.settings import RunSettings
 from factorizer_nnunet.running.space import check_space
 
@@ -74,11 +69,11 @@ def _raise(problems: list[str]) -> None:
 
 
 def _plans_problems(settings: RunSettings) -> Iterator[str]:
-    from factorizer_nnunet.network import PRESETS as NETWORKS
-    from factorizer_nnunet.planning.sizes import PRESETS
+    from factorizer_nnunet.network import VARIANTS
+    from factorizer_nnunet.planning.sizes import SIZES
     from factorizer_nnunet.planning.templates import template_sources
 
-    ours = [plans_name(), *map(plans_name, PRESETS), *(plans_name(variant=n) for n in NETWORKS if n != "default")]
+    ours = [plans_name(), *map(plans_name, SIZES), *(plans_name(variant=n) for n in VARIANTS if n != "default")]
     can_be_made = (*STOCK_PLANNERS, *ours, *map(template_plans_name, template_sources()))
     for plans in settings.plans:
         file = settings.paths.plans(plans)
@@ -94,9 +89,9 @@ def _plans_problems(settings: RunSettings) -> Iterator[str]:
 
 def _folds_problems(settings: RunSettings) -> Iterator[str]:
     paths = settings.paths
-    defined = number_of_folds(paths)
-    cases = len(training_labels(paths))
-    if defined is None and cases < NUMBER_OF_FOLDS:
+    defined = len(read_folds(paths.splits))
+    cases = len(paths.raw_dataset().training_labels(paths.raw))
+    if not defined and cases < NUMBER_OF_FOLDS:
         yield f"{paths.raw} has {cases} training cases, too few for {NUMBER_OF_FOLDS} folds"
     wrong = [fold for fold in settings.folds if not 0 <= fold < (defined or NUMBER_OF_FOLDS)]
     if wrong:
@@ -109,10 +104,10 @@ def _images_problems(inference: Inference) -> Iterator[str]:
     if not images.is_dir():
         yield f"no folder {images}; give test images with --input"
         return
-    cases = image_channels(images, ending)
+    cases = channels_by_case(images, ending)[0]
     if not cases:
         yield f"no test images in {images}: no file CASE_0000{ending}"
-    expected = num_channels(inference.settings.paths)
+    expected = len(inference.settings.paths.raw_dataset().channel_names)
     wrong = [f"{case}: {sorted(found)}" for case, found in cases.items() if found != set(range(expected))]
     if wrong:
         yield (

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from factorizer_nnunet.nnunet.model_name import ModelName
 from factorizer_nnunet.nnunet.names import parse_plans_name, template_of
 from factorizer_nnunet.running.best_configuration import BestConfiguration
-from factorizer_nnunet.running.models import RunModel
 from factorizer_nnunet.running.settings import Prediction, RunSettings
 
 Command = tuple[str, ...]
@@ -38,8 +38,8 @@ def plan(settings: RunSettings, plans: str) -> Command:
         options = ["--template", template]
     else:
         size, variant = parse_plans_name(plans) or (None, None)
-        options = [] if size is None else ["--preset", size]
-        options += [] if variant is None else ["--network", variant]
+        options = [] if size is None else ["--size", size]
+        options += [] if variant is None else ["--variant", variant]
         options += [] if target is None else ["--gpu-memory-target", str(target)]
     return ("factorizer-nnunet", "plan", "-d", _id(settings), *options, *_processes(settings), "--no-preprocess")
 
@@ -49,7 +49,7 @@ def preprocess(settings: RunSettings, plans: str, configuration: str) -> Command
     return ("nnUNetv2_preprocess", "-d", _id(settings), *names, *_processes(settings))
 
 
-def train(settings: RunSettings, model: RunModel, fold: int) -> Command:
+def train(settings: RunSettings, model: ModelName, fold: int) -> Command:
     options = ["-tr", model.trainer, "-p", model.plans, "-device", settings.device]
     if settings.gpus_per_fold > 1:
         options += ["-num_gpus", str(settings.gpus_per_fold)]
@@ -75,7 +75,7 @@ def find_best(settings: RunSettings) -> Command:
 def predict(
     settings: RunSettings,
     prediction: Prediction,
-    model: RunModel,
+    model: ModelName,
     folds: Sequence[int],
     output: Path,
     *,

@@ -11,23 +11,24 @@ from pathlib import Path
 
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import read_complete_json
+from factorizer_nnunet.nnunet.image_files import channels_by_case
 from factorizer_nnunet.nnunet.integrity import is_complete, newest, oldest
+from factorizer_nnunet.nnunet.model_folder import DATASET_FILE, PLANS_FILE, PREDICTION_FILE, SUMMARY_FILE
+from factorizer_nnunet.nnunet.model_name import ModelName
 from factorizer_nnunet.running import command_lines
 from factorizer_nnunet.running.best_configuration import (
     BestConfiguration,
     current_best_configuration,
     read_best_configuration,
 )
+from factorizer_nnunet.running.cascade import previous_stage
 from factorizer_nnunet.running.command_lines import Command
-from factorizer_nnunet.running.dataset_files import image_channels, raw_dataset_json
-from factorizer_nnunet.running.models import RunModel
 from factorizer_nnunet.running.settings import Prediction, RunSettings
 from factorizer_nnunet.running.states import cut_off
 from factorizer_nnunet.running.step import State, Step
 
 PREDICT, ENSEMBLE, POSTPROCESS, SCORES = INFERENCE_STEPS = ("predict", "ensemble", "postprocess", "scores")
-PREDICTION_RECORD = "predict_from_raw_data_args.json"  # written when a prediction begins
-OTHER_FILES = ("dataset.json", "plans.json", "summary.json")  # next to merged or postprocessed segmentations
+OTHER_FILES = (DATASET_FILE, PLANS_FILE, SUMMARY_FILE)  # next to merged or postprocessed segmentations
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Inference:
 
     @property
     def file_ending(self) -> str:
-        return raw_dataset_json(self.settings.paths)["file_ending"]
+        return self.settings.paths.raw_dataset().file_ending
 
     def steps(self, after: str) -> list[Step]:
         """The steps, of which the first comes after the step ``after``."""
@@ -99,9 +100,9 @@ class Inference:
         done = 0
         stale: list[Path] = []
         for model in best.stages:
-            folder = self.folder / model.name
-            record = folder / PREDICTION_RECORD
-            trained = newest(self.settings.paths.checkpoint(model, fold) for fold in best.folds)
+            folder = self.folder / model.folder
+            record = folder / PREDICTION_FILE
+            trained = newest(self.settings.paths.fold(model, fold).checkpoint() for fold in best.folds)
             if record.exists() and not self._predicted_as_asked(record, trained):
                 stale += [file for file in folder.iterdir() if file.is_file()]
                 continue
@@ -119,7 +120,7 @@ class Inference:
             return State(False)
         if not best.is_ensemble:
             return State(True, "one model, nothing to merge")
-        return self._state_of_folder(self.folder / ENSEMBLE, [self.folder / model.name for model in best.models])
+        return self._state_of_folder(self.folder / ENSEMBLE, [self.folder / model.folder for model in best.models])
 
     def postprocessing_state(self) -> State:
         """Done when the final segmentations are newer than those before postprocessing."""
@@ -131,30 +132,31 @@ class Inference:
     def scores_state(self) -> State:
         """Done when the scores are newer than the final segmentations."""
         output = self.prediction.output
-        scores = output / "summary.json"
+        scores = output / SUMMARY_FILE
         done = is_complete(scores) and scores.stat().st_mtime >= newest(self._segmentations([output]))
         return State(done, left_over=cut_off([scores]))
 
     def prediction_commands(self) -> list[Command]:
         """A command for each model, a low resolution before its cascade."""
         best = self._best()
-        return [
-            command_lines.predict(
-                self.settings,
-                self.prediction,
-                model,
-                best.folds,
-                self.folder / model.name,
-                previous=None if model.previous is None else self.folder / model.previous.name,
-                probabilities=best.is_ensemble and model in best.models,
-            )
-            for model in best.stages
-        ]
+        return [self._prediction_command(best, model) for model in best.stages]
+
+    def _prediction_command(self, best: BestConfiguration, model: ModelName) -> Command:
+        previous = previous_stage(model)
+        return command_lines.predict(
+            self.settings,
+            self.prediction,
+            model,
+            best.folds,
+            self.folder / model.folder,
+            previous=None if previous is None else self.folder / previous.folder,
+            probabilities=best.is_ensemble and model in best.models,
+        )
 
     def ensemble_commands(self) -> list[Command]:
         """One command, none for a single model."""
         best = self._best()
-        folders = [self.folder / model.name for model in best.models]
+        folders = [self.folder / model.folder for model in best.models]
         return [command_lines.ensemble(self.settings, folders, self.folder / ENSEMBLE)] if best.is_ensemble else []
 
     def postprocessing_commands(self) -> list[Command]:
@@ -171,10 +173,10 @@ class Inference:
         return best
 
     def _before_postprocessing(self, best: BestConfiguration) -> Path:
-        return self.folder / (ENSEMBLE if best.is_ensemble else best.models[0].name)
+        return self.folder / (ENSEMBLE if best.is_ensemble else best.models[0].folder)
 
     def _cases(self) -> list[str]:
-        return list(image_channels(self.prediction.images, self.file_ending))
+        return list(channels_by_case(self.prediction.images, self.file_ending)[0])
 
     def _segmentations(self, folders: Sequence[Path]) -> list[Path]:
         """The segmentations of all cases in these folders, whether they exist or not."""
@@ -188,7 +190,7 @@ class Inference:
         same = all(content.get(key, value) == value for key, value in asked.items())
         return same and record.stat().st_mtime >= trained
 
-    def _endings(self, best: BestConfiguration, model: RunModel) -> Iterator[str]:
+    def _endings(self, best: BestConfiguration, model: ModelName) -> Iterator[str]:
         yield self.file_ending
         if best.is_ensemble and model in best.models:  # merged from probabilities
             yield from (".npz", ".pkl")

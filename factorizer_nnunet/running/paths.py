@@ -6,8 +6,11 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from factorizer_nnunet.nnunet.dataset_json import DATASET_FILE, DatasetJson
+from factorizer_nnunet.nnunet.folds import read_folds
+from factorizer_nnunet.nnunet.model_folder import FINGERPRINT_FILE, FoldFolder, ModelFolder
+from factorizer_nnunet.nnunet.model_name import ModelName
 from factorizer_nnunet.nnunet.names import SPLITS_FILE
-from factorizer_nnunet.running.models import RunModel
 
 RUN_FOLDER = "factorizer_run"  # next to the models in nnUNet_results: logs, measurements, summary
 REQUEST_FILE = "request.json"
@@ -51,18 +54,31 @@ class RunPaths:
     def results(self) -> Path:
         return self.folders.results / self.dataset
 
+    def raw_dataset(self) -> DatasetJson:
+        """Read the raw data set's description.
+
+        Raises:
+            UserError: it cannot be read.
+        """
+        return DatasetJson.read(self.raw / DATASET_FILE)
+
     @property
     def fingerprint(self) -> Path:
-        return self.preprocessed / "dataset_fingerprint.json"
+        return self.preprocessed / FINGERPRINT_FILE
 
     @property
     def dataset_json(self) -> Path:
         """The copy that planning makes and later commands read."""
-        return self.preprocessed / "dataset.json"
+        return self.preprocessed / DATASET_FILE
 
     @property
     def splits(self) -> Path:
         return self.preprocessed / SPLITS_FILE
+
+    def validation_cases(self, fold: int) -> list[str]:
+        """The cases on which a fold is validated; none if the fold is not defined yet."""
+        folds = read_folds(self.splits)
+        return folds[fold]["val"] if fold < len(folds) else []
 
     @property
     def labels(self) -> Path:
@@ -71,35 +87,16 @@ class RunPaths:
     def plans(self, name: str) -> Path:
         return self.preprocessed / f"{name}.json"
 
-    def model(self, model: RunModel) -> Path:
-        return self.results / model.name
+    def model(self, model: ModelName) -> ModelFolder:
+        return ModelFolder(self.results / model.folder)
 
-    def fold(self, model: RunModel, fold: int) -> Path:
-        return self.model(model) / f"fold_{fold}"
-
-    def checkpoint(self, model: RunModel, fold: int) -> Path:
-        """Written when a fold is trained."""
-        return self.fold(model, fold) / "checkpoint_final.pth"
-
-    def validation(self, model: RunModel, fold: int) -> Path:
-        return self.fold(model, fold) / "validation"
-
-    def fold_summary(self, model: RunModel, fold: int) -> Path:
-        """Written when a fold is validated."""
-        return self.validation(model, fold) / "summary.json"
-
-    def next_stage(self, model: RunModel, configuration: str) -> Path:
-        """Low-resolution segmentations for the cascade ``configuration``."""
-        return self.model(model) / "predicted_next_stage" / configuration
+    def fold(self, model: ModelName, fold: int) -> FoldFolder:
+        return self.model(model).fold(fold)
 
     @property
     def best_configuration(self) -> Path:
         """The result of nnU-Net's find_best_configuration."""
         return self.results / "inference_information.json"
-
-    def all_folds_summary(self, model: RunModel, folds: tuple[int, ...]) -> Path:
-        """Scores of a model over the cases of all folds, written by find_best_configuration."""
-        return self.model(model) / f"crossval_results_folds_{'_'.join(map(str, folds))}" / "summary.json"
 
     @property
     def run(self) -> Path:

@@ -77,7 +77,7 @@ def step_progress(step: Step, paths: RunPaths) -> str:
     if step.trains is None or progress_in_words:
         return progress_in_words
     model, fold = step.trains
-    progress = training_progress(paths.fold(model, fold), model.trainer)
+    progress = training_progress(paths.fold(model, fold).path, model.trainer)
     return "" if progress is None else str(progress)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from factorizer_nnunet.core.atomic_files import write_text_atomically
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import load_json_object
-from factorizer_nnunet.running.models import RunModel
+from factorizer_nnunet.nnunet.model_name import ModelName
 from factorizer_nnunet.running.paths import REQUEST_FILE, RUN_FOLDER, Folders
 from factorizer_nnunet.running.settings import Prediction, RunSettings
 
@@ -42,7 +42,7 @@ def read_request(results: Path, dataset: str) -> RunSettings:
 
 def _settings(content: dict) -> RunSettings:
     prediction = content.pop("prediction")
-    models = tuple(RunModel(**model) for model in content.pop("models"))
+    models = tuple(ModelName(**model) for model in content.pop("models"))
     folders = Folders(**{name: Path(path) for name, path in content.pop("folders").items()})
     if prediction is not None:
         paths = {key: prediction[key] and Path(prediction[key]) for key in ("images", "output", "references")}

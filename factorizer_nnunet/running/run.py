@@ -76,9 +76,9 @@ def _write_report(settings: RunSettings) -> None:
 
     paths = settings.paths
     models = [
-        paths.model(model)
+        paths.model(model).path
         for model in settings.trained_models
-        if all(paths.fold_summary(model, fold).is_file() for fold in settings.folds)
+        if all(paths.fold(model, fold).summary.is_file() for fold in settings.folds)
     ]
     if not models:
         return

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from factorizer_nnunet.running.models import RunModel, with_previous
+from factorizer_nnunet.nnunet.model_name import ModelName
+from factorizer_nnunet.running.cascade import with_previous_stages
 from factorizer_nnunet.running.paths import Folders, RunPaths
 
 
@@ -35,7 +36,7 @@ class RunSettings:
 
     folders: Folders
     dataset: str
-    models: tuple[RunModel, ...]
+    models: tuple[ModelName, ...]
     folds: tuple[int, ...]
     device: str
     gpus_per_fold: int = 1
@@ -53,9 +54,9 @@ class RunSettings:
         return int(self.dataset.removeprefix("Dataset").split("_")[0])
 
     @property
-    def trained_models(self) -> tuple[RunModel, ...]:
+    def trained_models(self) -> tuple[ModelName, ...]:
         """All models to be trained, each after the one that it refines, none twice."""
-        return with_previous(self.models)
+        return with_previous_stages(self.models)
 
     @property
     def plans(self) -> tuple[str, ...]:

@@ -10,13 +10,8 @@ from pathlib import Path
 
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import read_complete_json
-from factorizer_nnunet.running.dataset_files import (
-    NUMBER_OF_FOLDS,
-    configuration,
-    num_channels,
-    number_of_folds,
-    raw_dataset_json,
-)
+from factorizer_nnunet.nnunet.folds import NUMBER_OF_FOLDS, read_folds
+from factorizer_nnunet.nnunet.plans import resolved_configuration
 from factorizer_nnunet.running.paths import RunPaths
 from factorizer_nnunet.running.settings import RunSettings
 from factorizer_nnunet.running.states import preprocessed_state
@@ -57,25 +52,27 @@ def _data_bytes(settings: RunSettings) -> float:
     """Size of the missing preprocessed data, 4 bytes per voxel and channel."""
     paths = settings.paths
     missing = [pair for pair in data_needed(settings) if not preprocessed_state(paths, *pair).done]
-    return sum(_voxels(paths, *pair) for pair in missing) * num_channels(paths) * _DATA_BYTES * _COMPRESSED
+    channels = len(paths.raw_dataset().channel_names)
+    return sum(_voxels(paths, *pair) for pair in missing) * channels * _DATA_BYTES * _COMPRESSED
 
 
 def _result_bytes(settings: RunSettings) -> float:
     """Size of the missing probabilities of validation cases, 2 bytes per voxel and class."""
     paths = settings.paths
-    classes = len(raw_dataset_json(paths)["labels"])
+    classes = len(paths.raw_dataset().labels)
     trainings = [step for step in build_steps(settings) if step.trains is not None]
-    missing = sum(not step.state().done for step in trainings) / (number_of_folds(paths) or NUMBER_OF_FOLDS)
+    missing = sum(not step.state().done for step in trainings) / (len(read_folds(paths.splits)) or NUMBER_OF_FOLDS)
     return missing * sum(_own_voxels(paths)) * classes * _PROBABILITY_BYTES * _COMPRESSED
 
 
 def _voxels(paths: RunPaths, plans: str, name: str) -> float:
     """Voxels of all training cases at the spacing of a configuration."""
-    own, planned = _own_voxels(paths), configuration(paths, plans, name)
-    if planned is None or len(planned["spacing"]) < 3:  # 2d: slices are resampled only within their plane, and little
+    own = _own_voxels(paths)
+    planned = resolved_configuration(read_complete_json(paths.plans(plans)) or {}, name, plans)["spacing"]
+    if len(planned) < 3:  # slices are resampled only within their plane, and little
         return sum(own)
     volumes = zip(own, read_complete_json(paths.fingerprint)["spacings"], strict=True)
-    return sum(voxels * math.prod(spacing) / math.prod(planned["spacing"]) for voxels, spacing in volumes)
+    return sum(voxels * math.prod(spacing) / math.prod(planned) for voxels, spacing in volumes)
 
 
 def _own_voxels(paths: RunPaths) -> list[int]:

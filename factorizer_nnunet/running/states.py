@@ -10,15 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from factorizer_nnunet.core.json_files import read_complete_json
 from factorizer_nnunet.nnunet.integrity import is_complete, is_preprocessed
+from factorizer_nnunet.nnunet.model_folder import CHECKPOINTS
+from factorizer_nnunet.nnunet.model_name import ModelName
+from factorizer_nnunet.nnunet.plans import resolved_configuration
 from factorizer_nnunet.running.best_configuration import current_best_configuration
-from factorizer_nnunet.running.dataset_files import configuration, raw_dataset_json, training_labels, validation_cases
-from factorizer_nnunet.running.models import RunModel
 from factorizer_nnunet.running.paths import RunPaths
 from factorizer_nnunet.running.settings import RunSettings
 from factorizer_nnunet.running.step import State
-
-CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_latest.pth", "checkpoint_best.pth")
 
 
 def fingerprint_state(paths: RunPaths) -> State:
@@ -34,14 +34,14 @@ def plans_state(paths: RunPaths, plans: str) -> State:
 
 def preprocessed_state(paths: RunPaths, plans: str, name: str) -> State:
     """Done when every case is preprocessed and all labels are copied, which comes last."""
-    plan = configuration(paths, plans, name)
-    if plan is None:
+    planned = resolved_configuration(read_complete_json(paths.plans(plans)) or {}, name, plans)
+    if not planned:
         return State(False)
-    labels = training_labels(paths)
-    folder = paths.preprocessed / plan["data_identifier"]
+    dataset = paths.raw_dataset()
+    labels = dataset.training_labels(paths.raw)
+    folder = paths.preprocessed / planned["data_identifier"]
     cases = sum(is_preprocessed(folder, case) for case in labels)
-    ending = raw_dataset_json(paths)["file_ending"]
-    sizes = {paths.labels / f"{case}{ending}": file.stat().st_size for case, file in labels.items()}
+    sizes = {paths.labels / f"{case}{dataset.file_ending}": file.stat().st_size for case, file in labels.items()}
     # nnU-Net copies a label again only if the original is newer than the copy: it would keep an incomplete copy.
     incomplete = tuple(copy for copy, size in sizes.items() if copy.exists() and copy.stat().st_size != size)
     copied = not incomplete and all(copy.exists() for copy in sizes)
@@ -53,21 +53,21 @@ def folds_state(paths: RunPaths) -> State:
     return State(is_complete(paths.splits), left_over=cut_off([paths.splits]))
 
 
-def fold_state(paths: RunPaths, model: RunModel, fold: int, next_stages: Sequence[str]) -> State:
+def fold_state(paths: RunPaths, model: ModelName, fold: int, next_stages: Sequence[str]) -> State:
     """Done when the fold has its final checkpoint and, for all validation cases, scores and probabilities.
 
     Args:
         next_stages: cascades that refine this model's segmentations.
     """
     folder = paths.fold(model, fold)
-    broken = [path for name in CHECKPOINTS if (path := folder / name).exists() and not is_complete(path)]
-    trained, summary = is_complete(paths.checkpoint(model, fold)), paths.fold_summary(model, fold)
-    cases = validation_cases(paths, fold)
+    broken = cut_off(folder.checkpoint(name) for name in CHECKPOINTS)
+    trained, summary = is_complete(folder.checkpoint()), folder.summary
+    cases = paths.validation_cases(fold)
     validated = sum(_validated(paths, model, fold, case, next_stages) for case in cases)
     done = trained and is_complete(summary) and validated == len(cases)
     stale = [summary] if trained and summary.exists() and not done else []
     progress = f"validated {validated} of {len(cases)} cases" if trained else ""
-    return State(done, progress, (*broken, *folder.glob("*.draft"), *stale))
+    return State(done, progress, (*broken, *folder.path.glob("*.draft"), *stale))
 
 
 def best_configuration_state(settings: RunSettings) -> State:
@@ -81,10 +81,10 @@ def cut_off(files: Iterable[Path]) -> tuple[Path, ...]:
     return tuple(file for file in files if file.exists() and not is_complete(file))
 
 
-def _validated(paths: RunPaths, model: RunModel, fold: int, case: str, next_stages: Sequence[str]) -> bool:
-    folder = paths.validation(model, fold)
+def _validated(paths: RunPaths, model: ModelName, fold: int, case: str, next_stages: Sequence[str]) -> bool:
+    folder = paths.fold(model, fold).validation
     files = [folder / f"{case}.npz", folder / f"{case}.pkl"]
     for stage in next_stages:
-        older = paths.next_stage(model, stage) / f"{case}.npz"
+        older = paths.model(model).next_stage(stage) / f"{case}.npz"
         files.append(older if older.exists() else older.with_suffix(".b2nd"))
     return all(is_complete(file) for file in files)

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from factorizer_nnunet.nnunet.model_name import ModelName
 from factorizer_nnunet.running.command_lines import Command
-from factorizer_nnunet.running.models import RunModel
 
 
 @dataclass(frozen=True)
@@ -50,4 +50,4 @@ class Step:
     options: Callable[[], tuple[str, ...]] = _no_options
     appears: Path | None = None
     finish: Callable[[], None] = _nothing
-    trains: tuple[RunModel, int] | None = None
+    trains: tuple[ModelName, int] | None = None

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from functools import partial
 
+from factorizer_nnunet.nnunet.folds import NUMBER_OF_FOLDS, ensure_folds, read_folds
 from factorizer_nnunet.nnunet.integrity import is_complete
+from factorizer_nnunet.nnunet.model_name import ModelName
 from factorizer_nnunet.running import command_lines, states
-from factorizer_nnunet.running.dataset_files import NUMBER_OF_FOLDS, number_of_folds, training_labels
+from factorizer_nnunet.running.cascade import CASCADE, FULLRES, previous_stage
 from factorizer_nnunet.running.inference import Inference
-from factorizer_nnunet.running.models import CASCADE, FULLRES, RunModel
 from factorizer_nnunet.running.paths import RunPaths
 from factorizer_nnunet.running.settings import RunSettings
 from factorizer_nnunet.running.step import Step
@@ -40,9 +41,9 @@ def build_steps(settings: RunSettings) -> list[Step]:
     return steps
 
 
-def train_name(model: RunModel, fold: int) -> str:
+def train_name(model: ModelName, fold: int) -> str:
     """The name of the step that trains a fold."""
-    return f"train.{model.name}.fold_{fold}"
+    return f"train.{model.folder}.fold_{fold}"
 
 
 def is_planning(step: Step) -> bool:
@@ -111,14 +112,11 @@ def _preprocessing(settings: RunSettings, plans: str, configuration: str, after:
 
 def _write_folds(paths: RunPaths) -> None:
     """Make nnU-Net's folds once: trainings that start at the same time would each make them."""
-    # Imports scikit-learn, which reading states must not need.
-    from factorizer_nnunet.training.folds import ensure_splits
-
-    ensure_splits(paths.splits, training_labels(paths))
+    ensure_folds(paths.splits, paths.raw_dataset().training_labels(paths.raw))
 
 
-def _training(settings: RunSettings, model: RunModel, fold: int, prepared: str) -> Step:
-    previous = model.previous
+def _training(settings: RunSettings, model: ModelName, fold: int, prepared: str) -> Step:
+    previous = previous_stage(model)
     before = [] if previous is None else [train_name(previous, other) for other in _folds_of(settings, previous)]
     return Step(
         name=train_name(model, fold),
@@ -131,19 +129,19 @@ def _training(settings: RunSettings, model: RunModel, fold: int, prepared: str) 
     )
 
 
-def _next_stages(settings: RunSettings, model: RunModel) -> tuple[str, ...]:
-    return tuple(other.configuration for other in settings.models if other.previous == model)
+def _next_stages(settings: RunSettings, model: ModelName) -> tuple[str, ...]:
+    return tuple(other.configuration for other in settings.models if previous_stage(other) == model)
 
 
-def _folds_of(settings: RunSettings, model: RunModel) -> tuple[int, ...]:
+def _folds_of(settings: RunSettings, model: ModelName) -> tuple[int, ...]:
     """The folds to train; a cascade needs segmentations of all cases, thus all folds of its low resolution."""
     if not _next_stages(settings, model):
         return settings.folds
-    return tuple(range(number_of_folds(settings.paths) or NUMBER_OF_FOLDS))
+    return tuple(range(len(read_folds(settings.paths.splits)) or NUMBER_OF_FOLDS))
 
 
-def _resumed_training(paths: RunPaths, model: RunModel, fold: int) -> tuple[str, ...]:
-    if is_complete(paths.checkpoint(model, fold)):
+def _resumed_training(paths: RunPaths, model: ModelName, fold: int) -> tuple[str, ...]:
+    folder = paths.fold(model, fold)
+    if is_complete(folder.checkpoint()):
         return ("--val",)  # trained; only the validation is missing
-    begun = any((paths.fold(model, fold) / name).exists() for name in states.CHECKPOINTS)
-    return ("--c",) if begun else ()
+    return () if folder.last_checkpoint() is None else ("--c",)

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from factorizer_nnunet.core.json_files import read_complete_json
+from factorizer_nnunet.nnunet.model_folder import SUMMARY_FILE
+from factorizer_nnunet.nnunet.model_name import ModelName
 from factorizer_nnunet.running.best_configuration import BestConfiguration, current_best_configuration
 from factorizer_nnunet.running.command_lines import stock
-from factorizer_nnunet.running.dataset_files import raw_dataset_json
 from factorizer_nnunet.running.inference import INFERENCE_STEPS, SCORES
 from factorizer_nnunet.running.measurements import read_attempts
-from factorizer_nnunet.running.models import RunModel
 from factorizer_nnunet.running.paths import RunPaths
 from factorizer_nnunet.running.settings import Prediction, RunSettings
 from factorizer_nnunet.running.step import Step
@@ -33,7 +33,7 @@ def summarize(settings: RunSettings) -> dict[str, Any]:
     steps = build_steps(settings)
     best = current_best_configuration(settings)
     described = {step.name: describe_step(step, settings.paths, best is not None) for step in steps}
-    regions = region_names(raw_dataset_json(settings.paths))
+    regions = settings.paths.raw_dataset().region_keys
     return {
         "dataset": settings.dataset,
         "models": [_model(settings.paths, model, steps, regions, best) for model in settings.trained_models],
@@ -68,47 +68,41 @@ def describe_step(step: Step, paths: RunPaths, chosen: bool) -> dict[str, Any]:
     }
 
 
-def region_names(dataset_json: Mapping[str, Any]) -> dict[str, str]:
-    """Names of classes or regions, without background, by their keys in nnU-Net's scores."""
-    ignored = ("background", "ignore")
-    return {
-        str(tuple(value) if isinstance(value, list) else value): name
-        for name, value in dataset_json["labels"].items()
-        if name not in ignored
-    }
+def dice_by_region(file: Path, region_keys: Mapping[str, str]) -> dict[str, float] | None:
+    """Dice by region and their mean, from one of nnU-Net's ``summary.json``; None if it does not exist.
 
-
-def dice_by_region(file: Path, regions: Mapping[str, str]) -> dict[str, float] | None:
-    """Dice by region and their mean, from one of nnU-Net's ``summary.json``; None if it does not exist."""
+    Args:
+        region_keys: the key of each region in the file.
+    """
     scores = read_complete_json(file)
     if scores is None:
         return None
-    by_region = {name: scores["mean"][key]["Dice"] for key, name in regions.items() if key in scores["mean"]}
+    by_region = {name: scores["mean"][key]["Dice"] for name, key in region_keys.items() if key in scores["mean"]}
     return {**by_region, MEAN: scores["foreground_mean"]["Dice"]}
 
 
 def _model(
-    paths: RunPaths, model: RunModel, steps: list[Step], regions: Mapping[str, str], best: BestConfiguration | None
+    paths: RunPaths, model: ModelName, steps: list[Step], regions: Mapping[str, str], best: BestConfiguration | None
 ) -> dict[str, Any]:
     folds = {}
     for step in steps:
         if step.trains is not None and step.trains[0] == model:
             fold = step.trains[1]
-            folds[str(fold)] = dice_by_region(paths.fold_summary(model, fold), regions) if step.state().done else None
+            folds[str(fold)] = dice_by_region(paths.fold(model, fold).summary, regions) if step.state().done else None
     all_folds = None
     if best is not None and model in best.considered:
-        all_folds = dice_by_region(paths.all_folds_summary(model, best.folds), regions)
-    return {"name": model.name, "folds": folds, "all_folds": all_folds}
+        all_folds = dice_by_region(paths.model(model).cross_validation(best.folds) / SUMMARY_FILE, regions)
+    return {"name": model.folder, "folds": folds, "all_folds": all_folds}
 
 
 def _best(best: BestConfiguration) -> dict[str, Any]:
-    singles = {model.name: best.dice[model.name] for model in best.considered if model.name in best.dice}
+    singles = {model.folder: best.dice[model.folder] for model in best.considered if model.folder in best.dice}
     ensembles = {name: dice for name, dice in best.dice.items() if name not in singles}
     best_single = max(singles, key=singles.__getitem__)
     best_ensemble = max(ensembles, key=ensembles.__getitem__) if ensembles else None
     return {
         "name": best.name,
-        "models": [model.name for model in best.models],
+        "models": [model.folder for model in best.models],
         "dice": best.dice_before,
         "dice_after_postprocessing": best.dice_after,
         "best_single_model": best_single,
@@ -127,5 +121,5 @@ def _test(
     return {
         "images": str(prediction.images),
         "output": str(prediction.output),
-        "dice": dice_by_region(prediction.output / "summary.json", regions) if scored else None,
+        "dice": dice_by_region(prediction.output / SUMMARY_FILE, regions) if scored else None,
     }

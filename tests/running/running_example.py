@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import SimpleITK
 
+from factorizer_nnunet.nnunet.model_name import ModelName
 from factorizer_nnunet.nnunet.names import PLANS, TRAINER
-from factorizer_nnunet.running.models import RunModel
 from factorizer_nnunet.running.paths import Folders, RunPaths
 from factorizer_nnunet.running.settings import Prediction, RunSettings
 
@@ -45,7 +45,7 @@ def example_settings(root: Path, **changes: object) -> RunSettings:
     settings = RunSettings(
         folders=folders,
         dataset=DATASET,
-        models=tuple(RunModel(TRAINER, PLANS, configuration) for configuration in ("2d", "3d_fullres")),
+        models=tuple(ModelName(TRAINER, PLANS, configuration) for configuration in ("2d", "3d_fullres")),
         folds=(0, 1),
         device="cpu",
         prediction=Prediction(images=dataset / "imagesTs", output=root / "out", references=dataset / "labelsTs"),

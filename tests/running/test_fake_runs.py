@@ -19,11 +19,13 @@ from running_example import CASES, TEST_CASES, example_settings, paths_of
 
 from factorizer_nnunet.core.atomic_files import file_lock
 from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.nnunet.model_folder import CHECKPOINT_LATEST
+from factorizer_nnunet.nnunet.model_name import ModelName
 from factorizer_nnunet.nnunet.names import PLANS, TRAINER
 from factorizer_nnunet.running import execution, steps
+from factorizer_nnunet.running.cascade import CASCADE, previous_stage
 from factorizer_nnunet.running.local import OWNER_VARIABLE, end_left_over
 from factorizer_nnunet.running.measurements import Attempt, read_attempts
-from factorizer_nnunet.running.models import CASCADE, RunModel
 from factorizer_nnunet.running.paths import RunPaths
 from factorizer_nnunet.running.run import run_here
 from factorizer_nnunet.running.settings import RunSettings
@@ -118,8 +120,9 @@ def test_a_fold_without_final_checkpoint_is_continued_and_one_without_probabilit
     settings = example_settings(tmp_path, prediction=None)
     run_here(settings, SLOTS)
     paths, model = paths_of(settings), settings.models[0]
-    paths.checkpoint(model, 0).rename(paths.fold(model, 0) / "checkpoint_latest.pth")
-    next(paths.validation(model, 1).glob("*.npz")).unlink()
+    fold = paths.fold(model, 0)
+    fold.checkpoint().rename(fold.checkpoint(CHECKPOINT_LATEST))
+    next(paths.fold(model, 1).validation.glob("*.npz")).unlink()
     paths.best_configuration.unlink()
     before = set(commands_run(settings))
     assert run_here(settings, SLOTS)
@@ -141,7 +144,7 @@ def test_predictions_of_models_trained_anew_are_made_anew(tmp_path: Path, progra
     settings = example_settings(tmp_path)
     run_here(settings, SLOTS)
     before = (tmp_path / "out" / f"{TEST_CASES[0]}.nii.gz").stat().st_mtime_ns
-    paths_of(settings).checkpoint(settings.models[0], 1).unlink()
+    paths_of(settings).fold(settings.models[0], 1).checkpoint().unlink()
     time.sleep(0.05)
     assert run_here(settings, SLOTS)
     assert (tmp_path / "out" / f"{TEST_CASES[0]}.nii.gz").stat().st_mtime_ns > before
@@ -159,11 +162,11 @@ def test_predictions_with_another_mirroring_are_made_anew(tmp_path: Path, progra
 
 
 def test_a_cascade_waits_for_all_folds_of_its_low_resolution(tmp_path: Path, programs: Path) -> None:
-    cascade = RunModel(TRAINER, PLANS, CASCADE)
+    cascade = ModelName(TRAINER, PLANS, CASCADE)
     settings = example_settings(tmp_path, models=(cascade,))
     steps = {step.name: step for step in build_steps(settings)}
-    lowres = {f"train.{cascade.previous.name}.fold_{fold}" for fold in range(5)}
-    assert lowres <= set(steps[f"train.{cascade.name}.fold_1"].after)
+    lowres = {f"train.{previous_stage(cascade).folder}.fold_{fold}" for fold in range(5)}
+    assert lowres <= set(steps[f"train.{cascade.folder}.fold_1"].after)
     assert run_here(settings, SLOTS)
     predictions = [command for command in commands_run(settings) if command.startswith("factorizer-nnunet predict")]
     assert "3d_lowres" in predictions[0] and "-prev_stage_predictions" in predictions[1]
@@ -213,7 +216,7 @@ def test_a_step_that_breaks_within_the_runner_is_one_that_failed(
     settings = example_settings(tmp_path)
     options = steps._resumed_training
 
-    def broken(paths: RunPaths, model: RunModel, fold: int) -> tuple[str, ...]:
+    def broken(paths: RunPaths, model: ModelName, fold: int) -> tuple[str, ...]:
         if (model, fold) == (settings.models[0], 1):
             raise IndexError("as a mistake of ours would")
         return options(paths, model, fold)
@@ -247,7 +250,7 @@ def test_an_interrupted_run_ends_its_commands(tmp_path: Path, programs: Path, wh
     """One signal is enough for commands that end when asked to; the second one ends all others."""
     settings = example_settings(tmp_path, prediction=None)
     waiting = order(programs, what, "nnUNetv2_train", "2d", "0")
-    log = paths_of(settings).log(f"train.{settings.models[0].name}.fold_0")
+    log = paths_of(settings).log(f"train.{settings.models[0].folder}.fold_0")
 
     def interrupt() -> None:
         while not log.exists() or "\nwaiting\n" not in log.read_text():

@@ -11,10 +11,10 @@ import pytest
 from running_example import DATASET, TEST_CASES, example_settings, paths_of
 
 from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.nnunet.model_name import ModelName
 from factorizer_nnunet.nnunet.names import PLANS, TRAINER, template_plans_name
 from factorizer_nnunet.running import space
 from factorizer_nnunet.running.checks import check_after_planning, check_before_planning
-from factorizer_nnunet.running.models import RunModel
 from factorizer_nnunet.running.run import run_here
 from factorizer_nnunet.running.settings import RunSettings
 from factorizer_nnunet.running.worker_slots import WorkerSlot
@@ -72,14 +72,14 @@ def test_spoilt_test_data(tmp_path: Path, programs: Path, spoil: Callable[[Path]
     ("changes", "message"),
     [
         ({"folds": (0, 7)}, "no fold 7: nnU-Net makes 5 folds, counted from 0"),
-        ({"models": (RunModel(TRAINER, "nnUNetFactorizerTemplatePlans_mine", "2d"),)}, "can only make .*Plans_demo"),
-        ({"models": (RunModel(TRAINER, "myPlans", "2d"),)}, "there are no plans .*myPlans.json"),
+        ({"models": (ModelName(TRAINER, "nnUNetFactorizerTemplatePlans_mine", "2d"),)}, "can only make .*Plans_demo"),
+        ({"models": (ModelName(TRAINER, "myPlans", "2d"),)}, "there are no plans .*myPlans.json"),
         (
-            {"models": (RunModel(TRAINER, "nnUNetPlans", "4d"),)},
+            {"models": (ModelName(TRAINER, "nnUNetPlans", "4d"),)},
             "unknown configuration '4d': choose from 2d, 3d_fullres",
         ),
-        ({"models": (RunModel("nnUNetTrainerNobody", PLANS, "2d"),)}, "trainer nnUNetTrainerNobody: Could not find"),
-        ({"models": (RunModel(f"{TRAINER}_20epoch", PLANS, "2d"),)}, "trainer suffix '_20epoch' is not understood"),
+        ({"models": (ModelName("nnUNetTrainerNobody", PLANS, "2d"),)}, "trainer nnUNetTrainerNobody: Could not find"),
+        ({"models": (ModelName(f"{TRAINER}_20epoch", PLANS, "2d"),)}, "trainer suffix '_20epoch' is not understood"),
         ({"dataset": "Dataset502_None"}, "no data set Dataset502_None"),
     ],
 )
@@ -113,7 +113,7 @@ def test_plans_without_the_configuration(planned: RunSettings) -> None:
 
 
 def test_a_template_needs_no_plans(tmp_path: Path, programs: Path) -> None:
-    model = RunModel(TRAINER, template_plans_name("demo"), "3d_fullres")
+    model = ModelName(TRAINER, template_plans_name("demo"), "3d_fullres")
     check_before_planning(example_settings(tmp_path, models=(model,), folds=(0,)))
 
 

@@ -18,10 +18,10 @@ from running_example import CASES, example_settings, paths_of
 from factorizer_nnunet import cli
 from factorizer_nnunet.core.atomic_files import file_lock
 from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.nnunet.model_name import ModelName
 from factorizer_nnunet.nnunet.names import PLANS, TRAINER
 from factorizer_nnunet.running import command_lines, slurm
 from factorizer_nnunet.running.execution import STOPPED
-from factorizer_nnunet.running.models import RunModel
 from factorizer_nnunet.running.progress import planned_epochs, training_progress
 from factorizer_nnunet.running.request import read_request, write_request
 from factorizer_nnunet.running.run import run_here
@@ -39,7 +39,7 @@ def test_models_of_one_product_are_compared_by_the_stock_command(tmp_path: Path)
 
 
 def test_models_across_backbones_are_compared_by_the_function_behind_it(tmp_path: Path) -> None:
-    models = (RunModel(TRAINER, PLANS, "2d"), RunModel("nnUNetTrainer", "nnUNetPlans", "2d"))
+    models = (ModelName(TRAINER, PLANS, "2d"), ModelName("nnUNetTrainer", "nnUNetPlans", "2d"))
     python, option, code = command_lines.find_best(example_settings(tmp_path, models=models))
     assert (python, option) == ("python", "-c")
     called = {}
@@ -163,8 +163,8 @@ def test_status_tells_what_is_done_failed_and_running(tmp_path: Path, programs: 
     assert failed.state == "failed" and "the order was to fail" in failed.detail
     assert lines["find_best_configuration"].state == "waiting" and lines["folds"].state == "done"
     paths, model = paths_of(settings), settings.models[1]
-    paths.checkpoint(model, 0).unlink()
-    log = paths.log(f"train.{model.name}.fold_0")
+    paths.fold(model, 0).checkpoint().unlink()
+    log = paths.log(f"train.{model.folder}.fold_0")
     log.touch()
     with file_lock(paths.lock, "busy"):
         table = status_table(read_status(settings))
