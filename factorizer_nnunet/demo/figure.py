@@ -10,7 +10,7 @@ from matplotlib.figure import Figure  # rather than pyplot: no display and no gl
 from matplotlib.patches import Patch
 
 from factorizer_nnunet.dataset_conversion.spec import Release
-from factorizer_nnunet.evaluation.region_dice import dice_of_regions
+from factorizer_nnunet.evaluation.overlap import dice_of_regions
 from factorizer_nnunet.imaging.volume import read_volume
 
 COLOURS = {1: ("edema", "#2ca25f"), 2: ("necrotic core", "#3b6fd4"), 3: ("enhancing tumor", "#ffd92f")}
