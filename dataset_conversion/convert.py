@@ -13,7 +13,7 @@ from pathlib import Path
 
 from factorizer_nnunet.core.atomic_files import file_lock
 from factorizer_nnunet.core.errors import UserError
-from factorizer_nnunet.core.worker_pool import in_processes
+from factorizer_nnunet.core.worker_pool import map_unordered
 from factorizer_nnunet.dataset_conversion.check import Examined
 from factorizer_nnunet.dataset_conversion.discover import Listing
 from factorizer_nnunet.dataset_conversion.options import Options
@@ -91,7 +91,7 @@ def _write_data_set(survey: Survey, target: Path, listing: Listing, options: Opt
         for part in ("imagesTr", "labelsTr", "imagesTs")[: 3 if len(survey.training) < len(survey.kept) else 2]:
             (draft / part).mkdir(parents=True)
         writing = partial(_write, survey.release, survey.channels, survey.scheme, draft, options)
-        written = sorted(in_processes(writing, survey.kept, options.jobs, "writing"), key=lambda one: one.case)
+        written = sorted(map_unordered(writing, survey.kept, options.jobs, "writing"), key=lambda one: one.case)
         name = target.name.split("_", 1)[1]
         write_dataset_json(survey.release, survey.channels, survey.scheme, name, len(survey.training), draft)
         folds = _folds(survey, options)

@@ -8,7 +8,7 @@ from functools import partial
 
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.wording import count_of, first_few
-from factorizer_nnunet.core.worker_pool import in_processes
+from factorizer_nnunet.core.worker_pool import map_unordered
 from factorizer_nnunet.dataset_conversion.cases import Case, Problem
 from factorizer_nnunet.dataset_conversion.check import Examined, examine
 from factorizer_nnunet.dataset_conversion.discover import Listing, find_cases
@@ -50,7 +50,7 @@ def survey_release(release: Release, listing: Listing, options: Options) -> Surv
     found = find_cases(release, listing, channels)
     cases = [_with_patient(case, options) for case in found.cases]
     reading = partial(_examine, release, channels, options)
-    examined = sorted(in_processes(reading, cases, options.jobs, "checking"), key=lambda e: e.case.name)
+    examined = sorted(map_unordered(reading, cases, options.jobs, "checking"), key=lambda e: e.case.name)
     scheme = _scheme(release, examined)
     unknown = [problem for e in examined for problem in _unexpected_values(release, scheme, e)]
     problems = [*found.problems, *(p for e in examined for p in e.problems), *unknown]

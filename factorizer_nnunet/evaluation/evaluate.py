@@ -12,7 +12,7 @@ from typing import Any
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import load_json_object
 from factorizer_nnunet.core.wording import count_of
-from factorizer_nnunet.core.worker_pool import in_processes
+from factorizer_nnunet.core.worker_pool import map_unordered
 from factorizer_nnunet.evaluation.case import TOLERANCES_MM, CaseScores, score_arrays
 from factorizer_nnunet.evaluation.metrics import metrics_for
 from factorizer_nnunet.evaluation.pairs import CasePair, labels_in, pairs_in_folders, problems_of
@@ -95,11 +95,11 @@ def evaluate_pairs(
     metrics = metrics_for(tolerances_mm)
     found: frozenset[int] = frozenset()
     if dataset_json is None and scheme.regions is None:
-        found = found.union(*in_processes(labels_in, pairs, num_processes, "looking for labels"))
+        found = found.union(*map_unordered(labels_in, pairs, num_processes, "looking for labels"))
     regions = regions_of(dataset_json, scheme, found)
     _check(pairs, regions, num_processes)
     tasks = [_Task(pair, regions, scheme, tolerances_mm, unfinished) for pair in pairs]
-    results = dict(in_processes(_score, tasks, num_processes, "scoring"))
+    results = dict(map_unordered(_score, tasks, num_processes, "scoring"))
     return Scores(
         scheme=scheme.key,
         metrics=metrics,
@@ -134,7 +134,7 @@ def find_dataset_json(predictions: Path, references: Path) -> dict[str, Any] | N
 
 def _check(pairs: Sequence[CasePair], regions: Regions, num_processes: int) -> None:
     check = partial(problems_of, declared=regions.declared, ignore=regions.ignore)
-    problems = sorted(text for texts in in_processes(check, pairs, num_processes, "checking") for text in texts)
+    problems = sorted(text for texts in map_unordered(check, pairs, num_processes, "checking") for text in texts)
     if problems:
         lines = "\n".join(f"  {text}" for text in problems)
         raise UserError(f"{count_of(len(problems), 'problem')} with label files, nothing was scored:\n{lines}")

@@ -17,13 +17,13 @@ from tqdm import tqdm
 
 from factorizer_nnunet import __version__
 from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.worker_pool import WorkerPool
 from factorizer_nnunet.nnunet.image_files import ImageCase, find_cases
 from factorizer_nnunet.nnunet.inference_settings import InferenceSettings, is_tile_step
 from factorizer_nnunet.prediction.devices import chosen_device
 from factorizer_nnunet.prediction.model import TrainedModel, load_model
 from factorizer_nnunet.prediction.outputs import LEAST_SPACE, Outputs, free_space
 from factorizer_nnunet.prediction.work import Properties, channels_by, export, preprocess, readable_by
-from factorizer_nnunet.prediction.workers import Workers, workers
 
 QUEUED_EXPORTS = 2  # beside those being written: a fast GPU must not fill the memory
 
@@ -132,7 +132,7 @@ def _predict_cases(
                 bar.update()
 
     num_readers, num_writers = (min(n, len(cases)) for n in (request.preprocessing_processes, request.export_processes))
-    with bar, workers(num_readers) as readers, workers(num_writers) as writers:
+    with bar, WorkerPool(num_readers) as readers, WorkerPool(num_writers) as writers:
         for case, read in _read_ahead(cases, readers, of_model):
             try:
                 data, properties = _image(read, case, readers, of_model)
@@ -147,7 +147,7 @@ def _predict_cases(
         collect(most_left=0)
 
 
-def _image(read: Future, case: ImageCase, readers: Workers, of_model: tuple) -> tuple[np.ndarray, Properties]:
+def _image(read: Future, case: ImageCase, readers: WorkerPool, of_model: tuple) -> tuple[np.ndarray, Properties]:
     """What was read; once more if a process died, since that takes along all cases that were being read."""
     try:
         return read.result()
@@ -155,7 +155,7 @@ def _image(read: Future, case: ImageCase, readers: Workers, of_model: tuple) -> 
         return readers.submit(preprocess, case, *of_model).result()
 
 
-def _read_ahead(cases: Sequence[ImageCase], readers: Workers, of_model: tuple) -> Iterator[tuple[ImageCase, Future]]:
+def _read_ahead(cases: Sequence[ImageCase], readers: WorkerPool, of_model: tuple) -> Iterator[tuple[ImageCase, Future]]:
     """Each case with its future image; as many as there are processes are read in advance."""
     reading: deque[tuple[ImageCase, Future]] = deque()
     waiting = deque(cases)

@@ -5,13 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
-import os
 import re
 import shutil
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,7 +21,6 @@ from trees import build_tree
 
 from factorizer_nnunet.core.atomic_files import file_lock
 from factorizer_nnunet.core.errors import UserError
-from factorizer_nnunet.core.worker_pool import in_processes
 from factorizer_nnunet.dataset_conversion import convert as module
 from factorizer_nnunet.dataset_conversion.catalog import RELEASES
 from factorizer_nnunet.dataset_conversion.challenge import to_challenge
@@ -313,46 +308,6 @@ def test_one_process_at_a_time_writes_an_id(tmp_path: Path) -> None:
     ):
         convert("brats2021", tree.source, raw)
     assert convert("brats2021", tree.source, raw).folder.is_dir()
-
-
-def test_a_killed_worker_is_no_riddle() -> None:
-    with pytest.raises(UserError, match="a process was killed, .*fewer at a time, --jobs or -np"):
-        list(in_processes(os._exit, [1, 1, 1], 2, "dying"))
-
-
-def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
-    code = (
-        "import sys, time\n"
-        "from factorizer_nnunet.core.worker_pool import in_processes\n"
-        "if __name__ == '__main__':\n"
-        "    list(in_processes(time.sleep, [60, 60], 2, 'sleeping'))\n"
-    )
-    script = tmp_path / "parent.py"
-    script.write_text(code)
-    parent = subprocess.Popen([sys.executable, str(script)])
-    workers = _wait_for(lambda: [pid for pid in _children(parent.pid) if "spawn_main" in _command(pid)], 2)
-    parent.kill()
-    parent.wait()
-    _wait_for(lambda: [pid for pid in workers if "spawn_main" not in _command(pid)], 2)
-
-
-def _wait_for(found: Callable[[], list[int]], count: int) -> list[int]:
-    for _ in range(300):
-        if len(result := found()) >= count:
-            return result
-        time.sleep(0.1)
-    raise AssertionError(f"{found()} instead of {count}")
-
-
-def _children(pid: int) -> list[int]:
-    return [int(p) for task in Path(f"/proc/{pid}/task").iterdir() for p in (task / "children").read_text().split()]
-
-
-def _command(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_text()
-    except OSError:
-        return ""
 
 
 def test_hints_tell_another_release_from_mistakes(tmp_path: Path) -> None:

@@ -17,9 +17,9 @@ from tiny_models import CASES, FACTORIZER, NAME, PLANS, STOCK, run_predict, writ
 
 from factorizer_nnunet import cli
 from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.worker_pool import WorkerPool
 from factorizer_nnunet.nnunet.checkpoint import read_fold
 from factorizer_nnunet.prediction import outputs, predict, work
-from factorizer_nnunet.prediction.workers import workers
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -111,7 +111,7 @@ def test_a_broken_case_does_not_stop_the_others(root: Path, model: Path, capsys:
 def test_a_worker_that_dies_takes_no_other_case_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """As when memory runs out; the pool of processes is broken then, with all that was handed to it."""
     monkeypatch.setattr(predict, "preprocess", max)
-    with workers(1) as pool:
+    with WorkerPool(1) as pool:
         died, beside = pool.submit(os._exit, 9), pool.submit(max, 1, 2, 3)
         assert "a worker process died" in predict._reason(died.exception())
         assert predict._image(beside, 1, pool, (2, 3)) == 3
