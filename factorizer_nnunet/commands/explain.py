@@ -1,4 +1,4 @@
-"""``factorizer-nnunet explain``: maps of the components of a trained Factorizer, ranked by what they tell."""
+"""``factorizer-nnunet explain``: maps of the components of a trained Factorizer, ranked by class separation."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from factorizer_nnunet.commands.options import add_checkpoint_options, add_model
 from factorizer_nnunet.core.interrupts import terminable
 
 DESCRIPTION = """\
-Predict images as nnU-Net does and write what the factors of a trained Factorizer look at: for each stage and head with
-an NMF a map of the whole image, on its own grid; how well each map separates each class; one page per case that shows
-the best ones. Model, images and output folder are checked before anything is written; cases that are complete are
-skipped, so that the same command goes on after a stop; every case is written whole."""
+Predict images as nnU-Net does and show what the factors of a trained Factorizer respond to. Writes a map of each
+component of its NMF heads on the image's own grid, how well each map separates each class, and one page per case
+that shows the best ones. Model, images and output folder are checked before anything is written. Complete cases are
+skipped, so the same command resumes after an interruption; a case's folder appears only once it
+is complete."""
 
 EPILOG = """\
 examples:
@@ -22,7 +23,7 @@ examples:
   factorizer-nnunet explain -i case_0000.nii.gz case_0001.nii.gz -m MODEL_FOLDER -o OUT --device cpu
   factorizer-nnunet explain -i IMAGES -m MODEL_FOLDER -o OUT --labels LABELS --stage encoder-3 --deletion 1
 
-exit status: 0 all cases are there; 1 some failed, see the list; 2 refused, nothing written; 130 interrupted
+exit status: 0 all cases complete; 1 some failed, see the list; 2 refused, nothing written; 130 interrupted
 """
 
 
@@ -30,7 +31,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Declare the subcommand."""
     parser = subparsers.add_parser(
         "explain",
-        help="maps of a model's components, ranked",
+        help="maps of a model's components, ranked by class separation",
         description=DESCRIPTION,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -45,34 +46,47 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         help="folder of images CASE_0000.nii.gz, or the files of one case, one per channel",
     )
     add_model_option(parser)
-    parser.add_argument("-f", dest="fold", default="0", metavar="FOLD", help="whose weights (default: 0)")
-    parser.add_argument("-o", dest="out", required=True, type=Path, metavar="FOLDER", help="gets a folder per case")
+    parser.add_argument("-f", dest="fold", default="0", metavar="FOLD", help="fold whose weights are used (default: 0)")
+    parser.add_argument(
+        "-o", dest="out", required=True, type=Path, metavar="FOLDER", help="output folder, with one folder per case"
+    )
     add_checkpoint_options(parser)
     parser.add_argument(
-        "--labels", type=Path, metavar="FOLDER", help="true segmentations CASE.nii.gz, if there are any"
+        "--labels", type=Path, metavar="FOLDER", help="folder of true segmentations CASE.nii.gz, if known"
     )
     parser.add_argument(
         "--stage",
         nargs="+",
         default=[],
         metavar="STAGE",
-        help="such as encoder-3 or decoder-1, counted from the highest resolution (default: all with an NMF)",
-    )
-    parser.add_argument("--head", nargs="+", type=int, default=[], metavar="N", help="heads, from 1 (default: all)")
-    parser.add_argument(
-        "--format", default="nifti,png,html", metavar="LIST", help="some of nifti,png,html (default: all three)"
+        help="stages such as encoder-3 or decoder-1, counted from the highest resolution (default: all with an NMF)",
     )
     parser.add_argument(
-        "--top", type=int, default=3, metavar="N", help="shown of each class and stage, best first (default: 3)"
+        "--head", nargs="+", type=int, default=[], metavar="N", help="heads, counted from 1 (default: all)"
+    )
+    parser.add_argument(
+        "--format",
+        default="nifti,png,html",
+        metavar="LIST",
+        help="any of nifti,png,html, separated by commas (default: all)",
+    )
+    parser.add_argument(
+        "--top",
+        type=int,
+        default=3,
+        metavar="N",
+        help="show the best N components of each class and stage (default: 3)",
     )
     parser.add_argument(
         "--deletion",
         type=int,
         default=0,
         metavar="N",
-        help="predict again without each of the best N of each class and stage; one prediction each (default: 0)",
+        help="deletion test: predict again without each of the best N heads of each class and stage (default: 0)",
     )
-    parser.add_argument("--loadings", action="store_true", help="also write the columns of U, channel by channel")
+    parser.add_argument(
+        "--loadings", action="store_true", help="also write the columns of U, as 4D files with one volume per channel"
+    )
     parser.add_argument("-device", "--device", choices=["cuda", "cpu", "mps"], default="cuda", help="(default: cuda)")
     parser.add_argument(
         "-step_size",
@@ -80,16 +94,16 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         metavar="X",
         help="step of the sliding window, as a fraction of the patch (default: the model's, nnU-Net's 0.5)",
     )
-    parser.add_argument("--disable_tta", action="store_true", help="predict without mirroring; maps are always without")
-    parser.add_argument("--disable_progress_bar", action="store_true", help="for logs")
+    parser.add_argument("--disable_tta", action="store_true", help="predict without mirroring; maps never use it")
+    parser.add_argument("--disable_progress_bar", action="store_true", help="show no progress bar")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Explain, then say how many cases there are and which failed."""
+    """Explain, then print how many cases are complete and which failed."""
     from factorizer_nnunet.nnunet.environment import EXT_TRAINER_VARIABLE, ext_trainer_value
 
-    # So that our trainer is found in a shell that was not set up.
+    # So that nnU-Net finds our trainer even if the shell was not set up.
     os.environ[EXT_TRAINER_VARIABLE] = ext_trainer_value(os.environ.get(EXT_TRAINER_VARIABLE))
 
     from factorizer_nnunet.explain.run import ExplainRequest, explain

@@ -10,6 +10,7 @@ import torch
 from factorizer_nnunet.explain.explainer import build_explainer
 from factorizer_nnunet.explain.explanation import Explanation
 from factorizer_nnunet.explain.inputs import cases_from
+from factorizer_nnunet.nnunet.model_folder import CHECKPOINT_FINAL
 from factorizer_nnunet.prediction.model import load_model
 
 
@@ -24,7 +25,7 @@ def explain_case(
     heads: Sequence[int] = (),
     with_loadings: bool = False,
     deletion: int = 0,
-    checkpoint: str = "checkpoint_final.pth",
+    checkpoint: str = CHECKPOINT_FINAL,
 ) -> Explanation:
     """Predict and explain one case; only temporary files are written.
 

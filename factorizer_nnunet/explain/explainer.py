@@ -13,8 +13,6 @@ import torch
 from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
 
 from factorizer_nnunet.core.errors import UserError
-from factorizer_nnunet.evaluation.regions import regions_of
-from factorizer_nnunet.evaluation.schemes import NONE
 from factorizer_nnunet.explain.components import Component, NMFLayer, check_heads, find_layers, select_layers
 from factorizer_nnunet.explain.deletion import ClassChange, class_changes
 from factorizer_nnunet.explain.explanation import Assessment, ComponentMaps, Explanation
@@ -23,6 +21,7 @@ from factorizer_nnunet.explain.predictor import RecordingPredictor, build_predic
 from factorizer_nnunet.explain.ranking import bin_numbers, label_histograms, separations
 from factorizer_nnunet.explain.recorder import Recorder
 from factorizer_nnunet.explain.threads import in_threads
+from factorizer_nnunet.nnunet.dataset_json import DatasetJson
 from factorizer_nnunet.nnunet.image_files import ImageCase
 from factorizer_nnunet.prediction.model import TrainedModel
 from factorizer_nnunet.prediction.work import preprocess
@@ -69,14 +68,14 @@ class Explainer:
         geometry = CaseGeometry.of(properties, data.shape[1:], model.plans.transpose_backward)
         patch = tuple(model.settings.patch_size)
         reader = model.plans.image_reader_writer_class()
-        regions = regions_of(model.description, NONE, frozenset())
+        dataset_json = DatasetJson(model.description)
         explanation = Explanation(
             case=case.name,
             image=_x_first(reader.read_images([str(file) for file in case.files])[0]),
             prediction=prediction,
             truth=None if truth is None else _x_first(reader.read_seg(str(truth))[0][0]).astype(np.int64),
-            classes=regions.labels,
-            ignored=regions.ignore,
+            classes=dataset_json.regions,
+            ignored=dataset_json.ignore_label,
             geometry=geometry,
             properties=properties,
             layers=[layer.name for layer in self.layers],

@@ -9,8 +9,7 @@ import numpy as np
 
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.wording import first_few
-from factorizer_nnunet.evaluation.regions import regions_of
-from factorizer_nnunet.evaluation.schemes import NONE
+from factorizer_nnunet.nnunet.dataset_json import DatasetJson
 from factorizer_nnunet.nnunet.image_files import ImageCase, case_and_channel, find_cases
 from factorizer_nnunet.prediction.model import TrainedModel
 from factorizer_nnunet.prediction.work import channels_by, check_whole
@@ -81,7 +80,7 @@ def check_truths(cases: Sequence[ImageCase], folder: Path | None, model: Trained
         raise UserError(f"{folder} is not a folder. Name with --labels the folder of the true segmentations")
     files = {case.name: folder / f"{case.name}{model.file_ending}" for case in cases}
     reader = model.plans.image_reader_writer_class()
-    declared = regions_of(model.description, NONE, frozenset()).declared or frozenset()
+    declared = DatasetJson(model.description).label_values
     problems = []
     for case in cases:
         file = files[case.name]

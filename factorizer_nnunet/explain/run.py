@@ -25,10 +25,12 @@ from factorizer_nnunet.explain.outputs import loadings_file, map_file, write_des
 from factorizer_nnunet.explain.page import write_page
 from factorizer_nnunet.explain.panels import write_panels
 from factorizer_nnunet.explain.threads import in_threads
+from factorizer_nnunet.nnunet.dataset_json import DatasetJson
 from factorizer_nnunet.nnunet.image_files import ImageCase
 from factorizer_nnunet.nnunet.inference_settings import is_tile_step
+from factorizer_nnunet.nnunet.model_folder import CHECKPOINT_FINAL
 from factorizer_nnunet.prediction.devices import chosen_device
-from factorizer_nnunet.prediction.model import TrainedModel, load_model
+from factorizer_nnunet.prediction.model import load_model
 from factorizer_nnunet.prediction.outputs import check_folder
 
 FORMATS = ("nifti", "png", "html")
@@ -67,7 +69,7 @@ class ExplainRequest:
     top: int = 3
     deletion: int = 0
     with_loadings: bool = False
-    checkpoint: str = "checkpoint_final.pth"
+    checkpoint: str = CHECKPOINT_FINAL
     device: str = "cuda"
     tile_step_size: float | None = None
     use_mirroring: bool = True
@@ -154,16 +156,12 @@ def explain_into(case: ImageCase, truth: Path | None, explainer: Explainer, requ
                 widest * explanation.maps.bytes_per_map,
             )
         if "html" in request.formats:
-            write_page(folder / f"{case.name}.html", explanation, request.top, channel_names(model))
+            channels = DatasetJson(model.description).channel_names
+            write_page(folder / f"{case.name}.html", explanation, request.top, channels)
         if "png" in request.formats:
             write_panels(folder, explanation, request.top)
         write_description(folder, explanation, with_maps, with_loadings)
         explanation.close()
-
-
-def channel_names(model: TrainedModel) -> list[str]:
-    """Names of the image's channels, from ``dataset.json``."""
-    return list(model.description.get("channel_names", model.description.get("modality", {})).values())
 
 
 def _check_options(request: ExplainRequest) -> None:

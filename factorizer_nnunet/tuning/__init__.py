@@ -1,6 +1,6 @@
-"""Trained folds to a faster model folder: what each way to predict costs and is worth on the folds' own cases.
+"""From trained folds to a faster model folder: measure prediction settings on the folds' own validation cases.
 
-``settings`` names the ways, ``cases`` finds and scores the validation cases, ``measure`` takes turns and keeps what it
-measured, ``choice`` compares and chooses, ``table`` and ``figure`` show it, ``derive`` writes the model folder;
-``tune`` does all of it.
+``search_space`` lists the settings, ``cases`` reads and scores the validation cases, ``measure`` predicts them with
+each setting in turn, ``selection`` compares and chooses, ``table`` and ``figure`` show the comparison, ``derive``
+writes the model folder; ``tune`` does all of it.
 """

@@ -1,13 +1,12 @@
-"""The validation cases of a fold: which they are, their preprocessed images, and the Dice of a prediction.
+"""The validation cases of a fold: their names, their preprocessed images, and the Dice of a prediction.
 
-Everything is read from where nnU-Net's own validation reads it, and nothing is written.
+Everything is read from where nnU-Net's own validation reads it; nothing is written.
 """
 
 from __future__ import annotations
 
 import json
-import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,27 +15,28 @@ import numpy as np
 import torch
 from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
-from nnunetv2.utilities.crossval_split import generate_crossval_split
 from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to_one_hot
 
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.wording import first_few
 from factorizer_nnunet.evaluation.overlap import dice_of_regions
-from factorizer_nnunet.evaluation.regions import regions_of
-from factorizer_nnunet.evaluation.schemes import NONE
+from factorizer_nnunet.nnunet.dataset_json import DatasetJson
 from factorizer_nnunet.nnunet.environment import nnunet_folder
+from factorizer_nnunet.nnunet.folds import default_folds
+from factorizer_nnunet.nnunet.model_folder import ModelFolder
+from factorizer_nnunet.nnunet.model_name import ModelName
 from factorizer_nnunet.nnunet.names import SPLITS_FILE
 from factorizer_nnunet.nnunet.raw_dataset import id_in_name
 from factorizer_nnunet.prediction.model import TrainedModel
 
 
 @dataclass(frozen=True)
-class Image:
+class ValidationCase:
     """A preprocessed case.
 
     Attributes:
-        data: (channels, *spatial), with the previous stage's segmentation behind the images in a cascade.
-        properties: what nnU-Net needs for the way back to the image's grid.
+        data: (channels, *spatial); in a cascade, the previous stage's segmentation follows the image.
+        properties: what nnU-Net needs to return to the image's grid.
         reference: labels on that grid.
     """
 
@@ -49,10 +49,10 @@ class ValidationCases:
     """Validation cases of a model's folds.
 
     Args:
-        model: whose plans say where the data are.
+        model: trained model; its plans name the data set.
 
     Raises:
-        UserError: there are no preprocessed data of the model's plans; naming folder and mend.
+        UserError: data preprocessed by the model's plans are missing; the message says how to make them.
     """
 
     def __init__(self, model: TrainedModel) -> None:
@@ -60,77 +60,76 @@ class ValidationCases:
         plans, configuration = model.plans, model.first.configuration
         self.base = nnunet_folder("nnUNet_preprocessed", writable=False) / plans.dataset_name
         self.folder = self.base / model.settings.data_identifier
-        self._mend = (
+        self._fix = (
             f"run: nnUNetv2_preprocess -d {id_in_name(plans.dataset_name)} -plans_name {plans.plans_name} "
             f"-c {configuration}"
         )
         self.previous = None
         if model.settings.previous_stage_name is not None:
-            stage = f"{model.first.trainer_name}__{plans.plans_name}__{model.settings.previous_stage_name}"
-            self.previous = model.folder.parent / stage / "predicted_next_stage" / configuration
+            name = ModelName(model.first.trainer_name, plans.plans_name, model.settings.previous_stage_name)
+            self.previous = ModelFolder(model.folder.parent / name.folder).next_stage(configuration)
             if not self.previous.is_dir():
                 raise UserError(
-                    f"no {self.previous}: a cascade is validated on the previous stage's predictions of all cases; "
-                    f"train its folds first"
+                    f"{self.previous} is missing: a cascade is validated on the previous stage's predictions of all "
+                    "cases; train its folds first"
                 )
         if not self.folder.is_dir():
-            raise UserError(f"no preprocessed data in {self.folder}; {self._mend}")
+            raise UserError(f"no preprocessed data in {self.folder}; {self._fix}")
         try:
             self._dataset = infer_dataset_class(str(self.folder))
-        except (AssertionError, IndexError, KeyError) as error:  # as nnU-Net meets a folder without cases
-            raise UserError(f"{self.folder} holds no preprocessed cases; {self._mend}") from error
-        self.regions = regions_of(model.description, NONE, frozenset())
+        except (AssertionError, IndexError, KeyError) as error:  # what nnU-Net raises for a folder without cases
+            raise UserError(f"{self.folder} contains no preprocessed cases; {self._fix}") from error
+        self._dataset_json = DatasetJson(model.description)
 
     def of_fold(self, fold: str) -> list[str]:
-        """Names of a fold's validation cases, checked to be there.
+        """Names of a fold's validation cases, whose files have been checked to exist.
 
         Raises:
-            UserError: it has none, or some lack preprocessed data or reference.
+            UserError: there are none, or some lack preprocessed data or reference.
         """
         if fold == "all":
             raise UserError(
-                "fold all was trained on every case and has none to be measured on; name folds that left some out "
-                "with -f"
+                "fold all was trained on every case and has no validation cases; name with -f folds that left some out"
             )
-        cases = self._split(int(fold))
+        cases = self._validation_cases(int(fold))
         if not cases:
             raise UserError(f"{self.base / SPLITS_FILE} has no validation cases of fold {fold}; name others with -f")
-        lacking = [case for case in cases if not (self.folder / f"{case}.pkl").is_file()]
-        if lacking:
+        missing = [case for case in cases if not (self.folder / f"{case}.pkl").is_file()]
+        if missing:
             raise UserError(
-                f"{self.folder} lacks {len(lacking)} of the {len(cases)} validation cases of fold {fold} "
-                f"({first_few(lacking)}); {self._mend}"
+                f"{self.folder} lacks {len(missing)} of the {len(cases)} validation cases of fold {fold} "
+                f"({first_few(missing)}); {self._fix}"
             )
-        unknown = [case for case in cases if not self._reference(case).is_file()]
-        if unknown:
+        missing = [case for case in cases if not self._reference(case).is_file()]
+        if missing:
             raise UserError(
-                f"{self._reference(unknown[0]).parent} lacks the reference segmentation of {first_few(unknown)}; "
-                f"{self._mend}"
+                f"{self._reference(missing[0]).parent} lacks the reference segmentation of {first_few(missing)}; "
+                f"{self._fix}"
             )
         return cases
 
-    def load(self, case: str) -> Image:
+    def load(self, case: str) -> ValidationCase:
         """Read a case as nnU-Net's validation does.
 
         Raises:
-            UserError: its files are damaged, or its reference has another shape.
+            UserError: its files are damaged, or its reference differs from the image in shape.
         """
         try:
-            image = self._read(case)
+            loaded = self._read(case)
         except Exception as error:  # readers of several formats, each with exceptions of its own
             raise UserError(
                 f"{case} cannot be read from {self.folder} and {self._reference(case)} "
-                f"({type(error).__name__}: {' '.join(str(error).split())[:200]}); {self._mend}"
+                f"({type(error).__name__}: {' '.join(str(error).split())[:200]}); {self._fix}"
             ) from error
         backward = self.model.plans.transpose_backward
-        shape = tuple(image.properties["shape_before_cropping"][axis] for axis in backward)
-        if image.reference.shape != shape:
+        shape = tuple(loaded.properties["shape_before_cropping"][axis] for axis in backward)
+        if loaded.reference.shape != shape:
             raise UserError(
-                f"{self._reference(case)} has shape {image.reference.shape}, its image {shape}; {self._mend}"
+                f"{self._reference(case)} has shape {loaded.reference.shape}, its image {shape}; {self._fix}"
             )
-        return image
+        return loaded
 
-    def _read(self, case: str) -> Image:
+    def _read(self, case: str) -> ValidationCase:
         folder = None if self.previous is None else str(self.previous)
         data, _, previous, properties = self._dataset(
             str(self.folder), [case], folder_with_segs_from_previous_stage=folder
@@ -140,43 +139,43 @@ class ValidationCases:
             labels = self.model.plans.get_label_manager(self.model.description).foreground_labels
             data = np.vstack((data, convert_labelmap_to_one_hot(previous[:], labels, data.dtype)))
         reference = self.model.plans.image_reader_writer_class().read_seg(str(self._reference(case)))[0][0]
-        return Image(torch.from_numpy(data), properties, reference)
+        return ValidationCase(torch.from_numpy(data), properties, reference)
 
-    def segmentation(self, logits: torch.Tensor, image: Image) -> np.ndarray:
+    def segmentation(self, logits: torch.Tensor, case: ValidationCase) -> np.ndarray:
         """Logits (classes, *spatial) as labels on the image's own grid."""
         manager = self.model.plans.get_label_manager(self.model.description)
         return convert_predicted_logits_to_segmentation_with_correct_shape(
-            logits, self.model.plans, self.model.settings, manager, image.properties
+            logits, self.model.plans, self.model.settings, manager, case.properties
         )
 
-    def dice(self, segmentation: np.ndarray, image: Image) -> dict[str, float | None]:
-        """Dice of every region; None, as for nnU-Net, where it is in neither reference nor prediction."""
-        return dice_of_regions(segmentation, image.reference, self.regions.labels, self.regions.ignore)
+    def dice(self, segmentation: np.ndarray, case: ValidationCase) -> dict[str, float | None]:
+        """Dice of every region; None, as in nnU-Net, if it is in neither reference nor prediction."""
+        described = self._dataset_json
+        return dice_of_regions(segmentation, case.reference, described.regions, described.ignore_label)
 
     def _reference(self, case: str) -> Path:
         return self.base / "gt_segmentations" / f"{case}{self.model.file_ending}"
 
-    def _split(self, fold: int) -> list[str]:
-        """As nnU-Net's trainer decides: by the file of folds, its own five without one, random ones beyond."""
+    def _validation_cases(self, fold: int) -> list[str]:
+        """As in nnU-Net's trainer: from the file of folds, else nnU-Net's own five; higher folds are random splits."""
         file = self.base / SPLITS_FILE
         names = sorted(self._dataset.get_identifiers(str(self.folder)))
         try:
-            splits = json.loads(file.read_text(encoding="utf-8"))
+            folds = json.loads(file.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            splits = generate_crossval_split(names, seed=12345, n_splits=5)
+            folds = default_folds(names)
         except ValueError as error:
             raise UserError(f"{file} is not valid JSON ({error}); restore it") from error
         try:
-            if fold < len(splits):
-                return [str(case) for case in splits[fold]["val"]]
+            if fold < len(folds):
+                return [str(case) for case in folds[fold]["val"]]
         except (KeyError, TypeError) as error:
             raise UserError(f"{file}: fold {fold} has no list of cases under 'val'; restore it") from error
-        drawn = np.random.RandomState(12345 + fold).choice(len(names), int(len(names) * 0.8), replace=False)
-        return [name for place, name in enumerate(names) if place not in drawn]
+        training = np.random.RandomState(12345 + fold).choice(len(names), int(len(names) * 0.8), replace=False)
+        return [name for index, name in enumerate(names) if index not in training]
 
 
-def mean_dice(dice: Mapping[str, float | None]) -> float:
-    """Mean over the regions that a case has; NaN where it has none."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # of numpy, for a mean over nothing
-        return float(np.nanmean(np.array(list(dice.values()), float)))
+def mean_of_known(values: Iterable[float | None]) -> float:
+    """Mean of the values that are not None; NaN if there are none."""
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else float("nan")

@@ -1,7 +1,7 @@
-"""Predict validation cases with every setting in turn; what was measured is kept as it comes.
+"""Predict validation cases with every setting in turn and keep the results as they come.
 
-The settings take turns case by case, so that a machine that is busier for a while is so for all of them. Each result is
-a line of a file; an interruption costs the prediction that was running.
+The settings take turns case by case, so that a machine that is busy for a while slows all of them down. Each result is
+one line of a file; an interruption only loses the prediction that was running.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from tqdm import tqdm
 
 from factorizer_nnunet.core.atomic_files import write_text_atomically
 from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.nnunet.inference_settings import InferenceSettings
 from factorizer_nnunet.prediction.model import TrainedModel
-from factorizer_nnunet.tuning.cases import ValidationCases
-from factorizer_nnunet.tuning.settings import Setting
+from factorizer_nnunet.tuning.cases import ValidationCase, ValidationCases
+from factorizer_nnunet.tuning.search_space import PredictionSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,34 +32,34 @@ class Measurement:
 
     Attributes:
         fold: whose weights predicted, and whose validation case it is.
-        checkpoint: SHA-256 of the file with the weights: those of a fold that was trained on count no more.
+        checkpoint: SHA-256 of the file with the weights; if a fold was trained further, its measurements are outdated.
         seconds: of the sliding window: network, mirroring and blending.
-        rest_seconds: of resampling to the image's grid, which the settings do not touch.
-        dice: by region; None where it is in neither reference nor prediction.
+        rest_seconds: of resampling to the image's grid, which does not depend on the settings.
+        dice: by region; None if it is in neither reference nor prediction.
     """
 
     fold: str
     checkpoint: str
     case: str
-    setting: Setting
+    setting: PredictionSettings
     seconds: float
     rest_seconds: float
     dice: dict[str, float | None]
 
     @property
-    def key(self) -> tuple[str, str, Setting]:
+    def key(self) -> tuple[str, str, PredictionSettings]:
         return self.checkpoint, self.case, self.setting
 
 
 class Log:
-    """Measurements in a file, one a line, after a line that says what was measured.
+    """Measurements in a file, one per line, after a first line that says what was measured.
 
     Args:
-        file: to be read, and to be appended to.
+        file: to be read and appended to.
         identity: of model and machine; measurements of others are not mixed with these.
 
     Raises:
-        UserError: the file holds measurements of something else.
+        UserError: the file contains measurements of something else.
     """
 
     def __init__(self, file: Path, identity: Mapping[str, Any]) -> None:
@@ -73,19 +74,19 @@ class Log:
             known = before if isinstance(before, dict) else {}
             different = sorted(key for key in {*known, *self.identity} if known.get(key) != self.identity.get(key))
             raise UserError(
-                f"{self.file} holds measurements of another model or machine (other: {', '.join(different)}). "
+                f"{self.file} contains measurements of another model or machine ({', '.join(different)} differ). "
                 "Name another folder with --report, or remove it"
             )
-        parsed = [_parsed(line) for line in lines]
-        return [_measurement(entry) for entry in parsed if entry is not None]  # a kill may leave the last one half
+        entries = [_parsed(line) for line in lines]  # a kill may cut off the last line
+        return [_measurement(entry) for entry in entries if entry is not None]
 
     def begin(self) -> None:
-        """Make the file ready to be appended to, without what a kill left half."""
+        """Rewrite the file without a line that was cut off, ready to be appended to."""
         lines = [self.identity, *(asdict(measurement) for measurement in self.measurements)]
         write_text_atomically(self.file, "".join(json.dumps(line) + "\n" for line in lines))
 
     def add(self, measurement: Measurement) -> None:
-        """Keep one more.
+        """Add one measurement.
 
         Raises:
             UserError: it cannot be written.
@@ -96,7 +97,7 @@ class Log:
                 stream.write(json.dumps(asdict(measurement)) + "\n")
         except OSError as error:
             raise UserError(
-                f"cannot write {self.file}: {error.strerror}. What was measured before is kept: make room, then give "
+                f"cannot write {self.file}: {error.strerror}. Earlier measurements are kept: free some space, then run "
                 "the same command again"
             ) from error
 
@@ -109,7 +110,7 @@ def _parsed(line: str) -> dict[str, Any] | None:
 
 
 def _measurement(entry: Mapping[str, Any]) -> Measurement:
-    setting = Setting(**{**entry["setting"], "mirroring": tuple(entry["setting"]["mirroring"])})
+    setting = PredictionSettings(**{**entry["setting"], "mirroring": tuple(entry["setting"]["mirroring"])})
     return Measurement(**{**entry, "setting": setting})
 
 
@@ -117,71 +118,80 @@ def measure(
     model: TrainedModel,
     cases: ValidationCases,
     names: Mapping[str, Sequence[str]],
-    settings: Sequence[Setting],
+    settings: Sequence[PredictionSettings],
     device: torch.device,
     log: Log,
     progress_bar: bool,
 ) -> None:
-    """Predict every case with every setting that the log does not have yet.
+    """Predict every case with every setting that is not in the log yet.
 
     Args:
         model: with the folds that are keys of ``names``.
-        cases: where they are read.
+        cases: to read them from.
         names: validation cases by fold.
-        settings: ways to predict.
+        settings: to be measured.
         device: where the network computes.
-        log: which results are added to.
-        progress_bar: whether one is shown.
+        log: gets the results.
+        progress_bar: show one.
     """
     done = {measurement.key for measurement in log.measurements}
     digests = {fold: checkpoint.digest for fold, checkpoint in model.folds.items()}
     wanted = [(digests[fold], case, setting) for fold in names for case in names[fold] for setting in settings]
-    left = set(wanted) - done
+    missing = set(wanted) - done
     log.begin()
-    if not left:
+    if not missing:
         return
     predictor = model.predictor(device, tile_step_size=1.0, use_mirroring=True, on_device=True)
     _warm_up(model, predictor, settings)
     hidden = None if progress_bar else True
-    with tqdm(total=len(wanted), initial=len(wanted) - len(left), desc="measuring", disable=hidden) as bar:
+    with tqdm(total=len(wanted), initial=len(wanted) - len(missing), desc="measuring", disable=hidden) as bar:
         for fold, checkpoint in model.folds.items():
             predictor.list_of_parameters = [checkpoint.weights]
-            for turn, case in enumerate(names[fold]):
-                start = turn % len(settings)
-                # Every setting is the first one of some cases: what a case brings into caches serves the next.
-                turns = [s for s in (*settings[start:], *settings[:start]) if (checkpoint.digest, case, s) in left]
-                image = cases.load(case) if turns else None
+            for number, case in enumerate(names[fold]):
+                start = number % len(settings)
+                # Each setting comes first for some cases: the first prediction of a case fills caches for the others.
+                order = (*settings[start:], *settings[:start])
+                turns = [setting for setting in order if (checkpoint.digest, case, setting) in missing]
+                if not turns:
+                    continue
+                loaded = cases.load(case)
                 for setting in turns:
-                    begin = time.perf_counter()
-                    logits = _predicted(model, predictor, setting, image.data)
-                    middle = time.perf_counter()
-                    segmentation = cases.segmentation(logits, image)
-                    log.add(
-                        Measurement(
-                            fold=fold,
-                            checkpoint=checkpoint.digest,
-                            case=case,
-                            setting=setting,
-                            seconds=middle - begin,
-                            rest_seconds=time.perf_counter() - middle,
-                            dice=cases.dice(segmentation, image),
-                        )
-                    )
+                    timed = _measured(model, predictor, setting, cases, loaded)
+                    log.add(Measurement(fold=fold, checkpoint=checkpoint.digest, case=case, setting=setting, **timed))
                     bar.update()
 
 
-def _predicted(model: TrainedModel, predictor: nnUNetPredictor, setting: Setting, data: torch.Tensor) -> torch.Tensor:
-    """Logits of nnU-Net's predictor, on the CPU: when they are there, a GPU has finished, too."""
-    model.network.use(setting.num_iters, setting.num_shifts)
+def _measured(
+    model: TrainedModel,
+    predictor: nnUNetPredictor,
+    setting: PredictionSettings,
+    cases: ValidationCases,
+    case: ValidationCase,
+) -> dict[str, Any]:
+    """What a measurement says of one prediction: its times and Dice."""
+    begin = time.perf_counter()
+    logits = _predicted(model, predictor, setting, case.data)
+    middle = time.perf_counter()
+    segmentation = cases.segmentation(logits, case)
+    end = time.perf_counter()
+    return {"seconds": middle - begin, "rest_seconds": end - middle, "dice": cases.dice(segmentation, case)}
+
+
+def _predicted(
+    model: TrainedModel, predictor: nnUNetPredictor, setting: PredictionSettings, data: torch.Tensor
+) -> torch.Tensor:
+    """Logits of nnU-Net's predictor, on the CPU: once they are there, a GPU has finished, too."""
+    network_settings = InferenceSettings(num_iters=setting.num_iters, num_shifts=setting.num_shifts)
+    network_settings.apply(model.network, str(model.folder))
     predictor.tile_step_size = setting.tile_step_size
     predictor.allowed_mirroring_axes = setting.mirroring or None
     return predictor.predict_logits_from_preprocessed_data(data)
 
 
-def _warm_up(model: TrainedModel, predictor: nnUNetPredictor, settings: Sequence[Setting]) -> None:
-    """Compute one patch in every form of the network: the first one pays for memory and choice of kernels."""
+def _warm_up(model: TrainedModel, predictor: nnUNetPredictor, settings: Sequence[PredictionSettings]) -> None:
+    """Predict one patch with each network setting: the first one pays for memory allocation and kernel selection."""
     channels = determine_num_input_channels(model.plans, model.settings, model.description)
     patch = model.settings.patch_size
-    nothing = torch.zeros(channels, *[1] * (3 - len(patch)), *patch)
-    for form in {(setting.num_iters, setting.num_shifts): setting for setting in settings}.values():
-        _predicted(model, predictor, form, nothing)
+    empty = torch.zeros(channels, *[1] * (3 - len(patch)), *patch)
+    for setting in {(setting.num_iters, setting.num_shifts): setting for setting in settings}.values():
+        _predicted(model, predictor, setting, empty)

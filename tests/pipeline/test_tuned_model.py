@@ -59,7 +59,7 @@ def test_derived_folder_and_variables_give_stock_commands_the_same_faster_predic
         names = {f"{inside}/plans.json", *(f"{inside}/fold_{fold}/checkpoint_final.pth" for fold in (0, 1))}
         assert names <= set(archive.namelist())
         scores = json.loads(archive.read(f"{inside}/fold_0/validation/summary.json"))
-    assert "with what it was trained to compute" in scores["scores_of"]
+    assert "with the settings it was trained with" in scores["scores_of"]
 
 
 def test_a_training_with_a_variable_set_ends_before_it_writes(folds: Workspace) -> None:

@@ -27,10 +27,10 @@ from factorizer_nnunet.nnunet.inference_settings import SHIFTS_VARIABLE, Inferen
 from factorizer_nnunet.nnunet.model_folder import INFERENCE_FILE
 from factorizer_nnunet.tuning import measure
 from factorizer_nnunet.tuning.cases import ValidationCases
-from factorizer_nnunet.tuning.settings import Choices
-from factorizer_nnunet.tuning.tune import Tuned, TuningRequest, tune
+from factorizer_nnunet.tuning.search_space import SearchSpace
+from factorizer_nnunet.tuning.tune import TuningOutcome, TuningRequest, tune
 
-FEW = Choices(iterations=(1,), shifts=(1,), mirroring=("none",), steps=(1.0,))
+FEW = SearchSpace(iterations=(1,), shifts=(1,), mirroring=("none",), steps=(1.0,))
 
 
 @pytest.fixture
@@ -47,8 +47,15 @@ def mirrored_model(root: Path, folds: int = 1) -> Path:
     return model
 
 
-def run_tune(model: Path, **changes: Any) -> Tuned:
-    request = {"folds": ("0",), "device": "cpu", "choices": FEW, "tolerance": 0.9, "progress_bar": False, **changes}
+def run_tune(model: Path, **changes: Any) -> TuningOutcome:
+    request = {
+        "folds": ("0",),
+        "device": "cpu",
+        "search_space": FEW,
+        "tolerance": 0.9,
+        "progress_bar": False,
+        **changes,
+    }
     return tune(TuningRequest(model=model, **request))
 
 
@@ -86,7 +93,7 @@ def test_dice_is_that_of_the_stock_commands_predictions(root: Path, validated: P
 def test_the_derived_folder_predicts_so_by_nnunets_predictor_and_ours(root: Path, validated: Path) -> None:
     before = digests(validated)
     derived = run_tune(
-        validated, choices=Choices(iterations=(2,), shifts=(1,), mirroring=("2",), steps=(0.75,))
+        validated, search_space=SearchSpace(iterations=(2,), shifts=(1,), mirroring=("2",), steps=(0.75,))
     ).derived
     assert derived == validated.parent / f"{FACTORIZER}__{PLANS}_fast__3d_fullres"
     assert digests(validated) == before, "the original is untouched"
@@ -180,14 +187,14 @@ def test_mistakes_are_told_before_anything_is_written(root: Path, validated: Pat
     for message, changes in {
         "no checkpoint_final.pth of fold 2: name those with -f 0 1": {"folds": ("2",)},
         "splits_final.json has no validation cases of fold 1; name others with -f": {"folds": ("1",)},
-        "fold all was trained on every case": {"folds": ("all",)},
+        "fold all was trained on every case and has no validation cases": {"folds": ("all",)},
         "-f one: a fold is a number": {"folds": ("one",)},
         "--tolerance -1 must be a loss": {"tolerance": -1},
-        "--cases 0 must be at least 1": {"most_cases": 0},
-        "--shifts 3: num_shifts=3 is impossible; valid: 1 to 2": {"choices": Choices(shifts=(3,))},
+        "--cases 0 must be at least 1": {"max_cases": 0},
+        "--shifts 3: num_shifts=3 is impossible; valid: 1 to 2": {"search_space": SearchSpace(shifts=(3,))},
         f"{taken} exists and is not overwritten. Choose another name": {"plans_name": "taken"},
         "--plans-name 'a__b': nnU-Net's folders are TRAINER__PLANS": {"plans_name": "a__b"},
-        "holds measurements of another model or machine": {"report": root / "report"},
+        "contains measurements of another model or machine": {"report": root / "report"},
         "cannot make": {"report": root / "file" / "below"},
         "there is no model in": {"model": root / "none"},
     }.items():
@@ -200,7 +207,9 @@ def test_mistakes_are_told_before_anything_is_written(root: Path, validated: Pat
 
 def test_a_folder_that_may_not_be_written_is_told_first(validated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.access", lambda path, mode: False)  # as root, tests may write anywhere
-    with pytest.raises(UserError, match=f"you may not write in {validated.parent}. Change its permissions, or only"):
+    with pytest.raises(
+        UserError, match=f"no permission to write in {validated.parent}. Change its permissions, or only"
+    ):
         run_tune(validated)
 
 
@@ -255,7 +264,7 @@ def test_without_a_file_of_folds_they_are_nnunets(root: Path, validated: Path, m
     names = np.array([f"case_{number}" for number in range(7)])
     monkeypatch.setattr(cases, "_dataset", SimpleNamespace(get_identifiers=lambda folder: list(names)))
     folds = KFold(5, shuffle=True, random_state=12345).split(names)  # as nnU-Net's trainer
-    assert [cases._split(fold) for fold in range(5)] == [sorted(names[held_out]) for _, held_out in folds]
+    assert [cases._validation_cases(fold) for fold in range(5)] == [sorted(names[held_out]) for _, held_out in folds]
 
 
 def test_cases_that_cannot_be_measured_are_told(root: Path, validated: Path) -> None:
@@ -274,7 +283,7 @@ def test_where_there_is_no_region_there_is_nothing_to_go_by(
     root: Path, validated: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ValidationCases, "dice", lambda *_: {"rim": None, "core": None})
-    with pytest.raises(UserError, match="no region is in the . cases measured, nor predicted there"):
+    with pytest.raises(UserError, match="the . measured cases contain no region, nor do their predictions"):
         run_tune(validated)
 
 

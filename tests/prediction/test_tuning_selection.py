@@ -11,8 +11,8 @@ from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.evaluation.overlap import dice_of_regions
 from factorizer_nnunet.network import FactorizerConfig
 from factorizer_nnunet.tuning.measure import Measurement
+from factorizer_nnunet.tuning.search_space import PredictionSettings, SearchSpace, stock_settings
 from factorizer_nnunet.tuning.selection import choose, compare
-from factorizer_nnunet.tuning.settings import Choices, Setting, as_trained
 
 CONFIG = FactorizerConfig(
     features_per_stage=[8, 16],
@@ -22,22 +22,26 @@ CONFIG = FactorizerConfig(
     n_blocks_per_stage_decoder=[1],
     shifts=[0, 0.25, 0.5, 0.75],
 )
-REFERENCE = as_trained(CONFIG, (0, 1, 2))
+REFERENCE = stock_settings(CONFIG, (0, 1, 2))
 
 
-def setting(**changes: object) -> Setting:
-    return Setting(**{**vars(REFERENCE), **changes})
+def setting(**changes: object) -> PredictionSettings:
+    return PredictionSettings(**{**vars(REFERENCE), **changes})
 
 
-def measured(of: Setting, seconds: float, *dice: float | None) -> list[Measurement]:
+def measured(of: PredictionSettings, seconds: float, *dice: float | None) -> list[Measurement]:
     """A measurement for each case; the only region's Dice."""
     common = {"fold": "0", "checkpoint": "c", "setting": of, "seconds": seconds, "rest_seconds": 0.0}
     return [Measurement(case=str(n), dice={"tumour": value}, **common) for n, value in enumerate(dice)]
 
 
 def test_defaults_are_everything_with_everything_and_the_stock_command_first() -> None:
-    settings = Choices().settings(CONFIG, (0, 1, 2))
-    assert settings[0] == REFERENCE == Setting(num_iters=5, num_shifts=4, mirroring=(0, 1, 2), tile_step_size=0.5)
+    settings = SearchSpace().settings(CONFIG, (0, 1, 2))
+    assert (
+        settings[0]
+        == REFERENCE
+        == PredictionSettings(num_iters=5, num_shifts=4, mirroring=(0, 1, 2), tile_step_size=0.5)
+    )
     assert len(settings) == len(set(settings)) == 2 * 3 * 3 * 3
     assert {s.num_iters for s in settings} == {1, 5}
     assert {s.num_shifts for s in settings} == {1, 2, 4}
@@ -46,7 +50,7 @@ def test_defaults_are_everything_with_everything_and_the_stock_command_first() -
 
 
 def test_what_is_asked_for_is_compared_with_the_stock_command() -> None:
-    choices = Choices(iterations=(2,), shifts=(1,), mirroring=("none", "0,2"), steps=(1,))
+    choices = SearchSpace(iterations=(2,), shifts=(1,), mirroring=("none", "0,2"), steps=(1,))
     asked = {"num_iters": 2, "num_shifts": 1, "tile_step_size": 1.0}
     assert choices.settings(CONFIG, (0, 1, 2)) == [
         REFERENCE,
@@ -56,7 +60,7 @@ def test_what_is_asked_for_is_compared_with_the_stock_command() -> None:
 
 
 def test_a_model_that_was_not_mirrored_is_not_mirrored() -> None:
-    assert {s.mirroring for s in Choices().settings(CONFIG, None)} == {()}
+    assert {s.mirroring for s in SearchSpace().settings(CONFIG, None)} == {()}
 
 
 @pytest.mark.parametrize(
@@ -65,12 +69,12 @@ def test_a_model_that_was_not_mirrored_is_not_mirrored() -> None:
         ({"iterations": (1, 0)}, "--iterations 0: num_iters=0 is impossible; valid: an integer of at least 1"),
         ({"shifts": (5,)}, "--shifts 5: num_shifts=5 is impossible; valid: 1 to 4, the number of shifts"),
         ({"steps": (0.5, 1.5)}, "--step-sizes 1.5: a step must be above 0 and at most 1"),
-        ({"mirroring": ("0,3",)}, "--mirroring 0,3: the training mirrored along axes 0, 1, 2; valid: none, all"),
+        ({"mirroring": ("0,3",)}, "--mirroring 0,3: the training mirrored along axes 0, 1, 2; expected none, all"),
     ],
 )
 def test_what_the_model_does_not_have_is_told(choices: dict, message: str) -> None:
     with pytest.raises(UserError) as error:
-        Choices(**choices).settings(CONFIG, (0, 1, 2))
+        SearchSpace(**choices).settings(CONFIG, (0, 1, 2))
     assert message in str(error.value)
 
 
