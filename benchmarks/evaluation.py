@@ -28,12 +28,13 @@ from scipy.ndimage import gaussian_filter
 from factorizer_nnunet.evaluation.case import score_arrays
 from factorizer_nnunet.evaluation.evaluate import evaluate_folder
 from factorizer_nnunet.evaluation.schemes import SCHEMES
+from factorizer_nnunet.nnunet.dataset_json import DatasetJson
 
 SHAPE = (240, 240, 155)
 SPACING = (1.0, 1.0, 1.0)
 TOLERANCES_MM = (1.0, 2.0)
 REGIONS = {"whole tumor": (1, 2, 3), "tumor core": (1, 3), "enhancing tumor": (3,)}
-DATASET_JSON = {"labels": {"background": 0, **{name: list(labels) for name, labels in REGIONS.items()}}}
+DATASET = DatasetJson({"labels": {"background": 0, **{name: list(labels) for name, labels in REGIONS.items()}}})
 LESIONS = ((1.0, (0.35, 0.45, 0.5)), (0.35, (0.65, 0.6, 0.55)), (0.2, (0.6, 0.3, 0.4)))  # size, centre
 Found = Mapping[str, Mapping[str, float]]  # by region and metric
 
@@ -196,7 +197,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"\n| {options.folder_cases} cases from files, processes | s | cases per s |\n|---|---|---|")
     for processes in sorted({1, 2, os.cpu_count() or 1}):
         start = time.perf_counter()
-        evaluate_folder(*folders, DATASET_JSON, num_processes=processes)
+        evaluate_folder(*folders, DATASET, num_processes=processes)
         seconds = time.perf_counter() - start
         print(f"| {processes} | {seconds:.1f} | {options.folder_cases / seconds:.2f} |", flush=True)
 

@@ -91,13 +91,13 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Score the cases, write the files and print the table."""
-    from factorizer_nnunet.core.json_files import load_json_object
     from factorizer_nnunet.evaluation.case import TOLERANCES_MM
     from factorizer_nnunet.evaluation.evaluate import evaluate_folder, find_dataset_json
     from factorizer_nnunet.evaluation.files import check_target, write_scores
     from factorizer_nnunet.evaluation.schemes import scheme_named
     from factorizer_nnunet.evaluation.table import score_table
     from factorizer_nnunet.evaluation.unfinished import saved_until_written
+    from factorizer_nnunet.nnunet.dataset_json import DatasetJson
 
     if args.num_processes < 1:
         raise UserError(f"-np {args.num_processes}: expected 1 or more")
@@ -105,14 +105,14 @@ def run(args: argparse.Namespace) -> int:
     scheme = scheme_named(args.scheme, _lesion_rule(args), args.empty)
     tolerances_mm = TOLERANCES_MM if args.tolerances is None else tuple(args.tolerances)
     if args.dataset_json is None:
-        dataset_json = find_dataset_json(args.predictions, args.references)
+        dataset = find_dataset_json(args.predictions, args.references)
     else:
-        dataset_json = load_json_object(args.dataset_json, "Give another file with --dataset-json")
+        dataset = DatasetJson.read(args.dataset_json, "Give another file with --dataset-json")
     with terminable(), saved_until_written(args.out) as unfinished:
         scores = evaluate_folder(
             args.predictions,
             args.references,
-            dataset_json,
+            dataset,
             scheme,
             tolerances_mm,
             args.num_processes,

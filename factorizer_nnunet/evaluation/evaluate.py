@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from factorizer_nnunet.core.errors import UserError
-from factorizer_nnunet.core.json_files import load_json_object
 from factorizer_nnunet.core.wording import count_of
 from factorizer_nnunet.core.worker_pool import map_unordered
 from factorizer_nnunet.evaluation.case import TOLERANCES_MM, CaseScores, score_arrays
@@ -21,8 +20,7 @@ from factorizer_nnunet.evaluation.regions import Regions, regions_of
 from factorizer_nnunet.evaluation.schemes import NONE, Scheme
 from factorizer_nnunet.evaluation.scores import Files, Lesion, Scores
 from factorizer_nnunet.evaluation.unfinished import saved_or_computed
-
-DATASET_JSON = "dataset.json"
+from factorizer_nnunet.nnunet.dataset_json import DATASET_FILE, DatasetJson
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,7 @@ class _Task:
 def evaluate_folder(
     predictions: Path,
     references: Path,
-    dataset_json: Mapping[str, Any] | None = None,
+    dataset: DatasetJson | None = None,
     scheme: Scheme = NONE,
     tolerances_mm: tuple[float, ...] = TOLERANCES_MM,
     num_processes: int = 1,
@@ -64,13 +62,13 @@ def evaluate_folder(
         UserError: invalid arguments or files.
     """
     pairs, only_one = pairs_in_folders(predictions, references, only_common)
-    scores = evaluate_pairs(pairs, dataset_json, scheme, tolerances_mm, num_processes, unfinished)
+    scores = evaluate_pairs(pairs, dataset, scheme, tolerances_mm, num_processes, unfinished)
     return replace(scores, settings={**scores.settings, "cases_in_one_folder_only": list(only_one)})
 
 
 def evaluate_pairs(
     pairs: Sequence[CasePair],
-    dataset_json: Mapping[str, Any] | None = None,
+    dataset: DatasetJson | None = None,
     scheme: Scheme = NONE,
     tolerances_mm: tuple[float, ...] = TOLERANCES_MM,
     num_processes: int = 1,
@@ -80,8 +78,7 @@ def evaluate_pairs(
 
     Args:
         pairs: the cases, with different names.
-        dataset_json: content of the dataset's dataset.json, which names labels or regions; None makes every label
-            value found in the files a region.
+        dataset: dataset.json, which names labels or regions; None makes every label value found in the files a region.
         scheme: how to score, such as `scheme_named("brats2023-gli")`.
         tolerances_mm: of surface Dice.
         num_processes: number of cases scored at the same time.
@@ -94,9 +91,9 @@ def evaluate_pairs(
         raise UserError("no cases to score" if not pairs else "two pairs have the same case name: names must differ")
     metrics = metrics_for(tolerances_mm)
     found: frozenset[int] = frozenset()
-    if dataset_json is None and scheme.regions is None:
+    if dataset is None and scheme.regions is None:
         found = found.union(*map_unordered(labels_in, pairs, num_processes, "looking for labels"))
-    regions = regions_of(dataset_json, scheme, found)
+    regions = regions_of(dataset, scheme, found)
     _check(pairs, regions, num_processes)
     tasks = [_Task(pair, regions, scheme, tolerances_mm, unfinished) for pair in pairs]
     results = dict(map_unordered(_score, tasks, num_processes, "scoring"))
@@ -124,11 +121,11 @@ def evaluate_pairs(
     )
 
 
-def find_dataset_json(predictions: Path, references: Path) -> dict[str, Any] | None:
+def find_dataset_json(predictions: Path, references: Path) -> DatasetJson | None:
     """The dataset.json of two folders: in the predictions, above the references, or above the predictions' fold."""
     for folder in (predictions, references.parent, predictions.parent.parent):
-        if (folder / DATASET_JSON).is_file():
-            return load_json_object(folder / DATASET_JSON, "Give another file with --dataset-json")
+        if (folder / DATASET_FILE).is_file():
+            return DatasetJson.read(folder / DATASET_FILE, "Give another file with --dataset-json")
     return None
 
 

@@ -39,7 +39,7 @@ def dice_of_regions(
     result: dict[str, float | None] = {}
     for name, labels in regions.items():
         masks = [np.isin(array, labels) & scored for array in (prediction, reference)]
-        first, second = (np.count_nonzero(mask) for mask in masks)
-        common = np.count_nonzero(masks[0] & masks[1])
+        first, second = (int(np.count_nonzero(mask)) for mask in masks)
+        common = int(np.count_nonzero(masks[0] & masks[1]))
         result[name] = dice(common, first, second) if first + second else None
     return result

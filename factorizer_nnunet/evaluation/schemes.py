@@ -181,7 +181,7 @@ def scheme_named(name: str, lesion_rule: LesionRule | None = None, empty: Iterab
         empty: changes to the values for empty masks, such as "dice:both=1"; only for "none".
 
     Raises:
-        UserError: there is no such scheme, it must not be changed, or a change is invalid.
+        UserError: the scheme is unknown or cannot be changed, or a change is invalid.
     """
     if name not in SCHEMES:
         raise UserError(f"unknown scheme {name!r}: choose from {', '.join(SCHEMES)}")

@@ -1,7 +1,7 @@
-"""Slices of a volume along the three planes of the body, as people look at them.
+"""Slices of a volume in the three anatomical planes, oriented as usual.
 
-Axial: the front of the head on top, the patient's left on the right. Coronal: the head up, the left on the right.
-Sagittal: the head up, the front on the left.
+Axial: anterior at the top, the patient's left on the right. Coronal: superior at the top, the left on the right.
+Sagittal: superior at the top, anterior on the left.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ import numpy as np
 
 from factorizer_nnunet.imaging.grid import Grid
 
-LARGEST_SIDE = 160  # pixels of a slice, or voxels of a volume that is shown
-_SAMPLES = 100_000  # values that percentiles are taken of
+LARGEST_SIDE = 160  # pixels of a picture of a slice, or voxels of a displayed volume
+_SAMPLES = 100_000  # values from which percentiles are computed
 
 
 @dataclass(frozen=True)
 class Plane:
-    """Which axes of space (0 left, 1 back, 2 up) a plane is cut across and shows, and where its rows lead."""
+    """An anatomical plane, by axes of space (0 left, 1 posterior, 2 superior)."""
 
-    across: int
-    rows: int
+    across: int  # the axis perpendicular to the plane
+    rows: int  # the axis from row to row
     columns: int
-    rows_lead: int  # 1 along the axis, -1 against it
+    rows_lead: int  # 1 if rows follow their axis, -1 if they run against it
 
 
 PLANES = {"axial": Plane(2, 1, 0, 1), "coronal": Plane(1, 2, 0, -1), "sagittal": Plane(0, 2, 1, -1)}
@@ -32,11 +32,11 @@ AXIAL = PLANES["axial"]
 
 
 def intensity_range(values: np.ndarray) -> tuple[float, float]:
-    """0.5 and 99.5 percentile of the finite values that are not 0, of some 100,000 evenly spread ones; (0, 0) if none.
+    """The 0.5 and 99.5 percentiles of about 100,000 evenly spaced values; (0, 0) if none is finite and not 0.
 
-    values: (x, y, z). Left out are the zeros around a skull-stripped brain, which would be most of them.
+    values: (x, y, z). Zeros are left out: around a skull-stripped brain, they would be most of the values.
     """
-    # An odd step, so that it does not meet the same columns again in volumes of even sides.
+    # An odd step, so that it does not always sample the same columns of volumes with even sides.
     sample = values.ravel(order="K")[:: max(1, values.size // _SAMPLES) | 1]
     sample = sample[(sample != 0) & np.isfinite(sample)]
     if not sample.size:
@@ -46,21 +46,21 @@ def intensity_range(values: np.ndarray) -> tuple[float, float]:
 
 
 def axis_across(plane: Plane, grid: Grid) -> int:
-    """The axis of voxels, 0, 1 or 2, that runs most nearly across the plane."""
+    """The voxel axis (0, 1 or 2) that is most nearly perpendicular to the plane."""
     return int(np.flatnonzero(orientation_of(grid)[:, 0] == plane.across)[0])
 
 
 def fullest_slice(mask: np.ndarray, plane: Plane, grid: Grid) -> int:
-    """The slice along a plane with most voxels of `mask`, (x, y, z); the middle one if there are none."""
+    """The slice in a plane with the most voxels of `mask`, (x, y, z); the middle slice if it is empty."""
     axis = axis_across(plane, grid)
     counts = np.count_nonzero(mask, axis=tuple({0, 1, 2} - {axis}))
     return int(counts.argmax()) if counts.any() else mask.shape[axis] // 2
 
 
 def slice_picture(values: np.ndarray, plane: Plane, grid: Grid, number: int, window: tuple[float, float]) -> np.ndarray:
-    """Slice `number` of an image (x, y, z), (rows, columns), uint8, `window` spread over 0 to 255."""
+    """Slice `number` of an image (x, y, z) as uint8 (rows, columns); `window` is mapped to 0 to 255."""
     low, high = window
-    # Twice as many pixels as wanted, averaged: finer structure does not turn into jagged edges.
+    # Twice the resolution, averaged, so that fine structures have smooth edges.
     fine = np.nan_to_num(_sampled(values, plane, grid, number, 2).astype(np.float32), posinf=high, neginf=low)
     rows, columns = fine.shape[0] // 2, fine.shape[1] // 2
     fine = fine.reshape(rows, 2, columns, 2).mean(axis=(1, 3))
@@ -68,12 +68,12 @@ def slice_picture(values: np.ndarray, plane: Plane, grid: Grid, number: int, win
 
 
 def slice_labels(labels: np.ndarray, plane: Plane, grid: Grid, number: int) -> np.ndarray:
-    """Slice `number` of labels (x, y, z), (rows, columns), their values unchanged, of the size of `slice_picture`."""
+    """Slice `number` of labels (x, y, z), as large as that of `slice_picture`, with unchanged values."""
     return _sampled(labels, plane, grid, number, 1)
 
 
 def _sampled(values: np.ndarray, plane: Plane, grid: Grid, number: int, fineness: int) -> np.ndarray:
-    """The nearest voxels at `fineness` × `fineness` places of every pixel of the picture, (rows, columns)."""
+    """The nearest voxels at `fineness` × `fineness` positions in every pixel of the picture, (rows, columns)."""
     orientation = orientation_of(grid)
     slice_axis = axis_across(plane, grid)
     row_axis, column_axis = (int(np.flatnonzero(orientation[:, 0] == k)[0]) for k in (plane.rows, plane.columns))
@@ -91,7 +91,7 @@ def _sampled(values: np.ndarray, plane: Plane, grid: Grid, number: int, fineness
 
 
 def orientation_of(grid: Grid) -> np.ndarray:
-    """For each axis of voxels: the axis of space (0 left, 1 back, 2 up) it runs along, each once, and the sense."""
+    """For each voxel axis: its axis of space (0 left, 1 posterior, 2 superior), each used once, and direction (±1)."""
     affine = np.eye(4)
     affine[:3, :3] = np.reshape(grid.direction, (3, 3))
     return nibabel.io_orientation(affine)

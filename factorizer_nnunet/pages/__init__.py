@@ -1,1 +1,1 @@
-"""HTML pages that are one file and need no network: pieces of markup, style, and pictures of slices."""
+"""HTML pages that are a single file and need no network: markup, style, and pictures of slices."""

@@ -6,22 +6,22 @@ import html
 import re
 from collections.abc import Iterable, Sequence
 
-# The policy makes sure of what is promised: nothing is loaded from anywhere.
+# The browser enforces that the page loads nothing.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
 
 def text_of(value: object) -> str:
-    """Any text, safe within HTML; bytes of file names that are no text show as \\udcXX."""
+    """Any text, escaped for HTML; undecodable bytes of file names are shown as \\udcXX."""
     return html.escape(str(value).encode("utf-8", "backslashreplace").decode("utf-8"))
 
 
 def breakable(name: str) -> str:
-    """A long name as HTML that may break after its - and _."""
+    """A long name as HTML that may wrap after - and _."""
     return re.sub(r"([_-])(?=[^_-])", r"\1<wbr>", text_of(name))
 
 
 def short(value: float | None, digits: int = 3) -> str:
-    """A number with so many digits or, if it is large, all before the point; never with an exponent of ten."""
+    """A number with this many significant digits, or all digits of its integer part; never with an exponent."""
     if value is None:
         return "–"
     if abs(value) >= 10 ** (digits - 1):
@@ -30,7 +30,7 @@ def short(value: float | None, digits: int = 3) -> str:
 
 
 def table(heads: Sequence[str], rows: Iterable[str], sortable: bool = False) -> str:
-    """A table of rows that are HTML already, below heads that are text."""
+    """A table of rows that are HTML, below column heads that are text."""
     cells = "".join(f'<th scope="col">{text_of(head)}</th>' for head in heads)
     kind = ' class="sortable"' if sortable else ""
     return (
@@ -39,14 +39,34 @@ def table(heads: Sequence[str], rows: Iterable[str], sortable: bool = False) -> 
 
 
 def number(value: float | None, shown: str | None = None) -> str:
-    """A cell that sorts by the number; without one it is empty."""
+    """A table cell that sorts by its number; empty without one."""
     if value is None:
         return '<td class="number"></td>'
     return f'<td class="number" data-value="{value:.6g}">{text_of(short(value) if shown is None else shown)}</td>'
 
 
+def figure(caption: str, content: str) -> str:
+    """A figure below its caption, both HTML."""
+    return f"<figure><figcaption>{caption}</figcaption>{content}</figure>"
+
+
+def charts(figures: Iterable[str], kind: str = "charts") -> str:
+    """Figures side by side."""
+    return f'<div class="{kind}">{"".join(figures)}</div>'
+
+
+def note(content: str) -> str:
+    """A paragraph in a soft colour; HTML."""
+    return f'<p class="soft">{content}</p>'
+
+
+def details(summary: str, content: str) -> str:
+    """Content, HTML, that is hidden until its summary, text, is clicked."""
+    return f"<details><summary>{text_of(summary)}</summary>{content}</details>"
+
+
 def document(title: str, style: str, script: str, body: str) -> str:
-    """A whole page of a body that is HTML already, below a title that is text."""
+    """A complete page, from a body that is HTML and a title that is text."""
     return (
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{text_of(title)}</title>'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'

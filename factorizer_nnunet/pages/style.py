@@ -1,4 +1,4 @@
-"""How pages look, and the few lines that sort their tables; they read well without them."""
+"""The style of all pages, and the script that sorts their tables; pages also work without it."""
 
 from __future__ import annotations
 

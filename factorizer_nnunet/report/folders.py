@@ -1,8 +1,7 @@
-"""What is in a folder of results: which files are predictions, and of which fold."""
+"""Find the predictions in a folder of results, and the fold of each."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,83 +9,109 @@ from typing import Any
 
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import load_json_object
+from factorizer_nnunet.nnunet.dataset_json import DATASET_FILE, DatasetJson
+from factorizer_nnunet.nnunet.model_folder import (
+    ALL_CASES,
+    PLANS_FILE,
+    SUMMARY_FILE,
+    FoldFolder,
+    ModelFolder,
+    is_fold,
+)
+from factorizer_nnunet.nnunet.model_name import is_cross_validation
 
 CROSS_VALIDATION, PREDICTIONS = "cross-validation", "predictions"
-COLLECTED, ENSEMBLE = "crossval_results_folds_", "ensemble___"  # how nnU-Net's names of folders begin
 
 
 @dataclass
-class Found:
-    """A folder on the way to becoming a result."""
+class FoundPredictions:
+    """The predictions in a folder, before their references are known."""
 
     folder: Path
-    kind: str
-    dataset_json: Mapping[str, Any]
-    plans: Mapping[str, Any]
-    model: Path | None
+    kind: str  # CROSS_VALIDATION or PREDICTIONS
+    dataset: DatasetJson
+    plans: Mapping[str, Any]  # empty without plans.json
+    model: ModelFolder | None
     predictions: dict[str, tuple[Path, str | None]] = field(default_factory=dict)  # file and fold of each case
     warnings: list[str] = field(default_factory=list)
 
 
-def find_predictions(folder: Path, given_json: Path | None, partial: bool, problems: list[str]) -> Found | None:
-    """Look into a folder of results; None where it is none. What is wrong is added to ``problems``.
+def find_predictions(
+    folder: Path, dataset_file: Path | None, partial: bool, problems: list[str]
+) -> FoundPredictions | None:
+    """Find the predictions in a folder of results; None if it is not one. Errors are added to ``problems``.
 
     Args:
-        folder: of results, as the package's `results` says.
-        given_json: a dataset.json that is taken rather than the folder's own.
-        partial: leave out folds that are not validated, with a warning, rather than count them as problems.
-        problems: one text each, with the file and the mend.
+        folder: one of those that `results` lists.
+        dataset_file: a dataset.json to use instead of the folder's own.
+        partial: leave out folds without finished validation, with a warning instead of an error.
+        problems: texts with the file and how to fix it.
     """
     if not folder.is_dir():
-        problems.append(f"{folder}: {'is no folder' if folder.exists() else 'does not exist'}")
+        problems.append(f"{folder}: {'is not a folder' if folder.exists() else 'does not exist'}")
         return None
-    if re.fullmatch(r"fold_\w+", folder.name):
-        problems.append(f"{folder}: is one fold; give the folder above it, with --partial if not all folds are done")
+    if is_fold(folder):
+        problems.append(f"{folder}: is a single fold; give the folder above it, with --partial if folds are missing")
         return None
-    folds = sorted(path for path in folder.glob("fold_*") if path.is_dir())
-    model = folder if folds else _model_above(folder)
-    dataset_json = _json_of(folder, "dataset.json", given_json, problems)
-    if dataset_json is None:
-        inner = sorted({path.parent.name for path in folder.glob("*/dataset.json")})
-        below = f"; below it are {', '.join(inner)}: give these" if inner else ""
+    folds = ModelFolder(folder).folds()
+    model = ModelFolder(folder) if folds else _model_above(folder)
+    content = _json_of(folder, DATASET_FILE, dataset_file, problems)
+    if content is None:
+        inner = sorted({path.parent.name for path in folder.glob(f"*/{DATASET_FILE}")})
+        below = f"; it contains {', '.join(inner)}: give these folders" if inner else ""
         problems.append(
-            f"{folder}: no results of nnU-Net, it has no dataset.json{below}; for predictions made elsewhere give "
-            "--dataset-json FILE"
+            f"{folder}: not a folder of nnU-Net results, it has no {DATASET_FILE}{below}; for predictions made by "
+            "other programs give --dataset-json FILE"
         )
         return None
-    plans = _json_of(folder, "plans.json", None, problems) or {}
-    ending = dataset_json.get("file_ending", ".nii.gz")
+    crossed = model is not None or any(is_cross_validation(path.name) for path in (folder, folder.parent))
+    found = FoundPredictions(
+        folder,
+        CROSS_VALIDATION if crossed else PREDICTIONS,
+        DatasetJson(content, folder / DATASET_FILE),
+        _json_of(folder, PLANS_FILE, None, problems) or {},
+        model,
+    )
+    ending = found.dataset.file_ending
     if folds:
-        found = Found(folder, CROSS_VALIDATION, dataset_json, plans, model)
-        _collect_folds(found, folds, ending, partial, problems)
+        _collect_folds(found, folds, partial, problems)
     else:
-        crossed = model is not None or any(_is_crossed(path.name) for path in (folder, folder.parent))
-        found = Found(folder, CROSS_VALIDATION if crossed else PREDICTIONS, dataset_json, plans, model)
         fold_of = {} if model is None else _folds_of_cases(model, ending)
-        for path in files_in(folder, ending):
-            name = path.name.removesuffix(ending)
-            found.predictions[name] = (path, fold_of.get(name))
-    expected = dataset_json.get("numTraining", 0)
+        found.predictions = {name: (path, fold_of.get(name)) for name, path in cases_in(folder, ending).items()}
+    expected = found.dataset.num_training
     if found.kind == CROSS_VALIDATION and 0 < len(found.predictions) < expected:
         found.warnings.append(f"{folder}: {len(found.predictions)} of {expected} training cases are validated")
     if not found.predictions and not problems:
-        where = "no fold of it has been validated" if folds else f"no file in it ends with {ending}"
-        problems.append(f"{folder}: no predictions, {where}")
+        reason = "none of its folds has been validated" if folds else f"no file ends with {ending}"
+        problems.append(f"{folder}: no predictions, {reason}")
     return found
 
 
-def _is_crossed(name: str) -> bool:
-    return name.startswith((COLLECTED, ENSEMBLE))
+def cases_in(folder: Path, ending: str) -> dict[str, Path]:
+    """Files of a folder with this ending, by case name, in order."""
+    return {path.name.removesuffix(ending): path for path in sorted(folder.glob(f"*{ending}")) if path.is_file()}
 
 
-def _model_above(folder: Path) -> Path | None:
-    """The model that a folder of collected predictions, perhaps postprocessed, was made from."""
-    above = folder.resolve().parents
-    return next((path for path in above[:2] if any(path.glob("fold_*")) and (path / "plans.json").is_file()), None)
+def listed_references(found: FoundPredictions) -> dict[str, Path]:
+    """The reference file of each case when nnU-Net scored the folder."""
+    summaries = [found.folder / SUMMARY_FILE, *(fold.summary for fold in ModelFolder(found.folder).folds())]
+    ignored: list[str] = []  # problems that matter are already reported
+    return {
+        name: path
+        for summary in summaries
+        if summary.is_file()
+        for name, path in _summary_references(summary, found.dataset.file_ending, ignored).items()
+    }
+
+
+def _model_above(folder: Path) -> ModelFolder | None:
+    """The model whose collected, perhaps postprocessed, predictions are in the folder."""
+    models = (ModelFolder(path) for path in folder.resolve().parents[:2])
+    return next((model for model in models if model.folds() and model.plans_file.is_file()), None)
 
 
 def _json_of(folder: Path, name: str, given: Path | None, problems: list[str]) -> dict[str, Any] | None:
-    """A JSON file of the folder, of the one above where results are postprocessed, or the one given."""
+    """The given JSON file, the folder's own, or the one above it (for postprocessed results)."""
     for path in (given, folder / name, folder.parent / name):
         if path is not None and (path == given or path.is_file()):
             try:
@@ -97,64 +122,50 @@ def _json_of(folder: Path, name: str, given: Path | None, problems: list[str]) -
     return None
 
 
-def files_in(folder: Path, ending: str) -> list[Path]:
-    """Files of a folder by their ending, in order."""
-    return sorted(path for path in folder.glob(f"*{ending}") if path.is_file())
-
-
-def _collect_folds(found: Found, folds: Sequence[Path], ending: str, partial: bool, problems: list[str]) -> None:
-    """Cases of all validated folds; ``fold_all`` has none, since it has seen every case."""
+def _collect_folds(found: FoundPredictions, folds: Sequence[FoldFolder], partial: bool, problems: list[str]) -> None:
+    """Add the cases of all validated folds; ``fold_all`` has none, since it was trained on every case."""
+    ending = found.dataset.file_ending
     for fold in folds:
-        number = fold.name.removeprefix("fold_")
-        if number == "all":
+        if fold.name == ALL_CASES:
             continue
-        validation = fold / "validation"
-        summary = validation / "summary.json"
+        summary = fold.summary
         if not summary.is_file():
-            text = f"{fold}: its validation is not finished, there is no {summary}"
+            text = f"{fold.path}: its validation is not finished, {summary} does not exist"
             if partial:
                 found.warnings.append(text)
             else:
-                problems.append(f"{text}; finish it with nnUNetv2_train … {number} --val, or give --partial")
+                problems.append(f"{text}; finish it with nnUNetv2_train … {fold.name} --val, or give --partial")
             continue
-        files = {path.name.removesuffix(ending): path for path in files_in(validation, ending)}
-        listed = set(_summary_references(summary, ending, problems))
-        for name in sorted(listed - set(files)):
-            problems.append(f"{validation / (name + ending)}: is missing, but {summary} has a score of it")
-        for name in sorted(set(files) - listed):
+        files = cases_in(fold.validation, ending)
+        listed = _summary_references(summary, ending, problems).keys()
+        for name in sorted(listed - files.keys()):
+            problems.append(f"{fold.validation / (name + ending)}: is missing, but {summary} has its scores")
+        for name in sorted(files.keys() - listed):
             problems.append(f"{files[name]}: is not in {summary}; remove it, or validate the fold again")
         for name, path in files.items():
             if name in found.predictions:
-                problems.append(f"{path}: its case was also validated by fold {found.predictions[name][1]}")
-            found.predictions[name] = (path, number)
+                problems.append(f"{path}: the case was also validated in fold {found.predictions[name][1]}")
+            found.predictions[name] = (path, fold.name)
 
 
 def _summary_references(summary: Path, ending: str, problems: list[str]) -> dict[str, Path]:
-    """Reference file of each case as nnU-Net's summary.json has it."""
+    """The reference file of each case in nnU-Net's summary.json."""
     try:
         content = load_json_object(summary, "Validate the fold again")
         files = [Path(one["reference_file"]) for one in content["metric_per_case"]]
-    except (UserError, KeyError, TypeError) as error:
-        problems.append(str(error) if isinstance(error, UserError) else f"{summary}: is no summary.json of nnU-Net")
+    except UserError as error:
+        problems.append(str(error))
+        return {}
+    except (KeyError, TypeError):
+        problems.append(f"{summary}: is not a summary.json of nnU-Net")
         return {}
     return {file.name.removesuffix(ending): file for file in files}
 
 
-def listed_references(found: Found, ending: str) -> dict[str, Path]:
-    """Where nnU-Net found the reference of each case when it scored the folder."""
-    summaries = [found.folder / "summary.json", *found.folder.glob("fold_*/validation/summary.json")]
-    ignored: list[str] = []  # told already where it matters
+def _folds_of_cases(model: ModelFolder, ending: str) -> dict[str, str]:
     return {
-        name: path
-        for summary in summaries
-        if summary.is_file()
-        for name, path in _summary_references(summary, ending, ignored).items()
-    }
-
-
-def _folds_of_cases(model: Path, ending: str) -> dict[str, str]:
-    return {
-        path.name.removesuffix(ending): fold.name.removeprefix("fold_")
-        for fold in model.glob("fold_[0-9]*")
-        for path in files_in(fold / "validation", ending)
+        case: fold.name
+        for fold in model.folds()
+        if fold.name != ALL_CASES
+        for case in cases_in(fold.validation, ending)
     }

@@ -1,8 +1,8 @@
-"""Pictures of the worst, middling and best cases: image, reference and every model's prediction in three planes."""
+"""Pictures of the worst, median and best cases: image, reference and all predictions in three planes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,65 +26,64 @@ from factorizer_nnunet.pages.pictures import COLOURS, data_uri, draw, side_for
 from factorizer_nnunet.report.charts.axes import model_class
 from factorizer_nnunet.report.study import Group, Scored
 
-_EACH = 3  # cases of each kind
-_SIDE = 220  # of a picture in pixels, at most
+_EACH = 3  # cases per reason
+_MAX_SIDE = 220  # of a picture in pixels
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """A case to show and why, such as "worst"."""
+    """A case to show, and the reason, such as "worst"."""
 
     case: str
     why: str
 
 
 def choose_cases(dice: np.ndarray, names: Sequence[str]) -> list[Chosen]:
-    """Worst, middling and best cases, no case twice, and those in which several models differ most.
+    """The worst, median and best cases, and those in which models differ most; no case twice.
 
     Args:
-        dice: (models, cases), mean over regions, NaN where it is not defined.
+        dice: (models, cases), mean over regions, NaN if undefined.
         names: of the cases.
     """
     mean = dice.mean(axis=0)
     order = [int(case) for case in np.argsort(mean, kind="stable") if not np.isnan(mean[case])]
     each = min(_EACH, len(order) // 3) or 1
     middle = max((len(order) - each) // 2, 0)
-    kinds = {"worst": order[:each], "median": order[middle : middle + each], "best": order[-each:][::-1]}
+    reasons = {"worst": order[:each], "median": order[middle : middle + each], "best": order[-each:][::-1]}
     if dice.shape[0] > 1:
         spread = np.ptp(dice, axis=0)
-        kinds["models differ most"] = [
+        reasons["models differ most"] = [
             int(case) for case in np.argsort(-spread, kind="stable") if not np.isnan(mean[case])
         ]
     chosen: dict[int, Chosen] = {}
-    for why, cases in kinds.items():
+    for why, cases in reasons.items():
         for case in [case for case in cases if case not in chosen][:each]:
             chosen[case] = Chosen(names[case], why)
     return list(chosen.values())
 
 
-def gallery(group: Group, chosen: Sequence[Chosen], case_numbers: Mapping[str, int], channel: int = 0) -> str:
+def gallery(group: Group, chosen: Sequence[Chosen], channel: int = 0) -> str:
     """The pictures as HTML.
 
     Args:
-        group: whose cases these are.
-        chosen: which of them.
-        case_numbers: the place of each case in the page's list.
+        group: the results.
+        chosen: the cases to show.
         channel: of the image, counted from 0.
 
     Raises:
-        UserError: files that cannot be read or do not lie on one another; all of them.
+        UserError: files that cannot be read or have different grids; all in one message.
     """
     count = len(chosen) * len(PLANES) * (2 + len(group.scored))
-    side = min(side_for(count), _SIDE)
+    side = min(side_for(count), _MAX_SIDE)
     problems: list[str] = []
     figures = []
     for one in tqdm(chosen, desc="pictures", unit="case", leave=False):
         try:
-            figures.append(_figure(group, one, case_numbers[one.case], channel, side))
-        except (RuntimeError, ValueError, IndexError) as error:  # SimpleITK's, and ours below
+            figures.append(_figure(group, one, channel, side))
+        except (RuntimeError, ValueError, IndexError) as error:  # of SimpleITK, and ours below
             problems.append(f"{one.case}: {str(error).strip().splitlines()[-1]}")
     if problems:
-        raise UserError("\n  ".join(["these cases cannot be drawn:", *problems]))
+        raise UserError("\n  ".join(["pictures of these cases cannot be drawn:", *problems]))
     return f'{_legend(group)}<div class="gallery" style="--columns:{2 + len(group.scored)}">{"".join(figures)}</div>'
 
 
@@ -96,40 +95,17 @@ def _legend(group: Group) -> str:
     return f'<div class="legend">{"".join(items)}</div>'
 
 
-def _figure(group: Group, chosen: Chosen, number: int, channel: int, side: int) -> str:
-    cases = [group.case_of(scored, chosen.case) for scored in group.scored]
-    reference, grid = _volume(cases[0].reference)
-    predictions = [_on_grid(case.prediction, grid) for case in cases]
-    image = _on_grid(cases[0].images[channel], grid) if cases[0].images else None
-    window = (0.0, 1.0) if image is None else intensity_range(image)
-    content = np.logical_or.reduce(
-        [v != 0 for v in (reference, *predictions)] + ([] if image is None else [image != 0])
-    )
-    # Skull-stripped heads fill little of their volume.
-    box = bounding_box(content) or (slice(None),) * 3
-    reference, predictions = reference[box], [prediction[box] for prediction in predictions]
-    image = None if image is None else image[box]
-    grid = replace(grid, size=reference.shape)
-    labels = group.scored[0].scores.labels
-    largest_first = sorted(group.regions, key=lambda region: -int(np.isin(reference, labels[region]).sum()))
-    colours = [COLOURS[group.regions.index(region) % len(COLOURS)] for region in largest_first]
-    everything = np.logical_or.reduce([volume != 0 for volume in (reference, *predictions)])
+def _figure(group: Group, chosen: Chosen, channel: int, side: int) -> str:
+    case = group.case_of(group.scored[0], chosen.case)
     heads = {"image": "", "reference": "", **{one.title: f" {model_class(one.place)}" for one in group.scored}}
     cells = [f'<span class="head{kind}">{breakable(head)}</span>' for head, kind in heads.items()]
-    for name, plane in PLANES.items():
-        if grid.size[axis_across(plane, grid)] == max(grid.size) and min(grid.size) == 1:
-            continue  # a 2D image has one plane
-        level = fullest_slice(everything, plane, grid)
-        shown = reference if image is None else image
-        grey = slice_picture(shown if image is not None else np.zeros_like(reference), plane, grid, level, window)
-        for head, volume in zip(heads, (None, reference, *predictions), strict=True):
-            masks = [] if volume is None else [
-                np.isin(slice_labels(volume, plane, grid, level), labels[region]) for region in largest_first
-            ]  # fmt: skip
-            alt = f"{chosen.case}, {name}, {head}"
-            jpeg = draw(grey, masks, side, colours, thickness=2)
-            cells.append(f'<img src="{data_uri(jpeg)}" alt="{text_of(alt)}" loading="lazy" decoding="async">')
-    fold = f' <span class="soft">fold {text_of(cases[0].fold)}</span>' if cases[0].fold else ""
+    volumes = _read(group, chosen.case, channel)
+    for plane, pictures in _pictures(group, volumes, side):
+        for head, jpeg in zip(heads, pictures, strict=True):
+            alt = text_of(f"{chosen.case}, {plane}, {head}")
+            cells.append(f'<img src="{data_uri(jpeg)}" alt="{alt}" loading="lazy" decoding="async">')
+    number = group.number_of[chosen.case]
+    fold = f' <span class="soft">fold {text_of(case.fold)}</span>' if case.fold else ""
     return (
         f'<figure class="case" id="picture-{number}" data-case="{number}"><figcaption><b>{breakable(chosen.case)}</b> '
         f'<span class="why">{text_of(chosen.why)}</span>{fold}</figcaption><div class="planes">{"".join(cells)}</div>'
@@ -137,17 +113,65 @@ def _figure(group: Group, chosen: Chosen, number: int, channel: int, side: int) 
     )
 
 
+@dataclass(frozen=True)
+class _Volumes:
+    """The volumes of a case, (x, y, z), cropped to where any of them is not 0."""
+
+    image: np.ndarray | None
+    reference: np.ndarray
+    predictions: list[np.ndarray]
+    grid: Grid
+    window: tuple[float, float]  # intensities shown as black and white
+
+
+def _read(group: Group, case: str, channel: int) -> _Volumes:
+    cases = [group.case_of(scored, case) for scored in group.scored]
+    reference, grid = _volume(cases[0].reference)
+    predictions = [_on_grid(one.prediction, grid) for one in cases]
+    image = _on_grid(cases[0].images[channel], grid) if cases[0].images else None
+    window = (0.0, 1.0) if image is None else intensity_range(image)
+    shown = [reference, *predictions, *([] if image is None else [image])]
+    # Skull-stripped brains fill only a part of their volume.
+    box = bounding_box(np.logical_or.reduce([volume != 0 for volume in shown])) or (slice(None),) * 3
+    cropped = reference[box]
+    return _Volumes(
+        image=None if image is None else image[box],
+        reference=cropped,
+        predictions=[prediction[box] for prediction in predictions],
+        grid=replace(grid, size=cropped.shape),
+        window=window,
+    )
+
+
+def _pictures(group: Group, volumes: _Volumes, side: int) -> Iterator[tuple[str, list[bytes]]]:
+    """For each plane, the JPEG files of the image, the reference and the predictions."""
+    labels, grid = group.scored[0].scores.labels, volumes.grid
+    largest_first = sorted(group.regions, key=lambda region: -int(np.isin(volumes.reference, labels[region]).sum()))
+    colours = [COLOURS[group.regions.index(region) % len(COLOURS)] for region in largest_first]
+    segmentations = [volumes.reference, *volumes.predictions]
+    everything = np.logical_or.reduce([volume != 0 for volume in segmentations])
+    image = np.zeros_like(volumes.reference) if volumes.image is None else volumes.image
+    for name, plane in PLANES.items():
+        if grid.size[axis_across(plane, grid)] == max(grid.size) and min(grid.size) == 1:
+            continue  # a 2D image has a single plane
+        number = fullest_slice(everything, plane, grid)
+        grey = slice_picture(image, plane, grid, number, volumes.window)
+        slices = [slice_labels(volume, plane, grid, number) for volume in segmentations]
+        outlined = [[np.isin(one, labels[region]) for region in largest_first] for one in slices]
+        yield name, [draw(grey, masks, side, colours, thickness=2) for masks in ([], *outlined)]
+
+
 def _dice(group: Group, scored: Scored, case: str) -> str:
-    values = [(region, scored.scores.value(case, region, "dice")) for region in group.regions]
-    told = ", ".join(
-        f"{text_of(region)} {'–' if np.isnan(value) else format(value, '.3f')}" for region, value in values
+    dice = scored.scores.metric("dice")
+    values = ", ".join(
+        f"{text_of(region)} {dice.shown(scored.scores.value(case, region, dice.key))}" for region in group.regions
     )
     name = f'<b class="{model_class(scored.place)}">{text_of(scored.title)}</b> ' if len(group.scored) > 1 else ""
-    return f"<span>{name}Dice: {told}</span>"
+    return f"<span>{name}Dice: {values}</span>"
 
 
 def _on_grid(path: Path, grid: Grid) -> np.ndarray:
-    """Voxels of a file that must lie on a grid."""
+    """Voxels of a file, which must have this grid."""
     values, own = _volume(path)
     different = geometry_difference(own, grid)
     if different is not None:
@@ -156,7 +180,7 @@ def _on_grid(path: Path, grid: Grid) -> np.ndarray:
 
 
 def _volume(path: Path) -> tuple[np.ndarray, Grid]:
-    """Voxels (x, y, z) of any file that SimpleITK reads, one of 2D as a single slice, and their grid."""
+    """Voxels (x, y, z) and grid of any file that SimpleITK reads; a 2D image becomes a single slice."""
     image = sitk.ReadImage(str(path))
     if image.GetDimension() == 2:
         image = sitk.JoinSeries(image)

@@ -1,22 +1,24 @@
-"""What a folder of results holds: which cases, of which fold, and what was trained to get them.
+"""The cases of a folder of results, with the fold of each, and the model that predicted them.
 
-A folder is one of nnU-Net's: a model (``TRAINER__PLANS__CONFIGURATION`` with ``fold_X/validation``), its collected
+The folder is one of nnU-Net's: a model (``TRAINER__PLANS__CONFIGURATION`` with ``fold_X/validation``), its collected
 cross-validation (``crossval_results_folds_…``), an ensemble (``ensemble___…``), or the output of nnUNetv2_predict.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.nnunet.dataset_json import DatasetJson
+from factorizer_nnunet.nnunet.model_folder import ModelFolder
 from factorizer_nnunet.report.folders import (
     CROSS_VALIDATION,
     PREDICTIONS,
-    Found,
-    files_in,
+    FoundPredictions,
+    cases_in,
     find_predictions,
     listed_references,
 )
@@ -26,33 +28,33 @@ from factorizer_nnunet.report.training import Curve, read_curve
 
 
 @dataclass(frozen=True)
-class Case:
-    """A predicted case: its files, and the fold that had not seen it, where there is one."""
+class ResultCase:
+    """A predicted case: its files, and the fold that was not trained on it, if known."""
 
     name: str
     prediction: Path
     reference: Path
-    images: tuple[Path, ...]  # of all channels; empty where they were not found
+    images: tuple[Path, ...]  # of all channels; empty if they were not found
     fold: str | None = None
 
 
 @dataclass(frozen=True)
 class Result:
-    """One folder's predictions and what led to them."""
+    """The predictions of a folder, and the model that made them."""
 
     title: str
     folder: Path
     kind: str  # CROSS_VALIDATION or PREDICTIONS
-    dataset_json: Mapping[str, Any]
-    plans: Mapping[str, Any]  # empty where there is no plans.json
-    model: Path | None  # the folder of the trained model, where it is known
-    cases: tuple[Case, ...]
-    curves: tuple[Curve, ...] = ()
-    warnings: tuple[str, ...] = field(default=())  # what is missing but was accepted
+    dataset: DatasetJson
+    plans: Mapping[str, Any]  # empty without plans.json
+    model: ModelFolder | None  # if known
+    cases: tuple[ResultCase, ...]
+    curves: tuple[Curve, ...]
+    warnings: tuple[str, ...]  # what is missing, with --partial
 
     @property
-    def dataset(self) -> str:
-        """Name of the data set, such as Dataset004_Hippocampus; "" where plans do not tell."""
+    def dataset_name(self) -> str:
+        """Such as Dataset004_Hippocampus; empty without plans."""
         return str(self.plans.get("dataset_name", ""))
 
     @property
@@ -69,13 +71,13 @@ class Result:
 def read_results(
     folders: Sequence[Path], sources: Sources, names: Sequence[str] | None = None, partial: bool = False
 ) -> list[Result]:
-    """Read all folders, in their order.
+    """Read all folders, in the given order.
 
     Args:
         folders: of results, see above.
-        sources: where references and images are looked for.
-        names: what the results are called on the page, one for each folder; None takes them from the folders.
-        partial: leave out folds and cases that are not finished and say so on the page, instead of refusing.
+        sources: where to look for references and images.
+        names: of the results on the page, one for each folder; None derives them from the folders.
+        partial: leave out folds and cases that are not finished, with a warning on the page instead of an error.
 
     Raises:
         UserError: all problems of all folders in one message.
@@ -83,17 +85,21 @@ def read_results(
     if not folders:
         raise UserError("no folder of results: give at least one")
     if names is not None and len(names) != len(folders):
-        raise UserError(f"{len(names)} names for {len(folders)} folders of results: give one name for each")
+        raise UserError(f"{len(names)} names for {len(folders)} folders of results: give one name for each folder")
     problems: list[str] = []
     if names is not None and len(set(names)) < len(names):
-        problems.append(f"names {', '.join(names)}: give different ones")
+        problems.append(f"names {', '.join(names)}: give different names")
     if len({folder.resolve() for folder in folders}) < len(folders):
-        problems.append("a folder of results is given twice: give each once")
+        problems.append("a folder of results is given twice: give each folder once")
     results = []
     titles = names or titles_for([folder.resolve() for folder in folders])
     for folder, title in zip(folders, titles, strict=True):
         own: list[str] = []
-        result = _read_result(folder, title, sources, partial, own)
+        try:
+            result = _read_result(folder, title, sources, partial, own)
+        except UserError as error:  # a dataset.json with invalid entries
+            own.append(str(error))
+            result = None
         problems += own
         if result is not None:
             results.append(result)
@@ -106,56 +112,58 @@ def _read_result(folder: Path, title: str, sources: Sources, partial: bool, prob
     found = find_predictions(folder, sources.dataset_json, partial, problems)
     if found is None:
         return None
+    cases = _find_files(found, sources, problems)
+    if found.kind == PREDICTIONS:
+        found.warnings += _without_prediction(found, cases, sources, partial, problems)
+    curves = [] if found.model is None else [read_curve(fold) for fold in found.model.folds()]
+    return Result(
+        title=title,
+        folder=folder,
+        kind=found.kind,
+        dataset=found.dataset,
+        plans=found.plans,
+        model=found.model,
+        cases=tuple(cases),
+        curves=tuple(curve for curve in curves if curve is not None),
+        warnings=tuple(found.warnings),
+    )
+
+
+def _find_files(found: FoundPredictions, sources: Sources, problems: list[str]) -> list[ResultCase]:
+    """Add the reference and the images of each prediction."""
+    ending = found.dataset.file_ending
+    dataset_name = str(found.plans.get("dataset_name", ""))
+    folders = sources.references_of(dataset_name, found.kind == CROSS_VALIDATION)
+    listed = listed_references(found)
     cases = []
-    ending = found.dataset_json.get("file_ending", ".nii.gz")
-    dataset = str(found.plans.get("dataset_name", ""))
-    places = sources.references_of(dataset, found.kind == CROSS_VALIDATION)
-    listed = listed_references(found, ending)
     for name, (prediction, fold) in sorted(found.predictions.items()):
-        candidates = [place / f"{name}{ending}" for place in places]
+        candidates = [folder / f"{name}{ending}" for folder in folders]
         candidates += [listed[name]] if name in listed else []
         reference = next((path for path in candidates if path.is_file()), None)
         if reference is None:
-            problems.append(f"{prediction}: no reference, looked for {_or(candidates)}; give --references FOLDER")
+            tried = " or ".join(map(str, candidates)) if candidates else "in nnUNet_raw, which is not set"
+            problems.append(f"{prediction}: no reference, looked for {tried}; give --references FOLDER")
             continue
-        if reference.samefile(prediction):  # which would score perfectly
-            problems.append(f"{prediction}: would be its own reference; give predictions, or other --references")
+        if reference.samefile(prediction):  # which would get perfect scores
+            problems.append(f"{prediction}: is also its own reference; give predictions, or other --references")
             continue
-        channels = len(found.dataset_json.get("channel_names", found.dataset_json.get("modality", {})))
-        images = sources.images_of(dataset, name, channels, ending, reference)
-        cases.append(Case(name, prediction, reference, images, fold))
-    if found.kind == PREDICTIONS:
-        found.warnings += _without_prediction(found, cases, sources, partial, problems)
-    curves = () if found.model is None else tuple(_curves(found.model))
-    return Result(
-        title, folder, found.kind, found.dataset_json, found.plans, found.model, tuple(cases), curves,
-        tuple(found.warnings),
-    )  # fmt: skip
-
-
-def _or(paths: Sequence[Path]) -> str:
-    return " or ".join(map(str, paths)) if paths else "in nnUNet_raw, which is not set"
+        images = sources.images_of(dataset_name, name, len(found.dataset.channel_names), ending, reference)
+        cases.append(ResultCase(name, prediction, reference, images, fold))
+    return cases
 
 
 def _without_prediction(
-    found: Found, cases: Sequence[Case], sources: Sources, partial: bool, problems: list[str]
+    found: FoundPredictions, cases: Sequence[ResultCase], sources: Sources, partial: bool, problems: list[str]
 ) -> list[str]:
-    """Cases beside the references used that have no prediction; labels for training are more than was asked for."""
-    ending = found.dataset_json.get("file_ending", ".nii.gz")
+    """Report references of test cases without a prediction; training cases need not be predicted."""
     used = {case.reference.parent for case in cases}
-    folders = sorted(path for path in used if path == sources.references or path.name == "labelsTs")
     missing = [
-        path for folder in folders for path in files_in(folder, ending)
-        if path.name.removesuffix(ending) not in found.predictions
-    ]  # fmt: skip
-    if not missing:
-        return []
-    if partial:
+        path
+        for folder in sorted(path for path in used if path == sources.references or path.name == "labelsTs")
+        for name, path in cases_in(folder, found.dataset.file_ending).items()
+        if name not in found.predictions
+    ]
+    if missing and partial:
         return [f"{len(missing)} of {len(missing) + len(cases)} references have no prediction in {found.folder}"]
-    problems += [f"{path}: no prediction of it in {found.folder}; predict it, or give --partial" for path in missing]
+    problems += [f"{path}: has no prediction in {found.folder}; predict it, or give --partial" for path in missing]
     return []
-
-
-def _curves(model: Path) -> list[Curve]:
-    found = [read_curve(fold) for fold in sorted(model.glob("fold_*"))]
-    return [curve for curve in found if curve is not None]

@@ -43,7 +43,7 @@ def score(result: Result, folder: Path, scheme: str, num_processes: int) -> Scor
         shutil.rmtree(written, ignore_errors=True)
     scores = evaluate_pairs(
         [CasePair(case.name, case.prediction, case.reference) for case in result.cases],
-        result.dataset_json,
+        result.dataset,
         scheme_named(scheme),
         num_processes=num_processes,
         unfinished=folder / _UNFINISHED,
@@ -64,6 +64,6 @@ def _inputs(result: Result, scheme: str) -> str:
         ]
         for case in result.cases
     }
-    labels = {key: result.dataset_json.get(key) for key in ("labels", "regions_class_order")}
+    labels = {key: result.dataset.content.get(key) for key in ("labels", "regions_class_order")}
     content = {"version": __version__, "scheme": scheme, "labels": labels, "files": files}
     return json.dumps(content, indent=1) + "\n"

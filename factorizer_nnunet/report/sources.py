@@ -1,4 +1,4 @@
-"""Where references and images of the cases are: in folders the user names, or in those of nnU-Net."""
+"""Folders with the references and images of the cases: given by the user, or nnU-Net's."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from factorizer_nnunet.nnunet.image_files import image_name
+
 
 @dataclass(frozen=True)
 class Sources:
-    """Folders to look in; those of nnU-Net are looked in after those given, and may be missing."""
+    """Folders to search, before those of nnU-Net, which may be missing."""
 
     references: Path | None = None
     images: Path | None = None
@@ -18,7 +20,7 @@ class Sources:
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
 
     def references_of(self, dataset: str, crossed: bool) -> list[Path]:
-        """Folders that may hold references of a data set, likeliest first: training labels for a cross-validation."""
+        """Folders that may contain references, likeliest first: training labels for a cross-validation."""
         raw = self._folder("nnUNet_raw", dataset)
         preprocessed = self._folder("nnUNet_preprocessed", dataset)
         parts = ("labelsTr", "labelsTs") if crossed else ("labelsTs", "labelsTr")
@@ -27,13 +29,13 @@ class Sources:
         return [*([] if self.references is None else [self.references]), *places]
 
     def images_of(self, dataset: str, case: str, channels: int, ending: str, reference: Path) -> tuple[Path, ...]:
-        """Files of all channels of a case, () where no folder has them all."""
+        """Files of all channels of a case; empty if no folder has them all."""
         raw = self._folder("nnUNet_raw", dataset)
-        beside = reference.parent.with_name(reference.parent.name.replace("labels", "images"))
+        sibling = reference.parent.with_name(reference.parent.name.replace("labels", "images"))
         places = [] if self.images is None else [self.images]
-        places += [beside] + ([] if raw is None else [raw / "imagesTr", raw / "imagesTs"])
+        places += [sibling] + ([] if raw is None else [raw / "imagesTr", raw / "imagesTs"])
         for place in places:
-            files = tuple(place / f"{case}_{channel:04d}{ending}" for channel in range(channels))
+            files = tuple(place / image_name(case, channel, ending) for channel in range(channels))
             if files and all(file.is_file() for file in files):
                 return files
         return ()

@@ -1,9 +1,9 @@
-"""How sure a mean over cases is, and whether two models differ on the same cases.
+"""The uncertainty of a mean over cases, and whether two models differ on the same cases.
 
-Intervals are bootstrap ones over cases (Efron 1987, bias-corrected and accelerated); differences are tested by
-Wilcoxon's signed-rank test with Holm's correction (1979); the stability of a ranking is that of Wiesenfarth et al.
-(Scientific Reports 11, 2021): how often a model keeps its rank when the cases are drawn anew. Everything is drawn from
-a fixed seed, so that a report made twice says the same twice.
+Intervals are by bootstrap over cases (Efron 1987, bias-corrected and accelerated); differences are tested by Wilcoxon's
+signed-rank test with Holm's correction (1979); the stability of a ranking is that of Wiesenfarth et al. (Scientific
+Reports 11, 2021): how often a model keeps its rank when cases are resampled. The seed is fixed, so that reports are
+reproducible.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from factorizer_nnunet.evaluation.scores import CaseMean, mean_over_cases
 RESAMPLES = 5000
 LEVEL = 0.95
 SEED = 20231
-TIE = 1e-9  # differences below are rounding
+TIE = 1e-9  # smaller differences are rounding errors
 
 
 @dataclass(frozen=True)
 class Estimate(CaseMean):
-    """A mean over cases with its 95 % interval, NaN where fewer than two finite values tell nothing."""
+    """A mean over cases with its 95 % interval, NaN for fewer than two values or infinite ones."""
 
     low: float
     high: float
@@ -38,8 +38,8 @@ class Estimate(CaseMean):
 class Difference:
     """A metric of one model minus that of another on the same cases.
 
-    `wins` are cases in which the first is better; `p_value` is two-sided, NaN where no case has both, and Holm's
-    correction over the whole family is in `p_holm`.
+    `wins` are cases in which the first is better; `p_value` is two-sided, NaN if no case has both; `p_holm` is
+    corrected over all tests of a page.
     """
 
     estimate: Estimate
@@ -51,13 +51,13 @@ class Difference:
 
 
 def estimate(values: np.ndarray) -> Estimate:
-    """Mean with interval of the values, (cases,), that are not NaN."""
+    """Mean with interval of values (cases,), without NaN."""
     low, high = _interval(values[~np.isnan(values)])
     return Estimate(**vars(mean_over_cases(values)), low=low, high=high)
 
 
 def difference(first: np.ndarray, second: np.ndarray, higher_is_better: bool) -> Difference:
-    """Compare two models, values (cases,) of the same cases in the same order; NaN where a metric is not defined."""
+    """Compare two models by their values (cases,) of the same cases in the same order; NaN if undefined."""
     change = first - second
     known = change[~np.isnan(change)]
     better = known if higher_is_better else -known
@@ -71,7 +71,7 @@ def difference(first: np.ndarray, second: np.ndarray, higher_is_better: bool) ->
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's adjusted p-values in the order given, those of a family of tests; NaN are no tests and stay."""
+    """Holm's adjusted p-values of a family of tests, in the given order; NaN are not tests and are kept."""
     tests = sorted((p, place) for place, p in enumerate(p_values) if not math.isnan(p))
     adjusted = [math.nan] * len(p_values)
     largest = 0.0
@@ -82,11 +82,11 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def rank_shares(values: np.ndarray, higher_is_better: bool) -> np.ndarray:
-    """How often each model has each rank by its mean when cases are drawn anew; models of equal mean share ranks.
+    """How often each model has each rank by its mean when cases are resampled; equal means share ranks.
 
     Args:
-        values: (models, cases), each case with a value of every model.
-        higher_is_better: which way is better.
+        values: (models, cases), without NaN.
+        higher_is_better: whether the highest mean is first.
 
     Returns:
         Shares (models, ranks), first rank first; each row and each column sums to 1.
@@ -102,7 +102,7 @@ def rank_shares(values: np.ndarray, higher_is_better: bool) -> np.ndarray:
 
 
 def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share; (0, 1) without trials."""
+    """Wilson's 95 % interval of a proportion; (0, 1) without trials."""
     if not trials:
         return 0.0, 1.0
     interval = stats.binomtest(successes, trials).proportion_ci(LEVEL, method="wilson")
@@ -118,7 +118,7 @@ def _interval(known: np.ndarray) -> tuple[float, float]:
     below = ((means < known.mean()).mean() + (means <= known.mean()).mean()) / 2  # ties count half
     if not 0 < below < 1:
         return math.nan, math.nan
-    # Efron (1987): bias from the share below, acceleration from leaving out each case in turn.
+    # Efron (1987): bias from the fraction below the mean, acceleration from leaving out each case in turn.
     bias, apart = ndtri(below), known - known.mean()
     acceleration = (apart**3).sum() / (6 * (apart**2).sum() ** 1.5)
     z = bias + ndtri([(1 - LEVEL) / 2, (1 + LEVEL) / 2])
@@ -128,17 +128,17 @@ def _interval(known: np.ndarray) -> tuple[float, float]:
 
 @lru_cache(maxsize=8)
 def _resamples(cases: int) -> np.ndarray:
-    """How often each case is drawn, (resamples, cases): the same draws for all metrics and models."""
+    """How often each case is drawn, (resamples, cases); the same for all metrics and models."""
     return np.random.default_rng(SEED).multinomial(cases, np.full(cases, 1 / cases), size=RESAMPLES).astype(float)
 
 
 def _wilcoxon(known: np.ndarray) -> float:
-    """Two-sided p-value; zeros are ranked, too (Pratt 1959), so that many ties do not look like few cases."""
+    """Two-sided p-value; zeros are ranked, too (Pratt 1959), so that ties are not treated as missing cases."""
     known = np.where(np.abs(known) <= TIE, 0.0, known)
     if not known.size:
         return math.nan
     if not known.any():
         return 1.0
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of few cases
+        warnings.simplefilter("ignore")  # about few cases
         return float(stats.wilcoxon(known, zero_method="pratt").pvalue)

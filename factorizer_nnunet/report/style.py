@@ -1,4 +1,4 @@
-"""What the report's page adds to the style of all pages, and the script that points at cases."""
+"""The report's additions to the style of all pages, and the script that highlights cases."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ CASES.forEach((name, number) => {
 let hot = null, pinned = null;
 const paint = (number, on) => (marks.get(number) ?? []).forEach(mark => {
   mark.classList.toggle("hot", on);
-  if (on && mark.tagName === "circle") mark.parentNode.append(mark);  // over its neighbours
+  if (on && mark.tagName === "circle") mark.parentNode.append(mark);  // on top of its neighbours
 });
 const heat = number => {
   if (hot === number) return;
@@ -126,17 +126,17 @@ const pin = number => {
   const name = document.createElement("b");
   name.textContent = CASES[number];
   kept.append(name);
-  for (const [id, what] of [["case-", "numbers"], ["picture-", "pictures"]]) {
+  for (const [id, what] of [["case-", "scores"], ["picture-", "pictures"]]) {
     if (!document.getElementById(id + number)) continue;
     const link = document.createElement("a");
     link.href = "#" + id + number; link.textContent = what;
     kept.append(link);
   }
   const close = document.createElement("button");
-  close.textContent = "let go"; close.onclick = () => pin(null);
+  close.textContent = "close"; close.onclick = () => pin(null);
   kept.append(close);
 };
-const tell = mark => {
+const show = mark => {
   tip.replaceChildren();
   heat(mark?.dataset.c ?? null);
   if (!mark) return;
@@ -150,7 +150,7 @@ const tell = mark => {
   tip.style.left = Math.max(4, Math.min(box.right + 10, innerWidth - size.width - 8)) + "px";
   tip.style.top = Math.max(4, Math.min(box.top - size.height - 6, innerHeight - size.height - 8)) + "px";
 };
-const REACH = 12;  // pixels from the pointer within which a dot is meant
+const REACH = 12;  // pixels within which the nearest dot is selected
 for (const figure of document.querySelectorAll("svg[tabindex]")) {
   let own = null, at = -1;
   const list = () => own ??= [...figure.querySelectorAll("[data-t]")];
@@ -166,18 +166,18 @@ for (const figure of document.querySelectorAll("svg[tabindex]")) {
     }
     return best;
   };
-  figure.addEventListener("pointermove", event => tell(nearest(event)));
-  figure.addEventListener("pointerleave", () => tell(null));
-  figure.addEventListener("blur", () => tell(null));
+  figure.addEventListener("pointermove", event => show(nearest(event)));
+  figure.addEventListener("pointerleave", () => show(null));
+  figure.addEventListener("blur", () => show(null));
   figure.addEventListener("click", event => { const mark = nearest(event); pin(mark?.dataset.c ?? null); });
   figure.addEventListener("keydown", event => {
     const steps = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 };
     if (event.key in steps && list().length) at = (at + steps[event.key] + list().length) % list().length;
     else if (event.key === "Enter" && at >= 0) { pin(list()[at].dataset.c ?? null); return; }
-    else if (event.key === "Escape") { tell(null); pin(null); return; }
+    else if (event.key === "Escape") { show(null); pin(null); return; }
     else return;
     event.preventDefault();
-    tell(list()[at]);
+    show(list()[at]);
   });
 }
 find.addEventListener("input", () => {

@@ -1,4 +1,4 @@
-"""Short names for results: what tells one folder from the others."""
+"""Short titles for results: the parts of their folder names that differ."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from factorizer_nnunet.report.folders import ENSEMBLE
+from factorizer_nnunet.nnunet.model_name import ModelName, parse_ensemble
 
-_SEPARATOR = "__"  # between trainer, plans and configuration; nnU-Net joins the members of an ensemble by three _
+_PARTS = ("trainer", "plans", "configuration")
 
 
 @dataclass(frozen=True)
 class _Named:
-    """What a folder is named after: models, of which an ensemble has two, and a note."""
+    """What a folder is named after: a model, the two members of an ensemble, or only its own name."""
 
-    models: tuple[tuple[str, ...], ...]  # trainer, plans and configuration; or the folder's own name alone
+    models: tuple[ModelName | str, ...]  # a text if it is not a name of nnU-Net's
     note: str = ""
 
 
 def titles_for(folders: Sequence[Path]) -> list[str]:
-    """A short name for each folder, all different: of models the parts of their names in which they differ."""
+    """A short title for each folder, all different; models are named by the parts of their names that differ."""
     named = [_named(folder) for folder in folders]
-    full = [model for one in named for model in one.models if len(model) == 3]
-    differing = [place for place in range(3) if len({model[place] for model in full}) > 1] or [0]
+    models = [model for one in named for model in one.models if isinstance(model, ModelName)]
+    differing = [part for part in _PARTS if len({getattr(model, part) for model in models}) > 1] or ["trainer"]
     titles = [_title(one, differing) for one in named]
     often = Counter(titles)
     return [
@@ -34,16 +34,18 @@ def titles_for(folders: Sequence[Path]) -> list[str]:
 
 def _named(folder: Path) -> _Named:
     for path in (folder, *folder.parents[:2]):
-        note = "" if path == folder or "postprocessed" not in folder.parts else "postprocessed"
-        if path.name.startswith(ENSEMBLE):
-            members = path.name.removeprefix(ENSEMBLE).split("___")[:2]
-            return _Named(tuple(tuple(member.split(_SEPARATOR)) for member in members), note)
-        if path.name.count(_SEPARATOR) == 2:
-            return _Named((tuple(path.name.split(_SEPARATOR)),), note)
-    return _Named(((folder.name,),))
+        note = "postprocessed" if path != folder and "postprocessed" in folder.parts else ""
+        names = parse_ensemble(path.name) or (path.name,)
+        models = tuple(ModelName.parse(name) or name for name in names)
+        if len(models) == 2 or isinstance(models[0], ModelName):
+            return _Named(models, note)
+    return _Named((folder.name,))
 
 
-def _title(named: _Named, differing: Sequence[int]) -> str:
-    models = [", ".join(model[place] for place in differing) if len(model) == 3 else model[0] for model in named.models]
+def _title(named: _Named, differing: Sequence[str]) -> str:
+    models = [
+        model if isinstance(model, str) else ", ".join(getattr(model, part) for part in differing)
+        for model in named.models
+    ]
     title = models[0] if len(models) == 1 else "ensemble of " + " and ".join(models)
     return f"{title}, {named.note}" if named.note else title

@@ -1,6 +1,6 @@
-"""What nnU-Net left in the folder of a trained fold: curves from its logs, weights from its checkpoint.
+"""Training curves from the logs of a fold, and the number of weights in a checkpoint.
 
-Logs are read rather than the lists in the checkpoint, since they are there from the first epoch on, and are text.
+Logs are read instead of the lists in the checkpoint, since they exist from the first epoch on and are plain text.
 """
 
 from __future__ import annotations
@@ -12,36 +12,36 @@ from pathlib import Path
 
 import numpy as np
 
-# The last one that is there is what nnUNetv2_predict uses unless told otherwise.
-_CHECKPOINTS = ("checkpoint_best.pth", "checkpoint_latest.pth", "checkpoint_final.pth")
+from factorizer_nnunet.nnunet.model_folder import FoldFolder
+
 _NUMBER = r"[-+]?(?:\d+(?:\.\d*)?(?:[eE][-+]?\d+)?|nan|inf)"
 _LINE = re.compile(r"^\S+ \S+: (?:(Epoch) (\d+)|(train_loss|val_loss|Epoch time:) (\S+)|(Pseudo dice) \[(.*)\])")
 
 
 @dataclass(frozen=True)
 class Curve:
-    """One fold's training; arrays have a value per finished epoch, NaN where the log has none."""
+    """The training of a fold; arrays have a value per finished epoch, NaN if the log has none."""
 
     fold: str  # "0", "1", … or "all"
     epochs: np.ndarray
     train_loss: np.ndarray
     val_loss: np.ndarray
-    pseudo_dice: np.ndarray  # mean over regions, of random validation patches
+    pseudo_dice: np.ndarray  # mean over regions, on random validation patches
     seconds: np.ndarray
 
     @property
     def hours(self) -> float:
-        """Time of all logged epochs together."""
+        """Total time of all logged epochs."""
         return float(np.nansum(self.seconds)) / 3600
 
 
-def read_curve(folder: Path) -> Curve | None:
-    """The training curve in nnU-Net's logs of a ``fold_X`` folder; None without a finished epoch.
+def read_curve(fold: FoldFolder) -> Curve | None:
+    """The training curve from nnU-Net's logs of a fold; None without a finished epoch.
 
-    A continued training has several logs; where they tell of the same epoch, the later one counts.
+    A training that was continued has several logs; the later one is used for epochs in both.
     """
     rows: dict[int, dict[str, float]] = {}
-    for log in sorted(folder.glob("training_log_*.txt")):
+    for log in sorted(fold.path.glob("training_log_*.txt")):
         _read_log(log.read_text(encoding="utf-8", errors="replace"), rows)
     finished = sorted(epoch for epoch, row in rows.items() if "train_loss" in row)
     if not finished:
@@ -51,7 +51,7 @@ def read_curve(folder: Path) -> Curve | None:
         return np.array([rows[epoch].get(name, np.nan) for epoch in finished])
 
     return Curve(
-        fold=folder.name.removeprefix("fold_"),
+        fold=fold.name,
         epochs=np.array(finished),
         train_loss=column("train_loss"),
         val_loss=column("val_loss"),
@@ -70,7 +70,7 @@ def _read_log(text: str, rows: dict[int, dict[str, float]]) -> None:
         if epoch:
             row = rows[int(epoch)] = {}
         elif dice:
-            # Read off NumPy's own words for its numbers, such as np.float32(0.5), where 32 is none of them.
+            # NumPy prints numbers as np.float32(0.5), where 32 is not one of the values.
             values = [
                 float(text) for text in re.findall(rf"(?<![\w.])({_NUMBER})", re.sub(r"np\.float\d+", "", listed))
             ]
@@ -80,26 +80,21 @@ def _read_log(text: str, rows: dict[int, dict[str, float]]) -> None:
             row[name.rstrip(":")] = float(value)
 
 
-def last_checkpoint(folder: Path) -> Path | None:
-    """The checkpoint of a ``fold_X`` folder that predictions are made with: the final one, else the latest there is."""
-    return next((folder / name for name in reversed(_CHECKPOINTS) if (folder / name).is_file()), None)
-
-
 def count_weights(checkpoint: Path) -> int | None:
-    """Number of a checkpoint's weights, those kept under two names once; None where it cannot be read without code.
+    """The number of weights in a checkpoint; None if it cannot be read without executing code from the file.
 
-    Nothing in the file is run, and its weights are not copied to memory.
+    Weights stored under two names are counted once. They are not copied to memory.
     """
     import torch  # takes seconds, and only checkpoints need it
     from torch.serialization import safe_globals
 
-    # nnU-Net keeps logged values beside the weights as NumPy numbers.
-    scalar = getattr(np, "_core", getattr(np, "core", None)).multiarray.scalar
-    allowed = [scalar, np.dtype, type(np.dtype("float32")), type(np.dtype("float64")), type(np.dtype("int64"))]
+    # nnU-Net stores logged values next to the weights as NumPy numbers.
+    scalar = np.float64(0).__reduce__()[0]  # the function that makes one; NumPy 1 and 2 have it in different modules
+    allowed = [scalar, np.dtype, *(type(np.dtype(name)) for name in ("float32", "float64", "int64"))]
     try:
         with safe_globals(allowed):
             content = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
         weights: Mapping[str, torch.Tensor] = content["network_weights"]
         return sum({tensor.data_ptr(): tensor.numel() for tensor in weights.values()}.values())
-    except Exception:  # whatever is wrong with it, the report can do without
+    except Exception:  # whatever is wrong with the file, the report does not need the number
         return None

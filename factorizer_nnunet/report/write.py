@@ -1,4 +1,4 @@
-"""Folders of results to a report: read, score what is not scored yet, write the page."""
+"""Write a report: read folders of results, score the cases not scored yet, and write the page."""
 
 from __future__ import annotations
 
@@ -28,40 +28,39 @@ def write_report(
     partial: bool = False,
     channel: int = 0,
 ) -> None:
-    """Write one HTML page about results of nnU-Net; nothing in their folders is changed.
+    """Write one HTML page about results of nnU-Net. The folders of results are not changed.
 
     Args:
         result_folders: models (``TRAINER__PLANS__CONFIGURATION``), collected cross-validations, ensembles, or
-            predictions; those with the same cases are compared.
-        target: the page, which is replaced if it is there; it appears whole.
-        names: what the results are called, one for each; None takes them from the folders.
-        sources: where references and images are; None looks in nnU-Net's folders of the environment.
-        scheme: how to count, see ``evaluation``.
-        scores_folder: where scores are kept for the next time; None keeps them beside the page, in
-            ``TARGET_scores`` without its ending.
-        num_processes: how many cases are scored at a time.
-        partial: report what is there, with a warning on the page, where folds or cases are missing.
+            predictions; results with the same cases are compared.
+        target: the page; an existing file is replaced once the new page is complete.
+        names: of the results, one for each folder; None derives them from the folders.
+        sources: where references and images are; None uses nnU-Net's folders from the environment.
+        scheme: how to score, a key of `evaluation.schemes.SCHEMES`.
+        scores_folder: where scores are saved for reuse; None saves them next to the page, in ``STEM_scores``.
+        num_processes: number of cases scored at the same time.
+        partial: report existing results, with a warning on the page, if folds or cases are missing.
         channel: of the images in the gallery, counted from 0.
 
     Raises:
-        UserError: results that cannot be read, scored or compared, all problems in one message; nothing is written.
+        UserError: results cannot be read, scored or compared; all problems in one message, and nothing is written.
     """
     if not target.absolute().parent.is_dir():
-        raise UserError(f"no folder {target.absolute().parent} to write {target.name} to: make it first")
+        raise UserError(f"{target.absolute().parent} does not exist: create the folder to write {target.name} to")
     if target.is_dir():
-        raise UserError(f"{target} is a folder: name the file of the page with -o, such as {target / 'report.html'}")
+        raise UserError(f"{target} is a folder: give a file with -o, such as {target / 'report.html'}")
     results = read_results(result_folders, sources or Sources(), names, partial)
     groups = check_case_sets(results, partial)
     channels = min((len(case.images) for result in results for case in result.cases if case.images), default=None)
     if channel < 0 or channels is not None and channel >= channels:
-        raise UserError(f"channel {channel}: the images have channels 0 to {(channels or 1) - 1}")
-    kept = scores_folder if scores_folder is not None else target.with_name(f"{target.stem}_scores")
+        raise UserError(f"invalid channel {channel}: the images have channels 0 to {(channels or 1) - 1}")
+    saved = scores_folder if scores_folder is not None else target.with_name(f"{target.stem}_scores")
     scores, problems = [], []
     bar = tqdm(results, desc="scores", unit="model", leave=False)
     for place, result in enumerate(bar):
         bar.set_postfix_str(result.title)
         try:
-            scores.append(score(result, kept / _folder_name(place, result.title), scheme, num_processes))
+            scores.append(score(result, saved / _folder_name(place, result.title), scheme, num_processes))
         except UserError as error:
             problems.append(f"{result.folder}: {error}")
     if problems:
@@ -70,5 +69,5 @@ def write_report(
 
 
 def _folder_name(place: int, title: str) -> str:
-    """A name that any file system takes, such as 0_nnUNetTrainer."""
-    return f"{place}_" + "".join(sign if sign.isalnum() or sign in "-_." else "_" for sign in title)[:80]
+    """A name for any file system, such as 0_nnUNetTrainer."""
+    return f"{place}_" + "".join(c if c.isalnum() or c in "-_." else "_" for c in title)[:80]

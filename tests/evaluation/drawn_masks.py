@@ -1,4 +1,4 @@
-"""Masks to score: drawn by hand as text, or random ones of every awkward kind."""
+"""Masks to score: drawn as text, or random masks of every awkward kind."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ KINDS = ("noise", "blobs", "one voxel", "at the border", "full", "empty referenc
 
 @dataclass(frozen=True)
 class MaskPair:
-    """A reference and a prediction, (x, y, z) booleans, and their voxels in mm."""
+    """A reference and a prediction, (x, y, z) booleans, and their voxel size in mm."""
 
     reference: np.ndarray
     prediction: np.ndarray
     spacing: tuple[float, float, float]
 
     @property
-    def both_there(self) -> bool:
+    def both_exist(self) -> bool:
         return bool(self.reference.any() and self.prediction.any())
 
 
 def drawn(*rows: str, label: str = "") -> np.ndarray:
     """A drawing as an array (x, y, 1): one text per x, one character per y; "." is 0, "#" is 1, digits are labels.
 
-    With `label`, a mask of where that character is.
+    With `label`, a mask of that character.
     """
     if label:
         return np.array([[character == label for character in row] for row in rows])[..., None]
@@ -36,7 +36,7 @@ def drawn(*rows: str, label: str = "") -> np.ndarray:
 
 
 def random_pair(kind: str, seed: int) -> MaskPair:
-    """The pair of this kind and seed; sides are 3 to 12 voxels."""
+    """A pair of this kind; sides are 3 to 12 voxels."""
     rng = np.random.default_rng([KINDS.index(kind), seed])
     shape = tuple(rng.integers(3, 13, 3))
     spacing = SPACINGS[seed % len(SPACINGS)]
@@ -60,7 +60,7 @@ def random_pair(kind: str, seed: int) -> MaskPair:
 
 
 def several_lesions(seed: int, shape: tuple[int, int, int] = (24, 20, 16)) -> MaskPair:
-    """Many small blobs and a prediction that has some of them, moved, and others of its own."""
+    """Many small blobs, and a prediction that contains some of them, shifted, and others."""
     rng = np.random.default_rng(seed)
     field = gaussian_filter(rng.normal(size=shape), 1.2)
     other = gaussian_filter(rng.normal(size=shape), 1.2)

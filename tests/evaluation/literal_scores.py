@@ -1,6 +1,6 @@
-"""Scores of challenges the long way: lesion by lesion on whole arrays, with other libraries than the package.
+"""Challenge scores computed naively: lesion by lesion on complete arrays, with other libraries than the package.
 
-Written from the descriptions of the challenges' code (see `factorizer_nnunet.evaluation.schemes` for the sources).
+Written from the challenges' code (see `factorizer_nnunet.evaluation.schemes` for the sources).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def hd95(a: np.ndarray, b: np.ndarray, spacing: tuple[float, ...]) -> float:
 
 
 def merged_by_dilation(mask: np.ndarray, rounds: int) -> np.ndarray:
-    """Lesion numbers: voxels share one if their dilated components touch."""
+    """Lesion numbers; components whose dilated forms touch have the same number."""
     grown = ndimage.binary_dilation(mask, EIGHTEEN, rounds) if rounds else mask
     return ndimage.label(grown, ALL)[0] * mask
 
@@ -37,7 +37,7 @@ def drop_small(lesions: np.ndarray, limit_mm3: float, voxel_mm3: float) -> np.nd
 
 
 def join_touching(lesions: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Lesions whose first touched lesion of the other region is the same become one."""
+    """Merge lesions whose first touched lesion of the other region is the same."""
     result = lesions.copy()
     for number in np.unique(lesions[lesions > 0]):
         touched = other[ndimage.binary_dilation(lesions == number, EIGHTEEN)]
@@ -81,7 +81,7 @@ def lesion_wise(
 
 
 def isles_2022(reference: np.ndarray, prediction: np.ndarray) -> Mapping[str, float]:
-    """F1 and count difference: a reference lesion is found, a predicted one is not false, by one common voxel."""
+    """F1 and count difference; one common voxel is enough for a lesion to be detected."""
     of_reference, n = ndimage.label(reference, ALL)
     of_prediction, m = ndimage.label(prediction, ALL)
     found = sum(bool(prediction[of_reference == number].any()) for number in range(1, n + 1))

@@ -8,6 +8,8 @@ from pathlib import Path
 import nibabel
 import numpy as np
 
+from factorizer_nnunet.nnunet.dataset_json import DatasetJson
+
 AFFINE = np.diag([-0.5, -0.8, 3.0, 1.0])  # x, y, z in mm, x to the right
 AFFINE[:3, 3] = 10, 20, -7
 REGIONS = {"background": 0, "whole": [1, 2], "core": [2]}
@@ -17,10 +19,11 @@ DATASET_JSON = {
     "regions_class_order": [1, 2],
     "file_ending": ".nii.gz",
 }
+DATASET = DatasetJson(DATASET_JSON)
 
 
 def write(path: Path, labels: np.ndarray, affine: np.ndarray = AFFINE, slope: float | None = None) -> Path:
-    """Write labels (x, y, z) in their own type; folders above are made."""
+    """Write labels (x, y, z) in their own type; missing parent folders are created."""
     path.parent.mkdir(parents=True, exist_ok=True)
     image = nibabel.Nifti1Image(labels, affine)
     image.header.set_xyzt_units("mm")
@@ -31,7 +34,7 @@ def write(path: Path, labels: np.ndarray, affine: np.ndarray = AFFINE, slope: fl
 
 
 def labels_of(seed: int) -> np.ndarray:
-    """A box of 2 in a box of 1 at a place that depends on the seed, (12, 10, 8)."""
+    """A box of label 2 inside a box of label 1, at a position that depends on the seed, (12, 10, 8)."""
     rng = np.random.default_rng(seed)
     x, y, z = rng.integers(1, 4, 3)
     labels = np.zeros((12, 10, 8), np.uint8)
@@ -41,7 +44,7 @@ def labels_of(seed: int) -> np.ndarray:
 
 
 def write_folders(root: Path, cases: int = 3) -> tuple[Path, Path]:
-    """Predictions, which are the references of other seeds, and references; returns both folders."""
+    """Write predictions, which are references of other seeds, and references; returns both folders."""
     predictions, references = root / "predictions", root / "references"
     for case in range(cases):
         write(references / f"case_{case}.nii.gz", labels_of(case))

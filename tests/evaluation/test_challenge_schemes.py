@@ -1,4 +1,4 @@
-"""Schemes of challenges against the long way, and the table of constants by its form."""
+"""Challenge schemes against naive implementations, and the form of the table of constants."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_brats_2025_keeps_the_rules_of_2024() -> None:
 
 
 def tissues(seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Two label arrays with values 0 to 4, of many small pieces, the second much like the first."""
+    """Two label arrays with values 0 to 4 in many small pieces, the second similar to the first."""
     rng = np.random.default_rng(seed)
     shape = (44, 30, 20)
     base = gaussian_filter(rng.normal(size=(5, *shape)), (0, 1.3, 1.3, 1.3))
@@ -66,7 +66,7 @@ def tissues(seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize(("task", "rounds", "limit"), [("gli", 3, 50), ("men", 1, 50), ("met", 1, 2)])
-def test_brats_2023_the_long_way(task: str, rounds: int, limit: float) -> None:
+def test_brats_2023_against_naive_code(task: str, rounds: int, limit: float) -> None:
     scheme = SCHEMES[f"brats2023-{task}"]
     for seed in range(3):
         for spacing in (UNIT, (1.0, 1.0, 3.0)):
@@ -79,7 +79,7 @@ def test_brats_2023_the_long_way(task: str, rounds: int, limit: float) -> None:
             assert {key: found[key] for key in expected} == pytest.approx(expected, abs=1e-6)
 
 
-def test_brats_2024_glioma_the_long_way() -> None:
+def test_brats_2024_glioma_against_naive_code() -> None:
     """Dilation, limits and joining of NETC, ET and RC, whose rules all differ."""
     scheme = SCHEMES["brats2024-gli"]
     rules = {NETC: (5, 20), RC: (5, 20), ET: (3, 10)}
@@ -136,14 +136,14 @@ def test_brats_and_empty_masks(key: str, one_empty: float) -> None:
     assert scored(reference, prediction) == pytest.approx(plain)
 
 
-def test_brats_2023_without_any_lesion_that_counts_is_perfect() -> None:
+def test_brats_2023_without_counted_lesions_is_perfect() -> None:
     reference = np.zeros((9, 9, 9), np.uint8)
     reference[4, 4, 4] = 3  # 1 mm³, below the limit
     values = score_arrays(0 * reference, reference, UNIT, {"ET": ET}, SCHEMES["brats2023-gli"], (1.0,))["ET"].values
     assert (values["lesion_dice"], values["lesion_hd95"], values["dice"]) == (1.0, 0.0, 0.0)
 
 
-def test_isles_2022_the_long_way() -> None:
+def test_isles_2022_against_naive_code() -> None:
     for seed in range(10):
         pair = several_lesions(seed)
         arrays = (pair.prediction.astype(int), pair.reference.astype(int))
@@ -155,7 +155,7 @@ def test_isles_2022_the_long_way() -> None:
     assert (values["dice"], values["lesion_f1"], values["volume_error"], values["lesion_count_error"]) == (1, 1, 0, 0)
 
 
-def test_isles_2024_wants_an_iou_of_a_fifth() -> None:
+def test_isles_2024_requires_an_iou_of_a_fifth() -> None:
     reference, prediction = np.zeros((20, 3, 3), int), np.zeros((20, 3, 3), int)
     reference[:10, 1, 1] = 1
     for length, found in ((2, 1), (1, 0)):  # 2 of 10 voxels, 1 of 10

@@ -1,4 +1,4 @@
-"""Lesions by eye: every rule on a drawing, and counts against another implementation."""
+"""Every lesion rule on a drawing, and counts against another implementation."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_connectivity_across_a_corner() -> None:
     assert [reference_lesions(mask, LesionRule(connectivity=n)).count for n in (6, 18, 26)] == [2, 2, 1]
 
 
-def test_one_common_voxel_finds_a_lesion() -> None:
+def test_one_common_voxel_detects_a_lesion() -> None:
     prediction = drawn(
         "......",
         "......",
@@ -62,15 +62,15 @@ def test_one_common_voxel_finds_a_lesion() -> None:
     assert scores.lesions == ((0.005, True), (0.002, False))
 
 
-def test_iou_wants_more_and_gives_each_lesion_one_partner() -> None:
+def test_iou_is_stricter_and_gives_each_lesion_one_partner() -> None:
     reference = drawn("####....", "........", "........", "......##")
     prediction = drawn("##.#....", "........", "........", "......##")
     assert counts(score(reference, prediction, LesionRule())) == (2, 0, 0)
-    assert counts(score(reference, prediction, LesionRule(min_iou=0.5))) == (2, 0, 1)  # 2 of 4 is the better half
+    assert counts(score(reference, prediction, LesionRule(min_iou=0.5))) == (2, 0, 1)  # 2 of 4 has the higher IoU
     assert counts(score(reference, prediction, LesionRule(min_iou=0.6))) == (1, 1, 2)
 
 
-def test_dilation_joins_what_is_near_and_finds_what_is_close() -> None:
+def test_dilation_merges_near_lesions_and_detects_close_ones() -> None:
     reference = drawn("#...#....", ".........", ".........")
     near, far = drawn(".#.......", ".........", "........."), drawn("........#", ".........", ".........")
     assert counts(score(reference, near, LesionRule())) == (0, 2, 1)
@@ -79,7 +79,7 @@ def test_dilation_joins_what_is_near_and_finds_what_is_close() -> None:
     assert counts(score(reference, far, LesionRule(dilation=2))) == (0, 1, 1)
 
 
-def test_small_lesions_do_not_count_but_excuse_what_finds_them() -> None:
+def test_small_lesions_are_not_counted_but_excuse_their_partners() -> None:
     prediction = drawn("......", "......", "......", "......", "....#.")
     assert counts(score(TWO, prediction, LesionRule())) == (1, 1, 0)
     assert counts(score(TWO, prediction, LesionRule(min_reference_mm3=2))) == (0, 1, 0)
@@ -100,14 +100,14 @@ def test_false_lesions_lower_the_mean_unless_the_rule_excuses_them() -> None:
     assert math.isnan(all_false.values["lesion_dice"]) and all_false.values["lesion_f1"] == 0.0
 
 
-def test_a_missed_lesion_costs_the_diagonal_of_the_image() -> None:
+def test_the_penalty_of_a_missed_lesion_is_the_image_diagonal() -> None:
     nothing = np.zeros_like(TWO)
     scores = score(TWO, nothing, LesionRule(), (2.0, 1.0, 3.0))
     assert scores.values["lesion_hd95"] == pytest.approx(math.hypot(5 * 2.0, 6 * 1.0, 1 * 3.0))
     assert scores.values["lesion_dice"] == 0.0
 
 
-def test_lesions_that_touch_one_of_another_region_join() -> None:
+def test_lesions_that_touch_the_same_lesion_of_another_region_are_one() -> None:
     tissue = drawn(
         "11..11..1",
         ".2222...1",

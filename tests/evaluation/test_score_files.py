@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from nnunetv2.evaluation.evaluate_predictions import compute_metrics_on_folder, load_summary_json
 from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
-from score_example import DATASET_JSON, write, write_folders
+from score_example import DATASET, DATASET_JSON, write, write_folders
 
 from factorizer_nnunet import cli
 from factorizer_nnunet.core.errors import UserError
@@ -34,7 +34,7 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
 
 @pytest.fixture
 def scores(folders: tuple[Path, Path]) -> Scores:
-    return evaluate_folder(*folders, DATASET_JSON)
+    return evaluate_folder(*folders, DATASET)
 
 
 def test_what_is_written_reads_back(scores: Scores, tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_summary_is_nnunets_with_more_in_it(scores: Scores, folders: tuple[Path,
 
 
 def test_nnunets_values_do_not_depend_on_the_scheme(scores: Scores, folders: tuple[Path, Path]) -> None:
-    challenge = evaluate_folder(*folders, DATASET_JSON, scheme=scheme_named("brats2021"))
+    challenge = evaluate_folder(*folders, DATASET, scheme=scheme_named("brats2021"))
     dice, own = (files.summary_json(s)["mean"]["(1, 2)"] for s in (scores, challenge))
     assert dice["Dice"] == own["Dice"] == dice["dice"] < own["dice"]
 
@@ -143,6 +143,6 @@ def test_command(folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.Capt
 
 @pytest.mark.slow
 def test_processes_do_not_change_scores(folders: tuple[Path, Path], scores: Scores) -> None:
-    spread = evaluate_folder(*folders, DATASET_JSON, num_processes=2)
+    spread = evaluate_folder(*folders, DATASET, num_processes=2)
     assert repr(spread.table) == repr(scores.table)
     assert spread.lesions == scores.lesions

@@ -9,7 +9,7 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
-from score_example import AFFINE, DATASET_JSON, edited, labels_of, write, write_folders
+from score_example import AFFINE, DATASET, edited, labels_of, write, write_folders
 
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.evaluation import evaluate as scoring
@@ -20,8 +20,9 @@ from factorizer_nnunet.evaluation.overlap import dice_of_regions
 from factorizer_nnunet.evaluation.pairs import CasePair
 from factorizer_nnunet.evaluation.reading import read_labels
 from factorizer_nnunet.evaluation.regions import regions_of
-from factorizer_nnunet.evaluation.schemes import NONE, SCHEMES, scheme_named
+from factorizer_nnunet.evaluation.schemes import SCHEMES, scheme_named
 from factorizer_nnunet.evaluation.scores import Scores
+from factorizer_nnunet.nnunet.dataset_json import DatasetJson
 
 VOXEL_MM3 = 0.5 * 0.8 * 3.0
 
@@ -36,11 +37,13 @@ def test_regions_are_scored_as_regions(tmp_path: Path) -> None:
     """The prediction confuses the labels within the region: "whole" is perfect, "core" is missing."""
     reference = labels_of(0)
     prediction = np.where(reference > 0, 1, 0).astype(np.uint8)
-    scores = evaluate_folder(*one_case(tmp_path, reference, prediction), DATASET_JSON)
+    scores = evaluate_folder(*one_case(tmp_path, reference, prediction), DATASET)
     assert scores.regions == ("whole", "core")
     assert scores.value("a", "whole", "dice") == 1.0
     assert scores.value("a", "core", "dice") == 0.0
-    plain = evaluate_folder(tmp_path / "p", tmp_path / "r", {"labels": {"background": 0, "edge": 1, "core": 2}})
+    plain = evaluate_folder(
+        tmp_path / "p", tmp_path / "r", DatasetJson({"labels": {"background": 0, "edge": 1, "core": 2}})
+    )
     assert plain.value("a", "edge", "dice") < 1.0
     assert evaluate_folder(tmp_path / "p", tmp_path / "r").regions == ("1", "2")
 
@@ -91,7 +94,7 @@ def test_ignored_voxels_are_in_no_mask(tmp_path: Path) -> None:
     labels = reference.astype(np.uint8)
     labels[0, 0, :4] = 2
     folders = one_case(tmp_path, labels, prediction.astype(np.uint8))
-    scores = evaluate_folder(*folders, {"labels": {"background": 0, "lesion": 1, "ignore": 2}})
+    scores = evaluate_folder(*folders, DatasetJson({"labels": {"background": 0, "lesion": 1, "ignore": 2}}))
     values = {key: scores.value("a", "lesion", key) for key in ("dice", "hd95", "lesions_false", "fp", "tn")}
     assert values == {"dice": 1, "hd95": 0, "lesions_false": 0, "fp": 0, "tn": 12 * 10 * 8 - 6 * 5 * 4 - 4}
 
@@ -121,7 +124,7 @@ def test_all_problems_with_files_are_listed_at_once(tmp_path: Path) -> None:
     write(references / "case_4.nii.gz", np.full((12, 10, 8), np.nan, np.float32))
     write(references / "case_5.nii.gz", (labels_of(5) * 0.5).astype(np.float32))
     with pytest.raises(UserError) as error:
-        evaluate_folder(predictions, references, DATASET_JSON)
+        evaluate_folder(predictions, references, DATASET)
     text = str(error.value)
     assert text.startswith("6 problems with label files, nothing was scored")
     for words in (
@@ -137,7 +140,7 @@ def test_all_problems_with_files_are_listed_at_once(tmp_path: Path) -> None:
 
 def test_an_interrupted_evaluation_resumes_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     predictions, references = write_folders(tmp_path)
-    complete = evaluate_folder(predictions, references, DATASET_JSON)
+    complete = evaluate_folder(predictions, references, DATASET)
     score_arrays, computed = scoring.score_arrays, []
 
     def interrupted(*arguments: object) -> object:
@@ -151,7 +154,7 @@ def test_an_interrupted_evaluation_resumes_where_it_stopped(tmp_path: Path, monk
 
     def resume(**changes: object) -> tuple[Scores, int]:
         computed.clear()
-        found = evaluate_folder(predictions, references, DATASET_JSON, unfinished=tmp_path / "saved", **changes)
+        found = evaluate_folder(predictions, references, DATASET, unfinished=tmp_path / "saved", **changes)
         return found, len(computed)
 
     monkeypatch.setattr(scoring, "score_arrays", interrupted)
@@ -169,16 +172,16 @@ def test_an_interrupted_evaluation_resumes_where_it_stopped(tmp_path: Path, monk
 
 def test_pairs_from_anywhere_score_like_folders_and_arrays(tmp_path: Path) -> None:
     predictions, references = write_folders(tmp_path, 2)
-    expected = evaluate_folder(predictions, references, DATASET_JSON)
+    expected = evaluate_folder(predictions, references, DATASET)
     pairs = []
     for number, case in enumerate(expected.cases):
         files = [folder / f"{case}.nii.gz" for folder in (predictions, references)]
         moved = [files[0].rename(tmp_path / f"p{number}.nii.gz"), files[1].rename(tmp_path / f"r{number}.nii.gz")]
         pairs.append(CasePair(case, *moved))
-    found = evaluate_pairs(pairs, DATASET_JSON)
+    found = evaluate_pairs(pairs, DATASET)
     assert repr(found.table) == repr(expected.table) and found.settings == expected.settings
     assert found.files["case_1"].prediction == str(tmp_path / "p1.nii.gz")
-    regions = regions_of(DATASET_JSON, NONE, frozenset()).labels
+    regions = regions_of(DATASET).labels
     for pair in pairs:
         prediction, reference = read_labels(pair.prediction), read_labels(pair.reference)
         arrays = scoring.score_arrays(prediction.labels, reference.labels, reference.grid.spacing, regions)
@@ -228,12 +231,12 @@ def test_two_files_of_one_case(tmp_path: Path) -> None:
 def test_summaries_say_over_how_many_cases(tmp_path: Path) -> None:
     predictions, references = write_folders(tmp_path)
     write(references / "case_0.nii.gz", np.zeros((12, 10, 8), np.uint8))
-    scores = evaluate_folder(predictions, references, DATASET_JSON)
+    scores = evaluate_folder(predictions, references, DATASET)
     assert scores.summary("whole", "hd95").count == "2 of 3"
     assert scores.summary("whole", "dice").count == "3 of 3"
     assert scores.value("case_0", "whole", "dice") == 0.0
     penalised = evaluate_folder(
-        predictions, references, DATASET_JSON, scheme=scheme_named("none", empty=["hd95:reference=diagonal"])
+        predictions, references, DATASET, scheme=scheme_named("none", empty=["hd95:reference=diagonal"])
     )
     diagonal = math.sqrt((12 * 0.5) ** 2 + (10 * 0.8) ** 2 + (8 * 3) ** 2)
     assert penalised.value("case_0", "whole", "hd95") == pytest.approx(diagonal)
@@ -260,20 +263,20 @@ def test_a_scheme_is_not_changed(tmp_path: Path) -> None:
 
 def test_regions_of_a_scheme_take_the_names_of_dataset_json() -> None:
     labels = {"background": 0, "whole tumor": [1, 2, 3], "tumor core": [1, 3], "enhancing": [3]}
-    regions = regions_of({"labels": labels}, SCHEMES["brats2024-gli"], frozenset())
+    regions = regions_of(DatasetJson({"labels": labels}), SCHEMES["brats2024-gli"])
     assert dict(regions.labels) == {
         "whole tumor": (1, 2, 3), "tumor core": (1, 3), "enhancing": (3,), "NETC": (1,), "SNFH": (2,), "RC": (4,)
     }  # fmt: skip
     assert regions.keys["whole tumor"] == "(1, 2, 3)" and regions.keys["enhancing"] == "(3,)"
     labels["tumor core"] = [2, 3]
     with pytest.raises(UserError, match=r"dataset.json declares tumor core = 2\+3, so its label values"):
-        regions_of({"labels": labels}, SCHEMES["brats2023-gli"], frozenset())
+        regions_of(DatasetJson({"labels": labels}), SCHEMES["brats2023-gli"])
 
 
 @pytest.mark.parametrize("labels", [None, [1], {"a": "1"}, {"a": []}])
 def test_damaged_labels_of_dataset_json(labels: object) -> None:
-    with pytest.raises(UserError, match="labels must map names to integers"):
-        regions_of({"labels": labels}, NONE, frozenset())
+    with pytest.raises(UserError, match="labels must map names to"):
+        regions_of(DatasetJson({"labels": labels}))
 
 
 def test_dataset_json_is_found_where_nnunet_puts_it(tmp_path: Path) -> None:
@@ -283,4 +286,4 @@ def test_dataset_json_is_found_where_nnunet_puts_it(tmp_path: Path) -> None:
     assert find_dataset_json(fold, references) is None
     for number, folder in enumerate((tmp_path / "model", tmp_path / "raw", fold)):
         (folder / "dataset.json").write_text(f'{{"n": {number}}}')
-        assert find_dataset_json(fold, references) == {"n": number}
+        assert find_dataset_json(fold, references) == DatasetJson({"n": number}, folder / "dataset.json")

@@ -1,4 +1,4 @@
-"""What the benchmark compares gives the same numbers."""
+"""The libraries that the benchmark compares give the same numbers."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def test_agreement_with_simpleitk_and_surface_distance(kind: str) -> None:
         pair = random_pair(kind, seed)
         ours = scores(pair)
         check_overlap(pair, ours)
-        if not pair.both_there:
+        if not pair.both_exist:
             assert math.isnan(ours["hd95"]) and math.isnan(ours["assd"])
             continue
         theirs = surface_distance.compute_surface_distances(pair.reference, pair.prediction, pair.spacing)
@@ -59,7 +59,7 @@ def check_overlap(pair: MaskPair, ours: dict[str, float]) -> None:
         assert math.isnan(ours["dice"])
         return
     assert ours["dice"] == float(Fraction(2 * common, total))
-    if pair.both_there:
+    if pair.both_exist:
         measure = sitk.LabelOverlapMeasuresImageFilter()
         measure.Execute(*(sitk.GetImageFromArray(m.astype(np.uint8)) for m in (pair.prediction, pair.reference)))
         theirs = {
@@ -86,7 +86,7 @@ def test_distances_from_all_voxels_differ_by_no_more_than_a_voxel() -> None:
 
 @pytest.mark.slow  # the import alone takes seconds
 def test_agreement_with_monai() -> None:
-    """Dice is the same; MONAI's distances are between voxels at the edge, which can lie one voxel below our corners."""
+    """Dice is the same; MONAI measures between voxels at the edge, which can be one voxel from our corners."""
     metrics = pytest.importorskip("monai.metrics", reason="MONAI is not installed: pip install monai")
     torch = pytest.importorskip("torch")
     for seed in range(40):
@@ -113,7 +113,7 @@ def test_tree_and_map_give_the_same_distances(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize("shares", [(0.5, 0.5), (0.9, 0.02), (0.02, 0.9), (1.0, 0.1)])
 def test_distances_between_parts_are_those_of_the_parts_alone(shares: tuple[float, float]) -> None:
-    """Parts are what lies within some distance of a voxel, so that the other part can be near, far or all around."""
+    """Parts are the elements within some distance of a voxel, so that the other part can be near, far or around it."""
     for seed in range(12):
         rng = np.random.default_rng(seed)
         pair = several_lesions(seed)
@@ -122,15 +122,15 @@ def test_distances_between_parts_are_those_of_the_parts_alone(shares: tuple[floa
         for border, share in zip(borders, shares, strict=True):
             order = np.linalg.norm(border.corners - border.corners[rng.integers(len(border))], axis=1).argsort()
             parts.append(order[: max(1, round(share * len(order)))])
-        whole = distances_between(*borders, pair.spacing)
+        complete = distances_between(*borders, pair.spacing)
         cut = (border.part(part) for border, part in zip(borders, parts, strict=True))
         alone = distances_between(*cut, pair.spacing)
         for fraction in (0.05, 0.5, 0.95, 1.0):
-            assert whole.hausdorff_between(*parts, fraction) == pytest.approx(alone.hausdorff(fraction), abs=1e-12)
+            assert complete.hausdorff_between(*parts, fraction) == pytest.approx(alone.hausdorff(fraction), abs=1e-12)
 
 
-def test_a_side_met_exactly_is_within_the_tolerance() -> None:
-    """0.7 mm is 0.7 mm, also between voxels 13 and 14, where the difference of products is a little more."""
+def test_a_distance_equal_to_the_tolerance_is_within_it() -> None:
+    """0.7 mm is 0.7 mm, even between voxels 13 and 14, where the difference of products is slightly larger."""
     reference, prediction = (np.zeros((20, 3, 3), bool) for _ in range(2))
     reference[3:13], prediction[3:14] = True, True
     pair = MaskPair(reference, prediction, (0.7, 9.0, 9.0))
@@ -138,8 +138,8 @@ def test_a_side_met_exactly_is_within_the_tolerance() -> None:
     assert distances(pair).surface_dice(0.6999) < 1.0
 
 
-def test_slabs_that_are_some_voxels_apart() -> None:
-    """Two plates of 1 mm, 3 voxels of 2 mm apart along z: what lies across is 6 mm away, the near sides 4 mm."""
+def test_slabs_some_voxels_apart() -> None:
+    """Two slabs, 3 voxels of 2 mm apart along z: their equal sides are 6 mm apart, the facing sides 4 mm."""
     reference, prediction = (np.zeros((30, 30, 9), bool) for _ in range(2))
     reference[..., 2], prediction[..., 5] = True, True
     found = distances(MaskPair(reference, prediction, (0.1, 0.1, 2.0)))
@@ -160,7 +160,7 @@ def test_one_voxel_has_the_area_of_its_octahedron() -> None:
 @settings(max_examples=40, deadline=None)
 def test_laws(seed: int, kind: str) -> None:
     pair = random_pair(kind, seed)
-    if not pair.both_there:
+    if not pair.both_exist:
         return
     found = distances(pair)
     turned = distances(MaskPair(pair.prediction, pair.reference, pair.spacing))

@@ -1,4 +1,4 @@
-"""factorizer-nnunet report on what nnU-Net's own commands left: models, collected folds, their ensemble."""
+"""factorizer-nnunet report on results of nnU-Net's own commands: models, collected folds, their ensemble."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_models_and_their_ensemble_are_compared(folds: Workspace, best: SimpleNa
     page = tmp_path / "report.html"
     folds.run("factorizer-nnunet", "report", folds.model("3d_fullres"), collected, ensemble, "-o", page)
     text = page.read_text(encoding="utf-8")
-    assert f"Cross-validation, {len(CASES)} cases" in text and "Not complete" not in text
+    assert f"Cross-validation, {len(CASES)} cases" in text and "Incomplete" not in text
     assert "ensemble of" in text and TRAINER in text and re.search(r"<td>\d\.\d\d million</td>", text)
     assert f'<th scope="row">epochs</th><td>{EPOCHS}</td><td>{EPOCHS}</td><td>–</td>' in text
     assert {path.parent.name for path in tmp_path.glob("report_scores/*/scores")} == {
@@ -29,7 +29,7 @@ def test_models_and_their_ensemble_are_compared(folds: Workspace, best: SimpleNa
     }
 
 
-def test_an_unfinished_fold_is_not_passed_off_as_whole(folds: Workspace, tmp_path: Path) -> None:
+def test_an_unfinished_fold_is_not_reported_as_complete(folds: Workspace, tmp_path: Path) -> None:
     model = tmp_path / folds.model("3d_fullres").name
     for name in ("dataset.json", "plans.json", "fold_0"):
         (tmp_path / model.name).mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""A headless Chromium, led through the pipes of its DevTools protocol."""
+"""A headless Chromium, controlled through the pipes of its DevTools protocol."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ from pathlib import Path
 from typing import Any
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-_FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run")
-_PATIENCE_SECONDS = 60
+_FLAGS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+)
+_TIMEOUT_SECONDS = 60
 
 
 class Browser:
-    """One page of a browser with a fresh profile; `events` holds what it told unasked."""
+    """A browser page with a new profile; `events` are the notifications it sent."""
 
     def __init__(self, profile: Path) -> None:
         self.events: list[dict[str, Any]] = []
@@ -45,22 +48,22 @@ class Browser:
         """Open a file and wait until it is loaded."""
         self.events.clear()
         self.call("Page.navigate", url=page.as_uri())
-        end = time.monotonic() + _PATIENCE_SECONDS
+        end = time.monotonic() + _TIMEOUT_SECONDS
         while not any(event["method"] == "Page.loadEventFired" for event in self.events):
             self._receive(end)
 
     def evaluate(self, script: str) -> Any:
-        """The value of a script's expression, awaited if it is a promise."""
+        """The value of a JavaScript expression, awaited if it is a promise."""
         found = self.call("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
         assert "exceptionDetails" not in found, found
         return found["result"].get("value")
 
     def call(self, method: str, **parameters: object) -> dict[str, Any]:
-        """A method of the protocol on the page."""
+        """Call a method of the protocol on the page."""
         return self._call(method, self._session, **parameters)
 
     def close(self) -> None:
-        """End it."""
+        """Stop the browser."""
         self._process.kill()
         self._process.wait()
         os.close(self._write)
@@ -71,7 +74,7 @@ class Browser:
         message = {"id": self._number, "method": method, "params": parameters}
         message |= {} if session is None else {"sessionId": session}
         os.write(self._write, json.dumps(message).encode() + b"\0")
-        end = time.monotonic() + _PATIENCE_SECONDS
+        end = time.monotonic() + _TIMEOUT_SECONDS
         while True:
             answer = self._receive(end)
             if answer.get("id") == self._number:

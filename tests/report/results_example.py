@@ -1,6 +1,6 @@
-"""Folders as nnU-Net leaves them, of a small made-up study: data set, models with five folds, test predictions.
+"""Folders of nnU-Net for a small made-up study: a dataset, models with five folds, test predictions.
 
-Predictions are references with a rim worn off or a piece added, so that the reports have something to tell.
+Predictions are references with random voxels removed, so that models differ.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _PLANS = {
 
 @dataclass(frozen=True)
 class Study:
-    """Where everything of a made-up study lies."""
+    """The folders of a made-up study."""
 
     root: Path
     cases: tuple[str, ...]
@@ -73,7 +73,7 @@ def case_names(count: int) -> tuple[str, ...]:
 
 
 def write_study(root: Path, count: int = 10) -> Study:
-    """The raw data set of a study, without models."""
+    """Write the raw dataset of a study, without models."""
     study = Study(root, case_names(count))
     for number, case in enumerate(study.cases):
         rng = np.random.default_rng(number)
@@ -86,7 +86,7 @@ def write_study(root: Path, count: int = 10) -> Study:
 
 
 def add_model(study: Study, trainer: str, wear: float, epochs: int = 12, folds: Sequence[int] = range(5)) -> Path:
-    """A trained and validated model; ``wear`` from 0 on says how bad its predictions are."""
+    """Write a trained and validated model; predictions are worse for a higher ``wear`` (from 0)."""
     model = study.model(trainer)
     model.mkdir(parents=True)
     (model / "dataset.json").write_text(json.dumps(DATASET_JSON))
@@ -100,7 +100,7 @@ def add_model(study: Study, trainer: str, wear: float, epochs: int = 12, folds: 
 
 
 def write_predictions(study: Study, folder: Path, cases: Sequence[str], wear: float) -> None:
-    """Predictions of some cases with nnU-Net's summary.json, of which only what the report reads is there."""
+    """Write predictions of some cases with the entries of nnU-Net's summary.json that the report reads."""
     rows = []
     for case in cases:
         reference = study.raw / "labelsTr" / f"{case}.nii.gz"
@@ -115,7 +115,7 @@ def write_predictions(study: Study, folder: Path, cases: Sequence[str], wear: fl
 
 
 def training_log(epochs: int, offset: float, first: int = 0) -> str:
-    """A log in the words of nnU-Net."""
+    """A log in the format of nnU-Net."""
     lines = ["", "#######################################################################", ""]
     for epoch in range(first, first + epochs):
         gain = 1 - math.exp(-epoch / 4)
@@ -134,7 +134,7 @@ def training_log(epochs: int, offset: float, first: int = 0) -> str:
 
 
 def write_volume(path: Path, values: np.ndarray, spacing: tuple[float, ...] = SPACING_MM) -> None:
-    """Voxels (x, y, z) as a file."""
+    """Write voxels (x, y, z) to a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     image = sitk.GetImageFromArray(np.ascontiguousarray(values.transpose(2, 1, 0)))
     image.SetSpacing(spacing)
@@ -142,7 +142,7 @@ def write_volume(path: Path, values: np.ndarray, spacing: tuple[float, ...] = SP
 
 
 def random_scores(result: Result, seed: int) -> Scores:
-    """Made-up scores of a result's cases: for pages of many cases, which would take long to score."""
+    """Made-up scores of a result's cases, for pages with many cases, which take long to score."""
     rng = np.random.default_rng(seed)
     metrics, regions = metrics_for((1.0,)), ("front", "back")
     drawn = {"": lambda: rng.beta(8, 2), "mm": lambda: rng.exponential(3), "ml": lambda: rng.gamma(4, 3)}

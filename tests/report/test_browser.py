@@ -1,4 +1,4 @@
-"""The page in a real browser: no errors, all images, soon there, small, and cases can be pointed at by keyboard."""
+"""The page in a real browser: no errors, all images, small and fast, and usable by keyboard."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from results_example import add_model, random_scores, write_study
 
 from factorizer_nnunet.report import Sources, write
 
-TRIES = 3  # to paint in time: the machine may be busy
+TRIES = 3  # to paint in time, since the machine may be busy
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here to open the page with")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 
 PAINT = """new Promise(done => new PerformanceObserver(list => done(list.getEntries()[0].startTime))
   .observe({ type: "paint", buffered: true }))"""
@@ -65,7 +65,7 @@ def browser(page: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Br
     browser.close()
 
 
-def test_a_page_of_100_cases_is_small_and_soon_painted(browser: Browser, page: Path) -> None:
+def test_a_page_of_100_cases_is_small_and_painted_quickly(browser: Browser, page: Path) -> None:
     assert page.stat().st_size < 15e6
     times = [browser.evaluate(PAINT)]
     while times[-1] >= 2000 and len(times) < TRIES:
@@ -74,15 +74,15 @@ def test_a_page_of_100_cases_is_small_and_soon_painted(browser: Browser, page: P
     assert min(times) < 2000
 
 
-def test_all_images_are_there(browser: Browser) -> None:
+def test_all_images_can_be_decoded(browser: Browser) -> None:
     assert browser.evaluate(BROKEN) == [12 * 3 * 4, 0]
 
 
 def test_cases_are_pointed_at_by_keyboard_and_by_name(browser: Browser) -> None:
-    told, marked, kept, let_go = browser.evaluate(KEYBOARD)
-    assert re.match(r"blob_\d{3}.+: \d\.\d{3}", told)
+    shown, marked, kept, closed = browser.evaluate(KEYBOARD)
+    assert re.match(r"blob_\d{3}.+: \d\.\d{3}", shown)
     assert marked > 1  # the same case in other figures, too
-    assert re.match(r"blob_\d{3}numbers", kept) and let_go == ""
+    assert re.match(r"blob_\d{3}scores", kept) and closed == ""
     assert browser.evaluate(FIND) == "blob_007"
 
 
@@ -92,7 +92,7 @@ def test_the_table_of_cases_sorts_by_number(browser: Browser) -> None:
 
 
 @pytest.mark.parametrize("width", [360, 1400])
-def test_nothing_sticks_out_sideways(browser: Browser, width: int) -> None:
+def test_nothing_is_wider_than_the_window(browser: Browser, width: int) -> None:
     browser.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
     assert browser.evaluate("document.documentElement.scrollWidth") <= width
 
@@ -106,9 +106,9 @@ def test_text_can_be_read_in_light_and_dark(browser: Browser) -> None:
 
 
 def test_there_were_no_errors_and_nothing_was_requested(browser: Browser, page: Path) -> None:
-    """Last, so that it has heard all the others."""
-    told = [event for event in browser.events if event["method"] in ("Runtime.exceptionThrown", "Log.entryAdded")]
-    spoken = [event for event in browser.events if event["method"] == "Runtime.consoleAPICalled"]
+    """Last, so that it sees the events of all other tests."""
+    errors = [event for event in browser.events if event["method"] in ("Runtime.exceptionThrown", "Log.entryAdded")]
+    messages = [event for event in browser.events if event["method"] == "Runtime.consoleAPICalled"]
     requests = [e["params"]["request"]["url"] for e in browser.events if e["method"] == "Network.requestWillBeSent"]
-    assert told == spoken == []
+    assert errors == messages == []
     assert {url for url in requests if not url.startswith("data:")} == {page.as_uri()}

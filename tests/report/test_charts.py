@@ -1,4 +1,4 @@
-"""Figures: scales, swarms, bins and limits against numbers worked out otherwise; every SVG is well-formed."""
+"""Figures: scales, swarms, bins and limits against independent numbers; every SVG is well-formed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from factorizer_nnunet.evaluation.metrics import Metric
 from factorizer_nnunet.evaluation.scores import Lesion
-from factorizer_nnunet.report.charts.agreement import agreement, agreement_svg
+from factorizer_nnunet.report.charts.agreement import Volumes, agreement, agreement_svg
 from factorizer_nnunet.report.charts.axes import log_scale_for, scale_for
 from factorizer_nnunet.report.charts.comparison import differences_svg, ranks_svg
 from factorizer_nnunet.report.charts.curves import Line, curves_svg
@@ -26,7 +26,7 @@ HD95 = Metric("hd95", "HD95", "mm", False, 2)
 
 
 def elements(svg: str, tag: str, kind: str = "") -> list[ElementTree.Element]:
-    """All elements of a kind, of an SVG that must be well-formed and have words for those who cannot see it."""
+    """All elements of a kind in an SVG, which must be well-formed and have a description."""
     root = ElementTree.fromstring(svg)
     assert root.get("role") == "img" and root.get("tabindex") == "0" and root.get("aria-label")
     return [one for one in root.iter(tag) if kind in (one.get("class") or "").split() or not kind]
@@ -66,7 +66,7 @@ def test_dots_of_a_swarm_do_not_hide_each_other_if_there_is_room(heights: list[f
     assert all(abs(x) <= 20 for x in beeswarm(heights, half_width=20))
 
 
-def test_every_case_is_a_dot_and_undefined_ones_are_none() -> None:
+def test_every_case_is_a_dot_unless_undefined() -> None:
     values = np.array([0.9, 0.2, math.nan, 0.7])
     svg = strip_svg(DICE, {"a & b": [Strip("<one>", 0, values), Strip("two", 1, values[::-1])]}, [4, 5, 6, 7])
     dots = elements(svg, "circle")
@@ -78,18 +78,19 @@ def test_every_case_is_a_dot_and_undefined_ones_are_none() -> None:
     assert float(median.get("y1")) == pytest.approx(heights[2], abs=0.1)
 
 
-def test_infinite_distances_stand_at_the_edge_and_are_told() -> None:
+def test_infinite_distances_are_at_the_edge_and_shown() -> None:
     svg = strip_svg(HD95, {"a": [Strip("one", 0, np.array([1.0, 2.0, math.inf]))]}, [0, 1, 2])
     assert [dot.get("data-t") for dot in elements(svg, "circle")][-1] == "one, a: ∞ mm"
     assert "nan" not in svg
-    assert "not defined" in strip_svg(HD95, {"a": [Strip("one", 0, np.array([math.nan]))]}, [0])
+    assert "undefined" in strip_svg(HD95, {"a": [Strip("one", 0, np.array([math.nan]))]}, [0])
 
 
 def test_limits_of_agreement_by_hand() -> None:
     """Differences 1, 3, 2: mean 2, standard deviation 1."""
-    found = agreement(np.array([10.0, 20, 30]), np.array([11.0, 23, 32]))
+    volumes = Volumes(np.array([10.0, 20, 30]), np.array([11.0, 23, 32]), [0, 1, 2])
+    found = agreement(volumes)
     assert (found.bias, found.low, found.high) == (2, pytest.approx(0.04), pytest.approx(3.96))
-    svg = agreement_svg("m", "r", 0, np.array([10.0, 20, 30]), np.array([11.0, 23, 32]), [0, 1, 2], (0, 4), (10, 31))
+    svg = agreement_svg("m", "r", 0, volumes, (0, 4), (10, 31))
     assert "mean difference +2.0 ml, limits of agreement +0.0 to +4.0 ml, 3 cases" in svg
     xs = [float(dot.get("cx")) for dot in elements(svg, "circle")]
     assert xs == sorted(xs)
@@ -100,7 +101,7 @@ def lesions(sizes: list[float], found: list[bool]) -> list[Lesion]:
 
 
 @given(st.lists(st.tuples(st.floats(0.001, 100), st.booleans()), min_size=1, max_size=80))
-def test_bins_hold_every_lesion_once_in_order(pairs: list[tuple[float, bool]]) -> None:
+def test_bins_contain_every_lesion_once_in_order(pairs: list[tuple[float, bool]]) -> None:
     bins = bins_of(lesions([size for size, _ in pairs], [is_found for _, is_found in pairs]))
     assert sum(one.lesions for one in bins) == len(pairs)
     assert sum(one.found for one in bins) == sum(is_found for _, is_found in pairs)
@@ -108,7 +109,7 @@ def test_bins_hold_every_lesion_once_in_order(pairs: list[tuple[float, bool]]) -
     assert max(one.lesions for one in bins) - min(one.lesions for one in bins) <= 1
 
 
-def test_missed_lesions_are_ticks_of_their_own_kind() -> None:
+def test_missed_lesions_are_ticks_of_a_separate_kind() -> None:
     svg = detection_svg("r", {"m": (0, lesions([0.1, 1, 10], [False, True, True]))}, {"c0": 0, "c1": 1, "c2": 2})
     assert [tick.get("data-t") for tick in elements(svg, "rect", "missed")] == ["m, r: 0.1 ml, missed"]
     assert len(elements(svg, "rect", "detected")) == 2
@@ -134,7 +135,7 @@ def test_differences_and_ranks_show_what_they_are_given() -> None:
 
 
 def test_the_mean_of_curves_is_over_equal_epochs() -> None:
-    """Of the second fold the log of epochs 0 to 4 is lost: the mean begins at the end of epoch 5."""
+    """The second fold has no log of epochs 0 to 4, so the mean begins at the end of epoch 5."""
     lines = [Line("a", 0, fold, np.arange(first, 10), np.ones(10 - first)) for fold, first in (("0", 0), ("1", 5))]
     (mean,) = elements(curves_svg("loss", lines), "path", "mean")
     left, edge = 46, 388

@@ -1,4 +1,4 @@
-"""The page: whole, safe, self-contained, and saying what it is of; scores are computed once."""
+"""The page: complete, escaped, self-contained and labelled; scores are computed once."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_the_page_has_every_section_and_loads_nothing(page: str) -> None:
     assert "<U-Net>" not in page and "&lt;U-Net&gt;" in page
 
 
-def test_every_image_and_figure_has_words(page: str) -> None:
+def test_every_image_and_figure_has_a_description(page: str) -> None:
     images = re.findall(r"<img [^>]*>", page)
     assert len(images) == 10 * 3 * 4  # all cases, planes, and image, reference and two predictions
     assert all(re.search(r'alt="blob_\d+, \w+, [^"]+"', image) for image in images)
@@ -107,7 +107,7 @@ def test_a_folder_of_other_things_is_not_taken_for_scores(study: Study, tmp_path
     assert not (tmp_path / "a.html").exists()
 
 
-def test_files_that_cannot_be_scored_are_named_as_the_user_knows_them(study: Study, tmp_path: Path) -> None:
+def test_files_that_cannot_be_scored_are_named_by_their_own_paths(study: Study, tmp_path: Path) -> None:
     out = tmp_path / "out"
     write_predictions(study, out, study.cases[:4], 0.1)
     (out / "dataset.json").write_text(json.dumps(DATASET_JSON))
@@ -122,17 +122,17 @@ def test_files_that_cannot_be_scored_are_named_as_the_user_knows_them(study: Stu
     assert not (tmp_path / "a.html").exists()
 
 
-def test_what_is_missing_is_said_on_the_page(study: Study, tmp_path: Path) -> None:
+def test_missing_cases_are_reported_on_the_page(study: Study, tmp_path: Path) -> None:
     write_predictions(study, tmp_path / "out", study.cases[:3], 0.1)
     (tmp_path / "out" / "dataset.json").write_text(json.dumps(DATASET_JSON))
     folders = [study.model("nnUNetTrainer"), tmp_path / "out"]
     with pytest.raises(UserError, match="has no blob_003, which"):
         report(study, tmp_path / "a.html", folders=folders)
     text = report(study, tmp_path / "a.html", folders=folders, partial=True)
-    assert "Not complete." in text and "3 of 10 cases are compared" in text
+    assert "Incomplete." in text and "3 of 10 cases that all results have" in text
 
 
-def test_without_images_the_outlines_stand_on_black(study: Study, tmp_path: Path) -> None:
+def test_without_images_the_outlines_are_on_black(study: Study, tmp_path: Path) -> None:
     sources = Sources(references=study.raw / "labelsTr", environment={})
     (study.raw / "imagesTr").rename(study.raw / "hidden")
     try:
@@ -140,15 +140,15 @@ def test_without_images_the_outlines_stand_on_black(study: Study, tmp_path: Path
             write_report(models(study)[:1], tmp_path / "a.html", sources=sources, channel=channel)
     finally:
         (study.raw / "hidden").rename(study.raw / "imagesTr")
-    assert "Images were not found for all cases" in (tmp_path / "a.html").read_text(encoding="utf-8")
+    assert "Some images were not found" in (tmp_path / "a.html").read_text(encoding="utf-8")
 
 
-def test_a_channel_that_there_is_not_is_refused_before_scoring(study: Study, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="channel 1: the images have channels 0 to 0"):
+def test_an_invalid_channel_is_refused_before_scoring(study: Study, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="invalid channel 1: the images have channels 0 to 0"):
         report(study, tmp_path / "a.html", channel=1)
-    with pytest.raises(UserError, match="no folder .*gone to write a.html to"):
+    with pytest.raises(UserError, match="gone does not exist: create the folder to write a.html to"):
         report(study, tmp_path / "gone" / "a.html")
-    with pytest.raises(UserError, match="is a folder: name the file of the page"):
+    with pytest.raises(UserError, match="is a folder: give a file"):
         report(study, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
@@ -178,4 +178,4 @@ def test_the_command_writes_the_page_and_refuses_with_status_2(
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout == f"{tmp_path / 'r.html'}\n" and (tmp_path / "r.html").stat().st_size > 50_000
     assert cli.main(["report", "-o", str(tmp_path / "s.html"), str(tmp_path)]) == 2
-    assert "no results of nnU-Net" in capsys.readouterr().err
+    assert "not a folder of nnU-Net results" in capsys.readouterr().err

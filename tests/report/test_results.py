@@ -1,4 +1,4 @@
-"""Folders of results: what is read from them, and that what is wrong with them is told, all of it, before anything."""
+"""Folders of results: what is read from them, and that all problems are reported at once."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 from results_example import DATASET_JSON, Study, add_model, write_predictions, write_study, write_volume
 
 from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.nnunet.model_folder import ModelFolder
 from factorizer_nnunet.report.results import Result, read_results
 from factorizer_nnunet.report.sources import Sources
 from factorizer_nnunet.report.study import check_case_sets
@@ -54,12 +55,12 @@ def test_collected_and_postprocessed_predictions_know_their_folds_and_model(stud
     for name in ("dataset.json", "plans.json"):
         shutil.copy(model / name, collected)
     for result in read(study, collected, collected / "postprocessed"):
-        assert result.kind == "cross-validation" and result.model == model
+        assert result.kind == "cross-validation" and result.model == ModelFolder(model)
         assert [case.fold for case in result.cases] == [str(study.fold_of(case)) for case in study.cases]
         assert len(result.curves) == 5
 
 
-def test_titles_are_what_tells_the_folders_apart(study: Study) -> None:
+def test_titles_are_the_parts_in_which_folders_differ(study: Study) -> None:
     models = [add_model(study, trainer, 0.2) for trainer in ("nnUNetTrainer", "nnUNetTrainerFactorizer")]
     name = "ensemble___nnUNetTrainer__nnUNetPlans__3d_fullres___nnUNetTrainerFactorizer__P__3d_fullres___0_1_2_3_4"
     ensemble = models[0].parent / "ensembles" / name
@@ -92,12 +93,12 @@ def test_predictions_take_the_references_given_and_need_them_all(study: Study, t
     shutil.copytree(study.raw / "labelsTr", references)
     missing = problems_of(study, out, references=references)
     assert len(missing) == 7
-    assert missing[0] == f"{references}/blob_003.nii.gz: no prediction of it in {out}; predict it, or give --partial"
+    assert missing[0] == f"{references}/blob_003.nii.gz: has no prediction in {out}; predict it, or give --partial"
     (result,) = read(study, out, references=references, partial=True)
     assert result.kind == "predictions" and result.names == study.cases[:3]
     assert result.warnings == (f"7 of 10 references have no prediction in {out}",)
     own = problems_of(study, out, references=out)
-    assert own[0] == f"{out}/blob_000.nii.gz: would be its own reference; give predictions, or other --references"
+    assert own[0] == f"{out}/blob_000.nii.gz: is also its own reference; give predictions, or other --references"
 
 
 def test_references_are_found_by_nnunets_own_summary(study: Study, tmp_path: Path) -> None:
@@ -107,7 +108,7 @@ def test_references_are_found_by_nnunets_own_summary(study: Study, tmp_path: Pat
     assert result.cases[0].reference == study.raw / "labelsTr" / "blob_000.nii.gz"
 
 
-def test_all_problems_of_all_folders_are_told_at_once(study: Study, tmp_path: Path) -> None:
+def test_all_problems_of_all_folders_are_reported_at_once(study: Study, tmp_path: Path) -> None:
     model = add_model(study, "nnUNetTrainer", 0.2)
     (model / "fold_1" / "validation" / "summary.json").unlink()
     (model / "fold_2" / "validation" / "blob_007.nii.gz").unlink()
@@ -116,11 +117,11 @@ def test_all_problems_of_all_folders_are_told_at_once(study: Study, tmp_path: Pa
     problems = problems_of(study, model, tmp_path / "nothing", model.parent)
     patterns = (
         r"fold_1: its validation is not finished.*--val, or give --partial",
-        r"fold_2/validation/blob_007.nii.gz: is missing, but .*summary.json has a score of it",
+        r"fold_2/validation/blob_007.nii.gz: is missing, but .*summary.json has its scores",
         r"fold_3/validation/stranger.nii.gz: is not in .*summary.json",
         r"fold_4/validation/blob_009.nii.gz: no reference, looked for .*labelsTr/blob_009.nii.gz or .*--references",
         r"nothing: does not exist",
-        rf"{re.escape(str(model.parent))}: no results of nnU-Net.*below it are {re.escape(model.name)}: give these",
+        rf"{re.escape(str(model.parent))}: not a folder of nnU-Net.*contains {re.escape(model.name)}: give these",
     )
     for pattern in patterns:
         assert any(re.search(pattern, problem) for problem in problems), pattern
@@ -136,19 +137,25 @@ def test_unfinished_folds_can_be_left_out_but_not_silently(study: Study) -> None
     assert result.warnings[1] == f"{model}: 8 of 10 training cases are validated"
 
 
-def test_folds_that_were_never_begun_are_told(study: Study) -> None:
+def test_folds_that_were_never_started_are_reported(study: Study) -> None:
     (result,) = read(study, add_model(study, "nnUNetTrainer", 0.2, folds=[0, 3]))
     assert result.warnings == (f"{result.folder}: 4 of 10 training cases are validated",)
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
-    [("{", "is not valid JSON"), ("[]", "contains list instead of a JSON object"), ('{"a": 1}', "is no summary.json")],
+    ("content", "expected"),
+    [
+        ("{", "is not valid JSON"),
+        ("[]", "contains list instead of a JSON object"),
+        ('{"a": 1}', "is not a summary.json"),
+    ],
 )
-def test_a_broken_summary_is_a_problem(study: Study, content: str, told: str) -> None:
+def test_a_broken_summary_is_a_problem(study: Study, content: str, expected: str) -> None:
     model = add_model(study, "nnUNetTrainer", 0.2)
     (model / "fold_0" / "validation" / "summary.json").write_text(content)
-    assert any("fold_0/validation/summary.json" in problem and told in problem for problem in problems_of(study, model))
+    assert any(
+        "fold_0/validation/summary.json" in problem and expected in problem for problem in problems_of(study, model)
+    )
 
 
 def test_a_single_fold_and_an_empty_folder_are_refused(study: Study, tmp_path: Path) -> None:
@@ -156,33 +163,36 @@ def test_a_single_fold_and_an_empty_folder_are_refused(study: Study, tmp_path: P
     (tmp_path / "empty").mkdir()
     shutil.copy(model / "dataset.json", tmp_path / "empty")
     assert "give the folder above it" in problems_of(study, model / "fold_0")[0]
-    assert "no file in it ends with .nii.gz" in problems_of(study, tmp_path / "empty")[0]
+    assert "no file ends with .nii.gz" in problems_of(study, tmp_path / "empty")[0]
 
 
 def test_names_are_one_for_each_and_different(study: Study) -> None:
     models = [add_model(study, trainer, 0.2) for trainer in ("nnUNetTrainer", "nnUNetTrainerFactorizer")]
     with pytest.raises(UserError, match="1 names for 2 folders"):
         read_results(models, Sources(environment=study.environment), ["one"])
-    with pytest.raises(UserError, match="give different ones"):
+    with pytest.raises(UserError, match="give different names"):
         read_results(models, Sources(environment=study.environment), ["one", "one"])
     with pytest.raises(UserError, match="given twice"):
         read(study, models[0], models[0])
 
 
 def test_a_comparison_needs_the_same_cases_and_labels(study: Study) -> None:
-    whole, part = add_model(study, "nnUNetTrainer", 0.2), add_model(study, "nnUNetTrainerFactorizer", 0.2, folds=[0, 3])
-    results = read(study, whole, part)
+    complete, part = (
+        add_model(study, "nnUNetTrainer", 0.2),
+        add_model(study, "nnUNetTrainerFactorizer", 0.2, folds=[0, 3]),
+    )
+    results = read(study, complete, part)
     with pytest.raises(UserError) as error:
         check_case_sets(results, partial=False)
     lines = str(error.value).split("\n  ")
     assert lines[1:] == [
-        f"{part} has no {case}, which {whole} has" for case in study.cases if study.fold_of(case) not in (0, 3)
+        f"{part} has no {case}, which {complete} has" for case in study.cases if study.fold_of(case) not in (0, 3)
     ]
     assert check_case_sets(results, partial=True) == [[0, 1]]
     other = {**DATASET_JSON, "labels": {"background": 0, "all": 1}}
     (part / "dataset.json").write_text(json.dumps(other))
     with pytest.raises(UserError, match="have different labels"):
-        check_case_sets(read(study, whole, part), partial=True)
+        check_case_sets(read(study, complete, part), partial=True)
 
 
 def test_results_of_a_kind_without_a_common_case_are_refused_others_stand_side_by_side(

@@ -1,4 +1,4 @@
-"""Intervals, tests and ranks against independent ways of getting them."""
+"""Intervals, tests and ranks against independent computations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What nnU-Net's logs and checkpoints tell of a training."""
+"""What the report reads from nnU-Net's logs and checkpoints."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from results_example import training_log
 
-from factorizer_nnunet.report.training import count_weights, last_checkpoint, read_curve
+from factorizer_nnunet.nnunet.model_folder import FoldFolder
+from factorizer_nnunet.report.training import count_weights, read_curve
 
 LOG = """
 #######################################################################
@@ -30,7 +31,7 @@ Please cite the following paper when using nnU-Net:
 def test_a_log_by_eye(tmp_path: Path) -> None:
     (tmp_path / "fold_3").mkdir()
     (tmp_path / "fold_3" / "training_log_2026_11_25_10_00_00.txt").write_text(LOG)
-    curve = read_curve(tmp_path / "fold_3")
+    curve = read_curve(FoldFolder(tmp_path / "fold_3"))
     assert curve is not None and curve.fold == "3"
     np.testing.assert_array_equal(curve.epochs, [0, 1])  # the third was not finished
     np.testing.assert_array_equal(curve.train_loss, [-0.1, np.nan])
@@ -42,7 +43,7 @@ def test_a_log_by_eye(tmp_path: Path) -> None:
 def test_a_continued_training_is_one_curve_and_the_later_log_counts(tmp_path: Path) -> None:
     (tmp_path / "training_log_2026_01_01_00_00_00.txt").write_text(training_log(8, 0.5))
     (tmp_path / "training_log_2026_01_02_00_00_00.txt").write_text(training_log(6, 0.25, first=5))
-    curve = read_curve(tmp_path)
+    curve = read_curve(FoldFolder(tmp_path))
     assert curve is not None
     np.testing.assert_array_equal(curve.epochs, range(11))
     assert curve.train_loss[0] == 0.5
@@ -53,9 +54,9 @@ def test_a_continued_training_is_one_curve_and_the_later_log_counts(tmp_path: Pa
 
 
 def test_no_epoch_is_no_curve(tmp_path: Path) -> None:
-    assert read_curve(tmp_path) is None
+    assert read_curve(FoldFolder(tmp_path)) is None
     (tmp_path / "training_log_2026_01_01_00_00_00.txt").write_text("nothing yet")
-    assert read_curve(tmp_path) is None
+    assert read_curve(FoldFolder(tmp_path)) is None
 
 
 def test_weights_are_counted_once_and_without_running_code(tmp_path: Path) -> None:
@@ -64,7 +65,7 @@ def test_weights_are_counted_once_and_without_running_code(tmp_path: Path) -> No
     logging = {"mean_fg_dice": [np.float32(0.5), np.float64(0.25), np.int64(3)]}
     torch.save({"network_weights": weights, "logging": logging}, tmp_path / "checkpoint_latest.pth")
     (tmp_path / "checkpoint_best.pth").write_bytes(b"broken")
-    assert last_checkpoint(tmp_path) == tmp_path / "checkpoint_latest.pth"
+    assert FoldFolder(tmp_path).last_checkpoint() == tmp_path / "checkpoint_latest.pth"
     assert count_weights(tmp_path / "checkpoint_latest.pth") == 17
     assert count_weights(tmp_path / "checkpoint_best.pth") is None
     torch.save({"network_weights": weights, "trap": Path("x")}, tmp_path / "checkpoint_final.pth")

@@ -1,1 +1,1 @@
-"""Figures as SVG within a page: colours and sizes come from its style, every case can be pointed at."""
+"""Figures as SVG inside a page: colours and sizes come from its style, and every case can be pointed at."""

@@ -1,4 +1,4 @@
-"""Scales, ticks and the frame of a figure: SVG in the page's own colours, so that it suits light, dark and paper."""
+"""Scales, ticks and axes of figures: SVG in the page's colours, so that it suits light and dark mode and print."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from matplotlib.ticker import LogLocator, MaxNLocator
 
 from factorizer_nnunet.pages.markup import text_of
 
-MODEL_COLOURS = 6  # classes m0 to m5 of the page's style; further models start again
+MODEL_COLOURS = 6  # classes m0 to m5 of the page's style; further models reuse them
 
 
 @dataclass(frozen=True)
 class Scale:
-    """Numbers to places along an axis, linear or logarithmic; `start` is the place of `low`."""
+    """Map values to positions along an axis, linear or logarithmic; `start` is the position of `low`."""
 
     low: float
     high: float
@@ -24,7 +24,7 @@ class Scale:
     log: bool = False
 
     def __call__(self, value: float) -> float:
-        """The place of a value; those beyond the ends, infinite ones too, are put at the end."""
+        """The position of a value; values outside the scale, also infinite ones, are placed at its end."""
         value = min(max(value, self.low), self.high)
         low, high, value = (math.log10(v) if self.log else v for v in (self.low, self.high, value))
         return self.start + (self.end - self.start) * (value - low) / (high - low)
@@ -47,9 +47,9 @@ def scale_for(
     include: Sequence[float] = (),
     within: tuple[float, float] | None = None,
 ) -> Scale:
-    """A linear scale that shows all finite values and those of ``include``, ending at round numbers.
+    """A linear scale that contains all finite values and those of ``include`` and ends at round numbers.
 
-    ``within`` holds the values that are possible, such as 0 and 1 for Dice: the scale does not go beyond.
+    ``within`` is the range of possible values, such as 0 to 1 for Dice; the scale does not exceed it.
     """
     finite = [float(v) for v in (*values, *include) if math.isfinite(v)]
     low, high = (min(finite), max(finite)) if finite else (0.0, 1.0)
@@ -64,7 +64,7 @@ def scale_for(
 
 
 def log_scale_for(values: Iterable[float], start: float, end: float) -> Scale:
-    """A logarithmic scale that shows all values above 0 and ends at 1, 2 or 5 times powers of ten."""
+    """A logarithmic scale that contains all positive values and ends at 1, 2 or 5 times a power of ten."""
     positive = [v for v in values if v > 0 and math.isfinite(v)] or [1.0, 10.0]
     round_numbers = [
         step * 10.0**decade
@@ -78,7 +78,7 @@ def log_scale_for(values: Iterable[float], start: float, end: float) -> Scale:
 
 @dataclass
 class Figure:
-    """An SVG in the making; coordinates are pixels of its own width and height."""
+    """An SVG being drawn; coordinates are pixels of its width and height."""
 
     width: int
     height: int
@@ -99,20 +99,20 @@ class Figure:
         return self.width - self.right
 
     def add(self, part: str) -> None:
-        """Draw an SVG element over what is there."""
+        """Add an SVG element on top."""
         self.parts.append(part)
 
     def text(self, x: float, y: float, content: object, anchor: str = "middle", kind: str = "") -> None:
-        """Write text that is not HTML yet; ``kind`` is a class of the style."""
-        given = f' class="{kind}"' if kind else ""
-        self.add(f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{given}>{text_of(content)}</text>')
+        """Write text, which is escaped; ``kind`` is a class of the style."""
+        style = f' class="{kind}"' if kind else ""
+        self.add(f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{style}>{text_of(content)}</text>')
 
     def line(self, x1: float, y1: float, x2: float, y2: float, kind: str) -> None:
         """Draw a straight line."""
         self.add(f'<line class="{kind}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>')
 
     def y_axis(self, scale: Scale, title: str) -> None:
-        """Grid lines with their numbers, and what they measure, above."""
+        """Grid lines with numbers, and the title above."""
         for value in scale.ticks():
             y = scale(value)
             self.line(self.left, y, self.edge, y, "grid")
@@ -120,7 +120,7 @@ class Figure:
         self.text(4, 10, title, "start", "title")
 
     def x_axis(self, scale: Scale, title: str) -> None:
-        """The line below with its numbers and what they measure."""
+        """The line at the bottom with numbers and the title."""
         self.line(self.left, self.base, self.edge, self.base, "axis")
         for value in scale.ticks(6):
             x = scale(value)
@@ -128,26 +128,31 @@ class Figure:
             self.text(x, self.base + 15, shown(value))
         self.text((self.left + self.edge) / 2, self.height - 4, title, kind="title")
 
-    def svg(self, words: str) -> str:
-        """The element; ``words`` tell those who cannot see it what it shows. Arrow keys lead through its marks."""
-        return (
-            f'<svg viewBox="0 0 {self.width} {self.height}" role="img" tabindex="0" aria-label="{text_of(words)}">'
-            f"{''.join(self.parts)}</svg>"
-        )
+    def svg(self, description: str) -> str:
+        """The element, with a description for screen readers. Arrow keys move through its marks."""
+        size, label = f"0 0 {self.width} {self.height}", text_of(description)
+        return f'<svg viewBox="{size}" role="img" tabindex="0" aria-label="{label}">{"".join(self.parts)}</svg>'
 
 
 def shown(value: float) -> str:
-    """A number of an axis, with a true minus sign."""
+    """A number on an axis, with a minus sign instead of a hyphen."""
     return f"{value:.6g}".replace("-", "−")
 
 
 def model_class(place: int) -> str:
-    """The style's class that gives a model its colour."""
+    """The class of the style that gives a model its colour."""
     return f"m{place % MODEL_COLOURS}"
 
 
+def model_heads(models: Iterable[tuple[str, int]]) -> str:
+    """Table heads, as HTML, of models given by title and place."""
+    return "".join(
+        f'<th scope="col"><i class="key {model_class(place)}"></i>{text_of(title)}</th>' for title, place in models
+    )
+
+
 def mark(x: float, y: float, place: int, case: int | None, tip: str, kind: str = "d", radius: float = 2.6) -> str:
-    """A dot that can be pointed at: ``tip`` is told after the name of the ``case``, its number in the page's list."""
+    """A dot that can be pointed at: ``tip`` is shown below the name of ``case``, its index in the page's list."""
     number = "" if case is None else f' data-c="{case}"'
     return (
         f'<circle class="{kind} {model_class(place)}" cx="{x:.1f}" cy="{y:.1f}" r="{radius:g}"{number} '

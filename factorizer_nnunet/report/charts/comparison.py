@@ -1,4 +1,4 @@
-"""Paired differences of two models, and how often each has which rank when cases are drawn anew."""
+"""Paired differences of two models, and how often each model has each rank when cases are resampled."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _ROW = 62
 def differences_svg(
     what: str, unit: str, rows: Mapping[str, tuple[Difference, np.ndarray]], place: int, case_numbers: Sequence[int]
 ) -> str:
-    """Every case's difference and the mean with its interval, a row for each region.
+    """The difference in every case, and the mean with its interval; a row for each region.
 
     Args:
-        what: the horizontal axis in words.
-        unit: of the differences, "" for none.
-        rows: by region, the comparison and the differences (cases,), NaN where one model has no value.
-        place: of the model that is compared, for its colour.
-        case_numbers: the place of each case in the page's list.
+        what: title of the horizontal axis.
+        unit: of the differences, or "".
+        rows: by region, the comparison and the differences (cases,), NaN if a model has no value.
+        place: index of the first model, for its colour.
+        case_numbers: index of each case in the page's list.
     """
     figure = Figure(width=400, height=66 + _ROW * len(rows), left=14, top=14)
     finite = np.concatenate([values for _, values in rows.values()])
@@ -34,11 +34,11 @@ def differences_svg(
         figure.line(x(value), figure.top, x(value), figure.base, "grid")
     figure.x_axis(x, what)
     figure.line(x(0), figure.top, x(0), figure.base, "zero")
-    words = []
+    texts = []
     for number, (region, (found, values)) in enumerate(rows.items()):
         centre = figure.top + _ROW * (number + 0.55)
         figure.text(figure.left, centre - 20, region, "start", "title")
-        known = np.flatnonzero(~np.isnan(values))
+        known = [int(case) for case in np.flatnonzero(~np.isnan(values))]
         spread = beeswarm([x(values[case]) for case in known], 13)
         for case, aside in zip(known, spread, strict=True):
             tip = f"{region}: {values[case]:+.3f}{' ' + unit if unit else ''}".replace("-", "−")
@@ -49,20 +49,20 @@ def differences_svg(
         if math.isfinite(mean.mean):
             figure.add(f'<circle class="estimate" cx="{x(mean.mean):.1f}" cy="{centre:.1f}" r="4.5"/>')
         interval = "" if math.isnan(mean.low) else f", 95 % interval {mean.low:+.3f} to {mean.high:+.3f}"
-        words.append(f"{region}: mean {mean.mean:+.3f}{interval}." if mean.defined else f"{region}: not defined.")
-    return figure.svg(f"{what}, every case. {' '.join(words)}")
+        texts.append(f"{region}: mean {mean.mean:+.3f}{interval}." if mean.defined else f"{region}: not defined.")
+    return figure.svg(f"{what}, all cases. {' '.join(texts)}")
 
 
 def ranks_svg(title: str, shares: np.ndarray, models: Sequence[tuple[str, int]]) -> str:
-    """A bar for each rank, cut by how often each model has it.
+    """A bar for each rank, divided by how often each model has it.
 
     Args:
         title: what was ranked.
         shares: (models, ranks).
-        models: name and place of each, in the order of `shares`.
+        models: title and place of each, in the order of `shares`.
     """
     figure = Figure(width=300, height=26 * shares.shape[1] + 8, left=52, right=6, top=4, bottom=4)
-    words = []
+    texts = []
     for rank in range(shares.shape[1]):
         y, start = 4 + 26 * rank, float(figure.left)
         figure.text(46, y + 15, f"rank {rank + 1}", "end")
@@ -78,5 +78,5 @@ def ranks_svg(title: str, shares: np.ndarray, models: Sequence[tuple[str, int]])
             if share >= 0.14:
                 figure.text(start + width / 2, y + 14, f"{share:.0%}", kind="on")
             start += width
-            words.append(f"{tip}.")
-    return figure.svg(f"{title}. {' '.join(words)}")
+            texts.append(f"{tip}.")
+    return figure.svg(f"{title}. {' '.join(texts)}")

@@ -1,4 +1,4 @@
-"""Training curves: every fold a thin line, their mean a bold one."""
+"""Training curves: a thin line for each fold, a bold line for their mean."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ import numpy as np
 from factorizer_nnunet.pages.markup import text_of
 from factorizer_nnunet.report.charts.axes import Figure, Scale, model_class, scale_for
 
-_MOST_POINTS = 250  # of a line; more could not be seen
+_MOST_POINTS = 250  # per line; more would not be visible
 
 
 @dataclass(frozen=True)
 class Line:
-    """One fold's curve of one model."""
+    """The curve of one fold of a model."""
 
     title: str
     place: int
     fold: str
     epochs: np.ndarray
-    values: np.ndarray  # NaN where there is none
+    values: np.ndarray  # NaN if missing
 
 
 def curves_svg(quantity: str, lines: Sequence[Line], within: tuple[float, float] | None = None) -> str:
     """A plot of a quantity over epochs.
 
     Args:
-        quantity: what the values are, in words.
+        quantity: what the values are.
         lines: of all folds and models.
-        within: the values that are possible.
+        within: range of possible values.
     """
     figure = Figure(width=400, height=240, top=14)
     finite = np.concatenate([line.values for line in lines])
@@ -40,7 +40,7 @@ def curves_svg(quantity: str, lines: Sequence[Line], within: tuple[float, float]
     x = Scale(0, max(last, 1), figure.left, figure.edge)
     figure.y_axis(y, "")
     figure.x_axis(x, "epoch")
-    words = []
+    texts = []
     for place in dict.fromkeys(line.place for line in lines):
         own = [line for line in lines if line.place == place]
         for line in own:
@@ -49,22 +49,22 @@ def curves_svg(quantity: str, lines: Sequence[Line], within: tuple[float, float]
                 f'<path class="fold {model_class(place)}" d="{_path(x, y, line.epochs, line.values)}">'
                 f"<title>{text_of(tip)}</title></path>"
             )
-        epochs = np.unique(np.concatenate([line.epochs for line in own]))  # of a continued training, logs may be lost
+        epochs = np.unique(np.concatenate([line.epochs for line in own]))  # logs of a continued training may be lost
         rows = np.full((len(own), epochs.size), np.nan)
         for row, line in zip(rows, own, strict=True):
             row[np.searchsorted(epochs, line.epochs)] = line.values
-        # Where a fold ends earlier, a mean of the others would jump.
+        # The mean ends where the first fold ends; the mean of the others would jump.
         mean = rows.mean(axis=0)
         if len(own) > 1:
             figure.add(f'<path class="mean {model_class(place)}" d="{_path(x, y, epochs, mean)}"/>')
         ends = [line.values[np.isfinite(line.values)][-1] for line in own if np.isfinite(line.values).any()]
         if ends:
-            words.append(f"{own[0].title}: {len(own)} folds, in the end {np.mean(ends):.3f} on average.")
-    return figure.svg(f"{quantity} over epochs. {' '.join(words)}")
+            texts.append(f"{own[0].title}: {len(own)} folds, {np.mean(ends):.3f} on average at the end.")
+    return figure.svg(f"{quantity} over epochs. {' '.join(texts)}")
 
 
 def _path(x: Scale, y: Scale, epochs: np.ndarray, values: np.ndarray) -> str:
-    """A line through the values; of more than can be seen, means of neighbours."""
+    """An SVG path through the values; neighbouring values are averaged if there are too many."""
     step = -(-values.size // _MOST_POINTS)
     points, pen = [], "M"
     for start in range(0, values.size, step):

@@ -1,4 +1,4 @@
-"""Sensitivity against lesion size: the share of reference lesions that were found, in bins of equal counts."""
+"""Sensitivity by lesion size: the fraction of reference lesions that were detected, in bins of equal counts."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from factorizer_nnunet.pages.markup import short, text_of
 from factorizer_nnunet.report.charts.axes import Figure, Scale, log_scale_for, mark, model_class
 from factorizer_nnunet.report.statistics import wilson_interval
 
-_BINS, _LEAST = 5, 8  # bins at most, lesions in each at least
-_ASIDE = 5  # pixels between models
+_MAX_BINS, _MIN_LESIONS = 5, 8  # lesions per bin
+_OFFSET = 5  # pixels between models
 
 
 @dataclass(frozen=True)
 class Bin:
-    """Lesions of similar volume and how many of them were found; volumes in ml."""
+    """Lesions of similar volume, and how many of them were detected; volumes in ml."""
 
     low: float
     high: float
@@ -28,9 +28,9 @@ class Bin:
 
 
 def bins_of(lesions: Sequence[Lesion]) -> list[Bin]:
-    """Bins of equally many lesions, smallest first."""
+    """Bins with equal numbers of lesions, smallest lesions first."""
     ordered = sorted(lesions, key=lambda lesion: lesion.volume_ml)
-    count = max(1, min(_BINS, len(ordered) // _LEAST))
+    count = max(1, min(_MAX_BINS, len(ordered) // _MIN_LESIONS))
     bins = []
     for part in np.array_split(np.arange(len(ordered)), count):
         own = [ordered[number] for number in part]
@@ -46,29 +46,29 @@ def detection_svg(
     """A plot for one region.
 
     Args:
-        region: whose lesions these are.
-        models: by name, the model's place and the reference lesions with what it made of them; none is without.
-        case_numbers: the place of each case in the page's list.
+        region: of the lesions.
+        models: by title, the place of the model and the reference lesions, at least one.
+        case_numbers: index of each case in the page's list.
     """
     figure = Figure(width=400, height=270, top=24, bottom=38 + 16 * len(models))
     volumes = [lesion.volume_ml for _, lesions in models.values() for lesion in lesions]
     x = log_scale_for(volumes, figure.left, figure.edge)
     y = Scale(0, 1, figure.base, figure.top)
-    figure.y_axis(y, "lesions detected, share")
+    figure.y_axis(y, "fraction of lesions detected")
     figure.line(figure.left, figure.base, figure.edge, figure.base, "axis")
-    words = []
+    texts = []
     for row, (title, (place, lesions)) in enumerate(models.items()):
         bins = bins_of(lesions)
-        aside = _ASIDE * (row - (len(models) - 1) / 2)  # so that equal models do not hide each other
+        offset = _OFFSET * (row - (len(models) - 1) / 2)  # so that equal models do not cover each other
         kind = model_class(place)
-        points = [(x(one.middle) + aside, y(one.found / one.lesions)) for one in bins]
+        points = [(x(one.middle) + offset, y(one.found / one.lesions)) for one in bins]
         figure.add(f'<polyline class="mean {kind}" points="{" ".join(f"{a:.1f},{b:.1f}" for a, b in points)}"/>')
         for one, (a, b) in zip(bins, points, strict=True):
             low, high = wilson_interval(one.found, one.lesions)
             figure.line(a, y(low), a, y(high), f"whisker {kind}")
             tip = f"{title}: {one.found} of {one.lesions} lesions of {short(one.low)} to {short(one.high)} ml detected"
             figure.add(mark(a, b, place, None, tip, kind="p", radius=4))
-            words.append(f"{tip}.")
+            texts.append(f"{tip}.")
         level = figure.base + 10 + 16 * row
         for lesion in lesions:
             state = "detected" if lesion.detected else "missed"
@@ -81,4 +81,4 @@ def detection_svg(
     for value in x.ticks(6):
         figure.text(x(value), lowest + 12, f"{value:g}")
     figure.text((figure.left + figure.edge) / 2, figure.height - 3, "volume of the reference lesion, ml", kind="title")
-    return figure.svg(f"Sensitivity against lesion size, {region}. {' '.join(words)}")
+    return figure.svg(f"Sensitivity by lesion size, {region}. {' '.join(texts)}")

@@ -1,4 +1,4 @@
-"""Strip and box plots: every case a dot, beside its fellows where they are equal, over quartiles and median."""
+"""Strip and box plots: a dot for every case, side by side where values are equal, over quartiles and median."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ import numpy as np
 from factorizer_nnunet.evaluation.metrics import Metric
 from factorizer_nnunet.report.charts.axes import Figure, Scale, log_scale_for, mark, model_class, scale_for
 
-_STRIP, _GAP = 62, 22  # widths in pixels of one model's strip and between regions
+_STRIP, _GAP = 62, 22  # width in pixels of a model's strip, and between regions
 _DOT = 2.4
-_SKEWED = 30  # times the median from which on the largest value asks for a logarithmic axis
+_SKEWED = 30  # ratio of the largest value to the median from which the axis is logarithmic
 
 
 @dataclass(frozen=True)
 class Strip:
-    """One model's values of a metric in a region."""
+    """The values of a metric in a region for one model."""
 
     title: str
-    place: int  # of the model, for its colour
-    values: np.ndarray  # (cases,), NaN where not defined
+    place: int  # index of the model, for its colour
+    values: np.ndarray  # (cases,), NaN if undefined
 
 
 def strip_svg(metric: Metric, strips: Mapping[str, Sequence[Strip]], case_numbers: Sequence[int]) -> str:
     """A plot of one metric.
 
     Args:
-        metric: says the unit and the range.
+        metric: with unit and range.
         strips: by region, the models side by side.
-        case_numbers: the place of each case in the page's list.
+        case_numbers: index of each case in the page's list.
     """
     models = max(map(len, strips.values()))
     width = max(58 + len(strips) * (models * _STRIP + _GAP), 340)
@@ -40,21 +40,21 @@ def strip_svg(metric: Metric, strips: Mapping[str, Sequence[Strip]], case_number
     scale = _scale(metric, values[~np.isnan(values)], figure)
     figure.y_axis(scale, "")
     slot = (figure.edge - figure.left) / len(strips)
-    words = []
+    texts = []
     for number, (region, group) in enumerate(strips.items()):
         start = figure.left + slot * number
         figure.text(start + slot / 2, figure.height - 8, region, kind="title")
         inner = (slot - _GAP) / len(group)
         for place, strip in enumerate(group):
             centre = start + _GAP / 2 + inner * (place + 0.5)
-            words.append(_draw(figure, scale, strip, centre, inner, metric, region, case_numbers))
+            texts.append(_draw(figure, scale, strip, centre, inner, metric, region, case_numbers))
     figure.line(figure.left, figure.base, figure.edge, figure.base, "axis")
-    return figure.svg(f"{metric.title} of every case. {' '.join(words)}")
+    return figure.svg(f"{metric.title} of all cases. {' '.join(texts)}")
 
 
 def _scale(metric: Metric, values: np.ndarray, figure: Figure) -> Scale:
     finite = values[np.isfinite(values)]
-    share = metric.unit == "" and metric.digits == 3  # Dice and its like
+    share = metric.unit == "" and metric.digits == 3  # such as Dice
     if share:
         return scale_for(finite, figure.base, figure.top, include=(1.0,), within=(0.0, 1.0))
     positive = finite[finite > 0]
@@ -67,11 +67,11 @@ def _draw(
     figure: Figure, scale: Scale, strip: Strip, centre: float, width: float, metric: Metric, region: str,
     case_numbers: Sequence[int],
 ) -> str:  # fmt: skip
-    """Draw one strip; returns it in words."""
-    known = np.flatnonzero(~np.isnan(strip.values))
-    if not known.size:
-        figure.text(centre, (figure.top + figure.base) / 2, "not defined", kind="soft")
-        return f"{strip.title}, {region}: not defined."
+    """Draw one strip; returns its description."""
+    known = [int(case) for case in np.flatnonzero(~np.isnan(strip.values))]
+    if not known:
+        figure.text(centre, (figure.top + figure.base) / 2, "undefined", kind="soft")
+        return f"{strip.title}, {region}: undefined."
     quartiles = np.quantile(np.nan_to_num(strip.values[known], posinf=scale.high), (0.25, 0.5, 0.75))
     low, middle, high = (scale(value) for value in quartiles)
     half = min(width * 0.4, 26)
@@ -81,21 +81,18 @@ def _draw(
     )
     heights = [scale(strip.values[case]) for case in known]
     for case, y, aside in zip(known, heights, beeswarm(heights, width / 2 - _DOT - 1), strict=True):
-        value = strip.values[case]
-        told = "∞" if math.isinf(value) else f"{value:.{metric.digits}f}"
-        tip = f"{strip.title}, {region}: {told}{' ' + metric.unit if metric.unit else ''}"
+        tip = f"{strip.title}, {region}: {metric.with_unit(metric.shown(strip.values[case]))}"
         figure.add(mark(centre + aside, y, strip.place, case_numbers[case], tip, radius=_DOT))
     figure.line(centre - half, middle, centre + half, middle, f"median {model_class(strip.place)}")
-    unit = f" {metric.unit}" if metric.unit else ""
-    first, second, third = (f"{value:.{metric.digits}f}{unit}" for value in quartiles)
+    first, second, third = (metric.with_unit(metric.shown(value)) for value in quartiles)
     return (
-        f"{strip.title}, {region}: median {second}, middle half from {first} to {third}, {known.size} of "
+        f"{strip.title}, {region}: median {second}, middle half from {first} to {third}, {len(known)} of "
         f"{strip.values.size} cases."
     )
 
 
 def beeswarm(heights: Sequence[float], half_width: float) -> list[float]:
-    """How far each dot is moved aside, at most the half width, so that none hides another if there is room."""
+    """The offset of each dot, at most the half width, so that dots do not cover each other if there is room."""
     aside = [0.0] * len(heights)
     placed: list[tuple[float, float]] = []
     diameter = 2 * _DOT
