@@ -28,7 +28,7 @@ from benchmarks.half_precision_cpu import like_a_gpu
 from benchmarks.memory_cases import CASES, Case
 from factorizer_nnunet.core.atomic_files import write_text_atomically
 from factorizer_nnunet.network import Factorizer
-from factorizer_nnunet.planning.memory import estimate, stage_sizes
+from factorizer_nnunet.planning.memory import estimate
 from factorizer_nnunet.training.trainer import build_optimizer
 
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "measured"
@@ -47,7 +47,7 @@ def training_step(case: Case, network: Factorizer, device: str) -> Step:
     """nnU-Net's training step for random images and labels."""
     generator = torch.Generator().manual_seed(0)
     image = torch.rand(case.batch_size, case.channels, *case.patch_size, generator=generator).to(device)
-    sizes = stage_sizes(network.config, case.patch_size)[: max(1, network.config.num_stages - 1)]
+    sizes = network.config.stage_sizes(case.patch_size)[: max(1, network.config.num_stages - 1)]
     targets = [
         torch.randint(0, case.classes, (case.batch_size, 1, *size), generator=generator, dtype=torch.int16).to(device)
         for size in sizes

@@ -47,7 +47,8 @@ def rows_of(dataset: str, size: str | None) -> Iterator[list[str]]:
     from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-    from factorizer_nnunet.planning.memory import GB, estimate, full_config
+    from factorizer_nnunet.network import FactorizerConfig
+    from factorizer_nnunet.planning.memory import GB, estimate
     from factorizer_nnunet.planning.planners import planner_for
 
     start = time.perf_counter()
@@ -59,7 +60,7 @@ def rows_of(dataset: str, size: str | None) -> Iterator[list[str]]:
     for name in manager.available_configurations:
         settings = manager.get_configuration(name)
         channels = determine_num_input_channels(manager, settings, planner.dataset_json)
-        config = full_config(settings.network_arch_init_kwargs)
+        config = FactorizerConfig.from_settings(settings.network_arch_init_kwargs)
         total = estimate(config, settings.patch_size, settings.batch_size, channels, classes).total / GB
         if total > planner.UNet_vram_target_GB:
             raise RuntimeError(f"{dataset}, {name}: {total:.2f} GB exceed {planner.UNet_vram_target_GB} GB")

@@ -56,8 +56,11 @@ def test_every_setting_of_the_network_is_listed() -> None:
     assert {field.name for field in dataclasses.fields(FactorizerConfig)} <= listed
 
 
-def test_defaults_of_constructor_and_configuration_agree() -> None:
-    constructor = inspect.signature(Factorizer).parameters
-    for field in dataclasses.fields(FactorizerConfig):
-        if field.default is not dataclasses.MISSING:
-            assert constructor[field.name].default == field.default, field.name
+def test_the_constructor_accepts_exactly_the_listed_settings() -> None:
+    config = FactorizerConfig.from_settings({"features_per_stage": [8, 16], "strides": [[1, 1], [2, 2]]})
+    settings = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    assert Factorizer(1, 2, **settings).config == config
+    signature = inspect.signature(Factorizer).parameters  # nnU-Net adds the first three to arch_kwargs of the plans
+    assert list(signature) == ["input_channels", "num_classes", "deep_supervision", "settings"]
+    with pytest.raises(ValueError, match="unknown setting 'num_iter': did you mean num_iters"):
+        Factorizer(1, 2, **settings, num_iter=3)

@@ -51,8 +51,8 @@ class DropPath(nn.Module):
 class FactorizerBlock(nn.Module):
     """Neighbours (depthwise convolution), context (NMF), channels (MLP), each added to its input.
 
-    ``depthwise`` is one of ``config.DEPTHWISE``, with kernels of ``kernel_size``; without a ``mixer`` the block has no
-    context of its own.
+    ``depthwise`` is one of ``config_values.DEPTHWISE``, with kernels of ``kernel_size``; without a ``mixer`` the block
+    has no context of its own.
     """
 
     def __init__(

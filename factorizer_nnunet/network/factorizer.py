@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from factorizer_nnunet.network.blocks import FactorizerBlock, Stage
-from factorizer_nnunet.network.config import FactorizerConfig, is_integer
+from factorizer_nnunet.network.config import FactorizerConfig
+from factorizer_nnunet.network.config_values import is_count, require
 from factorizer_nnunet.network.layers import Conv, Downsample, Upsample, channels_first, channels_last
 from factorizer_nnunet.network.mixer import NMFMixer
 from factorizer_nnunet.network.positions import build_position
@@ -19,113 +20,44 @@ from factorizer_nnunet.network.skip_merge import upsample_and_adapt
 class Factorizer(nn.Module):
     """U-shaped segmentation network whose blocks mix context by NMF (Ashtari et al. 2023, arXiv 2202.12295).
 
-    The arguments are plain JSON values and stand in the plans file under ``architecture.arch_kwargs``; see
-    ``FactorizerConfig`` for their meaning. ``decoder.deep_supervision`` may be switched while running, as nnU-Net
-    does.
+    nnU-Net builds it with ``architecture.arch_kwargs`` of a plans file as keyword arguments; in Python, ``from_config``
+    takes a ``FactorizerConfig``. ``decoder.deep_supervision`` can be switched at any time, as nnU-Net does.
 
     Args:
         input_channels: channels of the image.
         num_classes: channels of the output logits.
-        features_per_stage: width of each stage, highest resolution first.
-        strides: downsampling per axis on the way into each stage; the first entry is ones.
-        kernel_sizes: convolution kernels per stage; 3 an axis by default.
-        window_sizes: NMF windows per stage, in voxels; 8 an axis by default, or the whole axis where it is shorter.
-        window_counts: instead, the number of windows along each axis of each stage of ``patch_size``.
-        n_blocks_per_stage: blocks of each encoder stage; 1 by default.
-        n_blocks_per_stage_decoder: blocks of each decoder stage, highest resolution first; 1 by default.
+        deep_supervision: whether ``forward`` returns logits at every resolution but the lowest.
+        settings: the settings of ``FactorizerConfig``, as plain JSON values; see ``FactorizerConfig.from_settings``.
 
     Raises:
-        ValueError: an impossible setting, when built; a patch that the strides do not divide, when run.
+        ValueError: an unknown, missing or invalid setting, when built; a patch of the wrong size, when run.
     """
 
     def __init__(
-        self,
-        input_channels: int,
-        num_classes: int,
-        features_per_stage: Sequence[int],
-        strides: Sequence[Sequence[int]],
-        kernel_sizes: Sequence[Sequence[int]] | None = None,
-        window_sizes: Sequence[Sequence[int | None]] | None = None,
-        window_counts: Sequence[Sequence[int]] | None = None,
-        n_blocks_per_stage: Sequence[int] | None = None,
-        n_blocks_per_stage_decoder: Sequence[int] | None = None,
-        head_dim: int | None = 8,
-        num_heads: int | None = None,
-        shifts: Sequence[float | Sequence[float]] = (0.0, 0.5),
-        num_shifts: int | None = None,
-        border: str = "cut",
-        rank: int = 1,
-        solver: str = "hals",
-        start: str = "constant",
-        num_iters: int = 5,
-        num_grad_steps: int | None = None,
-        eps: float | None = None,
-        mlp_ratio: float = 2.0,
-        dropout: float = 0.0,
-        drop_path: float = 0.0,
-        position: str = "none",
-        patch_size: Sequence[int] | None = None,
-        norm: str = "instance",
-        depthwise: str = "entry",
-        adapter: str = "pointwise",
-        downsample: str = "patch",
-        nmf_stages: Sequence[bool] | None = None,
-        checkpointing: bool = False,
-        deep_supervision: bool = False,
+        self, input_channels: int, num_classes: int, *, deep_supervision: bool = False, **settings: Any
     ) -> None:
         super().__init__()
         for name, value in (("input_channels", input_channels), ("num_classes", num_classes)):
-            if not is_integer(value) or value < 1:
-                raise ValueError(f"{name}={value} is impossible; valid: an integer of at least 1")
-        if not isinstance(deep_supervision, bool):
-            raise ValueError(f"deep_supervision={deep_supervision!r} is impossible; valid: true or false")
-        if not isinstance(strides, Sequence) or not strides:
-            raise ValueError(f"strides={strides!r} is impossible; valid: a list per stage of one value per axis")
-        per_stage = [[1] * (len(stride) if isinstance(stride, Sequence) else 1) for stride in strides]
-        config = FactorizerConfig(
-            features_per_stage=features_per_stage,
-            strides=strides,
-            kernel_sizes=[[3 * v for v in ones] for ones in per_stage] if kernel_sizes is None else kernel_sizes,
-            window_sizes=window_sizes,
-            window_counts=window_counts,
-            n_blocks_per_stage=[1] * len(strides) if n_blocks_per_stage is None else n_blocks_per_stage,
-            n_blocks_per_stage_decoder=[1] * (len(strides) - 1)
-            if n_blocks_per_stage_decoder is None
-            else n_blocks_per_stage_decoder,
-            head_dim=head_dim,
-            num_heads=num_heads,
-            shifts=shifts,
-            num_shifts=num_shifts,
-            border=border,
-            rank=rank,
-            solver=solver,
-            start=start,
-            num_iters=num_iters,
-            num_grad_steps=num_grad_steps,
-            eps=eps,
-            mlp_ratio=mlp_ratio,
-            dropout=dropout,
-            drop_path=drop_path,
-            position=position,
-            patch_size=patch_size,
-            norm=norm,
-            depthwise=depthwise,
-            adapter=adapter,
-            downsample=downsample,
-            nmf_stages=nmf_stages,
-            checkpointing=checkpointing,
-        )
-        self.config = config
-        self.encoder = Encoder(input_channels, config)
-        self.decoder = Decoder(num_classes, config, deep_supervision)
+            require(is_count(value), name, value, "an integer of at least 1")
+        require(isinstance(deep_supervision, bool), "deep_supervision", deep_supervision, "true or false")
+        self.config = FactorizerConfig.from_settings(settings)
+        self.encoder = Encoder(input_channels, self.config)
+        self.decoder = Decoder(num_classes, self.config, deep_supervision)
+
+    @classmethod
+    def from_config(
+        cls, config: FactorizerConfig, input_channels: int, num_classes: int, deep_supervision: bool = False
+    ) -> Factorizer:
+        """Build the network of a configuration."""
+        return cls(input_channels, num_classes, deep_supervision=deep_supervision, **vars(config))
 
     def use(self, num_iters: int | None = None, num_shifts: int | None = None) -> None:
-        """From now on compute so many iterations of the NMF and so many of the shifts of its windows.
+        """Set how many NMF iterations and how many of the window shifts to compute; None keeps the present number.
 
-        Weights and windows stay as they are. None leaves a setting as it is; ``num_shifts`` as in ``FactorizerConfig``.
+        Weights and windows do not change. Both numbers are those of ``FactorizerConfig``.
 
         Raises:
-            ValueError: there are no such iterations or shifts; nothing has changed.
+            ValueError: a number is invalid; nothing has changed.
         """
         self.config = self.config.used_with(num_iters, num_shifts)
         for module in self.modules():
@@ -139,12 +71,12 @@ class Factorizer(nn.Module):
         """
         size, total = tuple(x.shape[2:]), self.config.total_stride
         if len(size) != len(total) or any(s % t for s, t in zip(size, total, strict=True)):
-            raise ValueError(f"patch of {list(size)} voxels; the strides need multiples of {list(total)}")
+            raise ValueError(f"patch of {list(size)} voxels: the strides require multiples of {list(total)}")
         stored = self.config.stored_patch_size
         if stored is not None and size != stored:
             raise ValueError(
-                f"patch of {list(size)} voxels; position={self.config.position} and start={self.config.start} have "
-                f"values for patches of {list(stored)}"
+                f"patch of {list(size)} voxels: position={self.config.position} and start={self.config.start} "
+                f"store values for patches of {list(stored)} voxels"
             )
         return self.decoder(self.encoder(channels_last(x)))
 
@@ -179,8 +111,8 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """Feature maps back to logits at every resolution but the lowest.
 
-    All heads are built whether or not deep supervision is on, so that weights load either way. ``num_outputs`` limits
-    what deep supervision gives to the highest resolutions, for networks of the authors; nnU-Net expects all.
+    All heads are built with and without deep supervision, so that weights load either way. ``num_outputs`` limits deep
+    supervision to the highest resolutions, for the authors' networks; nnU-Net expects all.
     """
 
     def __init__(self, num_classes: int, config: FactorizerConfig, deep_supervision: bool) -> None:
@@ -193,11 +125,11 @@ class Decoder(nn.Module):
         self.adapters = nn.ModuleList(_adapter(config, s) for s in stages)
         self.stages = nn.ModuleList(_stage(config, s, config.n_blocks_per_stage_decoder[s]) for s in stages)
         # A network of one stage has no decoder stage; its head reads the only stage.
-        # nnU-Net leaves weights named seg_layers out when it loads pretrained weights for other classes.
+        # nnU-Net skips weights named seg_layers when it loads pretrained weights.
         self.seg_layers = nn.ModuleList(nn.Linear(widths[s], num_classes) for s in (stages or (0,)))
 
     def forward(self, features: list[Tensor]) -> Tensor | list[Tensor]:
-        """features: as the encoder gives them; returns logits (B, classes, *size), see ``Factorizer.forward``."""
+        """features: the encoder's output; returns logits (B, num_classes, *patch), see ``Factorizer.forward``."""
         x = features[-1]
         outputs = [x] if len(features) == 1 else []
         for s in reversed(range(len(self.stages))):
@@ -211,22 +143,21 @@ class Decoder(nn.Module):
 
     def _merge(self, stage: int, skip: Tensor, low: Tensor) -> Tensor:
         upsample, adapter = self.upsamples[stage], self.adapters[stage]
-        if isinstance(adapter, nn.Linear):
+        if isinstance(adapter, nn.Linear) and isinstance(upsample, Upsample):
             return upsample_and_adapt(skip, low, upsample, adapter)
         return adapter(torch.cat((skip, upsample(low)), -1))
 
 
 def _downsample(config: FactorizerConfig, stage: int) -> nn.Module:
-    """What leads from the stage above into this one."""
-    stride = config.strides[stage]
-    kernel = stride
-    if config.downsample == "overlap":  # but never so small that voxels between the patches go unseen
-        kernel = [max(k, s) for k, s in zip(config.kernel_sizes[stage], stride, strict=True)]
+    """The convolution into ``stage`` from the stage above."""
+    stride = kernel = config.strides[stage]
+    if config.downsample == "overlap":  # never so small that voxels between the patches are skipped
+        kernel = tuple(max(k, s) for k, s in zip(config.kernel_sizes[stage], stride, strict=True))
     return Downsample(config.features_per_stage[stage - 1], config.features_per_stage[stage], kernel, stride)
 
 
 def _adapter(config: FactorizerConfig, stage: int) -> nn.Module:
-    """What brings upsampled features and skip, concatenated, back to the width of the stage."""
+    """The layer that maps the concatenated skip and upsampled features to the width of the stage."""
     width = config.features_per_stage[stage]
     if config.adapter == "pointwise":
         return nn.Linear(2 * width, width, bias=False)

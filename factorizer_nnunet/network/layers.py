@@ -134,7 +134,7 @@ def _has_own_backward(x: Tensor) -> bool:
 
 
 def build_norm(name: str, channels: int) -> nn.Module:
-    """The norm called ``name`` in ``config.NORMS``, over (B, *spatial, channels)."""
+    """The norm called ``name`` in ``config_values.NORMS``, over (B, *spatial, channels)."""
     table = {"instance": InstanceNorm, "layer": nn.LayerNorm, "rms": nn.RMSNorm}
     return table[name](channels)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from factorizer_nnunet.network.config import is_integer
+from factorizer_nnunet.network.config_values import is_integer
 
 # Parts of their network that can be exchanged there, and the one that we have.
 _ONLY = {"norm": "LayerNorm", "act": "ReLU", "factorize": "NMF", "init": "uniform"}

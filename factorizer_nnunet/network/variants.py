@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from factorizer_nnunet.network.config import is_integer
+from factorizer_nnunet.network.config_values import is_count, require
 from factorizer_nnunet.network.factorizer import Factorizer
 
 WIDTHS = (32, 64, 128, 256, 512)
@@ -87,9 +87,8 @@ def variant_arguments(name: str, patch_size: Sequence[int]) -> dict[str, Any]:
     """
     if name not in VARIANTS:
         raise ValueError(f"unknown variant {name!r}: expected one of {sorted(VARIANTS)}")
-    whole = isinstance(patch_size, Sequence) and all(is_integer(size) and size >= 1 for size in patch_size)
-    if not whole or len(patch_size) not in (2, 3):
-        raise ValueError(f"patch_size={patch_size!r} is impossible; valid: 2 or 3 numbers of voxels")
+    counts = isinstance(patch_size, Sequence) and all(map(is_count, patch_size))
+    require(counts and len(patch_size) in (2, 3), "patch_size", patch_size, "2 or 3 integers of at least 1, in voxels")
     return VARIANTS[name](patch_size)
 
 

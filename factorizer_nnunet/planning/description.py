@@ -15,7 +15,7 @@ from factorizer_nnunet.core.json_files import load_json_object
 from factorizer_nnunet.network.config import FactorizerConfig
 from factorizer_nnunet.planning.architecture import NETWORK_CLASS
 from factorizer_nnunet.planning.cost import multiply_adds, stock_configuration
-from factorizer_nnunet.planning.memory import GB, MemoryEstimate, estimate, full_config, stage_sizes
+from factorizer_nnunet.planning.memory import GB, MemoryEstimate, estimate, is_modelled
 
 _HEADINGS = ("stage", "voxels", "voxel mm", "width", "blocks", "NMF", "window", "window mm", "shifts", "keeps MB")
 
@@ -56,11 +56,12 @@ def _describe(
         raise UserError(f"{where}: architecture.network_class_name is not {NETWORK_CLASS}; only its plans are shown")
     patch, spacing = [int(v) for v in configuration["patch_size"]], configuration["spacing"]
     try:
-        config = full_config(architecture["arch_kwargs"])
+        config = FactorizerConfig.from_settings(architecture["arch_kwargs"])
         macs = multiply_adds(architecture, patch, channels, heads)
     except (TypeError, ValueError) as error:
         raise UserError(f"{where}: architecture.arch_kwargs builds no network: {error}; correct it") from error
-    memory = estimate(config, patch, configuration["batch_size"], channels, heads)
+    modelled = is_modelled(config)
+    memory = estimate(config, patch, configuration["batch_size"], channels, heads) if modelled else None
     stock_patch = [int(v) for v in stock["patch_size"]]
     stock_macs = multiply_adds(stock["architecture"], stock_patch, channels, heads)
     voxel, stock_voxel = macs / math.prod(patch), stock_macs / math.prod(stock_patch)
@@ -84,7 +85,7 @@ def _table(
     """One row a stage, columns aligned."""
     rows = [_HEADINGS]
     voxel = [float(mm) for mm in spacing]
-    for stage, size in enumerate(stage_sizes(config, patch)):
+    for stage, size in enumerate(config.stage_sizes(patch)):
         voxel = [mm * step for mm, step in zip(voxel, config.strides[stage], strict=True)]
         window = [
             length if w is None else min(w, length) for w, length in zip(config.stage_window(stage), size, strict=True)

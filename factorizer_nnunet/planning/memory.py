@@ -17,9 +17,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -42,7 +41,6 @@ GB = 10**9
 # workspaces (0.3 to 0.5 GB), and a share for blocks that the caching allocator holds but cannot use.
 RESERVED_BYTES = 0.5 * GB
 RESERVED_SHARE = 0.1
-_WITHOUT_DEFAULT = ("kernel_sizes", "n_blocks_per_stage", "n_blocks_per_stage_decoder")
 _TARGET_BYTES = 4  # of a reference label in the batch
 
 
@@ -74,28 +72,27 @@ def estimate(
     input_channels: int,
     num_classes: int,
     device: str = "cuda",
-) -> MemoryEstimate | None:
+) -> MemoryEstimate:
     """Memory of a training step with deep supervision, under autocast and in eager mode.
 
     Args:
-        config: the network's settings.
+        config: the network's settings, which must be modelled (``is_modelled``).
         patch_size: in voxels.
-        batch_size: cases of a step.
-        input_channels: of the image, and of the previous stage's segmentation in a cascade.
+        batch_size: patches in a step.
+        input_channels: channels of the image, and of the previous stage's segmentation in a cascade.
         num_classes: channels of the output.
-        device: a key of ``kept.KERNELS``.
+        device: a key of ``activation_memory.KERNELS``.
 
-    Returns:
-        None for settings whose NMF does not go by blocks (rank above 1, other starts): they keep every iteration, and
-        our planner never chooses them.
+    Raises:
+        ValueError: the settings are not modelled.
     """
-    if not config.nmf.goes_by_blocks and any(map(config.has_nmf, range(config.num_stages))):
-        return None
+    if not is_modelled(config):
+        raise ValueError(f"no memory model for rank={config.rank} and start={config.start}")
     kernels = KERNELS[device]
     groups = layer_groups(config, tuple(map(int, patch_size)), input_channels, num_classes, kernels)
     parameters = sum(group.parameters for group in groups)
     always = 3 * FULL * parameters + batch_size * math.prod(patch_size) * (FULL * input_channels + 1.2 * _TARGET_BYTES)
-    kept, after, largest = 0.0, parameters, parameters * (FULL + kernels.adamw)
+    kept, after, largest = 0.0, parameters, float(parameters * (FULL + kernels.adamw))
     for group in groups:
         kept += batch_size * group.need.kept + HALF * group.parameters
         moment = kept + batch_size * (group.need.meanwhile + group.waiting) + FULL * after
@@ -114,30 +111,17 @@ def estimate(
     )
 
 
-def with_reserve(step_bytes: float) -> float:
-    """What a GPU must have for a step of so many bytes."""
-    return step_bytes / (1 - RESERVED_SHARE) + RESERVED_BYTES
+def is_modelled(config: FactorizerConfig) -> bool:
+    """Whether the memory of these settings is known.
 
-
-def full_config(arguments: Mapping[str, Any]) -> FactorizerConfig:
-    """The settings of a network from arguments of ``Factorizer``, which may leave some out.
-
-    Raises:
-        TypeError, ValueError: as ``Factorizer`` does.
+    A rank above 1 or another start than constant, which our planner never chooses, keeps every iteration of the NMF.
     """
-    if all(arguments.get(name) is not None for name in _WITHOUT_DEFAULT):
-        return FactorizerConfig(**arguments)
-    with torch.device("meta"):
-        return Factorizer(1, 1, **arguments).config
+    return config.nmf.goes_by_blocks or not any(map(config.has_nmf, range(config.num_stages)))
 
 
-def stage_sizes(config: FactorizerConfig, patch_size: Sequence[int]) -> list[tuple[int, ...]]:
-    """Voxels per axis of every stage."""
-    sizes, size = [], tuple(int(s) for s in patch_size)
-    for stride in config.strides:
-        size = tuple(s // t for s, t in zip(size, stride, strict=True))
-        sizes.append(size)
-    return sizes
+def with_reserve(step_bytes: float) -> float:
+    """Bytes that a GPU must have for a training step of ``step_bytes``."""
+    return step_bytes / (1 - RESERVED_SHARE) + RESERVED_BYTES
 
 
 @functools.lru_cache(maxsize=4096)  # whatever the batch; and a planner asks for the same patches again and again
@@ -145,7 +129,7 @@ def layer_groups(
     config: FactorizerConfig, patch_size: tuple[int, ...], input_channels: int, num_classes: int, kernels: Kernels
 ) -> list[Group]:
     """All groups of layers in the order of the forward pass."""
-    sizes = stage_sizes(config, patch_size)
+    sizes = config.stage_sizes(patch_size)
     parameters = _parameters(replace(config, window_sizes=None), input_channels, num_classes)
     last = config.num_stages - 1
     features = [math.prod(size) * width * HALF for size, width in zip(sizes, config.features_per_stage, strict=True)]
@@ -186,8 +170,7 @@ class _Parameters:
 def _parameters(config: FactorizerConfig, input_channels: int, num_classes: int) -> _Parameters:
     """Counted on the network itself, built without memory; windows do not matter to it."""
     with torch.device("meta"):
-        settings = {field.name: getattr(config, field.name) for field in fields(config)}
-        network = Factorizer(input_channels, num_classes, **settings)
+        network = Factorizer.from_config(config, input_channels, num_classes)
     encoder, decoder = network.encoder, network.decoder
     return _Parameters(
         stem=_count([encoder.stem, encoder.position]),

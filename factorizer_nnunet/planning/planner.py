@@ -25,10 +25,10 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from factorizer_nnunet.core.atomic_files import write_text_atomically
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import load_json_object
-from factorizer_nnunet.network import variant_arguments
+from factorizer_nnunet.network import FactorizerConfig, variant_arguments
 from factorizer_nnunet.nnunet import names
 from factorizer_nnunet.planning.architecture import architecture_entry, factorizer_architecture
-from factorizer_nnunet.planning.memory import GB, estimate, full_config, with_reserve
+from factorizer_nnunet.planning.memory import GB, estimate, with_reserve
 from factorizer_nnunet.planning.sizes import DEFAULT_SIZE, SIZES, Size
 
 _LEAST_BATCH = 2  # nnU-Net's
@@ -161,7 +161,7 @@ class nnUNetPlannerFactorizer(ExperimentPlanner):
     def _bytes(self, arguments: Mapping[str, Any], patch: Sequence[int], batch: int, classes: int) -> float:
         channels = len(self.dataset_json.get("channel_names", self.dataset_json.get("modality")))
         channels += self._previous_stage_channels
-        return estimate(full_config(arguments), patch, batch, channels, classes).total
+        return estimate(FactorizerConfig.from_settings(arguments), patch, batch, channels, classes).total
 
     def _largest_batch(self, arguments: Mapping[str, Any], patch: Sequence[int], covered: int) -> int:
         """The largest batch that fits the target, but not more cases than ``covered``, and at least two."""

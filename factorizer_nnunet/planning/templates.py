@@ -19,7 +19,7 @@ import torch
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import load_json_object
 from factorizer_nnunet.network import Factorizer
-from factorizer_nnunet.network.config import is_integer
+from factorizer_nnunet.network.config_values import is_integer
 from factorizer_nnunet.planning.architecture import architecture_entry
 from factorizer_nnunet.planning.image_geometry import ImageGeometry
 from factorizer_nnunet.planning.planner import nnUNetPlannerFactorizer

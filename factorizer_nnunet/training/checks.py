@@ -14,7 +14,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import load_json_object
 from factorizer_nnunet.network import Factorizer
-from factorizer_nnunet.network.config import is_integer
+from factorizer_nnunet.network.config_values import is_integer
 from factorizer_nnunet.nnunet.environment import nnunet_folder
 from factorizer_nnunet.nnunet.raw_dataset import id_in_name
 from factorizer_nnunet.planning.architecture import NETWORK_CLASS

@@ -34,7 +34,7 @@ def test_compiles_without_graph_breaks(own_backward: bool, monkeypatch: pytest.M
     if not own_backward:
         monkeypatch.setattr(layers, "_has_own_backward", lambda x: False)
     torch.manual_seed(0)
-    check_compiled(Factorizer(1, 2, [8, 16], [[1, 1, 1], [2, 2, 2]]), "aot_eager")
+    check_compiled(Factorizer(1, 2, features_per_stage=[8, 16], strides=[[1, 1, 1], [2, 2, 2]]), "aot_eager")
 
 
 @pytest.mark.slow
@@ -43,4 +43,4 @@ def test_compiles_to_machine_code() -> None:
     # One block, as all have the same operations, with two heads in a group; compilers take long.
     torch.manual_seed(0)
     blocks = {"n_blocks_per_stage": [1, 0], "n_blocks_per_stage_decoder": [0]}
-    check_compiled(Factorizer(1, 2, [16, 16], [[1, 1, 1], [2, 2, 2]], **blocks), "inductor")
+    check_compiled(Factorizer(1, 2, features_per_stage=[16, 16], strides=[[1, 1, 1], [2, 2, 2]], **blocks), "inductor")

@@ -24,7 +24,8 @@ def every_volume_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
 def network_and_image(size: tuple[int, ...]) -> tuple[Factorizer, Tensor]:
     torch.manual_seed(0)
     ndim = len(size)
-    return Factorizer(2, 3, [16, 32], [[1] * ndim, [2] * ndim]).eval(), torch.randn(2, 2, *size)
+    network = Factorizer(2, 3, features_per_stage=[16, 32], strides=[[1] * ndim, [2] * ndim])
+    return network.eval(), torch.randn(2, 2, *size)
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -64,7 +65,7 @@ def test_onnx_model_equals_the_network(size: tuple, tmp_path: Path) -> None:
 
 def test_more_than_one_column_needs_an_unoptimised_onnx_model(tmp_path: Path) -> None:
     # The exporter's optimiser takes constants below 1e-8 for 0 and so removes the solvers' ε.
-    network = Factorizer(1, 2, [8], [[1, 1]], rank=2, num_iters=2).eval()
+    network = Factorizer(1, 2, features_per_stage=[8], strides=[[1, 1]], rank=2, num_iters=2).eval()
     x = torch.randn(1, 1, 12, 10)
     with torch.no_grad():
         torch.testing.assert_close(in_onnxruntime(network, x, tmp_path, optimize=False)(x), network(x))
@@ -72,6 +73,6 @@ def test_more_than_one_column_needs_an_unoptimised_onnx_model(tmp_path: Path) ->
 
 @pytest.mark.parametrize("settings", [{"solver": "least_squares"}, {"start": "nndsvd"}])
 def test_linear_systems_and_singular_vectors_have_no_onnx_counterpart(settings: dict, tmp_path: Path) -> None:
-    network = Factorizer(1, 2, [8], [[1, 1]], rank=2, num_iters=1, **settings).eval()
+    network = Factorizer(1, 2, features_per_stage=[8], strides=[[1, 1]], rank=2, num_iters=1, **settings).eval()
     with pytest.raises(torch.onnx.OnnxExporterError, match="_linalg_(solve_ex|svd)"):
         in_onnxruntime(network, torch.randn(1, 1, 8, 8), tmp_path)

@@ -8,13 +8,13 @@ import sys
 import pytest
 import torch
 
-from factorizer_nnunet.network import Factorizer
+from factorizer_nnunet.network import Factorizer, FactorizerConfig
 from factorizer_nnunet.network.layers import Downsample
 
 
 def build(ndim: int = 3, stages: int = 3, **settings: object) -> Factorizer:
     strides = settings.pop("strides", [[1] * ndim] + [[2] * ndim] * (stages - 1))
-    return Factorizer(2, 3, [8 * 2**s for s in range(stages)], strides, **settings)
+    return Factorizer(2, 3, features_per_stage=[8 * 2**s for s in range(stages)], strides=strides, **settings)
 
 
 @pytest.mark.parametrize("stride", [2, 3, 5])
@@ -49,25 +49,28 @@ def test_every_parameter_gets_a_gradient() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"head_dim": 3}, r"head_dim=3 does not divide the 8 channels of stage 0; valid: one of \[1, 2, 4, 8\]"),
-        ({"norm": "batch"}, "norm=batch is impossible; valid: one of"),
-        ({"adapter": "none"}, "adapter=none is impossible"),
+        (
+            {"head_dim": 3},
+            r"head_dim=3: it does not divide the 8 channels of stage 0; expected one of \[1, 2, 4, 8\]",
+        ),
+        ({"norm": "batch"}, "invalid norm='batch': expected one of"),
+        ({"adapter": "none"}, "invalid adapter='none'"),
         ({"shifts": [-0.5]}, "shifts="),
-        ({"depthwise": True}, "depthwise=True is impossible; valid: one of .*'entry', 'mlp', 'none'"),
-        ({"num_iters": 5.0}, "num_iters=5.0 is impossible; valid: an integer"),
+        ({"depthwise": True}, "invalid depthwise=True: expected one of .*'entry', 'mlp', 'none'"),
+        ({"num_iters": 5.0}, "invalid num_iters=5.0: expected an integer"),
         ({"kernel_sizes": []}, "kernel_sizes="),
         ({"strides": [1, 2, 2]}, "a list per stage"),
-        ({"num_iters": 0}, "num_iters=0 is impossible"),
-        ({"mlp_ratio": 0}, "mlp_ratio=0 is impossible"),
-        ({"kernel_sizes": [[2] * 3] * 3}, "valid: odd sizes"),
-        ({"window_sizes": [[8] * 3] * 2}, "valid: 3 entries"),
+        ({"num_iters": 0}, "invalid num_iters=0: expected an integer of at least 1"),
+        ({"mlp_ratio": 0}, "invalid mlp_ratio=0: expected a number above 0"),
+        ({"kernel_sizes": [[2] * 3] * 3}, "kernel_sizes=.*expected .* odd integer"),
+        ({"window_sizes": [[8] * 3] * 2}, "window_sizes=.*expected 3 entries"),
         ({"window_sizes": [[3] * 3] * 3}, "cannot be shifted"),
         ({"n_blocks_per_stage": [1, 1]}, "n_blocks_per_stage"),
-        ({"strides": None}, "strides=None is impossible; valid: a list per stage"),
-        ({"rank": None}, "rank=None is impossible; valid: an integer"),
+        ({"strides": None}, "invalid strides=None: expected a list per stage"),
+        ({"rank": None}, "invalid rank=None: expected an integer"),
         ({"eps": 0.0}, "eps=0.0 is impossible; valid: 1e-20 to"),
-        ({"mlp_ratio": float("inf")}, "mlp_ratio=inf is impossible; valid: a number"),
-        ({"deep_supervision": "false"}, "deep_supervision='false' is impossible; valid: true or false"),
+        ({"mlp_ratio": float("inf")}, "invalid mlp_ratio=inf: expected a number"),
+        ({"deep_supervision": "false"}, "invalid deep_supervision='false': expected true or false"),
         ({"shifts": [0, 1e-9]}, "shifts=.*small denominators"),
         ({"shifts": [0, 0.9999]}, "shifts=.*small denominators"),
     ],
@@ -77,15 +80,39 @@ def test_impossible_settings_are_refused_when_built(settings: dict, message: str
         build(**settings)
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"head_dims": 8}, "unknown setting 'head_dims': did you mean head_dim"),
+        ({"zzz": 8}, "unknown setting 'zzz': expected one of features_per_stage, strides, .*adapter"),
+        ({"features_per_stage": [8, 16]}, "missing setting 'strides': give one entry per stage"),
+        ({}, "missing setting 'features_per_stage'"),
+    ],
+)
+def test_settings_with_unknown_or_missing_names_are_refused(settings: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Factorizer(input_channels=1, num_classes=2, **settings)
+
+
+def test_a_network_of_a_configuration_is_the_one_of_its_settings() -> None:
+    config = FactorizerConfig.from_settings({"features_per_stage": [8, 16], "strides": [[1, 1], [2, 2]], "norm": "rms"})
+    assert config.kernel_sizes == ((3, 3), (3, 3))
+    assert (config.n_blocks_per_stage, config.n_blocks_per_stage_decoder) == ((1, 1), (1,))
+    network = Factorizer.from_config(config, 1, 2, deep_supervision=True)
+    assert network.config == config and network.decoder.deep_supervision
+    assert Factorizer.from_config(network.config, 1, 2).config == config
+
+
 def test_a_patch_that_the_strides_do_not_divide_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"patch of \[16, 16, 18\] voxels; the strides need multiples of \[4, 4, 4\]"):
+    message = r"patch of \[16, 16, 18\] voxels: the strides require multiples of \[4, 4, 4\]"
+    with pytest.raises(ValueError, match=message):
         build()(torch.randn(1, 2, 16, 16, 18))
 
 
 @pytest.mark.parametrize("settings", [{"position": "learned"}, {"start": "uniform"}])
 def test_a_network_with_values_per_voxel_takes_its_patch_only(settings: dict) -> None:
     network = build(patch_size=[32, 32, 32], window_sizes=[[8] * 3] * 3, **settings)
-    with pytest.raises(ValueError, match=r"patch of \[16, 32, 32\] voxels; .* for patches of \[32, 32, 32\]"):
+    with pytest.raises(ValueError, match=r"patch of \[16, 32, 32\] voxels: .* for patches of \[32, 32, 32\]"):
         network(torch.randn(1, 2, 16, 32, 32))
 
 

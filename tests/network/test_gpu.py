@@ -21,7 +21,9 @@ pytestmark = [
 
 def network(ndim: int) -> Factorizer:
     torch.manual_seed(0)
-    return Factorizer(2, 3, [16, 32, 64], [[1] * ndim, [2] * ndim, [2] * ndim], deep_supervision=True)
+    return Factorizer(
+        2, 3, features_per_stage=[16, 32, 64], strides=[[1] * ndim, [2] * ndim, [2] * ndim], deep_supervision=True
+    )
 
 
 @pytest.mark.parametrize("size", [(40, 56), (24, 20, 28)])

@@ -23,7 +23,8 @@ FORMS = [
 
 def build(**settings: object) -> Factorizer:
     torch.manual_seed(0)
-    return Factorizer(1, 2, [8, 16], [[1, 1, 1], [2, 2, 2]], shifts=[0, 0.25, 0.5, 0.75], **settings).double().eval()
+    shape = {"features_per_stage": [8, 16], "strides": [[1, 1, 1], [2, 2, 2]]}
+    return Factorizer(1, 2, **shape, shifts=[0, 0.25, 0.5, 0.75], **settings).double().eval()
 
 
 @pytest.mark.parametrize("settings", FORMS)
@@ -56,11 +57,11 @@ def test_two_of_four_shifts_are_the_first_and_third_on_the_windows_of_all(border
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"num_iters": 0}, "num_iters=0 is impossible; valid: an integer of at least 1"),
-        ({"num_iters": 1.5}, "num_iters=1.5 is impossible; valid: an integer"),
-        ({"num_shifts": 5}, "num_shifts=5 is impossible; valid: 1 to 4, the number of shifts"),
-        ({"num_shifts": 0}, "num_shifts=0 is impossible; valid: 1 to 4"),
-        ({"num_shifts": True}, "num_shifts=True is impossible; valid: an integer"),
+        ({"num_iters": 0}, "invalid num_iters=0: expected an integer of at least 1"),
+        ({"num_iters": 1.5}, "invalid num_iters=1.5: expected an integer"),
+        ({"num_shifts": 5}, "invalid num_shifts=5: expected 1 to 4, the number of shifts"),
+        ({"num_shifts": 0}, "invalid num_shifts=0: expected an integer of at least 1"),
+        ({"num_shifts": True}, "invalid num_shifts=True: expected an integer"),
     ],
 )
 def test_settings_that_the_network_does_not_have_change_nothing(settings: dict, message: str) -> None:

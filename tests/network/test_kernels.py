@@ -246,7 +246,15 @@ def test_compiled_kernels_give_the_same_numbers() -> None:
 def test_a_network_with_kernels_equals_one_without(form: dict, monkeypatch: pytest.MonkeyPatch) -> None:
     """In float32, as far as the kernels are told so: what chooses them is replaced."""
     torch.manual_seed(0)
-    network = Factorizer(2, 3, [16, 72], [[1, 1], [2, 2]], nmf_stages=[True, True], deep_supervision=True, **form)
+    network = Factorizer(
+        2,
+        3,
+        features_per_stage=[16, 72],
+        strides=[[1, 1], [2, 2]],
+        nmf_stages=[True, True],
+        deep_supervision=True,
+        **form,
+    )
     network = network.to(DEVICE)
     wide = copy.deepcopy(network).double()
     x = torch.randn(1, 2, 12, 10, device=DEVICE, requires_grad=True)

@@ -143,7 +143,9 @@ def losses(outputs: list[Tensor]) -> Tensor:
 def test_the_network_is_finite_forward_and_backward(dtype: torch.dtype, norm: str, size: tuple) -> None:
     torch.manual_seed(0)
     ndim = len(size)
-    network = Factorizer(2, 3, [16, 32, 64], [[1] * ndim] + [[2] * ndim] * 2, norm=norm, deep_supervision=True)
+    network = Factorizer(
+        2, 3, features_per_stage=[16, 32, 64], strides=[[1] * ndim] + [[2] * ndim] * 2, norm=norm, deep_supervision=True
+    )
     noise = torch.randn(1, 2, *size)
     background = torch.zeros_like(noise)
     single = background.clone()
@@ -161,7 +163,7 @@ def test_the_network_is_finite_forward_and_backward(dtype: torch.dtype, norm: st
 def test_the_network_stays_near_float32(dtype: torch.dtype) -> None:
     """Roundings of all layers together; measured 8e-4 and 6e-3."""
     torch.manual_seed(0)
-    network = Factorizer(2, 3, [16, 32, 64], [[1] * 3] + [[2] * 3] * 2).eval()
+    network = Factorizer(2, 3, features_per_stage=[16, 32, 64], strides=[[1] * 3] + [[2] * 3] * 2).eval()
     image = torch.randn(1, 2, 16, 12, 20)
     with torch.no_grad():
         expected = network(image).double()

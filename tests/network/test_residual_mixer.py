@@ -66,7 +66,9 @@ def test_inference_with_stages_that_overwrite_equals_training(shifts: list, monk
     monkeypatch.setattr(residual_mlp, "_LEAST_BYTES", 0)
     torch.manual_seed(0)
     settings = {"shifts": shifts, "norm": "layer", "depthwise": "none", "n_blocks_per_stage": [2, 1, 1]}
-    network = Factorizer(1, 2, [16, 16, 16], [[1] * 3, [2] * 3, [2] * 3], deep_supervision=True, **settings).double()
+    network = Factorizer(
+        1, 2, features_per_stage=[16, 16, 16], strides=[[1] * 3, [2] * 3, [2] * 3], deep_supervision=True, **settings
+    ).double()
     image = torch.randn(1, 1, 16, 12, 20, dtype=torch.float64)
     kept, expected = image.clone(), network(image)
     with torch.no_grad():

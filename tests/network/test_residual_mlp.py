@@ -10,7 +10,7 @@ from torch import nn
 from factorizer_nnunet.network import layers
 from factorizer_nnunet.network import residual_mlp as module
 from factorizer_nnunet.network.blocks import MLP
-from factorizer_nnunet.network.config import NORMS
+from factorizer_nnunet.network.config_values import NORMS
 from factorizer_nnunet.network.layers import InstanceNorm, build_norm
 
 

@@ -53,7 +53,7 @@ FAMILY = [
 @pytest.mark.parametrize("settings", FAMILY, ids=lambda settings: "-".join(settings))
 def test_every_setting_trains(settings: dict) -> None:
     torch.manual_seed(0)
-    built = Factorizer(1, 2, [8, 16], [[1, 1], [2, 2]], **json.loads(json.dumps(settings)))
+    built = Factorizer(1, 2, features_per_stage=[8, 16], strides=[[1, 1], [2, 2]], **json.loads(json.dumps(settings)))
     built(torch.randn(2, 1, 8, 8)).square().mean().backward()
     gradients = [p.grad for name, p in built.named_parameters() if "seg_layers" not in name]
     assert all(g is not None and torch.isfinite(g).all() for g in gradients)
@@ -63,7 +63,7 @@ def test_checkpointing_changes_no_gradient() -> None:
     gradients = []
     for checkpointing in (False, True):
         torch.manual_seed(0)
-        built = Factorizer(1, 2, [8, 16], [[1, 1], [2, 2]], checkpointing=checkpointing)
+        built = Factorizer(1, 2, features_per_stage=[8, 16], strides=[[1, 1], [2, 2]], checkpointing=checkpointing)
         built(torch.ones(1, 1, 8, 8)).square().mean().backward()
         gradients.append([p.grad for p in built.parameters()])
     for plain, recomputed in zip(*gradients, strict=True):
@@ -73,46 +73,46 @@ def test_checkpointing_changes_no_gradient() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"border": "mirror"}, "border=mirror is impossible; valid: one of"),
-        ({"position": "learned"}, "position=learned needs the size of the stages; valid: with patch_size"),
-        ({"start": "uniform"}, "start=uniform needs the size of the stages"),
-        ({"window_counts": [[2, 2], [1, 1]]}, "window_counts=.* needs the size of the stages"),
+        ({"border": "mirror"}, "invalid border='mirror': expected one of"),
+        ({"position": "learned"}, "position=learned needs the stage sizes: give patch_size, too"),
+        ({"start": "uniform"}, "start=uniform needs the stage sizes"),
+        ({"window_counts": [[2, 2], [1, 1]]}, "window_counts=.* needs the stage sizes"),
         (
             {"window_counts": [[2, 2], [1, 1]], "window_sizes": [[4, 4], [4, 4]]},
-            "window_sizes=.*, window_counts=.*; valid: at most one",
+            "window_sizes=.*, window_counts=.*: expected at most one",
         ),
         (
             {"window_counts": [[3, 3], [1, 1]], "patch_size": [8, 8]},
-            r"window_counts\[0\]=\[3, 3\]: 8 voxels cannot be cut into 3 equal windows",
+            r"window_counts\[0\]=\[3, 3\]: 8 voxels cannot be divided into 3 equal windows",
         ),
         (
             {"window_sizes": [[8, 8], [8, 8]], "patch_size": [8, 8]},
-            r"window_sizes\[1\]=\[8, 8\] is larger than the \[4, 4\] voxels of its stage; valid: at most as",
+            r"window_sizes\[1\]=\[8, 8\]: larger than the \[4, 4\] voxels of the stage; expected at most",
         ),
-        ({"shifts": [0, [0.5]]}, r"shifts=\(0, \(0.5,\)\) is impossible; valid: fractions in \[0, 1\), or 2 of them"),
+        ({"shifts": [0, [0.5]]}, r"invalid shifts=\(0, \(0.5,\)\): expected numbers in \[0, 1\), or lists of 2"),
         ({"shifts": [0, -1]}, "shifts="),
         ({"shifts": [0, 1 / 3]}, "cannot be shifted by"),
-        ({"nmf_stages": [True]}, "nmf_stages=.*valid: 2 entries, one per stage"),
-        ({"nmf_stages": [1, 0]}, "nmf_stages=.*valid: true or false"),
-        ({"mlp_ratio": "2"}, "mlp_ratio='2' is impossible; valid: a number"),
-        ({"dropout": True}, "dropout=True is impossible; valid: a number"),
-        ({"patch_size": 32}, "patch_size=32 is impossible; valid: whole numbers of voxels"),
-        ({"depthwise": "exit"}, "depthwise=exit is impossible; valid: one of"),
-        ({"downsample": "pool"}, "downsample=pool is impossible; valid: one of"),
-        ({"patch_size": [8, 7]}, r"patch_size=\(8, 7\) is impossible; valid: multiples of \[2, 2\]"),
-        ({"rank": 9}, "rank=9 is impossible; valid: at most 8"),
-        ({"num_heads": 2}, "head_dim=8, num_heads=2; valid: one of them"),
-        ({"head_dim": None, "num_heads": 3}, "num_heads=3 does not divide the 8 channels of stage 0"),
-        ({"drop_path": 1.0}, "drop_path=1.0 is impossible"),
+        ({"nmf_stages": [True]}, "nmf_stages=.*expected 2 entries, one per stage"),
+        ({"nmf_stages": [1, 0]}, "nmf_stages=.*expected true or false"),
+        ({"mlp_ratio": "2"}, "invalid mlp_ratio='2': expected a number"),
+        ({"dropout": True}, "invalid dropout=True: expected a number"),
+        ({"patch_size": 32}, "invalid patch_size=32: expected null, or an integer of at least 1 per axis"),
+        ({"depthwise": "exit"}, "invalid depthwise='exit': expected one of"),
+        ({"downsample": "pool"}, "invalid downsample='pool': expected one of"),
+        ({"patch_size": [8, 7]}, r"invalid patch_size=\(8, 7\): expected multiples of \[2, 2\]"),
+        ({"rank": 9}, "invalid rank=9: expected at most 8"),
+        ({"num_heads": 2}, "invalid head_dim=8, num_heads=2: expected one of them"),
+        ({"head_dim": None, "num_heads": 3}, "invalid num_heads=3: it does not divide the 8 channels of stage 0"),
+        ({"drop_path": 1.0}, "invalid drop_path=1.0: expected a number in \\[0, 1\\)"),
     ],
 )
 def test_impossible_combinations_are_refused_when_built(settings: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Factorizer(1, 2, [8, 16], [[1, 1], [2, 2]], **settings)
+        Factorizer(1, 2, features_per_stage=[8, 16], strides=[[1, 1], [2, 2]], **settings)
 
 
 @pytest.mark.parametrize("patch", [(0, 8, 8), (8.0, 8), (True, 8), 8, None, (), (8,), ("8", 8)])
 @pytest.mark.parametrize("name", ["default", "swin"])
 def test_impossible_patches_are_refused(name: str, patch: object) -> None:
-    with pytest.raises(ValueError, match="patch_size=.* is impossible; valid: 2 or 3 numbers of voxels"):
+    with pytest.raises(ValueError, match="invalid patch_size=.*: expected 2 or 3 integers of at least 1"):
         build_variant(name, 1, 2, patch)

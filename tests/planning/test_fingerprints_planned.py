@@ -13,7 +13,8 @@ from nnunetv2.utilities.label_handling.label_handling import determine_num_input
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from benchmarks.fingerprints import FINGERPRINTS, Fingerprint
-from factorizer_nnunet.planning.memory import GB, estimate, full_config
+from factorizer_nnunet.network import FactorizerConfig
+from factorizer_nnunet.planning.memory import GB, estimate
 from factorizer_nnunet.planning.planners import planner_for
 from factorizer_nnunet.training.building import build_network
 
@@ -31,7 +32,7 @@ def test_a_fingerprint_is_planned_for_its_memory(folders: Path, fingerprint: Fin
     for name in manager.available_configurations:
         settings = manager.get_configuration(name)
         channels = determine_num_input_channels(manager, settings, planner.dataset_json)
-        config = full_config(settings.network_arch_init_kwargs)
+        config = FactorizerConfig.from_settings(settings.network_arch_init_kwargs)
         needed = estimate(config, settings.patch_size, settings.batch_size, channels, fingerprint.classes)
         assert needed.total <= planner.UNet_vram_target_GB * GB
         assert settings.batch_size >= 2

@@ -16,10 +16,10 @@ from torch.utils._pytree import tree_leaves
 
 from benchmarks.memory_cases import CASES, Case
 from benchmarks.memory_model import deep_supervision_loss
-from factorizer_nnunet.network import Factorizer
+from factorizer_nnunet.network import Factorizer, FactorizerConfig
 from factorizer_nnunet.network.kernels.choice import VARIABLE
 from factorizer_nnunet.planning.activation_memory import HALF, KERNELS
-from factorizer_nnunet.planning.memory import estimate, full_config, layer_groups, stage_sizes, with_reserve
+from factorizer_nnunet.planning.memory import estimate, is_modelled, layer_groups, with_reserve
 
 THREE_STAGES = {"features_per_stage": [32, 64, 128], "strides": [[1, 1, 1], [2, 2, 2], [2, 2, 2]]}
 
@@ -56,7 +56,7 @@ def kept_by_cuda(case: Case) -> int:
         with torch.device("cuda"):
             network = Factorizer(case.channels, case.classes, **case.arguments(), deep_supervision=True)
             image = torch.rand(case.batch_size, case.channels, *case.patch_size)
-            sizes = stage_sizes(network.config, case.patch_size)[: max(1, network.config.num_stages - 1)]
+            sizes = network.config.stage_sizes(case.patch_size)[: max(1, network.config.num_stages - 1)]
             targets = [torch.zeros((case.batch_size, 1, *size), dtype=torch.int16) for size in sizes]
         before = live.now
         was_on, was_dtype = torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda")
@@ -83,7 +83,11 @@ BLOCK_CASES = [case for case in CASES if case.variant == "default" and "checkpoi
 def test_the_model_knows_what_cuda_autocast_keeps(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, "0")  # a plan also fits a GPU without the kernels
     groups = layer_groups(
-        full_config(case.arguments()), tuple(case.patch_size), case.channels, case.classes, KERNELS["cuda"]
+        FactorizerConfig.from_settings(case.arguments()),
+        tuple(case.patch_size),
+        case.channels,
+        case.classes,
+        KERNELS["cuda"],
     )
     modelled = sum(case.batch_size * group.need.kept + HALF * group.parameters for group in groups)
     assert modelled == pytest.approx(kept_by_cuda(case), rel=0.05)
@@ -97,7 +101,7 @@ def test_the_model_knows_what_cuda_autocast_keeps(case: Case, monkeypatch: pytes
 )
 @settings(deadline=None, max_examples=25)
 def test_more_of_anything_needs_more(batch: int, edges: list[int], channels: int, classes: int) -> None:
-    config = full_config(THREE_STAGES)
+    config = FactorizerConfig.from_settings(THREE_STAGES)
     base = estimate(config, edges, batch, channels, classes)
     assert estimate(config, edges, batch + 1, channels, classes).total > base.total
     assert estimate(config, [edges[0] + 16, *edges[1:]], batch, channels, classes).total > base.total
@@ -114,14 +118,18 @@ def test_parameters_count_with_gradients_and_moments() -> None:
 
 
 def test_checkpointing_and_fewer_nmf_stages_need_less() -> None:
-    usual = estimate(full_config(THREE_STAGES), [32] * 3, 2, 1, 2).total
-    assert estimate(full_config({**THREE_STAGES, "checkpointing": True}), [32] * 3, 2, 1, 2).total < usual
+    settings = FactorizerConfig.from_settings
+    usual = estimate(settings(THREE_STAGES), [32] * 3, 2, 1, 2).total
+    assert estimate(settings({**THREE_STAGES, "checkpointing": True}), [32] * 3, 2, 1, 2).total < usual
     without = {**THREE_STAGES, "nmf_stages": [False, False, True]}
-    assert estimate(full_config(without), [32] * 3, 2, 1, 2).total < usual
+    assert estimate(settings(without), [32] * 3, 2, 1, 2).total < usual
 
 
 def test_what_goes_through_plain_iterations_is_not_modelled() -> None:
-    assert estimate(full_config({**THREE_STAGES, "rank": 2}), [32] * 3, 2, 1, 2) is None
+    config = FactorizerConfig.from_settings({**THREE_STAGES, "rank": 2})
+    assert not is_modelled(config)
+    with pytest.raises(ValueError, match="no memory model for rank=2 and start=constant"):
+        estimate(config, [32] * 3, 2, 1, 2)
 
 
 def test_the_reserve_leaves_room_for_cuda_and_its_allocator() -> None:

@@ -15,9 +15,10 @@ from planning_example import NAME, NUM_CASES, SHAPE, fingerprint, write_json
 from benchmarks.fingerprints import Fingerprint
 from factorizer_nnunet import cli
 from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.network import FactorizerConfig
 from factorizer_nnunet.nnunet.names import parse_plans_name, plans_name
 from factorizer_nnunet.planning.description import describe_plans
-from factorizer_nnunet.planning.memory import GB, estimate, full_config
+from factorizer_nnunet.planning.memory import GB, estimate
 from factorizer_nnunet.planning.planner import nnUNetPlannerFactorizer
 from factorizer_nnunet.planning.planners import nnUNetPlannerFactorizerM, planner_for
 from factorizer_nnunet.planning.reuse import link_preprocessed, plans_in, preprocessed_folder
@@ -69,7 +70,7 @@ def test_the_largest_batch_that_fits_is_planned(folders: Path) -> None:
     many = Fingerprint("Many", (140, 170, 138), (1.0, 1.0, 1.0), 1000, 4, 4)
     planner = planner_for()(many.write(folders / "nnUNet_raw", folders / "nnUNet_preprocessed", 22), 12)
     for plan in planner.plan_experiment()["configurations"].values():
-        config = full_config(plan["architecture"]["arch_kwargs"])
+        config = FactorizerConfig.from_settings(plan["architecture"]["arch_kwargs"])
         needed = [estimate(config, plan["patch_size"], plan["batch_size"] + more, 4, 4).total for more in (0, 1)]
         assert needed[0] <= 12 * GB < needed[1]
 
@@ -80,7 +81,7 @@ def test_a_cascade_with_many_labels_is_planned_for_its_own_channels(folders: Pat
     configurations = planner.plan_experiment()["configurations"]
     cascade = {**configurations["3d_fullres"], **configurations["3d_cascade_fullres"]}
     assert {"patch_size", "architecture"} & set(configurations["3d_cascade_fullres"])
-    config = full_config(cascade["architecture"]["arch_kwargs"])
+    config = FactorizerConfig.from_settings(cascade["architecture"]["arch_kwargs"])
     assert estimate(config, cascade["patch_size"], cascade["batch_size"], 100, 100).total <= 6 * GB
 
 
@@ -193,7 +194,7 @@ def test_edited_plans_that_build_no_network_are_told_when_shown(measured: Path) 
     plans = json.loads(plans_file.read_text())
     plans["configurations"]["2d"]["architecture"]["arch_kwargs"]["mlp_ratio"] = -1
     write_json(plans_file, plans)
-    with pytest.raises(UserError, match=r"Plans\.json, configuration 2d: .*mlp_ratio=-1 is impossible"):
+    with pytest.raises(UserError, match=r"Plans\.json, configuration 2d: .*invalid mlp_ratio=-1"):
         describe_plans(plans_file, ["2d"])
     with pytest.raises(UserError, match=r"has none of 3d_lowres: choose from 2d, 3d_fullres"):
         describe_plans(plans_file, ["3d_lowres"])

@@ -63,9 +63,9 @@ def test_what_the_network_does_not_have_is_told_before_anything_is_written(root:
     for inference_settings, message in (
         (
             InferenceSettings(num_iters=0),
-            "num_iters=0 is impossible; valid: an integer of at least 1. Correct --num-iters",
+            "invalid num_iters=0: expected an integer of at least 1. Correct --num-iters",
         ),
-        (InferenceSettings(num_shifts=3), "num_shifts=3 is impossible; valid: 1 to 2, the number of shifts"),
+        (InferenceSettings(num_shifts=3), "invalid num_shifts=3: expected 1 to 2, the number of shifts"),
     ):
         with pytest.raises(UserError) as error:
             run_predict(root, model, inference_settings=inference_settings)

@@ -191,7 +191,7 @@ def test_mistakes_are_told_before_anything_is_written(root: Path, validated: Pat
         "-f one: a fold is a number": {"folds": ("one",)},
         "--tolerance -1 must be a loss": {"tolerance": -1},
         "--cases 0 must be at least 1": {"max_cases": 0},
-        "--shifts 3: num_shifts=3 is impossible; valid: 1 to 2": {"search_space": SearchSpace(shifts=(3,))},
+        "--shifts 3: invalid num_shifts=3: expected 1 to 2": {"search_space": SearchSpace(shifts=(3,))},
         f"{taken} exists and is not overwritten. Choose another name": {"plans_name": "taken"},
         "--plans-name 'a__b': nnU-Net's folders are TRAINER__PLANS": {"plans_name": "a__b"},
         "contains measurements of another model or machine": {"report": root / "report"},

@@ -66,8 +66,8 @@ def test_a_model_that_was_not_mirrored_is_not_mirrored() -> None:
 @pytest.mark.parametrize(
     ("choices", "message"),
     [
-        ({"iterations": (1, 0)}, "--iterations 0: num_iters=0 is impossible; valid: an integer of at least 1"),
-        ({"shifts": (5,)}, "--shifts 5: num_shifts=5 is impossible; valid: 1 to 4, the number of shifts"),
+        ({"iterations": (1, 0)}, "--iterations 0: invalid num_iters=0: expected an integer of at least 1"),
+        ({"shifts": (5,)}, "--shifts 5: invalid num_shifts=5: expected 1 to 4, the number of shifts"),
         ({"steps": (0.5, 1.5)}, "--step-sizes 1.5: a step must be above 0 and at most 1"),
         ({"mirroring": ("0,3",)}, "--mirroring 0,3: the training mirrored along axes 0, 1, 2; expected none, all"),
     ],

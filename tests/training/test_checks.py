@@ -113,7 +113,7 @@ BAD_PLANS: dict[str, tuple[Change, str]] = {
     "a network of another kind": (without_strides, r"builds no network: .*no 'strides'; it is not the plan of a U-Net"),
     "an impossible setting": (
         own_architecture(head_dim=7),
-        r"3d_fullres: architecture\.arch_kwargs builds no network: head_dim=7 does not divide the 32 channels",
+        r"3d_fullres: architecture\.arch_kwargs builds no network: invalid head_dim=7: it does not divide the 32",
     ),
     "a misspelled setting": (own_architecture(num_iter=3), r"builds no network: .*'num_iter'"),
     "an indivisible patch": (

@@ -1,0 +1,112 @@
+"""The values that each setting of ``FactorizerConfig`` can have by itself, without a look at other settings."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, TypeGuard
+
+from factorizer_nnunet.network.positions import POSITIONS
+
+NORMS = ("instance", "layer", "rms")
+ADAPTERS = ("pointwise", "conv")
+BORDERS = ("cut", "cyclic")
+DEPTHWISE = ("entry", "mlp", "none")
+DOWNSAMPLINGS = ("patch", "overlap")
+
+Test = Callable[[Any], bool]
+
+
+def is_integer(value: object) -> TypeGuard[int]:
+    """Whether a JSON value is written as an integer; True and 8.0 are not."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def is_count(value: object) -> TypeGuard[int]:
+    """Whether a JSON value is an integer of at least 1."""
+    return is_integer(value) and value >= 1
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether a JSON value is a finite number."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def require(condition: bool, name: str, value: object, expected: str) -> None:
+    """Raise a ValueError about a setting unless ``condition`` holds."""
+    if not condition:
+        raise ValueError(f"invalid {name}={value!r}: expected {expected}")
+
+
+def check_value(name: str, value: object) -> None:
+    """Check one setting by itself.
+
+    Raises:
+        ValueError: it is invalid; the message says what is expected.
+    """
+    if name in _VALUES:
+        expected, is_valid = _VALUES[name]
+        require(is_valid(value), name, value, expected)
+
+
+def _optional(test: Test) -> Test:
+    return lambda value: value is None or test(value)
+
+
+def _list_of(test: Test) -> Test:
+    return lambda value: isinstance(value, tuple) and all(map(test, value))
+
+
+def _one_of(names: tuple[str, ...]) -> tuple[str, Test]:
+    return f"one of {list(names)}", lambda value: value in names
+
+
+def _is_bool(value: object) -> bool:
+    return isinstance(value, bool)
+
+
+_COUNT_OR_NULL = ("an integer of at least 1, or null", _optional(is_count))
+_BLOCKS = ("an integer of at least 0 per stage", _list_of(lambda value: is_integer(value) and value >= 0))
+_PROBABILITY = ("a number in [0, 1)", lambda value: is_number(value) and 0 <= value < 1)
+
+# The settings of the NMF that are missing here are checked by ``NMFSettings``.
+_VALUES: dict[str, tuple[str, Test]] = {
+    "strides": ("a list per stage of an integer of at least 1 per axis", _list_of(_list_of(is_count))),
+    "features_per_stage": (
+        "an integer of at least 1 per stage",
+        lambda value: bool(value) and _list_of(is_count)(value),
+    ),
+    "n_blocks_per_stage": _BLOCKS,
+    "n_blocks_per_stage_decoder": _BLOCKS,
+    "kernel_sizes": (
+        "a list per stage of an odd integer per axis",
+        _list_of(_list_of(lambda value: is_count(value) and value % 2 == 1)),
+    ),
+    "window_sizes": (
+        "null, or a list per stage of an integer of at least 1 or null per axis",
+        _optional(_list_of(_list_of(_optional(is_count)))),
+    ),
+    "window_counts": (
+        "null, or a list per stage of an integer of at least 1 per axis",
+        _optional(_list_of(_list_of(is_count))),
+    ),
+    "head_dim": _COUNT_OR_NULL,
+    "num_heads": _COUNT_OR_NULL,
+    "num_shifts": _COUNT_OR_NULL,
+    "border": _one_of(BORDERS),
+    "rank": ("an integer of at least 1", is_count),
+    "num_iters": ("an integer of at least 1", is_count),
+    "num_grad_steps": _COUNT_OR_NULL,
+    "eps": ("a number, or null", _optional(is_number)),
+    "mlp_ratio": ("a number above 0", lambda value: is_number(value) and value > 0),
+    "dropout": _PROBABILITY,
+    "drop_path": _PROBABILITY,
+    "position": _one_of(POSITIONS),
+    "patch_size": ("null, or an integer of at least 1 per axis", _optional(_list_of(is_count))),
+    "checkpointing": ("true or false", _is_bool),
+    "norm": _one_of(NORMS),
+    "depthwise": _one_of(DEPTHWISE),
+    "downsample": _one_of(DOWNSAMPLINGS),
+    "nmf_stages": ("true or false per stage, or null", _optional(_list_of(_is_bool))),
+    "adapter": _one_of(ADAPTERS),
+}
