@@ -1,6 +1,6 @@
-"""Challenge releases into nnU-Net's raw format, and predictions back.
+"""Challenge releases converted to nnU-Net's raw format, and predictions converted back.
 
-The data's way: ``discover`` lists files and finds cases by the declarations in ``releases`` (in the words of ``spec``),
-``check`` reads every case, ``survey`` gathers what is wrong, ``convert`` writes what is right, with ``registration``,
-``splits`` and ``report``; ``challenge`` is the way back.
+``discover`` lists the source files and finds cases as described in ``releases`` (in terms of ``spec``), ``check`` reads
+every case, ``survey`` collects the problems, and ``convert`` writes the valid cases with the help of ``registration``,
+``splits`` and ``report``. ``challenge`` converts predictions back.
 """

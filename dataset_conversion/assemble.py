@@ -1,4 +1,4 @@
-"""Make one case of the files that were found for it, or say why it cannot be; copies are told by their content."""
+"""Choose the files of one case among those found for it, or report why the case is incomplete."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from factorizer_nnunet.dataset_conversion.cases import Case, Problem
+from factorizer_nnunet.dataset_conversion.cases import Problem, SourceCase
 from factorizer_nnunet.dataset_conversion.layout import (
-    Draft,
-    Hit,
-    Nifti,
+    CaseFiles,
+    MatchedFile,
+    NiftiFile,
     rank,
     readable,
     stratum_of,
@@ -25,146 +25,138 @@ from factorizer_nnunet.dataset_conversion.spec import Channel, Release
 _CHUNK_BYTES = 2**20
 
 
-@dataclass(frozen=True)
-class Assembled:
-    """A case, None with its problems, and what is to be said about it."""
-
-    case: Case | None
-    problems: tuple[Problem, ...]
-    notes: tuple[Problem, ...]
-    unlabelled_folder: str  # the one by whose name the case has no label; "" where it is not for such a name
-
-
-def assemble(
-    release: Release, draft: Draft, channels: Sequence[Channel], strata: Mapping[str, str], unused: list[Nifti]
-) -> Assembled:
-    """Make a case of ``draft`` with the given ``channels``.
-
-    Nothing is read, but for files that are there several times: of equal ones the first is taken.
-
-    Args:
-        release: what the files are to be.
-        draft: all files found for the case.
-        channels: the chosen ones.
-        strata: by casefolded case names, where a table tells them.
-        unused: files of no case; one that is taken as the label is removed.
-    """
-    maker = _Maker(release, draft)
-    case = maker.case(channels, strata, unused)
-    return Assembled(case, tuple(maker.problems), tuple(maker.notes), maker.unlabelled_folder if case else "")
-
-
 @dataclass
-class _Maker:
+class CaseBuilder:
+    """Builds one case of ``release`` from ``files`` and collects problems and notes.
+
+    Only duplicate files are read: of identical ones the first is used.
+    """
+
     release: Release
-    draft: Draft
+    files: CaseFiles
     problems: list[Problem] = field(default_factory=list)
     notes: list[Problem] = field(default_factory=list)
-    unlabelled_folder: str = ""
-    passed_over: dict[str, list[Nifti]] = field(default_factory=dict)  # files not taken, by the reason
+    unlabelled_folder: str = ""  # the folder because of whose name the case has no label
+    _ignored: dict[str, list[NiftiFile]] = field(default_factory=dict)  # files not used, by reason
 
-    def case(self, channels: Sequence[Channel], strata: Mapping[str, str], unused: list[Nifti]) -> Case | None:
-        anywhere = [hit for c in self.release.channels for hit in self.draft.hits.get(c.file, ())]
-        if not anywhere:
-            labels = [hit.file.path for hits in self.draft.hits.values() for hit in hits]
-            self._problem(labels[0], "a label without any image of its case")
+    def build(
+        self, channels: Sequence[Channel], strata: Mapping[str, str], unused: list[NiftiFile]
+    ) -> SourceCase | None:
+        """Return the case, or None if there are problems.
+
+        Args:
+            channels: the channels to convert.
+            strata: from a table of the release, by casefolded case name.
+            unused: files of no case; one that is used as the label is removed.
+        """
+        found = [match for c in self.release.channels for match in self.files.matches.get(c.file, ())]
+        if not found:
+            labels = [match.path for matches in self.files.matches.values() for match in matches]
+            self._problem(labels[0], "label without any image of its case")
             return None
-        folder = anywhere[0].file.path.parent
-        chosen = {channel.file: self._only_hit(channel.file) for channel in channels}  # a 4D file once
+        folder = found[0].path.parent
+        chosen = {channel.file: self._choose(channel.file) for channel in channels}  # a 4D file once
         for channel in channels:
-            if not self.draft.hits.get(channel.file):
-                self._problem(folder, _missing(channel, channels, anywhere[0].fields["case"]))
-        label = self._label(folder, [hit for hit in chosen.values() if hit], unused)
-        self._note_passed_over()
+            if not self.files.matches.get(channel.file):
+                self._problem(folder, _missing(channel, channels, found[0].fields["case"]))
+        label = self._label(folder, [match for match in chosen.values() if match], unused)
+        self._note_ignored()
         if self.problems:
             return None
-        images = [hit for channel in channels if (hit := chosen[channel.file])]
-        # Channels that are not converted may still hold what names a submission.
-        others = [self._ranked(channel.file)[0] for channel in self.release.channels if channel.file in self.draft.hits]
-        fields = {name: value for hit in (*others, *images) for name, value in hit.fields.items()}
-        return Case(
-            name=self.draft.name,
-            images=tuple(hit.file.path for hit in images),
+        images = [match for channel in channels if (match := chosen[channel.file])]
+        # Channels that are not converted may still contain the fields that name a submission.
+        others = [self._ranked(c.file)[0] for c in self.release.channels if c.file in self.files.matches]
+        fields = {name: value for match in (*others, *images) for name, value in match.fields.items()}
+        return SourceCase(
+            name=self.files.name,
+            images=tuple(match.path for match in images),
             label=label,
-            patient=self.release.patient_of(self.draft.name),
-            stratum=stratum_of(self.release, images[0].file.shown) or strata.get(fields["case"].casefold(), ""),
+            patient=self.release.patient_of(self.files.name),
+            stratum=stratum_of(self.release, images[0].shown) or strata.get(fields["case"].casefold(), ""),
             fields=fields,
         )
 
-    def _label(self, folder: Path, images: Sequence[Hit], unused: list[Nifti]) -> Path | None:
-        present = [text for text in self.release.label if text in self.draft.hits]
-        case = images[0].fields["case"] if images else self.draft.name
+    def _label(self, folder: Path, images: Sequence[MatchedFile], unused: list[NiftiFile]) -> Path | None:
+        patterns = [text for text in self.release.label if text in self.files.matches]
+        case = images[0].fields["case"] if images else self.files.name
         usual = readable(self.release.label[0], case)
-        if present:
-            hit = self._only_hit(present[0])
-            if hit and present[0] != self.release.label[0]:
-                self._note(hit.file.path, f"taken as the label, as there is no {usual} or .nii")
-            if hit and self.draft.unlabelled:
-                self._note(hit.file.path, "lies where cases have no label, but is one: the case is taken for training")
-            for text in present[1:]:
-                self._pass_over("a label with a more usual name is taken in place of it", self.draft.hits[text])
-            return hit.file.path if hit else None
-        if self.draft.unlabelled:
-            self.unlabelled_folder = unlabelled_folder(self.release, images[0].file.shown) if images else ""
+        if patterns:
+            return self._label_of(patterns, usual)
+        if self.files.unlabelled:
+            self.unlabelled_folder = unlabelled_folder(self.release, images[0].shown) if images else ""
             return None
-        leftover: list[Nifti] = []
+        candidates: list[NiftiFile] = []
         if self.release.leftover_label:
-            folders = {hit.file.path.parent for hit in images}
-            leftover = [file for file in unused if file.path.parent in folders]
-            if len(leftover) == 1:
-                self._note(leftover[0].path, "taken as the label: the only file of the case that is no modality")
-                unused.remove(leftover[0])
-                return leftover[0].path
+            folders = {match.path.parent for match in images}
+            candidates = [file for file in unused if file.path.parent in folders]
+            if len(candidates) == 1:
+                self._note(candidates[0].path, "used as the label: the only file of the case that is not a modality")
+                unused.remove(candidates[0])
+                return candidates[0].path
         if self.release.labels_optional:
-            self._note(folder, "has no label and is taken as an unlabelled case")
+            self._note(folder, "has no label and is treated as an unlabelled case")
             return None
-        which = f"; which of {', '.join(file.path.name for file in leftover)} it is cannot be told" if leftover else ""
+        which = f"; it could be any of {', '.join(file.path.name for file in candidates)}" if candidates else ""
         self._problem(folder, f"label is missing: no {usual} or .nii{which}")
         return None
 
-    def _only_hit(self, pattern: str) -> Hit | None:
-        """The one file to take; a problem if several differ."""
-        hits = self._ranked(pattern)
-        if not hits:
+    def _label_of(self, patterns: Sequence[str], usual: str) -> Path | None:
+        """The file of the first of several label patterns, in the release's order."""
+        label = self._choose(patterns[0])
+        for text in patterns[1:]:
+            self._ignore("a label with a more usual name is used instead", self.files.matches[text])
+        if label is None:
             return None
-        best = [hit for hit in hits if rank(self.release, hit.file.shown) == rank(self.release, hits[0].file.shown)]
-        self._pass_over("a corrected file is taken in place of it", hits[len(best) :])
+        if patterns[0] != self.release.label[0]:
+            self._note(label.path, f"used as the label, because there is no {usual} or .nii")
+        if self.files.unlabelled:
+            self._note(label.path, "is a label in a folder for unlabelled cases: the case is used for training")
+        return label.path
+
+    def _choose(self, pattern: str) -> MatchedFile | None:
+        """The file to use for a pattern, with a problem if several differ."""
+        matches = self._ranked(pattern)
+        if not matches:
+            return None
+        lowest = rank(self.release, matches[0].shown)
+        best = [match for match in matches if rank(self.release, match.shown) == lowest]
+        self._ignore("a corrected file is used instead", matches[len(best) :])
         first, *copies = best
         try:
-            digest = _digest(first.file.path) if copies else ""
-            differing = [copy for copy in copies if _digest(copy.file.path) != digest]
+            digest = _digest(first.path) if copies else ""
+            differing = [copy for copy in copies if _digest(copy.path) != digest]
         except OSError as error:
-            self._problem(first.file.path, f"is there {len(best)} times, and cannot be compared: {error}")
+            self._problem(first.path, f"exists {len(best)} times, and the copies cannot be compared: {error}")
             return None
         if differing:
-            others = ", ".join(str(hit.file.path) for hit in differing)
-            self._problem(first.file.path, f"differs from {others}: keep the right one, or give its folder only")
+            others = ", ".join(str(match.path) for match in differing)
+            self._problem(first.path, f"differs from {others}: keep the right one, or give only its folder")
             return None
-        self._pass_over("an equal copy of a file that is taken", copies)
+        self._ignore("an identical copy of a file that is used", copies)
         return first
 
-    def _ranked(self, pattern: str) -> list[Hit]:
-        return sorted(self.draft.hits.get(pattern, ()), key=lambda hit: rank(self.release, hit.file.shown))
+    def _ranked(self, pattern: str) -> list[MatchedFile]:
+        return sorted(self.files.matches.get(pattern, ()), key=lambda match: rank(self.release, match.shown))
 
-    def _pass_over(self, why: str, hits: Iterable[Hit]) -> None:
-        self.passed_over.setdefault(why, []).extend(hit.file for hit in hits)
+    def _ignore(self, reason: str, matches: Iterable[MatchedFile]) -> None:
+        self._ignored.setdefault(reason, []).extend(matches)
 
-    def _note_passed_over(self) -> None:
-        """One note a reason: a doubled folder would else fill pages."""
-        for why, files in self.passed_over.items():
+    def _note_ignored(self) -> None:
+        """Add one note per reason: a duplicated folder would otherwise fill pages."""
+        for reason, files in self._ignored.items():
             if files:
-                more = f", as {len(files) - 1} more of this case" if len(files) > 1 else ""
-                self._note(files[0].path, f"{why}{more}")
+                more = f" (and for {len(files) - 1} more files of this case)" if len(files) > 1 else ""
+                self._note(files[0].path, f"{reason}{more}")
 
     def _problem(self, path: Path, text: str) -> None:
-        self.problems.append(Problem(self.draft.name, path, text))
+        self.problems.append(Problem(self.files.name, path, text))
 
     def _note(self, path: Path, text: str) -> None:
-        self.notes.append(Problem(self.draft.name, path, text))
+        self.notes.append(Problem(self.files.name, path, text))
 
 
 def _missing(channel: Channel, channels: Sequence[Channel], case: str) -> str:
-    """What is missing, and how to do without it: a channel on a grid of its own is one that others go without, too."""
+    """Which file is missing, and how to leave the channel out if it is one on its own grid."""
     text = f"modality {channel.name} is missing: no {readable(channel.file, case)} or .nii"
     others = [other.name for other in channels if other is not channel]
     if channel.own_grid and others:
@@ -173,11 +165,7 @@ def _missing(channel: Channel, channels: Sequence[Channel], case: str) -> str:
 
 
 def _digest(path: Path) -> str:
-    """Of the content of a file, unpacked if it is a whole gzip file.
-
-    Raises:
-        OSError: it cannot be read.
-    """
+    """Digest of a file's content, uncompressed if it is a complete gzip file; OSError if it cannot be read."""
     try:
         with gzip.open(path) as unpacked:
             return _hash(unpacked)

@@ -1,4 +1,4 @@
-"""Cases as they were found on disk, and what is to be said about them."""
+"""Cases found on disk, and the problems and notes about them."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-FILE_ENDING = ".nii.gz"  # of every file of a converted data set
+FILE_ENDING = ".nii.gz"  # of every file in a converted data set
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that keeps a case from being converted, or, among the notes, that the user should know."""
+    """A reason why a case cannot be converted; as a note, something that the user should know."""
 
-    case: str  # "" where it is about no single case, such as a folder that cannot be read
+    case: str  # "" if it concerns no single case, such as an unreadable folder
     path: Path
     text: str
 
@@ -22,31 +22,31 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class Case:
-    """The files of one case, and what its paths tell about it."""
+class SourceCase:
+    """The source files of one case, and what their paths say about it."""
 
     name: str  # in nnU-Net's file names
-    images: tuple[Path, ...]  # one for each channel, in their order; a 4D file stands there for each of its channels
-    label: Path | None  # None where the release gives none
+    images: tuple[Path, ...]  # one per channel, in order; a 4D file is repeated for each of its channels
+    label: Path | None  # None for an unlabelled case
     patient: str
-    stratum: str  # "" where nothing is known
+    stratum: str  # "" if unknown
     fields: Mapping[str, str] = field(default_factory=dict)  # named groups of the release's patterns, and "case"
 
     def image_file(self, number: int) -> str:
-        """Where channel ``number`` is in the converted data set."""
+        """Path of channel ``number`` in the converted data set."""
         part = "imagesTs" if self.label is None else "imagesTr"
         return f"{part}/{self.name}_{number:04d}{FILE_ENDING}"
 
     @property
     def label_file(self) -> str:
-        """Where the label is in the converted data set, if there is one."""
+        """Path of the label in the converted data set."""
         return f"labelsTr/{self.name}{FILE_ENDING}"
 
 
 @dataclass
-class Found:
-    """What lies below the sources: whole cases, the problems of the others, and notes."""
+class FoundCases:
+    """Complete cases below the sources, the problems of incomplete ones, and notes."""
 
-    cases: list[Case] = field(default_factory=list)
+    cases: list[SourceCase] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     notes: list[Problem] = field(default_factory=list)

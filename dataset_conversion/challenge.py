@@ -1,4 +1,4 @@
-"""The way back: predictions of nnU-Net as a challenge wants them, checked against the images they were made for."""
+"""Convert predictions of nnU-Net to the format of a challenge, after checking them against their images."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from factorizer_nnunet.core.atomic_files import atomic_folder
+from factorizer_nnunet.core.atomic_files import atomic_file, atomic_folder
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import load_json_object
 from factorizer_nnunet.core.wording import count_of
@@ -20,54 +20,53 @@ from factorizer_nnunet.dataset_conversion.cases import FILE_ENDING
 from factorizer_nnunet.dataset_conversion.layout import is_nifti
 from factorizer_nnunet.dataset_conversion.report import REPORT_FILE
 from factorizer_nnunet.dataset_conversion.spec import LabelMap, Release
-from factorizer_nnunet.imaging.grid import geometry_difference, header_and_grid
-from factorizer_nnunet.imaging.volume import integer_labels, nifti_bytes, read_header, read_volume
+from factorizer_nnunet.imaging.checks import grid_problem
+from factorizer_nnunet.imaging.grid import grid_of
+from factorizer_nnunet.imaging.labels import integer_labels
+from factorizer_nnunet.imaging.volume import nifti_bytes, read_header, read_volume
+
+_FIX = "Convert the data set again"  # an unreadable report
 
 
 @dataclass(frozen=True)
 class Submission:
-    """What was written: the folder, the archive if one was asked for, and the cases that have no prediction.
-
-    These are cases without label, for which a submission is made; or training cases, if only such were predicted.
-    """
+    """A submission that was written."""
 
     folder: Path
-    archive: Path | None
+    archive: Path | None  # the zip file, if requested
     cases: int
-    missing: tuple[str, ...]
+    missing: tuple[str, ...]  # unlabelled cases without a prediction; training cases if only such were predicted
 
 
 def find_data_set(release: Release, predictions: Path, raw_folder: Path, dataset_id: int | None) -> Path:
-    """The converted data set that the predictions belong to.
+    """Find the converted data set that the predictions belong to.
 
     Args:
-        release: which release it was converted from.
+        release: the release that it was converted from.
         predictions: folder of nnU-Net's predictions.
         raw_folder: nnUNet_raw.
-        dataset_id: of the data set; None takes the one of this release that has all predicted cases.
+        dataset_id: ID of the data set; None selects the one of this release that has all predicted cases.
 
     Raises:
-        UserError: none, or several.
+        UserError: no data set matches, or several do.
     """
     pattern = "Dataset*" if dataset_id is None else f"Dataset{dataset_id:03d}_*"
     names = {path.name.removesuffix(FILE_ENDING) for path in predictions.glob(f"*{FILE_ENDING}")}
-    fitting, damaged = [], ""
+    matching, damaged = [], ""
     for report in sorted(raw_folder.glob(f"{pattern}/{REPORT_FILE}")):
         try:
-            content = load_json_object(report, "Convert the data set anew")
-        except UserError as error:  # perhaps of another release: it matters only if none fits
+            content = load_json_object(report, _FIX)
+        except UserError as error:  # possibly of another release: only relevant if no other matches
             damaged = f". {error}"
             continue
         if content.get("release") == release.key and (dataset_id is not None or names <= set(content["cases"])):
-            fitting.append(report.parent)
-    if len(fitting) == 1:
-        return fitting[0]
+            matching.append(report.parent)
+    if len(matching) == 1:
+        return matching[0]
     wanted = f"data set converted from {release.key}" + (f" with ID {dataset_id}" if dataset_id is not None else "")
-    if fitting:
-        raise UserError(f"{', '.join(p.name for p in fitting)} all have these cases: say with -d which it is")
-    raise UserError(
-        f"{raw_folder} has no {wanted} that these predictions are of: convert it, or give another -d{damaged}"
-    )
+    if matching:
+        raise UserError(f"{', '.join(p.name for p in matching)} all have these cases: choose one with -d")
+    raise UserError(f"{raw_folder} has no {wanted} with these cases: convert it, or give another -d{damaged}")
 
 
 def to_challenge(release: Release, predictions: Path, out: Path, data_set: Path, archive: bool = False) -> Submission:
@@ -75,24 +74,26 @@ def to_challenge(release: Release, predictions: Path, out: Path, data_set: Path,
 
     Args:
         release: the release that ``data_set`` was converted from.
-        predictions: folder of CASE.nii.gz as nnU-Net predicts them, integers on the grid of the case's first channel.
+        predictions: folder of nnU-Net's predictions CASE.nii.gz, integers on the grid of the case's first channel.
         out: a folder that does not exist yet; it appears when it is complete.
-        data_set: of the converted set, below nnUNet_raw.
-        archive: also write ``out``.zip, with the files alone.
+        data_set: folder of the converted data set, below nnUNet_raw.
+        archive: also write ``out``.zip with the same files.
 
     Raises:
-        UserError: ``out`` exists, no predictions, problems (all of them in one message), or the disk is full. Nothing
-            is written then.
+        UserError: ``out`` exists, there are no predictions, there are problems (all in one message), or the disk is
+            full. Nothing is written then.
     """
-    report = load_json_object(data_set / REPORT_FILE, "Convert the data set anew")
+    report = load_json_object(data_set / REPORT_FILE, _FIX)
     out = Path(os.path.abspath(out))
     packed = out.with_name(f"{out.name}.zip")
     for path in (out, packed) if archive else (out,):
         if path.exists():
-            raise UserError(f"{path} exists already and is not overwritten: remove it or choose another OUT")
+            raise UserError(f"{path} already exists and is not overwritten: remove it or choose another OUT")
     files = sorted(path for path in predictions.glob("*") if is_nifti(path.name))
     if not files:
-        raise UserError(f"{predictions} holds no prediction CASE{FILE_ENDING}; give the folder of nnUNetv2_predict")
+        raise UserError(
+            f"{predictions} has no predictions CASE{FILE_ENDING}: give the output folder of nnUNetv2_predict"
+        )
     back = LabelMap({int(old): int(new) for old, new in report["label_map_back"].items()})
     reading = tqdm(files, desc="checking", unit="case", disable=None)
     problems = [text for path in reading for text in _problems(release, path, report["cases"], back, data_set)]
@@ -123,10 +124,10 @@ def _missing(cases: Mapping[str, Any], predicted: Set[str]) -> tuple[str, ...]:
 
 
 def _submitted_name(release: Release, name: str, case: Mapping[str, Any]) -> str:
-    """The file of a prediction in the submission.
+    """The file name of a prediction in the submission.
 
     Raises:
-        KeyError: what it is made of is not known of the case.
+        KeyError: a field of the name is unknown for this case.
     """
     return release.submission.format_map({**case["fields"], "case": name})
 
@@ -140,8 +141,8 @@ def _problems(release: Release, path: Path, cases: Mapping[str, Any], back: Labe
         _submitted_name(release, name, cases[name])
     except KeyError as error:
         texts.append(
-            f"{path}: a submission is named by the number of the {error.args[0]} file, which the source of "
-            f"{data_set.name} did not have; convert it with these files"
+            f"{path}: a submission is named after the number of the {error.args[0]} file, which the source of "
+            f"{data_set.name} lacked; convert it with these files"
         )
     image = _grid_image(cases[name], data_set)
     try:
@@ -149,12 +150,11 @@ def _problems(release: Release, path: Path, cases: Mapping[str, Any], back: Labe
     except OSError as error:
         return [*texts, f"{path}: {error}"]
     try:
-        grid = header_and_grid(read_header(image))[1]
+        grid = grid_of(read_header(image))
     except OSError as error:
         return [*texts, f"{image}, the image of this case: {error}"]
-    difference = geometry_difference(volume.grid, grid)
-    if difference is not None:
-        texts.append(f"{path}: {difference} of the image")
+    if difference := grid_problem(volume.grid, grid, "the image"):
+        texts.append(f"{path}: {difference}")
     try:
         unexpected = back.unexpected(integer_labels(volume.values))
     except ValueError as error:
@@ -166,25 +166,20 @@ def _problems(release: Release, path: Path, cases: Mapping[str, Any], back: Labe
 
 
 def _grid_image(case: Mapping[str, Any], data_set: Path) -> Path:
-    """The image on whose grid the case's label lies."""
+    """The image that defines the grid of the case's label."""
     return data_set / case["images"][case["grid_channel"]]["file"]
 
 
 def _write(prediction: Path, image: Path, back: LabelMap, target: Path) -> None:
-    """Mapped labels, uint8, under the geometry of the image they belong to."""
+    """Write mapped labels, uint8, with the geometry of their image."""
     labels = back.apply(integer_labels(read_volume(prediction).values))
     content = nifti_bytes(labels, read_header(image))
     target.write_bytes(content if target.name.endswith(".gz") else gzip.decompress(content))
 
 
 def _pack(folder: Path, target: Path) -> None:
-    """All files below ``folder`` in a zip that appears whole; they are compressed already."""
-    draft = target.with_name(f".{target.name}.partial")
-    try:
-        with zipfile.ZipFile(draft, "w", zipfile.ZIP_STORED) as archive:
-            for path in sorted(folder.rglob("*")):
-                if path.is_file():
-                    archive.write(path, path.relative_to(folder).as_posix())
-        draft.replace(target)
-    finally:
-        draft.unlink(missing_ok=True)
+    """Write all files below ``folder``, which are already compressed, to a zip file atomically."""
+    with atomic_file(target) as draft, zipfile.ZipFile(draft, "w", zipfile.ZIP_STORED) as archive:
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                archive.write(path, path.relative_to(folder).as_posix())

@@ -1,4 +1,4 @@
-"""Find the cases of a release below any folders, wherever unpacking has put them."""
+"""List the source files, and find the cases of a release among them wherever they were unpacked to."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ from pathlib import Path
 
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.wording import first_few
-from factorizer_nnunet.dataset_conversion.assemble import assemble
-from factorizer_nnunet.dataset_conversion.cases import Found, Problem
-from factorizer_nnunet.dataset_conversion.layout import Gathered, Nifti, gather, is_nifti
+from factorizer_nnunet.dataset_conversion.assemble import CaseBuilder
+from factorizer_nnunet.dataset_conversion.cases import FoundCases, Problem
+from factorizer_nnunet.dataset_conversion.layout import GroupedFiles, NiftiFile, group_by_case, is_nifti
 from factorizer_nnunet.dataset_conversion.spec import Channel, Release
 from factorizer_nnunet.dataset_conversion.strata import read_strata
 
-_EXAMPLES = 3  # names that a note shows
-# A link to nothing with such an ending was none to a case; numbers at the end are not taken for one.
+_EXAMPLES = 3  # names shown in a note
+# A broken link with such a file ending did not lead to a case's folder; digits are not a file ending.
 _OTHER_FILE = re.compile(r".+\.(?=\w*[a-z])[a-z0-9]{1,5}", re.IGNORECASE)
 
 
 @dataclass
-class Listing:
-    """All NIfTI files and tables below the sources, and what kept others from being listed."""
+class SourceListing:
+    """All NIfTI files and tables below the sources, and problems with others."""
 
     sources: tuple[Path, ...]
-    files: list[Nifti] = field(default_factory=list)
+    files: list[NiftiFile] = field(default_factory=list)
     tables: list[Path] = field(default_factory=list)  # CSV files
-    wrappers: list[str] = field(default_factory=list)  # folders called like the NIfTI file in them, as shown
+    wrappers: list[str] = field(default_factory=list)  # folders named like the NIfTI file inside, as shown
     problems: list[Problem] = field(default_factory=list)
 
 
-def list_files(sources: Sequence[Path]) -> Listing:
+def list_files(sources: Sequence[Path]) -> SourceListing:
     """List the NIfTI files below ``sources``, each folder once, in the order of their names.
 
-    Names that begin with "." or "_" are passed over: hidden files, and what unpackers leave, such as ``__MACOSX``.
-    Links are followed; one to nothing is a problem, as a whole case may have been behind it, and so is a pipe or device
-    called like a NIfTI file, which nobody could read. A folder called like one stands for the one such file in it.
+    Names that start with "." or "_" are skipped: hidden files, and what unpackers leave behind, such as ``__MACOSX``.
+    Links are followed. A broken link is a problem, because it may have led to a case, and so is a pipe or device with
+    a NIfTI file name. A folder with a NIfTI file name stands for the single NIfTI file inside.
 
     Raises:
         UserError: a source is not a folder.
@@ -49,36 +49,36 @@ def list_files(sources: Sequence[Path]) -> Listing:
         if not source.is_dir():
             what = "is a file; unpack it and give the folder" if source.is_file() else "is not a folder"
             raise UserError(f"{source} {what}")
-    listing = Listing(tuple(Path(os.path.abspath(source)) for source in sources))
+    listing = SourceListing(tuple(Path(os.path.abspath(source)) for source in sources))
     seen: set[tuple[int, int]] = set()
     for source in listing.sources:
         _list_below(source, listing, seen)
     return listing
 
 
-def find_cases(release: Release, listing: Listing, channels: Sequence[Channel]) -> Found:
+def find_cases(release: Release, listing: SourceListing, channels: Sequence[Channel]) -> FoundCases:
     """Find all cases of ``release`` with the given ``channels`` among the listed files, sorted by name.
 
-    Nothing is read, but for the release's table of strata and files that are there several times: of equal ones the
-    first is taken.
+    Only the release's table of strata and duplicate files are read; of identical files the first is used.
     """
-    gathered = gather(release, listing.files)
+    grouped = group_by_case(release, listing.files)
     strata, notes = read_strata(release, listing.tables)
-    found = Found(problems=list(listing.problems), notes=notes)
+    found = FoundCases(problems=list(listing.problems), notes=notes)
     unlabelled: Counter[str] = Counter()
-    for draft in sorted(gathered.drafts.values(), key=lambda draft: draft.name):
-        assembled = assemble(release, draft, channels, strata, gathered.unused)
-        found.problems += assembled.problems
-        found.notes += assembled.notes
-        if assembled.case is not None:
-            found.cases.append(assembled.case)
-        if assembled.unlabelled_folder:
-            unlabelled[assembled.unlabelled_folder] += 1
-    _note_others(release, listing, gathered, unlabelled, found)
+    for files in sorted(grouped.cases.values(), key=lambda files: files.name):
+        builder = CaseBuilder(release, files)
+        case = builder.build(channels, strata, grouped.unused)
+        found.problems += builder.problems
+        found.notes += builder.notes
+        if case is not None:
+            found.cases.append(case)
+            if builder.unlabelled_folder:
+                unlabelled[builder.unlabelled_folder] += 1
+    _add_notes(release, listing, grouped, unlabelled, found)
     return found
 
 
-def _list_below(source: Path, listing: Listing, seen: set[tuple[int, int]]) -> None:
+def _list_below(source: Path, listing: SourceListing, seen: set[tuple[int, int]]) -> None:
     def unreadable(error: OSError) -> None:
         listing.problems.append(Problem("", Path(error.filename), f"cannot be read: {error.strerror}"))
 
@@ -105,8 +105,8 @@ def _list_below(source: Path, listing: Listing, seen: set[tuple[int, int]]) -> N
             _list_file(folder / file, show, listing)
 
 
-def _list_file(path: Path, show: Callable[[Path], str], listing: Listing) -> None:
-    """List what is no folder; beside files that are needed, links that may have led to one are looked at."""
+def _list_file(path: Path, show: Callable[[Path], str], listing: SourceListing) -> None:
+    """List a file; links that may have led to a NIfTI file or a case's folder are checked."""
     nifti = is_nifti(path.name)
     if _is_hidden(path.name):
         return
@@ -117,58 +117,58 @@ def _list_file(path: Path, show: Callable[[Path], str], listing: Listing) -> Non
         if fault:
             listing.problems.append(Problem("", path, fault))
         elif nifti:
-            listing.files.append(Nifti(path, show(path)))
+            listing.files.append(NiftiFile(path, show(path)))
 
 
-def _list_wrapper(folder: Path, shown: str, listing: Listing) -> None:
-    """A folder called X.nii, as some unpackers make it of a file X.nii."""
+def _list_wrapper(folder: Path, shown: str, listing: SourceListing) -> None:
+    """List the file in a folder X.nii, which some unpackers create for a file X.nii."""
     try:
         inside = sorted(path for path in folder.iterdir() if is_nifti(path.name) and not _is_hidden(path.name))
     except OSError as error:
         listing.problems.append(Problem("", folder, f"cannot be read: {error.strerror}"))
         return
     if len(inside) != 1:
-        text = f"is a folder called like a file and holds {len(inside)} NIfTI files instead of one"
+        text = f"is a folder with a file's name and contains {len(inside)} NIfTI files, expected one"
         listing.problems.append(Problem("", folder, text))
     elif fault := _fault(inside[0]):
         listing.problems.append(Problem("", inside[0], fault))
     else:
-        listing.files.append(Nifti(inside[0], shown))
+        listing.files.append(NiftiFile(inside[0], shown))
         listing.wrappers.append(shown)
 
 
 def _fault(path: Path) -> str | None:
-    """Why a path leads to no file that could be read; opening a pipe would wait for ever."""
+    """Why a path is not a regular file; opening a pipe would block forever."""
     try:
         mode = path.stat().st_mode
     except OSError as error:
         if path.is_symlink() and error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
-            return f"is a link to nothing: {os.readlink(path)}"
+            return f"is a broken link to {os.readlink(path)}"
         return f"cannot be read: {error.strerror}"
     if stat.S_ISDIR(mode):
-        return "is a folder where a file is expected"
-    return None if stat.S_ISREG(mode) else "is a pipe, socket or device, and no file"
+        return "is a folder, expected a file"
+    return None if stat.S_ISREG(mode) else "is a pipe, socket or device, expected a file"
 
 
 def _is_hidden(name: str) -> bool:
     return name.startswith((".", "_"))
 
 
-def _note_others(
-    release: Release, listing: Listing, gathered: Gathered, unlabelled: Mapping[str, int], found: Found
+def _add_notes(
+    release: Release, listing: SourceListing, grouped: GroupedFiles, unlabelled: Mapping[str, int], found: FoundCases
 ) -> None:
-    """Notes on the set: one for each kind of things, which in a mirror may be as many as its files."""
-    where = listing.sources[0]
+    """Add notes about the complete set, one per kind: in a mirror they may concern every file."""
+    texts = []
     for files, why in (
-        (gathered.excluded, f"lie in folders that are no part of {release.title}"),
-        (gathered.unused, f"are not needed for {release.title} or have names that it does not know"),
+        (grouped.excluded, f"are in folders that are not part of {release.title}"),
+        (grouped.unused, f"are not needed for {release.title} or have unknown names"),
     ):
         if files:
-            text = f"{len(files)} {why}: {first_few([file.shown for file in files], _EXAMPLES)}"
-            found.notes.append(Problem("", where, text))
-    if listing.wrappers:
-        text = f"folders called like files, taken for the one NIfTI file in them: {len(listing.wrappers)}, such as "
-        found.notes.append(Problem("", where, text + first_few(listing.wrappers, _EXAMPLES)))
-    if unlabelled:
-        text = f"cases taken as unlabelled, by the names of folders above them: {sum(unlabelled.values())} below "
-        found.notes.append(Problem("", where, text + first_few(sorted(unlabelled), _EXAMPLES)))
+            texts.append(f"{len(files)} {why}: {first_few([file.shown for file in files], _EXAMPLES)}")
+    for number, names, text in (
+        (len(listing.wrappers), listing.wrappers, "folders with file names, replaced by the single NIfTI file inside"),
+        (sum(unlabelled.values()), sorted(unlabelled), "cases treated as unlabelled because of a parent folder's name"),
+    ):
+        if number:
+            texts.append(f"{text}: {number}, e.g. {first_few(names, _EXAMPLES)}")
+    found.notes += [Problem("", listing.sources[0], text) for text in texts]

@@ -1,4 +1,4 @@
-"""Tell which release lies below the sources, by the cases that are complete there."""
+"""Recognise the release below the sources by its complete cases."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from dataclasses import dataclass
 
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.dataset_conversion.catalog import RELEASES
-from factorizer_nnunet.dataset_conversion.discover import Listing
-from factorizer_nnunet.dataset_conversion.layout import Nifti, gather, is_below_root
+from factorizer_nnunet.dataset_conversion.discover import SourceListing
+from factorizer_nnunet.dataset_conversion.layout import NiftiFile, group_by_case, is_below_root
 from factorizer_nnunet.dataset_conversion.spec import Release
 
 
 @dataclass(frozen=True)
 class _Candidate:
     release: Release
-    cases: int  # with all channels asked for; those on grids of their own may be missing
-    images: tuple[Nifti, ...]  # of these cases
+    cases: int  # with all requested channels; channels on their own grids may be missing
+    images: tuple[NiftiFile, ...]  # of these cases
 
     @property
     def below_root(self) -> bool:
@@ -26,19 +26,18 @@ class _Candidate:
         return {image.path for image in other.images} <= {image.path for image in self.images}
 
 
-def recognise(listing: Listing, channels: Sequence[str] | None = None) -> Release:
-    """Return the release that most complete cases below the sources are of.
+def recognise(listing: SourceListing, channels: Sequence[str] | None = None) -> Release:
+    """Return the release to which most complete cases below the sources belong.
 
-    Cases need the ``channels`` of these names alone, by default all of a release, and releases without channels of
-    these names are out of the question. A channel on a grid of its own may be missing: finding the cases then says
-    what to do about it, case by case.
+    A complete case has the named ``channels``, by default all of a release. Releases without channels of these names
+    are not considered. A channel on its own grid may be missing: finding the cases then explains what to do.
 
-    Releases with the same case names are told by the folders above; where these tell several that mean the same by
-    their labels, the latest is taken, since challenges give out earlier folders again.
+    Releases with the same case names are distinguished by their folders. If several releases with the same labels
+    remain, the latest is returned, because challenges distribute earlier folders again.
 
     Raises:
-        UserError: no release, several side by side, or one of several that the folders do not tell, the message naming
-            them; a channel given twice.
+        UserError: no release is recognised, several are present, or the folders do not distinguish the candidates;
+            or a channel is given twice.
     """
     releases = [release for release in RELEASES.values() if channels is None or release.has_channels(channels)]
     candidates = [c for release in releases if (c := _candidate(release, listing, channels)).cases]
@@ -46,32 +45,30 @@ def recognise(listing: Listing, channels: Sequence[str] | None = None) -> Releas
     if not candidates:
         which = "" if channels is None else f" with channels {' '.join(channels)}"
         raise UserError(
-            f"no release{which} is recognised below {where}, among {len(listing.files)} NIfTI files: name it instead "
-            "of auto; factorizer-nnunet convert list shows all releases and what is expected of their files"
+            f"no release{which} is recognised below {where}, among {len(listing.files)} NIfTI files: give its name "
+            "instead of auto; factorizer-nnunet convert list shows all releases and their files"
         )
     most = max(candidate.cases for candidate in candidates)
     best = [candidate for candidate in candidates if candidate.cases == most]
-    beside = [c for c in candidates if not any(one.has_all_of(c) for one in best)]
-    unlike = [c for c in best if not c.has_all_of(best[0])]
-    if beside or unlike:
-        raise UserError(
-            f"{where} holds several releases, {_names([best[0], *unlike, *beside])}: give one's folder only"
-        )
-    told = [candidate for candidate in best if candidate.below_root] if len(best) > 1 else best
-    if told and all(candidate.release.schemes == told[0].release.schemes for candidate in told):
-        return told[-1].release
+    separate = [c for c in best if not c.has_all_of(best[0])]
+    separate += [c for c in candidates if not any(one.has_all_of(c) for one in best)]
+    if separate:
+        raise UserError(f"{where} contains several releases, {_names([best[0], *separate])}: give the folder of one")
+    likely = [candidate for candidate in best if candidate.below_root] if len(best) > 1 else best
+    if likely and all(candidate.release.schemes == likely[0].release.schemes for candidate in likely):
+        return likely[-1].release
     raise UserError(
-        f"{most} cases below {where} can be of {_names(told or best)}, which name files alike, and no folder tells "
-        "which: name the release instead of auto"
+        f"{most} cases below {where} could belong to {_names(likely or best)}, which use the same file names, and no "
+        "folder name tells them apart: give the release's name instead of auto"
     )
 
 
-def _candidate(release: Release, listing: Listing, channels: Sequence[str] | None) -> _Candidate:
-    drafts = gather(release, listing.files).drafts.values()
+def _candidate(release: Release, listing: SourceListing, channels: Sequence[str] | None) -> _Candidate:
     chosen = release.chosen_channels(channels)
     needed = [channel.file for channel in chosen if not channel.own_grid] or [channel.file for channel in chosen]
-    complete = [draft for draft in drafts if all(pattern in draft.hits for pattern in needed)]
-    images = tuple(hit.file for draft in complete for pattern in needed for hit in draft.hits[pattern])
+    cases = group_by_case(release, listing.files).cases.values()
+    complete = [case for case in cases if all(pattern in case.matches for pattern in needed)]
+    images = tuple(match for case in complete for pattern in needed for match in case.matches[pattern])
     return _Candidate(release, len(complete), images)
 
 

@@ -1,10 +1,10 @@
-"""Five folds for cross-validation, as nnU-Net's splits_final.json holds them, that keep every patient in one fold.
+"""Five cross-validation folds for nnU-Net's splits_final.json that keep all cases of a patient in one fold.
 
 Patients of one stratum (a grade, a site) are sorted by lesion volume and dealt to the folds five at a time, one each.
-So folds agree in strata, to within one patient in each of five or more, and in the whole distribution of volumes.
+Folds thus agree in strata, to within one patient for each stratum of at least five, and in the distribution of volumes.
 
-Scikit-learn's StratifiedGroupKFold balances classes, so volumes must be cut into bins first (here quintiles in each
-stratum), and it promises nothing about fold sizes. Largest differences between folds, over 40 synthetic sets each:
+Scikit-learn's StratifiedGroupKFold balances classes, so volumes must be binned first (here quintiles in each stratum),
+and it guarantees nothing about fold sizes. Largest differences between folds over 40 synthetic sets each:
 
                                           these folds   scikit-learn   random
     BraTS 2023 glioma: 1251 cases of 1133 patients, 118 of them with two
@@ -24,7 +24,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 FOLDS = 5
-# Some dealings put large patients of many blocks into one fold by chance: the evenest of this many is taken.
+# A dealing can put large patients of many blocks into one fold by chance: the most even of this many is used.
 ATTEMPTS = 64
 
 
@@ -33,24 +33,24 @@ def five_folds(
 ) -> list[dict[str, list[str]]]:
     """Return five {"train": cases, "val": cases}, sorted; every case is in one "val", with all cases of its patient.
 
-    Numbers of validation cases differ between folds by no more than the largest patient has cases. Equal arguments
-    give equal folds, in whatever order the mappings are and on every machine. Fewer than five patients cannot be
-    folded: the list is empty then.
+    The numbers of validation cases differ by at most the number of cases of the largest patient. Equal arguments give
+    equal folds, regardless of the order of the mappings and of the machine. With fewer than five patients the list is
+    empty.
 
     Args:
         patients: patient of each case.
-        volumes_mm3: volume of each case's whole label; a patient counts with the sum of its cases.
-        strata: stratum of each case, "" where unknown; a patient with cases in several counts for the most frequent.
-        seed: another one gives other folds, as even.
+        volumes_mm3: volume of each case's complete label; the volumes of a patient's cases are added.
+        strata: stratum of each case, "" if unknown; a patient belongs to the most frequent stratum of its cases.
+        seed: gives different, equally even folds.
 
     Raises:
-        ValueError: the mappings are not of the same cases.
+        ValueError: the mappings have different cases.
     """
     if not patients.keys() == volumes_mm3.keys() == strata.keys():
         odd = (patients.keys() | volumes_mm3.keys() | strata.keys()) - (
             patients.keys() & volumes_mm3.keys() & strata.keys()
         )
-        raise ValueError(f"patient, volume and stratum are not known of the same cases: {', '.join(sorted(odd))}")
+        raise ValueError(f"patients, volumes and strata have different cases: {', '.join(sorted(odd))}")
     cases: dict[str, list[str]] = {}
     for case in sorted(patients):
         cases.setdefault(patients[case], []).append(case)
@@ -76,8 +76,8 @@ def five_folds(
 
 
 def _by_stratum(by_volume: Sequence[str], strata: Mapping[str, Sequence[str]]) -> list[list[str]]:
-    """Patients of each stratum, in the order given; strata too small for all folds are taken together."""
-    # sorted() first: the lesser name wins a tie, not the one that a dict happens to hold first
+    """Patients of each stratum, in the given order; strata with fewer than five patients are merged."""
+    # sorted() first: in a tie the lesser name wins, independent of the order of a dict
     stratum = {patient: Counter(sorted(names)).most_common(1)[0][0] for patient, names in strata.items()}
     count = Counter(stratum.values())
     groups: dict[str, list[str]] = {}
@@ -90,15 +90,15 @@ def _by_stratum(by_volume: Sequence[str], strata: Mapping[str, Sequence[str]]) -
 def _deal(groups: Sequence[Sequence[str]], sizes: Mapping[str, int], rng: random.Random) -> dict[str, int]:
     """One random dealing: the fold of each patient.
 
-    In each block of five the patient with the most cases goes to the fold with the fewest, and so on. That never lets
-    folds differ by more cases than the largest patient has, over all strata: of two folds, the one that gets more was
-    behind, or they move no further apart than by one patient less the other.
+    In each block of five, the patient with the most cases goes to the fold with the fewest, and so on. Over all strata,
+    folds then never differ by more cases than the largest patient has: of two folds, the one that receives more cases
+    either had fewer, or the difference grows by at most the difference between the two patients.
     """
     load = [0] * FOLDS
     fold_of = {}
     for group in groups:
         for start in range(0, len(group), FOLDS):
-            # Only random() is promised to give the same numbers in every version of Python; shuffle() is not.
+            # Only random() is guaranteed to give the same numbers in every Python version; shuffle() is not.
             block = sorted(group[start : start + FOLDS], key=lambda patient: (-sizes[patient], rng.random()))
             folds = sorted(range(FOLDS), key=lambda fold: (load[fold], rng.random()))
             for patient, fold in zip(block, folds, strict=False):  # the last block may be short
@@ -108,16 +108,16 @@ def _deal(groups: Sequence[Sequence[str]], sizes: Mapping[str, int], rng: random
 
 
 def _magnitude(volume_mm3: float) -> float:
-    """The base-2 logarithm of 1 + volume, drawn straight between powers of two.
+    """The base-2 logarithm of 1 + volume, interpolated linearly between powers of two.
 
-    The real one may differ in its last bit between machines, and then so might the dealing that is taken.
+    The exact logarithm may differ in its last bit between machines, and with it the choice of a dealing.
     """
     mantissa, exponent = math.frexp(1 + volume_mm3)
     return exponent + 2 * mantissa - 2
 
 
 def _unevenness(fold_of: Mapping[str, int], magnitude: Mapping[str, float]) -> float:
-    """Largest difference between folds in the mean volume, as magnitude, of their patients."""
+    """Largest difference between folds in the mean magnitude of their patients' volumes."""
     total, number = [0.0] * FOLDS, [0] * FOLDS
     for patient, fold in fold_of.items():
         total[fold] += magnitude[patient]

@@ -1,10 +1,9 @@
-"""Write examined cases in nnU-Net's raw layout (nnU-Net, documentation/dataset_format.md); sources are only read."""
+"""Write examined cases in nnU-Net's raw format (nnU-Net, documentation/dataset_format.md); sources are only read."""
 
 from __future__ import annotations
 
 import contextlib
 import gzip
-import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,68 +18,58 @@ import SimpleITK as sitk  # noqa: N813
 from factorizer_nnunet.dataset_conversion import registration as rigid
 from factorizer_nnunet.dataset_conversion.cases import FILE_ENDING
 from factorizer_nnunet.dataset_conversion.check import Examined, grid_channel
+from factorizer_nnunet.dataset_conversion.options import Options
 from factorizer_nnunet.dataset_conversion.spec import Channel, Release, Scheme
-from factorizer_nnunet.imaging.grid import header_and_grid
+from factorizer_nnunet.imaging.checks import count_not_finite
+from factorizer_nnunet.imaging.grid import grid_of
+from factorizer_nnunet.imaging.labels import integer_labels, remapped
 from factorizer_nnunet.imaging.planes import AXIAL, fullest_slice, intensity_range, slice_picture
-from factorizer_nnunet.imaging.volume import (
-    COMPRESSION,
-    Volume,
-    integer_labels,
-    nifti_bytes,
-    read_header,
-    read_volume,
-    remapped,
-)
+from factorizer_nnunet.imaging.volume import COMPRESSION, Volume, nifti_bytes, read_header, read_volume
 
 
 @dataclass(frozen=True)
 class Registered:
-    """How one channel was brought onto the case's grid, with the same axial slice of three images to look at.
+    """How one channel was aligned with the case's grid, and the same axial slice of three images.
 
-    Pictures are (rows, columns), uint8, at most 160 pixels a side.
+    Pictures are (rows, columns), uint8, at most 160 pixels per side.
     """
 
     channel: str
     registration: rigid.Registration
-    reference: np.ndarray  # the channel that gives the grid
-    before: np.ndarray  # this channel as the headers align it
-    after: np.ndarray  # this channel as it was written
+    reference: np.ndarray  # the channel that defines the grid
+    before: np.ndarray  # this channel aligned by its header
+    after: np.ndarray  # this channel as written
 
 
 @dataclass(frozen=True)
 class Written:
-    """What was done for one case beyond copying."""
+    """What was done to one case beyond copying."""
 
     case: str
-    registered: tuple[Registered, ...]  # one for each channel that came on a grid of its own
+    registered: tuple[Registered, ...]  # one per channel on its own grid
 
 
 def write_case(
     release: Release,
     channels: Sequence[Channel],
     scheme: Scheme,
-    examined: Examined,
     folder: Path,
-    *,
-    remap: Mapping[int, int],
-    link: bool = False,
-    register: bool = True,
+    options: Options,
+    examined: Examined,
 ) -> Written:
-    """Write one case below ``folder``: images to imagesTr and its label to labelsTr, or without label to imagesTs.
+    """Write one case below ``folder``: labelled cases to imagesTr and labelsTr, others to imagesTs.
 
     Args:
-        release: its rule for voxels that are not finite.
-        channels: those that the case was examined with.
+        release: defines how non-finite voxels are treated.
+        channels: the channels with which the case was examined.
         scheme: how label values are written.
+        folder: the data set folder; subfolders are created as needed.
+        options: of the conversion.
         examined: a case without problems.
-        folder: of the data set; the parts are made where they do not exist.
-        remap: raw label values of this case to others, as when it was examined.
-        link: make links to source files that need no change, instead of copies.
-        register: register images on other grids before they are resampled; otherwise go by their headers.
 
     Raises:
-        OSError: a file cannot be written, for example because the disk is full, or a source no longer read.
-        ValueError: the label holds a value that ``scheme`` does not know.
+        OSError: a file cannot be written, for example because the disk is full, or a source can no longer be read.
+        ValueError: the label contains a value that is not in ``scheme``.
     """
     case = examined.case
     read = lru_cache(maxsize=1)(read_volume)  # a series is read once for all of its channels
@@ -89,14 +78,14 @@ def write_case(
         target = folder / case.image_file(number)
         target.parent.mkdir(parents=True, exist_ok=True)
         if facts.treatment == "copy":
-            _copy(path, target, link)
+            _copy(path, target, options.link)
         elif facts.treatment == "compress":
             _write_bytes(target, gzip.compress(path.read_bytes(), COMPRESSION, mtime=0))
         elif facts.treatment == "resample":
-            moving, reference = _part(read(path), channel), _reference(channels, examined)
-            registered.append(_write_resampled(channel.name, moving, reference, target, register))
+            moving, reference = read(path).part(channel.volume), _reference(channels, examined)
+            registered.append(_write_resampled(channel.name, moving, reference, target, options.register))
         else:
-            part = _part(read(path), channel)
+            part = read(path).part(channel.volume)
             stored = _finite(part) if release.non_finite_to_zero else part.stored
             _write_bytes(target, nifti_bytes(stored, part.header, part.slope, part.intercept))
     if case.label is not None:
@@ -104,25 +93,25 @@ def write_case(
         target.parent.mkdir(exist_ok=True)
         header = read_header(case.images[grid_channel(channels)])
         volume = read_volume(case.label)
-        labels = _mapped(volume, remap, scheme)
-        if _is_written_so(volume, labels, header):
-            _copy(case.label, target, link)
+        labels = _mapped(volume, options.remap_of(case.name), scheme)
+        if _is_unchanged(volume, labels, header):
+            _copy(case.label, target, options.link)
         else:
             _write_bytes(target, nifti_bytes(labels, header))
     return Written(case.name, tuple(registered))
 
 
-def _is_written_so(label: Volume, mapped: np.ndarray, header: nibabel.Nifti1Header) -> bool:
-    """Whether a label's own file holds the mapped voxels, uint8 and unscaled, on the very grid of ``header``."""
+def _is_unchanged(label: Volume, mapped: np.ndarray, header: nibabel.Nifti1Header) -> bool:
+    """Whether a label's file already contains the mapped voxels, uint8 and unscaled, on exactly the header's grid."""
     plain = label.gzipped and not label.repairs and (label.slope, label.intercept) == (1.0, 0.0)
-    same_grid = label.grid == header_and_grid(header)[1]
+    same_grid = label.grid == grid_of(header)
     return plain and same_grid and label.stored.dtype == mapped.dtype and np.array_equal(label.stored, mapped)
 
 
 def dataset_json(
     release: Release, channels: Sequence[Channel], scheme: Scheme, name: str, num_training: int
 ) -> dict[str, Any]:
-    """Return the content of dataset.json; the order of regions matters to nnU-Net and is kept."""
+    """Return the content of dataset.json; the order of regions matters to nnU-Net."""
     if scheme.regions_class_order is None:
         regions: dict[str, Any] = {region: values[0] for region, values in scheme.regions.items()}
         order = {}
@@ -143,14 +132,6 @@ def dataset_json(
     }
 
 
-def write_dataset_json(
-    release: Release, channels: Sequence[Channel], scheme: Scheme, name: str, num_training: int, folder: Path
-) -> None:
-    """Write dataset.json into ``folder``."""
-    text = json.dumps(dataset_json(release, channels, scheme, name, num_training), indent=4)
-    _write_bytes(folder / "dataset.json", f"{text}\n".encode())
-
-
 def _copy(source: Path, target: Path, link: bool) -> None:
     with _naming(target):
         if link:
@@ -166,7 +147,7 @@ def _write_bytes(target: Path, content: bytes) -> None:
 
 @contextlib.contextmanager
 def _naming(target: Path) -> Iterator[None]:
-    """A full disk is noticed while writing or closing, when Python no longer names the file: errors get its name."""
+    """Add the file's name to errors: Python omits it for a full disk, which shows while writing or closing."""
     try:
         yield
     except OSError as error:
@@ -176,30 +157,24 @@ def _naming(target: Path) -> Iterator[None]:
 
 
 def _reference(channels: Sequence[Channel], examined: Examined) -> Volume:
-    """The image that gives the case's grid."""
+    """The image that defines the case's grid."""
     number = grid_channel(channels)
-    return _part(read_volume(examined.case.images[number]), channels[number])
-
-
-def _part(volume: Volume, channel: Channel) -> Volume:
-    """The 3D image that a channel takes of a file."""
-    return volume if channel.volume is None else volume.part(channel.volume)
+    return read_volume(examined.case.images[number]).part(channels[number].volume)
 
 
 def _finite(volume: Volume) -> np.ndarray:
-    """The stored voxels, those that are not finite replaced by what stands for 0."""
+    """The stored voxels, with non-finite ones replaced by the stored value that means 0."""
     stored = volume.stored
-    bad = ~np.isfinite(volume.values) if volume.values.dtype.kind == "f" else np.zeros(1, bool)
-    if not bad.any():
+    if not count_not_finite(volume.values):
         return stored
-    return np.where(bad, stored.dtype.type(-volume.intercept / volume.slope), stored)
+    return np.where(np.isfinite(volume.values), stored, stored.dtype.type(-volume.intercept / volume.slope))
 
 
 def _mapped(volume: Volume, remap: Mapping[int, int], scheme: Scheme) -> np.ndarray:
     """Label values as written, uint8 (x, y, z)."""
     labels = integer_labels(volume.values)
     flat = labels.ravel(order="F")
-    # Most voxels are 0 and stay so; only the others are looked up.
+    # Most voxels are background; only the others are looked up.
     background = scheme.labels.to_nnunet[remap.get(0, 0)]
     mapped = np.full(flat.shape, background, np.uint8)
     others = flat != 0
@@ -207,9 +182,9 @@ def _mapped(volume: Volume, remap: Mapping[int, int], scheme: Scheme) -> np.ndar
     return mapped.reshape(labels.shape, order="F")
 
 
-def _write_resampled(name: str, moving: Volume, reference: Volume, target: Path, registering: bool) -> Registered:
+def _write_resampled(name: str, moving: Volume, reference: Volume, target: Path, register: bool) -> Registered:
     moving_image, fixed_image = _to_sitk(moving), _to_sitk(reference)
-    align = rigid.register if registering else rigid.by_headers
+    align = rigid.register if register else rigid.by_headers
     transform, registration = align(moving_image, fixed_image)
     after = _from_sitk(rigid.resample(moving_image, fixed_image, transform))
     _write_bytes(target, nifti_bytes(after, reference.header))
@@ -217,7 +192,7 @@ def _write_resampled(name: str, moving: Volume, reference: Volume, target: Path,
     if registration.translation_mm or registration.rotation_deg:
         before = _from_sitk(rigid.resample(moving_image, fixed_image, sitk.Euler3DTransform()))
     grid, window, reference_window = reference.grid, intensity_range(after), intensity_range(reference.values)
-    shown = fullest_slice(reference.values > reference_window[0], AXIAL, grid)  # the widest one of the head
+    shown = fullest_slice(reference.values > reference_window[0], AXIAL, grid)  # where the head is widest
     return Registered(
         name,
         registration,
@@ -228,7 +203,7 @@ def _write_resampled(name: str, moving: Volume, reference: Volume, target: Path,
 
 
 def _to_sitk(volume: Volume) -> sitk.Image:
-    """The image with voxels that are not finite set to 0, float32."""
+    """The image as float32, with non-finite voxels set to 0."""
     values = np.nan_to_num(volume.values.T.astype(np.float32), nan=0, posinf=0, neginf=0)
     image = sitk.GetImageFromArray(values)
     image.SetSpacing(volume.grid.spacing)

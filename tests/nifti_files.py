@@ -1,4 +1,4 @@
-"""NIfTI files of tiny volumes, as the trees of releases need them."""
+"""NIfTI files with tiny volumes, for trees of releases."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 
-# BraTS: 1 mm, x and y run the other way than NIfTI's, with the origin that real files have.
+# BraTS: 1 mm, x and y opposite to NIfTI's, with the origin of real files.
 BRATS_AFFINE = np.array([[-1.0, 0, 0, 0], [0, -1, 0, 239], [0, 0, 1, 0], [0, 0, 0, 1]])
 
 
@@ -27,7 +27,7 @@ def axes(
 
 
 def rng_of(name: str) -> np.random.Generator:
-    """Random numbers of its own for every name, the same in every run."""
+    """Separate random numbers for each name, the same in every run."""
     return np.random.default_rng(zlib.crc32(name.encode()))
 
 
@@ -40,7 +40,7 @@ def intensities(name: str, shape: tuple[int, ...], dtype: str = "int16") -> np.n
 
 
 def labels(name: str, shape: tuple[int, ...], values: tuple[int, ...], dtype: str = "uint8") -> np.ndarray:
-    """A block of random voxels that holds each of ``values`` (without 0), on background."""
+    """A block of random voxels that contains each of ``values`` (without 0), on background."""
     result = np.zeros(shape, dtype)
     block = result[2:-2, 2:-2, 2:-2]
     block[...] = rng_of(name).choice((0, *values), block.shape)
@@ -51,7 +51,7 @@ def labels(name: str, shape: tuple[int, ...], values: tuple[int, ...], dtype: st
 def head(
     shape: tuple[int, int, int], affine: np.ndarray, *, shift_mm: float = 0.0, contrast: float = 1.0
 ) -> np.ndarray:
-    """A head of ellipsoids on a grid, moved by ``shift_mm`` along x: something that registration can find.
+    """A head of ellipsoids on a grid, moved by ``shift_mm`` along x, for registration.
 
     The head is about 50 x 60 x 40 mm around (0, 0, 20); float32, with noise in the background.
     """
@@ -79,7 +79,7 @@ def write(
     slope: float | None = None,
     plain: bool = False,
 ) -> Path:
-    """Write ``values`` as they are to ``path``; returns it.
+    """Write ``values`` unchanged to ``path`` and return it.
 
     Args:
         path: *.nii or *.nii.gz; folders above are made.
@@ -87,7 +87,7 @@ def write(
         affine: 4 x 4, in mm.
         codes: qform_code and sform_code.
         slope: scl_slope of the header, by which readers multiply the voxels.
-        plain: not compressed, whatever the name says.
+        plain: write uncompressed regardless of the name.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     image = nibabel.Nifti1Image(values, affine)

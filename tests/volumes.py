@@ -1,4 +1,4 @@
-"""Small cases for the checks and writers of single files: images of a head-like thing, and a release they belong to."""
+"""Small cases, their release, and a head-like image, for tests of checking and writing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import SimpleITK as sitk  # noqa: N813
 from nifti_files import axes, write
 from scipy.ndimage import gaussian_filter
 
-from factorizer_nnunet.dataset_conversion.cases import Case
+from factorizer_nnunet.dataset_conversion.cases import SourceCase
 from factorizer_nnunet.dataset_conversion.spec import Channel, LabelMap, Release, Scheme
 
 SHAPE = (8, 10, 6)
@@ -25,7 +25,7 @@ CHANNELS = (Channel("T1", "{case}_t1"), Channel("T2", "{case}_t2"))
 
 
 def release(channels: tuple[Channel, ...] = CHANNELS, **changes: Any) -> Release:
-    """A release of these channels; `changes` are others of its fields."""
+    """A release with these channels; `changes` are values of other fields."""
     values: dict[str, Any] = {
         "key": "small",
         "title": "Small",
@@ -54,20 +54,20 @@ def label_values() -> np.ndarray:
     return labels
 
 
-def case_in(folder: Path, *, label: np.ndarray | None = None, **how: Any) -> Case:
-    """A case of two sound channels, and a label on an oblique grid; `how` goes to the label's writer."""
+def case_in(folder: Path, *, label: np.ndarray | None = None, **how: Any) -> SourceCase:
+    """A case with two valid channels and a label on an oblique grid; `how` is passed to the label's writer."""
     images = tuple(write(folder / f"case_{t}.nii.gz", image_values(k), OBLIQUE) for k, t in enumerate(("t1", "t2")))
     values = label_values() if label is None else label
     path = write(folder / "case_seg.nii.gz", values, **{"affine": OBLIQUE, **how})
-    return Case("case", images, path, "case", "")
+    return SourceCase("case", images, path, "case", "")
 
 
 def phantom(
     size: tuple[int, int, int], spacing: tuple[float, float, float], motion: sitk.Transform | None = None
 ) -> sitk.Image:
-    """A head-like ellipsoid with structure of all scales in it, about 130 × 160 × 110 mm, on a grid centred on 0.
+    """A head-like ellipsoid with structure at all scales, about 130 × 160 × 110 mm, on a grid centred on 0.
 
-    `motion` takes points of the image that is returned to points of the head.
+    `motion` maps points of the returned image to points of the head.
     """
     fine = np.random.default_rng(5).normal(size=(60, 80, 80))
     structure = sum(gaussian_filter(fine, s) * s**1.5 for s in (1.5, 3, 6))

@@ -1,4 +1,4 @@
-"""Declarations of releases, a small module for each family; ``catalog`` lists them all.
+"""Declarations of releases, one module per challenge year. To add a release, define a ``Release`` in one of them.
 
-Facts that are known from users alone, or not at all, are marked unconfirmed where they stand.
+``catalog`` finds all ``Release`` values here. Facts known only from users, or merely assumed, are marked unconfirmed.
 """

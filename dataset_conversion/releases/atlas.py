@@ -1,4 +1,4 @@
-"""ATLAS R2.0: chronic lesions in T1, in MNI space, from many sites. ATLAS 3 has other file names and is not this."""
+"""ATLAS R2.0: chronic lesions in T1, in MNI space, from many sites; not ATLAS 3, whose files have other names."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from factorizer_nnunet.dataset_conversion.spec import Channel, LabelMap, Release
 _SPACE = "{case}_space-MNI152NLin2009aSym"
 
 # The evaluation selects a derivative of this name and files that end in "_mask" (npnl/atlas2_grand_challenge,
-# settings.py), and takes every value above 0 as lesion (isles/scoring.py there).
+# settings.py), and counts every value above 0 as lesion (isles/scoring.py there).
 _DESCRIPTION = {
     "Name": "atlas2_prediction",
     "BIDSVersion": "1.6.0",
@@ -36,5 +36,3 @@ ATLAS_2 = Release(
     licence="see the data use agreement",
     reference="https://fcon_1000.projects.nitrc.org/indi/retro/atlas.html; doi:10.1038/s41597-022-01401-7",
 )
-
-RELEASES = (ATLAS_2,)

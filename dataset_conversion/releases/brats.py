@@ -1,34 +1,36 @@
-"""What BraTS releases share: regions and the meaning of label values, channels, folders, and how releases are built."""
+"""Shared by BraTS releases: regions and label values, channels, and name patterns."""
 
 from __future__ import annotations
 
-from factorizer_nnunet.dataset_conversion.spec import Channel, LabelMap, Scheme
+from functools import partial
 
-# 2018-2021. Raw values: 1 necrotic and non-enhancing core, 2 edema, 4 enhancing tumour; written as nnU-Net's own
-# converters do (nnunetv2/dataset_conversion/Dataset137_BraTS21.py), so that trained models are exchangeable.
+from factorizer_nnunet.dataset_conversion.spec import Channel, LabelMap, Release, Scheme
+
+# 2018-2021. Raw values: 1 necrotic and non-enhancing core, 2 edema, 4 enhancing tumour. Written values are those of
+# nnU-Net's own converter (nnunetv2/dataset_conversion/Dataset137_BraTS21.py), so that trained models are compatible.
 UP_TO_2021 = Scheme(
     LabelMap({0: 0, 2: 1, 1: 2, 4: 3}),
     {"whole tumor": (1, 2, 3), "tumor core": (2, 3), "enhancing tumor": (3,)},
     (1, 2, 3),
 )
 
-# From 2023 on: 1 non-enhancing core, 2 edema, 3 enhancing tumour; all five tasks of 2023, children too (regions as in
-# the organisers' metric code, rachitsaluja/BraTS-2023-Metrics).
+# From 2023 on: 1 non-enhancing core, 2 edema, 3 enhancing tumour. This holds for all five tasks of 2023, including
+# children (regions as in the organisers' metric code, rachitsaluja/BraTS-2023-Metrics).
 FROM_2023 = Scheme(
     LabelMap({0: 0, 1: 1, 2: 2, 3: 3}),
     {"whole tumor": (1, 2, 3), "tumor core": (1, 3), "enhancing tumor": (3,)},
     (2, 1, 3),
 )
 
-# After treatment 4 is the resection cavity, which the whole tumour does not contain (rachitsaluja/BraTS-2024-Metrics).
+# After treatment, 4 is the resection cavity, which is not part of the whole tumour (rachitsaluja/BraTS-2024-Metrics).
 WITH_CAVITY = Scheme(
     LabelMap({0: 0, 1: 1, 2: 2, 3: 3, 4: 4}),
     {"whole tumor": (1, 2, 3), "tumor core": (1, 3), "enhancing tumor": (3,), "resection cavity": (4,)},
     (2, 1, 3, 4),
 )
 
-# Children from 2024 on: 1 enhancing, 2 non-enhancing, 3 cystic component, 4 edema (rachitsaluja/BraTS-2024-Metrics):
-# other tissue under the same numbers as in 2023.
+# Children from 2024 on: 1 enhancing, 2 non-enhancing, 3 cystic component, 4 edema (rachitsaluja/BraTS-2024-Metrics).
+# The numbers are those of 2023, with different meanings.
 CHILDREN_FROM_2024 = Scheme(
     LabelMap({0: 0, 1: 1, 2: 2, 3: 3, 4: 4}),
     {"whole tumor": (1, 2, 3, 4), "tumor core": (1, 2, 3), "cystic component": (3,), "enhancing tumor": (1,)},
@@ -51,19 +53,27 @@ CHANNELS_FROM_2023 = (
     Channel("T2f", "{case}-t2f"),
 )
 
-# validation_data, and behind the name of a challenge MICCAI_BraTS_2018_Data_Validation, ...-ValidationData,
-# BraTS-MEN-RT-Val-v1; copies add a number, a batch or a date. A folder my_validation_of_nets is none of these.
+# validation_data, and after a challenge's name MICCAI_BraTS_2018_Data_Validation, ...-ValidationData,
+# BraTS-MEN-RT-Val-v1; copies add a number, a batch or a date. A folder my_validation_of_nets must not match.
 _CHALLENGE = r".*(?:BraTS|MICCAI)(?:.*(?<![a-z]))?"
 _DATA = r"(?:[-_ ]?(?:data|set|dataset))?(?:[-_ ]*(?:[v(]?\d|batch).*)?"
 UNLABELLED = rf"(?:(?:{_CHALLENGE})?(?:validation|val)|{_CHALLENGE}testing|testing(?=[-_ ]?data)){_DATA}"
 
-# The official checks match the end of a name against digits and ".nii.gz", so "-seg.nii.gz" would be rejected
+# The official checks expect names that end with digits and ".nii.gz", so "-seg.nii.gz" would be rejected
 # (Sage-Bionetworks-Challenges/brats2023, evaluation/lesionwise/validate.py); unconfirmed for 2018-2021.
 SUBMISSION = "{case}.nii.gz"
 
-PATIENT_AND_TIME = r"(.*-\d{5})-\d{3}"  # of case names like BraTS-GLI-00005-100
+# Shared by tasks from 2023 on.
+task_from_2023 = partial(
+    Release,
+    channels=CHANNELS_FROM_2023,
+    label=("{case}-seg",),
+    unlabelled=UNLABELLED,
+    patient=r"(.*-\d{5})-\d{3}",  # of case names like BraTS-GLI-00005-100
+    submission=SUBMISSION,
+)
 
 
 def timepoint_case(task: str, time: str = r"\d{3}") -> str:
-    """Pattern of case names that hold a patient's number and a time point."""
+    """Pattern of case names that contain a patient number and a time point."""
     return rf"BraTS-{task}-\d{{5}}-{time}"

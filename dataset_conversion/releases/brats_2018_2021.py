@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from functools import partial
 
-from factorizer_nnunet.dataset_conversion.releases.brats import (
-    CHANNELS_UP_TO_2021,
-    SUBMISSION,
-    UNLABELLED,
-    UP_TO_2021,
-)
+from factorizer_nnunet.dataset_conversion.releases.brats import CHANNELS_UP_TO_2021, SUBMISSION, UNLABELLED, UP_TO_2021
 from factorizer_nnunet.dataset_conversion.spec import Release
 
 _REPEATS = (
-    "case names of BraTS 2018 to 2021 do not tell all patients, some of whom were examined several times, so that "
-    "folds may share patients: --patients takes a CSV file with the columns case,patient; the organisers' table of "
-    "names (BraTS2023_2017_GLI_Mapping.xlsx) tells patients"
+    "case names of BraTS 2018 to 2021 do not identify all patients, and some were examined several times, so folds may "
+    "share patients: give --patients a CSV file with the columns case,patient; the organisers' table "
+    "BraTS2023_2017_GLI_Mapping.xlsx identifies them"
 )
 _glioma = partial(
     Release,
@@ -25,7 +20,7 @@ _glioma = partial(
     unlabelled=UNLABELLED,
     submission=SUBMISSION,
     patients_hidden=_REPEATS,
-    licence="see the terms of the challenge",  # registration and citation are asked for; no open licence is known
+    licence="see the terms of the challenge",  # requires registration and citation; no open licence is known
 )
 
 BRATS_2018 = _glioma(
@@ -34,7 +29,7 @@ BRATS_2018 = _glioma(
     case=r"Brats18_\w+_\d+",  # the official spelling is Brats18
     root=r".*BraTS_?2018.*",
     patient=r"(Brats18_.+)_\d+",
-    stratum=r"(?:^|/)(HGG|LGG)/",  # high and low grade; copies may have lost these folders
+    stratum=r"(?:^|/)(HGG|LGG)/",  # high and low grade; copies may lack these folders
     example="MICCAI_BraTS_2018_Data_Training/HGG/Brats18_2013_1_1/Brats18_2013_1_1_flair.nii.gz",
     reference="https://www.med.upenn.edu/cbica/brats2018/; doi:10.1109/TMI.2014.2377694; doi:10.1038/sdata.2017.117",
 )
@@ -55,8 +50,8 @@ BRATS_2020 = _glioma(
     title="BraTS 2020",
     case=r"BraTS20_(?:Training|Validation)_\d{3}",
     root=r".*BraTS_?2020.*",
-    leftover_label=True,  # BraTS20_Training_355 has its label as W39_1998.09.19_Segm.nii
-    # The table also has the names of 2017 to 2019, but these tell no repeats: every one ends with _1.
+    leftover_label=True,  # the label of BraTS20_Training_355 is W39_1998.09.19_Segm.nii
+    # The table also has the names of 2017 to 2019, but these do not reveal repeats: all end with _1.
     strata_table=("name_mapping.csv", "BraTS_2020_subject_ID", "Grade"),
     example="MICCAI_BraTS2020_TrainingData/BraTS20_Training_001/BraTS20_Training_001_flair.nii.gz",
     reference="https://www.med.upenn.edu/cbica/brats2020/; doi:10.1109/TMI.2014.2377694; doi:10.1038/sdata.2017.117",
@@ -70,5 +65,3 @@ BRATS_2021 = _glioma(
     example="RSNA_ASNR_MICCAI_BraTS2021_TrainingData_16July2021/BraTS2021_00000/BraTS2021_00000_flair.nii.gz",
     reference="https://www.synapse.org/Synapse:syn25829067; arXiv:2107.02314",
 )
-
-RELEASES = (BRATS_2018, BRATS_2019, BRATS_2020, BRATS_2021)

@@ -1,30 +1,17 @@
-"""BraTS 2023: glioma, the same in Sub-Saharan Africa, meningioma, metastases, children."""
+"""BraTS 2023: glioma, glioma in Sub-Saharan Africa, meningioma, metastases, children."""
 
 from __future__ import annotations
 
 from functools import partial
 
-from factorizer_nnunet.dataset_conversion.releases.brats import (
-    CHANNELS_FROM_2023,
-    FROM_2023,
-    PATIENT_AND_TIME,
-    SUBMISSION,
-    UNLABELLED,
-    timepoint_case,
-)
-from factorizer_nnunet.dataset_conversion.spec import Release
+from factorizer_nnunet.dataset_conversion.releases.brats import FROM_2023, task_from_2023, timepoint_case
 
-OTHER_NEOPLASMS = r"51_.*|.*neoplasm.*"  # in TCIA's BraTS-Africa, beside 95_Glioma: no glioma
+OTHER_NEOPLASMS = r"51_.*|.*neoplasm.*"  # folders of TCIA's BraTS-Africa, next to 95_Glioma
 
 _task = partial(
-    Release,
-    channels=CHANNELS_FROM_2023,
-    label=("{case}-seg",),
+    task_from_2023,
     schemes=(FROM_2023,),
-    unlabelled=UNLABELLED,
-    patient=PATIENT_AND_TIME,
-    submission=SUBMISSION,
-    licence="free for own research with the citations that the challenge names; see its terms",
+    licence="free for research with the citations that the challenge requires; see its terms",
 )
 _PAGE = "https://www.synapse.org/Synapse:syn51156910"
 
@@ -42,7 +29,7 @@ BRATS_2023_SSA = _task(
     title="BraTS 2023 SSA",
     case=timepoint_case("SSA"),
     root=r".*BraTS-?2023-SSA.*|.*BraTS-Africa.*",
-    preferred=r".*_V2",  # an earlier training folder lacks it; what was mended is not published
+    preferred=r".*_V2",  # an earlier training folder has no V2; what was fixed is not published
     excluded=OTHER_NEOPLASMS,
     example="ASNR-MICCAI-BraTS2023-SSA-Challenge-TrainingData_V2/BraTS-SSA-00002-000/BraTS-SSA-00002-000-seg.nii.gz",
     reference=f"{_PAGE}; arXiv:2305.19369",
@@ -53,7 +40,7 @@ BRATS_2023_MEN = _task(
     title="BraTS 2023 MEN",
     case=timepoint_case("MEN"),
     root=r".*BraTS-?2023-MEN(?!-RT).*",
-    preferred=r".*MEN.*FIX.*",  # BraTS-MEN-TRAIN-FIX-V4 replaces some 48 cases; unconfirmed whether images, too
+    preferred=r".*MEN.*FIX.*",  # BraTS-MEN-TRAIN-FIX-V4 replaces about 48 cases; unconfirmed whether including images
     example=(
         "ASNR-MICCAI-BraTS2023-MEN-Challenge-TrainingData/BraTS-MEN-Train/BraTS-MEN-00001-000/"
         "BraTS-MEN-00001-000-t1c.nii.gz"
@@ -61,7 +48,7 @@ BRATS_2023_MEN = _task(
     reference=f"{_PAGE}; arXiv:2305.07642",
 )
 
-# External parts (UCSF, NYU) have other file names and are left alone.
+# External parts (UCSF, NYU) have other file names and are not converted.
 BRATS_2023_MET = _task(
     key="brats2023-met",
     title="BraTS 2023 MET",
@@ -79,5 +66,3 @@ BRATS_2023_PED = _task(
     example="ASNR-MICCAI-BraTS2023-PED-Challenge-TrainingData/BraTS-PED-00002-000/BraTS-PED-00002-000-seg.nii.gz",
     reference=f"{_PAGE}; arXiv:2305.17033",
 )
-
-RELEASES = (BRATS_2023_GLI, BRATS_2023_SSA, BRATS_2023_MEN, BRATS_2023_MET, BRATS_2023_PED)

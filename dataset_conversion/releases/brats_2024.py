@@ -5,37 +5,31 @@ from __future__ import annotations
 from functools import partial
 
 from factorizer_nnunet.dataset_conversion.releases.brats import (
-    CHANNELS_FROM_2023,
     CHILDREN_FROM_2024,
     FROM_2023,
-    PATIENT_AND_TIME,
     RADIOTHERAPY,
-    SUBMISSION,
-    UNLABELLED,
     WITH_CAVITY,
+    task_from_2023,
     timepoint_case,
 )
 from factorizer_nnunet.dataset_conversion.releases.brats_2023 import OTHER_NEOPLASMS
-from factorizer_nnunet.dataset_conversion.spec import Channel, Release
+from factorizer_nnunet.dataset_conversion.spec import Channel
 
 _task = partial(
-    Release,
-    channels=CHANNELS_FROM_2023,
-    label=("{case}-seg",),
-    unlabelled=UNLABELLED,
-    patient=PATIENT_AND_TIME,
-    submission=SUBMISSION,
-    licence="CC BY-NC 4.0 with registered access, as users quote it; see the terms of the challenge",
+    task_from_2023,
+    licence="CC BY-NC 4.0 with registered access, according to users; see the terms of the challenge",
 )
 _PAGE = "https://www.synapse.org/Synapse:syn53708249"
 
-_PED_TELLTALE = (4, "it is edema here. In PED 2023 4 does not occur and 3 is enhancing tumor: is it brats2023-ped?")
-_MEN_RT_STALE = r"(?:^|/)BraTS-MEN-RT-Train-v2/(?:.*/)?BraTS-MEN-RT-0402-1_"  # given out again alone, as users say
+_PED_TELLTALE = (4, "here it means edema. In PED 2023, 4 does not occur and 3 is enhancing tumor: is it brats2023-ped?")
+_MEN_RT_STALE = (
+    r"(?:^|/)BraTS-MEN-RT-Train-v2/(?:.*/)?BraTS-MEN-RT-0402-1_"  # redistributed separately, according to users
+)
 _GOAT_PATIENTS = (
-    "case names of GoAT do not tell patients, and its cases come from several releases: --patients takes a CSV file "
+    "case names of GoAT do not identify patients, and its cases come from several releases: give --patients a CSV file "
     "with the columns case,patient"
 )
-# -100, -101, ...: time points after treatment. Whether number 00005 is the same patient as in 2023 is not known.
+# -100, -101, ...: time points after treatment. It is not known whether 00005 is the same patient as in 2023.
 _POST_TREATMENT_ROOTS = r"training_data1(?:_v2)?|training_data_additional|.*BraTS-?2024-(?:BraTS-)?GLI.*"
 
 BRATS_2024_GLI = _task(
@@ -81,7 +75,7 @@ BRATS_2024_MET = _task(
     key="brats2024-met",
     title="BraTS 2024 MET",
     case=timepoint_case("MET"),
-    schemes=(FROM_2023, WITH_CAVITY),  # scored with a cavity, which the cases seen do not have: unconfirmed
+    schemes=(FROM_2023, WITH_CAVITY),  # scored with a cavity, which the cases seen so far do not have: unconfirmed
     root=r".*BraTS-?2024-MET.*",
     preferred=r".*fixed-cases.*",
     example="MICCAI-BraTS2024-MET-Challenge-Training_1/BraTS-MET-00001-000/BraTS-MET-00001-000-t1c.nii.gz",
@@ -105,18 +99,9 @@ BRATS_2024_GOAT = _task(
     case=r"BraTS-GoAT-\d{5}",
     schemes=(FROM_2023,),
     root=r".*(?:ISBI|MICCAI|BraTS)-?2024-(?:BraTS-)?GoAT.*",
-    labels_optional=True,  # the first training folder is said to hold cases without label
+    labels_optional=True,  # the first training folder is said to contain unlabelled cases
     patient="(.*)",
     patients_hidden=_GOAT_PATIENTS,
     example="MICCAI2024-BraTS-GoAT-TrainingData-With-GroundTruth/BraTS-GoAT-02235/BraTS-GoAT-02235-seg.nii.gz",
     reference=_PAGE,
-)
-
-RELEASES = (
-    BRATS_2024_GLI,
-    BRATS_2024_SSA,
-    BRATS_2024_MEN_RT,
-    BRATS_2024_MET,
-    BRATS_2024_PED,
-    BRATS_2024_GOAT,
 )

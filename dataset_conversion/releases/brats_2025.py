@@ -1,6 +1,6 @@
-"""BraTS 2025 as far as known: tasks that go on with earlier names and files; roots are unconfirmed but for GLI and MET.
+"""BraTS 2025 as far as known: tasks that continue with earlier names and files.
 
-Where the task is known to be as a year before, the declaration says what differs.
+Each declaration states its differences from an earlier year. Root folders are unconfirmed except for GLI and MET.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from factorizer_nnunet.dataset_conversion.releases import brats_2023, brats_2024
 from factorizer_nnunet.dataset_conversion.releases.brats import WITH_CAVITY, timepoint_case
 
 _PAGE = "https://www.synapse.org/Synapse:syn64153130"
-_LICENCE = "see the terms of the challenge"  # unconfirmed but for MET
+_LICENCE = "see the terms of the challenge"  # unconfirmed except for MET
 
-# Before and after treatment together: new folders for the first, those of 2024 for the second, on other grids.
+# Cases before treatment in new folders, and cases after treatment in those of 2024 on other grids.
 BRATS_2025_GLI = replace(
     brats_2024.BRATS_2024_GLI,
     key="brats2025-gli",
@@ -25,7 +25,7 @@ BRATS_2025_GLI = replace(
     reference=_PAGE,
 )
 
-# Half of the cases lie in "UCSD - Training", on grids of their own, with resection cavities.
+# Half of the cases are in "UCSD - Training", on their own grids, with resection cavities.
 BRATS_2025_MET = replace(
     brats_2024.BRATS_2024_MET,
     key="brats2025-met",
@@ -37,11 +37,11 @@ BRATS_2025_MET = replace(
     values_hint=(
         "known cases are BraTS-MET-01094-002 with 129 voxels of 6, which users leave out (--skip-invalid) or replace "
         "(--remap BraTS-MET-01094-002:6=0, or 6=4 for the cavity), and BraTS-MET-01184-002 with 28 voxels of 8, which "
-        "the organisers' corrected labels mend: give the folder of MICCAI-LH-BraTS2025-MET-Challenge-corrected-labels "
-        "beside the others"
+        "the organisers' corrected labels fix: also give the folder "
+        "MICCAI-LH-BraTS2025-MET-Challenge-corrected-labels"
     ),
     example="MICCAI-LH-BraTS2025-MET-Challenge-Training/BraTS-MET-00001-000/BraTS-MET-00001-000-t1c.nii.gz",
-    licence="CC BY-NC 4.0, as one user quotes it; see the terms of the challenge",
+    licence="CC BY-NC 4.0, according to one user; see the terms of the challenge",
     reference=f"{_PAGE}; arXiv:2306.00838",
 )
 
@@ -88,14 +88,4 @@ BRATS_2025_GOAT = replace(
     root=r".*(?:MICCAI|BraTS)-?2025-(?:BraTS-)?GoAT.*",
     licence=_LICENCE,
     reference=_PAGE,
-)
-
-RELEASES = (
-    BRATS_2025_GLI,
-    BRATS_2025_MET,
-    BRATS_2025_SSA,
-    BRATS_2025_MEN,
-    BRATS_2025_MEN_RT,
-    BRATS_2025_PED,
-    BRATS_2025_GOAT,
 )

@@ -7,7 +7,7 @@ from functools import partial
 from factorizer_nnunet.dataset_conversion.releases.isles import LESION, MR, archived
 from factorizer_nnunet.dataset_conversion.spec import Channel, Release
 
-# What stands before OT is unconfirmed: anything that ends with a dot, or nothing.
+# The text before OT is unconfirmed: anything that ends with a dot, or nothing.
 _LABEL = r"{case}/(?:[^/]+\.[^/]+/)?(?:VSD\.Brain\.XX\.O\.|[^/]+\.|)OT\.\d+"
 
 _task = partial(
@@ -32,12 +32,12 @@ ISLES_2015_SISS = _task(
     ),
     root=r"SISS_?2015.*",
     unlabelled=r"(?:SISS_?2015_?)?Test(?:ing)?",
-    submission="VSD.my_result_01.{flair}.nii",  # the number is that of FLAIR: one user alone
+    submission="VSD.my_result_01.{flair}.nii",  # the number is that of FLAIR, according to one user
     example="SISS2015_Training/1/VSD.Brain.XX.O.MR_Flair.70614/VSD.Brain.XX.O.MR_Flair.70614.nii",
 )
 
-# Values 1 and 2 occur in labels, and which of them is the penumbra, the only one scored, is unconfirmed: a label with 2
-# is refused until the user says what becomes of it. The numbers in the example are invented.
+# Labels contain 1 and 2, and it is unconfirmed which is the penumbra, the only one scored: a label with 2 is a problem
+# until the user decides. The numbers in the example are invented.
 ISLES_2015_SPES = _task(
     key="isles2015-spes",
     title="ISLES 2015 SPES",
@@ -55,12 +55,10 @@ ISLES_2015_SPES = _task(
     root=r"SPES_?2015.*",
     unlabelled=r"(?:SPES_?2015_?)?Test(?:ing)?",
     values_hint=(
-        "1 and 2 both occur in labels of SPES, and it is not published which of them is the penumbra, the one that is "
-        "scored. Look at some cases, then choose for all of them: --remap 1=0 2=1 makes value 2 the lesion, "
-        "--remap 2=0 value 1"
+        "labels of SPES contain both 1 and 2, and it is not published which is the penumbra, the one that is scored. "
+        "Look at some cases, then choose for all of them: --remap 1=0 2=1 makes value 2 the lesion, --remap 2=0 makes "
+        "it value 1"
     ),
-    submission="VSD.my_result_01.{t1c}.nii",  # that of the reference image, as in SISS: unconfirmed
+    submission="VSD.my_result_01.{t1c}.nii",  # the number of the reference image, as in SISS: unconfirmed
     example="SPES2015_Training/1/VSD.Brain.XX.O.MR_T1c.36000/VSD.Brain.XX.O.MR_T1c.36000.nii",
 )
-
-RELEASES = (ISLES_2015_SISS, ISLES_2015_SPES)

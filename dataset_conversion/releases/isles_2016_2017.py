@@ -9,9 +9,9 @@ from factorizer_nnunet.dataset_conversion.spec import Channel, Release
 
 _year = partial(
     Release,
-    # training_1, test_1; the latter as users read them.
+    # training_1; test_1 according to users.
     case=r"[a-z]+_?\d+",
-    # The raw perfusion series (MR_4DPWI, five axes) is no channel.
+    # The raw perfusion series (MR_4DPWI, five axes) is not a channel.
     channels=(
         Channel("ADC", archived(f"{MR}ADC")),
         Channel("MTT", archived(f"{MR}MTT", "mtt")),
@@ -22,12 +22,12 @@ _year = partial(
     ),
     label=(ARCHIVED_LABEL,),
     schemes=(LESION,),
-    submission="SMIR.my_result_01.{mtt}.nii",  # a number at the end, that of the MTT file: two users
+    submission="SMIR.my_result_01.{mtt}.nii",  # ends with the number of the MTT file, according to two users
     licence="CC BY 4.0 on Zenodo",
 )
 
-# Given out twice, co-registered and not: in the latter the grids of a case differ, which is refused. Folders are
-# unconfirmed, and the example is one of 2017.
+# Distributed both co-registered and not; in the latter the grids of a case differ, which is a problem. Folders are
+# unconfirmed, and the example is from 2017.
 ISLES_2016 = _year(
     key="isles2016",
     title="ISLES 2016",
@@ -45,5 +45,3 @@ ISLES_2017 = _year(
     example="ISLES2017_Training/training_1/VSD.Brain.XX.O.MR_ADC.128020/VSD.Brain.XX.O.MR_ADC.128020.nii",
     reference="https://www.isles-challenge.org/ISLES2017/; doi:10.3389/fneur.2018.00679",
 )
-
-RELEASES = (ISLES_2016, ISLES_2017)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from factorizer_nnunet.dataset_conversion.releases.isles import LESION
 from factorizer_nnunet.dataset_conversion.spec import Channel, Release
 
-# Session 1 is the acute CT. Session 2, from which the label is, must never be an input. "ses-0001" and "strokecase" are
-# older spellings.
+# Session 1 is the acute CT. Session 2, on which the label was drawn, must never be an input. "ses-0001" and
+# "strokecase" are older spellings.
 _ACUTE = "{case}_ses-(?:00)?01"
 _FOLLOW_UP = "{case}_ses-(?:00)?02"
 
@@ -15,7 +15,7 @@ ISLES_2024 = Release(
     title="ISLES 2024",
     case=r"sub-stroke(?:case)?\d{4}",
     channels=(
-        # Plain CT is given in raw_data alone; nnU-Net normalises both CT images as CT, in Hounsfield units.
+        # Plain CT is only in raw_data; nnU-Net normalises both CT images as CT, in Hounsfield units.
         Channel("NCCT", f"{_ACUTE}_ncct", json_name="CT"),
         Channel("CTA", f"{_ACUTE}_space-ncct_cta", json_name="CT"),
         Channel("Tmax", f"{_ACUTE}_space-ncct_tmax"),
@@ -23,8 +23,8 @@ ISLES_2024 = Release(
         Channel("CBV", f"{_ACUTE}_space-ncct_cbv"),
         Channel("MTT", f"{_ACUTE}_space-ncct_mtt"),
     ),
-    # The second as in the organisers' sample, and as a stray one in native space beside that of sub-stroke0142, the
-    # third as one user has it.
+    # The second occurs in the organisers' sample, and as a stray file in native space of sub-stroke0142; the third
+    # according to one user.
     label=(
         f"{_FOLLOW_UP}_space-ncct_lesion-msk",
         f"{_FOLLOW_UP}_lesion-msk",
@@ -32,14 +32,12 @@ ISLES_2024 = Release(
     ),
     schemes=(LESION,),
     root=r"ISLES[-_]?2024.*|train",
-    unlabelled=r"test(?:ing)?",  # the test cases have not been given out
+    unlabelled=r"test(?:ing)?",  # the test cases are not public
     patient=r"(sub-stroke(?:case)?\d{4})",
     non_finite_to_zero=True,  # sub-stroke0113 has 302261 such voxels in its MTT
-    # Named as the release names masks. Algorithms were handed in as containers, which wrote .mha files of their own.
+    # Named like the release's masks. Algorithms were submitted as containers, which wrote .mha files.
     submission="{case}_ses-02_lesion-msk.nii.gz",
     example="train/raw_data/sub-stroke0001/ses-01/sub-stroke0001_ses-01_ncct.nii.gz",
     licence="CC BY-NC-SA 4.0 by the record on Zenodo, CC BY-NC by the organisers' repository",
     reference="https://zenodo.org/records/17652035; arXiv:2408.11142",
 )
-
-RELEASES = (ISLES_2024,)

@@ -11,7 +11,7 @@ MSD_BRAIN = Release(
     key="msd-brain",
     title="MSD Task01 BrainTumour",
     case=r"BRATS_\d+",
-    # In the file: FLAIR, T1w, T1gd, T2w (dataset.json of the release); here in the order of BraTS.
+    # Order in the file: FLAIR, T1w, T1gd, T2w (dataset.json of the release); here as in BraTS.
     channels=(
         Channel("T1w", "imagesT[rs]/{case}", volume=1),
         Channel("T1gd", "imagesT[rs]/{case}", volume=2),
@@ -19,18 +19,16 @@ MSD_BRAIN = Release(
         Channel("FLAIR", "imagesT[rs]/{case}", volume=0),
     ),
     label=("labelsTr/{case}",),
-    # 1 edema, 2 non-enhancing, 3 enhancing tumour: what is written for BraTS up to 2021.
+    # 1 edema, 2 non-enhancing, 3 enhancing tumour: the written values of BraTS up to 2021.
     schemes=(replace(UP_TO_2021, labels=LabelMap({0: 0, 1: 1, 2: 2, 3: 3})),),
     root="Task01_BrainTumour",
     unlabelled="imagesTs",
     patients_hidden=(
-        "case names of MSD do not tell patients, some of whom were examined several times, and no table to BraTS is "
-        "known: --patients takes a CSV file with the columns case,patient"
+        "case names of MSD do not identify patients, some were examined several times, and no table of BraTS names is "
+        "known: give --patients a CSV file with the columns case,patient"
     ),
     submission="{case}.nii.gz",
     example="Task01_BrainTumour/imagesTr/BRATS_457.nii.gz",
     licence="CC BY-SA 4.0",
     reference="http://medicaldecathlon.com; doi:10.1038/s41467-022-30695-9",
 )
-
-RELEASES = (MSD_BRAIN,)

@@ -1,4 +1,4 @@
-"""Pictures for the report: slices of cases and of registrations with outlines drawn in."""
+"""Pictures for the report: slices of cases and registrations with outlines."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from factorizer_nnunet.pages.pictures import draw, side_for
 
 @dataclass(frozen=True)
 class Pictures:
-    """All pictures of a page, JPEG files."""
+    """All pictures of a page as JPEG files."""
 
-    cases: Mapping[str, bytes]
-    # of a case's name and a channel's: the image that gives the grid, the channel by its header, and as written
+    cases: Mapping[str, bytes]  # by case name
+    # by case and channel name: the image that defines the grid, the channel aligned by its header, and as written
     registrations: Mapping[tuple[str, str], tuple[bytes, bytes, bytes]]
 
     @classmethod
     def of(cls, survey: Survey, written: Sequence[Written]) -> Pictures:
-        """Draw the pictures of a conversion, smaller the more there are."""
+        """Draw the pictures of a conversion; the more there are, the smaller they are."""
         registered = [(one.case, channel) for one in written for channel in one.registered]
         side = side_for(len(survey.kept) + 3 * len(registered))
         cases = {
@@ -41,13 +41,13 @@ class Pictures:
 
 
 def head_mask(image: np.ndarray) -> np.ndarray:
-    """What is brighter than the picture on average: its outline over another image shows whether both fit."""
+    """Pixels brighter than the average; their outline over another image shows whether both are aligned."""
     smooth = np.asarray(Image.fromarray(np.ascontiguousarray(image)).filter(ImageFilter.GaussianBlur(1)))
     return smooth > smooth.mean()
 
 
 def region_masks(label: np.ndarray, scheme: Scheme) -> list[np.ndarray]:
-    """Bool masks (rows, columns) of the scheme's regions, in their order, of raw label values."""
+    """Boolean masks (rows, columns) of the scheme's regions, in order, from raw label values."""
     to_nnunet = scheme.labels.to_nnunet
     return [
         np.isin(label, [raw for raw, written in to_nnunet.items() if written in values])

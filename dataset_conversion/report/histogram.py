@@ -1,4 +1,4 @@
-"""Histograms of volumes as drawings within a page, in its own colours, so that they suit light, dark and paper."""
+"""Histograms of volumes as SVG in the page's colours, for light and dark screens and for paper."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _BINS_PER_DECADE = 5
 
 
 def decades_of(volumes_ml: Sequence[float]) -> tuple[int, int]:
-    """Powers of ten between which all volumes above 0 lie; (0, 1), from 1 ml to 10 ml, if there are none."""
+    """Exponents of the powers of ten around all non-zero volumes; (0, 1), for 1 to 10 ml, if there are none."""
     logs = [math.log10(volume) for volume in volumes_ml if volume > 0]
     if not logs:
         return (0, 1)
@@ -19,21 +19,21 @@ def decades_of(volumes_ml: Sequence[float]) -> tuple[int, int]:
 
 
 def counts_of(volumes_ml: Sequence[float], decades: tuple[int, int]) -> list[int]:
-    """How many volumes are in each bin, five bins a decade; volumes of 0 are in none."""
+    """Number of volumes in each bin, five bins per decade; volumes of 0 are not counted."""
     counts = [0] * ((decades[1] - decades[0]) * _BINS_PER_DECADE)
     for volume in volumes_ml:
         if volume > 0:
             number = math.floor((math.log10(volume) - decades[0]) * _BINS_PER_DECADE)
-            counts[min(max(number, 0), len(counts) - 1)] += 1  # rounding may put an edge outside
+            counts[min(max(number, 0), len(counts) - 1)] += 1  # rounding can move an edge outside
     return counts
 
 
 def histogram_svg(volumes_ml: Sequence[float], decades: tuple[int, int], colour: str) -> str:
-    """Bars over a logarithmic axis of volume in ml, as an SVG element.
+    """SVG element with bars over a logarithmic axis of volume in ml.
 
     Args:
-        volumes_ml: those of 0 are not drawn.
-        decades: powers of ten at the ends of the axis, the same for charts that are to be compared.
+        volumes_ml: volumes of 0 are not drawn.
+        decades: exponents of the powers of ten at both ends of the axis, equal for charts that are compared.
         colour: of the bars, such as "#56b4e9".
     """
     counts = counts_of(volumes_ml, decades)

@@ -1,7 +1,8 @@
-"""Which cases lie far from the rest of their set, in ways that often are mistakes of a file rather than of nature.
+"""Find cases that differ strongly from the rest of their set, which often indicates a mistake in a file.
 
-Compared are lesion volume, intensities of each channel, size and spacing, mostly as logarithms, since twice as much is
-as odd as half as much. The measure is the robust z-score of Iglewicz and Hoaglin (1993), cut at 3.5 as they advise.
+Compared are lesion volume, intensities of each channel, size and spacing, mostly as logarithms, because twice and half
+the usual value are equally unusual. The measure is the robust z-score of Iglewicz and Hoaglin (1993) with their
+threshold of 3.5.
 """
 
 from __future__ import annotations
@@ -14,16 +15,16 @@ from dataclasses import dataclass
 from factorizer_nnunet.dataset_conversion.check import Examined
 from factorizer_nnunet.pages.markup import short
 
-MIN_CASES = 8  # below, a middle and a spread say little
+MIN_CASES = 8  # with fewer, median and spread mean little
 CUT = 3.5
-# What spread is assumed at least: 1 %, so that rounding in headers does not stand out where all others are equal.
+# Minimum spread, 1 %: rounding in headers must not stand out if all other cases are equal.
 _LEAST_SPREAD = math.log(1.01)
-_LEAST_SPREAD_OF_LOW = 0.1  # of the usual range of intensities: backgrounds just above 0 are no oddity
+_LEAST_SPREAD_OF_LOW = 0.1  # relative to the usual intensity range: a background just above 0 is not unusual
 
 
 @dataclass(frozen=True)
 class Outlier:
-    """In what a case differs from its set, by how much, and in words."""
+    """A feature in which a case differs from its set, its robust z-score, and a description."""
 
     what: str
     z: float
@@ -32,7 +33,7 @@ class Outlier:
 
 @dataclass(frozen=True)
 class _Feature:
-    """One number of every case that has it: as compared, and as told to the user."""
+    """One number of each case that has it, as compared and as shown to the user."""
 
     what: str
     values: Mapping[str, float]
@@ -41,14 +42,14 @@ class _Feature:
 
 
 def robust_z(values: Sequence[float], least_spread: float) -> list[float]:
-    """Distance of each value from the median in robust standard deviations, with its sign.
+    """Signed distance of each value from the median in robust standard deviations.
 
-    The deviation is 1.4826 times the median absolute deviation from the median; where that is nothing, as in sets in
-    which most are equal, 1.2533 times the mean one. Both equal the standard deviation of normal values.
+    The deviation is 1.4826 times the median absolute deviation from the median or, if that is too small because most
+    values are equal, 1.2533 times the mean absolute deviation. Both equal the standard deviation of normal values.
 
     Args:
         values: at least one.
-        least_spread: the smallest deviation taken, above 0.
+        least_spread: lower bound of the deviation, above 0.
     """
     middle = statistics.median(values)
     distances = [abs(value - middle) for value in values]
@@ -61,12 +62,12 @@ def robust_z(values: Sequence[float], least_spread: float) -> list[float]:
 def find_outliers(
     examined: Sequence[Examined], channels: Sequence[str], volumes_mm3: Mapping[str, float]
 ) -> dict[str, list[Outlier]]:
-    """What is odd about each case, strongest first; cases with nothing odd are left out.
+    """Return the outlying features of each case, strongest first; cases without any are omitted.
 
     Args:
         examined: the cases of one set, each with facts for every channel.
-        channels: their names.
-        volumes_mm3: of the whole label, of the labelled cases; empty labels are not compared.
+        channels: channel names.
+        volumes_mm3: volume of the complete label of each labelled case; empty labels are not compared.
     """
     odd: dict[str, list[Outlier]] = {}
     for feature in _features(examined, channels, volumes_mm3):
@@ -83,7 +84,7 @@ def find_outliers(
 
 
 def _strongest(marks: Sequence[Outlier]) -> list[Outlier]:
-    """One mark for each text: a size that is odd along two axes is said once."""
+    """One outlier per feature: a size that is unusual along two axes is reported once."""
     first: dict[str, Outlier] = {}
     for mark in sorted(marks, key=lambda mark: -abs(mark.z)):
         first.setdefault(mark.what, mark)
@@ -108,7 +109,7 @@ def _features(
             least = _LEAST_SPREAD_OF_LOW * statistics.median(ranges.values())
             yield _Feature(f"{channel} intensities", {c: f.low for c, f in facts.items()}, intensities, least)
         if number and all(e.images[number].size == e.images[0].size for e in examined):
-            continue  # the first channel's grid is told once
+            continue  # the first channel's grid is reported once
         prefix = f"{channel} " if number else ""
         for axis in range(3):
             yield _Feature(

@@ -1,12 +1,12 @@
-"""Sections of the report's page: volumes, folds, registrations, the table of all cases, and the data set itself."""
+"""Sections of the report's page: volumes, folds, registrations, the table of all cases, and the data set."""
 
 from __future__ import annotations
 
 import statistics
 
 from factorizer_nnunet.dataset_conversion.report.contact_sheet import Pictures
+from factorizer_nnunet.dataset_conversion.report.facts import Facts, labelled, registrations, row_anchors
 from factorizer_nnunet.dataset_conversion.report.histogram import decades_of, histogram_svg
-from factorizer_nnunet.dataset_conversion.report.lookup import Facts, labelled, registrations, row_anchors
 from factorizer_nnunet.pages.markup import number, short, table, text_of
 from factorizer_nnunet.pages.pictures import COLOURS, data_uri
 
@@ -18,8 +18,18 @@ _TREATMENTS = {
 }
 
 
+def cell(value: object, css_class: str = "") -> str:
+    """A table cell with text."""
+    return f'<td class="{css_class}">{text_of(value)}</td>' if css_class else f"<td>{text_of(value)}</td>"
+
+
+def soft(content: str) -> str:
+    """An explanatory paragraph; the content is HTML."""
+    return f'<p class="soft">{content}</p>'
+
+
 def volumes_section(facts: Facts) -> str:
-    """A histogram for every region, over one axis; "" without labels."""
+    """One histogram per region, with a common axis; "" without labels."""
     labels = [case["label"] for case in labelled(facts)]
     if not labels:
         return ""
@@ -27,72 +37,64 @@ def volumes_section(facts: Facts) -> str:
     decades = decades_of([volume for values in volumes.values() for volume in values])
     charts = []
     for place, (region, values) in enumerate(volumes.items()):
-        colour = COLOURS[place % len(COLOURS)]
         filled = [value for value in values if value > 0]
-        words = f"median {short(statistics.median(filled))} ml where there is any" if filled else "nowhere"
-        empty = len(values) - len(filled)
-        words += f"; not in {empty} of {len(values)} cases" if filled and empty else ""
+        words = f"median of cases with this region {short(statistics.median(filled))} ml" if filled else "in no case"
+        if filled and len(filled) < len(values):
+            words += f"; absent in {len(values) - len(filled)} of {len(values)} cases"
         charts.append(
             f'<figure><figcaption><b>{text_of(region)}</b> <span class="soft">{words}</span></figcaption>'
-            f"{histogram_svg(values, decades, colour)}</figure>"
+            f"{histogram_svg(values, decades, COLOURS[place % len(COLOURS)])}</figure>"
         )
-    return f'<p class="soft">Number of cases by volume in ml.</p><div class="charts">{"".join(charts)}</div>'
+    return f'{soft("Number of cases by volume in ml.")}<div class="charts">{"".join(charts)}</div>'
 
 
 def folds_section(facts: Facts) -> str:
-    """What is in the validation part of each fold; why there are none, if so."""
+    """The validation part of each fold, or why there are no folds."""
     folds = facts["folds"]
     if not folds:
         return "<p>None: fewer than five patients with labels.</p>"
-    strata = sorted({stratum for fold in folds for stratum in fold["strata"]})
-    strata = [] if strata == [""] else strata
+    strata = sorted({stratum for fold in folds for stratum in fold["strata"]} - {""})
+    if strata and any("" in fold["strata"] for fold in folds):
+        strata.insert(0, "")
     rows = []
     for place, fold in enumerate(folds):
         spread = fold["middle_80_percent_ml"]
-        cells = [number(fold["cases"], str(fold["cases"])), number(fold["patients"], str(fold["patients"]))]
-        cells += [
-            number(fold["median_ml"]),
-            f"<td>{'' if spread is None else f'{short(spread[0])} to {short(spread[1])}'}</td>",
-        ]
-        cells += [number(fold["strata"].get(stratum, 0), str(fold["strata"].get(stratum, 0))) for stratum in strata]
-        rows.append(f"<tr><td>{place}</td>{''.join(cells)}</tr>")
-    heads = [
-        "fold",
-        "cases",
-        "patients",
-        "median volume, ml",
-        "middle 80 %, ml",
-        *(name or "unknown" for name in strata),
-    ]
-    return (
-        '<p class="soft">Validation cases of the five folds in splits_final.json; all cases of a patient are in one '
-        f"fold.</p>{table(heads, rows)}"
-    )
+        counts = [fold["cases"], fold["patients"], *(fold["strata"].get(stratum, 0) for stratum in strata)]
+        cells = [number(count, str(count)) for count in counts]
+        middle = "" if spread is None else f"{short(spread[0])} to {short(spread[1])}"
+        cells[2:2] = [number(fold["median_ml"]), cell(middle)]
+        rows.append(f"<tr>{cell(place)}{''.join(cells)}</tr>")
+    heads = ["fold", "cases", "patients", "median volume, ml", "middle 80 %, ml"]
+    heads += [name or "unknown" for name in strata]
+    lead = "Validation cases of the five folds in splits_final.json; all cases of a patient are in one fold."
+    return f"{soft(lead)}{table(heads, rows)}"
 
 
 def registrations_section(facts: Facts, pictures: Pictures) -> str:
-    """Numbers and pictures of all registrations, failed ones first; "" where there are none."""
+    """Numbers and pictures of all registrations, failed ones first; "" if there are none."""
     registered = registrations(facts)
     if not registered:
         return ""
     failed = ' class="odd"'
     rows = [
-        f"<tr{'' if one['ok'] else failed}><td>{text_of(case)}</td><td>{text_of(one['channel'])}</td>"
-        f"<td>{_state(one)}</td>{_metric(one['metric_before'])}{_metric(one['metric_after'])}"
-        f"{_metric(one['translation_mm'], 1)}{_metric(one['rotation_deg'], 1)}"
-        f'<td class="words">{text_of(one["text"])}</td></tr>'
+        f"<tr{'' if one['ok'] else failed}>{cell(case)}{cell(one['channel'])}<td>{_state(one)}</td>"
+        f"{_metric(one['metric_before'])}{_metric(one['metric_after'])}"
+        f"{_metric(one['translation_mm'], 1)}{_metric(one['rotation_deg'], 1)}{cell(one['text'], 'words')}</tr>"
         for case, one in registered
     ]
-    heads = ["case", "channel", "state", "metric before", "metric after", "moved, mm", "turned, °", "in words"]
+    heads = ["case", "channel", "state", "metric before", "metric after", "shift, mm", "rotation, °", "description"]
     failed_pairs, good_pairs = (
         "".join(_pair(case, one, pictures) for case, one in registered if one["ok"] is ok) for ok in (False, True)
     )
+    lead = (
+        "The metric is negative mutual information in nats: lower is better. Each picture shows one slice of three "
+        "images: the channel that defines the grid, the other channel aligned by its header, and the same channel as "
+        "written. All have the outline of the first image."
+    )
     return (
-        '<p class="soft">The metric is negative mutual information in nats: lower is better. Pictures show one slice: '
-        "the channel that gives the grid, the other one as its header puts it, and as it was written, all with the "
-        f"outline of the first.</p>{table(heads, rows, True)}"
-        f'<div class="pairs">{failed_pairs}</div>'
-        f'<details open><summary>Pictures of the good ones</summary><div class="pairs">{good_pairs}</div></details>'
+        f'{soft(lead)}{table(heads, rows, True)}<div class="pairs">{failed_pairs}</div>'
+        "<details open><summary>Pictures of successful registrations</summary>"
+        f'<div class="pairs">{good_pairs}</div></details>'
     )
 
 
@@ -121,42 +123,29 @@ def _pair(case: str, registration: Facts, pictures: Pictures) -> str:
 
 
 def table_section(facts: Facts) -> str:
-    """A row for every case."""
+    """One row per case."""
     cases = facts["cases"]
-    with_patient = any(case["patient"] != name for name, case in cases.items())
-    with_stratum = any(case["stratum"] for case in cases.values())
-    heads = ["case", *(["patient"] if with_patient else []), *(["stratum"] if with_stratum else []), "fold"]
-    heads += ["size", "spacing, mm", *(f"{region}, ml" for region in facts["regions"])]
+    optional = [k for k in ("patient", "stratum") if any(case[k] not in ("", name) for name, case in cases.items())]
+    heads = ["case", *optional, "fold", "size", "spacing, mm", *(f"{region}, ml" for region in facts["regions"])]
     heads += ["remarks", *(f"{channel} intensities" for channel in facts["channels"])]
     rows = []
     for name, anchor in row_anchors(facts).items():
         case = cases[name]
-        grid = case["images"][case["grid_channel"]]
-        cells = [f"<td>{text_of(name)}</td>"]
-        cells += [f"<td>{text_of(case['patient'])}</td>"] if with_patient else []
-        cells += [f"<td>{text_of(case['stratum'])}</td>"] if with_stratum else []
-        cells += [number(case["fold"], str(case["fold"]))]
-        cells += [f"<td>{' × '.join(map(str, grid['size']))}</td>"]
-        cells += [f"<td>{' × '.join(short(mm) for mm in grid['spacing_mm'])}</td>"]
-        label = case["label"]
+        grid, label = case["images"][case["grid_channel"]], case["label"]
+        cells = [cell(name), *(cell(case[key]) for key in optional), number(case["fold"], str(case["fold"]))]
+        cells += [cell(" × ".join(map(str, grid["size"]))), cell(" × ".join(short(mm) for mm in grid["spacing_mm"]))]
         cells += [number(None if label is None else label["regions"][region]["ml"]) for region in facts["regions"]]
         cells.append(f'<td class="words">{"<br>".join(_remarks(case))}</td>')
-        cells += [_range(image["intensity_range"]) for image in case["images"]]
+        for low, high in (image["intensity_range"] for image in case["images"]):
+            cells.append(number(high, f"{short(low, 4)} to {short(high, 4)}"))
         odd = ' class="odd"' if case["outliers"] else ""
         rows.append(f'<tr id="{anchor}"{odd}>{"".join(cells)}</tr>')
-    return (
-        '<p class="soft">Intensities are the 0.5 and 99.5 percentile of what is not 0. Click a head to sort.</p>'
-        f"{table(heads, rows, sortable=True)}"
-    )
-
-
-def _range(intensities: list[float]) -> str:
-    low, high = intensities
-    return number(high, f"{short(low, 4)} to {short(high, 4)}")
+    lead = "Intensities are the 0.5 and 99.5 percentile of the non-zero voxels. Click a column's title to sort."
+    return f"{soft(lead)}{table(heads, rows, sortable=True)}"
 
 
 def _remarks(case: Facts) -> list[str]:
-    """What is to be said of a case, as HTML."""
+    """Remarks on a case, as HTML."""
     remarks = [f'<span class="bad">{text_of(one["text"])}</span>' for one in case["outliers"]]
     remarks += ["no label"] if case["label"] is None else []
     treated: dict[str, list[str]] = {}
@@ -168,39 +157,31 @@ def _remarks(case: Facts) -> list[str]:
 
 
 def data_set_section(facts: Facts) -> str:
-    """Where it comes from, how labels are written, what was asked for, and versions."""
+    """Sources, label values, options and versions."""
     raw_of: dict[int, list[str]] = {}
     for raw, written in facts["label_map"].items():
         raw_of.setdefault(written, []).append(raw)
-    labels = [f"{' and '.join(raws)} as {written}" for written, raws in sorted(raw_of.items())]
-    regions = [f"{region}: {' '.join(map(str, values))}" for region, values in facts["regions"].items()]
-    remaps = [
-        f"{case or 'all cases'}: {', '.join(f'{old} taken as {new}' for old, new in values.items())}"
-        for case, values in facts["options"]["remap"].items()
-    ]
     options = facts["options"]
-    grids = ["registered and resampled" if options["register"] else "resampled by their headers"]
+    grids = "registered and resampled" if options["register"] else "resampled by their headers"
     items = {
         "release": [f"{facts['title']} ({facts['release']})"],
         "reference": [facts["reference"]],
         "licence": [facts["licence"]],
         "sources": facts["sources"],
         "channels": [f"{place:04d}: {channel}" for place, channel in enumerate(facts["channels"])],
-        "label values": ["; ".join(labels)],
-        "regions": regions,
-        "remapped before": remaps,
+        "label values": ["; ".join(f"{' and '.join(raws)} as {written}" for written, raws in sorted(raw_of.items()))],
+        "regions": [f"{region}: {' '.join(map(str, values))}" for region, values in facts["regions"].items()],
+        "replaced first": [
+            f"{case or 'all cases'}: {', '.join(f'{old} by {new}' for old, new in values.items())}"
+            for case, values in options["remap"].items()
+        ],
         "unchanged files": ["linked" if options["link"] else "copied"],
-        "other grids": grids if registrations(facts) else [],
+        "other grids": [grids] if registrations(facts) else [],
         "seed of the folds": [str(options["seed"])],
         "versions": [", ".join(f"{name} {version}" for name, version in facts["versions"].items())],
-        "further notes": [
-            ": ".join(text for text in (one["case"], one["path"], one["text"]) if text) for one in facts["notes"]
-        ],
+        "other notes": [": ".join(filter(None, (one["case"], one["path"], one["text"]))) for one in facts["notes"]],
     }
-    return (
-        "<dl>"
-        + "".join(
-            f"<dt>{name}</dt><dd>{'<br>'.join(map(text_of, texts))}</dd>" for name, texts in items.items() if texts
-        )
-        + '</dl><p class="soft">The file of every case and all numbers are in conversion_report.json.</p>'
+    entries = "".join(
+        f"<dt>{name}</dt><dd>{'<br>'.join(map(text_of, texts))}</dd>" for name, texts in items.items() if texts
     )
+    return f"<dl>{entries}</dl>{soft('The source files of each case and all numbers are in conversion_report.json.')}"

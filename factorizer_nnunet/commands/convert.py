@@ -1,4 +1,4 @@
-"""``factorizer-nnunet convert``: a challenge release as a data set in nnU-Net's raw layout."""
+"""``factorizer-nnunet convert``: convert a challenge release to nnU-Net's raw format."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ if TYPE_CHECKING:
 
 AUTO, LIST = "auto", "list"
 MAX_JOBS = 8
-SHOWN = 20  # lines of what may be thousands
+SHOWN = 20  # lines of lists with possibly thousands of entries
 
 DESCRIPTION = """\
-Convert a release of a challenge, as it was unpacked, to a data set in nnUNet_raw. All files are read and checked first,
-and all problems are listed at once; nothing is written unless there are none. The source is never changed.
+Convert an unpacked challenge release to a data set in nnUNet_raw. All files are read and checked first, and all
+problems are listed at once; nothing is written if there are any. The source is never changed.
 
-Beside images, labels and dataset.json the data set gets splits_final.json (five folds, one patient's cases together,
-balanced by lesion volume) and conversion_report.html with a picture of every case."""
+In addition to images, labels and dataset.json, the data set contains splits_final.json (five folds balanced by lesion
+volume that keep the cases of a patient together) and conversion_report.html with a picture of every case."""
 
 EPILOG = """\
-RELEASE is a name of `factorizer-nnunet convert list`, or auto to recognise it from the folders.
+RELEASE is a name from `factorizer-nnunet convert list`, or auto to recognise the release.
 
 examples:
   factorizer-nnunet convert list
   factorizer-nnunet convert brats2021 ~/downloads/BraTS2021 -d 137
-  factorizer-nnunet convert isles2022 ISLES-2022 -d 22 --channels DWI ADC     # without FLAIR nothing is registered
+  factorizer-nnunet convert isles2022 ISLES-2022 -d 22 --channels DWI ADC     # no registration without FLAIR
   factorizer-nnunet convert brats2023-men TrainingData BraTS-MEN-TRAIN-FIX-V4 -d 40 --symlink
   factorizer-nnunet convert auto ~/downloads/unknown --dry-run
 """
@@ -43,39 +43,35 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Declare the subcommand."""
     parser = subparsers.add_parser(
         "convert",
-        help="a release of BraTS, ISLES, ATLAS or MSD as a data set for nnU-Net",
+        help="convert a release of BraTS, ISLES, ATLAS or MSD for nnU-Net",
         description=DESCRIPTION,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("release", metavar="RELEASE", help="name of the release, auto, or list to see all")
+    parser.add_argument("release", metavar="RELEASE", help="name of the release, auto, or list to show all")
     parser.add_argument(
         "sources",
         nargs="*",
         type=Path,
         metavar="SOURCE",
-        help="folder of the unpacked release; several are taken as one, corrections winning over what they correct",
+        help="folder of the unpacked release; several are combined, and corrected files replace the originals",
     )
     parser.add_argument("-d", "--dataset", type=int, metavar="ID", help="ID of the new data set, 1 to 999")
     parser.add_argument("--name", metavar="NAME", help="name after DatasetXXX_ (default: from the release's title)")
-    parser.add_argument("--channels", nargs="+", metavar="CHANNEL", help="choice and order of channels (default: all)")
+    parser.add_argument("--channels", nargs="+", metavar="CHANNEL", help="channels in this order (default: all)")
     parser.add_argument(
         "--jobs",
         type=int,
         default=min(MAX_JOBS, os.cpu_count() or 1),
         metavar="N",
-        help="processes (default %(default)s)",
+        help="number of processes (default %(default)s)",
     )
     how = parser.add_mutually_exclusive_group()
-    how.add_argument("--symlink", action="store_true", help="link to files that need no change")
-    how.add_argument("--copy", action="store_true", help="copy them (default)")
-    parser.add_argument(
-        "--no-registration",
-        action="store_true",
-        help="bring channels of another grid to the reference by their headers alone",
-    )
-    parser.add_argument("--skip-invalid", action="store_true", help="leave out cases with problems; they are listed")
-    parser.add_argument("--dry-run", action="store_true", help="check and say what would be written")
+    how.add_argument("--symlink", action="store_true", help="link to files that need no change instead of copying them")
+    how.add_argument("--copy", action="store_true", help="copy files that need no change (default)")
+    parser.add_argument("--no-registration", action="store_true", help="align channels on other grids by headers only")
+    parser.add_argument("--skip-invalid", action="store_true", help="leave out cases with problems and list them")
+    parser.add_argument("--dry-run", action="store_true", help="check the source and show what would be written")
     parser.add_argument(
         "--remap",
         nargs="+",
@@ -84,7 +80,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         help="label values to replace first, in one case or in all",
     )
     parser.add_argument(
-        "--patients", type=Path, metavar="CSV", help="columns case,patient, where case names do not tell patients"
+        "--patients", type=Path, metavar="CSV", help="columns case,patient, if case names do not identify patients"
     )
     parser.add_argument(
         "--seed", type=int, default=Options.seed, metavar="N", help="of the folds (default %(default)s)"
@@ -93,7 +89,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """List, check, or convert."""
+    """List releases, check one, or convert it."""
     from factorizer_nnunet.dataset_conversion.catalog import RELEASES
 
     if args.release == LIST:
@@ -102,11 +98,11 @@ def run(args: argparse.Namespace) -> int:
     if args.release not in (*RELEASES, AUTO):
         raise UserError(f"unknown release {args.release!r}: choose from {', '.join(RELEASES)}, auto, list")
     if not args.sources:
-        raise UserError("no SOURCE: give the folder that the release was unpacked into")
+        raise UserError("no SOURCE: give the folder of the unpacked release")
     if args.dataset is None and not args.dry_run:
-        raise UserError("no data set ID: give one with -d, such as -d 137 (or only look with --dry-run)")
+        raise UserError("no data set ID: give one with -d, such as -d 137 (or only check with --dry-run)")
     if args.jobs < 1:
-        raise UserError(f"--jobs {args.jobs}: give 1 or more")
+        raise UserError(f"invalid --jobs {args.jobs}: expected at least 1")
     return _convert(args)
 
 
@@ -120,7 +116,7 @@ def _convert(args: argparse.Namespace) -> int:
     from factorizer_nnunet.nnunet.environment import nnunet_folder
 
     options = Options(
-        dataset_id=args.dataset,
+        dataset_id=args.dataset or 0,  # not used by a dry run
         name=args.name,
         channels=args.channels,
         jobs=args.jobs,
@@ -144,10 +140,10 @@ def _convert(args: argparse.Namespace) -> int:
         return 0
     with terminable():
         converted = convert_release(release, listing, raw_folder, options, lambda s: _print_survey(s, options))
-    _print_some("registrations failed; these images are aligned by their headers alone", converted.failed_registrations)
+    _print_some("registrations failed; these images are aligned by their headers only", converted.failed_registrations)
     if not converted.num_folds:
-        print("WARNING: fewer than five patients have labels, so there are no folds")
-    print(f"\n{converted.folder}\nLook at {converted.folder / PAGE_FILE}, then:")
+        print("WARNING: no folds, because fewer than five patients have labels")
+    print(f"\n{converted.folder}\nSee {converted.folder / PAGE_FILE}, then run:")
     print(f"  factorizer-nnunet plan -d {args.dataset}")
     return 0
 
@@ -162,9 +158,9 @@ def _print_survey(survey: Survey, options: Options) -> None:
         print(f"channels: {', '.join(channel.name for channel in survey.channels)}")
     for warning in survey.warnings:
         print(f"WARNING: {warning}")
-    _print_some("notes, all of them in the report", survey.notes)
-    if options.skip_invalid and survey.kept:  # otherwise they end the command as one message
-        _print_some("problems, whose cases are left out; all of them in the report", survey.problems)
+    _print_some("notes (all are in the report)", survey.notes)
+    if options.skip_invalid and survey.kept:  # otherwise they are the error message
+        _print_some("problems, whose cases are left out (all are in the report)", survey.problems)
 
 
 def _print_some(heading: str, entries: Sequence[object]) -> None:
@@ -174,7 +170,7 @@ def _print_some(heading: str, entries: Sequence[object]) -> None:
 
 
 def _listing(releases: Iterable[Release]) -> str:
-    """Every release with what is expected on the disk."""
+    """Every release with its channels, regions, example file and licence."""
     lines = []
     for release in releases:
         facts = {

@@ -1,4 +1,4 @@
-"""``factorizer-nnunet to-challenge``: predictions of nnU-Net as a challenge wants them."""
+"""``factorizer-nnunet to-challenge``: convert predictions of nnU-Net to the format of a challenge."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.interrupts import terminable
 
-SHOWN = 10  # names of missing cases
+SHOWN = 10  # names of cases without a prediction
 
 DESCRIPTION = """\
-Give predictions of nnU-Net the label values and file names of a challenge. Every file is first checked against the
-image it was made for (shape, spacing, position, label values), and all problems are listed at once."""
+Convert predictions of nnU-Net to the label values and file names of a challenge. Every file is first checked against
+its image (shape, spacing, position, label values), and all problems are listed at once."""
 
 EPILOG = """\
 examples:
@@ -25,24 +25,24 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Declare the subcommand."""
     parser = subparsers.add_parser(
         "to-challenge",
-        help="predictions with the label values and file names of a challenge",
+        help="convert predictions to the label values and file names of a challenge",
         description=DESCRIPTION,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("release", metavar="RELEASE", help="a name of `factorizer-nnunet convert list`")
-    parser.add_argument("predictions", type=Path, metavar="PREDICTIONS", help="folder nnUNetv2_predict wrote to")
+    parser.add_argument("release", metavar="RELEASE", help="a name from `factorizer-nnunet convert list`")
+    parser.add_argument("predictions", type=Path, metavar="PREDICTIONS", help="output folder of nnUNetv2_predict")
     parser.add_argument("out", type=Path, metavar="OUT", help="a new folder")
     parser.add_argument(
-        "-d", "--dataset", type=int, metavar="ID", help="converted data set (default: the one that has these cases)"
+        "-d", "--dataset", type=int, metavar="ID", help="converted data set (default: the one with these cases)"
     )
-    parser.add_argument("--zip", action="store_true", help="also write OUT.zip with the files alone")
+    parser.add_argument("--zip", action="store_true", help="also write the same files to OUT.zip")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the submission and say what is in it."""
-    from factorizer_nnunet.core.wording import first_few
+    """Write the submission and print a summary."""
+    from factorizer_nnunet.core.wording import count_of, first_few
     from factorizer_nnunet.dataset_conversion.catalog import RELEASES
     from factorizer_nnunet.dataset_conversion.challenge import find_data_set, to_challenge
     from factorizer_nnunet.nnunet.environment import nnunet_folder
@@ -53,8 +53,8 @@ def run(args: argparse.Namespace) -> int:
     data_set = find_data_set(release, args.predictions, nnunet_folder("nnUNet_raw", writable=False), args.dataset)
     with terminable():
         submission = to_challenge(release, args.predictions, args.out, data_set, args.zip)
-    print(f"predictions written: {submission.cases}, in {submission.archive or submission.folder}")
+    print(f"{count_of(submission.cases, 'prediction')} written to {submission.archive or submission.folder}")
     if submission.missing:
         shown = first_few(submission.missing, SHOWN)
-        print(f"WARNING: cases of {data_set.name} without prediction: {len(submission.missing)} ({shown})")
+        print(f"WARNING: {count_of(len(submission.missing), 'case')} of {data_set.name} without a prediction: {shown}")
     return 0

@@ -9,7 +9,7 @@ from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.wording import count_of, first_few
 from factorizer_nnunet.evaluation.reading import ENDINGS, read_labels
 from factorizer_nnunet.imaging.grid import geometry_difference
-from factorizer_nnunet.imaging.volume import count_labels
+from factorizer_nnunet.imaging.labels import count_labels
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
+from factorizer_nnunet.imaging.checks import count_not_finite
 from factorizer_nnunet.imaging.grid import Grid
-from factorizer_nnunet.imaging.volume import count_not_finite, integer_labels, read_volume
+from factorizer_nnunet.imaging.labels import integer_labels
+from factorizer_nnunet.imaging.volume import read_volume
 
 NIFTI = (".nii.gz", ".nii")
 ENDINGS = (*NIFTI, ".mha", ".mhd", ".nrrd")

@@ -1,1 +1,1 @@
-"""Volumes and their grids: reading and writing NIfTI, orientation, planes and windows for pictures."""
+"""Volumes, labels and their grids: NIfTI files, checks, orientation, and pictures of slices."""

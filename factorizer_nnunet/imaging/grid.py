@@ -1,4 +1,4 @@
-"""The grid of a NIfTI header as SimpleITK, and with it nnU-Net, sees it; headers it would refuse are repaired."""
+"""The voxel grid of a NIfTI header as SimpleITK, and so nnU-Net, reads it, with repairs for headers it rejects."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813
 from nibabel.spatialimages import HeaderDataError
 
-GEOMETRY_TOLERANCE = 1e-3  # mm for spacing and origin; the files of a release differ by rounding, far below this
-HEADER_BYTES = 352  # the header and four bytes that say whether others follow
-_REFUSED = 40  # of nibabel's levels of header problems: error; lesser ones are mended in memory, without a word
-_QUIET = logging.Logger("unheard")
-_QUIET.addHandler(logging.NullHandler())
+GEOMETRY_TOLERANCE = 1e-3  # mm for spacing and origin; rounding differences between files are far smaller
+HEADER_BYTES = 352  # the 348-byte header and four bytes that announce extensions
+_ERROR_LEVEL = 40  # nibabel's severity "error"; it fixes less severe header problems in memory
+_SILENT = logging.Logger("silent")
+_SILENT.addHandler(logging.NullHandler())
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Where the voxels of a 3D image lie, as SimpleITK says it: mm, and x to the left, y to the back, z up."""
+    """Position of the voxels of a 3D image in SimpleITK's coordinates: mm, x to the left, y to the back, z up."""
 
     size: tuple[int, ...]  # (x, y, z)
     spacing: tuple[float, ...]  # mm
-    origin: tuple[float, ...]  # mm, of the first voxel's centre
+    origin: tuple[float, ...]  # mm, centre of the first voxel
     direction: tuple[float, ...]  # 3 × 3, row by row
 
     @property
@@ -36,95 +36,115 @@ class Grid:
 
 
 def geometry_difference(grid: Grid, reference: Grid) -> str | None:
-    """Return how `grid` differs from `reference`, or None if voxels lie on one another within the tolerance."""
+    """Describe how `grid` differs from `reference`; None if they agree within the tolerance."""
     if grid.size != reference.size:
         return f"shape {grid.size} differs from {reference.size}"
     for name in ("spacing", "origin", "direction"):
-        here, there = getattr(grid, name), getattr(reference, name)
-        if not np.allclose(here, there, rtol=0, atol=GEOMETRY_TOLERANCE):
-            return f"{name} {_rounded(here)} differs from {_rounded(there)}"
+        ours, theirs = getattr(grid, name), getattr(reference, name)
+        if not np.allclose(ours, theirs, rtol=0, atol=GEOMETRY_TOLERANCE):
+            return f"{name} {_rounded(ours)} differs from {_rounded(theirs)}"
     return None
 
 
-def mended(header: nibabel.Nifti1Header) -> nibabel.Nifti1Header:
-    """Return a copy whose small mistakes, such as a missing sign of the third axis, nibabel has put right.
+def largest_offset_mm(grid: Grid, reference: Grid) -> float:
+    """Largest distance between the same voxel of two grids of one size; it occurs at a corner."""
+    corners = _corners(grid.size)
+    ours, theirs = (
+        np.reshape(g.direction, (3, 3)) * g.spacing @ corners + np.reshape(g.origin, (3, 1)) for g in (grid, reference)
+    )
+    return float(np.linalg.norm(ours - theirs, axis=0).max())
+
+
+def fixed_header(header: nibabel.Nifti1Header) -> nibabel.Nifti1Header:
+    """Return a copy in which nibabel has fixed minor problems, such as a missing sign of the third axis.
 
     Raises:
-        HeaderDataError: there are larger ones.
+        HeaderDataError: a problem is too severe to fix.
     """
     copy = header.copy()
-    copy.check_fix(_QUIET, error_level=_REFUSED)
+    copy.check_fix(_SILENT, error_level=_ERROR_LEVEL)
     return copy
 
 
 def header_and_grid(header: nibabel.Nifti1Header) -> tuple[nibabel.Nifti1Header, Grid, tuple[str, ...]]:
-    """The header for one 3D image and its grid; where SimpleITK refuses it, for the nearest grid it takes, and why.
+    """Return the header of one 3D image, its grid, and a description of each repair.
+
+    A header that SimpleITK rejects is changed to the nearest grid that it accepts.
 
     Raises:
-        OSError: it gives no grid, or none that SimpleITK takes.
+        OSError: the header defines no grid, or none that SimpleITK accepts.
     """
     header = header.copy()
     header.set_data_shape(header.get_data_shape()[:3])
     voxel_mm = header["pixdim"][1:4]
-    if not (np.isfinite(voxel_mm).all() and (voxel_mm > 0).all()):  # SimpleITK would quietly take 1 mm
-        raise OSError(f"has a header with voxels of {' × '.join(f'{mm:g}' for mm in voxel_mm)} mm")
+    if not (np.isfinite(voxel_mm).all() and (voxel_mm > 0).all()):  # SimpleITK would silently assume 1 mm
+        raise OSError(f"has an invalid voxel size in its header: {' × '.join(f'{mm:g}' for mm in voxel_mm)} mm")
     try:
-        return header, _grid(header), ()
+        return header, grid_of(header), ()
     except RuntimeError:
-        repaired, moved = _straightened(mended(header))
+        straight, moved = _straightened(fixed_header(header))
     try:
-        grid = _grid(repaired)
+        grid = grid_of(straight)
     except RuntimeError as error:
         raise OSError(f"cannot be read by SimpleITK: {str(error).strip().splitlines()[-1]}") from error
-    return repaired, grid, (f"axes are not at right angles: straightened, which moves no voxel more than {moved} mm",)
+    return straight, grid, (f"axes are not at right angles: straightened, which moves voxels by up to {moved} mm",)
 
 
-def _grid(header: nibabel.Nifti1Header) -> Grid:
-    """What SimpleITK makes of a header; RuntimeError if it refuses it."""
+def grid_of(header: nibabel.Nifti1Header) -> Grid:
+    """Return the grid that SimpleITK reads from the header of one 3D image.
+
+    Raises:
+        RuntimeError: SimpleITK rejects the header.
+    """
     single = header.copy()
     single["vox_offset"] = HEADER_BYTES
-    return _grid_of(single.binaryblock + bytes(4))
+    return _grid_of_bytes(single.binaryblock + bytes(4))
 
 
-@lru_cache(maxsize=256)  # the files of a case, often of a whole release, have the same header
-def _grid_of(header: bytes) -> Grid:
-    # SimpleITK goes by a file's name and reads voxels only when asked to: a header alone shows what it makes of it.
+@lru_cache(maxsize=256)  # the files of a case, often of a complete data set, have the same header
+def _grid_of_bytes(header: bytes) -> Grid:
+    # SimpleITK reads voxels only when asked to, so a file with nothing but the header is enough.
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "header.nii"
         file.write_bytes(header)
         reader = sitk.ImageFileReader()
         reader.SetFileName(str(file))
-        loud = sitk.ProcessObject.GetGlobalWarningDisplay()
-        sitk.ProcessObject.SetGlobalWarningDisplay(False)  # it would name the file made here, not the user's
+        shows_warnings = sitk.ProcessObject.GetGlobalWarningDisplay()
+        sitk.ProcessObject.SetGlobalWarningDisplay(False)  # warnings would name the temporary file
         try:
             reader.ReadImageInformation()
         finally:
-            sitk.ProcessObject.SetGlobalWarningDisplay(loud)
+            sitk.ProcessObject.SetGlobalWarningDisplay(shows_warnings)
     return Grid(reader.GetSize(), reader.GetSpacing(), reader.GetOrigin(), reader.GetDirection())
 
 
 def _straightened(header: nibabel.Nifti1Header) -> tuple[nibabel.Nifti1Header, float]:
-    """The header with the nearest right-angled axes in both of its codes; how far that moves a corner at most, mm."""
+    """Return a header with the nearest orthogonal axes as qform and sform, and the largest shift of a voxel in mm."""
     try:
         affine = header.get_best_affine()
     except HeaderDataError as error:
-        raise OSError(f"has a header without a valid grid: {error}") from error
+        raise OSError(f"has no valid orientation in its header: {error}") from error
     if not np.isfinite(affine).all() or not np.linalg.det(affine[:3, :3]):
-        raise OSError("has a header that places all voxels on a plane or nowhere")
+        raise OSError("has a singular or non-finite affine matrix in its header")
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     left, _, right = np.linalg.svd(affine[:3, :3] / spacing)
     straight = affine.copy()
     straight[:3, :3] = left @ right * spacing
-    # The middle stays where it is.
-    size = np.array(header.get_data_shape())
-    straight[:3, 3] += (affine - straight)[:3, :3] @ ((size - 1) / 2)
-    corners = np.array(np.meshgrid(*((0, n - 1) for n in size))).reshape(3, -1)
-    moved = np.linalg.norm((affine - straight)[:3, :3] @ corners + (affine - straight)[:3, 3:], axis=0).max()
-    repaired = header.copy()
+    # Keep the centre of the image in place.
+    size = tuple(header.get_data_shape())
+    straight[:3, 3] += (affine - straight)[:3, :3] @ ((np.array(size) - 1) / 2)
+    change = affine - straight
+    moved = np.linalg.norm(change[:3, :3] @ _corners(size) + change[:3, 3:], axis=0).max()
+    result = header.copy()
     code = int(header["sform_code"]) or int(header["qform_code"]) or 1
-    repaired.set_qform(straight, code)
-    repaired.set_sform(straight, code)
-    return repaired, round(float(moved), 3)
+    result.set_qform(straight, code)
+    result.set_sform(straight, code)
+    return result, round(float(moved), 3)
+
+
+def _corners(size: tuple[int, ...]) -> np.ndarray:
+    """Voxel indices of the eight corners, (3, 8)."""
+    return np.array(np.meshgrid(*((0, n - 1) for n in size))).reshape(3, -1)
 
 
 def _rounded(numbers: tuple[float, ...]) -> tuple[float, ...]:

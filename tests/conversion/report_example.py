@@ -1,45 +1,32 @@
-"""A made-up set of cases as a conversion sees them, with pictures of heads, for the tests of its report."""
+"""Invented cases of a conversion with pictures of heads, for tests of its report."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from factorizer_nnunet.dataset_conversion.cases import Case, Problem
+from factorizer_nnunet.dataset_conversion.cases import Problem, SourceCase
 from factorizer_nnunet.dataset_conversion.catalog import RELEASES
-from factorizer_nnunet.dataset_conversion.check import Examined, ImageFacts, LabelFacts
+from factorizer_nnunet.dataset_conversion.check import Examined, ImageFacts, LabelFacts, Thumbnail
 from factorizer_nnunet.dataset_conversion.options import Options
 from factorizer_nnunet.dataset_conversion.registration import Registration
+from factorizer_nnunet.dataset_conversion.report import Conversion
 from factorizer_nnunet.dataset_conversion.splits import five_folds
 from factorizer_nnunet.dataset_conversion.survey import Survey
-from factorizer_nnunet.dataset_conversion.thumbnail import Thumbnail
 from factorizer_nnunet.dataset_conversion.write import Registered, Written
 
 SOURCE = Path("/data/challenge")
 OPTIONS = Options(dataset_id=7)
 
 
-@dataclass(frozen=True)
-class Conversion:
-    """What write_report takes but for the folder, in its order."""
-
-    name: str
-    survey: Survey
-    written: tuple[Written, ...]
-    folds: list[dict[str, list[str]]]
-    sources: tuple[Path, ...] = (SOURCE,)
-    options: Options = OPTIONS
-
-    @property
-    def arguments(self) -> tuple:
-        return self.name, self.survey, self.written, self.folds, self.sources, self.options
-
-    def with_case(self, name: str, **changes: object) -> Conversion:
-        """The same with other values in one examined case."""
-        kept = tuple(replace(e, **changes) if e.case.name == name else e for e in self.survey.kept)
-        return replace(self, survey=replace(self.survey, kept=kept))
+def with_case(conversion: Conversion, name: str, **changes: Any) -> Conversion:
+    """The conversion with other values in one examined case."""
+    survey = conversion.survey
+    kept = tuple(replace(e, **changes) if e.case.name == name else e for e in survey.kept)
+    return replace(conversion, survey=replace(survey, kept=kept))
 
 
 def head(rng: np.random.Generator, rows: int = 144, columns: int = 120, shift: float = 0) -> np.ndarray:
@@ -52,7 +39,7 @@ def head(rng: np.random.Generator, rows: int = 144, columns: int = 120, shift: f
 
 
 def inverted(image: np.ndarray) -> np.ndarray:
-    """Another contrast of the same head: what is dark in it becomes bright."""
+    """The same head with inverted contrast."""
     return np.where(image > 0, 220 - np.minimum(image, 210), 0).astype(np.uint8)
 
 
@@ -70,7 +57,7 @@ def lesion(rng: np.random.Generator, volume_mm3: float, shape: tuple[int, int] =
 
 
 def brats(cases: int, seed: int = 0, unlabelled: int = 2) -> Conversion:
-    """BraTS 2021 of so many labelled cases, the first ones of another grade."""
+    """BraTS 2021 with the given numbers of cases; every fourth has grade LGG."""
     release = RELEASES["brats2021"]
     rng = np.random.default_rng(seed)
     kept = []
@@ -81,7 +68,7 @@ def brats(cases: int, seed: int = 0, unlabelled: int = 2) -> Conversion:
         picture = head(rng)
         picture[blobs > 0] = np.clip(picture[blobs > 0] + 50.0, 0, 255)
         label = LabelFacts({1: round(volume * 0.15), 2: round(volume * 0.6), 4: round(volume * 0.25)}, 1.0)
-        case = Case(
+        case = SourceCase(
             name,
             tuple(SOURCE / name / f"{name}_{kind}.nii.gz" for kind in ("t1", "t1ce", "t2", "flair")),
             SOURCE / name / f"{name}_seg.nii.gz" if number < cases else None,
@@ -101,7 +88,7 @@ def brats(cases: int, seed: int = 0, unlabelled: int = 2) -> Conversion:
 
 
 def isles(cases: int, seed: int = 0) -> Conversion:
-    """ISLES 2022, FLAIR registered to DWI; that of the second case failed."""
+    """ISLES 2022 with FLAIR registered to DWI; the registration of the second case failed."""
     release = RELEASES["isles2022"]
     rng = np.random.default_rng(seed)
     kept, written = [], []
@@ -118,12 +105,12 @@ def isles(cases: int, seed: int = 0) -> Conversion:
             ImageFacts((512, 512, 29), (0.45, 0.45, 6.0), 5.0, 400.0, "resample"),
         )
         files = tuple(SOURCE / name / f"{name}_{kind}.nii.gz" for kind in ("dwi", "adc", "FLAIR"))
-        case = Case(name, files, SOURCE / name / f"{name}_msk.nii.gz", patient, "", {"case": name})
+        case = SourceCase(name, files, SOURCE / name / f"{name}_msk.nii.gz", patient, "", {"case": name})
         kept.append(Examined(case, (), (), images, LabelFacts({1: round(volume / 8)}, 8.0), Thumbnail(dwi, blobs)))
         failed = number == 1
         registration = Registration(
             -0.31, -0.02 if failed else -0.46, 0.0 if failed else 3.2, 0.0 if failed else 1.4, not failed,
-            "registration failed, aligned by headers alone: it would move the image by 41.0 mm and 9.0°, which is "
+            "registration failed, aligned by headers only: it would move the image by 41.0 mm and 9.0°, which is "
             "implausible" if failed else "moved by 3.2 mm and 1.4°",
         )  # fmt: skip
         before, after = (inverted(head(rng, shift=shift)) for shift in (0.09, 0.09 if failed else 0.0))
@@ -133,7 +120,7 @@ def isles(cases: int, seed: int = 0) -> Conversion:
 
 
 def folded(name: str, survey: Survey, written: tuple[Written, ...]) -> Conversion:
-    """The conversion with folds as they are made of its cases."""
+    """The conversion with folds of its cases."""
     training = survey.training
     folds = five_folds(
         {e.case.name: e.case.patient for e in training},
@@ -141,25 +128,26 @@ def folded(name: str, survey: Survey, written: tuple[Written, ...]) -> Conversio
         {e.case.name: e.case.stratum for e in training},
         seed=7,
     )
-    return Conversion(name, survey, written, folds)
+    return Conversion(name, survey, written, folds, (SOURCE,), OPTIONS)
 
 
 def with_everything(conversion: Conversion) -> Conversion:
-    """The conversion with problems, notes, warnings, an empty label and a case of odd intensities."""
+    """The conversion with problems, notes, warnings, an empty label and a case with unusual intensities."""
     survey = conversion.survey
     third, fourth, fifth = survey.kept[2:5]
     assert fourth.case.label is not None
     wide = replace(third.images[0], size=(240, 240, 40), high=90_000.0, treatment="rewrite")
     note = Problem(fourth.case.name, fourth.case.label, "empty label: every voxel is background")
-    conversion = conversion.with_case(third.case.name, images=(wide, *third.images[1:]))
-    conversion = conversion.with_case(
+    conversion = with_case(conversion, third.case.name, images=(wide, *third.images[1:]))
+    conversion = with_case(
+        conversion,
         fourth.case.name,
         label=replace(fourth.label, counts={}),
         thumbnail=replace(fourth.thumbnail, label=np.zeros_like(fourth.thumbnail.label)),
         notes=(note,),
     )
     huge = {value: number * 30 for value, number in fifth.label.counts.items()}
-    conversion = conversion.with_case(fifth.case.name, label=replace(fifth.label, counts=huge))
+    conversion = with_case(conversion, fifth.case.name, label=replace(fifth.label, counts=huge))
     lost = SOURCE / "BraTS2021_00999" / "BraTS2021_00999_t1.nii.gz"
     survey = replace(
         conversion.survey,
@@ -169,6 +157,6 @@ def with_everything(conversion: Conversion) -> Conversion:
             Problem("", SOURCE / "locked", "cannot be read: Permission denied"),
         ),
         notes=(note, Problem("", SOURCE, "3 files are not of this release")),
-        warnings=("case names do not tell patients: give --patients",),
+        warnings=("case names do not identify patients: give --patients",),
     )
     return replace(conversion, survey=survey)

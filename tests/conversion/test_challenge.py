@@ -1,4 +1,4 @@
-"""The way back: predictions as a challenge wants them, and what is refused."""
+"""Predictions are converted to the format of a challenge, and invalid ones are rejected."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def test_the_data_set_of_predictions_is_found(tmp_path: Path) -> None:
     folder = convert("brats2021", tree.source, raw).folder
     assert find_data_set(release, folder / "labelsTr", raw, None) == folder
     convert("brats2021", tree.source, raw, Options(dataset_id=8))
-    with pytest.raises(UserError, match="all have these cases: say with -d"):
+    with pytest.raises(UserError, match="all have these cases: choose one with -d"):
         find_data_set(release, folder / "labelsTr", raw, None)
     assert find_data_set(release, folder / "labelsTr", raw, 137) == folder
     with pytest.raises(UserError, match="has no data set converted from brats2018"):
         find_data_set(RELEASES["brats2018"], folder / "labelsTr", raw, None)
 
 
-def test_predictions_that_do_not_fit_are_refused_all_at_once(tmp_path: Path) -> None:
+def test_all_invalid_predictions_are_reported_at_once(tmp_path: Path) -> None:
     tree = build_tree("brats2021", tmp_path / "source")
     folder = convert("brats2021", tree.source, tmp_path / "raw").folder
     predictions = tmp_path / "predictions"
@@ -51,11 +51,11 @@ def test_predictions_that_do_not_fit_are_refused_all_at_once(tmp_path: Path) -> 
     assert text.startswith("3 problems") and "shape" in text and "label values 7" in text and "is not a case" in text
     assert not (tmp_path / "out").exists()
     (tmp_path / "out").mkdir()
-    with pytest.raises(UserError, match="exists already"):
+    with pytest.raises(UserError, match="already exists"):
         to_challenge(RELEASES["brats2021"], folder / "labelsTr", tmp_path / "out", folder)
 
 
-def test_archive_holds_the_files_alone(tmp_path: Path) -> None:
+def test_archive_contains_only_the_files(tmp_path: Path) -> None:
     tree = build_tree("brats2023-gli", tmp_path / "source")
     folder = convert("brats2023-gli", tree.source, tmp_path / "raw").folder
     submission = to_challenge(RELEASES["brats2023-gli"], folder / "labelsTr", tmp_path / "out", folder, archive=True)
@@ -72,7 +72,7 @@ def test_missing_predictions_are_named(tmp_path: Path) -> None:
     first, *others = sorted(tree.labels)
     shutil.copyfile(folder / "labelsTr" / f"{first}.nii.gz", tmp_path / "some" / f"{first}.nii.gz")
     assert to_challenge(release, tmp_path / "some", tmp_path / "out", folder).missing == tuple(others)
-    # A prediction of an unlabelled case: the submission is of those, whatever else is there.
+    # A prediction of an unlabelled case: the submission is about unlabelled cases only.
     test_case = next(iter(tree.unlabelled))
     image = nibabel.load(tree.images[test_case][0])
     prediction = nibabel.Nifti1Image(np.full(image.shape, 3, np.uint8), image.affine)
@@ -85,12 +85,12 @@ def test_missing_predictions_are_named(tmp_path: Path) -> None:
         to_challenge(release, tmp_path / "some", tmp_path / "out3", folder)
 
 
-def test_a_submission_named_by_a_file_that_was_not_there(tmp_path: Path) -> None:
+def test_submission_named_after_a_missing_file(tmp_path: Path) -> None:
     tree = build_tree("isles2017", tmp_path / "source")
     for path in [path for path in tree.source.rglob("*") if ".MR_MTT." in path.name and path.is_file()]:
         path.unlink()
     folder = convert("isles2017", tree.source, tmp_path / "raw", replace(OPTIONS, channels=["ADC"])).folder
-    with pytest.raises(UserError, match="named by the number of the mtt file, which the source"):
+    with pytest.raises(UserError, match="named after the number of the mtt file, which the source"):
         to_challenge(RELEASES["isles2017"], folder / "labelsTr", tmp_path / "out", folder)
 
 

@@ -1,4 +1,4 @@
-"""A case is read whole, and everything that is wrong with it is said at once; nothing raises."""
+"""Cases are read completely and all problems are reported at once, without exceptions."""
 
 from __future__ import annotations
 
@@ -14,17 +14,19 @@ from nifti_files import axes, write
 from volumes import CHANNELS, OBLIQUE, SHAPE, SPACING, case_in, image_values, label_values, release
 
 from factorizer_nnunet.dataset_conversion import check
-from factorizer_nnunet.dataset_conversion.cases import Case
+from factorizer_nnunet.dataset_conversion.cases import SourceCase
 from factorizer_nnunet.dataset_conversion.check import Examined, examine, grid_channel
+from factorizer_nnunet.dataset_conversion.options import Options
 from factorizer_nnunet.dataset_conversion.spec import Channel, Release
 
 SERIES = tuple(Channel(name, "{case}", volume=number) for name, number in (("T1", 1), ("FLAIR", 0)))
 WITH_FLAIR = (*CHANNELS, Channel("FLAIR", "{case}_flair", own_grid=True))
 
 
-def look(case: Case, of: Release | None = None, **remap: int) -> Examined:
+def look(case: SourceCase, of: Release | None = None, **remap: int) -> Examined:
     of = of or release()
-    return examine(of, of.channels, case, {int(old[1:]): new for old, new in remap.items()})
+    options = Options(dataset_id=1, remap={"": {int(old[1:]): new for old, new in remap.items()}})
+    return examine(of, of.channels, options, case)
 
 
 def texts(examined: Examined) -> list[str]:
@@ -35,7 +37,7 @@ def notes(examined: Examined) -> list[str]:
     return [f"{note.path.name}: {note.text}" for note in examined.notes]
 
 
-def test_facts_of_a_sound_case(tmp_path: Path) -> None:
+def test_facts_of_a_valid_case(tmp_path: Path) -> None:
     examined = look(case_in(tmp_path))
     assert examined.problems == examined.notes == ()
     assert [facts.treatment for facts in examined.images] == ["copy", "copy"]
@@ -54,14 +56,14 @@ def test_the_thumbnail_shows_the_slice_with_most_label(tmp_path: Path) -> None:
     assert thumbnail is not None
     assert thumbnail.image.shape == thumbnail.label.shape == (15, 8)
     assert thumbnail.image.dtype == np.uint8 and thumbnail.image.max() == 255
-    # In NIfTI's axes x runs to the right and y to the front: both are turned round in the picture.
+    # In NIfTI's axes x runs to the right and y to the front: both are flipped in the picture.
     rows = ((np.arange(15) + 0.5) * 10 / 15).astype(int)
     np.testing.assert_array_equal(thumbnail.label, label_values()[:, rows, 2].T[::-1, ::-1])
 
 
 def test_a_large_image_gives_a_small_thumbnail(tmp_path: Path) -> None:
     shape, affine = (400, 300, 4), axes((0.5, 0.5, 5.0))
-    case = Case("case", (write(tmp_path / "a.nii.gz", image_values(shape=shape), affine),), None, "case", "")
+    case = SourceCase("case", (write(tmp_path / "a.nii.gz", image_values(shape=shape), affine),), None, "case", "")
     thumbnail = look(case, release(CHANNELS[:1])).thumbnail
     assert thumbnail is not None and thumbnail.image.shape == (120, 160)
     assert not thumbnail.label.any()
@@ -69,7 +71,7 @@ def test_a_large_image_gives_a_small_thumbnail(tmp_path: Path) -> None:
 
 def test_every_file_is_read_once(tmp_path: Path) -> None:
     path = write(tmp_path / "case.nii.gz", image_values(shape=(*SHAPE, 3)), OBLIQUE)
-    case = Case("case", (path, path), write(tmp_path / "seg.nii.gz", label_values(), OBLIQUE), "case", "")
+    case = SourceCase("case", (path, path), write(tmp_path / "seg.nii.gz", label_values(), OBLIQUE), "case", "")
     with mock.patch.object(check, "read_volume", wraps=check.read_volume) as read:
         examined = look(case, release(SERIES))
     assert read.call_count == 2
@@ -91,7 +93,7 @@ def test_all_problems_come_at_once(tmp_path: Path) -> None:
     joined = "\n".join(texts(examined))
     assert "case_t1.nii.gz: is a truncated or damaged gzip file" in joined
     assert "case_t2.nii.gz: is constant: every voxel is 7" in joined
-    assert "case_seg.nii.gz: 1 voxels hold negative values: -1" in joined
+    assert "case_seg.nii.gz: 1 voxels have negative label values: -1" in joined
     assert {problem.case for problem in examined.problems} == {"case"}
 
 
@@ -105,11 +107,11 @@ def test_files_off_the_grid_are_problems(tmp_path: Path) -> None:
     assert texts(look(case)) == expected
     (tmp_path / "case_t1.nii.gz").write_bytes(b"")
     without_first = texts(look(case))  # then the second one gives the grid that the label is compared with
-    assert without_first[0] == "case_t1.nii.gz: is empty: download it again"
+    assert without_first[0] == "case_t1.nii.gz: is empty: download or copy it again"
     assert without_first[1].startswith("case_seg.nii.gz: shape") and "case_t2.nii.gz" in without_first[1]
 
 
-def test_small_differences_of_the_geometry_are_one_note_a_case(tmp_path: Path) -> None:
+def test_small_geometry_differences_are_one_note_per_case(tmp_path: Path) -> None:
     affine = OBLIQUE.copy()
     affine[0, 3] += 4e-4
     case = case_in(tmp_path, affine=affine)
@@ -118,7 +120,7 @@ def test_small_differences_of_the_geometry_are_one_note_a_case(tmp_path: Path) -
     examined = look(case)
     assert examined.problems == () and examined.images[1].treatment == "copy"
     assert notes(examined) == [
-        "case_t2.nii.gz: lies off case_t1.nii.gz by at most 0.0009 mm, which is within the tolerance"
+        "case_t2.nii.gz: is offset from case_t1.nii.gz by up to 0.0009 mm, which is within the tolerance"
     ]
 
 
@@ -131,29 +133,29 @@ def test_rounding_of_headers_is_not_mentioned(tmp_path: Path) -> None:
 def test_a_channel_with_its_own_grid_is_resampled(tmp_path: Path) -> None:
     case = case_in(tmp_path)
     flair = write(tmp_path / "case_flair.nii.gz", image_values(2, (16, 20, 3)), axes((0.5, 0.75, 6.0)))
-    examined = look(Case("case", (*case.images, flair), case.label, "case", ""), release(WITH_FLAIR))
+    examined = look(SourceCase("case", (*case.images, flair), case.label, "case", ""), release(WITH_FLAIR))
     assert examined.problems == ()
     assert [facts.treatment for facts in examined.images] == ["copy", "copy", "resample"]
     assert examined.images[2].size == (16, 20, 3)
-    on_the_grid = look(Case("case", (*case.images, case.images[0]), None, "case", ""), release(WITH_FLAIR))
+    on_the_grid = look(SourceCase("case", (*case.images, case.images[0]), None, "case", ""), release(WITH_FLAIR))
     assert on_the_grid.images[2].treatment == "copy"
     assert grid_channel(WITH_FLAIR[::-1]) == 1
 
 
 def test_series_only_where_they_are_expected(tmp_path: Path) -> None:
     path = write(tmp_path / "case.nii.gz", image_values(shape=(*SHAPE, 4)), OBLIQUE)
-    plain = look(Case("case", (path,), path, "case", ""), release(CHANNELS[:1]))
-    assert texts(plain) == ["case.nii.gz: is a series of 4 images where one is expected"]
+    plain = look(SourceCase("case", (path,), path, "case", ""), release(CHANNELS[:1]))
+    assert texts(plain) == ["case.nii.gz: is a series of 4 images, expected a single 3D image"]
     short = (Channel("T1", "{case}", volume=0), Channel("Tmax", "{case}", volume=4))
-    wanting = look(Case("case", (path, path), None, "case", ""), release(short))
-    assert texts(wanting) == ["case.nii.gz: holds 4 images, and number 5 of a series is expected"]
-    single = look(Case("case", (case_in(tmp_path).images[0],) * 2, None, "case", ""), release(SERIES))
-    assert len(single.problems) == 2 and "holds 1 images" in single.problems[0].text
+    wanting = look(SourceCase("case", (path, path), None, "case", ""), release(short))
+    assert texts(wanting) == ["case.nii.gz: contains 4 images, expected a series with at least 5"]
+    single = look(SourceCase("case", (case_in(tmp_path).images[0],) * 2, None, "case", ""), release(SERIES))
+    assert len(single.problems) == 2 and "contains 1 images" in single.problems[0].text
 
 
 def test_a_wrong_series_is_one_problem(tmp_path: Path) -> None:
     path = write(tmp_path / "case.nii.gz", image_values(shape=(8, 10, 5, 2)), OBLIQUE)
-    case = Case("case", (path, path), write(tmp_path / "seg.nii.gz", label_values(), OBLIQUE), "case", "")
+    case = SourceCase("case", (path, path), write(tmp_path / "seg.nii.gz", label_values(), OBLIQUE), "case", "")
     assert texts(look(case, release(SERIES))) == ["seg.nii.gz: shape (8, 10, 6) differs from (8, 10, 5) of case.nii.gz"]
 
 
@@ -162,19 +164,19 @@ def test_single_axes_are_dropped_with_a_note(tmp_path: Path) -> None:
     write(case.images[1], image_values(1, (*SHAPE, 1)), OBLIQUE)
     examined = look(case)
     assert examined.problems == () and examined.images[1].treatment == "rewrite"
-    assert notes(examined) == ["case_t2.nii.gz: shape (8, 10, 6, 1) is taken as (8, 10, 6)"]
+    assert notes(examined) == ["case_t2.nii.gz: shape (8, 10, 6, 1) is read as (8, 10, 6)"]
 
 
-def test_names_that_are_wrong_about_compression_are_noted(tmp_path: Path) -> None:
+def test_names_that_contradict_the_compression_are_noted(tmp_path: Path) -> None:
     case = case_in(tmp_path)
     case.images[0].write_bytes(gzip.decompress(case.images[0].read_bytes()))
     renamed = case.images[1].rename(tmp_path / "t2.nii")
-    examined = look(Case("case", (case.images[0], renamed), case.label, "case", ""))
+    examined = look(SourceCase("case", (case.images[0], renamed), case.label, "case", ""))
     assert examined.problems == ()
     assert [facts.treatment for facts in examined.images] == ["compress", "copy"]
     assert notes(examined) == [
-        "case_t1.nii.gz: is not compressed in spite of its name",
-        "t2.nii: is compressed in spite of its name",
+        "case_t1.nii.gz: is not compressed despite its name",
+        "t2.nii: is compressed despite its name",
     ]
 
 
@@ -182,7 +184,7 @@ def test_skewed_axes_are_repaired_with_a_note(tmp_path: Path) -> None:
     affine = OBLIQUE @ np.array([[1, 1e-2, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]])
     files = [write(tmp_path / f"{k}.nii.gz", image_values(k), affine, codes=(0, 2)) for k in range(2)]
     label = write(tmp_path / "seg.nii.gz", label_values(), affine, codes=(0, 2))
-    examined = look(Case("case", tuple(files), label, "case", ""))
+    examined = look(SourceCase("case", tuple(files), label, "case", ""))
     assert examined.problems == () and len(examined.notes) == 3
     assert [facts.treatment for facts in examined.images] == ["rewrite", "rewrite"]
 
@@ -205,7 +207,7 @@ def test_voxels_that_are_not_finite(tmp_path: Path, zeroed: bool) -> None:
     write(case.images[0], values, OBLIQUE)
     examined = look(case, release(non_finite_to_zero=zeroed))
     if zeroed:
-        assert notes(examined) == ["case_t1.nii.gz: 3 voxels are NaN or infinite; they become 0"]
+        assert notes(examined) == ["case_t1.nii.gz: 3 voxels are NaN or infinite; they are set to 0"]
         assert examined.problems == () and examined.images[0].treatment == "rewrite"
         assert 0 < examined.images[0].low < examined.images[0].high < 900
     else:
@@ -224,10 +226,10 @@ def test_scaled_labels_are_rounded(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
-        (1.5, "1 voxels hold values that are no integers, e.g. 1.5"),
+        (1.5, "1 voxels are not integers, e.g. 1.5"),
         (np.nan, "1 voxels are NaN or infinite"),
         (np.inf, "1 voxels are NaN or infinite"),
-        (-2.0, "1 voxels hold negative values: -2"),
+        (-2.0, "1 voxels have negative label values: -2"),
     ],
 )
 def test_labels_that_make_no_sense(tmp_path: Path, value: float, expected: str) -> None:
@@ -244,7 +246,7 @@ def test_an_empty_label_is_a_note(tmp_path: Path) -> None:
     assert notes(examined) == ["case_seg.nii.gz: empty label: every voxel is background"]
 
 
-def test_values_are_replaced_before_anything_is_made_of_them(tmp_path: Path) -> None:
+def test_values_are_replaced_first(tmp_path: Path) -> None:
     labels = label_values()
     labels[labels == 4] = 6
     examined = look(case_in(tmp_path, label=labels), _6=0, _2=1)
@@ -255,11 +257,11 @@ def test_values_are_replaced_before_anything_is_made_of_them(tmp_path: Path) -> 
 
 def test_a_case_without_label(tmp_path: Path) -> None:
     case = case_in(tmp_path)
-    examined = look(Case("case", case.images, None, "case", ""))
+    examined = look(SourceCase("case", case.images, None, "case", ""))
     assert examined.problems == () and examined.label is None and examined.thumbnail is not None
 
 
-def test_files_that_are_no_images_raise_nothing(tmp_path: Path) -> None:
+def test_files_that_are_not_images_do_not_raise(tmp_path: Path) -> None:
     case = case_in(tmp_path)
     case.images[0].unlink()
     case.images[1].write_bytes(b"what is this " * 100)

@@ -1,4 +1,4 @@
-"""``convert`` and ``to-challenge`` as a user types them."""
+"""``convert`` and ``to-challenge`` on the command line."""
 
 from __future__ import annotations
 
@@ -53,20 +53,20 @@ def test_dry_run_needs_no_target_and_writes_nothing(root: Path, capsys: pytest.C
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["brats2032", "source", "-d", "5"], "unknown release 'brats2032': choose from brats2018"),
+        (["brats2032", "source", "-d", "5"], "unknown release 'brats2032': choose from atlas2, brats2018"),
         (["brats2021"], "no SOURCE"),
         (["brats2021", "source"], "no data set ID"),
         (["brats2021", "nowhere", "-d", "5"], "nowhere is not a folder"),
-        (["brats2023-gli", "source", "-d", "0"], "data set ID 0 is not between 1 and 999"),
+        (["brats2023-gli", "source", "-d", "0"], "invalid data set ID 0: expected 1 to 999"),
         (["brats2023-gli", "source", "-d", "5", "--channels", "T9"], "no channel 'T9': choose from"),
-        (["brats2023-gli", "source", "-d", "5", "--remap", "six=0"], "give OLD=NEW"),
+        (["brats2023-gli", "source", "-d", "5", "--remap", "six=0"], "expected OLD=NEW"),
         (["brats2023-gli", "source", "-d", "5", "--patients", "none.csv"], "cannot read none.csv"),
-        (["brats2023-gli", "source", "-d", "5", "--jobs", "0"], "--jobs 0: give 1 or more"),
+        (["brats2023-gli", "source", "-d", "5", "--jobs", "0"], "invalid --jobs 0: expected at least 1"),
         (["brats2021", "source", "-d", "5"], "no case of BraTS 2021"),
         (["auto", "empty", "-d", "5"], "no release is recognised"),
     ],
 )
-def test_what_cannot_be_done_says_why(
+def test_invalid_arguments_are_explained(
     root: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -81,7 +81,7 @@ def test_what_cannot_be_done_says_why(
 
 
 @pytest.mark.slow
-def test_nnunet_takes_the_folds(root: Path) -> None:
+def test_nnunet_uses_the_folds(root: Path) -> None:
     source = root / "source"
     case = next(path for path in source.rglob("*-seg.nii.gz")).parent
     for number in range(6):
@@ -104,7 +104,7 @@ def test_nnunet_takes_the_folds(root: Path) -> None:
         plan_dataset(5, preprocess=False, num_processes=1)
 
 
-def test_to_challenge_without_a_fitting_data_set(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_to_challenge_without_a_matching_data_set(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("to-challenge", "brats2021", root, root / "out") == 2
     assert "has no data set converted from brats2021" in capsys.readouterr().err
     assert run("to-challenge", "brats", root, root / "out") == 2

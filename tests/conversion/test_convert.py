@@ -1,4 +1,4 @@
-"""Every release from its tree to nnU-Net and back, and what is refused on the way."""
+"""Every release is converted to nnU-Net's format and back, and invalid input is rejected."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def digest(folder: Path) -> dict[str, str]:
 
 
 def refusal(key: str, source: Path, raw: Path, options: Options = OPTIONS) -> str:
-    """Convert, expect a refusal, and check that it left no trace."""
+    """Convert, expect an error, and check that nothing was written."""
     before = digest(source)
     with pytest.raises(UserError) as error:
         convert(key, source, raw, options)
@@ -60,7 +60,7 @@ def volumes_mm3(path: Path, values: Mapping[int, int]) -> dict[int, float]:
 
 @pytest.fixture
 def forked_pools(monkeypatch: pytest.MonkeyPatch) -> None:
-    """nnU-Net starts new processes, each of which imports torch: forked ones suffice for its checks."""
+    """Fork nnU-Net's processes, so that they need not import torch."""
     fork = multiprocessing.get_context("fork")
     monkeypatch.setattr(multiprocessing, "get_context", lambda method=None: fork)
 
@@ -86,7 +86,7 @@ def test_there_and_back(key: str, tmp_path: Path) -> None:
         same = {value: value for value in mapping.values()}
         assert volumes_mm3(written, same) == pytest.approx(volumes_mm3(source, mapping), rel=1e-5)
 
-    # The labels as predictions of nnU-Net: they come back as they were.
+    # With the labels as predictions, the submission equals the source labels.
     release = RELEASES[key]
     submission = to_challenge(release, folder / "labelsTr", tmp_path / "out", folder)
     assert submission.cases == len(tree.labels)
@@ -147,13 +147,13 @@ def test_labels_that_need_no_change_keep_their_bytes(tmp_path: Path) -> None:
     assert (linked / f"{first[0]}.nii.gz").is_symlink() and not (linked / f"{second[0]}.nii.gz").is_symlink()
 
 
-def test_channels_in_the_order_asked_for(tmp_path: Path) -> None:
+def test_channels_in_the_requested_order(tmp_path: Path) -> None:
     tree = build_tree("isles2022", tmp_path / "source")
     folder = convert("isles2022", tree.source, tmp_path / "raw", replace(OPTIONS, channels=["adc", "DWI"])).folder
     content = json.loads((folder / "dataset.json").read_text())
     assert content["channel_names"] == {"0": "ADC", "1": "DWI"}
     assert {path.name[-11:] for path in (folder / "imagesTr").iterdir()} == {"0000.nii.gz", "0001.nii.gz"}
-    assert "gives no grid: add one of DWI, ADC" in refusal(
+    assert "defines no grid: add one of DWI, ADC" in refusal(
         "isles2022", tree.source, tmp_path / "other", replace(OPTIONS, channels=["FLAIR"])
     )
 
@@ -206,13 +206,13 @@ def test_known_mistakes_in_labels_are_replaced_on_demand(tmp_path: Path) -> None
     assert voxels(folder / "labelsTr" / f"{case}.nii.gz")[0, 0, 0] == 0
 
 
-def test_nothing_of_the_release_is_said_with_what_is_expected(tmp_path: Path) -> None:
+def test_sources_without_the_release_are_an_error(tmp_path: Path) -> None:
     tree = build_tree("brats2024-gli", tmp_path / "source")
     text = refusal("brats2024-ssa", tree.source, tmp_path / "raw")
     assert "no case of BraTS 2024" in text
 
 
-def test_folds_keep_patients_together_and_take_a_list_of_them(tmp_path: Path) -> None:
+def test_folds_keep_listed_patients_together(tmp_path: Path) -> None:
     source = tmp_path / "source"
     example = build_tree("brats2021", tmp_path / "example")
     first = next(iter(example.labels.values())).parent
@@ -295,7 +295,7 @@ def test_existing_data_set_is_refused_and_untouched(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("dataset_id", "name"), [(0, "X"), (1000, "X"), (5, "a b"), (5, "a/b"), (5, "..")])
 def test_bad_targets_are_refused(tmp_path: Path, dataset_id: int, name: str) -> None:
     (tmp_path / "source").mkdir()
-    with pytest.raises(UserError, match="data set (ID|name)"):
+    with pytest.raises(UserError, match="invalid data set (ID|name)"):
         convert("brats2021", tmp_path / "source", tmp_path / "raw", Options(dataset_id=dataset_id, name=name))
 
 
@@ -310,7 +310,7 @@ def test_one_process_at_a_time_writes_an_id(tmp_path: Path) -> None:
     assert convert("brats2021", tree.source, raw).folder.is_dir()
 
 
-def test_hints_tell_another_release_from_mistakes(tmp_path: Path) -> None:
+def test_hints_distinguish_another_release_from_mistakes(tmp_path: Path) -> None:
     tree = build_tree("brats2021", tmp_path / "source")
     first, second = tree.labels.values()
     for number, path in enumerate((first, second)):
@@ -322,13 +322,13 @@ def test_hints_tell_another_release_from_mistakes(tmp_path: Path) -> None:
         assert ("--remap CASE:OLD=NEW" in text) == (number == 0)
 
 
-def test_what_is_said_for_unknown_cases_is_noticed(tmp_path: Path) -> None:
+def test_options_for_unknown_cases_are_warned_about(tmp_path: Path) -> None:
     tree = build_tree("brats2021", tmp_path / "source")
     case = next(iter(tree.labels))
     options = replace(OPTIONS, remap=parse_remap([f"{case.upper()}:1=2", "NOBODY:1=2"]), patients={"nobody": "A"})
     survey = survey_release(RELEASES["brats2021"], list_files([tree.source]), options)
-    assert any("--remap names 1 cases that are not there: nobody" in warning for warning in survey.warnings)
-    assert any("--patients names 1 cases that are not there: nobody" in warning for warning in survey.warnings)
+    assert any("--remap names 1 cases that do not exist: nobody" in warning for warning in survey.warnings)
+    assert any("--patients names 1 cases that do not exist: nobody" in warning for warning in survey.warnings)
     (examined,) = [e for e in survey.kept if e.case.name == case]
     assert 1 not in examined.label.counts
 

@@ -1,4 +1,4 @@
-"""Cases are found in trees laid out as releases are, however they were unpacked; what is wrong is said."""
+"""Cases are found in trees of all releases, however they were unpacked, and problems are reported."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from finding import check_all_found, find
+from conversions import check_all_found, find
 from nifti_files import labels, write
 from tree_builder import SHAPE, Builder, Tree
 from trees import TREES, build_tree
@@ -29,19 +29,19 @@ from trees_isles import isles_2015_siss_nested, isles_2022
     ],
     ids=["as released", "upper", "lower", "nii", "nii.gz", "nested"],
 )
-def test_every_release_is_found_whole(key: str, how: dict, tmp_path: Path) -> None:
+def test_every_release_is_found_completely(key: str, how: dict, tmp_path: Path) -> None:
     tree = build_tree(key, tmp_path / "source", **how)
     check_all_found(find(key, tree.source), tree)
 
 
 @pytest.mark.parametrize("key", TREES)
 def test_every_release_is_found_by_its_root_folders(key: str, tmp_path: Path) -> None:
-    """Users give the folders themselves: their names count, and several sources are one release."""
+    """Users may give the folders inside: their names are used, and several sources form one release."""
     tree = build_tree(key, tmp_path / "source")
     check_all_found(find(key, *sorted(path for path in tree.source.iterdir() if path.is_dir())), tree)
 
 
-def test_what_is_known_besides_the_files(tmp_path: Path) -> None:
+def test_strata_and_fields_of_cases(tmp_path: Path) -> None:
     build_tree("brats2018", tmp_path / "brats")
     assert {case.stratum for case in find("brats2018", tmp_path / "brats").cases} == {"HGG", "LGG", ""}
     build_tree("atlas2", tmp_path / "atlas")
@@ -71,7 +71,7 @@ def test_what_is_known_besides_the_files(tmp_path: Path) -> None:
     ids=["in the session", "first release", "modality above the session"],
 )
 def test_layouts_of_isles_2022(layout: str, names: tuple[str, str], tmp_path: Path) -> None:
-    """Masks of the same subjects lie elsewhere; registered copies are passed over."""
+    """Masks of the same subjects are in another folder; registered copies are ignored."""
     tree = Tree(tmp_path / "source")
     isles_2022(Builder(tree, ending=".nii.gz"), layout, names)
     dwi = next(iter(tree.images.values()))[0]
@@ -85,7 +85,7 @@ def test_the_old_nesting_of_siss(tmp_path: Path) -> None:
     check_all_found(find("isles2015-siss", tree.source), tree)
 
 
-def test_equal_copies_count_once_and_different_ones_are_refused(tmp_path: Path) -> None:
+def test_identical_copies_count_once_and_different_ones_are_problems(tmp_path: Path) -> None:
     tree = build_tree("brats2021", tmp_path / "source")
     case = tree.labels["BraTS2021_00000"].parent
     again = shutil.copytree(case, tree.source / "z_again" / case.name)
@@ -95,7 +95,9 @@ def test_equal_copies_count_once_and_different_ones_are_refused(tmp_path: Path) 
     found = find("brats2021", tree.source)
     check_all_found(found, tree)
     note, _ = found.notes
-    assert "an equal copy of a file that is taken, as 4 more of this case" in str(note) and "z_again" in str(note.path)
+    assert "an identical copy of a file that is used (and for 4 more files of this case)" in str(
+        note
+    ) and "z_again" in str(note.path)
 
     write(again / f"{case.name}_seg.nii.gz", labels("other", SHAPE, (1, 2)))
     (problem,) = find("brats2021", tree.source).problems
@@ -114,38 +116,41 @@ def test_truncated_copies_are_compared_as_they_are(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "text"),
     [
-        ("brats2023-men", "a corrected file is taken in place of it"),
-        ("brats2024-men-rt", "a corrected file is taken in place of it"),
-        ("brats2020", "taken as the label: the only file of the case that is no modality"),
-        ("brats2024-goat", "has no label and is taken as an unlabelled case"),
-        ("isles2017", "1 are not needed for ISLES 2017 or have names that it does not know: source/ISLES2017_Training"),
-        ("brats2023-ssa", "5 lie in folders that are no part of BraTS 2023 SSA: source/BraTS-Africa/51_OtherNeoplasms"),
+        ("brats2023-men", "a corrected file is used instead"),
+        ("brats2024-men-rt", "a corrected file is used instead"),
+        ("brats2020", "used as the label: the only file of the case that is not a modality"),
+        ("brats2024-goat", "has no label and is treated as an unlabelled case"),
+        ("isles2017", "1 are not needed for ISLES 2017 or have unknown names: source/ISLES2017_Training"),
+        (
+            "brats2023-ssa",
+            "5 are in folders that are not part of BraTS 2023 SSA: source/BraTS-Africa/51_",
+        ),
         (
             "brats2023-gli",
-            "source: cases taken as unlabelled, by the names of folders above them: 1 below "
+            "source: cases treated as unlabelled because of a parent folder's name: 1, e.g. "
             "ASNR-MICCAI-BraTS2023-GLI-Challenge-ValidationData",
         ),
     ],
 )
-def test_what_is_decided_is_noted(key: str, text: str, tmp_path: Path) -> None:
+def test_decisions_are_noted(key: str, text: str, tmp_path: Path) -> None:
     build_tree(key, tmp_path / "source")
     assert any(text in str(note) for note in find(key, tmp_path / "source").notes)
 
 
-def test_labels_of_other_names_are_noted(tmp_path: Path) -> None:
-    """The organisers' sample has masks without the space in their names; beside a usual one they are passed over."""
+def test_labels_with_other_names_are_noted(tmp_path: Path) -> None:
+    """The organisers' sample has masks without the space in their names; they are ignored next to a usual one."""
     tree = build_tree("isles2024", tmp_path / "source")
     label = tree.labels["sub-stroke0001"]
     tree.labels["sub-stroke0001"] = label.rename(label.with_name("sub-stroke0001_ses-02_lesion-msk.nii.gz"))
     found = find("isles2024", tree.source)
     check_all_found(found, tree)
     said = {note.path: note.text for note in found.notes}
-    assert said[tree.labels["sub-stroke0001"]].startswith("taken as the label, as there is no sub-stroke0001_ses-")
+    assert said[tree.labels["sub-stroke0001"]].startswith("used as the label, because there is no sub-stroke0001_ses-")
     (stray,) = tree.source.rglob("sub-stroke0142_ses-02_lesion-msk.nii")
-    assert said[stray] == "a label with a more usual name is taken in place of it"
+    assert said[stray] == "a label with a more usual name is used instead"
 
 
-def test_a_folder_that_only_sounds_like_validation_is_none(tmp_path: Path) -> None:
+def test_a_folder_that_only_sounds_like_validation_is_not_unlabelled(tmp_path: Path) -> None:
     tree = build_tree("brats2021", tmp_path / "source")
     case = tree.labels["BraTS2021_00000"].parent
     tree.labels["BraTS2021_00000"].unlink()
@@ -156,7 +161,7 @@ def test_a_folder_that_only_sounds_like_validation_is_none(tmp_path: Path) -> No
     assert problem.path == moved and problem.text.startswith("label is missing")
 
 
-def test_an_odd_channel_that_is_missing_can_be_left_out(tmp_path: Path) -> None:
+def test_a_missing_channel_on_its_own_grid_can_be_left_out(tmp_path: Path) -> None:
     tree = build_tree("isles2022", tmp_path / "source")
     case = "sub-strokecase0002_ses-0001"
     tree.images[case][2].unlink()
@@ -194,9 +199,9 @@ def label_alone(tree: Tree) -> None:
         (remove_label, r"BraTS20_Training_002: .*: label is missing: no BraTS20_Training_002_seg.nii.gz or .nii"),
         (
             second_unknown_file,
-            r"BraTS20_Training_355: .*: label is missing: .*; which of W39_.*, more.nii .*",
+            r"BraTS20_Training_355: .*: label is missing: .*; it could be any of W39_.*, more.nii",
         ),
-        (label_alone, r"BraTS20_Training_001: .*_seg.nii: a label without any image of its case"),
+        (label_alone, r"BraTS20_Training_001: .*_seg.nii: label without any image of its case"),
     ],
 )
 def test_incomplete_cases_are_problems(spoil: Callable[[Tree], None], text: str, tmp_path: Path) -> None:
@@ -221,7 +226,7 @@ def test_all_problems_are_listed_at_once(tmp_path: Path) -> None:
     ]
 
 
-def test_the_innermost_folder_tells_whether_labels_are_missing(tmp_path: Path) -> None:
-    """A whole release below a folder that somebody called Testing is no test part."""
+def test_the_innermost_folder_decides_whether_cases_are_unlabelled(tmp_path: Path) -> None:
+    """A complete release below a folder that a user named Testing is not a test part."""
     tree = build_tree("isles2018", tmp_path / "Testing")
     check_all_found(find("isles2018", tree.source), tree)

@@ -1,4 +1,4 @@
-"""Every file below the sources is seen once, through links and unpackers' folders; what cannot be seen is said."""
+"""Every file below the sources is listed once, through links and unpackers' folders; unreadable ones are reported."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from finding import check_all_found, find
+from conversions import check_all_found, find
 from nifti_files import labels, write
 from tree_builder import SHAPE
 from trees import build_tree
@@ -16,7 +16,7 @@ from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.dataset_conversion.discover import list_files
 
 
-def test_unpackers_folders_and_files_are_passed_over_or_seen_through(tmp_path: Path) -> None:
+def test_unpackers_folders_and_files_are_ignored_or_resolved(tmp_path: Path) -> None:
     tree = build_tree("brats2024-ped", tmp_path / "source")
     first = tree.images["BraTS-PED-00002-000"][0]
     wrapper = first.with_name(first.name.removesuffix(".gz"))
@@ -29,12 +29,12 @@ def test_unpackers_folders_and_files_are_passed_over_or_seen_through(tmp_path: P
     found = find("brats2024-ped", tree.source)
     check_all_found(found, tree)
     shown = wrapper.relative_to(tree.source.parent)
-    text = f"{tree.source}: folders called like files, taken for the one NIfTI file in them: 1, such as {shown}"
+    text = f"{tree.source}: folders with file names, replaced by the single NIfTI file inside: 1, e.g. {shown}"
     assert text in map(str, found.notes)
 
     write(wrapper / "another.nii", labels("x", SHAPE, (1,)))
     found = find("brats2024-ped", tree.source)
-    assert "holds 2 NIfTI files instead of one" in str(found.problems[0])
+    assert "contains 2 NIfTI files, expected one" in str(found.problems[0])
     assert "modality T1n is missing: no BraTS-PED-00002-000/" not in str(found.problems[1])
     assert "modality T1n is missing: no BraTS-PED-00002-000-t1n.nii.gz or .nii" in str(found.problems[1])
 
@@ -56,16 +56,16 @@ def test_sources_must_be_folders(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["BraTS2021_00001", "VSD.Brain.XX.O.MR_ADC.128020", "x_t1.nii.gz", "x_t1.nii"])
-def test_links_to_nothing_are_problems(name: str, tmp_path: Path) -> None:
-    """A case's folder or file may have been behind them."""
+def test_broken_links_are_problems(name: str, tmp_path: Path) -> None:
+    """They may have led to a case's folder or file."""
     tree = build_tree("brats2021", tmp_path / "source")
     link = tree.source / name
     link.symlink_to(tmp_path / "gone")
     (problem,) = find("brats2021", tree.source).problems
-    assert (problem.case, str(problem)) == ("", f"{link}: is a link to nothing: {tmp_path / 'gone'}")
+    assert (problem.case, str(problem)) == ("", f"{link}: is a broken link to {tmp_path / 'gone'}")
 
 
-def test_links_that_lead_elsewhere_or_were_no_images_are_none(tmp_path: Path) -> None:
+def test_valid_links_and_broken_links_to_other_files_are_not_problems(tmp_path: Path) -> None:
     tree = build_tree("brats2021", tmp_path / "source")
     for name in ("survival.csv", "table.XLSX", "notes.7z", ".hidden", "_old"):
         (tree.source / name).symlink_to(tmp_path / "gone")
@@ -82,8 +82,8 @@ def test_a_link_in_a_circle_is_a_problem(tmp_path: Path) -> None:
     (tree.source / "a").symlink_to("b")
     (tree.source / "b").symlink_to("a")
     assert [str(problem) for problem in find("brats2021", tree.source).problems] == [
-        f"{tree.source / 'a'}: is a link to nothing: b",
-        f"{tree.source / 'b'}: is a link to nothing: a",
+        f"{tree.source / 'a'}: is a broken link to b",
+        f"{tree.source / 'b'}: is a broken link to a",
     ]
 
 
@@ -101,19 +101,19 @@ def test_pipes_and_devices_are_never_opened(tmp_path: Path) -> None:
     (tree.source / "folder.nii").mkdir()
     listing = list_files([tree.source])
     assert {file.path for file in listing.files}.isdisjoint({image, device, wrapper / "a.nii"})
-    what = "is a pipe, socket or device, and no file"
+    what = "is a pipe, socket or device, expected a file"
     assert {(problem.path, problem.text) for problem in listing.problems} == {
         (image, what),
         (device, what),
         (wrapper / "a.nii", what),
-        (tree.source / "folder.nii", "is a folder called like a file and holds 0 NIfTI files instead of one"),
+        (tree.source / "folder.nii", "is a folder with a file's name and contains 0 NIfTI files, expected one"),
     }
     found = find("brats2021", tree.source)
     assert {problem.case for problem in found.problems} == {"", "BraTS2021_00000", "BraTS2021_00002"}
 
 
 def test_unreadable_folders_are_problems(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Told by the system, not by modes: these do not bind an administrator."""
+    """Simulated, because file modes do not restrict an administrator."""
     tree = build_tree("brats2021", tmp_path / "source")
     bad = tree.labels["BraTS2021_00000"].parent
     scan = os.scandir

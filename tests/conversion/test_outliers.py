@@ -1,4 +1,4 @@
-"""Cases far from the rest: the score against another implementation, and mistakes of files that must stand out."""
+"""Outliers: the score against another implementation, and file mistakes that must be found."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CHANNELS = ("T1", "T1ce", "T2", "FLAIR")
 
 
 def examined(cases: int, **first: object) -> list[Examined]:
-    """Cases of equal images, the first channel of the first one with other facts."""
+    """Cases with equal images, except for the first channel of the first case."""
     kept = list(brats(cases, unlabelled=0).survey.kept)
     facts = ImageFacts((240, 240, 155), (1.0, 1.0, 1.0), 10.0, 900.0, "copy")
     kept = [replace(e, images=(facts,) * 4) for e in kept]
@@ -52,12 +52,12 @@ def test_score_of_equal_values_is_zero_and_of_one_other_value_large() -> None:
         ({"low": -1024.0, "high": -134.0}, "T1 intensities -1024 to -134, usually 10 to 900"),
     ],
 )
-def test_one_odd_file_is_marked_and_no_other(facts: dict[str, object], text: str) -> None:
+def test_only_the_unusual_file_is_marked(facts: dict[str, object], text: str) -> None:
     kept = examined(MIN_CASES, **facts)
     assert texts(kept) == {kept[0].case.name: [text]}
 
 
-def test_differences_of_rounding_are_no_oddity() -> None:
+def test_rounding_differences_are_not_outliers() -> None:
     assert texts(examined(20, spacing_mm=(1.0, 1.0, 1.00001), size=(240, 240, 154), high=905.0, low=12.0)) == {}
 
 
@@ -66,7 +66,7 @@ def test_few_cases_are_not_compared() -> None:
 
 
 @pytest.mark.parametrize("factor", [1 / 1000, 1000])
-def test_odd_volumes_are_marked_both_ways(factor: float) -> None:
+def test_large_and_small_volumes_are_marked(factor: float) -> None:
     kept = examined(20)
     scheme = brats(1).survey.scheme
     volumes = {e.case.name: total_mm3(scheme, e) for e in kept}
@@ -75,15 +75,15 @@ def test_odd_volumes_are_marked_both_ways(factor: float) -> None:
     assert list(texts(kept, volumes)) == [odd]
 
 
-def test_empty_labels_neither_are_marked_nor_count() -> None:
-    """More than half of the labels are empty: the others are compared among themselves."""
+def test_empty_labels_are_neither_marked_nor_compared() -> None:
+    """More than half of the labels are empty: only the others are compared."""
     kept = examined(30)
     volumes = {e.case.name: 0.0 if number < 16 else 1000.0 + number for number, e in enumerate(kept)}
     volumes[kept[29].case.name] = 300_000.0
     assert texts(kept, volumes) == {kept[29].case.name: ["volume 300 ml, usually 1.02 ml"]}
 
 
-def test_a_channel_on_a_grid_of_its_own_is_compared_with_its_like() -> None:
+def test_a_channel_on_its_own_grid_is_compared_with_its_peers() -> None:
     kept = examined(10)
     own = ImageFacts((512, 512, 29), (0.45, 0.45, 6.0), 10.0, 900.0, "resample")
     kept = [replace(e, images=(*e.images[:3], own)) for e in kept]

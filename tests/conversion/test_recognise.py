@@ -1,4 +1,4 @@
-"""Releases are told from their trees; where these do not tell, nothing is guessed."""
+"""Releases are recognised from their trees; ambiguous trees are an error."""
 
 from __future__ import annotations
 
@@ -26,22 +26,24 @@ def test_the_name_of_the_source_counts(tmp_path: Path) -> None:
     (training,) = tree.source.glob("*TrainingData")
     assert recognise(list_files([training])).key == "brats2023-ped"
     moved = training.rename(tmp_path / "children")
-    with pytest.raises(UserError, match="can be of brats2023-ped, brats2024-ped or brats2025-ped, .*name the release"):
+    with pytest.raises(
+        UserError, match="could belong to brats2023-ped, brats2024-ped or brats2025-ped, .*give the rel"
+    ):
         recognise(list_files([moved]))
 
 
-def test_folders_of_years_with_other_labels_are_not_guessed_between(tmp_path: Path) -> None:
+def test_folders_of_years_with_different_labels_are_ambiguous(tmp_path: Path) -> None:
     tree = build_tree("brats2024-ped", tmp_path / "source")
     shutil.copytree(tree.source / "BraTS-PEDs2024_Training", tree.source / "ASNR-MICCAI-BraTS2023-PED-Challenge-X")
-    with pytest.raises(UserError, match="can be of brats2023-ped or brats2024-ped"):
+    with pytest.raises(UserError, match="could belong to brats2023-ped or brats2024-ped"):
         recognise(list_files([tree.source]))
 
 
-def test_several_releases_side_by_side_are_refused(tmp_path: Path) -> None:
+def test_several_releases_in_one_source_are_an_error(tmp_path: Path) -> None:
     build_tree("brats2021", tmp_path / "source" / "a")
     build_tree("isles2017", tmp_path / "source" / "b")
     build_tree("brats2020", tmp_path / "source" / "c")
-    with pytest.raises(UserError, match="holds several releases, brats20.*give one's folder only"):
+    with pytest.raises(UserError, match="contains several releases, brats20.*give the folder of one"):
         recognise(list_files([tmp_path / "source"]))
 
 
@@ -58,7 +60,7 @@ def without_flair(source: Path) -> Path:
     return tree.source
 
 
-def test_channels_that_are_not_wanted_need_not_be_there(tmp_path: Path) -> None:
+def test_unrequested_channels_may_be_missing(tmp_path: Path) -> None:
     source = without_flair(tmp_path / "source")
     assert recognise(list_files([source]), ["adc", "DWI"]).key == "isles2022"
     tree = build_tree("brats2021", tmp_path / "brats")
@@ -69,20 +71,20 @@ def test_channels_that_are_not_wanted_need_not_be_there(tmp_path: Path) -> None:
     assert recognise(list_files([tree.source]), ["FLAIR"]).key == "brats2021"
 
 
-def test_a_channel_on_a_grid_of_its_own_need_not_be_there(tmp_path: Path) -> None:
-    """So that the missing files themselves are named, and how to do without them."""
+def test_a_channel_on_its_own_grid_may_be_missing(tmp_path: Path) -> None:
+    """Finding the cases then names the missing files and how to leave them out."""
     assert recognise(list_files([without_flair(tmp_path / "source")])).key == "isles2022"
 
 
-def test_releases_without_the_channels_are_out_of_the_question(tmp_path: Path) -> None:
+def test_releases_without_the_channels_are_not_considered(tmp_path: Path) -> None:
     tree = build_tree("brats2021", tmp_path / "source")
     with pytest.raises(UserError, match="no release with channels T1 Tmax is recognised below .*"):
         recognise(list_files([tree.source]), ["T1", "Tmax"])
-    with pytest.raises(UserError, match="channels T1 t1: give each one once"):
+    with pytest.raises(UserError, match="invalid channels 'T1 t1': give at least one, each once"):
         recognise(list_files([tree.source]), ["T1", "t1"])
 
 
-def test_nothing_known_is_refused(tmp_path: Path) -> None:
+def test_unknown_files_are_an_error(tmp_path: Path) -> None:
     (tmp_path / "scan.nii.gz").write_bytes(b"")
     with pytest.raises(UserError, match="no release is recognised below .*, among 1 NIfTI files.*convert list"):
         recognise(list_files([tmp_path]))

@@ -1,4 +1,4 @@
-"""Registration finds a known motion between images of different contrast, and says so where there is none to find."""
+"""Registration finds a known motion between images of different contrast, and reports failure otherwise."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def motion(degrees: tuple[float, float, float], shift_mm: tuple[float, float, fl
 
 
 def other_contrast(image: sitk.Image) -> sitk.Image:
-    """Dark where it was bright and the other way round, but for the background."""
+    """Inverted contrast except for the background."""
     return sitk.Mask(1500 - image * 1.2, image > 1)
 
 
@@ -48,7 +48,7 @@ def test_a_known_motion_is_found(degrees: tuple[float, float, float], shift_mm: 
     assert f"{quality.translation_mm:.1f} mm" in quality.text
 
 
-def test_the_same_images_give_the_same_result_to_the_last_bit() -> None:
+def test_equal_images_give_bitwise_equal_results() -> None:
     images = phantom(*THICK, motion((1, 2, 3), (2, 3, 4))), phantom(*FIXED)
     (one, quality), (other, same) = register(*images), register(*images)
     assert one.GetParameters() == other.GetParameters()
@@ -63,7 +63,7 @@ def test_identical_images_stay_where_they_are() -> None:
     assert np.linalg.norm(np.subtract(found.TransformPoint((40.0, 40, 40)), (40, 40, 40))) < 0.3
 
 
-def test_noise_is_left_where_its_header_puts_it_and_said_to_have_failed() -> None:
+def test_noise_keeps_its_position_and_is_reported_as_failed() -> None:
     found, quality = register(noise(1), noise(2))
     assert not quality.ok
     assert found.TransformPoint((1.0, 2.0, 3.0)) == (1.0, 2.0, 3.0)
@@ -71,7 +71,7 @@ def test_noise_is_left_where_its_header_puts_it_and_said_to_have_failed() -> Non
     assert "failed" in quality.text and "share no structure" in quality.text
 
 
-def test_images_that_do_not_meet_have_failed() -> None:
+def test_images_without_overlap_fail() -> None:
     far = phantom(*FIXED)
     far.SetOrigin((2000.0, 0.0, 0.0))
     found, quality = register(far, phantom(*FIXED))
@@ -80,13 +80,13 @@ def test_images_that_do_not_meet_have_failed() -> None:
     assert not by_headers(far, phantom(*FIXED))[1].ok
 
 
-def test_a_motion_too_large_for_a_head_in_a_coil_is_not_believed() -> None:
+def test_a_motion_too_large_for_a_head_coil_is_rejected() -> None:
     found, quality = register(phantom((70, 54, 38), FIXED[1], motion((0, 0, 0), (42, 0, 0))), phantom(*FIXED))
     assert not quality.ok
     assert found.TransformPoint((1.0, 2.0, 3.0)) == (1.0, 2.0, 3.0)
 
 
-def test_headers_alone_move_nothing_and_tell_how_well_they_fit() -> None:
+def test_headers_only_move_nothing_and_report_the_quality() -> None:
     fixed, moving = phantom(*FIXED), phantom(*THICK, motion((0, 0, 6), (5, 0, 0)))
     found, quality = by_headers(moving, fixed)
     assert found.TransformPoint((1.0, 2.0, 3.0)) == (1.0, 2.0, 3.0)
@@ -105,7 +105,7 @@ def test_resampling_undoes_the_motion() -> None:
 
 
 def test_resampling_to_a_coarser_grid_averages() -> None:
-    """Against an average written out: noise must become less, as in the mean of 4 × 4 voxels."""
+    """Compare with an explicit mean over 4 × 4 voxels."""
     values = np.random.default_rng(0).normal(100, 20, (6, 48, 48)).astype(np.float32)
     moving = sitk.GetImageFromArray(values)
     fixed = sitk.Image((12, 12, 6), sitk.sitkFloat32)

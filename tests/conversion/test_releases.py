@@ -1,4 +1,4 @@
-"""Declarations of releases: consistent in themselves, and with what nnU-Net makes of them."""
+"""Declarations of releases are consistent, also with nnU-Net's behaviour."""
 
 from __future__ import annotations
 
@@ -14,11 +14,16 @@ from nnunetv2.preprocessing.normalization.default_normalization_schemes import C
 from nnunetv2.preprocessing.normalization.map_channel_name_to_normalization import get_normalization_scheme
 from trees import TREES, build_tree
 
-import factorizer_nnunet.dataset_conversion.catalog as catalog
 from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.dataset_conversion import releases
 from factorizer_nnunet.dataset_conversion.catalog import RELEASES
 from factorizer_nnunet.dataset_conversion.discover import find_cases, list_files
-from factorizer_nnunet.dataset_conversion.layout import Nifti, gather, is_unlabelled, readable, unlabelled_folder
+from factorizer_nnunet.dataset_conversion.layout import (
+    NiftiFile,
+    group_by_case,
+    readable,
+    unlabelled_folder,
+)
 from factorizer_nnunet.dataset_conversion.spec import Channel, LabelMap, Release, Scheme
 
 EVERY_RELEASE = pytest.mark.parametrize("release", RELEASES.values(), ids=RELEASES)
@@ -31,25 +36,26 @@ EVERY_SCHEME = pytest.mark.parametrize(
     ],
 )
 EXPECTED = """
+    atlas2
     brats2018 brats2019 brats2020 brats2021
     brats2023-gli brats2023-ssa brats2023-men brats2023-met brats2023-ped
     brats2024-gli brats2024-ssa brats2024-men-rt brats2024-met brats2024-ped brats2024-goat
     brats2025-gli brats2025-met brats2025-ssa brats2025-men brats2025-men-rt brats2025-ped brats2025-goat
-    msd-brain isles2015-siss isles2015-spes isles2016 isles2017 isles2018 isles2022 isles2024 atlas2
+    isles2015-siss isles2015-spes isles2016 isles2017 isles2018 isles2022 isles2024 msd-brain
 """
 
 
-def test_every_release_is_there_and_has_a_tree() -> None:
+def test_every_release_exists_and_has_a_tree() -> None:
     assert list(RELEASES) == EXPECTED.split()
     assert set(TREES) == set(RELEASES)
     assert all(RELEASES[key].key == key for key in RELEASES)
     assert len({release.title for release in RELEASES.values()}) == len(RELEASES)
 
 
-def test_every_module_of_releases_is_in_the_catalog() -> None:
-    folder = Path(catalog.__file__).parent / "releases"
-    with_releases = {path.stem for path in folder.glob("*.py") if re.search(r"^RELEASES = ", path.read_text(), re.M)}
-    assert {module.__name__.rsplit(".", 1)[1] for module in catalog._MODULES} == with_releases
+def test_every_release_in_a_module_is_in_the_catalog() -> None:
+    modules = Path(releases.__path__[0]).glob("*.py")
+    keys = [key for path in modules for key in re.findall(r'^    key="(.+)",$', path.read_text(), re.M)]
+    assert sorted(keys) == sorted(RELEASES)
 
 
 def test_declarations_need_neither_torch_nor_nnunet() -> None:
@@ -62,7 +68,7 @@ def test_declarations_need_neither_torch_nor_nnunet() -> None:
 
 @EVERY_SCHEME
 def test_regions_give_labels_back_as_nnunet_exports_them(release: Release, scheme: Scheme) -> None:
-    """Region after region overwrites what earlier ones left; every written value must survive that."""
+    """Later regions overwrite earlier ones; every written value must survive."""
     written = np.array(sorted(set(scheme.labels.to_nnunet.values())))
     order = scheme.regions_class_order or [value for (value,) in scheme.regions.values()]
     exported = np.zeros_like(written)
@@ -73,7 +79,7 @@ def test_regions_give_labels_back_as_nnunet_exports_them(release: Release, schem
 
 @EVERY_SCHEME
 def test_submitted_values_are_those_of_the_release(release: Release, scheme: Scheme) -> None:
-    """A prediction's way back and the way in give the same written values; where none merge, raw ones survive."""
+    """Converting written values back and forth changes nothing; raw values survive unless some merge."""
     back = scheme.labels.inverse()
     written = np.array(sorted(back.to_nnunet))
     assert list(written) == sorted(set(scheme.labels.to_nnunet.values()))
@@ -102,7 +108,7 @@ def test_submitted_values_are_those_of_the_release(release: Release, scheme: Sch
     ],
 )
 def test_regions_in_the_values_of_the_release(key: str, regions: dict[str, set[int]]) -> None:
-    """As the organisers define them on their own label values."""
+    """As the organisers define them, in their label values."""
     scheme = RELEASES[key].schemes[0]
     raw = {
         name: {old for old, new in scheme.labels.to_nnunet.items() if new in values}
@@ -132,18 +138,18 @@ def test_channels_are_normalised_by_their_names(release: Release) -> None:
 
 @EVERY_RELEASE
 def test_the_example_is_a_file_of_the_release(release: Release) -> None:
-    gathered = gather(release, [Nifti(Path(release.example), release.example)])
-    assert len(gathered.drafts) == 1
+    grouped = group_by_case(release, [NiftiFile(Path(release.example), release.example)])
+    assert len(grouped.cases) == 1
 
 
 @EVERY_RELEASE
-def test_messages_show_names_and_no_patterns(release: Release) -> None:
+def test_messages_show_names_instead_of_patterns(release: Release) -> None:
     for pattern in (*(channel.file for channel in release.channels), *release.label):
         assert re.fullmatch(r"(?:[\w.*<>/-])+\.nii\.gz", readable(pattern, "CASE")), readable(pattern, "CASE")
 
 
 @EVERY_RELEASE
-def test_submissions_have_names_of_their_own(release: Release, tmp_path: Path) -> None:
+def test_submissions_have_unique_names(release: Release, tmp_path: Path) -> None:
     build_tree(release.key, tmp_path / "source")
     cases = find_cases(release, list_files([tmp_path / "source"]), release.chosen_channels(None)).cases
     names = {release.submission.format_map({**case.fields, "case": case.name}) for case in cases}
@@ -162,7 +168,7 @@ def test_submissions_have_names_of_their_own(release: Release, tmp_path: Path) -
     ],
 )
 def test_submissions_pass_the_checks_of_the_challenges(key: str, pattern: str, tmp_path: Path) -> None:
-    """Patterns as in the public checks, and as users name accepted files."""
+    """Patterns from the public checks and from names of accepted files."""
     release = RELEASES[key]
     build_tree(key, tmp_path / "source")
     for case in find_cases(release, list_files([tmp_path / "source"]), release.chosen_channels(None)).cases:
@@ -233,10 +239,9 @@ def test_releases_that_hide_patients_say_what_to_do(release: Release) -> None:
 def test_folders_whose_cases_have_no_label(
     key: str, folder: str, expected: bool, spelled: Callable[[str], str]
 ) -> None:
-    """Names of releases and copies; any other folder's cases need their labels."""
+    """Folder names of releases and copies; cases in any other folder need labels."""
     shown = f"source/{spelled(folder)}/case/file.nii.gz"
     assert unlabelled_folder(RELEASES[key], shown) == (spelled(folder) if expected else "")
-    assert is_unlabelled(RELEASES[key], shown) is expected
 
 
 @pytest.mark.parametrize(
@@ -263,8 +268,9 @@ def test_names_of_the_archives(key: str, name: str, pattern: str | None) -> None
     release = RELEASES[key]
     path = f"{name}.nii"
     meant = {**{channel.file: channel.name for channel in release.channels}, **dict.fromkeys(release.label, "label")}
-    hits = [text for draft in gather(release, [Nifti(Path(path), path)]).drafts.values() for text in draft.hits]
-    assert [meant[text] for text in hits] == ([pattern] if pattern else [])
+    grouped = group_by_case(release, [NiftiFile(Path(path), path)])
+    matches = [text for case in grouped.cases.values() for text in case.matches]
+    assert [meant[text] for text in matches] == ([pattern] if pattern else [])
 
 
 def test_hints_say_what_to_do_about_known_values() -> None:
@@ -283,21 +289,21 @@ def test_channels_are_chosen_by_name() -> None:
     assert [channel.name for channel in release.chosen_channels(["adc", "DWI"])] == ["ADC", "DWI"]
     with pytest.raises(UserError, match="ISLES 2022 has no channel 'T1': choose from DWI, ADC, FLAIR"):
         release.chosen_channels(["DWI", "T1"])
-    with pytest.raises(UserError, match="give each one once"):
+    with pytest.raises(UserError, match="at least one, each once"):
         release.chosen_channels(["DWI", "dwi"])
-    with pytest.raises(UserError, match="at least one"):
+    with pytest.raises(UserError, match="at least one, each once"):
         release.chosen_channels([])
     assert release.has_channels(["adc", "FLAIR"]) and not release.has_channels(["ADC", "T1"])
 
 
 def test_inconsistent_declarations_are_refused() -> None:
-    with pytest.raises(ValueError, match="nnU-Net needs labels 0, 1, 2"):
+    with pytest.raises(ValueError, match="invalid written labels .*: nnU-Net needs 0, 1, 2"):
         Scheme(LabelMap({0: 0, 4: 2}), {"lesion": (2,)})
     with pytest.raises(ValueError, match=r"must cover the labels \[1, 2\]"):
         Scheme(LabelMap({0: 0, 1: 1, 2: 2}), {"lesion": (1,)})
-    with pytest.raises(ValueError, match="one order entry a region"):
+    with pytest.raises(ValueError, match="one order entry per region"):
         Scheme(LabelMap({0: 0, 1: 1, 2: 2}), {"all": (1, 2), "core": (2,)}, (1,))
-    with pytest.raises(ValueError, match="labels merge"):
+    with pytest.raises(ValueError, match="labels merge in .*, which cannot be inverted"):
         LabelMap({0: 0, 1: 1, 4: 1}).inverse()
 
     def release(*channels: Channel) -> Release:
@@ -305,7 +311,7 @@ def test_inconsistent_declarations_are_refused() -> None:
         text = dict.fromkeys(("key", "title", "case", "root", "unlabelled", "submission", "example"), "x")
         return Release(**text, channels=channels, label=("x",), schemes=(scheme,), licence="", reference="")
 
-    with pytest.raises(ValueError, match="not all different"):
+    with pytest.raises(ValueError, match="not unique"):
         release(Channel("A", "a"), Channel("A", "b"))
-    with pytest.raises(ValueError, match="the first channel gives the grid"):
+    with pytest.raises(ValueError, match="the first channel defines the grid"):
         release(Channel("A", "a", own_grid=True))

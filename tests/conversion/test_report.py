@@ -1,4 +1,4 @@
-"""The report of a conversion: facts that the way back needs, and a page that is whole, safe and small."""
+"""The report of a conversion: facts for to-challenge, and a complete, safe and small page."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from report_example import SOURCE, Conversion, brats, isles, with_everything
+from report_example import SOURCE, brats, isles, with_case, with_everything
 from scipy.ndimage import binary_erosion
 
 from factorizer_nnunet.core.json_files import load_json_object
-from factorizer_nnunet.dataset_conversion.report import PAGE_FILE, REPORT_FILE, report_facts, write_report
+from factorizer_nnunet.dataset_conversion.report import PAGE_FILE, REPORT_FILE, Conversion, report_facts, write_report
 from factorizer_nnunet.dataset_conversion.report.histogram import counts_of, decades_of, histogram_svg
 from factorizer_nnunet.pages.markup import short
 from factorizer_nnunet.pages.pictures import COLOURS, draw, outline, side_for
@@ -28,7 +28,7 @@ VOID = {"meta", "img", "br", "wbr", "line", "rect"}  # elements without an end
 
 
 class Page(HTMLParser):
-    """A page taken apart; refuses elements that are not closed in order."""
+    """A parsed page; asserts that elements are closed in order."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -61,8 +61,8 @@ class Page(HTMLParser):
 
 
 def written(folder: Path, conversion: Conversion) -> tuple[dict, Page, str]:
-    """Facts and page as they were written, and the page's text."""
-    write_report(folder, *conversion.arguments)
+    """Facts and page from the written files, and the page's source."""
+    write_report(folder, conversion)
     assert sorted(path.name for path in folder.iterdir()) == [PAGE_FILE, REPORT_FILE]
     text = (folder / PAGE_FILE).read_text(encoding="utf-8")
     return load_json_object(folder / REPORT_FILE, ""), Page(text), text
@@ -76,7 +76,7 @@ def picture(uri: str) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.removeprefix("data:image/jpeg;base64,")))))
 
 
-def test_facts_hold_what_the_way_back_needs(tmp_path: Path) -> None:
+def test_facts_contain_what_to_challenge_needs(tmp_path: Path) -> None:
     conversion = brats(6)
     facts, _, _ = written(tmp_path, conversion)
     assert facts["release"] == "brats2021"
@@ -100,10 +100,10 @@ def test_facts_hold_what_the_way_back_needs(tmp_path: Path) -> None:
 
 
 def test_volumes_of_regions_are_those_of_their_values(tmp_path: Path) -> None:
-    """Raw values 1 core, 2 edema, 4 enhancing: counted here by hand, in voxels of 2 mm³."""
+    """Raw values 1 core, 2 edema, 4 enhancing: with invented counts of voxels of 2 mm³."""
     conversion = brats(6)
     label = replace(conversion.survey.kept[0].label, counts={1: 10, 2: 500, 4: 90}, voxel_mm3=2.0)
-    facts, _, _ = written(tmp_path, conversion.with_case("BraTS2021_00000", label=label))
+    facts, _, _ = written(tmp_path, with_case(conversion, "BraTS2021_00000", label=label))
     assert facts["cases"]["BraTS2021_00000"]["label"] == {
         "source": str(SOURCE / "BraTS2021_00000" / "BraTS2021_00000_seg.nii.gz"),
         "file": "labelsTr/BraTS2021_00000.nii.gz",
@@ -132,7 +132,7 @@ def test_folds_in_the_facts_are_those_of_the_file(tmp_path: Path) -> None:
     assert {"HGG", "LGG"} <= set(page.texts)
 
 
-def test_everything_that_was_found_is_said(tmp_path: Path) -> None:
+def test_all_findings_are_on_the_page(tmp_path: Path) -> None:
     facts, page, _ = written(tmp_path, with_everything(brats(30)))
     assert facts["counts"] == {"training": 30, "unlabelled": 2, "patients": 32, "left_out": 1, "outliers": 2}
     assert facts["cases"]["BraTS2021_00003"]["notes"] == [
@@ -141,7 +141,7 @@ def test_everything_that_was_found_is_said(tmp_path: Path) -> None:
     for words in (
         "modality T1ce is missing: no BraTS2021_00999_t1ce.nii.gz or .nii",
         "is cut short: 1024 of 8912 bytes",
-        "case names do not tell patients: give --patients",
+        "case names do not identify patients: give --patients",
         "empty label: every voxel is background",
         "3 files are not of this release",
         "cannot be read: Permission denied",
@@ -164,7 +164,7 @@ def test_every_case_has_a_picture_that_leads_to_its_row(tmp_path: Path) -> None:
     assert len(page.all("img")) == len(facts["cases"])
 
 
-def test_small_sets_say_what_could_not_be_done(tmp_path: Path) -> None:
+def test_small_sets_explain_what_is_missing(tmp_path: Path) -> None:
     facts, page, _ = written(tmp_path, brats(3, unlabelled=0))
     assert facts["outliers_sought"] is False
     assert facts["folds"] == []
@@ -214,8 +214,8 @@ def test_page_loads_nothing(tmp_path: Path) -> None:
     assert page.all("meta", **{"http-equiv": "Content-Security-Policy"})[0]["content"].startswith("default-src 'none'")
 
 
-def test_names_from_outside_stay_text(tmp_path: Path) -> None:
-    """Names, paths, messages and regions that look like HTML, and a path whose bytes are no text at all."""
+def test_names_are_escaped(tmp_path: Path) -> None:
+    """Names, paths, messages and regions that look like HTML, and a path that is not valid UTF-8."""
     evil = "</title><script>alert('1')</script>\"'&amp;"
     conversion = with_everything(brats(9))
     survey = conversion.survey
@@ -251,15 +251,15 @@ def test_names_from_outside_stay_text(tmp_path: Path) -> None:
 
 
 def test_page_of_a_large_set_is_small(tmp_path: Path) -> None:
-    """As many cases as BraTS 2021 has, with noise, which JPEG likes least."""
-    write_report(tmp_path, *brats(1251, unlabelled=219).arguments)
+    """As many cases as in BraTS 2021, with noise, which JPEG compresses badly."""
+    write_report(tmp_path, brats(1251, unlabelled=219))
     assert (tmp_path / PAGE_FILE).stat().st_size < 10e6
 
 
 def test_facts_are_the_same_in_any_order_of_written_cases() -> None:
     conversion = isles(6)
     turned = replace(conversion, written=conversion.written[::-1])
-    assert json.dumps(report_facts(*turned.arguments)) == json.dumps(report_facts(*conversion.arguments))
+    assert json.dumps(report_facts(turned)) == json.dumps(report_facts(conversion))
 
 
 def test_outline_is_the_mask_without_its_inside() -> None:
@@ -268,7 +268,7 @@ def test_outline_is_the_mask_without_its_inside() -> None:
 
 
 def test_outlines_are_drawn_where_the_label_ends() -> None:
-    """A square in a grey picture, enlarged twice: its border is coloured, its inside and the rest stay grey."""
+    """A square in a grey picture, enlarged twice: only its border is coloured."""
     mask = np.zeros((40, 30), bool)
     mask[10:20, 5:15] = True
     pixels = np.asarray(Image.open(io.BytesIO(draw(np.full((40, 30), 90, np.uint8), [mask], 80)))).astype(int)
@@ -282,12 +282,12 @@ def test_outlines_are_drawn_where_the_label_ends() -> None:
 
 
 def test_regions_of_a_case_have_their_colours(tmp_path: Path) -> None:
-    """Edema in the first case of the set alone is outlined in the colour of the whole tumor only."""
+    """A label with edema only is outlined only in the colour of the whole tumor."""
     conversion = brats(6)
     thumbnail = conversion.survey.kept[0].thumbnail
     edema = np.where(thumbnail.label > 0, 2, 0).astype(np.uint8)
     grey = np.full_like(thumbnail.image, 90)
-    conversion = conversion.with_case("BraTS2021_00000", thumbnail=replace(thumbnail, image=grey, label=edema))
+    conversion = with_case(conversion, "BraTS2021_00000", thumbnail=replace(thumbnail, image=grey, label=edema))
     _, page, _ = written(tmp_path, conversion)
     pixels = picture(str(page.all("img")[0]["src"])).astype(int)
     odd = pixels[np.ptp(pixels, axis=2) > 60]

@@ -1,4 +1,4 @@
-"""Folds as nnU-Net reads them: laws of a partition, groups kept whole, evenness against random folds."""
+"""Folds are a partition, keep patients together, and are more even than random folds."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from factorizer_nnunet.dataset_conversion.splits import five_folds
 
 @dataclass(frozen=True)
 class Cases:
-    """What folds are made of, by case."""
+    """Arguments of five_folds."""
 
     patients: dict[str, str]
     volumes_mm3: dict[str, float]
@@ -127,7 +127,7 @@ KNOWN = """\
 
 
 def test_folds_of_a_small_set_are_known() -> None:
-    """Written down once: another version of Python or of this package must not move cases between folds."""
+    """Recorded result: no version of Python or of this package may move cases between folds."""
     names = [f"case{number:02d}" for number in range(12)]
     example = Cases(
         {name: name for name in names},
@@ -161,7 +161,7 @@ def test_volumes_are_far_more_even_than_in_random_folds(spread: float, empty: fl
 
 
 def test_small_and_large_volumes_are_in_every_fold() -> None:
-    """Not only the mean is even: each fold has its fifth of the twenty smallest and of the twenty largest."""
+    """Not only the mean is even: each fold has a fifth of the twenty smallest and of the twenty largest."""
     example = many(1)
     singles = {case: volume for case, volume in example.volumes_mm3.items() if case.endswith("0")}
     alone = Cases({case: case for case in singles}, singles, dict.fromkeys(singles, ""))
@@ -171,7 +171,7 @@ def test_small_and_large_volumes_are_in_every_fold() -> None:
             assert len(set(end) & set(fold["val"])) == 4
 
 
-def test_strata_are_even_and_tiny_ones_do_not_disturb() -> None:
+def test_strata_are_even_despite_tiny_ones() -> None:
     strata = ["HGG"] * 43 + ["LGG"] * 22 + ["x", "y", "z"]
     names = [f"case{number:03d}" for number in range(len(strata))]
     rng = np.random.default_rng(0)
@@ -205,6 +205,6 @@ def test_seed_changes_the_folds() -> None:
     assert example.folds(1) != example.folds(2)
 
 
-def test_mappings_of_other_cases_are_refused() -> None:
-    with pytest.raises(ValueError, match="not known of the same cases: b"):
+def test_mappings_of_different_cases_are_an_error() -> None:
+    with pytest.raises(ValueError, match="have different cases: b"):
         five_folds({"a": "p", "b": "q"}, {"a": 1.0}, {"a": ""}, seed=0)

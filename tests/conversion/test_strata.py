@@ -1,11 +1,11 @@
-"""What is balanced over the folds, where a table of the release tells it."""
+"""Strata from a table of the release."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
-from finding import check_all_found, find
+from conversions import check_all_found, find
 from trees import build_tree
 
 

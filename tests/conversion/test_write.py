@@ -1,10 +1,11 @@
-"""What is written is what was read: bytes where nothing changes, else voxels and grid; volumes stay what they were."""
+"""Written files equal their sources: bytes if nothing changes, otherwise voxels, grid and volumes."""
 
 from __future__ import annotations
 
 import errno
 import gzip
 import hashlib
+import json
 from pathlib import Path
 
 import nibabel
@@ -14,10 +15,11 @@ import SimpleITK as sitk  # noqa: N813
 from nifti_files import axes, write
 from volumes import CHANNELS, OBLIQUE, SCHEME, SHAPE, case_in, image_values, label_values, phantom, release
 
-from factorizer_nnunet.dataset_conversion.cases import Case
+from factorizer_nnunet.dataset_conversion.cases import SourceCase
 from factorizer_nnunet.dataset_conversion.check import examine
+from factorizer_nnunet.dataset_conversion.options import Options
 from factorizer_nnunet.dataset_conversion.spec import Channel, LabelMap, Release, Scheme
-from factorizer_nnunet.dataset_conversion.write import Written, dataset_json, write_case, write_dataset_json
+from factorizer_nnunet.dataset_conversion.write import Written, dataset_json, write_case
 
 SERIES = tuple(Channel(name, "{case}", volume=number) for name, number in (("T1", 1), ("T2", 2), ("FLAIR", 0)))
 WITH_FLAIR = (Channel("DWI", "{case}_dwi"), Channel("FLAIR", "{case}_flair", own_grid=True))
@@ -34,7 +36,7 @@ def out(tmp_path: Path) -> Path:
 
 
 def convert(
-    case: Case,
+    case: SourceCase,
     out: Path,
     of: Release | None = None,
     *,
@@ -43,17 +45,18 @@ def convert(
     link: bool = False,
     register: bool = True,
 ) -> Written:
-    """Examine and write; the source must be what it was."""
+    """Examine and write; the source must not change."""
     of = of or release()
     before = digest(case)
-    examined = examine(of, of.channels, case, remap or {})
+    options = Options(dataset_id=1, link=link, register=register, remap={"": remap or {}})
+    examined = examine(of, of.channels, options, case)
     assert examined.problems == ()
-    written = write_case(of, of.channels, scheme, examined, out, remap=remap or {}, link=link, register=register)
+    written = write_case(of, of.channels, scheme, out, options, examined)
     assert digest(case) == before
     return written
 
 
-def digest(case: Case) -> list[str]:
+def digest(case: SourceCase) -> list[str]:
     files = (*case.images, case.label)
     return [hashlib.sha256(path.read_bytes()).hexdigest() for path in files if path is not None]
 
@@ -71,13 +74,13 @@ def geometry(image: sitk.Image) -> tuple:
 
 
 def volumes_mm3(path: Path, regions: dict[str, tuple[int, ...]]) -> dict[str, float]:
-    """By nibabel, from the file alone."""
+    """Volumes computed with nibabel from the file."""
     image = nibabel.load(path)
     values, voxel = np.rint(image.get_fdata()), np.prod(image.header.get_zooms())
     return {name: float(np.isin(values, region).sum() * voxel) for name, region in regions.items()}
 
 
-def test_files_that_need_nothing_are_copied_byte_for_byte(source: Path, out: Path) -> None:
+def test_unchanged_files_are_copied_byte_for_byte(source: Path, out: Path) -> None:
     case = case_in(source)
     assert convert(case, out) == Written("case", ())
     assert sorted(path.relative_to(out).as_posix() for path in out.rglob("*.*")) == [
@@ -90,11 +93,11 @@ def test_files_that_need_nothing_are_copied_byte_for_byte(source: Path, out: Pat
         assert target.read_bytes() == path.read_bytes() and not target.is_symlink()
 
 
-def test_links_lead_to_the_files_themselves(source: Path, out: Path) -> None:
+def test_links_point_to_the_real_files(source: Path, out: Path) -> None:
     case = case_in(source / "real")
     case.images[1].write_bytes(gzip.decompress(case.images[1].read_bytes()))  # must be compressed: no link
     (source / "alias").symlink_to("real")
-    alias = Case("case", tuple(source / "alias" / path.name for path in case.images), case.label, "case", "")
+    alias = SourceCase("case", tuple(source / "alias" / path.name for path in case.images), case.label, "case", "")
     convert(alias, out, link=True)
     first = out / "imagesTr" / "case_0000.nii.gz"
     assert first.is_symlink() and first.readlink() == case.images[0].resolve()
@@ -107,13 +110,13 @@ def test_plain_files_are_compressed_unchanged(source: Path, out: Path) -> None:
     case = case_in(source)
     plain = source / "case_t1.nii"
     plain.write_bytes(gzip.decompress(case.images[0].read_bytes()))
-    convert(Case("case", (plain, case.images[1]), case.label, "case", ""), out)
+    convert(SourceCase("case", (plain, case.images[1]), case.label, "case", ""), out)
     assert gzip.decompress((out / "imagesTr" / "case_0000.nii.gz").read_bytes()) == plain.read_bytes()
 
 
 def test_unlabelled_cases_are_test_cases(source: Path, out: Path) -> None:
     case = case_in(source)
-    convert(Case("case", case.images, None, "case", ""), out)
+    convert(SourceCase("case", case.images, None, "case", ""), out)
     assert [path.name for path in out.iterdir()] == ["imagesTs"]
 
 
@@ -144,7 +147,7 @@ def test_scaled_and_replaced_labels(source: Path, out: Path) -> None:
     labels[labels == 2] = 65535
     binary = Scheme(LabelMap({0: 0, 1: 1}), {"lesion": (1,)})
     slope = 1.5259021893e-05
-    # 6 and 4 are scaled to nearly 0: only what was 65535 is left.
+    # 6 and 4 are scaled to nearly 0: only 65535 remains.
     case = case_in(source, label=np.where(labels == 65535, labels, 0).astype(np.uint16), slope=slope)
     convert(case, out, scheme=binary)
     np.testing.assert_array_equal(voxels(sitk.ReadImage(str(out / "labelsTr" / "case.nii.gz"))), label_values() == 2)
@@ -154,7 +157,7 @@ def test_scaled_and_replaced_labels(source: Path, out: Path) -> None:
     np.testing.assert_array_equal(voxels(sitk.ReadImage(str(out / "labelsTr" / "case.nii.gz"))), expected)
 
 
-def test_values_that_the_scheme_does_not_know_are_not_written(source: Path, out: Path) -> None:
+def test_values_outside_the_scheme_are_not_written(source: Path, out: Path) -> None:
     with pytest.raises(ValueError, match="values"):
         convert(case_in(source), out, scheme=Scheme(LabelMap({0: 0, 1: 1}), {"lesion": (1,)}))
     assert not list((out / "labelsTr").iterdir())
@@ -168,7 +171,7 @@ def test_a_series_is_split(source: Path, out: Path, dtype: str) -> None:
     header = nibabel.Nifti1Header(endianness=">" if dtype[0] == ">" else "<")
     nibabel.save(nibabel.Nifti1Image(values, OBLIQUE, header, dtype=dtype), path)
     label = write(source / "seg.nii.gz", label_values(), OBLIQUE)
-    convert(Case("case", (path,) * 3, label, "case", ""), out, release(SERIES))
+    convert(SourceCase("case", (path,) * 3, label, "case", ""), out, release(SERIES))
     for number, volume in enumerate((1, 2, 0)):
         written = nibabel.load(out / "imagesTr" / f"case_{number:04d}.nii.gz")
         assert written.shape == SHAPE and written.get_data_dtype() == np.dtype(dtype)
@@ -196,21 +199,21 @@ def test_skewed_headers_are_written_straight(source: Path, out: Path) -> None:
     affine = OBLIQUE @ np.array([[1, 1e-2, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]])
     files = tuple(write(source / f"{k}.nii.gz", image_values(k), affine, codes=(0, 2)) for k in range(2))
     label = write(source / "seg.nii.gz", label_values(), affine, codes=(0, 2))
-    convert(Case("case", files, label, "case", ""), out)
+    convert(SourceCase("case", files, label, "case", ""), out)
     assert geometry(image_of(out, 0)) == geometry(image_of(out, 1))
     assert geometry(image_of(out, 0)) == geometry(sitk.ReadImage(str(out / "labelsTr" / "case.nii.gz")))
     np.testing.assert_array_equal(voxels(image_of(out, 1)), image_values(1))
 
 
-def flair_case(source: Path) -> Case:
-    """A FLAIR image of thick slices whose header puts it 6 mm too far to the left."""
+def flair_case(source: Path) -> SourceCase:
+    """A FLAIR image with thick slices and a header that is off by 6 mm to the left."""
     source.mkdir()
     dwi, flair = phantom((40, 46, 30), (4.0, 4.0, 4.0)), phantom((90, 104, 24), (1.8, 1.8, 5.0))
     flair.SetOrigin(np.add(flair.GetOrigin(), (6.0, 0, 0)).tolist())
     label = sitk.Cast(dwi > 900, sitk.sitkUInt8)
     for image, name in ((dwi, "dwi"), (flair, "flair"), (label, "seg")):
         sitk.WriteImage(image, str(source / f"{name}.nii.gz"))
-    return Case("case", (source / "dwi.nii.gz", source / "flair.nii.gz"), source / "seg.nii.gz", "case", "")
+    return SourceCase("case", (source / "dwi.nii.gz", source / "flair.nii.gz"), source / "seg.nii.gz", "case", "")
 
 
 def test_images_on_other_grids_are_registered(source: Path, out: Path) -> None:
@@ -220,7 +223,7 @@ def test_images_on_other_grids_are_registered(source: Path, out: Path) -> None:
     assert one.registration.translation_mm == pytest.approx(6, abs=0.5)
     flair, dwi = image_of(out, 1), image_of(out, 0)
     assert geometry(flair) == geometry(dwi) and flair.GetPixelID() == sitk.sitkFloat32
-    # Both show the same head: registered, they agree.
+    # Both show the same head, so they agree after registration.
     assert np.corrcoef(voxels(flair).ravel(), voxels(dwi).ravel())[0, 1] > 0.95
     pictures = one.reference, one.before, one.after
     assert {picture.shape for picture in pictures} == {(46, 40)} and {p.dtype for p in pictures} == {np.dtype("uint8")}
@@ -233,7 +236,7 @@ def test_without_registration_headers_decide(source: Path, out: Path) -> None:
     binary = Scheme(LabelMap({0: 0, 1: 1}), {"lesion": (1,)})
     (one,) = convert(case, out, release(WITH_FLAIR), scheme=binary, register=False).registered
     assert one.registration.ok and one.registration.translation_mm == 0
-    assert "headers alone" in one.registration.text
+    assert "headers only" in one.registration.text
     np.testing.assert_array_equal(one.before, one.after)
     assert geometry(image_of(out, 1)) == geometry(image_of(out, 0))
     assert np.corrcoef(voxels(image_of(out, 1)).ravel(), voxels(image_of(out, 0)).ravel())[0, 1] < 0.94
@@ -244,7 +247,7 @@ def test_a_failed_registration_is_flagged(source: Path, out: Path) -> None:
     noise = np.random.default_rng(7).normal(100, 10, (30, 30, 30)).astype(np.float32)
     dwi = write(source / "dwi.nii.gz", noise[::-1, :, ::-1], axes((3, 3, 3)))
     flair = write(source / "flair.nii.gz", noise[:, ::-1], axes((2.9, 3, 3)))
-    (one,) = convert(Case("case", (dwi, flair), None, "case", ""), out, release(WITH_FLAIR)).registered
+    (one,) = convert(SourceCase("case", (dwi, flair), None, "case", ""), out, release(WITH_FLAIR)).registered
     assert not one.registration.ok and "failed" in one.registration.text
     np.testing.assert_array_equal(one.before, one.after)
     assert case.label is not None
@@ -274,9 +277,7 @@ def test_dataset_json_with_regions_in_order(out: Path) -> None:
     ]
     assert content["regions_class_order"] == [1, 2, 3]
     assert (content["numTraining"], content["file_ending"], content["release"]) == (12, ".nii.gz", "Small")
-    out.mkdir()
-    write_dataset_json(release(), CHANNELS, SCHEME, "Small", 12, out)
-    text = (out / "dataset.json").read_text()
+    text = json.dumps(content)
     assert text.index("whole tumor") < text.index("tumor core") < text.index("enhancing tumor")
 
 

@@ -1,4 +1,4 @@
-"""What trees of releases are built with, and what is known of a built one."""
+"""Build trees of releases, and record their contents."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SHAPE = (12, 10, 8)
 
 @dataclass
 class Tree:
-    """What was built: by the case's name in nnU-Net, the files and the patient as they are to be found.
+    """A built tree: expected files and patient of each case, by its name in nnU-Net.
 
     Names are spelled as in the release, whatever the spelling of the files.
     """
@@ -27,13 +27,13 @@ class Tree:
 
     @property
     def unlabelled(self) -> set[str]:
-        """The cases without label."""
+        """The unlabelled cases."""
         return set(self.images) - set(self.labels)
 
 
 @dataclass
 class Builder:
-    """Puts files of a release into a tree, in the spelling that is asked for."""
+    """Writes files of a release to a tree, with the requested spelling."""
 
     tree: Tree
     spelled: Callable[[str], str] = str  # of all folders and file names
@@ -41,7 +41,7 @@ class Builder:
     nested: bool = False  # below folders that unpackers make, roots doubled
 
     def path(self, relative: str, ending: str) -> Path:
-        """Where the file ``relative`` + ``ending`` goes."""
+        """Path of the file ``relative`` + ``ending``."""
         name = self.spelled(relative) + (self.ending or ending)
         below = f"download (1)/{name.split('/', 1)[0]}" if self.nested else ""
         return self.tree.source / below / name
@@ -67,18 +67,18 @@ class Builder:
         self.tree.patients[name] = patient or name
 
     def label(self, name: str, relative: str, values: tuple[int, ...], ending: str = ".nii.gz") -> None:
-        """Write another label of a case, which is to be taken instead of the first."""
+        """Write another label of a case, which must be used instead of the first."""
         shape = SHAPE if name not in self.tree.images else nibabel.load(self.tree.images[name][0]).shape[:3]
         self.tree.labels[name] = self.nifti(relative, labels(relative, shape, values), BRATS_AFFINE, ending)
 
     def text(self, relative: str, content: str) -> None:
-        """Write a text file of the release, with the mark that spreadsheet programs put first."""
+        """Write a text file of the release, with the byte order mark of spreadsheet programs."""
         path = self.path(relative, "").with_name(self.spelled(Path(relative).name))
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content, encoding="utf-8-sig")
 
     def extra(self, *relative: str) -> None:
-        """Write files that are no NIfTI and must be passed over, whatever their names."""
+        """Write files that are not NIfTI and must be ignored, whatever their names."""
         for name in relative:
             path = self.path(name, "").with_name(Path(name).name)
             path.parent.mkdir(parents=True, exist_ok=True)

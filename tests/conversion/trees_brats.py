@@ -27,7 +27,7 @@ def put(
     shape: tuple[int, int, int] = SHAPE,
     affine: np.ndarray = BRATS_AFFINE,
 ) -> None:
-    """One case in a folder of its own name; ``values`` None: without label."""
+    """One case in a folder of its name; ``values`` None: unlabelled."""
     stem = f"{folder}/{case}/{case}"
     images = {stem + end: intensities(case + end, shape) for end in endings}
     mask = None if values is None else (stem + label, labels(case, shape, values))
@@ -85,7 +85,7 @@ def brats_2023(build: Builder, task: str) -> None:
 
 
 def brats_2023_ssa(build: Builder) -> None:
-    """The second version of the training part wins; TCIA's cases without glioma are passed over."""
+    """The second version of the training part is used; TCIA's cases without glioma are ignored."""
     root = "ASNR-MICCAI-BraTS2023-SSA-Challenge"
     first, case = f"{root}-TrainingData", "BraTS-SSA-00002-000"
     build.nifti(f"{first}/{case}/{case}-seg", labels("first", SHAPE, (1, 2)), BRATS_AFFINE, ".nii.gz")
@@ -98,7 +98,7 @@ def brats_2023_ssa(build: Builder) -> None:
 
 
 def brats_2023_men(build: Builder, root: str = "ASNR-MICCAI-BraTS2023-MEN-Challenge") -> None:
-    """A folder in between, and corrections in a folder beside."""
+    """A nested folder, and corrections in a separate folder."""
     timed(build, f"{root}-TrainingData/BraTS-MEN-Train", "BraTS-MEN-00004-000", (1, 2, 3))
     timed(build, f"{root}-TrainingData/BraTS-MEN-Train", "BraTS-MEN-00008-000", (1, 2, 3))
     timed(build, f"{root}-ValidationData", "BraTS-MEN-00006-000", None)
@@ -107,7 +107,7 @@ def brats_2023_men(build: Builder, root: str = "ASNR-MICCAI-BraTS2023-MEN-Challe
 
 
 def brats_2024_gli(build: Builder) -> None:
-    """After treatment: time points from 100 on, another grid, a first release beside the second."""
+    """After treatment: time points from 100 on, another grid, and two releases."""
     post = partial(timed, build, shape=POST_SHAPE)
     post("training_data1_v2", "BraTS-GLI-00005-100", (1, 2, 3, 4))
     post("training_data1_v2", "BraTS-GLI-00005-101", (2, 3, 4))
@@ -132,7 +132,7 @@ def brats_2024_ssa(build: Builder, year: int) -> None:
 
 
 def brats_men_rt(build: Builder, root: str = "") -> None:
-    """One modality, a grid for each case, and a case that was given out again beside the training part."""
+    """One modality, a grid for each case, and a case that was also distributed separately."""
 
     def own_grid(folder: str, case: str, values: tuple[int, ...] | None, spacing: tuple[float, float, float]) -> None:
         put(
@@ -170,7 +170,7 @@ def brats_2024_met(build: Builder) -> None:
 
 
 def brats_2025_met(build: Builder) -> None:
-    """A folder with blanks in between, cases on grids of their own with a dummy T2, corrected labels."""
+    """A nested folder with spaces, cases on their own grids with a dummy T2, corrected labels."""
     root = "MICCAI-LH-BraTS2025-MET-Challenge"
     timed(build, f"{root}-Training", "BraTS-MET-00001-000", (1, 2, 3))
     native = partial(timed, build, shape=POST_SHAPE, affine=axes((0.9, 0.9, 1.5), degrees=5))
@@ -184,7 +184,7 @@ def brats_2025_met(build: Builder) -> None:
 
 
 def brats_ped(build: Builder, year: int) -> None:
-    """An image that is called .nii.gz and is not compressed, and what macOS left."""
+    """An uncompressed image named .nii.gz, and files left by macOS."""
     root = f"BraTS-PEDs{year}"
     timed(build, f"{root}_Training", "BraTS-PED-00002-000", (1, 2, 3, 4))
     timed(build, f"{root}_Training", "BraTS-PED-00255-000", (1, 2, 4))
@@ -198,7 +198,7 @@ def brats_ped(build: Builder, year: int) -> None:
 
 
 def brats_goat(build: Builder, year: int) -> None:
-    """Training folders hold cases without label, too."""
+    """Training folders also contain unlabelled cases."""
     put(build, f"MICCAI{year}-BraTS-GoAT-TrainingData-With-GroundTruth", "BraTS-GoAT-02235", (1, 2, 3))
     put(build, f"MICCAI{year}-BraTS-GoAT-TrainingData-With-GroundTruth", "BraTS-GoAT-02236", (1, 2, 3))
     put(build, f"MICCAI{year}-BraTS-GoAT-TrainingData-With-GroundTruth", "BraTS-GoAT-00000", None)

@@ -33,7 +33,7 @@ def archived(
     brand: str = "VSD",
     spacing: tuple[float, float, float] = (1.0, 1.0, 1.0),
 ) -> None:
-    """A case of the archives VSD and SMIR: each file in a folder of its name, numbered on from ``first``."""
+    """A case of the archives VSD and SMIR: each file in a folder of its name, numbered from ``first``."""
 
     def file(sequence: str, number: int) -> str:
         stem = f"{brand}.Brain.XX.O.{sequence}.{number}"
@@ -50,7 +50,7 @@ def isles_2015_siss(build: Builder) -> None:
 
 
 def isles_2015_siss_nested(build: Builder) -> None:
-    """As an old archive has it."""
+    """Layout of an old archive."""
     _siss(build, "SISS2015_Training/SISS2015/Training", "SISS2015_Testing/SISS2015/Testing")
 
 
@@ -97,7 +97,7 @@ def isles_2018(build: Builder) -> None:
 def isles_2022(
     build: Builder, layout: str = "ISLES-2022/{subject}/ses-0001/{modality}", names: tuple[str, ...] = ("dwi", "adc")
 ) -> None:
-    """FLAIR in capitals and on a grid of its own, its head moved; one case without stroke.
+    """FLAIR in capitals, on its own grid and with a moved head; one case without stroke.
 
     Args:
         build: where to.
@@ -131,7 +131,7 @@ def isles_2022(
 
 
 def isles_2024(build: Builder) -> None:
-    """Native and derived files, follow-up images that are no input, masks with a slope, a stray mask, NaN."""
+    """Native and derived files, follow-up images that are not inputs, masks with a slope, a stray mask, NaN."""
     for number in (1, 113, 142):
         case = f"sub-stroke{number:04d}"
         raw, derived = f"train/raw_data/{case}/ses-01/{case}_ses-01", f"train/derivatives/{case}/ses-01"

@@ -1,4 +1,4 @@
-"""Files are read whole or refused, and their grid is the one that SimpleITK, nnU-Net's reader, sees."""
+"""Files are read completely or rejected, and their grid is the one that SimpleITK, nnU-Net's reader, sees."""
 
 from __future__ import annotations
 
@@ -14,16 +14,10 @@ import SimpleITK as sitk  # noqa: N813
 from nifti_files import BRATS_AFFINE, axes, write
 from volumes import OBLIQUE, SHAPE, image_values
 
+from factorizer_nnunet.imaging.checks import count_not_finite
 from factorizer_nnunet.imaging.grid import geometry_difference
-from factorizer_nnunet.imaging.volume import (
-    count_labels,
-    count_not_finite,
-    integer_labels,
-    nifti_bytes,
-    read_header,
-    read_volume,
-    remapped,
-)
+from factorizer_nnunet.imaging.labels import count_labels, integer_labels, remapped
+from factorizer_nnunet.imaging.volume import nifti_bytes, read_header, read_volume
 
 SHEARED = OBLIQUE @ np.array([[1, 0.1, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]])
 
@@ -65,7 +59,7 @@ def test_scaled_values_are_scaled(tmp_path: Path) -> None:
 
 
 def damaged(content: bytes) -> bytes:
-    """One bit of the voxels is another, the gzip stream being whole otherwise: only its checksum tells."""
+    """One bit of the voxels is flipped, which only the checksum of the gzip stream reveals."""
     packed = bytearray(gzip.compress(content, compresslevel=0))
     packed[-20] ^= 1
     return bytes(packed)
@@ -77,39 +71,47 @@ def damaged(content: bytes) -> bytes:
         (
             lambda c: gzip.compress(c)[:-20],
             "a.nii.gz",
-            r"is a truncated or damaged gzip file \(.*\): download it again",
+            r"is a truncated or damaged gzip file \(.*\): download or copy it again",
         ),
         (lambda c: gzip.compress(c)[:-4], "a.nii.gz", "truncated or damaged gzip"),
         (lambda c: gzip.compress(c)[:15], "a.nii.gz", "truncated or damaged gzip"),
         (lambda c: gzip.compress(c) + b"appended", "a.nii.gz", "truncated or damaged gzip"),
         (damaged, "a.nii.gz", "truncated or damaged gzip"),
-        (lambda c: gzip.compress(c[:-7]), "a.nii.gz", "is truncated: 1305 bytes, 1312 by its header: download it"),
+        (
+            lambda c: gzip.compress(c[:-7]),
+            "a.nii.gz",
+            "is truncated: 1305 bytes, 1312 according to its header: download or copy it again",
+        ),
         (lambda c: c[:-7], "a.nii", "is truncated"),
-        (lambda c: c[:100], "a.nii", "is truncated: 100 bytes, not even a header: download it again"),
-        (lambda _: b"", "a.nii.gz", "is empty: download it again"),
+        (lambda c: c[:100], "a.nii", "is truncated: 100 bytes, shorter than a header: download or copy it again"),
+        (lambda _: b"", "a.nii.gz", "is empty: download or copy it again"),
         (
             lambda _: b"<!DOCTYPE html>\n<html><title>Log in</title></html>" * 20,
             "a.nii.gz",
-            r"is no NIfTI file but text that begins with '<!DOCTYPE html> <html><t': download it again",
+            r"is not a NIfTI file but text that starts with '<!DOCTYPE html> <html><t': download or copy it again",
         ),
-        (lambda _: b"no image at all, " * 50, "a.nii", "is no NIfTI file but text that begins with 'no image at all"),
-        (lambda _: gzip.compress(b"no image at all, " * 50), "a.nii.gz", "is no NIfTI file but text"),
-        (lambda _: b"ok", "a.nii", "is no NIfTI file but text that begins with 'ok'"),
-        (lambda _: b"PK\x03\x04" + bytes(500), "a.nii.gz", "is no NIfTI file$"),
+        (
+            lambda _: b"no image at all, " * 50,
+            "a.nii",
+            "is not a NIfTI file but text that starts with 'no image at all",
+        ),
+        (lambda _: gzip.compress(b"no image at all, " * 50), "a.nii.gz", "is not a NIfTI file but text"),
+        (lambda _: b"ok", "a.nii", "is not a NIfTI file but text that starts with 'ok'"),
+        (lambda _: b"PK\x03\x04" + bytes(500), "a.nii.gz", "is not a NIfTI file$"),
         (
             lambda _: nibabel.Nifti2Image(image_values(), OBLIQUE).to_bytes(),
             "a.nii",
-            "is a NIfTI-2 file; only NIfTI-1 is read",
+            "is a NIfTI-2 file, expected NIfTI-1",
         ),
         (lambda c: c[:344] + b"what" + c[348:], "a.nii", "cannot be read as NIfTI"),
-        (lambda c: c[:70] + struct.pack("<hh", 128, 24) + c[74:], "a.nii", "not one real number a voxel"),
+        (lambda c: c[:70] + struct.pack("<hh", 128, 24) + c[74:], "a.nii", "expected one real number per voxel"),
         (lambda c: c[:70] + struct.pack("<hh", 999, 16) + c[74:], "a.nii", "cannot be read as NIfTI"),
-        (lambda c: c[:40] + struct.pack("<4h", 2, 8, 10, 1) + c[48:], "a.nii", "not one 3D volume: shape"),
-        (lambda c: c[:42] + struct.pack("<h", -8) + c[44:], "a.nii", "not one 3D volume: shape"),
+        (lambda c: c[:40] + struct.pack("<4h", 2, 8, 10, 1) + c[48:], "a.nii", "neither a 3D image nor a series"),
+        (lambda c: c[:42] + struct.pack("<h", -8) + c[44:], "a.nii", "neither a 3D image nor a series"),
         (lambda c: c[:42] + struct.pack("<3h", *[32767] * 3) + c[48:], "a.nii", "is truncated"),
-        (lambda c: c[:80] + struct.pack("<3f", 1, 0, 3) + c[92:], "a.nii", "voxels of 1 × 0 × 3 mm"),
-        (lambda c: c[:280] + bytes(48) + c[328:], "a.nii", "on a plane or nowhere"),
-        (lambda c: c[:280] + struct.pack("<f", np.nan) + c[284:], "a.nii", "or nowhere"),
+        (lambda c: c[:80] + struct.pack("<3f", 1, 0, 3) + c[92:], "a.nii", "invalid voxel size .*: 1 × 0 × 3 mm"),
+        (lambda c: c[:280] + bytes(48) + c[328:], "a.nii", "singular or non-finite affine"),
+        (lambda c: c[:280] + struct.pack("<f", np.nan) + c[284:], "a.nii", "singular or non-finite affine"),
         (lambda c: c[:112] + struct.pack("<2f", 2, np.nan) + c[120:], "a.nii", "cannot be read as NIfTI"),
     ],
 )
@@ -120,13 +122,13 @@ def test_bad_files_are_refused(tmp_path: Path, spoil: Callable[[bytes], bytes], 
         read_volume(path)
 
 
-def test_a_missing_file_is_refused_in_words(tmp_path: Path) -> None:
+def test_a_missing_file_is_explained(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="cannot be read: No such file"):
         read_volume(tmp_path / "a.nii")
 
 
-def test_a_stream_in_several_pieces_is_read_whole(tmp_path: Path) -> None:
-    """As block-wise compressors write it."""
+def test_concatenated_streams_are_read_completely(tmp_path: Path) -> None:
+    """As written by block-wise compressors."""
     content = nibabel.Nifti1Image(image_values(), OBLIQUE).to_bytes()
     path = tmp_path / "a.nii.gz"
     path.write_bytes(b"".join(gzip.compress(content[start : start + 500]) for start in range(0, len(content), 500)))
@@ -146,13 +148,13 @@ def test_names_may_be_wrong_about_compression(tmp_path: Path) -> None:
 def test_single_axes_are_dropped_and_series_kept(tmp_path: Path) -> None:
     squeezed = read_volume(write(tmp_path / "a.nii.gz", image_values(shape=(*SHAPE, 1)), OBLIQUE))
     assert squeezed.series is None and squeezed.grid.size == SHAPE
-    assert squeezed.repairs == ("shape (8, 10, 6, 1) is taken as (8, 10, 6)",)
+    assert squeezed.repairs == ("shape (8, 10, 6, 1) is read as (8, 10, 6)",)
     values = image_values(shape=(*SHAPE, 1, 4))
     series = read_volume(write(tmp_path / "b.nii.gz", values, OBLIQUE))
     assert series.series == 4 and series.grid == squeezed.grid
     np.testing.assert_array_equal(series.part(2).values, values[..., 0, 2])
     assert series.part(2).series is None
-    with pytest.raises(IndexError):
+    with pytest.raises(OSError, match="contains 4 images, expected a series with at least 5"):
         series.part(4)
 
 
@@ -166,10 +168,10 @@ def test_skewed_axes_are_straightened(tmp_path: Path) -> None:
     np.testing.assert_allclose(matrix @ matrix.T, np.eye(3), atol=1e-6)
     assert (int(volume.header["qform_code"]), int(volume.header["sform_code"])) == (2, 2)
     np.testing.assert_allclose(volume.header.get_qform(), volume.header.get_sform(), atol=1e-4)
-    # The corners move by no more than is said, measured by nibabel's affine against the repaired one.
+    # The corners move by at most the reported distance, measured by nibabel's affine against the repaired one.
     corners = np.array(np.meshgrid(*((0, n - 1) for n in SHAPE))).reshape(3, -1)
     moved = np.linalg.norm(nibabel.affines.apply_affine(SHEARED - volume.header.get_sform(), corners.T), axis=1)
-    assert f"more than {moved.max():.2f}"[:-1] in volume.repairs[0]
+    assert f"up to {moved.max():.2f}"[:-1] in volume.repairs[0]
     np.testing.assert_allclose(volume.grid.spacing, np.linalg.norm(SHEARED[:3, :3], axis=0), rtol=1e-5)
 
 
@@ -222,12 +224,12 @@ def test_labels_of_any_size_are_counted() -> None:
     assert count_labels(np.array([[[0, -3, 2**40, 2**40]]])) == {-3: 1, 0: 1, 2**40: 2}
 
 
-def test_labels_that_are_no_integers_are_refused() -> None:
+def test_labels_that_are_not_integers_are_rejected() -> None:
     labels = np.zeros(SHAPE)
     labels[0, 0, :3] = 1.0005, 2.9995, -0.0005
     assert count_labels(integer_labels(labels)) == {0: 478, 1: 1, 3: 1}
     labels[1, 1, :2] = 0.5
-    with pytest.raises(ValueError, match=r"2 voxels hold values that are no integers, e\.g\. 0\.5"):
+    with pytest.raises(ValueError, match=r"2 voxels are not integers, e\.g\. 0\.5"):
         integer_labels(labels)
 
 

@@ -1,0 +1,54 @@
+"""Checks of images and labels for which SimpleITK and nnU-Net give no error, although training on them goes wrong.
+
+Each returns the problem as text that follows the file's name in a message, or None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from factorizer_nnunet.imaging.grid import Grid, geometry_difference
+from factorizer_nnunet.imaging.volume import Volume
+
+
+def not_finite_problem(values: np.ndarray) -> str | None:
+    """NaN or infinite voxels, which SimpleITK reads as 0 or nnU-Net spreads over the entire image."""
+    number = count_not_finite(values)
+    return f"{number} voxels are NaN or infinite" if number else None
+
+
+def count_not_finite(values: np.ndarray) -> int:
+    """Return how many values are NaN or infinite."""
+    if values.dtype.kind != "f" or np.isfinite([values.min(), values.max()]).all():  # NaN and infinity show in these
+        return 0
+    return int(np.count_nonzero(~np.isfinite(values)))
+
+
+def constant_problem(values: np.ndarray) -> str | None:
+    """An image of one value, which teaches nothing; `values` are finite."""
+    lowest = values.min()
+    return f"is constant: every voxel is {lowest:g}" if lowest == values.max() else None
+
+
+def negative_labels_problem(counts: Mapping[int, int]) -> str | None:
+    """Negative label values among voxel counts per value."""
+    negative = {value: number for value, number in counts.items() if value < 0}
+    if not negative:
+        return None
+    return f"{sum(negative.values())} voxels have negative label values: {', '.join(map(str, negative))}"
+
+
+def grid_problem(grid: Grid, reference: Grid, name: str) -> str | None:
+    """A grid that differs from `reference`, the one of the file `name`."""
+    difference = geometry_difference(grid, reference)
+    return None if difference is None else f"{difference} of {name}"
+
+
+def compression_problem(volume: Volume, path: Path) -> str | None:
+    """A file name that says .gz for an uncompressed file, or the other way round."""
+    if volume.gzipped == path.name.lower().endswith(".gz"):
+        return None
+    return f"is {'compressed' if volume.gzipped else 'not compressed'} despite its name"
