@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from factorizer_nnunet.network import layers
+from factorizer_nnunet.network.ops.depthwise import cpu, reference
 
 
 class _ComputedInFloat32(torch.autograd.Function):
@@ -30,12 +30,12 @@ class _ComputedInFloat32(torch.autograd.Function):
         with torch.enable_grad():
             leaves = [x.float().requires_grad_(), weight.float().requires_grad_()]
             bias = torch.zeros(weight.shape[0], requires_grad=True)
-            y = layers._DepthwiseConv3dOnCPU.apply(*leaves, bias)
+            y = cpu.DepthwiseConv3d.apply(*leaves, bias)
         grad_x, *others = torch.autograd.grad(y, [*leaves, bias], grad.float())
         return grad_x.to(x.dtype), *others
 
 
-_torch_depthwise = layers._depthwise
+_torch_depthwise = reference.convolve_channels
 
 
 def _depthwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -47,8 +47,8 @@ def _depthwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 @contextlib.contextmanager
 def like_a_gpu() -> Iterator[None]:
     """Within it, depthwise convolutions on the CPU need no more memory than on a GPU."""
-    layers._depthwise = _depthwise
+    reference.convolve_channels = _depthwise
     try:
         yield
     finally:
-        layers._depthwise = _torch_depthwise
+        reference.convolve_channels = _torch_depthwise

@@ -1,7 +1,7 @@
 """Bytes that the operations of a network move from and to memory, by layer, against those that must move.
 
 Operands that lie in a storage no larger than a cache are taken to stay in it: what the slabs and slices of
-``network.residual_mixer`` and ``residual_mlp`` pass on to each other costs no memory traffic. A part of a volume that
+``network.ops.mixer.cpu`` and ``mlp.cpu`` pass on to each other costs no memory traffic. A part of a volume that
 two operations in a row work on counts twice, though the second finds it in the cache.
 """
 

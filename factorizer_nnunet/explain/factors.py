@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from factorizer_nnunet.network.gram import leading_direction
 from factorizer_nnunet.network.layout import from_windows, to_windows
 from factorizer_nnunet.network.mixer import NMFMixer
 from factorizer_nnunet.network.nmf import decompose, full_precision
+from factorizer_nnunet.network.ops.mixer.gram import leading_direction
 
 
 @dataclass(frozen=True)

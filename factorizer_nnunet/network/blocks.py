@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from factorizer_nnunet.network.layers import DepthwiseConv, build_norm
 from factorizer_nnunet.network.mixer import NMFMixer
-from factorizer_nnunet.network.routes import fused_mixer, fused_mlp
+from factorizer_nnunet.network.ops.dispatch import residual_mixer, residual_mlp
 
 
 class MLP(nn.Module):
@@ -34,7 +34,7 @@ class MLP(nn.Module):
 
 
 class DropPath(nn.Module):
-    """Stochastic depth: in training, a branch is left out for a case with this probability (arXiv 1603.09382)."""
+    """Stochastic depth: in training, drop a branch for a case with this probability (arXiv 1603.09382)."""
 
     def __init__(self, probability: float) -> None:
         super().__init__()
@@ -49,10 +49,10 @@ class DropPath(nn.Module):
 
 
 class FactorizerBlock(nn.Module):
-    """Neighbours (depthwise convolution), context (NMF), channels (MLP), each added to its input.
+    """Depthwise convolution, mixing of context (NMF), mixing of channels (MLP), each added to its input.
 
-    ``depthwise`` is one of ``config_values.DEPTHWISE``, with kernels of ``kernel_size``; without a ``mixer`` the block
-    has no context of its own.
+    ``depthwise`` is one of ``config_values.DEPTHWISE``, with kernels of ``kernel_size``; a block without a ``mixer`` mixes no
+    context.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class FactorizerBlock(nn.Module):
     def forward(self, x: Tensor, overwrite: bool = False) -> Tensor:
         """x: (B, *spatial, C); returns the same shape.
 
-        ``overwrite`` allows x to be overwritten in inference, on the CPU: a new volume costs more than its values.
+        ``overwrite`` allows x to be overwritten in inference on the CPU, where allocating a volume is slow.
         """
         if self.checkpointing and self.training and torch.is_grad_enabled():
             return checkpoint(self._forward, x, False, use_reentrant=False)
@@ -102,19 +102,20 @@ class FactorizerBlock(nn.Module):
     def _forward(self, x: Tensor, overwrite: bool) -> Tensor:
         if self.depthwise is not None:
             x, overwrite = self.depthwise(x), True
-        nothing_dropped = not self.training or self.dropout.p == self.drop_path.probability == 0
-        if self.mixer is not None:
-            mixed = fused_mixer(x, self.norm1, self.mixer, overwrite) if nothing_dropped else None
-            overwrite = True  # x is the block's own now
-            x = x + self.drop_path(self.dropout(self.mixer(self.norm1(x)))) if mixed is None else mixed
-        result = None
-        if nothing_dropped and self.mlp.depthwise is None:
-            result = fused_mlp(x, self.norm2, self.mlp.expand, self.mlp.contract, overwrite)
-        return x + self.drop_path(self.mlp(self.norm2(x))) if result is None else result
+        drops = self.training and not self.dropout.p == self.drop_path.probability == 0
+        if self.mixer is not None and self.norm1 is not None:
+            if drops:
+                x = x + self.drop_path(self.dropout(self.mixer(self.norm1(x))))
+            else:
+                x = residual_mixer(x, self.norm1, self.mixer, overwrite)
+            overwrite = True  # x now belongs to the block
+        if drops or self.mlp.depthwise is not None:
+            return x + self.drop_path(self.mlp(self.norm2(x)))
+        return residual_mlp(x, self.norm2, self.mlp.expand, self.mlp.contract, overwrite)
 
 
 class Stage(nn.Sequential):
-    """Blocks one after the other; what it is given is its own, so that in inference it may be overwritten."""
+    """Blocks one after the other. The stage owns its input and may overwrite it in inference."""
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (B, *spatial, C); returns the same shape."""

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from factorizer_nnunet.network.blocks import FactorizerBlock, Stage
 from factorizer_nnunet.network.config import FactorizerConfig
 from factorizer_nnunet.network.config_values import is_count, require
-from factorizer_nnunet.network.layers import Conv, Downsample, Upsample, channels_first, channels_last
+from factorizer_nnunet.network.layers import Conv, Downsample, Upsample
+from factorizer_nnunet.network.layout import channels_first, channels_last
 from factorizer_nnunet.network.mixer import NMFMixer
 from factorizer_nnunet.network.positions import build_position
 from factorizer_nnunet.network.skip_merge import upsample_and_adapt

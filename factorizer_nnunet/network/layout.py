@@ -1,4 +1,4 @@
-"""Stage ↔ matrices: channels-last volumes as batches of blocks or windows, each with its exact inverse."""
+"""How volumes lie in memory: channels first or last, as batches of blocks or windows; each with its exact inverse."""
 
 from __future__ import annotations
 
@@ -12,8 +12,18 @@ from torch.nn import functional as F
 from factorizer_nnunet.network.windows import AxisGrid, Family, WindowGrid
 
 
+def channels_first(x: Tensor) -> Tensor:
+    """View (B, *spatial, C) as (B, C, *spatial)."""
+    return x.movedim(-1, 1)
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """(B, C, *spatial) as a contiguous (B, *spatial, C); no copy if the storage is channels last already."""
+    return x.movedim(1, -1).contiguous()
+
+
 def to_blocks(x: Tensor, axes: Sequence[AxisGrid], head_dim: int) -> Tensor:
-    """(B, *spatial, C) to (B, *blocks, heads, voxels of a block, head_dim), zero-padded to whole blocks.
+    """(B, *spatial, C) to (B, *blocks, heads, voxels of a block, head_dim), zero-padded to complete blocks.
 
     Heads are consecutive groups of ``head_dim`` channels.
     """
@@ -41,12 +51,12 @@ def from_blocks(blocks: Tensor, axes: Sequence[AxisGrid]) -> Tensor:
     channels = blocks.shape[ndim + 1] * blocks.shape[-1]
     x = x.permute(*order, ndim + 1, 2 * ndim + 2).reshape(blocks.shape[0], *padded, channels)
     if any(axis.padding for axis in axes):
-        x = x[(slice(None), *(slice(axis.size) for axis in axes))]
+        x = _cropped(x, axes)
     return x
 
 
 def moved(x: Tensor, family: Family) -> Tensor:
-    """The volume (B, *spatial, C) as the blocks of a family lie in it; x itself where nothing moves."""
+    """The volume (B, *spatial, C) padded and rolled so that the blocks of a family begin at its start."""
     if family.moves:
         backs = [
             axis.size - size - front if roll else 0
@@ -72,7 +82,7 @@ def moved_back(x: Tensor, family: Family, size: Sequence[int]) -> Tensor:
 def to_windows(x: Tensor, grid: WindowGrid, offset: Sequence[int], head_dim: int) -> Tensor:
     """(B, *spatial, C) to the windows of one shift, (B, *windows, heads, voxels of a window, head_dim).
 
-    ``offset`` is one entry of ``grid.offsets``. Windows cut off at the border are filled up with zeros.
+    ``offset`` is one entry of ``grid.offsets``. Windows that the border cuts off are padded with zeros.
     """
     axes = [_as_windows(axis, start) for axis, start in zip(grid.axes, offset, strict=True)]
     x = F.pad(x, [0, 0] + [p for axis in reversed(grid.axes) for p in (0, axis.padding)])
@@ -91,27 +101,34 @@ def from_windows(windows: Tensor, grid: WindowGrid, offset: Sequence[int]) -> Te
     for i, (axis, front) in enumerate(zip(grid.axes, fronts, strict=True), 1):
         x = x.narrow(i, front, axis.num_blocks * axis.block)
     x = _rolled(x, [-voxels for voxels in _to_start(grid, offset)])
-    return x[(slice(None), *(slice(axis.size) for axis in grid.axes))]
+    return _cropped(x, grid.axes)
+
+
+def _cropped(x: Tensor, axes: Sequence[AxisGrid]) -> Tensor:
+    """x (B, *padded, C) without the padding behind the volume."""
+    for i, axis in enumerate(axes, 1):
+        x = x.narrow(i, 0, axis.size)
+    return x
 
 
 def _front(axis: AxisGrid, start: int) -> int:
-    """Zero voxels before the first one, so that a window that is cut off there is whole; none if cyclic."""
+    """Zero voxels before the volume that complete a window which the border cuts off; none if cyclic."""
     return 0 if axis.cyclic else -start % axis.blocks_per_window * axis.block
 
 
 def _rolled(x: Tensor, shifts: Sequence[int]) -> Tensor:
-    """x (B, *spatial, C) rolled along its axes; x itself where no shift is other than 0."""
+    """x (B, *spatial, C) rolled along its axes; x itself where all shifts are 0."""
     moving = {i: shift for i, shift in enumerate(shifts, 1) if shift}
     return torch.roll(x, list(moving.values()), list(moving)) if moving else x
 
 
 def _to_start(grid: WindowGrid, offset: Sequence[int]) -> list[int]:
-    """By how many voxels to roll cyclic axes so that windows with borders at ``offset`` begin at 0."""
+    """Voxels by which to roll cyclic axes so that windows with borders at ``offset`` begin at 0."""
     return [-start * axis.block if axis.cyclic else 0 for axis, start in zip(grid.axes, offset, strict=True)]
 
 
 def _as_windows(axis: AxisGrid, start: int) -> AxisGrid:
-    """The axis in blocks of a whole window each, after padding and rolling."""
+    """The axis with one block per window, after padding and rolling."""
     length = _front(axis, start) + axis.num_blocks * axis.block
     count = -(-length // axis.window)
     return replace(axis, size=count * axis.window, block=axis.window, num_blocks=count, blocks_per_window=1)

@@ -1,10 +1,7 @@
 """The context mixer: project, make nonnegative, replace every window by its NMF, project back.
 
-Which route computes the NMF is chosen here, once per call; all give the same numbers. A power iteration (rank 1, but by
-multiplicative updates, see ``nmf``) goes from a constant start over blocks shared by all shifts (``gram.mix_families``)
-and from other starts window by window but still by Gram matrices, everything else by plain iteration
-(``nmf.decompose``). Under autocast the projections are in half precision; between them, all sums over voxels and all
-updates of factors are in float32.
+Under autocast the projections are in half precision; between them, all sums over voxels and all updates of factors are
+in float32. ``ops.dispatch`` chooses how the NMF is computed.
 """
 
 from __future__ import annotations
@@ -17,18 +14,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from factorizer_nnunet.network.gram import mix_families, project_rank_one
-from factorizer_nnunet.network.kernels.choice import can_use_kernels
-from factorizer_nnunet.network.layout import from_windows, to_windows
+from factorizer_nnunet.network.layout import to_windows
 from factorizer_nnunet.network.nmf import NMFSettings, Start, decompose, full_precision
+from factorizer_nnunet.network.ops import dispatch
 from factorizer_nnunet.network.windows import Family, WindowGrid, axis_shifts, families, spread_over, window_grid
 
-# Gram matrices of smaller blocks are as large as their voxels: reading the volume once more moves fewer bytes.
+# Gram matrices of smaller blocks are as large as the blocks: then reading the volume once more moves fewer bytes.
 MIN_BLOCK_VOXELS = 16
 
 
 class NMFMixer(nn.Module):
-    """Arguments as in ``FactorizerConfig``; ``window_size`` of this stage, None along an axis for all of it.
+    """Arguments as in ``FactorizerConfig``; ``window_size`` is that of this stage, None for the full axis.
 
     ``stage_size`` (voxels per axis) is needed only for a stored start, whose V₀ has a value per voxel of a window.
     """
@@ -89,55 +85,36 @@ class NMFMixer(nn.Module):
         return window_grid(spatial_size, self.window_size, spread_over(self.shifts, self.num_shifts), self.cyclic)
 
     def nonnegative(self, x: Tensor) -> Tensor:
-        """x: (B, *spatial, C); what is factorised, same shape."""
+        """The nonnegative features to factorize; x: (B, *spatial, C), same shape out."""
         return F.relu(self.in_proj(x), inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (B, *spatial, C); returns the same shape."""
-        x = self.nonnegative(x)
-        with torch.autocast(device_type=x.device.type, enabled=False):
-            mixed = self._mix(x)
-        return self.out_proj(mixed)
+        return self.out_proj(self.reconstruct(self.nonnegative(x)))
+
+    def reconstruct(self, hidden: Tensor) -> Tensor:
+        """Replace every window by its NMF, averaged over shifts; hidden: (B, *spatial, C), from ``nonnegative``."""
+        with torch.autocast(device_type=hidden.device.type, enabled=False):
+            return dispatch.mix_windows(hidden, self)
 
     def decompose(self, x: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Factors of every shift: U (B, *windows, heads, head_dim, R) and V (B, *windows, heads, voxels, R).
 
         x: (B, *spatial, C), the mixer's input. ``layout.from_windows`` puts V back in space.
         """
-        x = full_precision(self.nonnegative(x))
-        grid = self.grid(x.shape[1:-1])
-        with torch.autocast(device_type=x.device.type, enabled=False):
+        hidden = full_precision(self.nonnegative(x))
+        grid = self.grid(hidden.shape[1:-1])
+        with torch.autocast(device_type=hidden.device.type, enabled=False):
             return [
-                decompose(to_windows(x, grid, offset, self.head_dim).mT, self.start, self.nmf)
+                decompose(to_windows(hidden, grid, offset, self.head_dim).mT, self.start, self.nmf)
                 for offset in grid.offsets
             ]
 
     @property
-    def goes_by_blocks(self) -> bool:
-        """Whether the NMF of all shifts of a family follows from Gram matrices of its blocks (``gram``)."""
-        return self.nmf.goes_by_blocks
+    def supports_block_gram(self) -> bool:
+        """Whether the NMF of all shifts of a family follows from Gram matrices of its blocks (``ops.mixer.gram``)."""
+        return self.nmf.supports_block_gram
 
     def families(self, spatial_size: Sequence[int]) -> list[Family]:
         """The windows of a stage of this size, by families of shifts that share blocks."""
         return families(self.grid(spatial_size), MIN_BLOCK_VOXELS)
-
-    def _mix(self, x: Tensor) -> Tensor:
-        if self.goes_by_blocks and can_use_kernels(x) and x.dtype != torch.float64:
-            from factorizer_nnunet.network.kernels import mix  # needs Triton
-
-            return mix.mix_families(x, self.families(x.shape[1:-1]), self.head_dim, self.nmf.num_iters)
-        if self.goes_by_blocks:
-            return mix_families(x, self.families(x.shape[1:-1]), self.head_dim, self.nmf.num_iters)
-        grid = self.grid(x.shape[1:-1])
-        total = torch.zeros((), dtype=x.dtype, device=x.device)
-        for offset in grid.offsets:
-            windows = to_windows(x, grid, offset, self.head_dim)
-            total = total + from_windows(self._low_rank(full_precision(windows)), grid, offset)
-        return (total / len(grid.offsets)).to(x.dtype)
-
-    def _low_rank(self, windows: Tensor) -> Tensor:
-        """windows: (..., voxels, head_dim); their reconstruction, same shape."""
-        if self.nmf.is_power_iteration:
-            return project_rank_one(windows, self.start(windows.mT)[1], self.nmf)
-        u, v = decompose(windows.mT, self.start, self.nmf)
-        return v @ u.mT

@@ -1,9 +1,9 @@
 """NMF of batches of matrices, plain and general: start, iterate, reconstruct.
 
-Every rank, solver and start goes through ``decompose``; the fast route of rank 1 (``gram``) is tested against it. The
-updates have an ε that keeps quotients defined. The authors' is absolute, so that results depend on the scale of X
-where their factors vanish; ours is relative and below rounding, for matrices of any scale. Networks of the authors are
-reproduced with theirs.
+``decompose`` supports every rank, solver and start; the fast implementations of rank 1 (``ops.mixer``) are tested
+against it. The updates have an ε that keeps quotients defined. The authors' ε is absolute, so results depend on the
+scale of X where their factors vanish; ours is relative and below rounding, for matrices of any scale. The authors'
+networks are reproduced with their ε.
 """
 
 from __future__ import annotations
@@ -16,17 +16,20 @@ from torch import Tensor, nn
 from factorizer_nnunet.network.solvers import SOLVERS, noise_level
 
 STARTS = ("constant", "uniform", "nndsvd")
-# Below this, a matrix is so far from a stored start's U₀, of order 1, that the quotient of both is no use.
+# Below this, a matrix is too small compared with a stored start's U₀, of order 1, for their quotient to be useful.
 _SMALLEST_SCALE = 1e-8
-_SMALLEST_EPS, _LARGEST_EPS = 1e-20, 1e-3  # float32 has squares of smaller ones no more, and larger ones would be seen
+_SMALLEST_EPS, _LARGEST_EPS = (
+    1e-20,
+    1e-3,
+)  # float32 cannot represent squares of smaller ones; larger ones would be visible
 
 
 @dataclass(frozen=True, kw_only=True)
 class NMFSettings:
-    """How a matrix is factorised.
+    """How a matrix is factorized.
 
     Raises:
-        ValueError: an impossible value, naming it.
+        ValueError: an invalid value, with its name.
     """
 
     rank: int = 1
@@ -38,32 +41,32 @@ class NMFSettings:
 
     def __post_init__(self) -> None:
         if self.rank < 1:
-            raise ValueError(f"rank={self.rank} is impossible; valid: an integer of at least 1")
+            raise ValueError(f"invalid rank={self.rank}: expected an integer of at least 1")
         if self.solver not in SOLVERS:
-            raise ValueError(f"solver={self.solver} is unknown; valid: one of {sorted(SOLVERS)}")
+            raise ValueError(f"invalid solver={self.solver}: expected one of {sorted(SOLVERS)}")
         if self.start not in STARTS:
-            raise ValueError(f"start={self.start} is unknown; valid: one of {list(STARTS)}")
+            raise ValueError(f"invalid start={self.start}: expected one of {list(STARTS)}")
         if self.num_iters < 1:
-            raise ValueError(f"num_iters={self.num_iters} is impossible; valid: an integer of at least 1")
+            raise ValueError(f"invalid num_iters={self.num_iters}: expected an integer of at least 1")
         if self.num_grad_steps is not None and not 1 <= self.num_grad_steps <= self.num_iters:
             raise ValueError(
-                f"num_grad_steps={self.num_grad_steps} is impossible; valid: 1 to num_iters={self.num_iters}, or null"
+                f"invalid num_grad_steps={self.num_grad_steps}: expected 1 to num_iters={self.num_iters}, or null"
             )
         if self.eps is not None and not _SMALLEST_EPS <= self.eps <= _LARGEST_EPS:
-            raise ValueError(f"eps={self.eps} is impossible; valid: {_SMALLEST_EPS} to {_LARGEST_EPS}, or null")
+            raise ValueError(f"invalid eps={self.eps}: expected {_SMALLEST_EPS} to {_LARGEST_EPS}, or null")
 
     @property
     def is_power_iteration(self) -> bool:
         """Whether V after any update is Xᵀu / uᵀu, so that iterations are powers of the Gram matrix XXᵀ.
 
-        Of rank 1, by every solver but the multiplicative one: the old factor drops out and, X being nonnegative, no
-        projection acts. The multiplicative update keeps the old factor where X vanishes: ε / ε there, not 0.
+        True for rank 1 with every solver but the multiplicative one: the old factor cancels and, X being nonnegative,
+        no projection acts. The multiplicative update keeps the old factor where X vanishes: ε / ε, not 0.
         """
         return self.rank == 1 and self.solver != "mu"
 
     @property
-    def goes_by_blocks(self) -> bool:
-        """Whether the NMF of windows that share blocks follows from Gram matrices of the blocks (``gram``)."""
+    def supports_block_gram(self) -> bool:
+        """Whether the NMF of windows that share blocks follows from Gram matrices of the blocks."""
         return self.start == "constant" and self.num_constant_steps == 0 and self.is_power_iteration
 
     @property
@@ -75,12 +78,15 @@ class NMFSettings:
 class Start(nn.Module):
     """Starting factors U₀ (M, R) and V₀ (N, R) for matrices of M channels by N voxels."""
 
+    u0: Tensor
+    v0: Tensor
+
     def __init__(self, num_channels: int, num_voxels: int, rank: int, kind: str, seed: int = 0) -> None:
         super().__init__()
         self.kind = kind
         self.rank = rank
         if kind == "uniform":
-            # Stored with the model; a generator of its own leaves the global random state alone.
+            # Stored with the model; its own generator leaves the global random state unchanged.
             generator = torch.Generator().manual_seed(seed)
             self.register_buffer("u0", torch.rand(num_channels, rank, generator=generator))
             self.register_buffer("v0", torch.rand(num_voxels, rank, generator=generator))
@@ -98,7 +104,7 @@ class Start(nn.Module):
 def constant_start(x: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     """U₀ is the mean of X everywhere, so that results scale with X; V₀ is ones.
 
-    With several columns, each is doubled in a part of its own, since equal columns would stay equal.
+    With several columns, each is doubled in a different part, since equal columns would stay equal.
     """
     *batch, num_channels, num_voxels = x.shape
     u = x.detach().mean((-2, -1), keepdim=True).expand(*batch, num_channels, rank)
@@ -110,10 +116,10 @@ def constant_start(x: Tensor, rank: int) -> tuple[Tensor, Tensor]:
 
 
 def nndsvd(x: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-    """Nonnegative double SVD (Boutsidis and Gallopoulos, 2008): of each singular pair the heavier sign part.
+    """Nonnegative double SVD (Boutsidis and Gallopoulos, 2008): of each singular pair, the sign with the larger norm.
 
-    The scale of X is all in U₀. Pairs beyond the rank of X and entries that are nothing but rounding are left out:
-    their signs are arbitrary, and multiplicative updates tell a zero from the smallest positive number.
+    U₀ carries the scale of X. Pairs beyond the rank of X and entries that are only rounding are set to zero: their
+    signs are arbitrary, and to multiplicative updates a zero differs from the smallest positive number.
     """
     left, values, right = torch.linalg.svd(x, full_matrices=False)
     values, leading = values[..., None, :rank], values[..., None, :1]
@@ -130,27 +136,26 @@ def nndsvd(x: Tensor, rank: int) -> tuple[Tensor, Tensor]:
 
 
 def _without_noise(x: Tensor, largest: Tensor | None = None) -> Tensor:
-    """x with zeros in place of entries that are rounding beside ``largest``, by default of each column."""
+    """x with entries set to zero that are rounding compared with ``largest``, by default that of each column."""
     largest = x.abs().amax(-2, keepdim=True) if largest is None else largest
     return torch.where(x.abs() > noise_level(x.dtype) * largest, x, 0)
 
 
 def full_precision(x: Tensor) -> Tensor:
-    """x in float32 if it is in half precision: there the sum of 512 squares overflows from activations of 11 on."""
+    """x in float32 if it is in half precision: in float16 the sum of 512 squares overflows for activations of 11."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def decompose(x: Tensor, start: Start, settings: NMFSettings) -> tuple[Tensor, Tensor]:
     """U (..., M, R) and V (..., N, R) with X ≈ U Vᵀ after ``num_iters`` updates of U, then V.
 
-    x: (..., M, N), nonnegative, of any scale; an empty one has U = 0. With ``settings.eps`` ε is absolute, X should be
-    of order 1, and an empty one has factors of nothing but ε.
-    Gradients flow through the last ``num_grad_steps`` updates.
+    x: (..., M, N), nonnegative, of any scale; where x is 0, U is 0. With ``settings.eps`` ε is absolute, X should be of
+    order 1, and where x is 0 the factors depend on ε alone. Gradients flow through the last ``num_grad_steps`` updates.
     """
     u, v = start(x)
     if settings.eps is not None:
         return _iterate(x, u, v, settings, settings.eps)
-    # X and U₀ are divided by the largest entry of X and U is multiplied by it, which changes no update but what ε does.
+    # X and U₀ are divided by the largest entry of X and U is multiplied by it, which changes only the effect of ε.
     limits = torch.finfo(x.dtype)
     scale = x.detach().amax((-2, -1), keepdim=True)
     x, u = x / scale.clamp_min(limits.tiny), u / scale.clamp_min(_SMALLEST_SCALE)

@@ -1,15 +1,17 @@
-"""Upsample, concatenate behind the skip connection, bring to the stage's width: as two products that add up.
+"""Upsample, concatenate with the skip connection, project to the stage's width: as a sum of two products.
 
-Both layers are linear and pointwise but for the place that upsampling gives each voxel of a patch. With the adapter's
+Both layers are linear and pointwise, apart from where upsampling puts each voxel of a patch. With the adapter's
 weights for skip and upsampled features, A = (A₁ A₂), and the kernel K and bias k of the transposed convolution,
 
     A (skip; K low + k) = A₁ skip + (A₂ K) low + A₂ k,
 
-so the upsampled features and the concatenation are never formed: at full resolution one product of the stage's width is
-left of two, and nothing is kept for the backward pass that is not there anyway.
+so the upsampled features and the concatenation are never computed: at full resolution one product of the stage's width
+remains instead of two, and the backward pass needs no additional tensors.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -26,12 +28,12 @@ def upsample_and_adapt(skip: Tensor, low: Tensor, upsample: Upsample, adapter: n
     width = skip.shape[-1]
     for_skip, for_low = adapter.weight[:, :width], adapter.weight[:, width:]
     kernel = conv.weight.flatten(2).permute(0, 2, 1) @ for_low.mT  # (C', voxels of a patch, C'')
-    result = F.linear(skip, for_skip, for_low @ conv.bias)
+    result = F.linear(skip, for_skip, None if conv.bias is None else for_low @ conv.bias)
     patches = low @ kernel.flatten(1)
     return _add_patches(result, patches, conv.stride)
 
 
-def _add_patches(volume: Tensor, patches: Tensor, stride: tuple[int, ...]) -> Tensor:
+def _add_patches(volume: Tensor, patches: Tensor, stride: Sequence[int]) -> Tensor:
     """Add (B, *spatial / stride, voxels of a patch · C) in place to the voxels of each patch of (B, *spatial, C)."""
     ndim = len(stride)
     split, order = [volume.shape[0]], [0]

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from factorizer_nnunet.network.config import FactorizerConfig
-from factorizer_nnunet.network.gram import heads_per_group
 from factorizer_nnunet.network.mixer import MIN_BLOCK_VOXELS
+from factorizer_nnunet.network.ops.mixer.gram import heads_per_group
 from factorizer_nnunet.network.windows import Family, axis_shifts, families, window_grid
 
 HALF, FULL, LONG = 2, 4, 8  # bytes of a number in half precision and in float32, of an index

@@ -8,7 +8,7 @@ pass frees them in reverse, so while group i is gone through backward there are
     +  all parameters and AdamW's two moments (12 bytes a parameter)  +  the batch,
 
 and the step's peak is the largest of these sums, or that of AdamW's update. Eager mode is meant: no slabs
-(``network.residual_mixer``), no compiled network, which keeps less.
+(``network.ops.mixer``), no compiled network, which keeps less.
 
 ``benchmarks/memory_model.py`` compares estimates with measured peaks; docs/planning.md says how far they hold.
 """
@@ -116,7 +116,7 @@ def is_modelled(config: FactorizerConfig) -> bool:
 
     A rank above 1 or another start than constant, which our planner never chooses, keeps every iteration of the NMF.
     """
-    return config.nmf.goes_by_blocks or not any(map(config.has_nmf, range(config.num_stages)))
+    return config.nmf.supports_block_gram or not any(map(config.has_nmf, range(config.num_stages)))
 
 
 def with_reserve(step_bytes: float) -> float:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from factorizer_nnunet.network import Factorizer, layers
+from factorizer_nnunet.network import Factorizer
+from factorizer_nnunet.network.ops import dispatch
 
 HAS_COMPILER = shutil.which("g++") and Path(sysconfig.get_path("include"), "Python.h").exists()
 
@@ -32,7 +33,7 @@ def check_compiled(network: Factorizer, backend: str) -> None:
 @pytest.mark.parametrize("own_backward", [True, False], ids=["as on the CPU", "as on a GPU"])
 def test_compiles_without_graph_breaks(own_backward: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if not own_backward:
-        monkeypatch.setattr(layers, "_has_own_backward", lambda x: False)
+        monkeypatch.setattr(dispatch, "trains_on_cpu", lambda x: False)
     torch.manual_seed(0)
     check_compiled(Factorizer(1, 2, features_per_stage=[8, 16], strides=[[1, 1, 1], [2, 2, 2]]), "aot_eager")
 

@@ -9,16 +9,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from factorizer_nnunet.network import Factorizer, build_variant, residual_mixer, residual_mlp
+from factorizer_nnunet.network import Factorizer, build_variant
+from factorizer_nnunet.network.ops import dispatch
 
 SIZES = [(20, 28), (12, 10, 14)]
 
 
 @pytest.fixture(autouse=True)
 def every_volume_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Eager networks take large volumes a part at a time; exported ones must not, or they would fit one size only."""
-    for module in (residual_mixer, residual_mlp):
-        monkeypatch.setattr(module, "_LEAST_BYTES", 0)
+    """Eager networks take large volumes in parts; exported ones must not, or they would fit one size only."""
+    for limit in ("MIN_SLAB_VOLUME_BYTES", "MIN_HIDDEN_BYTES"):
+        monkeypatch.setattr(dispatch, limit, 0)
 
 
 def network_and_image(size: tuple[int, ...]) -> tuple[Factorizer, Tensor]:

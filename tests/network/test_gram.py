@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from literal import mix_literally
 
-from factorizer_nnunet.network.gram import mix_families, mix_rank_one
 from factorizer_nnunet.network.layout import from_windows, to_windows
+from factorizer_nnunet.network.ops.mixer.gram import mix_families, mix_rank_one
 from factorizer_nnunet.network.windows import WindowGrid, axis_shifts, families, window_grid
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from factorizer_nnunet.network import residual_mixer
 from factorizer_nnunet.network.blocks import FactorizerBlock
 from factorizer_nnunet.network.mixer import NMFMixer
 from factorizer_nnunet.network.nmf import NMFSettings
+from factorizer_nnunet.network.ops import dispatch
 
 
 def build_mixer(**nmf: object) -> NMFMixer:
@@ -60,7 +60,7 @@ def test_without_head_drops_what_the_head_adds(nmf: dict, head: int) -> None:
     mixer, x = build_mixer(**nmf), torch.randn(1, 9, 8, 5, 12)
     weight = mixer.out_proj.weight.clone()
     shares = [weight[:, 4 * h : 4 * h + 4] for h in range(3)]
-    low_rank = mixer._mix(mixer.nonnegative(x)).split(4, -1)
+    low_rank = mixer.reconstruct(mixer.nonnegative(x)).split(4, -1)
     others = [part @ share.mT for h, (part, share) in enumerate(zip(low_rank, shares, strict=True)) if h != head]
     with mixer.without_head(head):
         torch.testing.assert_close(mixer(x), sum(others) + mixer.out_proj.bias)
@@ -72,7 +72,7 @@ def test_without_head_holds_in_fused_implementations(monkeypatch: pytest.MonkeyP
     block = build_block(mixer)
     with torch.no_grad(), mixer.without_head(1):
         expected = block(x)
-        monkeypatch.setattr(residual_mixer, "_LEAST_BYTES", 0)
+        monkeypatch.setattr(dispatch, "MIN_SLAB_VOLUME_BYTES", 0)
         torch.testing.assert_close(block(x), expected)
 
 

@@ -13,17 +13,22 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from factorizer_nnunet.network import Factorizer
-from factorizer_nnunet.network.gram import leading_projection, mix_families
-from factorizer_nnunet.network.kernels.choice import VARIABLE, can_use_kernels, kernel_precision
 from factorizer_nnunet.network.layers import InstanceNorm
 from factorizer_nnunet.network.mixer import NMFMixer
 from factorizer_nnunet.network.nmf import NMFSettings
+from factorizer_nnunet.network.ops import dispatch
+from factorizer_nnunet.network.ops.dispatch import KERNELS_VARIABLE, can_use_kernels, kernel_precision
+from factorizer_nnunet.network.ops.mixer.block_geometry import geometry, membership
+from factorizer_nnunet.network.ops.mixer.gram import leading_projection, mix_families
 from factorizer_nnunet.network.windows import axis_shifts, families, window_grid
 
-pytest.importorskip("triton", reason="Triton is not there for this platform")
+pytest.importorskip("triton", reason="Triton is not available for this platform")
 
-from factorizer_nnunet.network.kernels import depthwise, mix, mixer, mlp, moments, window_projections
-from factorizer_nnunet.network.kernels.blocks import geometry
+from factorizer_nnunet.network.ops.depthwise import triton as depthwise
+from factorizer_nnunet.network.ops.mixer import triton as mixer
+from factorizer_nnunet.network.ops.mixer import triton_families, triton_windows
+from factorizer_nnunet.network.ops.mlp import triton as mlp
+from factorizer_nnunet.network.ops.norm import triton as norms
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 # A GPU multiplies float32 with 10 bits of the fraction in the kernels that autocast leads to.
@@ -82,7 +87,7 @@ def test_depthwise_convolution(size: tuple, kernel: tuple, channels: int) -> Non
         y = convolve(wide[0].movedim(-1, 1), *wide[1:], padding=padding, groups=channels)
         return y.movedim(1, -1)
 
-    assert max(differences(lambda: depthwise.depthwise(*inputs), plainly, inputs, wide)) < 1e-5
+    assert max(differences(lambda: depthwise.depthwise_conv(*inputs), plainly, inputs, wide)) < 1e-5
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
@@ -154,14 +159,16 @@ def test_mix_of_wide_layers(name: str, dtype: torch.dtype, tolerance: float) -> 
     x = torch.randn(2, *size, channels, device=DEVICE).relu().to(dtype).requires_grad_()
     wide = x.detach().double().requires_grad_()
     parts = build_mixer(name, channels).families(size)
-    errors = differences(lambda: mix.mix_families(x, parts, 4, 5), lambda: mix_families(wide, parts, 4, 5), [x], [wide])
+    errors = differences(
+        lambda: triton_families.mix_families(x, parts, 4, 5), lambda: mix_families(wide, parts, 4, 5), [x], [wide]
+    )
     assert max(errors) < tolerance
 
 
 def test_background_gives_zeros_and_finite_gradients() -> None:
     parts = build_mixer("3D, cut", 8).families((8, 10, 4))
     x = torch.zeros(1, 8, 10, 4, 8, device=DEVICE, requires_grad=True)
-    y = mix.mix_families(x, parts, 4, 5)
+    y = triton_families.mix_families(x, parts, 4, 5)
     (gradient,) = torch.autograd.grad(y.sum(), x)
     assert not y.any()
     assert not gradient.any()
@@ -175,10 +182,10 @@ def test_projections_of_matrices_of_any_scale(num_iters: int) -> None:
     sums = torch.cat((x @ x.mT, x.sum(-1, keepdim=True)), -1)[None, :, None]
     # Each matrix is a block, and a window of its own.
     grid = window_grid((40,), (1,), axis_shifts((0.0,), 1))
-    held = window_projections.membership(geometry((40,), families(grid, 1)[0]), torch.device(DEVICE))
-    _, projections = window_projections.project_windows(sums.contiguous(), held, num_iters)
+    members = membership(geometry((40,), families(grid, 1)[0]), torch.device(DEVICE))
+    _, projections = triton_windows.project_windows(sums.contiguous(), members, num_iters)
     direction = torch.randn_like(projections)
-    gradient = window_projections.project_windows_backward(direction, sums.contiguous(), held, num_iters)
+    gradient = triton_windows.project_windows_backward(direction, sums.contiguous(), members, num_iters)
 
     def plainly(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         given = sums.to(dtype).requires_grad_()
@@ -203,23 +210,23 @@ def test_moments_with_a_large_mean() -> None:
         def plainly(index: int = index) -> Tensor:
             return torch.var_mean(wide.flatten(1, -2), 1, correction=0)[1 - index]
 
-        errors = differences(lambda index=index: moments.channel_moments(x)[index], plainly, [x], [wide])
+        errors = differences(lambda index=index: norms.channel_moments(x)[index], plainly, [x], [wide])
         assert max(errors) < 1e-4
 
 
-def test_moments_of_a_constant_beside_an_outlying_middle() -> None:
+def test_moments_of_a_constant_with_an_outlying_middle() -> None:
     x = torch.full((1, 3, 3, 3, 16), 1.1, device=DEVICE)
     x[0, 1, 1, 1] = -300
-    mean, variance = moments.channel_moments(x)
+    mean, variance = norms.channel_moments(x)
     expected = torch.var_mean(x.double().flatten(1, -2), 1, correction=0)
     torch.testing.assert_close(mean.double(), expected[1], rtol=1e-5, atol=0)
     torch.testing.assert_close(variance.double(), expected[0], rtol=1e-5, atol=0)
     x[0, 1, 1, 1] = 1.1
-    assert (moments.channel_moments(x)[1] >= 0).all()
+    assert (norms.channel_moments(x)[1] >= 0).all()
 
 
 def test_compiled_kernels_give_the_same_numbers() -> None:
-    """The shapes and types that the operators announce are right, and the graph is whole."""
+    """The shapes and types that the operators announce are right, and the graph has no breaks."""
     torch.manual_seed(0)
     size, channels = GRIDS["two families, cut"][0], 8
     ours, norm = build_mixer("two families, cut", channels), build_norm(InstanceNorm, channels)
@@ -227,10 +234,10 @@ def test_compiled_kernels_give_the_same_numbers() -> None:
     weight = torch.randn(channels, 1, 3, 3, device=DEVICE, requires_grad=True)
 
     def run(x: Tensor) -> Tensor:
-        x = depthwise.depthwise(x, weight, expand.bias[:channels])
+        x = depthwise.depthwise_conv(x, weight, expand.bias[:channels])
         x = mixer.residual_mixer(x, norm, ours, torch.float16)
         x = mlp.residual_mlp(x, norm, expand, contract, torch.float16)
-        return mix.mix_families(x.relu(), ours.families(size), 4, 5)
+        return triton_families.mix_families(x.relu(), ours.families(size), 4, 5)
 
     x = torch.randn(1, *size, channels, device=DEVICE, requires_grad=True)
     inputs = [x, weight, *norm.parameters(), *ours.parameters(), *expand.parameters()]
@@ -244,7 +251,7 @@ def test_compiled_kernels_give_the_same_numbers() -> None:
     ids=["default", "published"],
 )
 def test_a_network_with_kernels_equals_one_without(form: dict, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In float32, as far as the kernels are told so: what chooses them is replaced."""
+    """The kernels compute in float32 here; the functions that choose them are replaced."""
     torch.manual_seed(0)
     network = Factorizer(
         2,
@@ -265,13 +272,11 @@ def test_a_network_with_kernels_equals_one_without(form: dict, monkeypatch: pyte
 
     def with_kernels() -> Tensor:
         with monkeypatch.context() as patch:
-            for module in ("layers", "routes"):
-                patch.setattr(f"factorizer_nnunet.network.{module}.kernel_precision", lambda x: torch.float32)
-            for module in ("layers", "mixer"):
-                patch.setattr(f"factorizer_nnunet.network.{module}.can_use_kernels", lambda x: True)
-            expected = [(mlp, "residual_mlp"), (mixer, "residual_mixer"), (mix, "mix_families")]
+            patch.setattr(dispatch, "kernel_precision", lambda x: torch.float32)
+            patch.setattr(dispatch, "can_use_kernels", lambda x: True)
+            expected = [(mlp, "residual_mlp"), (mixer, "residual_mixer"), (triton_families, "mix_families")]
             if not form:
-                expected += [(depthwise, "depthwise"), (moments, "channel_moments")]
+                expected += [(depthwise, "depthwise_conv"), (norms, "channel_moments")]
             with contextlib.ExitStack() as stack:
                 spies = [
                     stack.enter_context(mock.patch.object(module, name, wraps=getattr(module, name)))
@@ -299,5 +304,5 @@ def test_the_cpu_has_none() -> None:
 def test_kernels_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
     x = torch.zeros(1, 4, 4, 8, device="cuda")
     assert can_use_kernels(x)
-    monkeypatch.setenv(VARIABLE, "0")
+    monkeypatch.setenv(KERNELS_VARIABLE, "0")
     assert not can_use_kernels(x)

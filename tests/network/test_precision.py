@@ -114,7 +114,7 @@ def test_the_mixer_stays_near_float64(dtype: torch.dtype, rank: int, solver: str
         x = activations(kind, scale)
         with torch.no_grad():
             y, nonnegative = run(mixer, x, dtype)
-            same_activations = exact.out_proj(exact._mix(nonnegative.double()))
+            same_activations = exact.out_proj(exact.reconstruct(nonnegative.double()))
             from_the_start = exact(x.double())
         step = STEP[dtype] if scale < (1e-3 if kind == "voxel" else 1e-4) else 0
         assert excess(y, same_activations, TOLERANCE[dtype], step) <= 1, (kind, scale)

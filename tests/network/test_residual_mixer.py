@@ -1,4 +1,4 @@
-"""The mixer in slabs computes what its layers compute one after the other."""
+"""The residual NMF branch in slabs gives the same numbers as its layers one after the other."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import torch
 from gradients import assert_same_gradients
 from torch import nn
 
-from factorizer_nnunet.network import Factorizer, residual_mlp, slabs
-from factorizer_nnunet.network import residual_mixer as module
+from factorizer_nnunet.network import Factorizer
 from factorizer_nnunet.network.layers import build_norm
 from factorizer_nnunet.network.mixer import NMFMixer
 from factorizer_nnunet.network.nmf import NMFSettings
+from factorizer_nnunet.network.ops import dispatch
+from factorizer_nnunet.network.ops.mixer import cpu, reference, slabs
 
 
 def norm_and_mixer(
@@ -40,7 +41,7 @@ def test_same_result_and_gradients_as_layer_by_layer(
     monkeypatch.setattr(slabs, "_SLAB_BYTES", slab_bytes)  # single rows of blocks, and several of them
     norm, mixer = norm_and_mixer(kind, len(size), border, shifts=shifts)
     x = torch.randn(2, *size, 16, dtype=torch.float64, requires_grad=True)
-    in_slabs, plain = module.residual_mixer(x, norm, mixer), x + mixer(norm(x))
+    in_slabs, plain = cpu.residual_mixer(x, norm, mixer), reference.residual_mixer(x, norm, mixer)
     torch.testing.assert_close(in_slabs, plain, rtol=1e-11, atol=1e-11)
     wanted = [x, *norm.parameters(), *mixer.parameters()]
     assert_same_gradients(in_slabs, plain, wanted, rtol=1e-8, atol=1e-9)
@@ -48,22 +49,22 @@ def test_same_result_and_gradients_as_layer_by_layer(
 
 @pytest.mark.parametrize("shifts", [(0.0, 0.5), (0.0, 0.25, 0.5, 0.75)])
 @pytest.mark.parametrize("border", ["cut", "cyclic"])
-def test_in_inference_the_result_may_take_the_place_of_the_input(shifts: tuple, border: str) -> None:
+def test_in_inference_the_result_may_replace_the_input(shifts: tuple, border: str) -> None:
     norm, mixer = norm_and_mixer("instance", 3, border, shifts=shifts)
     x = torch.randn(2, 9, 10, 12, 16, dtype=torch.float64)
     with torch.no_grad():
-        plain = x + mixer(norm(x))
+        plain = reference.residual_mixer(x, norm, mixer)
         kept = x.clone()
-        torch.testing.assert_close(module.residual_mixer(x, norm, mixer), plain, rtol=1e-11, atol=1e-11)
+        torch.testing.assert_close(cpu.residual_mixer(x, norm, mixer), plain, rtol=1e-11, atol=1e-11)
         assert torch.equal(x, kept)
-        torch.testing.assert_close(module.residual_mixer(x, norm, mixer, overwrite=True), plain, rtol=1e-11, atol=1e-11)
+        torch.testing.assert_close(cpu.residual_mixer(x, norm, mixer, overwrite=True), plain, rtol=1e-11, atol=1e-11)
 
 
 @pytest.mark.parametrize("shifts", [[0.0, 0.5], [0.0, 0.25, 0.5, 0.75]])
 def test_inference_with_stages_that_overwrite_equals_training(shifts: list, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Skips, outputs and the image itself are no stage's own."""
-    monkeypatch.setattr(module, "_LEAST_BYTES", 0)
-    monkeypatch.setattr(residual_mlp, "_LEAST_BYTES", 0)
+    """Skips, outputs and the image itself belong to no stage."""
+    monkeypatch.setattr(dispatch, "MIN_SLAB_VOLUME_BYTES", 0)
+    monkeypatch.setattr(dispatch, "MIN_HIDDEN_BYTES", 0)
     torch.manual_seed(0)
     settings = {"shifts": shifts, "norm": "layer", "depthwise": "none", "n_blocks_per_stage": [2, 1, 1]}
     network = Factorizer(
@@ -82,18 +83,21 @@ def test_empty_windows_give_zero_and_a_finite_gradient() -> None:
     norm, mixer = norm_and_mixer("layer", 3, "cut")
     nn.init.zeros_(norm.bias)
     x = torch.zeros(1, 8, 8, 8, 16, dtype=torch.float64, requires_grad=True)
-    y = module.residual_mixer(x, norm, mixer)
+    y = cpu.residual_mixer(x, norm, mixer)
     torch.testing.assert_close(y, mixer.out_proj.bias.expand_as(y))
     y.square().sum().backward()
     assert torch.isfinite(x.grad).all()
 
 
-def test_only_where_slabs_pay() -> None:
+def test_only_where_slabs_pay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu, "residual_mixer", lambda *args: "in slabs")
+    monkeypatch.setattr(reference, "residual_mixer", lambda *args: "layer by layer")
     norm, mixer = norm_and_mixer("layer", 3, "cut", channels=32)
     large, small = torch.empty(1, 64, 64, 64, 32), torch.empty(1, 16, 16, 16, 32)
-    assert module.can_be_mixed_in_slabs(large, norm, mixer)
-    assert not module.can_be_mixed_in_slabs(small, norm, mixer)
-    assert not module.can_be_mixed_in_slabs(large, build_norm("rms", 32), mixer)
-    assert not module.can_be_mixed_in_slabs(large, norm, norm_and_mixer("layer", 3, "cut", channels=32, rank=2)[1])
+    rank_two = norm_and_mixer("layer", 3, "cut", channels=32, rank=2)[1]
+    assert dispatch.residual_mixer(large, norm, mixer) == "in slabs"
+    assert dispatch.residual_mixer(small, norm, mixer) == "layer by layer"
+    assert dispatch.residual_mixer(large, build_norm("rms", 32), mixer) == "layer by layer"
+    assert dispatch.residual_mixer(large, norm, rank_two) == "layer by layer"
     with torch.autocast("cpu", torch.bfloat16):
-        assert not module.can_be_mixed_in_slabs(large, norm, mixer)
+        assert dispatch.residual_mixer(large, norm, mixer) == "layer by layer"

@@ -1,4 +1,4 @@
-"""Slabs hold the blocks that the moved volume has, each voxel once."""
+"""Slabs contain the blocks of the moved volume, and each voxel once."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from factorizer_nnunet.network import slabs as module
 from factorizer_nnunet.network.layout import moved, to_blocks
+from factorizer_nnunet.network.ops.mixer import slabs as module
 from factorizer_nnunet.network.windows import axis_shifts, families, window_grid
 
 SHIFTS = [(0.0,), (0.0, 0.5), (0.0, 0.25, 0.5, 0.75), (0.125, 0.5)]
@@ -31,19 +31,19 @@ def test_blocks_of_slabs_are_those_of_the_moved_volume(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_SLAB_BYTES", slab_bytes)
         for family in families(grid, least_voxels):
-            walk = module.slabs(volume, family)
-            memory, seen = module.scratch(walk, volume), torch.zeros_like(volume)
+            slabs = module.slabs(volume, family)
+            memory, seen = module.scratch(slabs, volume), torch.zeros_like(volume)
             counts = [axis.num_blocks for axis in family.grid.axes]
             expected = to_blocks(moved(volume, family), family.grid.axes, 3)
-            held = torch.full(expected.squeeze(len(size) + 1).shape, torch.nan)
-            for slab in walk:
-                matrices = slab.matrices(volume, memory)
-                slab.put(matrices, held)
-                torch.testing.assert_close(slab.among(held), matrices)
+            stored = torch.full(expected.squeeze(len(size) + 1).shape, torch.nan)
+            for slab in slabs:
+                matrices = slab.load(volume, memory)
+                slab.store_blocks(matrices, stored)
+                torch.testing.assert_close(slab.select_blocks(stored), matrices)
                 slab.add(torch.ones_like(matrices), seen)
-            torch.testing.assert_close(held, expected.reshape(2, *counts, -1, 3))
+            torch.testing.assert_close(stored, expected.reshape(2, *counts, -1, 3))
             torch.testing.assert_close(seen, torch.ones_like(seen))
             copy = torch.zeros_like(volume)
-            for slab in walk:
-                slab.write(slab.matrices(volume, memory), copy)
+            for slab in slabs:
+                slab.store(slab.load(volume, memory), copy)
             torch.testing.assert_close(copy, volume)

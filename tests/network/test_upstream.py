@@ -11,7 +11,7 @@ from oracle_files import below, load, oracle_files, relative_error
 from upstream_example import CONFIG, upstream_state
 
 from factorizer_nnunet.network import from_upstream
-from factorizer_nnunet.network.layers import channels_first, channels_last
+from factorizer_nnunet.network.layout import channels_first, channels_last
 from factorizer_nnunet.network.nmf import decompose
 from factorizer_nnunet.network.upstream import block_from_upstream, load_upstream, own_name, upstream_arguments
 

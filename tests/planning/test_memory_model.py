@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 from benchmarks.memory_cases import CASES, Case
 from benchmarks.memory_model import deep_supervision_loss
 from factorizer_nnunet.network import Factorizer, FactorizerConfig
-from factorizer_nnunet.network.kernels.choice import VARIABLE
+from factorizer_nnunet.network.ops.dispatch import KERNELS_VARIABLE
 from factorizer_nnunet.planning.activation_memory import HALF, KERNELS
 from factorizer_nnunet.planning.memory import estimate, is_modelled, layer_groups, with_reserve
 
@@ -81,7 +81,7 @@ BLOCK_CASES = [case for case in CASES if case.variant == "default" and "checkpoi
 
 @pytest.mark.parametrize("case", BLOCK_CASES, ids=lambda case: case.name)
 def test_the_model_knows_what_cuda_autocast_keeps(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(VARIABLE, "0")  # a plan also fits a GPU without the kernels
+    monkeypatch.setenv(KERNELS_VARIABLE, "0")  # a plan also fits a GPU without the kernels
     groups = layer_groups(
         FactorizerConfig.from_settings(case.arguments()),
         tuple(case.patch_size),

@@ -1,13 +1,13 @@
 """Rank-1 NMF of all windows of all shifts, by Gram matrices.
 
-For a nonnegative matrix X (d, N) and rank 1 the nonnegativity projections of HALS and multiplicative updates never
-act, so T updates of both factors from the constant start v₀ = 1 are T - 1 power iterations on G = X Xᵀ:
+For a nonnegative matrix X (d, N) and rank 1, the nonnegativity projections of HALS never act, so T updates of both
+factors from the constant start v₀ = 1 are T - 1 power iterations on G = X Xᵀ:
 
     u₁ ∝ X 1,   u_{t+1} ∝ G u_t,   U Vᵀ = P X   with   P = u_T u_Tᵀ / (u_Tᵀ u_T).
 
-G and the row sums a = X 1 add up over voxels. They are formed once per block, summed into the windows of each
-shift, and the projections P of all windows that contain a block are averaged: X is read twice and written once,
-whatever the number of iterations and shifts.
+G and the row sums X 1 are sums over voxels. They are computed once per block and summed over the blocks of each window
+of each shift, and the projections P of all windows that contain a block are averaged: X is read twice and written once,
+for any number of iterations and shifts.
 """
 
 from __future__ import annotations
@@ -20,29 +20,30 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from factorizer_nnunet.network.layout import from_blocks, moved, moved_back, to_blocks
-from factorizer_nnunet.network.nmf import NMFSettings, full_precision
+from factorizer_nnunet.network.nmf import NMFSettings, Start, full_precision
+from factorizer_nnunet.network.ops.autograd import Context
 from factorizer_nnunet.network.windows import AxisGrid, Family, WindowGrid
 
-_GROUP_CHANNELS = 16
+_GROUP_CHANNELS = 16  # of the heads that share a matrix product
 
 
-def leading_direction(gram: Tensor, first: Tensor, num_iters: int) -> Tensor:
+def leading_direction(gram: Tensor, row_sum: Tensor, num_iters: int) -> Tensor:
     """u after ``num_iters`` rank-1 NMF updates, up to its scale; zero where the matrix is zero.
 
-    gram: (..., d, d) = X Xᵀ; first: (..., d, 1) = X v₀; returns (..., d, 1). What uses the result depends only on its
-    direction, so the scales that keep u near 1 are constants to autograd.
+    gram: (..., d, d) = X Xᵀ; row_sum: (..., d, 1) = X v₀; returns (..., d, 1). Callers use only the direction, so the
+    factors that keep u near 1 are constants to autograd.
     """
     trace = gram.detach().diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None]
     gram = gram / trace.clamp_min(torch.finfo(gram.dtype).tiny)
-    u = _rescaled(first)
+    u = _rescaled(row_sum)
     for _ in range(num_iters - 1):
         u = _rescaled(gram @ u)
     return u
 
 
-def leading_projection(gram: Tensor, first: Tensor, num_iters: int) -> Tensor:
+def leading_projection(gram: Tensor, row_sum: Tensor, num_iters: int) -> Tensor:
     """P = u uᵀ / (uᵀ u), (..., d, d), of ``leading_direction``; zero where the matrix is zero."""
-    u = leading_direction(gram, first, num_iters)
+    u = leading_direction(gram, row_sum, num_iters)
     return (u @ u.mT) / u.square().sum(-2, keepdim=True).clamp_min(torch.finfo(u.dtype).tiny)
 
 
@@ -51,11 +52,12 @@ def _rescaled(u: Tensor) -> Tensor:
     return u / u.detach().amax(-2, keepdim=True).clamp_min(torch.finfo(u.dtype).tiny)
 
 
-def project_rank_one(x: Tensor, v: Tensor, nmf: NMFSettings) -> Tensor:
-    """Rank-1 NMF of matrices from any start, gradients through the last updates only if so set.
+def project_rank_one(x: Tensor, start: Start, nmf: NMFSettings) -> Tensor:
+    """Rank-1 NMF of matrices from any start, with ``nmf.num_grad_steps`` respected.
 
-    x: (..., N, d), the matrices transposed; v: (..., N, 1) = V₀; returns the reconstructions, (..., N, d).
+    x: (..., N, d), the matrices transposed; returns the reconstructions, (..., N, d).
     """
+    v = start(x.mT)[1]  # (..., N, 1)
     gram = x.mT @ x
     if nmf.num_constant_steps:
         with torch.no_grad():
@@ -78,18 +80,21 @@ def mix_rank_one(x: Tensor, grid: WindowGrid, head_dim: int, num_iters: int) -> 
 
 
 def mix_families(x: Tensor, families: Sequence[Family], head_dim: int, num_iters: int) -> Tensor:
-    """``mix_rank_one`` over all shifts, one family of them after the other; same arguments otherwise."""
+    """``mix_rank_one`` over all shifts, one family of them after the other.
+
+    x: (B, *spatial, C) nonnegative, channels last; returns the same shape. Call it with autocast off.
+    """
     if len(families) == 1 and not families[0].moves:
         return mix_rank_one(x, families[0].grid, head_dim, num_iters)
     total = torch.zeros((), device=x.device)
-    for family, weight in zip(families, weights(families), strict=True):
+    for family, share in zip(families, shift_shares(families), strict=True):
         mixed = full_precision(mix_rank_one(moved(x, family), family.grid, head_dim, num_iters))
-        total = total + weight * moved_back(mixed, family, x.shape[1:-1])
+        total = total + share * moved_back(mixed, family, x.shape[1:-1])
     return total.to(x.dtype)
 
 
-def weights(families: Sequence[Family]) -> list[float]:
-    """The part that each family has in the average over all shifts."""
+def shift_shares(families: Sequence[Family]) -> list[float]:
+    """The weight of each family in the average over all shifts: its share of them."""
     counts = [len(family.grid.offsets) for family in families]
     return [count / sum(counts) for count in counts]
 
@@ -97,28 +102,28 @@ def weights(families: Sequence[Family]) -> list[float]:
 def heads_per_group(channels: int, head_dim: int) -> int:
     """How many heads share one matrix product; a divisor of the number of heads.
 
-    Products with 8×8 matrices are too small for vector units: with two heads side by side, half of each Gram matrix is
-    thrown away, and yet a training step of the mixer takes 0.6 of the time (24×32×24 voxels, 32 channels, CPU).
+    Products with 8×8 matrices are too small for vector units. With two heads side by side, half of each Gram matrix is
+    discarded, but a training step of the mixer takes only 0.6 of the time (24×32×24 voxels, 32 channels, CPU).
     """
     num_heads = channels // head_dim
     return max(h for h in range(1, num_heads + 1) if num_heads % h == 0 and (h == 1 or h * head_dim <= _GROUP_CHANNELS))
 
 
 class _BlockSums(torch.autograd.Function):
-    """Gram matrix and row sum of every block, in float32 at least; with a backward pass of one product.
+    """Gram matrix and row sum of every block, at least in float32; with a backward pass of one product.
 
-    blocks: (..., voxels, c); gives (..., c, c) and (..., c). In half precision the sum of 512 squares would overflow
-    from activations of 11 on. With S and s the gradients, dX = X (S + Sᵀ) + 1 sᵀ; autograd would take two products.
+    blocks: (..., voxels, c); returns (..., c, c) and (..., c). In float16 the sum of 512 squares would overflow for
+    activations of 11 or more. With S and s the gradients, dX = X (S + Sᵀ) + 1 sᵀ; autograd would take two products.
     """
 
     @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, blocks: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Context, blocks: Tensor) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(blocks)
         wide = full_precision(blocks)
         return wide.mT @ wide, wide.sum(-2)
 
     @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, grad_gram: Tensor, grad_sum: Tensor) -> Tensor:
+    def backward(ctx: Context, grad_gram: Tensor, grad_sum: Tensor) -> Tensor:
         (blocks,) = ctx.saved_tensors
         *_, voxels, channels = blocks.shape
         flat = full_precision(blocks).reshape(-1, voxels, channels)
@@ -128,18 +133,18 @@ class _BlockSums(torch.autograd.Function):
 
 
 class _Product(torch.autograd.Function):
-    """X P in the precision of X; with a gradient of P, which sums over voxels, in float32 at least.
+    """X P in the precision of X; the gradient of P, a sum over voxels, is at least in float32.
 
     blocks: (..., voxels, c), matrices: (..., c, c); returns (..., voxels, c).
     """
 
     @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, blocks: Tensor, matrices: Tensor) -> Tensor:
+    def forward(ctx: Context, blocks: Tensor, matrices: Tensor) -> Tensor:
         ctx.save_for_backward(blocks, matrices)
         return blocks @ matrices.to(blocks.dtype)
 
     @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(ctx: Context, grad: Tensor) -> tuple[Tensor, Tensor]:
         blocks, matrices = ctx.saved_tensors
         return grad @ matrices.mT.to(grad.dtype), full_precision(blocks).mT @ full_precision(grad)
 
@@ -151,7 +156,7 @@ def head_blocks(gram: Tensor, heads: int) -> Tensor:
 
 
 def block_diagonal(matrices: Tensor) -> Tensor:
-    """The inverse walk of ``head_blocks``, zero elsewhere: (..., heads, d, d) to (..., heads * d, heads * d)."""
+    """The inverse of ``head_blocks``, zero elsewhere: (..., heads, d, d) to (..., heads * d, heads * d)."""
     heads, size = matrices.shape[-3:-1]
     if heads == 1:
         return matrices.squeeze(-3)
@@ -160,33 +165,33 @@ def block_diagonal(matrices: Tensor) -> Tensor:
 
 
 def average_projection(sums: Tensor, grid: WindowGrid, num_iters: int) -> Tensor:
-    """Average over shifts of the projection of the window that holds each block.
+    """For each block, the average over shifts of the projection of the window that contains it.
 
     sums: (B, *blocks, heads, d, d + 1), Gram matrix and row sum of each block; returns (B, *blocks, heads, d, d).
     """
     shifted = [_over_axes(_sum_blocks, sums, grid, offset) for offset in grid.offsets]
-    # The windows of all shifts iterate together: the matrices are so small that calls cost more than arithmetic.
+    # One iteration for the windows of all shifts: the matrices are so small that calls cost more than arithmetic.
     together = torch.cat([windows.flatten(0, -3) for windows in shifted])
     projections = leading_projection(together[..., :-1], together[..., -1:], num_iters)
     parts = projections.split([math.prod(windows.shape[:-2]) for windows in shifted])
-    total = sum(
-        _over_axes(_spread_to_blocks, part.reshape(*windows.shape[:-1], windows.shape[-2]), grid, offset)
-        for part, windows, offset in zip(parts, shifted, grid.offsets, strict=True)
-    )
+    total = torch.zeros((), dtype=sums.dtype, device=sums.device)
+    for part, windows, offset in zip(parts, shifted, grid.offsets, strict=True):
+        part = part.reshape(*windows.shape[:-1], windows.shape[-2])
+        total = total + _over_axes(_spread_to_blocks, part, grid, offset)
     return total / len(grid.offsets)
 
 
 def _over_axes(
-    walk: Callable[[Tensor, int, AxisGrid, int], Tensor], x: Tensor, grid: WindowGrid, offset: Sequence[int]
+    function: Callable[[Tensor, int, AxisGrid, int], Tensor], x: Tensor, grid: WindowGrid, offset: Sequence[int]
 ) -> Tensor:
     """Apply ``_sum_blocks`` or ``_spread_to_blocks`` along every spatial axis."""
     for dim, (axis, start) in enumerate(zip(grid.axes, offset, strict=True), 1):
-        x = walk(x, dim, axis, start)
+        x = function(x, dim, axis, start)
     return x
 
 
 def _sum_blocks(sums: Tensor, dim: int, axis: AxisGrid, start: int) -> Tensor:
-    """Add up the blocks of each window along ``dim``, borders ``start`` blocks from the first."""
+    """Sum the blocks of each window along ``dim``; the window borders are ``start`` blocks from the first block."""
     count = axis.blocks_per_window
     if count == 1:
         return sums
@@ -199,7 +204,7 @@ def _sum_blocks(sums: Tensor, dim: int, axis: AxisGrid, start: int) -> Tensor:
 
 
 def _spread_to_blocks(windows: Tensor, dim: int, axis: AxisGrid, start: int) -> Tensor:
-    """The inverse walk of ``_sum_blocks``: give every block the value of its window."""
+    """The transpose of ``_sum_blocks``: give every block the value of its window."""
     count = axis.blocks_per_window
     if count == 1:
         return windows

@@ -1,8 +1,8 @@
-"""A volume in slabs of blocks, for walks that read and write it piece by piece (``residual_mixer``).
+"""A volume in slabs of blocks, for passes that read and write it piece by piece (``cpu``).
 
 The blocks of a family of shifts may begin before the volume, end behind it, or wrap around (``windows.Family``).
-Nothing is moved for that: along each axis a slab knows which voxels of the volume its blocks hold, in runs of whole
-blocks or of a part of one.
+Nothing is moved for that: along each axis, a slab knows which voxels of the volume its blocks contain, in runs of
+complete blocks or of a part of one.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from torch import Tensor
 
 from factorizer_nnunet.network.windows import AxisGrid, Family
 
-_SLAB_BYTES = 2**21  # a few times the cache of a core: each call then costs less than what it does
+_SLAB_BYTES = 2**21  # a few times the cache of a core: then a call costs less than the work it does
 
 
 @dataclass(frozen=True)
 class Run:
-    """Neighbouring voxels along an axis that fill whole blocks, or a part of one block."""
+    """Adjacent voxels along an axis that fill complete blocks, or a part of one block."""
 
-    blocks: slice  # counted from the slab's first one
+    blocks: slice  # counted from the slab's first block
     part: slice  # of each block
     voxels: slice  # of the volume
 
@@ -39,7 +39,7 @@ class Piece:
 
     @property
     def count(self) -> int:
-        """How many blocks."""
+        """Number of blocks."""
         return _length(self.blocks)
 
     @property
@@ -50,22 +50,22 @@ class Piece:
 
 @dataclass(frozen=True)
 class Slab:
-    """Whole blocks of a case."""
+    """Complete blocks of a case."""
 
     case: int
     pieces: tuple[Piece, ...]  # one per axis
 
-    def matrices(self, volume: Tensor, scratch: Tensor) -> Tensor:
-        """Its voxels of (B, *spatial, C) as (blocks, voxels of a block, C), zeros outside the volume.
+    def load(self, volume: Tensor, scratch: Tensor) -> Tensor:
+        """Copy the slab's voxels of (B, *spatial, C) to (blocks, voxels of a block, C), zeros outside the volume.
 
-        The result is a view of ``scratch`` (see there), which is overwritten.
+        The result is a view of ``scratch`` (see the function of that name), which is overwritten.
         """
         matrices = self.view(scratch, volume.shape[-1])
         blocks = self._split(matrices)
         if not all(piece.is_full for piece in self.pieces):
             blocks.zero_()
-        for ours, theirs in self._views(blocks, volume):
-            ours.copy_(theirs)
+        for in_blocks, in_volume in self._views(blocks, volume):
+            in_blocks.copy_(in_volume)
         return matrices
 
     def view(self, scratch: Tensor, channels: int) -> Tensor:
@@ -73,27 +73,27 @@ class Slab:
         count, voxels = (math.prod(n) for n in zip(*((p.count, p.block) for p in self.pieces), strict=True))
         return scratch[: count * voxels * channels].view(count, voxels, channels)
 
-    def write(self, matrices: Tensor, volume: Tensor) -> None:
-        """Put ``matrices`` in their place of the volume (B, *spatial, C)."""
-        for ours, theirs in self._views(self._split(matrices), volume):
-            theirs.copy_(ours)
+    def store(self, matrices: Tensor, volume: Tensor) -> None:
+        """Write ``matrices`` to their place in the volume (B, *spatial, C)."""
+        for in_blocks, in_volume in self._views(self._split(matrices), volume):
+            in_volume.copy_(in_blocks)
 
     def add(self, matrices: Tensor, volume: Tensor) -> None:
-        """Add ``matrices`` to what is in their place of the volume (B, *spatial, C)."""
-        for ours, theirs in self._views(self._split(matrices), volume):
-            theirs.add_(ours)
+        """Add ``matrices`` to their place in the volume (B, *spatial, C)."""
+        for in_blocks, in_volume in self._views(self._split(matrices), volume):
+            in_volume.add_(in_blocks)
 
-    def among(self, blocks: Tensor) -> Tensor:
-        """The slab's blocks of (B, *blocks, …), as (blocks, …); a view, or a copy where they do not adjoin."""
-        return self._place(blocks).flatten(0, len(self.pieces) - 1)
+    def select_blocks(self, blocks: Tensor) -> Tensor:
+        """The slab's blocks of (B, *blocks, …), as (blocks, …); a view, or a copy where they are not adjacent."""
+        return self._select(blocks).flatten(0, len(self.pieces) - 1)
 
-    def put(self, values: Tensor, blocks: Tensor) -> None:
-        """Put (blocks, …) in their place of (B, *blocks, …)."""
-        place = self._place(blocks)
+    def store_blocks(self, values: Tensor, blocks: Tensor) -> None:
+        """Write (blocks, …) to their place in (B, *blocks, …)."""
+        place = self._select(blocks)
         place.copy_(values.reshape(place.shape))
 
-    def _place(self, blocks: Tensor) -> Tensor:
-        return blocks[(self.case, *(piece.blocks for piece in self.pieces))]
+    def _select(self, blocks: Tensor) -> Tensor:
+        return blocks[self.case][tuple(piece.blocks for piece in self.pieces)]
 
     def _split(self, matrices: Tensor) -> Tensor:
         """(blocks, voxels of a block, C) to (*blocks, *voxels, C)."""
@@ -111,7 +111,7 @@ class Slab:
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a run along every axis lies: an index of the blocks, and one of the volume with how to view it so."""
+    """Where one run per axis lies: an index of the blocks, an index of the volume, and how to view it as blocks."""
 
     blocks: tuple[slice, ...]
     volume: tuple[int | slice, ...]
@@ -134,53 +134,54 @@ def _length(part: slice) -> int:
     return part.stop - part.start
 
 
-def scratch(walk: Sequence[Slab], volume: Tensor) -> Tensor:
-    """Memory for the matrices of any one slab, to be used again for the next: new memory costs more than its values."""
-    voxels = max(math.prod(p.count * p.block for p in slab.pieces) for slab in walk)
+def scratch(slabs: Sequence[Slab], volume: Tensor) -> Tensor:
+    """Memory for the matrices of any one slab, reused for the next: allocating it costs more than filling it."""
+    voxels = max(math.prod(p.count * p.block for p in slab.pieces) for slab in slabs)
     return volume.new_empty(voxels * volume.shape[-1])
 
 
 def slabs(volume: Tensor, family: Family) -> list[Slab]:
-    """All slabs of (B, *spatial, C): as many blocks as ``_SLAB_BYTES`` hold, whole rows along the last axes first."""
+    """All slabs of (B, *spatial, C): as many blocks as fit ``_SLAB_BYTES``, complete rows along the last axes first."""
     return _slabs(tuple(volume.shape[:-1]), family, _SLAB_BYTES // (volume.shape[-1] * volume.element_size()))
 
 
 @functools.lru_cache(maxsize=64)
-def _slabs(size: tuple[int, ...], family: Family, most_voxels: int) -> list[Slab]:
+def _slabs(size: tuple[int, ...], family: Family, max_voxels: int) -> list[Slab]:
     """``size`` is (B, *spatial)."""
     axes = family.grid.axes
-    fitting = most_voxels // math.prod(axis.block for axis in axes)
+    max_blocks = max_voxels // math.prod(axis.block for axis in axes)
     pieces: list[list[Piece]] = []
     for axis, voxels, front, roll in reversed(list(zip(axes, size[1:], family.fronts, family.rolls, strict=True))):
-        length = max(1, min(axis.num_blocks, fitting))
-        fitting //= length
-        stretches = _stretches(axis, voxels, front, roll)
+        length = max(1, min(axis.num_blocks, max_blocks))
+        max_blocks //= length
+        segments = _segments(axis, voxels, front, roll)
         starts = range(0, axis.num_blocks, length)
-        pieces.insert(0, [_piece(axis, start, min(start + length, axis.num_blocks), stretches) for start in starts])
+        pieces.insert(0, [_piece(axis, start, min(start + length, axis.num_blocks), segments) for start in starts])
     return [Slab(case, chosen) for case in range(size[0]) for chosen in itertools.product(*pieces)]
 
 
-def _stretches(axis: AxisGrid, size: int, front: int, roll: int) -> list[tuple[int, int, int]]:
-    """Where the ``size`` voxels of an axis lie in its blocks: first voxel there, first voxel here, and how many."""
+def _segments(axis: AxisGrid, size: int, front: int, roll: int) -> list[tuple[int, int, int]]:
+    """Where the ``size`` voxels of an axis lie in its blocks: start in the blocks, start in the volume, length."""
     if not roll:
         return [(front, 0, size)]
     return [(0, roll, max(size - roll, 0)), (axis.num_blocks * axis.block - roll, 0, min(size, roll))]
 
 
-def _piece(axis: AxisGrid, first: int, stop: int, stretches: Sequence[tuple[int, int, int]]) -> Piece:
+def _piece(axis: AxisGrid, first: int, stop: int, segments: Sequence[tuple[int, int, int]]) -> Piece:
     """Blocks ``first`` to ``stop`` of an axis."""
     runs = []
-    for there, here, count in stretches:
-        begin, end = max(there, first * axis.block), min(there + count, stop * axis.block)
+    for in_blocks, in_volume, count in segments:
+        begin, end = max(in_blocks, first * axis.block), min(in_blocks + count, stop * axis.block)
         while begin < end:
             block, within = divmod(begin, axis.block)
-            whole = 0 if within else (end - begin) // axis.block
-            length = whole * axis.block or min(end - begin, axis.block - within)
+            complete = 0 if within else (end - begin) // axis.block
+            length = complete * axis.block or min(end - begin, axis.block - within)
+            voxel = in_volume + begin - in_blocks
             runs.append(
                 Run(
-                    slice(block - first, block - first + max(whole, 1)),
-                    slice(within, axis.block if whole else within + length),
-                    slice(here + begin - there, here + begin - there + length),
+                    slice(block - first, block - first + max(complete, 1)),
+                    slice(within, axis.block if complete else within + length),
+                    slice(voxel, voxel + length),
                 )
             )
             begin += length

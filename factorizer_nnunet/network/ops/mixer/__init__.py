@@ -1,0 +1,1 @@
+"""The residual NMF branch, x + mixer(norm(x)), and the NMF of all windows inside it."""

@@ -1,0 +1,1 @@
+"""The residual MLP branch: x + contract(gelu(expand(norm(x))))."""
