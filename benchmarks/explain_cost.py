@@ -1,13 +1,11 @@
-"""What explaining a case costs beside a plain prediction of it, in time and in peak memory.
+"""Time and peak memory of explaining a case, compared with only predicting it.
 
     python -m benchmarks.explain_cost                        # all rows, some 30 minutes on two cores
     python -m benchmarks.explain_cost --images small         # images as small as those of the Hippocampus data
 
-Networks have random weights, which cost what trained ones cost, and come with nnU-Net's plan for a patch; images are
-drawn. Each way is measured in a process of its own, one after the other: preprocessing, network and writing of all
-files, but not the start of Python. ``one head`` writes a single component of the finest stage, so
-that what more components take is seen.
-The part of ``docs/explain.md`` between this script's marks is written anew.
+Networks have random weights, which cost as much as trained ones, and nnU-Net's plans for a patch; images are synthetic.
+Each row is measured in its own process, one after the other: preprocessing, network and writing of all files, but not
+the start of Python. ``one head`` writes a single component of the finest stage, to show what further components cost.
 """
 
 from __future__ import annotations
@@ -160,14 +158,14 @@ def measured(root: Path, name: str, network: str, mirror: bool, way: str, device
     torch.set_num_threads(threads)
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])  # maps are written on all cores there are
     from factorizer_nnunet.explain.components import find_layers
-    from factorizer_nnunet.explain.explainer import build_explainer
+    from factorizer_nnunet.explain.explainer import ExplainOptions, build_explainer
     from factorizer_nnunet.explain.run import ExplainRequest, explain_into
     from factorizer_nnunet.nnunet.image_files import ImageCase
     from factorizer_nnunet.prediction.model import load_model
     from factorizer_nnunet.prediction.work import export, preprocess
 
     folder = root / f"{name} {network}"
-    with contextlib.redirect_stdout(io.StringIO()):  # nnU-Net tells how it finds the trainer
+    with contextlib.redirect_stdout(io.StringIO()):  # nnU-Net prints how it finds the trainer
         model = load_model(folder, ["0"], "checkpoint_final.pth")
     of_model = (model.plans, model.settings, model.description)
     case = ImageCase("case", tuple(sorted((root / f"{name} images").iterdir())))
@@ -177,9 +175,9 @@ def measured(root: Path, name: str, network: str, mirror: bool, way: str, device
         predictor = model.predictor(on, tile_step_size=0.5, use_mirroring=mirror, on_device=device == "cuda")
     else:
         first = find_layers(model.network, folder)[0].name  # of all stages it needs most memory
-        chosen = {"stages": [first], "heads": [1]} if way == ONE_HEAD else {}
-        explainer = build_explainer(model, on, use_mirroring=mirror, **chosen)
-        maps = sum(len(layer.components(explainer.heads)) for layer in explainer.layers)
+        chosen = {"stages": (first,), "heads": (1,)} if way == ONE_HEAD else {}
+        explainer = build_explainer(model, on, ExplainOptions(use_mirroring=mirror, **chosen))
+        maps = sum(len(layer.components(explainer.options.heads)) for layer in explainer.layers)
     for _ in range(IMAGES[name].rounds):
         with tempfile.TemporaryDirectory(dir=root) as out:
             start = time.perf_counter()
@@ -209,7 +207,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     device = torch.cuda.get_device_name() if options.device == "cuda" else f"CPU, {options.threads} threads"
     lines = [
         f"Networks with random weights; {device}, {platform.machine()}, torch {torch.__version__}. Each cell: seconds "
-        "a case (of small images the median of five, else once), ratio to the prediction beside it, and peak memory.",
+        "a case (of small images the median of five, else once), ratio to the prediction in the same row, and peak memory.",
         "",
         f"| image | network | mirroring | {PREDICT} | {ONE_HEAD} | {ALL} | their number |",
         "|---|---|---|---|---|---|---|",

@@ -54,39 +54,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--labels", type=Path, metavar="FOLDER", help="folder of true segmentations CASE.nii.gz, if known"
     )
-    parser.add_argument(
-        "--stage",
-        nargs="+",
-        default=[],
-        metavar="STAGE",
-        help="stages such as encoder-3 or decoder-1, counted from the highest resolution (default: all with an NMF)",
-    )
-    parser.add_argument(
-        "--head", nargs="+", type=int, default=[], metavar="N", help="heads, counted from 1 (default: all)"
-    )
-    parser.add_argument(
-        "--format",
-        default="nifti,png,html",
-        metavar="LIST",
-        help="any of nifti,png,html, separated by commas (default: all)",
-    )
-    parser.add_argument(
-        "--top",
-        type=int,
-        default=3,
-        metavar="N",
-        help="show the best N components of each class and stage (default: 3)",
-    )
-    parser.add_argument(
-        "--deletion",
-        type=int,
-        default=0,
-        metavar="N",
-        help="deletion test: predict again without each of the best N heads of each class and stage (default: 0)",
-    )
-    parser.add_argument(
-        "--loadings", action="store_true", help="also write the columns of U, as 4D files with one volume per channel"
-    )
+    _add_content_options(parser.add_argument_group("what is explained and written"))
     parser.add_argument("-device", "--device", choices=["cuda", "cpu", "mps"], default="cuda", help="(default: cuda)")
     parser.add_argument(
         "-step_size",
@@ -97,6 +65,42 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--disable_tta", action="store_true", help="predict without mirroring; maps never use it")
     parser.add_argument("--disable_progress_bar", action="store_true", help="show no progress bar")
     parser.set_defaults(run=run)
+
+
+def _add_content_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--stage",
+        nargs="+",
+        default=[],
+        metavar="STAGE",
+        help="stages such as encoder-3 or decoder-1, counted from the highest resolution (default: all with an NMF)",
+    )
+    group.add_argument(
+        "--head", nargs="+", type=int, default=[], metavar="N", help="heads, counted from 1 (default: all)"
+    )
+    group.add_argument(
+        "--format",
+        default="nifti,png,html",
+        metavar="LIST",
+        help="any of nifti,png,html, separated by commas (default: all)",
+    )
+    group.add_argument(
+        "--top",
+        type=int,
+        default=3,
+        metavar="N",
+        help="show the best N components of each class and stage (default: 3)",
+    )
+    group.add_argument(
+        "--deletion",
+        type=int,
+        default=0,
+        metavar="N",
+        help="deletion test: predict again without each of the best N heads of each class and stage (default: 0)",
+    )
+    group.add_argument(
+        "--loadings", action="store_true", help="also write the columns of U, as 4D files with one volume per channel"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from factorizer_nnunet.explain.explainer import build_explainer
+from factorizer_nnunet.explain.explainer import ExplainOptions, build_explainer
 from factorizer_nnunet.explain.explanation import Explanation
 from factorizer_nnunet.explain.inputs import cases_from
 from factorizer_nnunet.nnunet.model_folder import CHECKPOINT_FINAL
@@ -46,13 +46,7 @@ def explain_case(
         OSError: an image is truncated; nnU-Net's readers raise exceptions of their own.
     """
     loaded = load_model(Path(model), [fold], checkpoint)
-    explainer = build_explainer(
-        loaded,
-        torch.device(device),
-        stages=stages,
-        heads=heads,
-        with_loadings=with_loadings,
-        deletion=deletion,
-    )
+    options = ExplainOptions(stages=tuple(stages), heads=tuple(heads), with_loadings=with_loadings, deletion=deletion)
+    explainer = build_explainer(loaded, torch.device(device), options)
     (case,) = cases_from([Path(file) for file in files], loaded)
     return explainer(case, truth)

@@ -57,7 +57,7 @@ class NMFLayer:
         width, rank = self.mixer.head_dim, self.mixer.nmf.rank
         return [
             Component(self.name, head, column, ((head - 1) * width, head * width), rank == 1)
-            for head in (heads or range(1, self.mixer.num_heads + 1))
+            for head in (dict.fromkeys(heads) or range(1, self.mixer.num_heads + 1))
             for column in range(1, rank + 1)
         ]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from nnunetv2.inference.export_prediction import convert_predicted_logits_to_seg
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.explain.components import Component, NMFLayer, check_heads, find_layers, select_layers
 from factorizer_nnunet.explain.deletion import ClassChange, class_changes
-from factorizer_nnunet.explain.explanation import Assessment, ComponentMaps, Explanation
+from factorizer_nnunet.explain.explanation import Assessment, Explanation
 from factorizer_nnunet.explain.geometry import CaseGeometry, Volume
 from factorizer_nnunet.explain.predictor import RecordingPredictor, build_predictor
 from factorizer_nnunet.explain.ranking import bin_numbers, label_histograms, separations
@@ -29,23 +29,35 @@ from factorizer_nnunet.prediction.work import preprocess
 OnMap = Callable[[Component, Volume], None]
 
 
-@dataclass(frozen=True)
-class Explainer:
-    """A model ready to explain cases.
+@dataclass(frozen=True, kw_only=True)
+class ExplainOptions:
+    """What to explain, and how to predict.
 
     Attributes:
-        layers: those selected.
+        stages: such as ``encoder-3``; all if empty.
         heads: counted from 1; all if empty.
-        with_loadings: also keep the loadings in space.
+        with_loadings: also keep the columns of U, in space.
         deletion: how many of the best components of each class and layer the deletion test covers.
+        tile_step_size: of the sliding window, as a fraction of the patch; None: the model's.
+        use_mirroring: average over mirrored images if the training mirrored.
     """
+
+    stages: tuple[str, ...] = ()
+    heads: tuple[int, ...] = ()
+    with_loadings: bool = False
+    deletion: int = 0
+    tile_step_size: float | None = None
+    use_mirroring: bool = True
+
+
+@dataclass(frozen=True)
+class Explainer:
+    """A model ready to explain cases by its selected layers."""
 
     model: TrainedModel
     predictor: RecordingPredictor
     layers: list[NMFLayer]
-    heads: tuple[int, ...]
-    with_loadings: bool
-    deletion: int
+    options: ExplainOptions
 
     def __call__(
         self, case: ImageCase, truth: Path | None = None, *, folder: Path | None = None, on_map: OnMap | None = None
@@ -62,10 +74,9 @@ class Explainer:
         data, properties = preprocess(case, model.plans, model.settings, model.description)
         preprocessed = torch.from_numpy(data)
         temporary = tempfile.TemporaryDirectory(prefix=".maps", dir=folder)
-        recorder = Recorder(self.layers, Path(temporary.name), self.with_loadings)
+        recorder = Recorder(self.layers, Path(temporary.name), self.options.with_loadings)
         with self.predictor.recording(recorder):
             prediction = self._segmentation(preprocessed, properties)
-        geometry = CaseGeometry.of(properties, data.shape[1:], model.plans.transpose_backward)
         patch = tuple(model.settings.patch_size)
         reader = model.plans.image_reader_writer_class()
         dataset_json = DatasetJson(model.description)
@@ -76,15 +87,15 @@ class Explainer:
             truth=None if truth is None else _x_first(reader.read_seg(str(truth))[0][0]).astype(np.int64),
             classes=dataset_json.regions,
             ignored=dataset_json.ignore_label,
-            geometry=geometry,
+            geometry=CaseGeometry.of(properties, data.shape[1:], model.plans.transpose_backward),
+            patch=(1,) * (data.ndim - 1 - len(patch)) + patch,
             properties=properties,
-            layers=[layer.name for layer in self.layers],
-            assessments=[],
-            maps=ComponentMaps(recorder.records, geometry, (1,) * (data.ndim - 1 - len(patch)) + patch, temporary),
+            records=recorder.records,
+            folder=temporary,
         )
-        components = [component for layer in self.layers for component in layer.components(self.heads)]
+        components = [component for layer in self.layers for component in layer.components(self.options.heads)]
         assessments = in_threads(
-            lambda component: _assess(explanation, component, on_map), components, explanation.maps.bytes_per_map
+            lambda component: _assess(explanation, component, on_map), components, explanation.bytes_per_map
         )
         return self._with_deletion(replace(explanation, assessments=assessments), preprocessed)
 
@@ -102,7 +113,7 @@ class Explainer:
         """The same explanation with the deletion test of the heads of the best components."""
         layers = {layer.name: layer for layer in self.layers}
         changes: dict[tuple[str, int], dict[str, ClassChange]] = {}
-        for one in explanation.top_of_all(self.deletion):
+        for one in explanation.top_of_all(self.options.deletion):
             layer, head = one.component.layer, one.component.head
             if (layer, head) in changes:
                 continue
@@ -123,17 +134,7 @@ class Explainer:
         return replace(explanation, assessments=tested)
 
 
-def build_explainer(
-    model: TrainedModel,
-    device: torch.device,
-    *,
-    stages: Sequence[str] = (),
-    heads: Sequence[int] = (),
-    with_loadings: bool = False,
-    deletion: int = 0,
-    tile_step_size: float | None = None,
-    use_mirroring: bool = True,
-) -> Explainer:
+def build_explainer(model: TrainedModel, device: torch.device, options: ExplainOptions) -> Explainer:
     """An explainer of a loaded model's first fold.
 
     Raises:
@@ -144,16 +145,14 @@ def build_explainer(
             f"{model.first.configuration} continues a previous stage, whose output explain does not take. Explain a "
             "model of a single stage, such as 3d_fullres"
         )
-    layers = select_layers(find_layers(model.network, model.folder), stages)
-    heads = tuple(dict.fromkeys(heads))
-    check_heads(layers, heads)
-    step = model.tile_step_size if tile_step_size is None else tile_step_size
-    predictor = build_predictor(model, device, step, use_mirroring)
-    return Explainer(model, predictor, layers, heads, with_loadings, deletion)
+    layers = select_layers(find_layers(model.network, model.folder), options.stages)
+    check_heads(layers, options.heads)
+    step = model.tile_step_size if options.tile_step_size is None else options.tile_step_size
+    return Explainer(model, build_predictor(model, device, step, options.use_mirroring), layers, options)
 
 
 def _assess(explanation: Explanation, component: Component, on_map: OnMap | None) -> Assessment:
-    record = explanation.maps.records[component.layer]
+    record = explanation.records[component.layer]
     volume = explanation.map(component)
     if on_map is not None:
         on_map(component, volume)

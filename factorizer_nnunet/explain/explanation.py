@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -41,38 +41,51 @@ class Assessment:
     deletion: dict[str, ClassChange] | None = None
 
 
-class ComponentMaps:
-    """Maps of the components of a case, stored at the resolution of their stages.
+@dataclass(frozen=True)
+class Explanation:
+    """A case, its prediction and its components; the maps are stored at the resolution of their stages.
 
-    Args:
-        records: by layer.
-        geometry: of the case.
+    Attributes:
+        case: its name.
+        image: (channels, x, y, z).
+        prediction, truth: label values, (x, y, z).
+        classes: label values of each class or region.
+        ignored: the ignore label, if the data set has one.
+        geometry: of the original image.
         patch: nnU-Net's patch size, with three axes.
-        folder: with the maps' files; removed together with this object.
+        properties: nnU-Net's, for its writers.
+        records: of the NMF layers, by name.
+        assessments: one per component, in the order of the layers; for the best ones see ``top``.
+        folder: with the maps' files, which are removed together with this object.
     """
 
-    def __init__(
-        self,
-        records: Mapping[str, LayerRecord],
-        geometry: CaseGeometry,
-        patch: tuple[int, ...],
-        folder: tempfile.TemporaryDirectory | None = None,
-    ) -> None:
-        self.records = dict(records)
-        self.geometry = geometry
-        self._patch = patch
-        self._folder = folder
+    case: str
+    image: np.ndarray
+    prediction: np.ndarray
+    truth: np.ndarray | None
+    classes: Mapping[str, Labels]
+    ignored: int | None
+    geometry: CaseGeometry
+    patch: tuple[int, ...]
+    properties: Mapping[str, Any]
+    records: dict[str, LayerRecord]
+    assessments: list[Assessment] = field(default_factory=list)
+    folder: tempfile.TemporaryDirectory | None = None
 
     def close(self) -> None:
-        """Remove the files."""
-        self.records.clear()
-        if self._folder is not None:
-            self._folder.cleanup()
+        """Remove the files of the maps."""
+        if self.folder is not None:
+            self.folder.cleanup()
+
+    @property
+    def layers(self) -> list[str]:
+        """Names of the NMF layers."""
+        return list(self.records)
 
     @property
     def bytes_per_map(self) -> int:
         """Memory needed to make, assess and write one map: the map, three copies of it, and as much for integers."""
-        return 32 * int(np.prod(self.geometry.grid.size))
+        return 32 * self.prediction.size
 
     def map(self, component: Component) -> Volume:
         """The component's V on the grid of the original image, in units of the hidden features."""
@@ -93,51 +106,6 @@ class ComponentMaps:
         channels = [self._on_image(record.loadings, first + channel) for channel in range(width)]
         return self.geometry.to_volume(np.stack(channels, -1))
 
-    def _on_image(self, maps: BlendedMaps, index: int) -> np.ndarray:
-        return self.geometry.from_stage(maps.mean(index), maps.stride, self._patch)
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """A case, its prediction and its components.
-
-    Attributes:
-        case: its name.
-        image: (channels, x, y, z).
-        prediction, truth: label values, (x, y, z).
-        classes: label values of each class or region.
-        ignored: the ignore label, if the data set has one.
-        geometry: of the original image.
-        properties: nnU-Net's, for its writers.
-        layers: names of the NMF layers.
-        assessments: one per component, in the order of the layers; for the best ones see ``top``.
-        maps: of the components.
-    """
-
-    case: str
-    image: np.ndarray
-    prediction: np.ndarray
-    truth: np.ndarray | None
-    classes: Mapping[str, Labels]
-    ignored: int | None
-    geometry: CaseGeometry
-    properties: Mapping[str, Any]
-    layers: list[str]
-    assessments: list[Assessment]
-    maps: ComponentMaps
-
-    def close(self) -> None:
-        """Remove the files of the maps; otherwise they are removed together with this object."""
-        self.maps.close()
-
-    def map(self, component: Component) -> Volume:
-        """The component's V on the grid of the original image, in units of the hidden features."""
-        return self.maps.map(component)
-
-    def loadings(self, component: Component) -> Volume:
-        """For each voxel, the unit column of U of its window: (x, y, z, head_dim); see ``ComponentMaps``."""
-        return self.maps.loadings(component)
-
     def top(self, layer: str, name: str, count: int) -> list[Assessment]:
         """The components of a layer that separate a predicted class best, best first; some of them avoid it.
 
@@ -152,3 +120,6 @@ class Explanation:
         """The components among the best ``count`` of any layer and class, each once."""
         best = (one for name in self.classes for layer in self.layers for one in self.top(layer, name, count))
         return list({one.component.name: one for one in best}.values())
+
+    def _on_image(self, maps: BlendedMaps, index: int) -> np.ndarray:
+        return self.geometry.from_stage(maps.mean(index), maps.stride, self.patch)

@@ -18,7 +18,7 @@ from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import load_json_object
 from factorizer_nnunet.core.wording import first_few
 from factorizer_nnunet.explain.components import Component
-from factorizer_nnunet.explain.explainer import Explainer, build_explainer
+from factorizer_nnunet.explain.explainer import Explainer, ExplainOptions, build_explainer
 from factorizer_nnunet.explain.geometry import Volume
 from factorizer_nnunet.explain.inputs import cases_from, check_images, check_truths
 from factorizer_nnunet.explain.outputs import loadings_file, map_file, write_description, write_map
@@ -40,7 +40,7 @@ _MAY_DIFFER = ("factorizer_nnunet", "model")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExplainRequest:
+class ExplainRequest(ExplainOptions):
     """What to explain, with which model, and where to write.
 
     Attributes:
@@ -49,12 +49,9 @@ class ExplainRequest:
         out: output folder, with one folder per case.
         fold: a number, or ``all``.
         truths: folder with true segmentations ``CASE.ENDING``.
-        stages, heads: which to explain; all if empty.
         formats: some of ``FORMATS``.
         top: how many components of each class and layer page and panels show.
-        deletion: how many components of each class and layer the deletion test covers.
-        with_loadings: also write the columns of U, in space.
-        checkpoint, device, tile_step_size, use_mirroring, trusted: as in a prediction; the default step is the model's.
+        checkpoint, device, trusted: as in a prediction.
         progress_bar: show one.
     """
 
@@ -63,16 +60,10 @@ class ExplainRequest:
     out: Path
     fold: str = "0"
     truths: Path | None = None
-    stages: tuple[str, ...] = ()
-    heads: tuple[int, ...] = ()
     formats: tuple[str, ...] = FORMATS
     top: int = 3
-    deletion: int = 0
-    with_loadings: bool = False
     checkpoint: str = CHECKPOINT_FINAL
     device: str = "cuda"
-    tile_step_size: float | None = None
-    use_mirroring: bool = True
     trusted: bool = False
     progress_bar: bool = True
 
@@ -95,16 +86,7 @@ def explain(request: ExplainRequest) -> ExplainOutcome:
     _check_options(request)
     device = chosen_device(request.device)
     model = load_model(request.model, [request.fold], request.checkpoint, request.trusted)
-    explainer = build_explainer(
-        model,
-        device,
-        stages=request.stages,
-        heads=request.heads,
-        with_loadings=request.with_loadings,
-        deletion=request.deletion,
-        tile_step_size=request.tile_step_size,
-        use_mirroring=request.use_mirroring,
-    )
+    explainer = build_explainer(model, device, request)
     cases = cases_from(request.images, model)
     settings = _settings(request, explainer)
     missing = _missing(request.out, cases, settings)
@@ -153,7 +135,7 @@ def explain_into(case: ImageCase, truth: Path | None, explainer: Explainer, requ
             in_threads(
                 lambda component: write_map(folder / loadings_file(component), explanation.loadings(component)),
                 components,
-                widest * explanation.maps.bytes_per_map,
+                widest * explanation.bytes_per_map,
             )
         if "html" in request.formats:
             channels = DatasetJson(model.description).channel_names

@@ -1,11 +1,11 @@
-"""Models of the tests of predictions, with our network in them."""
+"""The small models of the prediction tests, with our network."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
-# Examples that live beside the tests of predictions and of reports.
+# Examples that the tests of predictions and of reports share.
 sys.path += [str(Path(__file__).parents[1] / folder) for folder in ("prediction", "report")]
 
 from tests.prediction.conftest import model, root

@@ -1,4 +1,4 @@
-"""An explanation made up of two maps, for pages and files: no model is needed to look at them."""
+"""A synthetic explanation with two maps, for pages and files, which need no model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from factorizer_nnunet.explain.blending import BlendedMaps, PatchPosition
 from factorizer_nnunet.explain.components import Component
 from factorizer_nnunet.explain.deletion import class_changes
-from factorizer_nnunet.explain.explanation import Assessment, ComponentMaps, Explanation
+from factorizer_nnunet.explain.explanation import Assessment, Explanation
 from factorizer_nnunet.explain.geometry import CaseGeometry
 from factorizer_nnunet.explain.ranking import bin_numbers, label_histograms, separations
 from factorizer_nnunet.explain.recorder import LayerRecord
@@ -19,7 +19,7 @@ NAMES = {"lesion </script>": (1,), "core": (2,)}
 
 
 def explanation(folder: Path, size: tuple[int, int, int], heads: int = 2) -> Explanation:
-    """Of an image of ``size`` (z, y, x) voxels of noise with a ball in it; maps at a quarter of its resolution."""
+    """An image of ``size`` (z, y, x) voxels, noise with a ball; the maps have a quarter of its resolution."""
     draw = np.random.default_rng(0)
     distance = np.linalg.norm(np.indices(size) - np.reshape(size, (3, 1, 1, 1)) / 2, axis=0)
     labels = (distance < min(size) / 3).astype(np.int64) + (distance < min(size) / 5)
@@ -46,10 +46,9 @@ def explanation(folder: Path, size: tuple[int, int, int], heads: int = 2) -> Exp
         classes=NAMES,
         ignored=None,
         geometry=geometry,
+        patch=size,
         properties={},
-        layers=["encoder-3"],
-        assessments=[],
-        maps=ComponentMaps({"encoder-3": record}, geometry, size),
+        records={"encoder-3": record},
     )
     for head in range(1, heads + 1):
         component = Component("encoder-3", head, 1, (8 * head - 8, 8 * head))

@@ -1,4 +1,4 @@
-"""Patches anywhere blend to one map, and maps go back to the image they came from."""
+"""Patches at any position are blended into one map, and maps return to the grid of their image."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def blend_ramps(folder: Path, starts: list[list[int]]) -> BlendedMaps:
     return maps
 
 
-def test_unaligned_patches_blend_to_the_positions_they_hold(tmp_path: Path) -> None:
+def test_unaligned_patches_blend_to_the_right_positions(tmp_path: Path) -> None:
     maps = blend_ramps(tmp_path, [[0, 3, 5], [0, 1, 2], [0, 2, 5]])
     assert maps.size == (3, 5, 9)
     for axis in range(3):
@@ -43,14 +43,14 @@ def test_unaligned_patches_blend_to_the_positions_they_hold(tmp_path: Path) -> N
         np.testing.assert_allclose(found[1:-1], expected[1:-1], atol=0.51 if axis == 0 else 0.2)
 
 
-def test_an_aligned_patch_is_kept_as_it_is(tmp_path: Path) -> None:
+def test_an_aligned_patch_stays_unchanged(tmp_path: Path) -> None:
     maps = BlendedMaps(tmp_path / "maps.npy", 2, PATCH, STRIDE)
     values = torch.rand(2, 2, 4, 4)
     maps.add(values, PatchPosition((0, 0, 0), PATCH), torch.rand(PATCH) + 0.1)
     np.testing.assert_allclose(np.stack([maps.mean(0), maps.mean(1)]), values, rtol=1e-5)
 
 
-def test_half_precision_around_it_changes_nothing(tmp_path: Path) -> None:
+def test_surrounding_half_precision_changes_nothing(tmp_path: Path) -> None:
     weights = torch.rand(PATCH, generator=torch.Generator().manual_seed(0)) + 1e-9
     values = torch.rand(2, 2, 4, 4, generator=torch.Generator().manual_seed(1))
     found = []
@@ -62,7 +62,7 @@ def test_half_precision_around_it_changes_nothing(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found[1], found[0])
 
 
-def test_interpolation_is_that_of_torch_along_every_axis() -> None:
+def test_interpolation_equals_einsum_along_every_axis() -> None:
     values = torch.rand(2, 3, 4, 5, dtype=torch.float64)
     matrices = [torch.rand(6, 3, dtype=torch.float64), torch.eye(4, dtype=torch.float64), torch.rand(2, 5).double()]
     expected = torch.einsum("nabc,xa,yb,zc->nxyz", values, *matrices)
@@ -70,7 +70,7 @@ def test_interpolation_is_that_of_torch_along_every_axis() -> None:
     torch.testing.assert_close(interpolate(values[0], matrices), expected[0])
 
 
-def test_interpolation_is_exact_for_lines_and_constant_beyond() -> None:
+def test_interpolation_is_exact_for_lines_and_constant_beyond_the_ends() -> None:
     matrix = interpolation_matrix(np.array([-1.0, 0.0, 0.25, 2.5, 3.0, 9.0]), 4)
     np.testing.assert_allclose(matrix.numpy() @ np.arange(4), [0, 0, 0.25, 2.5, 3, 3])
     np.testing.assert_allclose(interpolation_matrix(np.array([0.0, 0.4]), 1), 1)
@@ -78,7 +78,7 @@ def test_interpolation_is_exact_for_lines_and_constant_beyond() -> None:
 
 
 @pytest.mark.parametrize("backward", [(0, 1, 2), (2, 0, 1)])
-def test_a_map_goes_back_through_padding_resampling_crop_and_transposition(backward: tuple[int, ...]) -> None:
+def test_maps_are_brought_back_through_padding_resampling_crop_and_transposition(backward: tuple[int, ...]) -> None:
     original = (12, 10, 14)  # z, y, x of the image
     forward = tuple(int(np.flatnonzero(np.array(backward) == axis)[0]) for axis in range(3))
     shape = tuple(original[axis] for axis in forward)
@@ -94,7 +94,7 @@ def test_a_map_goes_back_through_padding_resampling_crop_and_transposition(backw
     geometry = CaseGeometry.of(properties, preprocessed, backward)
     assert geometry.grid.size == original[::-1]
     for axis in range(3):
-        # In the network's padded grid, a voxel of the original lies at twice its place in the crop.
+        # In the network's padded grid, a voxel of the original lies at twice its position in the crop.
         along = (np.arange(patch[axis]) - 3 + 0.5) / 2 - 0.5 + lower[axis]
         values = np.broadcast_to(np.expand_dims(along, tuple({0, 1, 2} - {axis})), patch).astype(np.float32)
         back = geometry.from_stage(np.ascontiguousarray(values), (1, 1, 1), patch)
@@ -106,6 +106,6 @@ def test_a_map_goes_back_through_padding_resampling_crop_and_transposition(backw
         assert not back.any()
 
 
-def test_the_affine_is_niftis() -> None:
+def test_the_affine_follows_nifti() -> None:
     volume = Volume(np.zeros((2, 2, 2)), (1.0, 2.0, 3.0), (10.0, 20.0, 30.0), tuple(np.eye(3).ravel()))
     np.testing.assert_allclose(volume.affine @ [1, 1, 1, 1], [-11, -22, 33, 1])

@@ -1,4 +1,4 @@
-"""Explaining predicts as nnU-Net does, writes whole cases, goes on after a stop, and refuses before it writes."""
+"""explain predicts as nnU-Net does, writes complete cases, resumes, and refuses bad input before it writes."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_prediction_maps_and_resuming(root: Path, model: Path) -> None:
     for file in (root / "explained" / "a").iterdir():
         file.unlink()
     (root / "explained" / "a").rmdir()
-    (root / "explained" / ".a.1.partial").mkdir()  # what a kill leaves
+    (root / "explained" / ".a.1.partial").mkdir()  # as a kill leaves it
     outcome = explained(root, model)
     assert (outcome.explained, outcome.skipped) == (["a"], ["b", "c"])
     assert sorted(path.name for path in (root / "explained").iterdir()) == [".lock", *CASES, "explain.json"]
@@ -94,7 +94,7 @@ def test_arrays_for_notebooks(root: Path, model: Path) -> None:
         ({"with_loadings": True, "formats": ("html",)}, "--loadings are NIfTI files: add nifti to --format"),
     ],
 )
-def test_what_is_not_there_is_refused(root: Path, model: Path, changes: dict, message: str) -> None:
+def test_invalid_options_are_refused(root: Path, model: Path, changes: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
         explained(root, model, **changes)
     assert not (root / "explained").exists()
@@ -108,12 +108,12 @@ def test_bad_images_truths_and_folders_are_refused_before_anything_is_written(ro
     for files in (swapped, mixed):
         with pytest.raises(UserError, match="not the channels of one case in order; expected a_0000.nii.gz"):
             explained(root, model, images=files)
-    whole = (root / "images" / "c_0001.nii.gz").read_bytes()
+    complete = (root / "images" / "c_0001.nii.gz").read_bytes()
     small = SimpleITK.GetImageFromArray(np.zeros((3, 4, 5), np.float32))
     SimpleITK.WriteImage(small, str(root / "images" / "c_0001.nii.gz"))
     with pytest.raises(UserError, match="c: its channels differ in shape or spacing: .*c_0000.nii.gz"):
         explained(root, model)
-    (root / "images" / "c_0001.nii.gz").write_bytes(whole)
+    (root / "images" / "c_0001.nii.gz").write_bytes(complete)
     with pytest.raises(UserError, match="cannot make /proc/explained: .*Name another folder with -o"):
         explained(root, model, out=Path("/proc/explained"))
     with pytest.raises(UserError, match="missing.nii.gz not found"):
@@ -127,8 +127,8 @@ def test_bad_images_truths_and_folders_are_refused_before_anything_is_written(ro
         SimpleITK.WriteImage(SimpleITK.GetImageFromArray(labels), str(root / "labels" / f"{case}.nii.gz"))
     with pytest.raises(UserError, match="b.nii.gz contains label values that dataset.json does not declare: 5"):
         explained(root, model, truths=root / "labels")
-    whole = (root / "images" / "b_0001.nii.gz").read_bytes()
-    (root / "images" / "b_0001.nii.gz").write_bytes(whole[:500])
+    complete = (root / "images" / "b_0001.nii.gz").read_bytes()
+    (root / "images" / "b_0001.nii.gz").write_bytes(complete[:500])
     with pytest.raises(UserError, match="b: .*b_0001.nii.gz is truncated or damaged"):
         explained(root, model)
     (root / "file").write_text("mine")
@@ -139,7 +139,7 @@ def test_bad_images_truths_and_folders_are_refused_before_anything_is_written(ro
     assert not (root / "explained").exists()
 
 
-def test_a_users_folder_of_a_cases_name_is_left_alone(root: Path, model: Path) -> None:
+def test_an_existing_folder_named_like_a_case_is_not_touched(root: Path, model: Path) -> None:
     (root / "explained" / "a").mkdir(parents=True)
     with pytest.raises(UserError, match="contains a, but no explain.json, so explain did not write it"):
         explained(root, model)
@@ -158,7 +158,7 @@ def test_2d_models_are_explained(root: Path) -> None:
     assert read(root / "explained" / "a" / "encoder-3_head-01.nii.gz").shape == (7, 17, 20)
 
 
-def test_a_case_that_fails_leaves_nothing_and_stops_no_other(
+def test_a_failing_case_leaves_no_files_and_does_not_stop_others(
     root: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(folder: Path, made: object, with_maps: bool, with_loadings: bool) -> None:
@@ -171,7 +171,7 @@ def test_a_case_that_fails_leaves_nothing_and_stops_no_other(
     assert sorted(path.name for path in (root / "explained").iterdir()) == [".lock", "a", "c", "explain.json"]
 
 
-def test_a_truth_equal_to_the_prediction_is_separated_and_changed_alike(root: Path, model: Path) -> None:
+def test_a_truth_equal_to_the_prediction_gets_equal_scores(root: Path, model: Path) -> None:
     run_predict(root, model, use_mirroring=False)
     explained(root, model, truths=root / "out", deletion=1, heads=(1, 1, 2), formats=("nifti", "png", "html"))
     folder = root / "explained" / "a"
@@ -184,13 +184,13 @@ def test_a_truth_equal_to_the_prediction_is_separated_and_changed_alike(root: Pa
     for change in (change for one in tested for change in one["deletion"].values()):
         if change["dice_change"] is not None:
             assert change["dice_change"] == pytest.approx(change["dice_with_prediction"] - 1)
-    # Of the chosen heads, the maps are those of a run with all.
+    # The maps of the chosen heads equal those of a run with all heads.
     explained(root, model, out=root / "all")
     for one in described["components"]:
         np.testing.assert_array_equal(read(folder / one["map"]), read(root / "all" / "a" / one["map"]))
 
 
-def test_auc_is_that_of_the_written_map(root: Path, model: Path) -> None:
+def test_auc_matches_the_written_map(root: Path, model: Path) -> None:
     explained(root, model, images=tuple(root / "images" / f"a_000{channel}.nii.gz" for channel in (0, 1)))
     folder = root / "explained" / "a"
     labels = read(folder / "prediction.nii.gz")
@@ -208,7 +208,7 @@ def test_auc_is_that_of_the_written_map(root: Path, model: Path) -> None:
     assert checked
 
 
-def test_a_disk_that_fills_leaves_no_case_and_an_interrupt_ends_all(
+def test_a_full_disk_leaves_no_case_and_an_interrupt_ends_the_run(
     root: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(file: Path, volume: object) -> None:
@@ -227,7 +227,7 @@ def test_a_disk_that_fills_leaves_no_case_and_an_interrupt_ends_all(
     assert sorted(path.name for path in (root / "explained").iterdir()) == [".lock", "explain.json"]
 
 
-def test_the_models_step_and_the_variables_are_part_of_the_settings(
+def test_tile_step_and_variables_are_part_of_the_settings(
     root: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (model / INFERENCE_FILE).write_text(json.dumps({"tile_step_size": 1.0}))
@@ -240,7 +240,7 @@ def test_the_models_step_and_the_variables_are_part_of_the_settings(
         explained(root, model, stages=("encoder-3",))
 
 
-def test_two_runs_do_not_share_a_folder(root: Path, model: Path) -> None:
+def test_two_runs_cannot_share_a_folder(root: Path, model: Path) -> None:
     (root / "explained").mkdir()
     with (
         file_lock(root / "explained" / ".lock", "taken"),

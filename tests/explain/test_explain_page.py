@@ -1,4 +1,4 @@
-"""The page of a case in a real browser, and the files beside it."""
+"""The page of a case in a real browser, and the files next to it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from factorizer_nnunet.explain.panels import write_panels
 from factorizer_nnunet.explain.ranking import Separation
 from factorizer_nnunet.imaging.planes import PLANES
 
-NOTHING = Separation(None, None)
+NO_SEPARATION = Separation(None, None)
 STATE = """({
   drawn: Number(document.body.dataset.drawn || 0), text: document.body.innerText,
   views: document.querySelectorAll("canvas").length,
@@ -39,7 +39,7 @@ SLIDE = """new Promise(done => { const slider = document.getElementById("slice-2
   const look = () => document.body.dataset.drawn > 1 ? done(cut[2]) : setTimeout(look, 20); look(); })"""
 
 
-def test_the_mosaics_hold_the_volumes(tmp_path: Path) -> None:
+def test_mosaics_contain_the_volumes(tmp_path: Path) -> None:
     made = explanation(tmp_path, (10, 12, 14))
     data = page_data(made, 1, ["T1"])
     source = data["labels"]["prediction"]
@@ -52,7 +52,7 @@ def test_the_mosaics_hold_the_volumes(tmp_path: Path) -> None:
     assert [one["map"] for one in data["best"]["core"]["encoder-3"]] == ["encoder-3_head-01"]
 
 
-def test_a_map_is_read_where_the_image_lies(tmp_path: Path) -> None:
+def test_a_written_map_has_the_grid_of_the_image(tmp_path: Path) -> None:
     made = explanation(tmp_path, (10, 12, 14))
     volume = made.map(made.assessments[0].component)
     write_map(tmp_path / "map.nii.gz", volume)
@@ -73,7 +73,7 @@ def test_description_and_panels(tmp_path: Path) -> None:
     write_panels(tmp_path, made, 2)
     for name, (width, height) in one.items():
         wider, higher = Image.open(tmp_path / f"panel_{name}.png").size
-        assert wider == width > 500 and 1.4 < higher / height < 1.6, "three rows instead of two"
+        assert wider == width > 500 and 1.4 < higher / height < 1.6, "expected three rows instead of two"
 
 
 def test_panels_show_slices_upright_with_the_class_outlined(tmp_path: Path) -> None:
@@ -91,18 +91,20 @@ def test_panels_show_slices_upright_with_the_class_outlined(tmp_path: Path) -> N
     assert len(outlines) == 2 * 3
     for picture, outline in zip([p for p in axes.images if p.get_array().shape[1] > 1], outlines, strict=True):
         left, right, lower, upper = picture.get_extent()
-        middle = np.array([(left + right) / 2, (lower + upper) / 2])  # the ball's
+        middle = np.array([(left + right) / 2, (lower + upper) / 2])  # of the ball
         assert np.abs(outline.mean(0) - middle).max() < 0.15
         assert (outline >= (left, upper)).all() and (outline <= (right, lower)).all()
 
 
-def test_classes_that_are_not_predicted_or_have_the_same_letters(tmp_path: Path) -> None:
+def test_classes_that_are_not_predicted_or_have_the_same_file_name(tmp_path: Path) -> None:
     made = explanation(tmp_path, (10, 12, 14))
     assessments = [
-        replace(one, predicted={**dict(zip(("a b", "a-b"), one.predicted.values(), strict=True)), "nowhere": NOTHING})
+        replace(
+            one, predicted={**dict(zip(("a b", "a-b"), one.predicted.values(), strict=True)), "nowhere": NO_SEPARATION}
+        )
         for one in made.assessments
     ]
-    made = replace(made, classes={"a b": (1,), "a-b": (2,), "nowhere": (9,)}, assessments=assessments)
+    made = replace(made, classes=classes, assessments=assessments)
     assert made.top("encoder-3", "nowhere", 3) == []
     assert {one.component.head for one in made.top_of_all(3)} == {1, 2}
     write_panels(tmp_path, made, 1)
@@ -113,8 +115,8 @@ def test_classes_that_are_not_predicted_or_have_the_same_letters(tmp_path: Path)
     assert data["best"]["nowhere"] == {"encoder-3": []} and data["best"]["a b"]["encoder-3"]
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here to open the page with")
-def test_the_page_draws_slides_and_needs_no_network(tmp_path: Path) -> None:
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium to open the page with")
+def test_the_page_draws_reacts_to_sliders_and_works_offline(tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     write_page(page, explanation(tmp_path, (16, 20, 24)), 2, ["T1 & T2"])
     browser = Browser(tmp_path / "profile")
@@ -137,8 +139,8 @@ def test_the_page_draws_slides_and_needs_no_network(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here to open the page with")
-def test_a_page_of_a_brats_case_is_small_and_opens_soon(tmp_path: Path) -> None:
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium to open the page with")
+def test_the_page_of_a_brats_case_is_small_and_opens_quickly(tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     write_page(page, explanation(tmp_path, (155, 240, 240), heads=24), 12, ["T1"])
     assert page.stat().st_size < 25e6

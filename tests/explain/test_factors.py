@@ -1,4 +1,4 @@
-"""Factors in space are those of the mixer, by whatever route it takes."""
+"""Factors in space equal those of the mixer, for all its implementations."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from factorizer_nnunet.explain.factors import factorise
-from factorizer_nnunet.network.blocks import FactorizerBlock
 from factorizer_nnunet.network.layout import from_windows
 from factorizer_nnunet.network.mixer import NMFMixer
 from factorizer_nnunet.network.nmf import NMFSettings
@@ -34,7 +33,7 @@ def given(seed: int = 1) -> torch.Tensor:
 
 @pytest.mark.parametrize("border", ["cut", "cyclic"])
 @pytest.mark.parametrize("nmf", [{}, {"start": "nndsvd"}, {"rank": 2}, {"solver": "mu", "rank": 3}, {"solver": "semi"}])
-def test_maps_are_the_mixers_factors_with_unit_columns(border: str, nmf: dict) -> None:
+def test_maps_are_v_for_unit_columns_of_u(border: str, nmf: dict) -> None:
     made, x = mixer(border=border, **nmf), given()
     grid = made.grid(SIZE)
     expected = 0
@@ -44,14 +43,14 @@ def test_maps_are_the_mixers_factors_with_unit_columns(border: str, nmf: dict) -
 
 
 @pytest.mark.parametrize("rank", [1, 2])
-def test_loadings_times_maps_are_what_the_mixer_reconstructs(rank: int) -> None:
+def test_loadings_times_maps_equal_the_reconstruction(rank: int) -> None:
     made, x = mixer(shifts=(0.25,), rank=rank), given()
     factors = factorise(made, x, with_loadings=True)
     products = (factors.loadings * factors.maps[:, None]).unflatten(0, (2, rank)).sum(1).flatten(0, 1)
     torch.testing.assert_close(products.movedim(0, -1)[None], mixed(made, x))
 
 
-def test_energies_add_up_to_those_of_the_reconstruction() -> None:
+def test_energies_add_up_to_that_of_the_reconstruction() -> None:
     made, x = mixer(shifts=(0.5,)), given()
     factors = factorise(made, x)
     reconstruction = mixed(made, x)
@@ -67,24 +66,3 @@ def test_an_empty_volume_has_empty_maps() -> None:
     factors = factorise(mixer(), torch.zeros(1, *SIZE, 8, dtype=torch.float64), with_loadings=True)
     for values in (factors.maps, factors.loadings, factors.energy, factors.mean_loading):
         assert torch.equal(values, torch.zeros_like(values))
-
-
-@pytest.mark.parametrize("depthwise", ["entry", "none"])
-def test_the_mixers_input_is_that_of_the_block(depthwise: str) -> None:
-    block = FactorizerBlock(
-        8,
-        norm="instance",
-        mixer=mixer().float(),
-        mlp_ratio=2.0,
-        depthwise=depthwise,
-        kernel_size=(3, 3, 3),
-        dropout=0.0,
-        drop_path=0.0,
-        checkpointing=False,
-    ).eval()
-    seen = []
-    block.mixer.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
-    x = given().float()
-    with torch.no_grad():
-        block(x)  # small enough to go through the modules
-        torch.testing.assert_close(block.mixer_input(x), seen[0])

@@ -1,4 +1,4 @@
-"""AUC, correlation, deletion and order, against slower ways to compute them."""
+"""AUC, correlation, deletion and order, against slower computations."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from factorizer_nnunet.network import Factorizer
 NETWORK = {"features_per_stage": [8, 16, 16], "strides": [[1, 1, 1], [2, 2, 2], [1, 2, 2]]}
 
 
-def test_separations_are_those_of_ranks_and_products() -> None:
+def test_auc_and_correlation_equal_scipys_and_numpys() -> None:
     draw = np.random.default_rng(0)
     labels = draw.integers(0, 4, (10, 11, 12))
     values = draw.integers(0, 50, labels.shape) + 20 * (labels == 2) - 9.0 * (labels == 3)
@@ -32,7 +32,7 @@ def test_separations_are_those_of_ranks_and_products() -> None:
     assert found["none"].auc is None and found["none"].strength is None
 
 
-def test_the_layout_in_memory_does_not_matter() -> None:
+def test_the_memory_layout_does_not_matter() -> None:
     draw = np.random.default_rng(0)
     labels, values = draw.integers(0, 2, (3, 4, 5)), draw.integers(0, 9, (3, 4, 5))
     expected = label_histograms(values, labels)
@@ -41,17 +41,17 @@ def test_the_layout_in_memory_does_not_matter() -> None:
     np.testing.assert_array_equal(label_histograms(moved, np.asfortranarray(labels)), expected)
 
 
-def test_a_constant_map_tells_nothing() -> None:
+def test_a_constant_map_separates_nothing() -> None:
     labels = np.arange(8) % 2
     found = separations(label_histograms(bin_numbers(np.zeros(8)), labels), {"odd": (1,)})["odd"]
     assert (found.auc, found.correlation) == (0.5, None)
 
 
-def test_best_come_first_and_those_without_a_score_last() -> None:
+def test_the_best_come_first_and_missing_scores_last() -> None:
     assert best_first([0.1, None, 0.4, 0.4]) == [2, 3, 0, 1]
 
 
-def test_a_deleted_head_reconstructs_nothing_and_comes_back() -> None:
+def test_a_deleted_head_reconstructs_nothing_and_is_restored() -> None:
     network = Factorizer(1, 2, **NETWORK).eval()
     (layer, *_) = select_layers(find_layers(network, Path("model")), ["encoder-2"])
     mixer, x, reconstructions = layer.mixer, torch.randn(1, 4, 4, 4, 16), []
@@ -67,7 +67,7 @@ def test_a_deleted_head_reconstructs_nothing_and_comes_back() -> None:
     assert torch.equal(mixer.out_proj.weight, before)
 
 
-def test_changes_of_classes() -> None:
+def test_class_changes() -> None:
     before, after, truth = np.zeros(10, int), np.zeros(10, int), np.zeros(10, int)
     before[:4], after[:2], truth[:4] = 1, 1, 1
     found = class_changes(before, after, truth, {"one": (1,), "two": (2,)}, voxel_mm3=500.0)
@@ -77,7 +77,7 @@ def test_changes_of_classes() -> None:
     assert (found["two"].dice_with_prediction, found["two"].dice_change) == (None, None)
 
 
-def test_what_nobody_annotated_does_not_count() -> None:
+def test_voxels_with_the_ignore_label_do_not_count() -> None:
     labels, binned = np.array([0, 1, 1, 7]), np.array([0, 5, 9, 9], np.uint16)
     histograms = label_histograms(binned, labels, ignored=7)
     assert histograms.sum() == 3 and histograms[1, 9] == 1

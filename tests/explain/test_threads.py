@@ -1,4 +1,4 @@
-"""Work in threads: in order, and ended by the first error."""
+"""Threads return results in order and stop at the first error."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ def test_results_come_in_the_order_of_the_items() -> None:
 
 
 @pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
-def test_after_an_error_nothing_more_is_begun(monkeypatch: pytest.MonkeyPatch, error: type[BaseException]) -> None:
+def test_after_an_error_no_further_item_is_started(monkeypatch: pytest.MonkeyPatch, error: type[BaseException]) -> None:
     monkeypatch.setattr(threads, "core_count", lambda: 3)
-    begun, lock, end = [], threading.Lock(), threading.Event()
+    started, lock, end = [], threading.Lock(), threading.Event()
 
     def fail(number: int) -> None:
         with lock:
-            begun.append(number)
+            started.append(number)
         if number == 1:
             raise error(f"no space left for {number}")
         end.wait(1)  # the first one is still at work when the second fails
 
     with pytest.raises(error, match="no space left for 1"):
         in_threads(fail, range(1000), 1)
-    assert len(begun) <= 4
+    assert len(started) <= 4
 
 
 @pytest.mark.parametrize(("bytes_each", "most"), [(1, 3), (3 * 2**30, 1), (2**40, 1), (2 * 2**30, 2)])
-def test_fewer_work_at_once_where_each_needs_much(monkeypatch: pytest.MonkeyPatch, bytes_each: int, most: int) -> None:
+def test_large_items_run_in_fewer_threads(monkeypatch: pytest.MonkeyPatch, bytes_each: int, most: int) -> None:
     monkeypatch.setattr(threads, "core_count", lambda: 3)
     torch_threads = torch.get_num_threads()
     at_work, peak, lock = [], [], threading.Lock()

@@ -1,4 +1,4 @@
-"""Faster predictions through the real commands: the derived folder, and the variables, under stock nnUNetv2_predict."""
+"""Faster predictions with the real nnU-Net commands: the derived folder and the variables with nnUNetv2_predict."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_derived_folder_and_variables_give_stock_commands_the_same_faster_predic
     assert_same_predictions(fast, by_variable, TEST_CASES)
     as_trained = folds.predict("not_mirrored", "3d_fullres", (0,), "--disable_tta", *options)
     before, after = (read_probabilities(folder, TEST_CASES[0]) for folder in (as_trained, fast))
-    assert np.abs(after - before).max() > 1e-3, "nothing was changed"
+    assert np.abs(after - before).max() > 1e-3, "the settings had no effect"
     folds.run(
         "nnUNetv2_predict_from_modelfolder",
         *("-i", folds.unseen, "-o", tmp_path / "out", "-m", derived, "-f", 0, *ON_CPU),
@@ -62,7 +62,7 @@ def test_derived_folder_and_variables_give_stock_commands_the_same_faster_predic
     assert "with the settings it was trained with" in scores["scores_of"]
 
 
-def test_a_training_with_a_variable_set_ends_before_it_writes(folds: Workspace) -> None:
+def test_a_training_with_a_variable_set_ends_before_anything_is_written(folds: Workspace) -> None:
     trainer = "nnUNetTrainerFactorizer_1epochs_1iters"
     done = folds.train("3d_fullres", 0, trainer=trainer, check=False, **FAST)
     assert done.returncode != 0

@@ -1,4 +1,4 @@
-"""tune-inference measures what nnU-Net would predict, goes on after a stop, and derives a folder for stock commands."""
+"""tune-inference measures nnU-Net's own predictions, resumes, and derives a folder that stock commands accept."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def validated(root: Path) -> Path:
 
 
 def mirrored_model(root: Path, folds: int = 1) -> Path:
-    """A model as after a training that mirrored along all axes, with its validation cases."""
+    """A model trained with mirroring along all axes, with its validation cases."""
     model = write_model(root, folds=folds)
     for file in model.glob("fold_*/checkpoint_final.pth"):
         torch.save({**torch.load(file, weights_only=False), "inference_allowed_mirroring_axes": (0, 1, 2)}, file)
@@ -64,7 +64,7 @@ def digests(folder: Path) -> dict[str, str]:
     return {str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
-def test_dice_is_that_of_the_stock_commands_predictions(root: Path, validated: Path) -> None:
+def test_dice_equals_that_of_the_stock_commands_predictions(root: Path, validated: Path) -> None:
     tuned = run_tune(validated)
     run_predict(root, validated)
     run_predict(
@@ -90,13 +90,13 @@ def test_dice_is_that_of_the_stock_commands_predictions(root: Path, validated: P
     assert list(dice.values()) == pytest.approx([expected["fast"]])
 
 
-def test_the_derived_folder_predicts_so_by_nnunets_predictor_and_ours(root: Path, validated: Path) -> None:
+def test_the_derived_folder_gives_the_same_predictions_in_nnunet_and_here(root: Path, validated: Path) -> None:
     before = digests(validated)
     derived = run_tune(
         validated, search_space=SearchSpace(iterations=(2,), shifts=(1,), mirroring=("2",), steps=(0.75,))
     ).derived
     assert derived == validated.parent / f"{FACTORIZER}__{PLANS}_fast__3d_fullres"
-    assert digests(validated) == before, "the original is untouched"
+    assert digests(validated) == before, "the original has changed"
     assert json.loads((derived / "plans.json").read_text())["plans_name"] == f"{PLANS}_fast"
 
     predictor = nnUNetPredictor(tile_step_size=0.75, device=torch.device("cpu"), allow_tqdm=False)
@@ -113,7 +113,7 @@ def test_the_derived_folder_predicts_so_by_nnunets_predictor_and_ours(root: Path
         np.testing.assert_array_equal(ours, theirs)
 
 
-def test_every_fold_with_a_checkpoint_goes_along(root: Path) -> None:
+def test_every_fold_with_a_checkpoint_is_derived(root: Path) -> None:
     model = mirrored_model(root, folds=2)
     derived = run_tune(model).derived
     for fold in range(2):
@@ -127,7 +127,7 @@ def test_every_fold_with_a_checkpoint_goes_along(root: Path) -> None:
         assert (here["init_args"]["fold"], here["init_args"]["plans"]["plans_name"]) == (fold, f"{PLANS}_fast")
 
 
-def test_a_stopped_measurement_goes_on(root: Path, validated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_measurement_resumes(root: Path, validated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     predicted, measured = [], measure._predicted
 
     def count(*arguments: Any) -> torch.Tensor:
@@ -156,7 +156,7 @@ def test_a_stopped_measurement_goes_on(root: Path, validated: Path, monkeypatch:
     assert predicted == []
 
 
-def test_the_page_and_what_is_printed(validated: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_page_and_the_printed_table(validated: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--iterations", "1", "--shifts", "1", "--mirroring", "none", "--step-sizes", "1", "--tolerance", "0.9"]
     arguments = ["tune-inference", "-m", str(validated), "-device", "cpu", "--disable_progress_bar", *options]
     assert cli.main([*arguments, "--measure-only"]) == 0
@@ -173,7 +173,7 @@ def test_the_page_and_what_is_printed(validated: Path, capsys: pytest.CaptureFix
     assert numbers["chosen"]["mirroring"] == [] and len(numbers["rows"]) == 2
 
 
-def test_mistakes_are_told_before_anything_is_written(root: Path, validated: Path) -> None:
+def test_mistakes_are_reported_before_anything_is_written(root: Path, validated: Path) -> None:
     taken = validated.parent / f"{FACTORIZER}__taken__3d_fullres"
     taken.mkdir()
     (validated / "fold_1").mkdir()
@@ -205,7 +205,7 @@ def test_mistakes_are_told_before_anything_is_written(root: Path, validated: Pat
         assert digests(root) == before
 
 
-def test_a_folder_that_may_not_be_written_is_told_first(validated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_without_write_permission_is_reported_first(validated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.access", lambda path, mode: False)  # as root, tests may write anywhere
     with pytest.raises(
         UserError, match=f"no permission to write in {validated.parent}. Change its permissions, or only"
@@ -213,7 +213,7 @@ def test_a_folder_that_may_not_be_written_is_told_first(validated: Path, monkeyp
         run_tune(validated)
 
 
-def test_data_that_are_not_there_are_told(root: Path, validated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_data_are_reported(root: Path, validated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     base = root / "nnUNet_preprocessed" / NAME
     for gone, message in (
         (
@@ -250,7 +250,7 @@ def test_other_networks_are_refused(root: Path) -> None:
         run_tune(stock)
 
 
-def test_without_a_file_of_folds_they_are_nnunets(root: Path, validated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_splits_the_folds_are_nnunets(root: Path, validated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from factorizer_nnunet.prediction.model import load_model
 
     splits = root / "nnUNet_preprocessed" / NAME / "splits_final.json"
@@ -267,28 +267,26 @@ def test_without_a_file_of_folds_they_are_nnunets(root: Path, validated: Path, m
     assert [cases._validation_cases(fold) for fold in range(5)] == [sorted(names[held_out]) for _, held_out in folds]
 
 
-def test_cases_that_cannot_be_measured_are_told(root: Path, validated: Path) -> None:
+def test_unreadable_cases_are_reported(root: Path, validated: Path) -> None:
     reference = root / "nnUNet_preprocessed" / NAME / "gt_segmentations" / f"{VALIDATED[0]}.nii.gz"
-    whole = reference.read_bytes()
+    complete = reference.read_bytes()
     small = SimpleITK.GetImageFromArray(np.zeros((3, 4, 5), np.uint8))
     SimpleITK.WriteImage(small, str(reference))
     with pytest.raises(UserError, match=r"gt_segmentations.* has shape \(3, 4, 5\), its image \(7, 17, 20\); run"):
         run_tune(validated)
-    reference.write_bytes(whole[:100])
+    reference.write_bytes(complete[:100])
     with pytest.raises(UserError, match=f"{VALIDATED[0]} cannot be read from .*; run: nnUNetv2_preprocess"):
         run_tune(validated)
 
 
-def test_where_there_is_no_region_there_is_nothing_to_go_by(
-    root: Path, validated: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_any_region_nothing_is_compared(root: Path, validated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ValidationCases, "dice", lambda *_: {"rim": None, "core": None})
     with pytest.raises(UserError, match="the . measured cases contain no region, nor do their predictions"):
         run_tune(validated)
 
 
 @pytest.mark.parametrize("step", [0, "fast", True, 1.5])
-def test_a_derived_folder_with_an_impossible_step_is_told(root: Path, model: Path, step: object) -> None:
+def test_an_invalid_step_in_a_derived_folder_is_reported(root: Path, model: Path, step: object) -> None:
     (model / INFERENCE_FILE).write_text(json.dumps({"tile_step_size": step}))
     with pytest.raises(
         UserError, match=f"{INFERENCE_FILE}: tile_step_size .* must be above 0 and at most 1. Correct it"

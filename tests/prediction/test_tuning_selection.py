@@ -1,4 +1,4 @@
-"""Which settings are compared, what counts as best, and which one is taken; on numbers alone."""
+"""Which settings are compared, which are best, and which one is chosen; no model is needed."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def setting(**changes: object) -> PredictionSettings:
 
 
 def measured(of: PredictionSettings, seconds: float, *dice: float | None) -> list[Measurement]:
-    """A measurement for each case; the only region's Dice."""
+    """One measurement per case, by the Dice of its only region."""
     common = {"fold": "0", "checkpoint": "c", "setting": of, "seconds": seconds, "rest_seconds": 0.0}
     return [Measurement(case=str(n), dice={"tumour": value}, **common) for n, value in enumerate(dice)]
 
 
-def test_defaults_are_everything_with_everything_and_the_stock_command_first() -> None:
+def test_by_default_all_combinations_are_compared_the_stock_command_first() -> None:
     settings = SearchSpace().settings(CONFIG, (0, 1, 2))
     assert (
         settings[0]
@@ -49,7 +49,7 @@ def test_defaults_are_everything_with_everything_and_the_stock_command_first() -
     assert {s.tile_step_size for s in settings} == {0.5, 0.75, 1.0}
 
 
-def test_what_is_asked_for_is_compared_with_the_stock_command() -> None:
+def test_requested_settings_are_compared_with_the_stock_command() -> None:
     choices = SearchSpace(iterations=(2,), shifts=(1,), mirroring=("none", "0,2"), steps=(1,))
     asked = {"num_iters": 2, "num_shifts": 1, "tile_step_size": 1.0}
     assert choices.settings(CONFIG, (0, 1, 2)) == [
@@ -59,7 +59,7 @@ def test_what_is_asked_for_is_compared_with_the_stock_command() -> None:
     ]
 
 
-def test_a_model_that_was_not_mirrored_is_not_mirrored() -> None:
+def test_without_mirroring_in_training_none_is_compared() -> None:
     assert {s.mirroring for s in SearchSpace().settings(CONFIG, None)} == {()}
 
 
@@ -72,13 +72,13 @@ def test_a_model_that_was_not_mirrored_is_not_mirrored() -> None:
         ({"mirroring": ("0,3",)}, "--mirroring 0,3: the training mirrored along axes 0, 1, 2; expected none, all"),
     ],
 )
-def test_what_the_model_does_not_have_is_told(choices: dict, message: str) -> None:
+def test_invalid_values_are_reported(choices: dict, message: str) -> None:
     with pytest.raises(UserError) as error:
         SearchSpace(**choices).settings(CONFIG, (0, 1, 2))
     assert message in str(error.value)
 
 
-def test_rows_say_change_worst_case_and_speed_up() -> None:
+def test_rows_have_change_worst_case_and_speed_up() -> None:
     fast = setting(mirroring=())
     rows = compare([*measured(REFERENCE, 8, 0.8, 0.6), *measured(fast, 2, 0.9, 0.3)], [REFERENCE, fast])
     assert [row.setting for row in rows] == [fast, REFERENCE]
@@ -88,7 +88,7 @@ def test_rows_say_change_worst_case_and_speed_up() -> None:
     assert all(row.is_best for row in rows)
 
 
-def test_a_region_that_no_case_has_does_not_count() -> None:
+def test_a_region_of_no_case_does_not_count() -> None:
     other = setting(num_iters=1)
     rows = compare([*measured(REFERENCE, 1, 0.8, None), *measured(other, 2, 0.6, None)], [REFERENCE, other])
     assert [row.dice for row in rows] == pytest.approx([0.8, 0.6])
@@ -96,7 +96,7 @@ def test_a_region_that_no_case_has_does_not_count() -> None:
     assert math.isnan(rows[1].change_low), "one case has no interval"
 
 
-def test_the_fastest_that_is_good_enough_is_taken_and_among_equally_fast_ones_the_best() -> None:
+def test_the_fastest_good_setting_is_chosen_and_of_equally_fast_ones_the_best() -> None:
     bad, good, better, slower = (setting(tile_step_size=step) for step in (1.0, 0.9, 0.8, 0.7))
     measurements = [
         *measured(REFERENCE, 10, 0.800),
@@ -112,13 +112,13 @@ def test_the_fastest_that_is_good_enough_is_taken_and_among_equally_fast_ones_th
     assert choose(rows[1:], tolerance=0, reference=REFERENCE).setting == better
 
 
-def test_nothing_is_taken_where_nothing_is_good_enough() -> None:
+def test_without_a_good_setting_the_stock_command_is_kept() -> None:
     fast = setting(mirroring=())
     rows = compare([*measured(REFERENCE, 8, 0.8), *measured(fast, 2, 0.7)], [REFERENCE, fast])
     assert choose(rows, tolerance=0.002, reference=REFERENCE).setting == REFERENCE
 
 
-def test_a_setting_that_is_not_faster_is_not_taken_for_its_dice() -> None:
+def test_a_setting_that_is_not_faster_is_not_chosen_for_its_dice() -> None:
     slower, same = setting(num_iters=1), setting(num_shifts=1)
     measurements = [*measured(REFERENCE, 8, 0.8), *measured(slower, 8.2, 0.9), *measured(same, 7.8, 0.85)]
     rows = compare(measurements, [REFERENCE, slower, same])
