@@ -207,7 +207,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     device = torch.cuda.get_device_name() if options.device == "cuda" else f"CPU, {options.threads} threads"
     lines = [
         f"Networks with random weights; {device}, {platform.machine()}, torch {torch.__version__}. Each cell: seconds "
-        "a case (of small images the median of five, else once), ratio to the prediction in the same row, and peak memory.",
+        "per case (median of five for small images, else one run), ratio to the prediction in this row, peak memory.",
         "",
         f"| image | network | mirroring | {PREDICT} | {ONE_HEAD} | {ALL} | their number |",
         "|---|---|---|---|---|---|---|",

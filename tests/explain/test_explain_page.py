@@ -98,10 +98,9 @@ def test_panels_show_slices_upright_with_the_class_outlined(tmp_path: Path) -> N
 
 def test_classes_that_are_not_predicted_or_have_the_same_file_name(tmp_path: Path) -> None:
     made = explanation(tmp_path, (10, 12, 14))
+    classes = {"a b": (1,), "a-b": (2,), "nowhere": (9,)}
     assessments = [
-        replace(
-            one, predicted={**dict(zip(("a b", "a-b"), one.predicted.values(), strict=True)), "nowhere": NO_SEPARATION}
-        )
+        replace(one, predicted=dict(zip(classes, (*one.predicted.values(), NO_SEPARATION), strict=True)))
         for one in made.assessments
     ]
     made = replace(made, classes=classes, assessments=assessments)
