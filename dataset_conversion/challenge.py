@@ -20,9 +20,9 @@ from factorizer_nnunet.dataset_conversion.cases import FILE_ENDING
 from factorizer_nnunet.dataset_conversion.layout import is_nifti
 from factorizer_nnunet.dataset_conversion.report import REPORT_FILE
 from factorizer_nnunet.dataset_conversion.spec import LabelMap, Release
-from factorizer_nnunet.imaging.checks import grid_problem
+from factorizer_nnunet.imaging.checks import grid_problem, unexpected_labels_problem
 from factorizer_nnunet.imaging.grid import grid_of
-from factorizer_nnunet.imaging.labels import integer_labels
+from factorizer_nnunet.imaging.labels import count_labels, integer_labels
 from factorizer_nnunet.imaging.volume import nifti_bytes, read_header, read_volume
 
 _FIX = "Convert the data set again"  # an unreadable report
@@ -156,12 +156,11 @@ def _problems(release: Release, path: Path, cases: Mapping[str, Any], back: Labe
     if difference := grid_problem(volume.grid, grid, "the image"):
         texts.append(f"{path}: {difference}")
     try:
-        unexpected = back.unexpected(integer_labels(volume.values))
+        counts = count_labels(integer_labels(volume.values))
     except ValueError as error:
         return [*texts, f"{path}: {error}"]
-    if unexpected:
-        values = ", ".join(f"{value} ({count} voxels)" for value, count in unexpected.items())
-        texts.append(f"{path}: label values {values}; this data set has {sorted(back.to_nnunet)}")
+    if unexpected := unexpected_labels_problem(counts, back.to_nnunet.keys(), "this data set"):
+        texts.append(f"{path}: {unexpected}")
     return texts
 
 

@@ -40,17 +40,13 @@ class LabelMap:
             raise ValueError(f"labels merge in {dict(self.to_nnunet)}, which cannot be inverted")
         return LabelMap(back)
 
-    def unexpected(self, labels: np.ndarray) -> dict[int, int]:
-        """Return the number of voxels of each unmapped value; `labels` are integers of any shape."""
-        return {value: count for value, count in count_labels(labels).items() if value not in self.to_nnunet}
-
     def apply(self, labels: np.ndarray) -> np.ndarray:
         """Return `labels` (integers of any shape) with mapped values, uint8, in the same shape.
 
         Raises:
             ValueError: a value is not mapped.
         """
-        unknown = self.unexpected(labels)
+        unknown = count_labels(labels).keys() - self.to_nnunet.keys()
         if unknown:
             raise ValueError(f"values {sorted(unknown)} are not among {sorted(self.to_nnunet)}")
         mapped = np.zeros(labels.shape, dtype=np.uint8)

@@ -14,6 +14,7 @@ from factorizer_nnunet.dataset_conversion.check import Examined, examine
 from factorizer_nnunet.dataset_conversion.discover import SourceListing, find_cases
 from factorizer_nnunet.dataset_conversion.options import Options
 from factorizer_nnunet.dataset_conversion.spec import Channel, Release, Scheme
+from factorizer_nnunet.imaging.checks import unexpected_labels_problem
 
 _MIN_CASES_FOR_TELLTALE = 5
 
@@ -98,12 +99,8 @@ def _scheme(release: Release, examined: Sequence[Examined]) -> Scheme:
 def _unexpected_values(release: Release, scheme: Scheme, examined: Examined) -> list[Problem]:
     if examined.label is None or examined.case.label is None:
         return []
-    unexpected = {v: n for v, n in examined.label.counts.items() if v not in scheme.labels.to_nnunet}
-    if not unexpected:
-        return []
-    values = ", ".join(f"{value} ({count} voxels)" for value, count in sorted(unexpected.items()))
-    text = f"unexpected label values {values}; {release.title} has {sorted(scheme.labels.to_nnunet)}"
-    return [Problem(examined.case.name, examined.case.label, text)]
+    text = unexpected_labels_problem(examined.label.counts, scheme.labels.to_nnunet.keys(), release.title)
+    return [Problem(examined.case.name, examined.case.label, text)] if text else []
 
 
 def _hints(release: Release, scheme: Scheme, examined: Sequence[Examined]) -> Iterator[str]:

@@ -16,7 +16,7 @@ from factorizer_nnunet import __version__
 from factorizer_nnunet.dataset_conversion.cases import Problem
 from factorizer_nnunet.dataset_conversion.check import Examined, LabelFacts, grid_channel
 from factorizer_nnunet.dataset_conversion.options import Options
-from factorizer_nnunet.dataset_conversion.report.outliers import MIN_CASES, find_outliers
+from factorizer_nnunet.dataset_conversion.report.outliers import MIN_CASES, Outlier, find_outliers
 from factorizer_nnunet.dataset_conversion.spec import Scheme
 from factorizer_nnunet.dataset_conversion.survey import Survey
 from factorizer_nnunet.dataset_conversion.write import Registered, Written
@@ -45,24 +45,7 @@ def report_facts(conversion: Conversion) -> dict[str, Any]:
     channels = [channel.name for channel in survey.channels]
     volumes = {e.case.name: total_mm3(scheme, e) for e in survey.training}
     outliers = find_outliers(survey.kept, channels, volumes)
-    fold_of = {case: number for number, fold in enumerate(folds) for case in fold["val"]}
-    registered = {one.case: one.registered for one in conversion.written}
     kept = {e.case.name for e in survey.kept}
-    cases = {}
-    for e in sorted(survey.kept, key=lambda e: e.case.name):
-        name = e.case.name
-        cases[name] = {
-            "patient": e.case.patient,
-            "stratum": e.case.stratum,
-            "fold": fold_of.get(name),
-            "fields": dict(e.case.fields),
-            "grid_channel": grid_channel(survey.channels),
-            "images": _images(e, channels),
-            "label": None if e.label is None else _label(e, e.label, scheme),
-            "registrations": [_registration(one) for one in registered.get(name, ())],
-            "notes": [f"{note.path.name}: {note.text}" for note in survey.notes if note.case == name],
-            "outliers": [{"what": one.what, "z": round(one.z, 2), "text": one.text} for one in outliers.get(name, ())],
-        }
     return {
         "release": release.key,
         "title": release.title,
@@ -100,7 +83,7 @@ def report_facts(conversion: Conversion) -> dict[str, Any]:
         "left_out": [_problem(problem) for problem in survey.problems],
         "notes": [_problem(note) for note in survey.notes if note.case not in kept],
         "folds": [_fold(fold["val"], survey.training, volumes) for fold in folds],
-        "cases": cases,
+        "cases": _cases(conversion, channels, outliers),
     }
 
 
@@ -130,6 +113,30 @@ def total_mm3(scheme: Scheme, examined: Examined) -> float:
 def _mm3(scheme: Scheme, label: LabelFacts, values: Sequence[int]) -> float:
     """Volume of all label values that are written as one of ``values``."""
     return label.voxel_mm3 * sum(n for raw, n in label.counts.items() if scheme.labels.to_nnunet.get(raw) in values)
+
+
+def _cases(
+    conversion: Conversion, channels: Sequence[str], outliers: Mapping[str, Sequence[Outlier]]
+) -> dict[str, dict[str, Any]]:
+    survey = conversion.survey
+    fold_of = {case: number for number, fold in enumerate(conversion.folds) for case in fold["val"]}
+    registered = {one.case: one.registered for one in conversion.written}
+    cases = {}
+    for e in sorted(survey.kept, key=lambda e: e.case.name):
+        name = e.case.name
+        cases[name] = {
+            "patient": e.case.patient,
+            "stratum": e.case.stratum,
+            "fold": fold_of.get(name),
+            "fields": dict(e.case.fields),
+            "grid_channel": grid_channel(survey.channels),
+            "images": _images(e, channels),
+            "label": None if e.label is None else _label(e, e.label, survey.scheme),
+            "registrations": [_registration(one) for one in registered.get(name, ())],
+            "notes": [f"{note.path.name}: {note.text}" for note in survey.notes if note.case == name],
+            "outliers": [{"what": one.what, "z": round(one.z, 2), "text": one.text} for one in outliers.get(name, ())],
+        }
+    return cases
 
 
 def _images(examined: Examined, channels: Sequence[str]) -> list[dict[str, Any]]:

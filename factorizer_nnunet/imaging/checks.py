@@ -5,7 +5,7 @@ Each returns the problem as text that follows the file's name in a message, or N
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +39,12 @@ def negative_labels_problem(counts: Mapping[int, int]) -> str | None:
     if not negative:
         return None
     return f"{sum(negative.values())} voxels have negative label values: {', '.join(map(str, negative))}"
+
+
+def unexpected_labels_problem(counts: Mapping[int, int], allowed: Collection[int], owner: str) -> str | None:
+    """Label values among voxel counts per value that are not `allowed`, the values of `owner`."""
+    unexpected = [f"{value} ({count} voxels)" for value, count in sorted(counts.items()) if value not in allowed]
+    return f"unexpected label values {', '.join(unexpected)}; {owner} has {sorted(allowed)}" if unexpected else None
 
 
 def grid_problem(grid: Grid, reference: Grid, name: str) -> str | None:

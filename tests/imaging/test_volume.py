@@ -14,9 +14,8 @@ import SimpleITK as sitk  # noqa: N813
 from nifti_files import BRATS_AFFINE, axes, write
 from volumes import OBLIQUE, SHAPE, image_values
 
-from factorizer_nnunet.imaging.checks import count_not_finite
 from factorizer_nnunet.imaging.grid import geometry_difference
-from factorizer_nnunet.imaging.labels import count_labels, integer_labels, remapped
+from factorizer_nnunet.imaging.labels import integer_labels
 from factorizer_nnunet.imaging.volume import nifti_bytes, read_header, read_volume
 
 SHEARED = OBLIQUE @ np.array([[1, 0.1, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]])
@@ -210,38 +209,3 @@ def test_geometry_is_compared_within_a_tolerance(tmp_path: Path) -> None:
     assert geometry_difference(smaller, grid) == "shape (8, 10, 5) differs from (8, 10, 6)"
     finer = read_volume(write(tmp_path / "d.nii.gz", image_values(), axes((1, 1.5, 2.9), 20))).grid
     assert str(geometry_difference(finer, grid)).startswith("spacing (1.0, 1.5, 2.9)")
-
-
-@pytest.mark.parametrize("dtype", ["uint8", "int16", ">i2", "int64", "uint16"])
-@pytest.mark.parametrize("values", [(0, 1, 2, 4), (1, 3), (0,), (0, 200)])
-def test_labels_are_counted_as_by_sorting(values: tuple[int, ...], dtype: str) -> None:
-    labels = np.random.default_rng(0).choice(values, SHAPE).astype(dtype)
-    numbers = np.unique(labels, return_counts=True)
-    assert count_labels(labels) == dict(zip(*(column.tolist() for column in numbers), strict=True))
-
-
-def test_labels_of_any_size_are_counted() -> None:
-    assert count_labels(np.array([[[0, -3, 2**40, 2**40]]])) == {-3: 1, 0: 1, 2**40: 2}
-
-
-def test_labels_that_are_not_integers_are_rejected() -> None:
-    labels = np.zeros(SHAPE)
-    labels[0, 0, :3] = 1.0005, 2.9995, -0.0005
-    assert count_labels(integer_labels(labels)) == {0: 478, 1: 1, 3: 1}
-    labels[1, 1, :2] = 0.5
-    with pytest.raises(ValueError, match=r"2 voxels are not integers, e\.g\. 0\.5"):
-        integer_labels(labels)
-
-
-def test_values_are_replaced_all_at_once() -> None:
-    labels = np.array([0, 6, 1, 2], np.uint8)
-    np.testing.assert_array_equal(remapped(labels, {6: 0, 1: 2, 2: 1}), [0, 0, 2, 1])
-    np.testing.assert_array_equal(labels, [0, 6, 1, 2])
-
-
-def test_values_that_are_not_finite_are_counted() -> None:
-    values = image_values(dtype="float32")
-    assert count_not_finite(values) == 0
-    values[0, 0, :3] = np.nan, np.inf, -np.inf
-    assert count_not_finite(values) == 3
-    assert count_not_finite(image_values()) == 0
