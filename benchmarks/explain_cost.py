@@ -167,7 +167,6 @@ def measured(root: Path, name: str, network: str, mirror: bool, way: str, device
     folder = root / f"{name} {network}"
     with contextlib.redirect_stdout(io.StringIO()):  # nnU-Net prints how it finds the trainer
         model = load_model(folder, ["0"], "checkpoint_final.pth")
-    of_model = (model.plans, model.settings, model.description)
     case = ImageCase("case", tuple(sorted((root / f"{name} images").iterdir())))
     on = torch.device(device)
     seconds, maps = [], 0
@@ -182,9 +181,9 @@ def measured(root: Path, name: str, network: str, mirror: bool, way: str, device
         with tempfile.TemporaryDirectory(dir=root) as out:
             start = time.perf_counter()
             if way == PREDICT:
-                data, properties = preprocess(case, *of_model)
+                data, properties = preprocess(case, model.description)
                 logits = predictor.predict_logits_from_preprocessed_data(torch.from_numpy(data)).cpu().numpy()
-                export(case.name, logits, properties, *of_model, Path(out), False)
+                export(case.name, logits, properties, model.description, Path(out), False)
             else:
                 explain_into(case, None, explainer, ExplainRequest(model=folder, images=(), out=Path(out)))
             seconds.append(time.perf_counter() - start)

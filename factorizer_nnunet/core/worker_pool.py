@@ -15,7 +15,9 @@ from tqdm import tqdm
 
 from factorizer_nnunet.core.errors import UserError
 
-Argument, Result, Arguments = TypeVar("Argument"), TypeVar("Result"), ParamSpec("Arguments")
+Argument = TypeVar("Argument")
+Result = TypeVar("Result")
+Arguments = ParamSpec("Arguments")
 
 
 class WorkerPool:

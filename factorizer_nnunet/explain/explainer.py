@@ -21,7 +21,6 @@ from factorizer_nnunet.explain.predictor import RecordingPredictor, build_predic
 from factorizer_nnunet.explain.ranking import bin_numbers, label_histograms, separations
 from factorizer_nnunet.explain.recorder import Recorder
 from factorizer_nnunet.explain.threads import in_threads
-from factorizer_nnunet.nnunet.dataset_json import DatasetJson
 from factorizer_nnunet.nnunet.image_files import ImageCase
 from factorizer_nnunet.prediction.model import TrainedModel
 from factorizer_nnunet.prediction.work import preprocess
@@ -71,15 +70,15 @@ class Explainer:
             on_map: called with each component and its map (x, y, z) on the original grid, from several threads.
         """
         model = self.model
-        data, properties = preprocess(case, model.plans, model.settings, model.description)
+        data, properties = preprocess(case, model.description)
         preprocessed = torch.from_numpy(data)
         temporary = tempfile.TemporaryDirectory(prefix=".maps", dir=folder)
         recorder = Recorder(self.layers, Path(temporary.name), self.options.with_loadings)
         with self.predictor.recording(recorder):
             prediction = self._segmentation(preprocessed, properties)
-        patch = tuple(model.settings.patch_size)
+        patch = tuple(model.configuration.patch_size)
         reader = model.plans.image_reader_writer_class()
-        dataset_json = DatasetJson(model.description)
+        dataset_json = model.dataset
         explanation = Explanation(
             case=case.name,
             image=_x_first(reader.read_images([str(file) for file in case.files])[0]),
@@ -105,7 +104,7 @@ class Explainer:
         logits = self.predictor.predict_sliding_window_return_logits(data).cpu().numpy()
         return _x_first(
             convert_predicted_logits_to_segmentation_with_correct_shape(
-                logits, self.model.plans, self.model.settings, self.predictor.label_manager, properties
+                logits, self.model.plans, self.model.configuration, self.predictor.label_manager, properties
             )
         )
 
@@ -140,7 +139,7 @@ def build_explainer(model: TrainedModel, device: torch.device, options: ExplainO
     Raises:
         UserError: the model is not a Factorizer, continues a previous stage, or lacks a stage or head.
     """
-    if model.settings.previous_stage_name is not None:
+    if model.configuration.previous_stage_name is not None:
         raise UserError(
             f"{model.first.configuration} continues a previous stage, whose output explain does not take. Explain a "
             "model of a single stage, such as 3d_fullres"

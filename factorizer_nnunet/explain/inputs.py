@@ -9,10 +9,9 @@ import numpy as np
 
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.wording import first_few
-from factorizer_nnunet.nnunet.dataset_json import DatasetJson
 from factorizer_nnunet.nnunet.image_files import ImageCase, case_and_channel, find_cases
 from factorizer_nnunet.prediction.model import TrainedModel
-from factorizer_nnunet.prediction.work import channels_by, check_whole
+from factorizer_nnunet.prediction.work import channels_by, check_complete
 
 
 def cases_from(images: Sequence[Path], model: TrainedModel) -> list[ImageCase]:
@@ -50,7 +49,7 @@ def check_images(cases: Sequence[ImageCase], model: TrainedModel) -> None:
     for case in cases:
         try:
             for file in case.files:
-                check_whole(file)
+                check_complete(file)
         except OSError as error:
             problems.append(f"{case.name}: {error}")
             continue
@@ -80,12 +79,12 @@ def check_truths(cases: Sequence[ImageCase], folder: Path | None, model: Trained
         raise UserError(f"{folder} is not a folder. Name with --labels the folder of the true segmentations")
     files = {case.name: folder / f"{case.name}{model.file_ending}" for case in cases}
     reader = model.plans.image_reader_writer_class()
-    declared = DatasetJson(model.description).label_values
+    declared = model.dataset.label_values
     problems = []
     for case in cases:
         file = files[case.name]
         try:
-            check_whole(file)
+            check_complete(file)
             labels = reader.read_seg(str(file))[0]
             image = reader.read_images([str(case.files[0])])[0]
         except Exception:  # readers of many formats, each with exceptions of its own

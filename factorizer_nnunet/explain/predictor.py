@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
@@ -57,15 +56,13 @@ def build_predictor(
     model: TrainedModel, device: torch.device, tile_step_size: float, use_mirroring: bool
 ) -> RecordingPredictor:
     """The predictor of the first fold of a model; never compiled, since hooks must see the blocks."""
-    predictor = RecordingPredictor(
+    predictor = model.predictor(
+        device,
         tile_step_size=tile_step_size,
         use_mirroring=use_mirroring,
-        perform_everything_on_device=device.type == "cuda",
-        device=device,
-        allow_tqdm=False,
+        on_device=device.type == "cuda",
+        predictor_class=RecordingPredictor,
     )
-    arguments: tuple[Any, ...] = (model.description, model.first.trainer_name, model.first.mirroring_axes)
-    predictor.manual_initialization(model.network, model.plans, model.settings, [model.first.weights], *arguments)
     predictor.network = model.network
     return predictor
 

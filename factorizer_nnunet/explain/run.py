@@ -25,7 +25,6 @@ from factorizer_nnunet.explain.outputs import loadings_file, map_file, write_des
 from factorizer_nnunet.explain.page import write_page
 from factorizer_nnunet.explain.panels import write_panels
 from factorizer_nnunet.explain.threads import in_threads
-from factorizer_nnunet.nnunet.dataset_json import DatasetJson
 from factorizer_nnunet.nnunet.image_files import ImageCase
 from factorizer_nnunet.nnunet.inference_settings import is_tile_step
 from factorizer_nnunet.nnunet.model_folder import CHECKPOINT_FINAL
@@ -138,7 +137,7 @@ def explain_into(case: ImageCase, truth: Path | None, explainer: Explainer, requ
                 widest * explanation.bytes_per_map,
             )
         if "html" in request.formats:
-            channels = DatasetJson(model.description).channel_names
+            channels = model.dataset.channel_names
             write_page(folder / f"{case.name}.html", explanation, request.top, channels)
         if "png" in request.formats:
             write_panels(folder, explanation, request.top)

@@ -6,7 +6,7 @@ import hashlib
 import pickle
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from factorizer_nnunet.nnunet.integrity import zip_damage
 _NEEDED = ("network_weights", "trainer_name", "init_args")
 # What nnU-Net's checkpoints need beyond what torch allows: NumPy numbers in the log. NumPy 2 moved the function.
 _make_scalar = np.float32(0).__reduce__()[0]
-ALLOWED_GLOBALS = (
+ALLOWED_GLOBALS: tuple[Callable[..., Any] | tuple[Callable[..., Any], str], ...] = (
     np.dtype,
     (_make_scalar, "numpy._core.multiarray.scalar"),
     (_make_scalar, "numpy.core.multiarray.scalar"),

@@ -1,1 +1,1 @@
-"""Trained folds to predictions: nnU-Net's predictor, with checkpoints loaded safely and every case written whole."""
+"""Predictions with trained folds: nnU-Net's predictor, safe loading of checkpoints, every case written atomically."""

@@ -1,4 +1,4 @@
-"""The device that predicts, and the threads it takes."""
+"""The device that predicts, and its number of threads."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from factorizer_nnunet.core.errors import UserError
 
 
 def chosen_device(name: str) -> torch.device:
-    """The device, with the threads that nnU-Net's command would take.
+    """Return a device and set the number of threads as nnU-Net's command does.
 
     Args:
         name: ``cuda``, ``cpu`` or ``mps``.
 
     Raises:
-        UserError: there is none of this name.
+        UserError: this device is not available.
     """
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError("no CUDA device is available. Name another with -device cpu or -device mps")

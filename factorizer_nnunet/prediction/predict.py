@@ -1,4 +1,4 @@
-"""Predict the cases of a folder: checked first, then one after the other, each written whole."""
+"""Predict the cases of a folder: everything is checked first, then each case appears complete."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,22 +20,25 @@ from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.worker_pool import WorkerPool
 from factorizer_nnunet.nnunet.image_files import ImageCase, find_cases
 from factorizer_nnunet.nnunet.inference_settings import InferenceSettings, is_tile_step
+from factorizer_nnunet.nnunet.model_folder import CHECKPOINT_FINAL
+from factorizer_nnunet.prediction.description import ModelDescription
 from factorizer_nnunet.prediction.devices import chosen_device
 from factorizer_nnunet.prediction.model import TrainedModel, load_model
 from factorizer_nnunet.prediction.outputs import LEAST_SPACE, Outputs, free_space
 from factorizer_nnunet.prediction.work import Properties, channels_by, export, preprocess, readable_by
 
-QUEUED_EXPORTS = 2  # beside those being written: a fast GPU must not fill the memory
+Image = tuple[np.ndarray, Properties]  # a preprocessed case
+QUEUED_EXPORTS = 2  # in addition to those being written: a fast GPU must not fill the memory
 
 
 @dataclass(frozen=True, kw_only=True)
 class PredictionRequest:
-    """What to predict, by what, and where to.
+    """What to predict, with which model, and where to write it.
 
     Attributes:
         model: folder ``TRAINER__PLANS__CONFIGURATION``.
         images: folder with ``CASE_0000.ENDING``, ….
-        out: folder for the predictions.
+        out: output folder.
         folds: numbers, or ``all``; their outputs are averaged.
         checkpoint: file name in each fold.
         device: ``cuda``, ``cpu`` or ``mps``.
@@ -43,18 +46,18 @@ class PredictionRequest:
         use_mirroring: average over mirrored images where the training mirrored.
         on_device: keep whole results on the GPU, too.
         save_probabilities: also write ``CASE.npz`` and ``CASE.pkl``, which ensembles need.
-        preprocessing_processes, export_processes: worker processes; 0 works in this one.
+        preprocessing_processes, export_processes: number of worker processes; with 0, this process does the work.
         previous_stage: folder with the previous stage's predictions, in a cascade.
-        trusted: whether code in checkpoints may be run.
+        trusted: whether code in checkpoints may be executed.
         inference_settings: iterations and shifts of a Factorizer.
-        progress_bar: whether one is shown.
+        progress_bar: whether to show one.
     """
 
     model: Path
     images: Path
     out: Path
     folds: tuple[str, ...] = ("0", "1", "2", "3", "4")
-    checkpoint: str = "checkpoint_final.pth"
+    checkpoint: str = CHECKPOINT_FINAL
     device: str = "cuda"
     tile_step_size: float | None = None
     use_mirroring: bool = True
@@ -70,12 +73,12 @@ class PredictionRequest:
 
 @dataclass(frozen=True)
 class PredictionOutcome:
-    """Names of cases.
+    """What happened to each case.
 
     Attributes:
-        predicted: now.
-        skipped: complete already.
-        failed: with the reason.
+        predicted: names of the cases predicted now.
+        skipped: names of those that were complete before.
+        failed: reasons by name.
     """
 
     predicted: list[str] = field(default_factory=list)
@@ -84,45 +87,43 @@ class PredictionOutcome:
 
 
 def predict(request: PredictionRequest) -> PredictionOutcome:
-    """Predict what is not complete yet; a case that cannot be predicted does not stop the others.
+    """Predict all cases that are not complete yet; a case that fails does not stop the others.
 
     Raises:
-        UserError: model, images or output folder cannot be used; no case has been predicted. Or the space ran out.
+        UserError: model, images or output folder cannot be used (nothing has been written), or the disk is full.
     """
     _check_options(request)
     device = chosen_device(request.device)
     model = load_model(request.model, request.folds, request.checkpoint, request.trusted, request.inference_settings)
-    if request.tile_step_size is None:
-        request = replace(request, tile_step_size=model.tile_step_size)
+    step = model.tile_step_size if request.tile_step_size is None else request.tile_step_size
     cases = _cases(request, model)
     outputs = Outputs(request.out, model.file_ending, request.save_probabilities, readable_by(model.plans))
-    settings = _settings(request, model)
+    settings = _settings(request, model, step)
     left = outputs.check(cases, settings, model.plans.plans)
-    outputs.check_space(left, model.plans.get_label_manager(model.description).num_segmentation_heads)
-    outputs.prepare(settings, model.description, model.plans.plans)
+    outputs.check_space(left, model.description.labels.num_segmentation_heads)
+    outputs.prepare(settings, model.dataset.content, model.plans.plans)
     names = {case.name for case in left}
     outcome = PredictionOutcome(skipped=[case.name for case in cases if case.name not in names])
     if left:
         predictor = model.predictor(
             device,
-            tile_step_size=request.tile_step_size,
+            tile_step_size=step,
             use_mirroring=request.use_mirroring,
             on_device=request.on_device,
         )
-        _predict_cases(left, request, model, predictor, outcome)
+        _predict_cases(left, request, model.description, predictor, outcome)
     return outcome
 
 
 def _predict_cases(
     cases: Sequence[ImageCase],
     request: PredictionRequest,
-    model: TrainedModel,
+    model: ModelDescription,
     predictor: nnUNetPredictor,
     outcome: PredictionOutcome,
 ) -> None:
-    """While one case goes through the network, others are read and written beside it."""
-    of_model = (model.plans, model.settings, model.description)
-    exports: dict[Future, str] = {}
+    """While one case goes through the network, worker processes read and write others."""
+    exports: dict[Future[None], str] = {}
     bar = tqdm(total=len(cases), desc="predicting", unit="case", disable=None if request.progress_bar else True)
 
     def collect(most_left: int) -> None:
@@ -133,62 +134,66 @@ def _predict_cases(
 
     num_readers, num_writers = (min(n, len(cases)) for n in (request.preprocessing_processes, request.export_processes))
     with bar, WorkerPool(num_readers) as readers, WorkerPool(num_writers) as writers:
-        for case, read in _read_ahead(cases, readers, of_model):
+        for case, read in _read_ahead(cases, readers, model):
             try:
-                data, properties = _image(read, case, readers, of_model)
+                data, properties = _image(read, case, readers, model)
                 logits = predictor.predict_logits_from_preprocessed_data(torch.from_numpy(data)).cpu().numpy()
-            except Exception as error:  # of this case alone: a damaged image, or one too large for the device
+            except Exception as error:  # concerns this case only: a damaged image, or one too large for the device
                 outcome.failed[case.name] = _reason(error)
                 bar.update()
                 continue
-            arguments = (case.name, logits, properties, *of_model, request.out, request.save_probabilities)
-            exports[writers.submit(export, *arguments)] = case.name
+            written = writers.submit(
+                export, case.name, logits, properties, model, request.out, request.save_probabilities
+            )
+            exports[written] = case.name
             collect(most_left=num_writers + QUEUED_EXPORTS if num_writers else 0)
         collect(most_left=0)
 
 
-def _image(read: Future, case: ImageCase, readers: WorkerPool, of_model: tuple) -> tuple[np.ndarray, Properties]:
-    """What was read; once more if a process died, since that takes along all cases that were being read."""
+def _image(read: Future[Image], case: ImageCase, readers: WorkerPool, model: ModelDescription) -> Image:
+    """The case that was read; read again if a process died, since all cases being read then are lost with it."""
     try:
         return read.result()
     except BrokenProcessPool:
-        return readers.submit(preprocess, case, *of_model).result()
+        return readers.submit(preprocess, case, model).result()
 
 
-def _read_ahead(cases: Sequence[ImageCase], readers: WorkerPool, of_model: tuple) -> Iterator[tuple[ImageCase, Future]]:
-    """Each case with its future image; as many as there are processes are read in advance."""
-    reading: deque[tuple[ImageCase, Future]] = deque()
+def _read_ahead(
+    cases: Sequence[ImageCase], readers: WorkerPool, model: ModelDescription
+) -> Iterator[tuple[ImageCase, Future[Image]]]:
+    """Yield each case with its future image; as many as there are processes are read in advance."""
+    reading: deque[tuple[ImageCase, Future[Image]]] = deque()
     waiting = deque(cases)
     while waiting or reading:
         while waiting and len(reading) <= readers.count:
             case = waiting.popleft()
-            reading.append((case, readers.submit(preprocess, case, *of_model)))
+            reading.append((case, readers.submit(preprocess, case, model)))
         yield reading.popleft()
 
 
-def _note(future: Future, name: str, folder: Path, outcome: PredictionOutcome) -> None:
+def _note(future: Future[None], name: str, folder: Path, outcome: PredictionOutcome) -> None:
     error = future.exception()
     if error is None:
         outcome.predicted.append(name)
         return
     if free_space(folder) < LEAST_SPACE:
         raise UserError(
-            f"no space left for {name} in {folder} ({_reason(error)}). What is there is whole: free space, then give "
-            "the same command again"
+            f"no space left for {name} in {folder} ({_reason(error)}). Existing predictions are complete: free space, "
+            "then run the same command again"
         ) from error
     outcome.failed[name] = _reason(error)
 
 
 def _reason(error: BaseException) -> str:
     if isinstance(error, BrokenProcessPool):
-        return "a worker process died, most likely for lack of memory: give a lower -npp and -nps"
+        return "a worker process died, most likely because memory ran out: lower -npp and -nps"
     text = " ".join(str(error).split())
     advice = ": try --not_on_device" if isinstance(error, torch.OutOfMemoryError) else ""
     return f"{type(error).__name__}: {text[:300]}{advice}"
 
 
 def _cases(request: PredictionRequest, model: TrainedModel) -> list[ImageCase]:
-    stage = model.settings.previous_stage_name
+    stage = model.configuration.previous_stage_name
     if stage is not None and request.previous_stage is None:
         raise UserError(
             f"{model.first.configuration} continues {stage}: predict with that first, without --save_probabilities, "
@@ -201,8 +206,8 @@ def _cases(request: PredictionRequest, model: TrainedModel) -> list[ImageCase]:
     )
 
 
-def _settings(request: PredictionRequest, model: TrainedModel) -> dict[str, Any]:
-    """What the predictions were made by, for the record and for a later run."""
+def _settings(request: PredictionRequest, model: TrainedModel, tile_step_size: float) -> dict[str, Any]:
+    """What the predictions were made with, for the record and for a later run."""
     return {
         "factorizer_nnunet": __version__,
         "model": str(request.model.absolute()),
@@ -211,7 +216,7 @@ def _settings(request: PredictionRequest, model: TrainedModel) -> dict[str, Any]
         "configuration": model.first.configuration,
         "checkpoint_name": request.checkpoint,
         "checkpoints": {fold: checkpoint.digest for fold, checkpoint in model.folds.items()},
-        "tile_step_size": request.tile_step_size,
+        "tile_step_size": tile_step_size,
         "use_mirroring": request.use_mirroring,
         "num_iters": model.inference_settings.num_iters,  # None: as the plans say
         "num_shifts": model.inference_settings.num_shifts,

@@ -20,7 +20,6 @@ from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.wording import first_few
 from factorizer_nnunet.evaluation.overlap import dice_of_regions
-from factorizer_nnunet.nnunet.dataset_json import DatasetJson
 from factorizer_nnunet.nnunet.environment import nnunet_folder
 from factorizer_nnunet.nnunet.folds import default_folds
 from factorizer_nnunet.nnunet.model_folder import ModelFolder
@@ -59,14 +58,14 @@ class ValidationCases:
         self.model = model
         plans, configuration = model.plans, model.first.configuration
         self.base = nnunet_folder("nnUNet_preprocessed", writable=False) / plans.dataset_name
-        self.folder = self.base / model.settings.data_identifier
+        self.folder = self.base / model.configuration.data_identifier
         self._fix = (
             f"run: nnUNetv2_preprocess -d {id_in_name(plans.dataset_name)} -plans_name {plans.plans_name} "
             f"-c {configuration}"
         )
         self.previous = None
-        if model.settings.previous_stage_name is not None:
-            name = ModelName(model.first.trainer_name, plans.plans_name, model.settings.previous_stage_name)
+        if model.configuration.previous_stage_name is not None:
+            name = ModelName(model.first.trainer_name, plans.plans_name, model.configuration.previous_stage_name)
             self.previous = ModelFolder(model.folder.parent / name.folder).next_stage(configuration)
             if not self.previous.is_dir():
                 raise UserError(
@@ -79,7 +78,7 @@ class ValidationCases:
             self._dataset = infer_dataset_class(str(self.folder))
         except (AssertionError, IndexError, KeyError) as error:  # what nnU-Net raises for a folder without cases
             raise UserError(f"{self.folder} contains no preprocessed cases; {self._fix}") from error
-        self._dataset_json = DatasetJson(model.description)
+        self._dataset_json = model.dataset
 
     def of_fold(self, fold: str) -> list[str]:
         """Names of a fold's validation cases, whose files have been checked to exist.
@@ -136,16 +135,16 @@ class ValidationCases:
         ).load_case(case)
         data = np.array(data[:], np.float32)
         if self.previous is not None:
-            labels = self.model.plans.get_label_manager(self.model.description).foreground_labels
+            labels = self.model.dataset.content.labels.foreground_labels
             data = np.vstack((data, convert_labelmap_to_one_hot(previous[:], labels, data.dtype)))
         reference = self.model.plans.image_reader_writer_class().read_seg(str(self._reference(case)))[0][0]
         return ValidationCase(torch.from_numpy(data), properties, reference)
 
     def segmentation(self, logits: torch.Tensor, case: ValidationCase) -> np.ndarray:
         """Logits (classes, *spatial) as labels on the image's own grid."""
-        manager = self.model.plans.get_label_manager(self.model.description)
+        manager = self.model.dataset.content.labels
         return convert_predicted_logits_to_segmentation_with_correct_shape(
-            logits, self.model.plans, self.model.settings, manager, case.properties
+            logits, self.model.plans, self.model.configuration, manager, case.properties
         )
 
     def dice(self, segmentation: np.ndarray, case: ValidationCase) -> dict[str, float | None]:

@@ -70,12 +70,12 @@ def derived_plans(
     """
     plans = json.loads(json.dumps(model.plans.plans))
     architecture = {
-        "network_class_name": model.settings.network_arch_class_name,
-        "arch_kwargs": model.settings.network_arch_init_kwargs,
-        "_kw_requires_import": list(model.settings.network_arch_init_kwargs_req_import),
+        "network_class_name": model.configuration.network_arch_class_name,
+        "arch_kwargs": model.configuration.network_arch_init_kwargs,
+        "_kw_requires_import": list(model.configuration.network_arch_init_kwargs_req_import),
     }
     if architecture["network_class_name"].startswith(STOCK_PACKAGE):
-        architecture = factorizer_architecture(architecture["arch_kwargs"], model.settings.spacing)
+        architecture = factorizer_architecture(architecture["arch_kwargs"], model.configuration.spacing)
     used = config.used_with(setting.num_iters, setting.num_shifts)
     changes: dict[str, Any] = {"num_iters": used.num_iters}
     if used.num_shifts is not None and used.num_shifts < len(used.shifts):
@@ -123,7 +123,7 @@ def write_derived(
                         "plans": plans,
                         "configuration": checkpoint.configuration,
                         "fold": int(name) if name.isdecimal() else name,
-                        "dataset_json": model.description,
+                        "dataset_json": model.dataset.content,
                         "device": torch.device("cpu"),
                     },
                     "inference_allowed_mirroring_axes": setting.mirroring or None,
@@ -132,7 +132,7 @@ def write_derived(
                 fold.path.mkdir()
                 torch.save(content, fold.checkpoint(checkpoint_name))
                 _copy_for_export(original.fold(name), fold)
-            for file, values in ((PLANS_FILE, plans), (DATASET_FILE, model.description), (INFERENCE_FILE, record)):
+            for file, values in ((PLANS_FILE, plans), (DATASET_FILE, model.dataset.content), (INFERENCE_FILE, record)):
                 (draft / file).write_text(json.dumps(values, indent=4), encoding="utf-8")
             if (fingerprint := original.path / FINGERPRINT_FILE).is_file():
                 shutil.copyfile(fingerprint, draft / FINGERPRINT_FILE)

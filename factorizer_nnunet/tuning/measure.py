@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
-from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 from tqdm import tqdm
 
 from factorizer_nnunet.core.atomic_files import write_text_atomically
@@ -190,8 +189,8 @@ def _predicted(
 
 def _warm_up(model: TrainedModel, predictor: nnUNetPredictor, settings: Sequence[PredictionSettings]) -> None:
     """Predict one patch with each network setting: the first one pays for memory allocation and kernel selection."""
-    channels = determine_num_input_channels(model.plans, model.settings, model.description)
-    patch = model.settings.patch_size
+    channels = model.dataset.content.num_input_channels
+    patch = model.configuration.patch_size
     empty = torch.zeros(channels, *[1] * (3 - len(patch)), *patch)
     for setting in {(setting.num_iters, setting.num_shifts): setting for setting in settings}.values():
         _predicted(model, predictor, setting, empty)

@@ -134,7 +134,7 @@ def test_bad_images_truths_and_folders_are_refused_before_anything_is_written(ro
     (root / "file").write_text("mine")
     with pytest.raises(UserError, match="file is a file. Name a folder with -o"):
         explained(root, model, out=root / "file")
-    with pytest.raises(UserError, match="file is a file, so there can be no .*below. Name another folder with -o"):
+    with pytest.raises(UserError, match="file is a file, so .*below cannot be created. Name another folder with -o"):
         explained(root, model, out=root / "file" / "below")
     assert not (root / "explained").exists()
 

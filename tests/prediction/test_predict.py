@@ -114,7 +114,7 @@ def test_a_worker_that_dies_takes_no_other_case_with_it(monkeypatch: pytest.Monk
     with WorkerPool(1) as pool:
         died, beside = pool.submit(os._exit, 9), pool.submit(max, 1, 2, 3)
         assert "a worker process died" in predict._reason(died.exception())
-        assert predict._image(beside, 1, pool, (2, 3)) == 3
+        assert predict._image(beside, 2, pool, 3) == 3
 
 
 def test_an_interrupted_export_leaves_nothing_half(root: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,13 +190,13 @@ def mistakes(root: Path, model: Path) -> dict[str, dict]:
     (root / "foreign" / "holiday.jpg").touch()
     return {
         "no checkpoint_final.pth of fold 1, 2: name those with -f 0": {"folds": ("0", "1", "2")},
-        "no checkpoint_best.pth of fold 0: name one that is there with -chk (checkpoint_f": {
+        "no checkpoint_best.pth of fold 0: name an existing one with -chk (checkpoint_f": {
             "checkpoint": "checkpoint_best.pth"
         },
         "there is no model in": {"model": root / "nnUNet_results" / NAME / "none"},
         "is not a folder. Name the folder of the images with -i": {"images": root / "no"},
         "has no images CASE_0000.nii.gz": {"images": elsewhere},
-        "holds files that are none of these cases' predictions (holiday.jpg)": {"out": root / "foreign"},
+        "contains files that are not predictions of these cases (holiday.jpg)": {"out": root / "foreign"},
         "is a file. Name a folder with -o": {"out": root / "file"},
         "has no previous stage: leave out -prev_stage_predictions": {"previous_stage": elsewhere},
         "-step_size 1.5 must be above 0": {"tile_step_size": 1.5},
