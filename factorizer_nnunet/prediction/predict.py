@@ -105,11 +105,8 @@ def predict(request: PredictionRequest) -> PredictionOutcome:
     names = {case.name for case in left}
     outcome = PredictionOutcome(skipped=[case.name for case in cases if case.name not in names])
     if left:
-        predictor = model.predictor(
-            device,
-            tile_step_size=step,
-            use_mirroring=request.use_mirroring,
-            on_device=request.on_device,
+        predictor: nnUNetPredictor = model.predictor(
+            device, tile_step_size=step, use_mirroring=request.use_mirroring, on_device=request.on_device
         )
         _predict_cases(left, request, model.description, predictor, outcome)
     return outcome

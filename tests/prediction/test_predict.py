@@ -134,7 +134,7 @@ def test_a_full_disk_ends_it(root: Path, model: Path, monkeypatch: pytest.Monkey
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(work, "export_prediction_from_logits", full)
-    with pytest.raises(UserError, match=r"no space left for a in .*free space, then give the same command again"):
+    with pytest.raises(UserError, match=r"no space left for a in .*free space, then run the same command again"):
         run_predict(root, model, use_mirroring=False)
     assert contents(root / "out") == {}
     monkeypatch.setattr(outputs, "free_space", lambda folder: 4096)
@@ -244,7 +244,7 @@ def test_damaged_models_are_told(root: Path, model: Path) -> None:
         (model / name).write_text(text)
     plans["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]["features_per_stage"][0] = 16
     plans_file.write_text(json.dumps(plans))
-    with pytest.raises(UserError, match=r"does not fit the network of .*plans.json"):
+    with pytest.raises(UserError, match=r"does not fit the network in .*plans.json"):
         run_predict(root, model)
 
 
