@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,26 +19,8 @@ from factorizer_nnunet.evaluation.reading import read_labels
 from factorizer_nnunet.evaluation.regions import Regions, regions_of
 from factorizer_nnunet.evaluation.schemes import NONE, Scheme
 from factorizer_nnunet.evaluation.scores import Files, Lesion, Scores
-from factorizer_nnunet.evaluation.unfinished import saved_or_computed
+from factorizer_nnunet.evaluation.unfinished import saved_or_computed, stamp_of
 from factorizer_nnunet.nnunet.dataset_json import DATASET_FILE, DatasetJson
-
-
-@dataclass(frozen=True)
-class _Task:
-    """One case to score; it can be sent to another process."""
-
-    pair: CasePair
-    regions: Regions
-    scheme: Scheme
-    tolerances_mm: tuple[float, ...]
-    unfinished: Path | None  # folder for the scores of single cases
-
-    @property
-    def inputs(self) -> str:
-        """Everything that the scores depend on; files by path, size and modification time."""
-        files = [path.resolve() for path in (self.pair.reference, self.pair.prediction)]
-        stamps = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-        return repr((stamps, self.regions, self.scheme, self.tolerances_mm))
 
 
 def evaluate_folder(
@@ -95,12 +77,11 @@ def evaluate_pairs(
         found = found.union(*map_unordered(labels_in, pairs, num_processes, "looking for labels"))
     regions = regions_of(dataset, scheme, found)
     _check(pairs, regions, num_processes)
-    tasks = [_Task(pair, regions, scheme, tolerances_mm, unfinished) for pair in pairs]
-    results = dict(map_unordered(_score, tasks, num_processes, "scoring"))
+    score = partial(_score, regions=regions, scheme=scheme, tolerances_mm=tolerances_mm, unfinished=unfinished)
+    results = dict(map_unordered(score, pairs, num_processes, "scoring"))
     return Scores(
         scheme=scheme.key,
         metrics=metrics,
-        regions=tuple(regions.labels),
         labels=regions.labels,
         keys=regions.keys,
         cases=tuple(pair.case for pair in pairs),
@@ -137,24 +118,20 @@ def _check(pairs: Sequence[CasePair], regions: Regions, num_processes: int) -> N
         raise UserError(f"{count_of(len(problems), 'problem')} with label files, nothing was scored:\n{lines}")
 
 
-def _score(task: _Task) -> tuple[str, CaseScores]:
-    case, compute = task.pair.case, partial(_computed, task)
-    if task.unfinished is None:
-        return case, compute()
-    return case, saved_or_computed(task.unfinished / f"{case}.json", task.inputs, compute)
+def _score(
+    pair: CasePair, regions: Regions, scheme: Scheme, tolerances_mm: tuple[float, ...], unfinished: Path | None
+) -> tuple[str, CaseScores]:
+    """The name and the scores of a case."""
 
+    def compute() -> CaseScores:
+        prediction, reference = read_labels(pair.prediction), read_labels(pair.reference)
+        arrays = prediction.labels, reference.labels
+        return score_arrays(*arrays, reference.grid.spacing, regions.labels, scheme, tolerances_mm, regions.ignore)
 
-def _computed(task: _Task) -> CaseScores:
-    reference, prediction = read_labels(task.pair.reference), read_labels(task.pair.prediction)
-    return score_arrays(
-        prediction.labels,
-        reference.labels,
-        reference.grid.spacing,
-        task.regions.labels,
-        task.scheme,
-        task.tolerances_mm,
-        task.regions.ignore,
-    )
+    if unfinished is None:
+        return pair.case, compute()
+    inputs = repr((stamp_of(pair.reference), stamp_of(pair.prediction), regions, scheme, tolerances_mm))
+    return pair.case, saved_or_computed(unfinished / f"{pair.case}.json", inputs, compute)
 
 
 def _settings(scheme: Scheme, regions: Regions) -> dict[str, Any]:

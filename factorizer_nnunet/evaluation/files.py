@@ -73,7 +73,6 @@ def read_scores(folder: Path) -> Scores:
         scores = Scores(
             scheme=ours["scheme"],
             metrics=tuple(Metric(**metric) for metric in ours["metrics"]),
-            regions=tuple(ours["regions"]),
             labels={name: tuple(region["labels"]) for name, region in ours["regions"].items()},
             keys={name: region["key"] for name, region in ours["regions"].items()},
             cases=tuple(ours["cases"]),

@@ -6,14 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from factorizer_nnunet.core.errors import UserError
-from factorizer_nnunet.evaluation.empty import (
-    DEFAULT_POLICY,
-    DIAGONAL_VOXELS,
-    EmptyPolicy,
-    EmptyValues,
-    Value,
-    changed,
-)
+from factorizer_nnunet.evaluation.empty import DEFAULT_POLICY, DIAGONAL_VOXELS, EmptyPolicy, EmptyValues, Value, changed
 from factorizer_nnunet.evaluation.lesions import LesionRule
 
 Labels = tuple[int, ...]

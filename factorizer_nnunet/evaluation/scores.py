@@ -68,7 +68,6 @@ class Scores:
 
     scheme: str
     metrics: tuple[Metric, ...]
-    regions: tuple[str, ...]
     labels: Mapping[str, tuple[int, ...]]  # label values of each region
     keys: Mapping[str, str]  # the name of each region in nnU-Net's summary.json
     cases: tuple[str, ...]
@@ -76,6 +75,11 @@ class Scores:
     table: Mapping[tuple[str, str, str], float]  # by case, region and key of the metric; NaN if undefined
     lesions: tuple[Lesion, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)  # how cases were scored, for readers; JSON values
+
+    @property
+    def regions(self) -> tuple[str, ...]:
+        """Names of the regions, in order."""
+        return tuple(self.labels)
 
     def metric(self, key: str) -> Metric:
         """The record of a metric; KeyError if these scores do not have it."""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
 
 from factorizer_nnunet.evaluation.metrics import VOXELS, Metric
 from factorizer_nnunet.evaluation.scores import Scores, Summary
@@ -23,9 +21,9 @@ def markdown(scores: Scores) -> str:
         *([f"Not scored, because only one folder has them: {', '.join(only_one)}."] if only_one else []),
         "## Empty masks",
         "The score of a case in which both masks, only the reference or only the prediction have no voxel.",
-        _policy_table(scores.settings.get("empty_masks", {})),
+        _table(empty_mask_rows(scores)),
         "## Lesions",
-        _rule_table(scores.settings.get("lesions", {})),
+        _table(lesion_rule_rows(scores)),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -43,6 +41,24 @@ def score_table(scores: Scores) -> str:
     return _table(rows)
 
 
+def empty_mask_rows(scores: Scores) -> list[list[str]]:
+    """A table of the values for empty masks, a row per metric; the first row is the header."""
+    policy = scores.settings.get("empty_masks", {})
+    return [["metric", *(f"{key} empty" for key in ("both", "reference", "prediction"))]] + [
+        [metric, *map(str, values.values())] for metric, values in policy.items()
+    ]
+
+
+def lesion_rule_rows(scores: Scores) -> list[list[str]]:
+    """A table of lesion rules, a row per setting of `LesionRule`, a column per region; the first row is the header."""
+    rules = scores.settings.get("lesions", {})
+    names = list(next(iter(rules.values()), {}))
+    return [["", *rules]] + [
+        [name.replace("_mm3", ", mm³").replace("_", " "), *(_shown(rule[name]) for rule in rules.values())]
+        for name in names
+    ]
+
+
 def _table(rows: list[list[str]]) -> str:
     """Markdown that is also readable in a terminal; the first row is the header."""
     widths = [max(len(row[n]) for row in rows) for n in range(len(rows[0]))]
@@ -58,17 +74,7 @@ def _cell(metric: Metric, summary: Summary) -> str:
     return f"{summary.mean:.{metric.digits}f}{spread} ({summary.count})"
 
 
-def _policy_table(policy: Mapping[str, Mapping[str, float | str]]) -> str:
-    rows = [[metric, *map(str, values.values())] for metric, values in policy.items()]
-    return _table([["", "both", "reference", "prediction"], *rows])
-
-
-def _rule_table(rules: Mapping[str, Mapping[str, Any]]) -> str:
-    """A row per setting of `LesionRule`, a column per region."""
-    names = list(next(iter(rules.values()), {}))
-    rows = [[name.replace("_", " "), *(_shown(rule[name]) for rule in rules.values())] for name in names]
-    return _table([["", *rules], *rows])
-
-
 def _shown(value: object) -> str:
-    return "-" if value is None or value == [] else str(value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "–" if value in (None, [], "") else str(value)

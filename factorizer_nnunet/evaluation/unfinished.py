@@ -22,6 +22,12 @@ def saved_until_written(out: Path) -> Iterator[Path]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+def stamp_of(file: Path) -> tuple[str, int, int]:
+    """Path, size and modification time of a file, which show whether it has changed."""
+    status = file.stat()
+    return str(file.resolve()), status.st_size, status.st_mtime_ns
+
+
 def saved_or_computed(file: Path, inputs: str, compute: Callable[[], CaseScores]) -> CaseScores:
     """The scores that an earlier evaluation saved of a case if its inputs were the same, else computed and saved.
 

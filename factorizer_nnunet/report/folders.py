@@ -10,14 +10,7 @@ from typing import Any
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import load_json_object
 from factorizer_nnunet.nnunet.dataset_json import DATASET_FILE, DatasetJson
-from factorizer_nnunet.nnunet.model_folder import (
-    ALL_CASES,
-    PLANS_FILE,
-    SUMMARY_FILE,
-    FoldFolder,
-    ModelFolder,
-    is_fold,
-)
+from factorizer_nnunet.nnunet.model_folder import ALL_CASES, PLANS_FILE, SUMMARY_FILE, FoldFolder, ModelFolder, is_fold
 from factorizer_nnunet.nnunet.model_name import is_cross_validation
 
 CROSS_VALIDATION, PREDICTIONS = "cross-validation", "predictions"

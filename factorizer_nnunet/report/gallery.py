@@ -99,8 +99,7 @@ def _figure(group: Group, chosen: Chosen, channel: int, side: int) -> str:
     case = group.case_of(group.scored[0], chosen.case)
     heads = {"image": "", "reference": "", **{one.title: f" {model_class(one.place)}" for one in group.scored}}
     cells = [f'<span class="head{kind}">{breakable(head)}</span>' for head, kind in heads.items()]
-    volumes = _read(group, chosen.case, channel)
-    for plane, pictures in _pictures(group, volumes, side):
+    for plane, pictures in _pictures(group, chosen.case, channel, side):
         for head, jpeg in zip(heads, pictures, strict=True):
             alt = text_of(f"{chosen.case}, {plane}, {head}")
             cells.append(f'<img src="{data_uri(jpeg)}" alt="{alt}" loading="lazy" decoding="async">')
@@ -113,52 +112,33 @@ def _figure(group: Group, chosen: Chosen, channel: int, side: int) -> str:
     )
 
 
-@dataclass(frozen=True)
-class _Volumes:
-    """The volumes of a case, (x, y, z), cropped to where any of them is not 0."""
-
-    image: np.ndarray | None
-    reference: np.ndarray
-    predictions: list[np.ndarray]
-    grid: Grid
-    window: tuple[float, float]  # intensities shown as black and white
-
-
-def _read(group: Group, case: str, channel: int) -> _Volumes:
+def _pictures(group: Group, case: str, channel: int, side: int) -> Iterator[tuple[str, list[bytes]]]:
+    """For each plane, JPEG files of the image (black if there is none), the reference and the predictions."""
     cases = [group.case_of(scored, case) for scored in group.scored]
     reference, grid = _volume(cases[0].reference)
     predictions = [_on_grid(one.prediction, grid) for one in cases]
-    image = _on_grid(cases[0].images[channel], grid) if cases[0].images else None
-    window = (0.0, 1.0) if image is None else intensity_range(image)
-    shown = [reference, *predictions, *([] if image is None else [image])]
+    image = _on_grid(cases[0].images[channel], grid) if cases[0].images else np.zeros_like(reference)
+    window = intensity_range(image)
     # Skull-stripped brains fill only a part of their volume.
-    box = bounding_box(np.logical_or.reduce([volume != 0 for volume in shown])) or (slice(None),) * 3
-    cropped = reference[box]
-    return _Volumes(
-        image=None if image is None else image[box],
-        reference=cropped,
-        predictions=[prediction[box] for prediction in predictions],
-        grid=replace(grid, size=cropped.shape),
-        window=window,
-    )
-
-
-def _pictures(group: Group, volumes: _Volumes, side: int) -> Iterator[tuple[str, list[bytes]]]:
-    """For each plane, the JPEG files of the image, the reference and the predictions."""
-    labels, grid = group.scored[0].scores.labels, volumes.grid
-    largest_first = sorted(group.regions, key=lambda region: -int(np.isin(volumes.reference, labels[region]).sum()))
+    box = bounding_box(_any_filled([image, reference, *predictions])) or (slice(None),) * 3
+    image, *segmentations = (volume[box] for volume in (image, reference, *predictions))
+    grid = replace(grid, size=image.shape)
+    labels = group.scored[0].scores.labels
+    largest_first = sorted(group.regions, key=lambda region: -int(np.isin(segmentations[0], labels[region]).sum()))
     colours = [COLOURS[group.regions.index(region) % len(COLOURS)] for region in largest_first]
-    segmentations = [volumes.reference, *volumes.predictions]
-    everything = np.logical_or.reduce([volume != 0 for volume in segmentations])
-    image = np.zeros_like(volumes.reference) if volumes.image is None else volumes.image
+    filled = _any_filled(segmentations)
     for name, plane in PLANES.items():
         if grid.size[axis_across(plane, grid)] == max(grid.size) and min(grid.size) == 1:
             continue  # a 2D image has a single plane
-        number = fullest_slice(everything, plane, grid)
-        grey = slice_picture(image, plane, grid, number, volumes.window)
+        number = fullest_slice(filled, plane, grid)
+        grey = slice_picture(image, plane, grid, number, window)
         slices = [slice_labels(volume, plane, grid, number) for volume in segmentations]
         outlined = [[np.isin(one, labels[region]) for region in largest_first] for one in slices]
         yield name, [draw(grey, masks, side, colours, thickness=2) for masks in ([], *outlined)]
+
+
+def _any_filled(volumes: Sequence[np.ndarray]) -> np.ndarray:
+    return np.logical_or.reduce([volume != 0 for volume in volumes])
 
 
 def _dice(group: Group, scored: Scored, case: str) -> str:

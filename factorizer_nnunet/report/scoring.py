@@ -14,6 +14,7 @@ from factorizer_nnunet.evaluation.files import read_scores, write_scores
 from factorizer_nnunet.evaluation.pairs import CasePair
 from factorizer_nnunet.evaluation.schemes import scheme_named
 from factorizer_nnunet.evaluation.scores import Scores
+from factorizer_nnunet.evaluation.unfinished import stamp_of
 from factorizer_nnunet.report.results import Result
 
 _SCORES, _INPUTS = "scores", "inputs.json"  # files as `evaluate` writes them, and what they were computed from
@@ -56,14 +57,8 @@ def score(result: Result, folder: Path, scheme: str, num_processes: int) -> Scor
 
 
 def _inputs(result: Result, scheme: str) -> str:
-    """Everything the scores depend on, as JSON; files by path, size and modification time."""
-    files = {
-        case.name: [
-            [str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns]
-            for path in (case.prediction, case.reference)
-        ]
-        for case in result.cases
-    }
+    """Everything that the scores depend on, as JSON."""
+    files = {case.name: [stamp_of(case.prediction), stamp_of(case.reference)] for case in result.cases}
     labels = {key: result.dataset.content.get(key) for key in ("labels", "regions_class_order")}
     content = {"version": __version__, "scheme": scheme, "labels": labels, "files": files}
     return json.dumps(content, indent=1) + "\n"

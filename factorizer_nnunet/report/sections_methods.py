@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib import metadata
-from typing import Any
 
 from factorizer_nnunet import __version__
+from factorizer_nnunet.evaluation.table import empty_mask_rows, lesion_rule_rows
 from factorizer_nnunet.pages.markup import details, table, text_of
 from factorizer_nnunet.report.statistics import RESAMPLES
 from factorizer_nnunet.report.study import Group
@@ -29,33 +29,10 @@ def methods_section(groups: Sequence[Group]) -> str:
         "versions": f"factorizer_nnunet {__version__}, {versions}",
     }
     listed = "".join(f"<dt>{name}</dt><dd>{text_of(text)}</dd>" for name, text in items.items() if text)
-    return f"<dl>{listed}</dl>{_empty_masks(settings.get('empty_masks', {}))}{_lesions(settings.get('lesions', {}))}"
+    empty_masks = details("Scores if masks are empty", _table(empty_mask_rows(scores)))
+    return f"<dl>{listed}</dl>{empty_masks}{details('Definition of a lesion', _table(lesion_rule_rows(scores)))}"
 
 
-def _empty_masks(policy: Mapping[str, Mapping[str, Any]]) -> str:
-    if not policy:
-        return ""
-    keys = ("both", "reference", "prediction")
-    rows = [
-        f"<tr><td>{text_of(metric)}</td>{''.join(f'<td>{text_of(values[key])}</td>' for key in keys)}</tr>"
-        for metric, values in policy.items()
-    ]
-    return details("Scores if masks are empty", table(["metric", *(f"{key} empty" for key in keys)], rows))
-
-
-def _lesions(rules: Mapping[str, Mapping[str, Any]]) -> str:
-    if not rules:
-        return ""
-    names = list(next(iter(rules.values())))
-    rows = [
-        f"<tr><td>{text_of(region)}</td>{''.join(f'<td>{_shown(rule[name])}</td>' for name in names)}</tr>"
-        for region, rule in rules.items()
-    ]
-    heads = ["region", *(name.replace("_mm3", ", mm³").replace("_", " ") for name in names)]
-    return details("Definition of a lesion", table(heads, rows))
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return text_of("–" if value in (None, [], "") else value)
+def _table(rows: list[list[str]]) -> str:
+    heads, *body = rows
+    return table(heads, ["<tr>" + "".join(f"<td>{text_of(cell)}</td>" for cell in row) + "</tr>" for row in body])

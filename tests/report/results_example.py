@@ -157,7 +157,7 @@ def random_scores(result: Result, seed: int) -> Scores:
     labels = {"front": (1,), "back": (2,)}
     keys = {"front": "1", "back": "2"}
     return Scores(
-        scheme="none", metrics=metrics, regions=regions, labels=labels, keys=keys, cases=result.names, files=files,
+        scheme="none", metrics=metrics, labels=labels, keys=keys, cases=result.names, files=files,
         table=table, lesions=tuple(lesions),
     )  # fmt: skip
 

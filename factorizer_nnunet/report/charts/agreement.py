@@ -21,7 +21,7 @@ class Volumes:
 
     reference: np.ndarray
     prediction: np.ndarray
-    case_numbers: Sequence[int]  # index of each case in the page's list
+    case_numbers: Sequence[int]
 
     @property
     def differences(self) -> np.ndarray:
@@ -55,10 +55,6 @@ def agreement_svg(
     """A plot for one model and region.
 
     Args:
-        title: of the model.
-        region: whose volumes these are.
-        place: index of the model, for its colour.
-        volumes: of the region.
         limits: range of differences in ml, the same for plots that are compared.
         widest: range of means in ml, likewise.
     """
@@ -72,11 +68,7 @@ def agreement_svg(
     figure.line(figure.left, y(0), figure.edge, y(0), "zero")
     lines = ((found.high, "limit", "+1.96 SD"), (found.bias, "bias", "mean"), (found.low, "limit", "−1.96 SD"))
     middle = y(found.bias)
-    heights = (
-        min(y(found.high), middle - _LABEL_DISTANCE),
-        middle,
-        max(y(found.low), middle + _LABEL_DISTANCE),
-    )
+    heights = (min(y(found.high), middle - _LABEL_DISTANCE), middle, max(y(found.low), middle + _LABEL_DISTANCE))
     for (value, kind, name), height in zip(lines, heights, strict=True):
         figure.line(figure.left, y(value), figure.edge, y(value), f"{kind} {model_class(place)}")
         figure.text(figure.edge + 4, height - 1, name, "start", "note")

@@ -23,9 +23,7 @@ def differences_svg(
     Args:
         what: title of the horizontal axis.
         unit: of the differences, or "".
-        rows: by region, the comparison and the differences (cases,), NaN if a model has no value.
-        place: index of the first model, for its colour.
-        case_numbers: index of each case in the page's list.
+        rows: by region, the comparison and the differences.
     """
     figure = Figure(width=400, height=66 + _ROW * len(rows), left=14, top=14)
     finite = np.concatenate([values for _, values in rows.values()])

@@ -25,13 +25,7 @@ class Line:
 
 
 def curves_svg(quantity: str, lines: Sequence[Line], within: tuple[float, float] | None = None) -> str:
-    """A plot of a quantity over epochs.
-
-    Args:
-        quantity: what the values are.
-        lines: of all folds and models.
-        within: range of possible values.
-    """
+    """A plot of a quantity over epochs, for all folds and models; ``within`` is the range of possible values."""
     figure = Figure(width=400, height=240, top=14)
     finite = np.concatenate([line.values for line in lines])
     finite = finite[np.isfinite(finite)]

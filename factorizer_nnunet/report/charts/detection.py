@@ -48,7 +48,7 @@ def detection_svg(
     Args:
         region: of the lesions.
         models: by title, the place of the model and the reference lesions, at least one.
-        case_numbers: index of each case in the page's list.
+        case_numbers: by case name.
     """
     figure = Figure(width=400, height=270, top=24, bottom=38 + 16 * len(models))
     volumes = [lesion.volume_ml for _, lesions in models.values() for lesion in lesions]

@@ -21,18 +21,12 @@ class Strip:
     """The values of a metric in a region for one model."""
 
     title: str
-    place: int  # index of the model, for its colour
-    values: np.ndarray  # (cases,), NaN if undefined
+    place: int
+    values: np.ndarray
 
 
 def strip_svg(metric: Metric, strips: Mapping[str, Sequence[Strip]], case_numbers: Sequence[int]) -> str:
-    """A plot of one metric.
-
-    Args:
-        metric: with unit and range.
-        strips: by region, the models side by side.
-        case_numbers: index of each case in the page's list.
-    """
+    """A plot of one metric: for each region, the models side by side."""
     models = max(map(len, strips.values()))
     width = max(58 + len(strips) * (models * _STRIP + _GAP), 340)
     figure = Figure(width=width, height=270, left=46, bottom=30, top=12)
