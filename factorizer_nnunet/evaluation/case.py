@@ -61,7 +61,12 @@ def score_arrays(
         scheme: how to score.
         tolerances_mm: of surface Dice.
         ignore: label of the reference whose voxels are treated as outside the image.
+
+    Raises:
+        ValueError: the arrays have different shapes.
     """
+    if prediction.shape != reference.shape:
+        raise ValueError(f"prediction of shape {prediction.shape} and reference of {reference.shape} differ")
     case = _Case(prediction, reference, spacing_mm, scheme, ignore)
     return {name: case.score(labels, tolerances_mm) for name, labels in regions.items()}
 

@@ -48,8 +48,8 @@ def find_predictions(
         return None
     folds = ModelFolder(folder).folds()
     model = ModelFolder(folder) if folds else _model_above(folder)
-    content = _json_of(folder, DATASET_FILE, dataset_file, problems)
-    if content is None:
+    dataset_file = dataset_file or _own_file(folder, DATASET_FILE)
+    if dataset_file is None:
         inner = sorted({path.parent.name for path in folder.glob(f"*/{DATASET_FILE}")})
         below = f"; it contains {', '.join(inner)}: give these folders" if inner else ""
         problems.append(
@@ -61,8 +61,8 @@ def find_predictions(
     found = FoundPredictions(
         folder,
         CROSS_VALIDATION if crossed else PREDICTIONS,
-        DatasetJson(content, folder / DATASET_FILE),
-        _json_of(folder, PLANS_FILE, None, problems) or {},
+        DatasetJson(_read_json(dataset_file, problems), dataset_file),
+        _read_json(plans_file, problems) if (plans_file := _own_file(folder, PLANS_FILE)) else {},
         model,
     )
     ending = found.dataset.file_ending
@@ -103,16 +103,17 @@ def _model_above(folder: Path) -> ModelFolder | None:
     return next((model for model in models if model.folds() and model.plans_file.is_file()), None)
 
 
-def _json_of(folder: Path, name: str, given: Path | None, problems: list[str]) -> dict[str, Any] | None:
-    """The given JSON file, the folder's own, or the one above it (for postprocessed results)."""
-    for path in (given, folder / name, folder.parent / name):
-        if path is not None and (path == given or path.is_file()):
-            try:
-                return load_json_object(path, "Restore the file")
-            except UserError as error:
-                problems.append(str(error))
-                return {}
-    return None
+def _own_file(folder: Path, name: str) -> Path | None:
+    """A file of the folder, or of the one above it for postprocessed results."""
+    return next((path for path in (folder / name, folder.parent / name) if path.is_file()), None)
+
+
+def _read_json(path: Path, problems: list[str]) -> dict[str, Any]:
+    try:
+        return load_json_object(path, "Restore the file")
+    except UserError as error:
+        problems.append(str(error))
+        return {}
 
 
 def _collect_folds(found: FoundPredictions, folds: Sequence[FoldFolder], partial: bool, problems: list[str]) -> None:

@@ -34,7 +34,7 @@ def compare(group: Group) -> list[Comparison]:
     for second, first in itertools.combinations(group.scored, 2):
         for region in group.regions:
             for metric in group.measured:
-                one, other = (group.values(scored, region, metric) for scored in (first, second))
+                one, other = (group.values(scored, region, metric.key) for scored in (first, second))
                 found = difference(one, other, bool(metric.higher_is_better))
                 drafts.append(Comparison(first, second, region, metric, one - other, found))
     corrected = holm([draft.found.p_value for draft in drafts])
@@ -123,7 +123,7 @@ def _ranks(group: Group) -> str:
     models = [(scored.title, scored.place) for scored in group.scored]
     for region in group.regions:
         for metric in group.leading:
-            values = np.stack([group.values(scored, region, metric) for scored in group.scored])
+            values = np.stack([group.values(scored, region, metric.key) for scored in group.scored])
             values = values[:, np.isfinite(values).all(axis=0)]
             if values.shape[1] < 2:
                 continue

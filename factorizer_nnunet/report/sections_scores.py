@@ -39,7 +39,7 @@ def headline(group: Group) -> str:
 
 def case_means(group: Group, scored: Scored, key: str) -> np.ndarray:
     """A metric's mean over the regions in which it is defined, (cases,); NaN if it is defined in none."""
-    values = np.stack([group.values(scored, region, scored.scores.metric(key)) for region in group.regions])
+    values = np.stack([group.values(scored, region, key) for region in group.regions])
     known = ~np.isnan(values)
     total = np.where(known, values, 0).sum(axis=0)
     count = known.sum(axis=0)
@@ -120,7 +120,7 @@ def strips_section(group: Group) -> str:
     figures: dict[bool, list[str]] = {True: [], False: []}
     for metric in group.measured:
         strips = {
-            region: [Strip(scored.title, scored.place, group.values(scored, region, metric)) for scored in group.scored]
+            region: [Strip(one.title, one.place, group.values(one, region, metric.key)) for one in group.scored]
             for region in group.regions
         }
         plot = figure(f"<b>{_head(metric)}</b>", strip_svg(metric, strips, group.numbers))

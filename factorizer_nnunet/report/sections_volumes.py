@@ -30,8 +30,7 @@ def volumes_section(group: Group) -> str:
 def _volumes_of(group: Group, region: str) -> list[str]:
     measured = []
     for scored in group.scored:
-        keys = ("volume_reference", "volume_prediction")
-        reference, prediction = (group.values(scored, region, scored.scores.metric(key)) for key in keys)
+        reference, prediction = (group.values(scored, region, f"volume_{of}") for of in ("reference", "prediction"))
         known = np.isfinite(reference) & np.isfinite(prediction)
         if known.sum() > 1:  # a single one has no standard deviation
             numbers = [group.numbers[place] for place in np.flatnonzero(known)]

@@ -77,13 +77,13 @@ class Group:
         kind = "Cross-validation" if self.scored[0].result.kind == CROSS_VALIDATION else "Test cases"
         return f"{kind}, {len(self.cases)} cases"
 
-    def values(self, scored: Scored, region: str, metric: Metric) -> np.ndarray:
-        """A metric of the group's cases, (cases,)."""
-        return np.array([scored.scores.value(case, region, metric.key) for case in self.cases])
+    def values(self, scored: Scored, region: str, metric: str) -> np.ndarray:
+        """A metric, given by its key, of the group's cases, (cases,)."""
+        return np.array([scored.scores.value(case, region, metric) for case in self.cases])
 
     def estimate(self, scored: Scored, region: str, metric: Metric, fold: str | None = None) -> Estimate:
         """Mean with interval over the group's cases, or over those of one fold."""
-        values = self.values(scored, region, metric)
+        values = self.values(scored, region, metric.key)
         if fold is not None:
             fold_of = {case.name: case.fold for case in scored.result.cases}
             values = values[[fold_of[case] == fold for case in self.cases]]

@@ -192,6 +192,12 @@ def test_pairs_from_anywhere_score_like_folders_and_arrays(tmp_path: Path) -> No
         }
 
 
+def test_arrays_need_the_same_shape() -> None:
+    array = np.zeros((3, 3, 3), np.uint8)
+    with pytest.raises(ValueError, match=r"\(3, 3, 2\) and reference of \(3, 3, 3\) differ"):
+        scoring.score_arrays(array[..., :2], array, (1.0, 1.0, 1.0), {"r": (1,)})
+
+
 def test_pairs_need_cases_with_different_names(tmp_path: Path) -> None:
     pair = CasePair("a", tmp_path / "p.nii.gz", tmp_path / "r.nii.gz")
     with pytest.raises(UserError, match="no cases to score"):
