@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.interrupts import terminable
+from factorizer_nnunet.core.wording import count_of
 
 if TYPE_CHECKING:
     from factorizer_nnunet.evaluation.lesions import LesionRule
@@ -123,7 +124,10 @@ def run(args: argparse.Namespace) -> int:
     print(score_table(scores))
     only_one = scores.settings["cases_in_one_folder_only"]
     if only_one:
-        print(f"WARNING: {len(only_one)} not scored, in one folder only; listed in {args.out / 'scores.md'}")
+        found = f"{count_of(len(only_one), 'case')} in only one folder"
+        print(f"WARNING: {found}, not scored; see {args.out / 'scores.md'}")
+            f"WARNING: {count_of(len(only_one), 'case')} not scored, in one folder only; see {args.out / 'scores.md'}"
+        )
     print(f"{len(scores.cases)} cases scored, in {args.out}")
     return 0
 
