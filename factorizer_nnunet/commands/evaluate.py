@@ -126,8 +126,6 @@ def run(args: argparse.Namespace) -> int:
     if only_one:
         found = f"{count_of(len(only_one), 'case')} in only one folder"
         print(f"WARNING: {found}, not scored; see {args.out / 'scores.md'}")
-            f"WARNING: {count_of(len(only_one), 'case')} not scored, in one folder only; see {args.out / 'scores.md'}"
-        )
     print(f"{len(scores.cases)} cases scored, in {args.out}")
     return 0
 
