@@ -1,7 +1,13 @@
-"""Seconds per training iteration of both networks, alternating in one process so that only the ratio matters."""
+"""Seconds per training iteration of nnU-Net's U-Net and of Factorizer for the same plans.
+
+    python -m benchmarks.iteration_time $nnUNet_preprocessed/DATASET/nnUNetPlans.json 3d_fullres TARGET.json
+
+Both take turns in one process, so that the ratio holds on a shared machine, too.
+"""
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
@@ -10,6 +16,7 @@ import time
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,15 +28,15 @@ from factorizer_nnunet.planning.architecture import factorizer_architecture
 from factorizer_nnunet.training.trainer import MAX_GRADIENT_NORM, build_optimizer
 
 ROUNDS = 25
-WARM_UP = 3  # rounds that are left out
+WARM_UP = 3  # rounds that are not counted
 
 
-def measure_iterations(preprocessed: Path, plans_name: str, configuration: str, target: Path, threads: int = 1) -> None:
-    """Time forward, loss, backward and optimizer step on random data; write medians and their ratio as JSON."""
+def measure_iterations(plans: Path, configuration: str, threads: int) -> dict[str, Any]:
+    """Time forward, loss, backward and optimizer step on random data; returns medians and their ratio."""
     torch.set_num_threads(threads)
-    manager = PlansManager(json.loads((preprocessed / f"{plans_name}.json").read_text()))
+    manager = PlansManager(json.loads(plans.read_text()))
     settings = manager.get_configuration(configuration)
-    dataset = json.loads((preprocessed / "dataset.json").read_text())
+    dataset = json.loads((plans.parent / "dataset.json").read_text())
     channels, classes = len(dataset["channel_names"]), len(dataset["labels"])
     stock = {
         "network_class_name": settings.network_arch_class_name,
@@ -59,9 +66,9 @@ def measure_iterations(preprocessed: Path, plans_name: str, configuration: str, 
             step()
             times[name].append(time.perf_counter() - start)
     medians = {name: statistics.median(values[WARM_UP:]) for name, values in times.items()}
-    # Neighbouring iterations see the same load of a shared machine, so their ratio is steadier than that of medians.
+    # Neighbouring iterations see the same load on a shared machine, so their ratio is steadier than that of medians.
     pairs = list(zip(times["nnU-Net"], times["Factorizer"], strict=True))[WARM_UP:]
-    result = {
+    return {
         "seconds_per_iteration": medians,
         "ratio": statistics.median(theirs / ours for theirs, ours in pairs),
         "parameters": parameters,
@@ -71,7 +78,6 @@ def measure_iterations(preprocessed: Path, plans_name: str, configuration: str, 
         "machine": f"{platform.machine()}, {torch.get_num_threads()} of {os.cpu_count()} cores used",
         "versions": {name: version(name) for name in ("torch", "nnunetv2", "factorizer_nnunet")},
     }
-    target.write_text(json.dumps(result, indent=1))
 
 
 def _sgd(network: torch.nn.Module) -> torch.optim.Optimizer:
@@ -107,3 +113,19 @@ def _training_step(
         optimizer.step()
 
     return step
+
+
+def main() -> None:
+    """Measure and write the result."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("plans", type=Path, help="stock plans with dataset.json in the same folder")
+    parser.add_argument("configuration", help="such as 3d_fullres")
+    parser.add_argument("target", type=Path, help="JSON file to write")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default %(default)s)")
+    options = parser.parse_args()
+    result = measure_iterations(options.plans, options.configuration, options.threads)
+    options.target.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

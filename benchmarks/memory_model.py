@@ -1,9 +1,9 @@
 """The planner's memory model against the measured peak of a training step: ``python -m benchmarks.memory_model``.
 
 A step is nnU-Net's: forward with deep supervision under autocast, Dice and cross-entropy loss, backward, clipping and
-AdamW. On a CPU the peak is that of torch's allocator, parameters, gradients, AdamW's moments and the batch included,
-with patches that fit a small machine; with ``--device cuda`` it is ``torch.cuda.max_memory_allocated``. The model's
-figures for the same device are beside it, the reserve of a plan left out. Writes docs/memory.md and docs/memory.json.
+AdamW. On a CPU the peak counts what torch's allocator hands out plus parameters, gradients, AdamW's moments and the
+batch, for patches that fit a small machine; with ``--device cuda`` it is ``torch.cuda.max_memory_allocated``. The
+model's estimate is for the same device, without the reserve of a plan. Writes memory.md and memory.json.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ import argparse
 import gc
 import json
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,19 +26,31 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.half_precision_cpu import like_a_gpu
-from benchmarks.memory_cases import CASES, Case
 from factorizer_nnunet.core.atomic_files import write_text_atomically
 from factorizer_nnunet.network import Factorizer
 from factorizer_nnunet.planning.memory import estimate
 from factorizer_nnunet.training.trainer import build_optimizer
 
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "measured"
+CASES_FILE = Path(__file__).with_name("memory_cases.json")
 PRECISION = {"cpu": torch.bfloat16, "cuda": torch.float16}
 
 
 @dataclass(frozen=True)
+class Case:
+    """A plan, and the channels and classes of the data that it is for."""
+
+    name: str
+    patch_size: list[int]  # in voxels
+    batch_size: int
+    channels: int
+    classes: int
+    arch_kwargs: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class Step:
-    """A training step that can be repeated, and what it holds between repetitions."""
+    """A training step that can be repeated, and the tensors that live on between repetitions."""
 
     run: Callable[[], None]
     held: list[Tensor]
@@ -82,10 +95,9 @@ def deep_supervision_loss(resolutions: int) -> nn.Module:
 
 
 def measured_bytes(case: Case, device: str) -> int:
-    """Peak of a step, with all that is held between steps."""
+    """Peak of a step, including everything that is held between steps."""
     torch.manual_seed(0)
-    arguments = case.arguments()
-    network = Factorizer(case.channels, case.classes, **arguments, deep_supervision=True).to(device).train()
+    network = Factorizer(case.channels, case.classes, **case.arch_kwargs, deep_supervision=True).to(device).train()
     step = training_step(case, network, device)
     if device == "cuda":
         step.run()
@@ -104,11 +116,11 @@ def measured_bytes(case: Case, device: str) -> int:
     return peak + 3 * parameters + sum(tensor.nbytes for tensor in step.held)
 
 
-def measure(device: str) -> list[dict[str, object]]:
-    """Estimate and measurement of every case, printed as they come."""
+def measure(cases: Sequence[Case], device: str) -> list[dict[str, Any]]:
+    """Estimate and measure each case, and print the result."""
     rows = []
-    for case in CASES:
-        network = Factorizer(case.channels, case.classes, **case.arguments())
+    for case in cases:
+        network = Factorizer(case.channels, case.classes, **case.arch_kwargs)
         estimated = estimate(network.config, case.patch_size, case.batch_size, case.channels, case.classes, device).step
         measured = measured_bytes(case, device)
         row = {
@@ -125,7 +137,7 @@ def measure(device: str) -> list[dict[str, object]]:
     return rows
 
 
-def page(record: dict[str, object]) -> str:
+def page(record: dict[str, Any]) -> str:
     """The table as Markdown."""
     rows = record["rows"]
     machine = record["machine"]
@@ -153,19 +165,21 @@ def page(record: dict[str, object]) -> str:
 
 
 _CPU_NOTE = (
-    "What a GPU needs was not measured in this table; `--device cuda` measures it, and docs/gpu.md has what is known.",
-    "The CPU's figures count what torch's allocator hands out, 3D depthwise convolutions with a GPU's memory",
-    "(`benchmarks/half_precision_cpu.py`). The model of a GPU differs in what norms and softmax keep, in float32",
-    "there, and in the gradients of the losses; a test compares it with what torch's CUDA autocast keeps of a forward",
-    "pass and loss, on tensors without memory.",
+    "This table says nothing about a GPU: `--device cuda` measures one, and [gpu.md](../gpu.md) has figures for an",
+    "H100. The CPU's figures count what torch's allocator hands out, with the memory that 3D depthwise convolutions",
+    "take on a GPU (`benchmarks/half_precision_cpu.py`). On a GPU, norms and softmax keep float32 and the gradients of",
+    "the losses differ; a test compares the model with what torch's CUDA autocast keeps of a forward pass and loss, on",
+    "tensors without memory.",
 )
 
 
 def main() -> None:
     """Measure and write the tables."""
+    cases = [Case(**case) for case in json.loads(CASES_FILE.read_text(encoding="utf-8"))]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=sorted(PRECISION), default="cpu")
-    parser.add_argument("--output", type=Path, default=DOCS, metavar="DIR", help="where memory.md and .json go")
+    parser.add_argument("--plans", type=int, default=len(cases), metavar="N", help="measure only the first N plans")
+    parser.add_argument("--output", type=Path, default=DOCS, metavar="DIR", help="folder for memory.md and memory.json")
     options = parser.parse_args()
     machine = {
         "device": torch.cuda.get_device_name() if options.device == "cuda" else "cpu",
@@ -173,7 +187,8 @@ def main() -> None:
         "torch": torch.__version__,
         "processor": platform.processor() or platform.machine(),
     }
-    record = {"machine": machine, "rows": measure(options.device)}
+    record = {"machine": machine, "rows": measure(cases[: options.plans], options.device)}
+    options.output.mkdir(parents=True, exist_ok=True)
     write_text_atomically(options.output / "memory.json", json.dumps(record, indent=2) + "\n")
     write_text_atomically(options.output / "memory.md", page(record))
 

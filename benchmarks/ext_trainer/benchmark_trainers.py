@@ -1,6 +1,6 @@
-"""Trainers of the benchmarks: nnU-Net's own and ours with a budget in their name, validated without mirroring.
+"""Trainers for ``benchmarks.accuracy``: nnU-Net's own and ours with their length in their name, without mirroring.
 
-Mirroring multiplies the time of the final validation by eight for either network and says nothing about training.
+Mirroring takes eight times as long in the final validation of either network and says nothing about training.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class nnUNetTrainerBenchmarkStock(nnUNetTrainer):
         self.save_every = 5
 
     def initialize(self) -> None:
-        # As our trainer does: nnU-Net takes all cores, and trainings side by side would wait for each other.
+        # As our trainer does: nnU-Net takes all cores, and trainings that run in parallel would wait for each other.
         torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
         super().initialize()
 

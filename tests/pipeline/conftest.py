@@ -14,6 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from blobs import CASES, IGNORE, write_dataset
 from workspace import (
     AUGMENT_IN_ONE_PROCESS,
     BLOBS,
@@ -33,8 +34,6 @@ from workspace import (
     shrink_plans,
     train_arguments,
 )
-
-from benchmarks.blobs import CASES, IGNORE, write_dataset
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from blobs import TEST_CASES
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from workspace import (
     BLOBS,
@@ -26,7 +27,6 @@ from workspace import (
     read_probabilities,
 )
 
-from benchmarks.blobs import TEST_CASES
 from factorizer_nnunet.network import Factorizer
 
 pytestmark = pytest.mark.slow

@@ -7,9 +7,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from blobs import CASES
 from workspace import BLOBS, EPOCHS, TRAINER, Workspace
-
-from benchmarks.blobs import CASES
 
 pytestmark = pytest.mark.slow
 

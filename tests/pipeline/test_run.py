@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from blobs import TEST_CASES
 from workspace import (
     BLOBS,
     EPOCHS,
@@ -18,8 +19,6 @@ from workspace import (
     checkpoint,
     read_labels,
 )
-
-from benchmarks.blobs import TEST_CASES
 
 pytestmark = pytest.mark.slow
 

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from blobs import CASES
 from nnunetv2.training.loss.compound_losses import DC_and_BCE_loss, DC_and_CE_loss
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from workspace import (
@@ -28,7 +29,6 @@ from workspace import (
     logged_epochs,
 )
 
-from benchmarks.blobs import CASES
 from factorizer_nnunet.core.interrupts import STOPPED
 from factorizer_nnunet.network import Factorizer
 from factorizer_nnunet.training.building import build_network

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from blobs import TEST_CASES
 from workspace import (
     IN_ONE_PROCESS,
     ON_CPU,
@@ -17,7 +18,6 @@ from workspace import (
     read_probabilities,
 )
 
-from benchmarks.blobs import TEST_CASES
 from factorizer_nnunet.nnunet.inference_settings import ITERATIONS_VARIABLE, SHIFTS_VARIABLE
 
 pytestmark = pytest.mark.slow

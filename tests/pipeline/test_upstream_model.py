@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from blobs import TEST_CASES
 from upstream_example import CONFIG, upstream_state
 from workspace import BLOBS, FROZEN_TRAINER, IN_ONE_PROCESS, Workspace, assert_predicted, checkpoint
 
-from benchmarks.blobs import TEST_CASES
 from factorizer_nnunet.network import from_upstream
 
 pytestmark = pytest.mark.slow

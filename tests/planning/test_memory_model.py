@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import math
 import weakref
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from benchmarks.memory_cases import CASES, Case
-from benchmarks.memory_model import deep_supervision_loss
 from factorizer_nnunet.network import Factorizer, FactorizerConfig
 from factorizer_nnunet.network.ops.dispatch import KERNELS_VARIABLE
 from factorizer_nnunet.planning.activation_memory import HALF, KERNELS
 from factorizer_nnunet.planning.memory import estimate, is_modelled, layer_groups, with_reserve
 
+CASES_FILE = Path(__file__).resolve().parents[2] / "benchmarks" / "memory_cases.json"  # benchmarks.memory_model's, too
+CASES = [SimpleNamespace(**case) for case in json.loads(CASES_FILE.read_text())]
+BLOCK_CASES = [c for c in CASES if not c.name.startswith("published") and not c.arch_kwargs.get("checkpointing")]
 THREE_STAGES = {"features_per_stage": [32, 64, 128], "strides": [[1, 1, 1], [2, 2, 2], [2, 2, 2]]}
 
 
@@ -50,11 +55,24 @@ class LiveBytes(TorchDispatchMode):
         self.now -= self.sizes.pop(key)
 
 
-def kept_by_cuda(case: Case) -> int:
+def nnunet_loss(resolutions: int) -> torch.nn.Module:
+    """The loss with deep supervision that nnU-Net's trainer builds for plain labels."""
+    plain = SimpleNamespace(
+        label_manager=SimpleNamespace(has_regions=False, ignore_label=None),
+        configuration_manager=SimpleNamespace(batch_dice=False),
+        is_ddp=False,
+        enable_deep_supervision=True,
+        _get_deep_supervision_scales=lambda: [1] * resolutions,
+        _do_i_compile=lambda: False,
+    )
+    return nnUNetTrainer._build_loss(plain)
+
+
+def kept_by_cuda(case: SimpleNamespace) -> int:
     """Bytes that forward pass and loss leave for the backward pass, on CUDA tensors without memory."""
     with FakeTensorMode(allow_non_fake_inputs=True), LiveBytes() as live:
         with torch.device("cuda"):
-            network = Factorizer(case.channels, case.classes, **case.arguments(), deep_supervision=True)
+            network = Factorizer(case.channels, case.classes, **case.arch_kwargs, deep_supervision=True)
             image = torch.rand(case.batch_size, case.channels, *case.patch_size)
             sizes = network.config.stage_sizes(case.patch_size)[: max(1, network.config.num_stages - 1)]
             targets = [torch.zeros((case.batch_size, 1, *size), dtype=torch.int16) for size in sizes]
@@ -65,7 +83,7 @@ def kept_by_cuda(case: Case) -> int:
         torch.autocast_increment_nesting()
         try:
             outputs = network(image)
-            loss = deep_supervision_loss(len(targets))(outputs, targets)
+            loss = nnunet_loss(len(targets))(outputs, targets)
             kept = live.now - before
         finally:
             if torch.autocast_decrement_nesting() == 0:
@@ -76,14 +94,11 @@ def kept_by_cuda(case: Case) -> int:
     return kept
 
 
-BLOCK_CASES = [case for case in CASES if case.variant == "default" and "checkpointing" not in case.changes]
-
-
 @pytest.mark.parametrize("case", BLOCK_CASES, ids=lambda case: case.name)
-def test_the_model_knows_what_cuda_autocast_keeps(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_model_knows_what_cuda_autocast_keeps(case: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(KERNELS_VARIABLE, "0")  # a plan also fits a GPU without the kernels
     groups = layer_groups(
-        FactorizerConfig.from_settings(case.arguments()),
+        FactorizerConfig.from_settings(case.arch_kwargs),
         tuple(case.patch_size),
         case.channels,
         case.classes,

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fingerprints import Fingerprint
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from planning_example import NAME, NUM_CASES, SHAPE, fingerprint, write_json
 
-from benchmarks.fingerprints import Fingerprint
 from factorizer_nnunet import cli
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.network import FactorizerConfig

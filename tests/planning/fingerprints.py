@@ -1,4 +1,4 @@
-"""Sixty data sets as nnU-Net's planner sees them: sizes, spacings, channels, classes, numbers of cases; no images."""
+"""Sixty data sets as nnU-Net's planner sees them: image sizes, spacings, channels, classes and cases, but no images."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ _INTENSITIES = {"max": 9, "mean": 5, "median": 5, "min": 1, "percentile_00_5": 2
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """A data set of images about ``shape`` voxels (slices, rows, columns) of ``spacing`` mm, and a size for it."""
+    """A data set of images of about ``shape`` voxels (slices, rows, columns) of ``spacing`` mm, and a size to plan."""
 
     name: str
     shape: tuple[int, int, int]
     spacing: tuple[float, float, float]
     cases: int
     channels: int
-    classes: int  # with background
+    classes: int  # including background
     size: str | None = None
 
     def write(self, raw: Path, preprocessed: Path, number: int) -> str:
-        """Write what a planner reads, below nnU-Net's folders; returns the data set's name."""
+        """Write the files that a planner reads below nnU-Net's folders; returns the data set's name."""
         dataset = f"Dataset{number:03d}_{self.name.replace(' ', '')}"
         case = {"images": [f"imagesTr/a_{c:04d}.nii.gz" for c in range(self.channels)], "label": "labelsTr/a.nii.gz"}
         description = {

@@ -1,4 +1,4 @@
-"""The moments of ``kill_run``: what must be seen on disk before the kill, and how long after it."""
+"""When ``test_killed_run`` kills: which change on disk it waits for, and how long after that."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ITERATIONS = 20  # of each epoch: enough to learn the blobs, where the pair of m
 
 @dataclass
 class Seen:
-    """Files of the run that were not there, or have changed, since it was started."""
+    """Files of the run that are new or have changed since it was started."""
 
     root: Path
     before: dict[Path, int] = field(init=False)
@@ -29,13 +29,13 @@ class Seen:
         for path in self.root.glob(pattern):
             try:
                 yield path, path.stat().st_size
-            except OSError:  # gone meanwhile
+            except OSError:  # removed meanwhile
                 continue
 
 
 @dataclass(frozen=True)
 class Moment:
-    """A moment: a name to show, what is looked for, and at most how many seconds pass before the kill."""
+    """A name to show, the change to wait for, and the longest delay before the kill."""
 
     name: str
     has_come: Callable[[Seen], bool]
@@ -43,7 +43,7 @@ class Moment:
 
 
 def moments(rng: random.Random) -> list[Moment]:
-    """Twenty moments in an order in which they can come: those within trainings are shuffled."""
+    """Twenty moments in an order in which they can happen; those during training are shuffled."""
     fold = "nnUNet_results/*/*/fold_*"
     preprocessed = "nnUNet_preprocessed/*"
     before = [
@@ -72,7 +72,7 @@ def moments(rng: random.Random) -> list[Moment]:
 
 
 def _log(name: str, step: str, delay: float) -> Moment:
-    """Some time after a step has begun, as its log tells."""
+    """Some time after the log of a step has appeared."""
     return _file(name, f"nnUNet_results/*/factorizer_run/logs/{step}.log", delay)
 
 
@@ -81,7 +81,7 @@ def _file(name: str, pattern: str, delay: float) -> Moment:
 
 
 def _epoch(epoch: int) -> Moment:
-    """Within an epoch, as a training's new log tells."""
+    """During an epoch, according to the new log of a training."""
 
     def has_come(seen: Seen) -> bool:
         logs = seen.changed("nnUNet_results/*/*/fold_*/training_log_*.txt")

@@ -1,4 +1,4 @@
-"""Whether a run that was killed again and again has come to what an undisturbed one comes to."""
+"""Compare the results of a run that was killed again and again with those of an undisturbed one."""
 
 from __future__ import annotations
 
@@ -9,51 +9,36 @@ from pathlib import Path
 import numpy as np
 import SimpleITK
 import torch
+from blobs import CASES, TEST_CASES
+from kill_moments import EPOCHS
 
-from benchmarks.blobs import CASES, TEST_CASES
-from benchmarks.kill_run_moments import EPOCHS, ITERATIONS
 from factorizer_nnunet.nnunet.names import PLANS
 
 FOLDS = range(5)
 
 
-def check_result(root: Path, dataset: str, trainer: str, configurations: Sequence[str]) -> dict:
-    """Look at what the run left.
-
-    Returns:
-        ``folds``, ``validated`` and ``predicted`` are counts, ``chosen`` is what predicted the test cases, and
-        ``problems`` lists in words whatever is not as it must be.
-    """
-    results, problems, folds, validated = root / "nnUNet_results" / dataset, [], 0, set()
+def problems_of(root: Path, dataset: str, trainer: str, configurations: Sequence[str]) -> list[str]:
+    """Everything in the results of a run that differs from those of an undisturbed one."""
+    results, problems = root / "nnUNet_results" / dataset, []
     for configuration in configurations:
-        cases = []
+        model = results / f"{trainer}__{PLANS}__{configuration}"
         for fold in FOLDS:
-            folder = results / f"{trainer}__{PLANS}__{configuration}" / f"fold_{fold}"
-            found = _fold_problems(folder)
+            found = _fold_problems(model / f"fold_{fold}")
             problems += [f"{configuration} fold {fold}: {problem}" for problem in found]
-            folds += not found
-            cases += [path.stem for path in folder.glob("validation/*.npz")]
+        cases = [path.stem for path in model.glob("fold_*/validation/*.npz")]
         if sorted(cases) != sorted(CASES):
             problems.append(f"{configuration}: validated {sorted(cases)} instead of each of {len(CASES)} cases once")
-        validated.update((configuration, case) for case in cases)
-    predicted = [case for case in TEST_CASES if _is_segmentation(root / "out" / f"{case}.nii.gz")]
-    problems += [f"{case} is not predicted" for case in TEST_CASES if case not in predicted]
+    for case in TEST_CASES:
+        if not _is_segmentation(root / "out" / f"{case}.nii.gz"):
+            problems.append(f"{case} is not predicted")
     chosen = _chosen(results)
     if len(chosen) != len(configurations):
         problems.append(f"test cases are predicted by {chosen}, not by an ensemble of {', '.join(configurations)}")
-    return {
-        "folds": folds,
-        "epochs": EPOCHS,
-        "iterations": ITERATIONS,
-        "validated": len(validated),
-        "predicted": len(predicted),
-        "chosen": chosen,
-        "problems": problems,
-    }
+    return problems
 
 
 def _fold_problems(folder: Path) -> list[str]:
-    """Whether a fold was trained in full, each epoch logged once, and validated."""
+    """Whether a fold was trained in full, logged each epoch once, and was validated."""
     if not (folder / "checkpoint_final.pth").is_file():
         return ["has no checkpoint_final.pth"]
     checkpoint = torch.load(folder / "checkpoint_final.pth", map_location="cpu", weights_only=False)
@@ -65,7 +50,7 @@ def _fold_problems(folder: Path) -> list[str]:
         problems.append(f"logged {wrong} instead of {EPOCHS} epochs")
     weights = checkpoint["network_weights"].values()
     if not all(bool(torch.isfinite(weight).all()) for weight in weights):
-        problems.append("has weights that are no numbers")
+        problems.append("has weights that are not finite")
     if not (folder / "validation" / "summary.json").is_file():
         problems.append("is not validated")
     if left := [path.name for path in folder.glob("*.draft")]:

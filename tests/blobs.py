@@ -1,4 +1,4 @@
-"""A data set small enough for a CPU, in nnU-Net's raw layout: two nested ellipsoids in noise, seen by two channels."""
+"""A data set small enough for a CPU, in nnU-Net's raw layout: two nested ellipsoids in noise, in two channels."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import SimpleITK
 
 CASES = tuple(f"case_{number}" for number in range(6))
 TEST_CASES = ("unseen_0", "unseen_1")
-# Unequal voxels, a turned grid and an origin elsewhere: what a prediction has to carry over from its image.
+# Anisotropic voxels, a rotated grid and an origin other than 0, which a prediction must take over from its image.
 SPACING = (1.0, 1.1, 2.4)
 ORIGIN = (12.0, -30.5, 7.0)
 TURN = np.deg2rad(10)
@@ -23,7 +23,7 @@ def write_dataset(folder: Path, labels: Mapping[str, object], *, ignore: bool = 
     """Training and test cases with ``dataset.json``.
 
     Args:
-        folder: the data set's own, ``DatasetXXX_Name``.
+        folder: the data set folder, ``DatasetXXX_Name``.
         labels: the ``labels`` of ``dataset.json``; in the files, 1 is the outer and 2 the inner ellipsoid.
         ignore: whether the first and last slices are left unannotated.
     """
