@@ -1,10 +1,10 @@
-"""How long it takes to score a case, beside surface-distance and MONAI.
+"""How long it takes to score a case, compared with surface-distance and MONAI.
 
     python -m benchmarks.evaluation --work DIR
 
 A synthetic case of BraTS' size (240 x 240 x 155 voxels, three nested regions, a few lesions) is scored by each library
-on one core, in a process of its own, whose memory is that of the whole process. Ours gives all that the others give and
-lesion-wise scores, too. Then a folder of such cases is scored by one and more processes.
+on one core, each in its own process; memory is that of the process. Our scores include those of the others, with which
+they must agree, and lesion-wise scores. Then a folder of such cases is scored by one and more processes.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ LESIONS = ((1.0, (0.35, 0.45, 0.5)), (0.35, (0.65, 0.6, 0.55)), (0.2, (0.6, 0.3,
 Found = Mapping[str, Mapping[str, float]]  # by region and metric
 
 
-def synthetic_case(seed: int, shape: tuple[int, int, int] = SHAPE) -> tuple[np.ndarray, np.ndarray]:
+def synthetic_case(seed: int, shape: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
     """A reference and a prediction that differs along all borders and misses or invents small pieces, uint8 labels."""
     rng = np.random.default_rng(seed)
     scale = min(shape)
@@ -68,19 +68,19 @@ def _labels(depth: np.ndarray) -> np.ndarray:
 
 
 def ours(reference: np.ndarray, prediction: np.ndarray) -> Found:
-    """All metrics without a scheme, lesion-wise ones included."""
+    """All metrics without a scheme, including lesion-wise ones."""
     scores = score_arrays(prediction, reference, SPACING, REGIONS, SCHEMES["none"], TOLERANCES_MM)
     return {region: found.values for region, found in scores.items()}
 
 
 def ours_as_brats(reference: np.ndarray, prediction: np.ndarray) -> Found:
-    """The same as BraTS 2023 scores gliomas: lesions are dilated."""
+    """The same by the rules of BraTS 2023 for gliomas, which dilate lesions."""
     scores = score_arrays(prediction, reference, SPACING, REGIONS, SCHEMES["brats2023-gli"], TOLERANCES_MM)
     return {region: found.values for region, found in scores.items()}
 
 
 def with_surface_distance(reference: np.ndarray, prediction: np.ndarray) -> Found:
-    """What the library has: Dice, HD95, average distances and surface Dice."""
+    """Everything that the library offers: Dice, HD95, average distance and surface Dice."""
     import surface_distance as sd
 
     found = {}
@@ -137,7 +137,7 @@ def prepare() -> None:
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
 
 
-def measured(method: str, seed: int, shape: tuple[int, int, int] = SHAPE) -> tuple[float, float, Found]:
+def measured(method: str, seed: int, shape: tuple[int, int, int]) -> tuple[float, float, Found]:
     """Processor seconds for a case, peak memory of this process in MB so far, and the scores."""
     case = synthetic_case(seed, shape)
     start = time.process_time()  # every method uses one thread, and other work on the machine may make it wait
@@ -146,8 +146,8 @@ def measured(method: str, seed: int, shape: tuple[int, int, int] = SHAPE) -> tup
     return seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, found
 
 
-def measure_all(cases: int) -> dict[str, list[tuple[float, float, Found]]]:
-    """`measured` of each case by each method in turn, each method in a process of its own."""
+def measure_all(cases: int, shape: tuple[int, int, int]) -> dict[str, list[tuple[float, float, Found]]]:
+    """Results of ``measured`` for each case by each method in turn, each method in its own process."""
     context = multiprocessing.get_context("spawn")
     with contextlib.ExitStack() as stack:
         pools = {method: stack.enter_context(context.Pool(1, prepare)) for method in METHODS}
@@ -156,18 +156,33 @@ def measure_all(cases: int) -> dict[str, list[tuple[float, float, Found]]]:
         results: dict[str, list[tuple[float, float, Found]]] = {method: [] for method in METHODS}
         for seed in range(cases):
             for method, pool in pools.items():
-                results[method].append(pool.apply(measured, (method, seed)))
+                results[method].append(pool.apply(measured, (method, seed, shape)))
     return results
 
 
-def write_cases(folder: Path, cases: int) -> tuple[Path, Path]:
-    """Predictions and references of synthetic cases as files; those that are there stay."""
+def check_agreement(results: Mapping[str, Sequence[tuple[float, float, Found]]]) -> None:
+    """Check that our scores equal those of ``surface-distance``, and that dilating lesions leaves HD95 as it is.
+
+    Raises:
+        AssertionError: they differ by more than 1e-6.
+    """
+    turns = (results[name] for name in ("surface-distance", "factorizer_nnunet", "factorizer_nnunet, brats2023-gli"))
+    for (_, _, expected), (_, _, found), (_, _, challenge) in zip(*turns, strict=True):
+        for region, values in expected.items():
+            own = [found[region][name] for name in values]
+            np.testing.assert_allclose(own, list(values.values()), atol=1e-6, rtol=0, err_msg=region)
+            np.testing.assert_equal(challenge[region]["hd95"], found[region]["hd95"])
+    print("\nsurface-distance agrees with factorizer_nnunet in all scores of all cases.")
+
+
+def write_cases(folder: Path, cases: int, shape: tuple[int, int, int]) -> tuple[Path, Path]:
+    """Write predictions and references of synthetic cases; existing files stay."""
     names = folder / "predictions", folder / "references"
     for seed in range(cases):
         paths = [name / f"case_{seed:03d}.nii.gz" for name in names]
         if all(path.exists() for path in paths):
             continue
-        for path, labels in zip(paths, reversed(synthetic_case(seed)), strict=True):
+        for path, labels in zip(paths, reversed(synthetic_case(seed, shape)), strict=True):
             path.parent.mkdir(parents=True, exist_ok=True)
             nibabel.save(nibabel.Nifti1Image(labels, np.diag([-1.0, -1.0, 1.0, 1.0])), path)
     return names
@@ -179,12 +194,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder for the files of the cases")
     parser.add_argument("--cases", type=int, default=3, help="cases scored by each library (default 3)")
     parser.add_argument("--folder-cases", type=int, default=16, help="cases of the folder (default 16)")
+    parser.add_argument("--shape", type=int, nargs=3, default=SHAPE, metavar="N", help="of a case, in voxels")
     options = parser.parse_args(arguments)
+    shape = (options.shape[0], options.shape[1], options.shape[2])
     versions = ", ".join(f"{name} {version(name)}" for name in ("scipy", "numpy", "surface-distance", "monai"))
     print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {versions}\n")
     print("| one case, one core | processor s | over ours | peak memory, MB | HD95, mm | ASSD, mm |")
     print("|---|---|---|---|---|---|")
-    results = measure_all(options.cases)
+    results = measure_all(options.cases, shape)
     base = [seconds for seconds, _, _ in next(iter(results.values()))]
     for method, turns in results.items():
         seconds = [turn[0] for turn in turns]
@@ -193,7 +210,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         hd95, assd = (" / ".join(f"{found[region][key]:.2f}" for region in REGIONS) for key in ("hd95", "assd"))
         middle = statistics.median(seconds)
         print(f"| {method} | {middle:.2f} | {ratio:.1f} | {memory:.0f} | {hd95} | {assd} |", flush=True)
-    folders = write_cases(options.work, options.folder_cases)
+    check_agreement(results)
+    folders = write_cases(options.work, options.folder_cases, shape)
     print(f"\n| {options.folder_cases} cases from files, processes | s | cases per s |\n|---|---|---|")
     for processes in sorted({1, 2, os.cpu_count() or 1}):
         start = time.perf_counter()

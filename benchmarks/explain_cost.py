@@ -1,11 +1,12 @@
-"""Time and peak memory of explaining a case, compared with only predicting it.
+"""Time and peak memory of explaining a case, compared with predicting it.
 
     python -m benchmarks.explain_cost                        # all rows, some 30 minutes on two cores
     python -m benchmarks.explain_cost --images small         # images as small as those of the Hippocampus data
 
-Networks have random weights, which cost as much as trained ones, and nnU-Net's plans for a patch; images are synthetic.
-Each row is measured in its own process, one after the other: preprocessing, network and writing of all files, but not
-the start of Python. ``one head`` writes a single component of the finest stage, to show what further components cost.
+Networks have random weights, which cost the same as trained ones, and follow nnU-Net's plan for the patch size; images
+are synthetic. Each run has its own process and includes preprocessing, network and writing of all files, but not the
+start of Python. ``one head`` writes a single component of the finest stage, which shows the cost of the others. The
+table goes to docs/measured/explain_cost.md by hand.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ _TRAINER, _PLANS, _CONFIGURATION = "nnUNetTrainerFactorizer", "nnUNetPlans", "3d
 
 @dataclass(frozen=True)
 class Image:
-    """A kind of image and the patch that nnU-Net plans for such: (z, y, x) voxels of 1 mm."""
+    """A kind of image and the patch size that nnU-Net plans for it: (z, y, x) voxels of 1 mm."""
 
     size: tuple[int, int, int]
     patch: tuple[int, int, int]
@@ -58,7 +59,8 @@ IMAGES = {
     "brain": Image((155, 240, 240), (128, 128, 128), 4, ("edema", "necrosis", "enhancing"), 1),
 }
 NETWORKS = ("default", "NMF in every stage")
-# Image, network, mirroring: what a mirrored prediction of a brain costs more is in the default network's rows already.
+MIRRORED = {False: "no", True: "yes"}
+# Image, network, mirroring. The default network's rows already show what mirroring adds for a brain.
 ROWS = tuple(
     (name, network, mirror)
     for name in IMAGES
@@ -70,7 +72,7 @@ ROWS = tuple(
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one way: seconds a case, peak memory of its process in MB, and how many maps there are."""
+    """Cost of one way: seconds per case, peak memory of its process in MB, and the number of maps."""
 
     seconds: float
     peak_mb: float
@@ -78,7 +80,7 @@ class Cost:
 
 
 def write_images(folder: Path, image: Image) -> None:
-    """A drawn head cut to the image's channels, as files of one case."""
+    """Write a synthetic head with the image's size and channels as the files of one case."""
     drawn = draw_patient(np.random.default_rng(0), tuple(max(n, 48) for n in image.size)).images
     folder.mkdir()
     for channel in range(image.channels):
@@ -89,7 +91,7 @@ def write_images(folder: Path, image: Image) -> None:
 
 
 def write_model(folder: Path, image: Image, network: str) -> None:
-    """A model folder with random weights."""
+    """Write a model folder with random weights."""
     widths, strides, kernels = topology(image.patch)
     unet = {"features_per_stage": widths, "strides": strides, "kernel_sizes": kernels}
     architecture = factorizer_architecture(unet, (1.0, 1.0, 1.0))
@@ -145,7 +147,7 @@ def write_model(folder: Path, image: Image, network: str) -> None:
 
 
 def prepare(root: Path, name: str, threads: int) -> None:
-    """Images and models of one kind of image below ``root``."""
+    """Write images and models for one kind of image below ``root``."""
     torch.set_num_threads(threads)
     write_images(root / f"{name} images", IMAGES[name])
     for network in NETWORKS:
@@ -153,10 +155,10 @@ def prepare(root: Path, name: str, threads: int) -> None:
 
 
 def measured(root: Path, name: str, network: str, mirror: bool, way: str, device: str, threads: int) -> Cost:
-    """The cost of one way, here and now."""
+    """Measure the cost of one way in this process."""
     os.environ[EXT_TRAINER_VARIABLE] = ext_trainer_value(None)
     torch.set_num_threads(threads)
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])  # maps are written on all cores there are
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])  # maps are written on all available cores
     from factorizer_nnunet.explain.components import find_layers
     from factorizer_nnunet.explain.explainer import ExplainOptions, build_explainer
     from factorizer_nnunet.explain.run import ExplainRequest, explain_into
@@ -191,24 +193,26 @@ def measured(root: Path, name: str, network: str, mirror: bool, way: str, device
 
 
 def in_a_process(function: Callable[..., _Result], *arguments: object) -> _Result:
-    """The result of a function that runs in a process started for it."""
+    """The result of a function that runs in a new process."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(function, *arguments).result()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure, print, write the page's part."""
+    """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", nargs="+", choices=IMAGES, default=list(IMAGES), help="kinds (default: all)")
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=NETWORKS, help="(default: both)")
+    parser.add_argument("--mirroring", nargs="+", choices=("no", "yes"), default=("no", "yes"), help="(default: both)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads (default: all cores)")
     options = parser.parse_args(arguments)
     device = torch.cuda.get_device_name() if options.device == "cuda" else f"CPU, {options.threads} threads"
     lines = [
         f"Networks with random weights; {device}, {platform.machine()}, torch {torch.__version__}. Each cell: seconds "
-        "per case (median of five for small images, else one run), ratio to the prediction in this row, peak memory.",
+        "per case (median of five for small images, else once), ratio to the prediction, and peak memory.",
         "",
-        f"| image | network | mirroring | {PREDICT} | {ONE_HEAD} | {ALL} | their number |",
+        f"| image | network | mirroring | {PREDICT} | {ONE_HEAD} | {ALL} | number of maps |",
         "|---|---|---|---|---|---|---|",
     ]
     print("\n".join(lines), flush=True)
@@ -216,7 +220,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         root = Path(folder)
         for name in options.images:
             in_a_process(prepare, root, name, options.threads)
-        for row in (row for row in ROWS if row[0] in options.images):
+        for row in ROWS:
+            name, network, mirror = row
+            if (
+                name not in options.images
+                or network not in options.networks
+                or MIRRORED[mirror] not in options.mirroring
+            ):
+                continue
             found = [
                 in_a_process(measured, root, *row, way, options.device, options.threads)
                 for way in (PREDICT, ONE_HEAD, ALL)
@@ -233,8 +244,7 @@ def _row(name: str, network: str, mirror: bool, found: Sequence[Cost]) -> str:
         f"{one.peak_mb:.0f} MB"
         for one in found
     ]
-    mirrored = "yes" if mirror else "no"
-    return f"| {what} | {network} | {mirrored} | {' | '.join(cells)} | {found[-1].maps} |"
+    return f"| {what} | {network} | {MIRRORED[mirror]} | {' | '.join(cells)} | {found[-1].maps} |"
 
 
 if __name__ == "__main__":

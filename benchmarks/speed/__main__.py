@@ -1,9 +1,10 @@
-"""Speed, memory and size of the network beside its references.
+"""Speed, memory and size of the network, compared with its references.
 
     python -m benchmarks.speed --patch 128 128 128 --patch 64 64 64 --batch 2
 
-All networks run in one process and take turns, so the ratios hold on a shared machine, too. Results are added to the
-JSON file, page and figure in ``--docs``: one entry for each patch, batch, device, precision and mode.
+All networks run in one process and take turns, so that the ratios also hold on a shared machine. Results are added to
+the JSON file, page and figure in ``--docs``: one entry for each patch, batch, device, precision and mode. Before that
+the instruments are checked on layers of known cost, and the literal network against the fast one.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from benchmarks.speed.checks import check_instruments, check_literal
 from benchmarks.speed.measure import (
     CLOCKS,
     FORWARD,
@@ -144,6 +146,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit("error: this machine has no CUDA device that torch can use; leave --device cpu")
     if options.device == "cuda" and options.clock == "processor":
         sys.exit("error: the processor's time says nothing about a GPU; leave --clock wall")
+    check_instruments()
+    check_literal()
     torch.set_num_threads(options.threads)
     torch.backends.cudnn.benchmark = True  # as nnU-Net sets it
     options.docs.mkdir(parents=True, exist_ok=True)
