@@ -56,13 +56,13 @@ workflow, for data set 4 in nnU-Net's raw layout:
 something does not work?
        factorizer-nnunet doctor
 
-exit status: 0 done; 1 a check failed, or some cases; 2 wrong arguments or input, with a message that names the mend;
+exit status: 0 done; 1 a check failed, or some cases; 2 wrong arguments or input, the message says how to fix it;
 130 interrupted
 """
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The whole command's parser; each subcommand sets ``run``, a function from its arguments to an exit status."""
+    """The parser of the command line; each subcommand sets ``run``, a function from its arguments to an exit status."""
     parser = argparse.ArgumentParser(
         prog="factorizer-nnunet",
         description=DESCRIPTION,
@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments without the program's name; ``None`` takes those of the process.
 
     Returns:
-        The exit status: that of the subcommand, 2 for input a user can mend, 130 when interrupted.
+        The exit status: that of the subcommand, 2 for wrong input, 130 when interrupted.
     """
     args = build_parser().parse_args(argv)
     try:

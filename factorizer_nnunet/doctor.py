@@ -1,7 +1,7 @@
-"""Checks of an installation, in the words a user needs to fix it.
+"""Checks of an installation, each with advice how to fix it.
 
-Every check is a function that returns a :class:`Check`; torch and nnU-Net are imported within them, because a broken
-import is one of the things to find. :func:`run_checks` turns an exception of a check into a failed one.
+Every check is a function that returns a :class:`Check`. They import torch and nnU-Net themselves, because a broken
+import is one of the problems to find; :func:`run_checks` reports an exception as a failed check.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from importlib import metadata
 from typing import TYPE_CHECKING
 
@@ -47,6 +48,7 @@ PACKAGES = (
     "SimpleITK",
     "numpy",
 )
+MIN_PYTHON = (3, 10)
 FREE_GB_WARN = 20.0  # preprocessed data and checkpoints of one mid-sized data set
 FREE_GB_FAIL = 1.0
 SET_TRAINER_FOLDER = 'run: eval "$(factorizer-nnunet env)"'
@@ -55,7 +57,7 @@ MATCH_TORCH = "install both from one index: pip install --force-reinstall torch 
 
 
 class Status(str, Enum):
-    """Outcome of a check; only ``FAIL`` makes the exit status 1."""
+    """Result of a check; only ``FAIL`` makes the exit status 1."""
 
     OK = "ok"
     WARN = "warn"
@@ -64,7 +66,7 @@ class Status(str, Enum):
 
 @dataclass(frozen=True)
 class Check:
-    """One line of the report; ``fix`` says what to do and is empty only where all is well."""
+    """One line of the report; ``fix`` says what to do, and is empty if nothing is wrong."""
 
     name: str
     status: Status
@@ -74,7 +76,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Probe:
-    """A check to run: its function, and the fix to name should the function itself fail."""
+    """A check to run, and what to do if its function itself fails."""
 
     name: str
     run: Callable[[], Check]
@@ -82,15 +84,15 @@ class Probe:
 
 
 def all_probes() -> list[Probe]:
-    """The checks in the order in which a user would need them: packages, device, folders, trainer, network."""
+    """All checks, in the order in which a user would need them: packages, device, folders, trainer, network."""
     return [
-        Probe("Python", lambda: check_python(sys.version_info[:2]), REINSTALL),
-        *(Probe(name, lambda name=name: check_package(name, requirements_on(name)), REINSTALL) for name in PACKAGES),
+        Probe("Python", partial(check_python, sys.version_info[:2]), REINSTALL),
+        *(Probe(name, partial(check_package, name), REINSTALL) for name in PACKAGES),
         Probe("torch and torchvision", check_torchvision, MATCH_TORCH),
         Probe("GPU", check_gpu, REINSTALL),
         Probe("torch.compile", check_compile, "switch it off: export nnUNet_compile=f"),
         *(
-            Probe(name, lambda name=name: check_folder(name), f"let {name} name a folder on a working disk")
+            Probe(name, partial(check_folder, name), f"set {name} to a folder on a working disk")
             for name in FOLDER_VARIABLES
         ),
         Probe(EXT_TRAINER_VARIABLE, check_ext_trainer, SET_TRAINER_FOLDER),
@@ -100,11 +102,11 @@ def all_probes() -> list[Probe]:
 
 
 def run_checks(probes: list[Probe]) -> Iterator[Check]:
-    """Run the probes one by one; an exception within one becomes its failed check."""
+    """Run the probes one by one; an exception in one becomes a failed check."""
     for probe in probes:
         try:
             with warnings.catch_warnings():
-                # Deprecations within torch and nnU-Net are no business of the user; CUDA's own warnings are.
+                # Deprecations within torch and nnU-Net do not concern the user; CUDA's own warnings do.
                 warnings.simplefilter("ignore", category=FutureWarning)
                 warnings.simplefilter("ignore", category=DeprecationWarning)
                 check = probe.run()
@@ -114,20 +116,20 @@ def run_checks(probes: list[Probe]) -> Iterator[Check]:
 
 
 def _one_line(error: BaseException) -> str:
-    """Type and first words of an exception; messages of nnU-Net and torch may fill a screen."""
+    """Type and first words of an exception; those of nnU-Net and torch may fill a screen."""
     return textwrap.shorten(f"{type(error).__name__}: {error}", width=200, placeholder=" ...")
 
 
 def check_python(version: tuple[int, int]) -> Check:
-    """Whether the interpreter's ``version`` (major, minor) is supported."""
+    """Check the interpreter's version (major, minor)."""
     detail = f"{platform.python_version()} in {sys.prefix}"
-    if version < (3, 10):
-        return Check("Python", Status.FAIL, detail, "use Python 3.10 or later")
+    if version < MIN_PYTHON:
+        return Check("Python", Status.FAIL, detail, f"use Python {'.'.join(map(str, MIN_PYTHON))} or later")
     return Check("Python", Status.OK, detail)
 
 
 def requirements_on(package: str) -> dict[str, Requirement]:
-    """What the installed packages of :data:`PACKAGES` ask of ``package``, by the package that asks."""
+    """The requirements of installed :data:`PACKAGES` on ``package``, by the package that requires it."""
     asked = {}
     for dependent in PACKAGES:
         try:
@@ -141,18 +143,19 @@ def requirements_on(package: str) -> dict[str, Requirement]:
     return asked
 
 
-def check_package(name: str, asked: Mapping[str, Requirement]) -> Check:
-    """Whether the package is installed in a version that meets what others ask of it.
+def check_package(name: str, required: Mapping[str, Requirement] | None = None) -> Check:
+    """Check that a package is installed in a version that others accept.
 
     Args:
         name: of the distribution.
-        asked: see :func:`requirements_on`.
+        required: what others require of it; None means :func:`requirements_on`.
     """
+    required = requirements_on(name) if required is None else required
     try:
         version = metadata.version(name)
     except metadata.PackageNotFoundError:
         return Check(name, Status.FAIL, "not installed", REINSTALL)
-    unmet = {by: need for by, need in asked.items() if not need.specifier.contains(version, prereleases=True)}
+    unmet = {by: need for by, need in required.items() if not need.specifier.contains(version, prereleases=True)}
     if unmet:
         wishes = ", ".join(f"{by} asks for {need.name}{need.specifier}" for by, need in unmet.items())
         install = " ".join(f'"{need.name}{need.specifier}"' for need in unmet.values())
@@ -161,10 +164,10 @@ def check_package(name: str, asked: Mapping[str, Requirement]) -> Check:
 
 
 def check_torchvision() -> Check:
-    """Whether torchvision's compiled operators load into this torch.
+    """Check that torchvision's compiled operators load into this torch.
 
-    A CPU build of one beside a CUDA build of the other agrees in its version, yet fails here or at ``import timm``,
-    and then nnU-Net can import no trainer at all.
+    A CPU build of one and a CUDA build of the other have matching versions, yet fail here or at ``import timm``, and
+    then nnU-Net cannot import any trainer.
     """
     import torch
 
@@ -180,7 +183,7 @@ def check_torchvision() -> Check:
 
 
 def best_device() -> torch.device:
-    """The device nnU-Net would be used on: CUDA, then MPS, then the CPU."""
+    """The best device that nnU-Net could use: CUDA, then MPS, then the CPU."""
     import torch
 
     if torch.cuda.is_available():
@@ -189,7 +192,7 @@ def best_device() -> torch.device:
 
 
 def check_gpu() -> Check:
-    """Which accelerator torch sees; none is a warning, for Factorizer also trains on a CPU."""
+    """Check which accelerator torch sees; none is a warning only, since a Factorizer also trains on a CPU."""
     import torch
 
     device = best_device()
@@ -201,15 +204,15 @@ def check_gpu() -> Check:
     if torch.version.cuda is None:
         detail, fix = (
             "none: this torch was built without CUDA",
-            "where there is an NVIDIA GPU, install a CUDA torch",
+            "if there is an NVIDIA GPU, install a CUDA torch",
         )
     else:
-        detail, fix = f"none seen by torch for CUDA {torch.version.cuda}", "where there is a GPU, see nvidia-smi"
+        detail, fix = f"none seen by torch for CUDA {torch.version.cuda}", "if there is a GPU, see nvidia-smi"
     return Check("GPU", Status.WARN, detail, f"{fix}; without one, give the nnU-Net commands -device cpu")
 
 
 def check_compile() -> Check:
-    """Whether ``torch.compile`` works where nnU-Net would use it: on CUDA, unless ``nnUNet_compile`` says no."""
+    """Check that ``torch.compile`` works where nnU-Net uses it: on CUDA, unless ``nnUNet_compile`` switches it off."""
     import torch
 
     name = "torch.compile"
@@ -227,8 +230,8 @@ def check_compile() -> Check:
 
 
 def check_folder(variable: str) -> Check:
-    """Whether a data folder is set, there, writable, and has space."""
-    # Training needs to write everywhere but in the raw data, which may well lie on a read-only share.
+    """Check that a data folder is set, exists, is writable, and has space."""
+    # Training writes everywhere except in the raw data, which may well be on a read-only share.
     problem = folder_problem(variable, writable=variable != "nnUNet_raw")
     if problem is not None:
         return Check(variable, Status.FAIL, problem.problem, problem.fix)
@@ -239,10 +242,10 @@ def check_folder(variable: str) -> Check:
 
 
 def check_free_space(variable: str, folder: str, free_bytes: int) -> Check:
-    """Whether ``free_bytes`` on the disk of ``folder`` are enough to work with."""
+    """Check that ``free_bytes`` on the disk of ``folder`` are enough to work with."""
     free_gb = free_bytes / 1e9
     detail = f"{folder}, {free_gb:.1f} GB free"
-    fix = f"free space there, or let {variable} name a folder on a larger disk"
+    fix = f"free space there, or set {variable} to a folder on a larger disk"
     if free_gb < FREE_GB_FAIL:
         return Check(variable, Status.FAIL, f"{detail}, less than {FREE_GB_FAIL:.0f} GB", fix)
     if free_gb < FREE_GB_WARN:
@@ -251,7 +254,7 @@ def check_free_space(variable: str, folder: str, free_bytes: int) -> Check:
 
 
 def check_ext_trainer() -> Check:
-    """Whether ``nnUNet_extTrainer`` holds the folder of our trainer shim."""
+    """Check that ``nnUNet_extTrainer`` contains the folder of our trainer shim."""
     value = os.environ.get(EXT_TRAINER_VARIABLE, "")
     if not value.strip():
         return Check(EXT_TRAINER_VARIABLE, Status.FAIL, "not set", SET_TRAINER_FOLDER)
@@ -262,12 +265,12 @@ def check_ext_trainer() -> Check:
 
 
 def check_trainer() -> Check:
-    """Whether nnU-Net's own lookup finds our trainer, and not another of its name."""
+    """Check that nnU-Net's own lookup finds our trainer, and not another of the same name."""
     from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
-    with contextlib.redirect_stdout(io.StringIO()):  # the lookup tells every module that it visits
+    with contextlib.redirect_stdout(io.StringIO()):  # the lookup prints every module that it visits
         trainer = recursive_find_trainer_class_by_name(TRAINER)
-    # By name: nnU-Net forgets modules of external folders once it has looked, so their files cannot be asked for.
+    # By module name: nnU-Net drops modules of external folders after the lookup, so their files are unknown.
     if not trainer.__module__.startswith("factorizer_nnunet."):
         folders = os.environ.get(EXT_TRAINER_VARIABLE)
         detail = f"another {TRAINER} comes first: module {trainer.__module__} of nnU-Net or of {folders}"
@@ -277,7 +280,7 @@ def check_trainer() -> Check:
 
 
 def check_network() -> Check:
-    """Whether a tiny Factorizer runs on the device and gives finite numbers."""
+    """Check that a tiny Factorizer runs on the device and returns finite numbers."""
     import torch
 
     from factorizer_nnunet.network import Factorizer

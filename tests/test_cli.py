@@ -75,11 +75,11 @@ def test_a_user_error_is_one_line_and_status_2(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def run(root: Path | None) -> list[str]:
-        raise UserError("the thing is wrong. Mend it")
+        raise UserError("the thing is wrong. Fix it")
 
     monkeypatch.setattr(env, "shell_lines", run)
     assert cli.main(["env"]) == 2
-    assert capsys.readouterr() == ("", "error: the thing is wrong. Mend it\n")
+    assert capsys.readouterr() == ("", "error: the thing is wrong. Fix it\n")
 
 
 def test_interruption_ends_with_status_130(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,8 +6,8 @@ import argparse
 
 DESCRIPTION = """\
 Check the installation: packages and their versions, GPU, torch.compile, nnU-Net's folders, the trainer as nnU-Net
-itself finds it, and the network. One line per check; a line that is not ok says what to do. Takes up to a minute and
-changes nothing. Exit status 1 if a check failed; warnings do not count."""
+itself finds it, and the network. One line per check, with advice if it is not ok. Takes up to a minute and changes
+nothing. Exit status 1 if a check failed; warnings are not failures."""
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -22,7 +22,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print every check as it is done; 1 if one failed."""
+    """Print every check as it is done; return 1 if one failed."""
     from factorizer_nnunet.doctor import Status, all_probes, run_checks
 
     probes = all_probes()
@@ -32,5 +32,7 @@ def run(args: argparse.Namespace) -> int:
         fix = f" -> {check.fix}" if check.fix else ""
         print(f"{check.status.value:<4}  {check.name:<{width}}  {check.detail}{fix}", flush=True)
         failed += check.status is Status.FAIL
-    print("\nAll is well." if not failed else f"\n{failed} of {len(probes)} checks failed; see what follows -> above.")
+    print(
+        "\nAll is well." if not failed else f"\n{failed} of {len(probes)} checks failed; see the advice after -> above."
+    )
     return 1 if failed else 0

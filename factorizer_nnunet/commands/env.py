@@ -28,16 +28,16 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--root",
         metavar="DIR",
         help="also set nnUNet_raw, nnUNet_preprocessed and nnUNet_results to folders of these names below DIR, "
-        "and make them where they are missing",
+        "and create those that do not exist",
     )
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the lines; nothing is printed to the standard output when the folders cannot be made."""
+    """Print the lines, or nothing on standard output if the folders cannot be created."""
     if args.root is not None and not args.root.strip():
         # --root "$UNSET" must not quietly mean the current folder
-        raise UserError("--root is empty: give the folder in which nnU-Net's three folders shall lie")
+        raise UserError("--root is empty: name the parent folder of nnU-Net's three folders")
     root = None if args.root is None else Path(args.root)
     lines = shell_lines(root)
     if root is not None:

@@ -1,13 +1,15 @@
-"""Options that several subcommands have, with the same words."""
+"""Options shared by several subcommands."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
+from factorizer_nnunet.nnunet.model_folder import CHECKPOINT_FINAL
+
 
 def add_dataset_option(parser: argparse.ArgumentParser) -> None:
-    """``-d``: a data set that is there already."""
+    """``-d``: an existing data set."""
     parser.add_argument("-d", "--dataset", required=True, metavar="ID", help="data set ID, or its name DatasetXXX_Name")
 
 
@@ -23,10 +25,12 @@ def add_checkpoint_options(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "-chk",
         dest="checkpoint",
-        default="checkpoint_final.pth",
+        default=CHECKPOINT_FINAL,
         metavar="NAME",
-        help="(default: checkpoint_final.pth)",
+        help=f"file name of the checkpoint in each fold (default: {CHECKPOINT_FINAL})",
     )
     parser.add_argument(
-        "--trust-checkpoint", action="store_true", help="run code that checkpoints may hold; only if you trust them"
+        "--trust-checkpoint",
+        action="store_true",
+        help="allow code in checkpoints to be executed; only if you trust them",
     )

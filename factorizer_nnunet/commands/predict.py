@@ -1,4 +1,4 @@
-"""``factorizer-nnunet predict``: nnUNetv2_predict that refuses early and goes on after a broken case or a stop."""
+"""``factorizer-nnunet predict``: nnUNetv2_predict that checks first, and continues after a broken case or a stop."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pathlib import Path
 from factorizer_nnunet.commands.options import add_checkpoint_options
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.interrupts import terminable
+from factorizer_nnunet.nnunet.model_name import ModelName
 from factorizer_nnunet.nnunet.names import PLANS, TRAINER
 
 DESCRIPTION = """\
-Predict the images of a folder, with the options, the names of files and the results of nnUNetv2_predict; for models of
-Factorizer and of any other trainer. What differs: model, images and output folder are checked before anything is
-computed; checkpoints are read without running code in them; cases that are complete are skipped, so that the same
-command goes on after a stop; every case is written whole; one that fails is listed at the end and does not stop the
-others."""
+Predict the images of a folder, with the options, file names and results of nnUNetv2_predict, for models of Factorizer
+and of any other trainer. Differences: model, images and output folder are checked before anything is computed;
+checkpoints are read without executing code in them; complete cases are skipped, so the same command continues after a
+stop; cases appear complete or not at all; a case that fails is listed at the end and does not stop the others."""
 
 EPILOG = """\
 examples:
@@ -26,7 +26,7 @@ examples:
   factorizer-nnunet predict -d 4 -c 3d_fullres --num-iters 1 --disable_tta -i IMAGES -o OUT
   factorizer-nnunet predict -m MODEL_FOLDER -f 0 1 -i IMAGES -o OUT --save_probabilities -device cpu
 
-exit status: 0 all cases are there; 1 some failed, see the list; 2 refused, or no space left; 130 interrupted
+exit status: 0 all cases are predicted; 1 some failed, see the list; 2 wrong input, or no space left; 130 interrupted
 """
 
 
@@ -40,8 +40,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("-i", dest="images", required=True, type=Path, metavar="FOLDER", help="images CASE_0000.nii.gz")
-    parser.add_argument("-o", dest="out", required=True, type=Path, metavar="FOLDER", help="where predictions go")
-    model = parser.add_argument_group("the model: by -d and -c, or by its folder")
+    parser.add_argument("-o", dest="out", required=True, type=Path, metavar="FOLDER", help="output folder")
+    model = parser.add_argument_group("the model, by -d and -c or by its folder")
     model.add_argument("-d", dest="dataset", metavar="ID", help="data set ID, or its name DatasetXXX_Name")
     model.add_argument("-c", dest="configuration", metavar="CONFIG", help="configuration, such as 3d_fullres")
     model.add_argument("-tr", dest="trainer", metavar="TRAINER", help=f"trainer (default: {TRAINER})")
@@ -62,13 +62,13 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--num-iters",
         type=int,
         metavar="N",
-        help="iterations of a Factorizer's NMF (default: nnUNet_factorizer_num_iters, or the model's)",
+        help="NMF iterations of a Factorizer (default: nnUNet_factorizer_num_iters, or the model's)",
     )
     parser.add_argument(
         "--num-shifts",
         type=int,
         metavar="N",
-        help="how many shifts of its windows, evenly spread (default: nnUNet_factorizer_num_shifts, or the model's)",
+        help="number of its window shifts, evenly spread (default: nnUNet_factorizer_num_shifts, or the model's)",
     )
     parser.add_argument("--disable_tta", action="store_true", help="no mirroring: faster, less accurate")
     parser.add_argument("--save_probabilities", action="store_true", help="also CASE.npz and CASE.pkl, for ensembles")
@@ -77,28 +77,28 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
             f"-{option}",
             type=int,
             metavar="N",
-            help=f"processes for {what} (default: nnUNet_{option} or 3); 0: none beside this one",
+            help=f"number of processes for {what} (default: nnUNet_{option} or 3); 0: no extra process",
         )
     parser.add_argument(
         "-prev_stage_predictions", type=Path, metavar="FOLDER", help="predictions of the previous stage, for a cascade"
     )
-    parser.add_argument("--not_on_device", action="store_true", help="keep whole results off the GPU: for large images")
-    parser.add_argument("--disable_progress_bar", action="store_true", help="for logs")
+    parser.add_argument("--not_on_device", action="store_true", help="keep results in main memory, for large images")
+    parser.add_argument("--disable_progress_bar", action="store_true", help="do not show a progress bar, for logs")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Predict, then say how many cases there are and which failed."""
+    """Predict, then print the number of cases and those that failed."""
     from factorizer_nnunet.nnunet.environment import EXT_TRAINER_VARIABLE, ext_trainer_value
 
-    # For this process and its workers, so that our trainer is found in a shell that was not set up.
+    # So that this process and its workers find our trainer even if the shell was not set up.
     os.environ[EXT_TRAINER_VARIABLE] = ext_trainer_value(os.environ.get(EXT_TRAINER_VARIABLE))
     model = _model_folder(args)
 
     from factorizer_nnunet.nnunet.inference_settings import ITERATIONS_VARIABLE, SHIFTS_VARIABLE, InferenceSettings
     from factorizer_nnunet.prediction.predict import PredictionRequest, predict
 
-    # An option goes before its variable, which our trainer would honour as it builds the network.
+    # An option takes precedence over its variable, which our trainer obeys when it builds the network.
     for value, variable in ((args.num_iters, ITERATIONS_VARIABLE), (args.num_shifts, SHIFTS_VARIABLE)):
         if value is not None:
             os.environ.pop(variable, None)
@@ -136,7 +136,7 @@ def _model_folder(args: argparse.Namespace) -> Path:
     given = [option for option, value in by_name.items() if value is not None]
     if args.model is not None:
         if given:
-            raise UserError(f"-m names the model already: leave out {', '.join(given)}")
+            raise UserError(f"-m already names the model: leave out {', '.join(given)}")
         return args.model
     missing = [option for option in ("-d", "-c") if by_name[option] is None]
     if missing:
@@ -145,8 +145,8 @@ def _model_folder(args: argparse.Namespace) -> Path:
     from factorizer_nnunet.nnunet.raw_dataset import find_dataset
 
     _, name = find_dataset(args.dataset, "nnUNet_results")
-    identifier = f"{args.trainer or TRAINER}__{args.plans or PLANS}__{args.configuration}"
-    return nnunet_folder("nnUNet_results", writable=False) / name / identifier
+    model = ModelName(args.trainer or TRAINER, args.plans or PLANS, args.configuration)
+    return nnunet_folder("nnUNet_results", writable=False) / name / model.folder
 
 
 def _processes(given: int | None, variable: str) -> int:

@@ -1,4 +1,4 @@
-"""Where nnU-Net finds the trainer: this folder stands in ``nnUNet_extTrainer`` and holds nothing else."""
+"""Where nnU-Net finds the trainer: ``nnUNet_extTrainer`` names this folder, which contains nothing else."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from factorizer_nnunet.training.trainer import nnUNetTrainerFactorizer, trainer_
 
 
 def __getattr__(name: str) -> type[nnUNetTrainerFactorizer]:
-    # nnU-Net asks every module for the trainer's name; variants are made when their name is asked for. Other suffixes
-    # may be a user's own subclass in a folder that comes after this one.
+    # nnU-Net asks every module for the trainer's name; trainers of other lengths are made when asked for. Other
+    # suffixes may be a user's own subclass in a folder that comes after this one.
     if re.match(rf"{TRAINER}_?(\d|lr|epoch|iter)", name):
         return trainer_variant(name)
     raise AttributeError(name)

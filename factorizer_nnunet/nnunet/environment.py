@@ -1,7 +1,7 @@
-"""nnU-Net's environment variables in one place: what they should hold, as shell lines, and whether they are usable.
+"""nnU-Net's environment variables: what they should be, as shell lines, and whether they are usable.
 
-nnU-Net is steered by three folders (``nnUNet_raw``, ``nnUNet_preprocessed``, ``nnUNet_results``) and looks for
-trainers of others in the folders named by ``nnUNet_extTrainer``. Nothing here imports nnU-Net or torch.
+nnU-Net reads and writes in three folders (``nnUNet_raw``, ``nnUNet_preprocessed``, ``nnUNet_results``) and looks for
+external trainers in the folders named by ``nnUNet_extTrainer``. Nothing here imports nnU-Net or torch.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ FOLDER_VARIABLES = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
 
 
 def ext_trainer_folder() -> Path:
-    """The folder for ``nnUNet_extTrainer``. It holds only the trainer shim.
+    """The folder for ``nnUNet_extTrainer``. It contains only the trainer shim.
 
     nnU-Net imports every module below such a folder as a top-level module, so it must never be the package itself.
     """
@@ -28,10 +28,10 @@ def ext_trainer_folder() -> Path:
 
 
 def ext_trainer_value(current: str | None) -> str:
-    """The value for ``nnUNet_extTrainer``: the folders of ``current`` in their order, then ours, none twice.
+    """The value for ``nnUNet_extTrainer``: the folders in ``current`` in their order, then ours, none twice.
 
     Raises:
-        UserError: the package lies in a path with the separator in it, which the variable cannot express.
+        UserError: the path of the package contains the separator, which the variable cannot express.
     """
     ours = str(ext_trainer_folder())
     if os.pathsep in ours:
@@ -39,7 +39,7 @@ def ext_trainer_value(current: str | None) -> str:
             f"the package is installed in {ours}, but {EXT_TRAINER_VARIABLE} separates folders by {os.pathsep!r}: "
             f"install it in a folder without {os.pathsep!r} in its path"
         )
-    kept: dict[str, str] = {}  # by real path, so that one folder spelled in two ways counts once
+    kept: dict[str, str] = {}  # by real path, so that one folder written in two ways counts once
     for folder in [*(current or "").split(os.pathsep), ours]:
         if folder.strip():
             kept.setdefault(os.path.realpath(folder), folder)
@@ -66,10 +66,10 @@ def shell_lines(root: Path | None, current: Mapping[str, str] = os.environ) -> l
 
 
 def create_folders(root: Path) -> None:
-    """Make the three data folders below ``root``; existing ones stay as they are.
+    """Create the three data folders below ``root``; existing ones stay as they are.
 
     Raises:
-        UserError: a folder cannot be made (no permission, or a file stands in its way).
+        UserError: a folder cannot be created (no permission, or there is a file of this name).
     """
     for variable, folder in environment_variables(root).items():
         if variable in FOLDER_VARIABLES:
@@ -77,21 +77,21 @@ def create_folders(root: Path) -> None:
                 Path(folder).mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise UserError(
-                    f"cannot make the folder {folder} for {variable}: {error.strerror}. "
+                    f"cannot create the folder {folder} for {variable}: {error.strerror}. "
                     "Choose a --root in which you may write"
                 ) from error
 
 
 @dataclass(frozen=True)
 class FolderProblem:
-    """What is wrong with a folder variable, and what to do about it; both one sentence without a final stop."""
+    """What is wrong with a folder variable, and how to fix it; both one sentence without a full stop."""
 
     problem: str
     fix: str
 
 
 def folder_problem(variable: str, *, writable: bool, current: Mapping[str, str] = os.environ) -> FolderProblem | None:
-    """Why the folder that ``variable`` names cannot be used; ``None`` if it can.
+    """Why the folder in ``variable`` cannot be used; ``None`` if it can.
 
     Args:
         variable: one of :data:`FOLDER_VARIABLES`.
@@ -108,10 +108,10 @@ def folder_problem(variable: str, *, writable: bool, current: Mapping[str, str] 
     if not os.path.exists(value):
         return FolderProblem(
             f"{variable} names {value}, which does not exist",
-            f"Make it (mkdir -p {shlex.quote(value)}) or mend the path",
+            f"Create it (mkdir -p {shlex.quote(value)}) or correct the path",
         )
     if not os.path.isdir(value):
-        return FolderProblem(f"{variable} names {value}, which is not a folder", "Let it name a folder")
+        return FolderProblem(f"{variable} names {value}, which is not a folder", "Set it to a folder")
     if not os.access(value, os.R_OK | os.X_OK):
         return FolderProblem(
             f"{variable} names {value}, which you may not read", "Change its permissions or the variable"
@@ -119,13 +119,13 @@ def folder_problem(variable: str, *, writable: bool, current: Mapping[str, str] 
     if writable and not os.access(value, os.W_OK | os.X_OK):
         return FolderProblem(
             f"{variable} names {value}, in which you may not write",
-            f"Change its permissions, or let {variable} name a folder of your own",
+            f"Change its permissions, or set {variable} to a folder of your own",
         )
     return None
 
 
 def nnunet_folder(variable: str, *, writable: bool, current: Mapping[str, str] = os.environ) -> Path:
-    """The folder that ``variable`` names, checked as :func:`folder_problem` does.
+    """The folder in ``variable``, checked by :func:`folder_problem`.
 
     Raises:
         UserError: the folder cannot be used.

@@ -1,1 +1,1 @@
-"""Plans to trained folds: the trainer that nnU-Net finds through ``factorizer_nnunet/ext_trainer``."""
+"""Training: plans to trained folds, by the trainer that nnU-Net finds through ``factorizer_nnunet/ext_trainer``."""

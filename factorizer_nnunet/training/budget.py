@@ -1,22 +1,22 @@
-"""What a trainer's name says about the length of its training.
+"""Length of training, as the trainer's name says.
 
-nnU-Net names variants of a trainer by a suffix, and keeps their results in folders of that name. We follow it with
-one grammar instead of a class per variant: ``nnUNetTrainerFactorizer_20epochs``, ``..._50iters``, ``..._lr3e-4`` or
-any of them joined in this order, such as ``nnUNetTrainerFactorizer_20epochs_50iters_lr3e-4``.
+nnU-Net distinguishes trainers of other lengths by a suffix, and keeps their results in folders of that name. Here one
+grammar replaces a class per length: ``nnUNetTrainerFactorizer_20epochs``, ``..._50iters``, ``..._lr3e-4`` or
+any combination in this order, such as ``nnUNetTrainerFactorizer_20epochs_50iters_lr3e-4``.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 _SUFFIX = re.compile(r"(?:_(?P<epochs>\d+)epochs)?(?:_(?P<iters>\d+)iters)?(?:_lr(?P<lr>\d+(?:\.\d+)?(?:e-?\d+)?))?")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """Length of a training; None leaves nnU-Net's or the recipe's own value."""
+    """Length of a training; None means nnU-Net's or the recipe's own value."""
 
     epochs: int | None = None
     iterations_per_epoch: int | None = None
@@ -37,16 +37,16 @@ def budget_from_suffix(suffix: str) -> Budget:
     match = _SUFFIX.fullmatch(suffix)
     if match is None:
         raise ValueError(
-            f"trainer suffix {suffix!r} is not understood; valid: _<n>epochs, _<n>iters and _lr<x>, any of them, in "
-            "this order, e.g. _20epochs_50iters_lr3e-4"
+            f"invalid trainer suffix {suffix!r}: expected any of _<n>epochs, _<n>iters and _lr<x>, in this order, e.g. "
+            "_20epochs_50iters_lr3e-4"
         )
     epochs, iterations, rate = match["epochs"], match["iters"], match["lr"]
-    values = {
-        "epochs": None if epochs is None else int(epochs),
-        "iterations_per_epoch": None if iterations is None else int(iterations),
-        "learning_rate": None if rate is None else float(rate),
-    }
-    wrong = [name for name, value in values.items() if value is not None and not 0 < value < math.inf]
+    budget = Budget(
+        epochs=None if epochs is None else int(epochs),
+        iterations_per_epoch=None if iterations is None else int(iterations),
+        learning_rate=None if rate is None else float(rate),
+    )
+    wrong = [name for name, value in asdict(budget).items() if value is not None and not 0 < value < math.inf]
     if wrong:
-        raise ValueError(f"trainer suffix {suffix!r}: {wrong[0]} must be above 0 and finite")
-    return Budget(**values)
+        raise ValueError(f"invalid trainer suffix {suffix!r}: {wrong[0]} must be above 0 and finite")
+    return budget

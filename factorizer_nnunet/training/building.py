@@ -1,4 +1,4 @@
-"""The network of a plans configuration: ours as it stands there, a stock U-Net translated to a Factorizer."""
+"""Build the network of a plans configuration: ours as the plans say, a stock U-Net translated to a Factorizer."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ STOCK_PACKAGE = "dynamic_network_architectures."  # nnU-Net's own networks; the 
 def build_network(
     settings: ConfigurationManager, input_channels: int, num_classes: int, deep_supervision: bool
 ) -> nn.Module:
-    """Build it on torch's default device.
+    """Build the network on torch's default device.
 
     Args:
         settings: one configuration of the plans.
-        input_channels: of the image, and of the previous stage's segmentation in a cascade.
-        num_classes: channels of the output.
-        deep_supervision: whether the network starts with all outputs on.
+        input_channels: those of the image and, in a cascade, of the previous stage's segmentation.
+        num_classes: output channels.
+        deep_supervision: whether the network starts with all outputs switched on.
 
     Raises:
-        ValueError: the settings describe no network, naming the one that is wrong.
-        TypeError: the settings hold a name that the network does not know.
+        ValueError: a setting is wrong; the message names it.
+        TypeError: the settings contain a name that the network does not know.
     """
     architecture = {
         "network_class_name": settings.network_arch_class_name,

@@ -1,4 +1,4 @@
-"""What must hold before a training starts: plans, data set, configuration and checkpoint belong together."""
+"""Checks before a training starts: plans, data set, configuration and checkpoint must belong together."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ import torch
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
 from factorizer_nnunet.core.errors import UserError
-from factorizer_nnunet.core.json_files import load_json_object
 from factorizer_nnunet.network import Factorizer
 from factorizer_nnunet.network.config_values import is_integer
+from factorizer_nnunet.nnunet.dataset_json import DATASET_FILE, DatasetJson
 from factorizer_nnunet.nnunet.environment import nnunet_folder
+from factorizer_nnunet.nnunet.model_folder import ModelFolder
+from factorizer_nnunet.nnunet.model_name import ModelName
 from factorizer_nnunet.nnunet.raw_dataset import id_in_name
 from factorizer_nnunet.planning.architecture import NETWORK_CLASS
 from factorizer_nnunet.training.building import STOCK_PACKAGE, build_network
@@ -30,10 +32,10 @@ _CONFIGURATION_KEYS = ("data_identifier", "patch_size", "batch_size", "spacing")
 def check_training_inputs(
     plans: Mapping[str, Any], configuration: str, dataset_json: Mapping[str, Any], trainer_name: str
 ) -> None:
-    """Check what a trainer of this name is given.
+    """Check the arguments of a trainer before anything is written.
 
     Raises:
-        UserError: naming the folder, file or key, and the mend; nothing has been written.
+        UserError: names the folder, file or key, and how to fix it.
     """
     preprocessed = nnunet_folder("nnUNet_preprocessed", writable=False)
     results = nnunet_folder("nnUNet_results", writable=True)
@@ -45,9 +47,9 @@ def check_training_inputs(
             f"-plans_name {plans['plans_name']} -c {configuration}"
         )
     if settings.previous_stage_name is not None:
-        previous = f"{trainer_name}__{plans['plans_name']}__{settings.previous_stage_name}"
+        previous = ModelName(trainer_name, plans["plans_name"], settings.previous_stage_name)
         _check_previous_stage(
-            results / plans["dataset_name"] / previous / "predicted_next_stage" / configuration,
+            ModelFolder(results / plans["dataset_name"] / previous.folder).next_stage(configuration),
             data,
             f"nnUNetv2_train {plans['dataset_name']} {settings.previous_stage_name} FOLD -tr {trainer_name} "
             f"-p {plans['plans_name']}",
@@ -61,7 +63,7 @@ def check_plans(plans: Mapping[str, Any], configuration: str, dataset_json: Mapp
         The configuration's settings.
 
     Raises:
-        UserError: naming the file or key, and the mend.
+        UserError: names the file or key, and how to fix it.
     """
     name = f"{plans.get('plans_name', 'the plans file')}.json"
     _require_keys(plans, _PLANS_KEYS, name)
@@ -84,25 +86,25 @@ def check_checkpoint(checkpoint: Mapping[str, Any], plans: Mapping[str, Any], co
     """Check that a checkpoint was trained on these plans.
 
     Raises:
-        UserError: it was not; naming the checkpoint and the first entry that differs.
+        UserError: it was not; names the checkpoint and the first entry that differs.
     """
     arguments = checkpoint.get("init_args", {})
     if "plans" not in arguments:
         raise UserError(f"{path} is not a checkpoint of an nnU-Net trainer (no init_args)")
-    there = _defining(arguments["plans"], arguments["configuration"])
-    here = _defining(plans, configuration)
-    if there != here:
-        key, old, new = _first_difference(there, here)
+    trained = _defining(arguments["plans"], arguments["configuration"])
+    current = _defining(plans, configuration)
+    if trained != current:
+        key, old, new = _first_difference(trained, current)
         raise UserError(
             f"{path} was trained with other plans: {key} was {old}, now it is {new}; restore the plans "
             "it was trained with, or start a new training without --c"
         )
 
 
-def _first_difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> tuple[str, Any, Any]:
-    """The first key, as a path, whose values differ, and these; None for a value that one side lacks."""
-    key = next(key for key in {**here, **there} if here.get(key) != there.get(key))
-    old, new = there.get(key), here.get(key)
+def _first_difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str, Any, Any]:
+    """The first key, as a path, whose values differ, and both values; None for a missing value."""
+    key = next(key for key in {**after, **before} if after.get(key) != before.get(key))
+    old, new = before.get(key), after.get(key)
     if isinstance(old, dict) and isinstance(new, dict):
         below, old, new = _first_difference(old, new)
         return f"{key}.{below}", old, new
@@ -116,12 +118,12 @@ def _require_keys(entries: Mapping[str, Any], keys: Sequence[str], where: str) -
 
 
 def _check_sizes(settings: ConfigurationManager, where: str) -> None:
-    """Patch and batch size are whole numbers, one per axis of the spacing."""
+    """Patch and batch size must be integers, those of the patch one per axis of the spacing."""
     patch, axes = settings.patch_size, len(settings.spacing)
     if len(patch) != axes or not all(is_integer(size) and size >= 1 for size in patch):
-        raise UserError(f"{where}: patch_size {list(patch)} must be {axes} whole numbers of at least 1; correct it")
+        raise UserError(f"{where}: patch_size {list(patch)} must be {axes} integers of at least 1; correct it")
     if not is_integer(settings.batch_size) or settings.batch_size < 1:
-        raise UserError(f"{where}: batch_size {settings.batch_size!r} must be a whole number of at least 1; correct it")
+        raise UserError(f"{where}: batch_size {settings.batch_size!r} must be an integer of at least 1; correct it")
 
 
 def _defining(plans: Mapping[str, Any], configuration: str) -> dict[str, Any]:
@@ -132,32 +134,32 @@ def _defining(plans: Mapping[str, Any], configuration: str) -> dict[str, Any]:
 
 
 def _check_dataset(plans: Mapping[str, Any], name: str, preprocessed: Path, dataset_json: Mapping[str, Any]) -> None:
-    dataset = plans["dataset_name"]
-    described = preprocessed / dataset / "dataset.json"
+    described = preprocessed / plans["dataset_name"] / DATASET_FILE
     if not described.is_file():
         raise UserError(
-            f"{name} was made for {dataset}, but there is no {described}; to use one data set's plans for another, run "
-            "nnUNetv2_move_plans_between_datasets"
+            f"{name} was made for {plans['dataset_name']}, but there is no {described}; to use one data set's plans "
+            "for another, run nnUNetv2_move_plans_between_datasets"
         )
-    # nnU-Net hands over the data set's description, not its name: copies of one data set cannot be told apart.
-    if load_json_object(described, "Plan the data set again") != dataset_json:
+    # nnU-Net passes the content of dataset.json, not the name: copies of one data set cannot be distinguished.
+    dataset = DatasetJson.read(described, "Plan the data set again")
+    if dataset.content != dataset_json:
         raise UserError(
-            f"{name} was made for {dataset}, not for the data set it is used with; to use one data set's plans for "
-            "another, run nnUNetv2_move_plans_between_datasets"
+            f"{name} was made for {plans['dataset_name']}, not for the data set it is used with; to use one "
+            "data set's plans for another, run nnUNetv2_move_plans_between_datasets"
         )
-    channels = dataset_json.get("channel_names", dataset_json.get("modality", {}))
+    num_channels = len(dataset.channel_names)
     for configuration, settings in plans["configurations"].items():
         schemes = settings.get("normalization_schemes")
-        if schemes is not None and len(schemes) != len(channels):
+        if schemes is not None and len(schemes) != num_channels:
             raise UserError(
                 f"{name}, configuration {configuration}: normalization_schemes has {len(schemes)} entries, the data "
-                f"set {len(channels)} channels; plan the data set again"
+                f"set {num_channels} channels; plan the data set again"
             )
 
 
 def _check_previous_stage(predictions: Path, data: Path, command: str) -> None:
-    # nnU-Net finds out only when it loads the first case without one.
-    cases = {file.stem for file in data.glob("*.pkl")}  # nnU-Net's preprocessing leaves one a case
+    # nnU-Net notices only when it loads the first case that lacks one.
+    cases = {file.stem for file in data.glob("*.pkl")}  # nnU-Net's preprocessing writes one per case
     predicted = {file.name.split(".")[0] for file in predictions.iterdir()} if predictions.is_dir() else set()
     missing = sorted(case for case in cases if case.split(".")[0] not in predicted)
     if missing or not predicted:
@@ -192,13 +194,13 @@ def _check_network(settings: ConfigurationManager, where: str) -> None:
             f"{list(settings.patch_size)}; make them equal"
         )
     try:
-        # Without memory for the weights, only to hear what the network says of its settings.
+        # Without memory for the weights, only to have the network check its settings.
         with torch.device("meta"):
             build_network(settings, input_channels=1, num_classes=2, deep_supervision=False)
     except (TypeError, ValueError) as error:
         raise UserError(
             f"{where}: architecture.arch_kwargs builds no network: {error}; correct it or plan the data set again"
-        ) from None  # nnU-Net's command prints what is raised with all that led to it
+        ) from None  # nnU-Net's command prints an exception with all its causes
     strides = settings.pool_op_kernel_sizes
     for axis, size in enumerate(settings.patch_size):
         total = 1

@@ -1,4 +1,4 @@
-"""Values of a plans file that are of another kind than nnU-Net reads, before nnU-Net fails on them without a reason."""
+"""Check the types of values in a plans file, before nnU-Net fails on them without saying why."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.nnunet.plans import resolved_configuration
 
-# key: type in JSON, and how to call it
+# key: type in JSON, and its name in messages
 _OF_CONFIGURATION = {
     "data_identifier": (str, "text"),
     "patch_size": (list, "a list"),
@@ -25,19 +26,17 @@ _OLDER_ARCHITECTURE = "UNet_class_name"  # plans of nnU-Net before 2.3, which it
 
 
 def check_values(plans: Mapping[str, Any], configuration: str, name: str) -> None:
-    """Check the kinds of values of one configuration, with what it inherits.
+    """Check the types of values in one configuration, including those it inherits.
 
     Args:
         plans: content of the plans file, with its ``configurations``.
-        configuration: one of them, or one that is not there, which is not told here.
-        name: of the plans file.
+        configuration: one of them; one that does not exist is not reported here.
+        name: of the plans file, for messages.
 
     Raises:
-        UserError: naming file, configuration and key.
+        UserError: a value has the wrong type; names file, configuration and key.
     """
-    if not isinstance(plans["configurations"], Mapping):
-        raise UserError(f"{name}: configurations must be an object; correct it or plan the data set again")
-    settings = _resolved(plans["configurations"], configuration, name)
+    settings = resolved_configuration(plans, configuration, name)
     where = f"{name}, configuration {configuration}"
     _check_kinds(settings, _OF_CONFIGURATION, where, "")
     if "architecture" in settings:
@@ -53,29 +52,9 @@ def check_values(plans: Mapping[str, Any], configuration: str, name: str) -> Non
             raise UserError(f"{where}: spacing {settings['spacing']} must be voxel sizes in mm above 0; correct it")
 
 
-def _resolved(configurations: Mapping[str, Any], configuration: str, name: str) -> dict[str, Any]:
-    """A configuration with what it inherits; empty if there is none of this name."""
-    settings: dict[str, Any] = {}
-    followed: list[str] = []
-    current: Any = configuration if configuration in configurations else None
-    while current is not None:
-        if current in followed or current not in configurations:
-            raise UserError(
-                f"{name}, configuration {followed[-1]}: inherits_from {current!r} is not another configuration; "
-                f"choose from {', '.join(configurations)}"
-            )
-        entry = configurations[current]
-        if not isinstance(entry, Mapping):
-            raise UserError(f"{name}, configuration {current}: must be an object; correct it")
-        settings = {**entry, **settings}
-        followed.append(current)
-        current = entry.get("inherits_from")
-    return settings
-
-
 def _check_kinds(values: Mapping[str, Any], kinds: Mapping[str, tuple[type, str]], where: str, prefix: str) -> None:
     for key, (kind, words) in kinds.items():
-        # Plans in memory hold tuples and arrays where the file has lists.
+        # Plans in memory have tuples and arrays where the file has lists.
         value = values.get(key)
         sequence = kind is list and hasattr(value, "__len__") and not isinstance(value, str | Mapping)
         if key in values and not isinstance(value, kind) and not sequence:

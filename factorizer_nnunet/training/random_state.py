@@ -1,4 +1,4 @@
-"""The state of all random generators that a training draws from, as plain values and tensors."""
+"""The state of all random generators that a training uses, as plain values and tensors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import torch
 
 def random_state(device: torch.device) -> dict[str, Any]:
     """States of python, numpy, torch and ``device``; a checkpoint with them loads with ``weights_only=True``."""
-    state = {"python": random.getstate(), "numpy": _plain(np.random.get_state()), "torch": torch.get_rng_state()}
+    name, keys, *rest = np.random.get_state(legacy=True)
+    numpy_state = (name, np.asarray(keys).tolist(), *rest)
+    state = {"python": random.getstate(), "numpy": numpy_state, "torch": torch.get_rng_state()}
     if device.type == "cuda":
         state["cuda"] = torch.cuda.get_rng_state(device)
     elif device.type == "mps":
@@ -20,7 +22,7 @@ def random_state(device: torch.device) -> dict[str, Any]:
 
 
 def restore_random_state(state: dict[str, Any], device: torch.device) -> None:
-    """Set all generators as :func:`random_state` found them; that of another kind of device stays as it is."""
+    """Restore the state from :func:`random_state`, except for a device of another type."""
     random.setstate(state["python"])
     np.random.set_state(state["numpy"])
     torch.set_rng_state(state["torch"].cpu())
@@ -28,8 +30,3 @@ def restore_random_state(state: dict[str, Any], device: torch.device) -> None:
         torch.cuda.set_rng_state(state["cuda"].cpu(), device)
     elif device.type == "mps" and "mps" in state:
         torch.mps.set_rng_state(state["mps"].cpu())
-
-
-def _plain(state: tuple) -> tuple:
-    name, keys, *rest = state
-    return (name, keys.tolist(), *rest)

@@ -1,4 +1,4 @@
-"""What all processes of one training must agree on after each step, so that none waits for one that has stopped."""
+"""Agreement of all processes of a training after each step, so that none waits for one that has stopped."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from torch import distributed as dist
 
 
 class Verdict(enum.IntEnum):
-    """What a step was found to have come to; the highest of all processes counts."""
+    """What follows from a step; the highest value of all processes counts."""
 
-    GO_ON = 0
+    CONTINUE = 0
     STOP = 1  # a signal asked for it
-    DIVERGED = 2  # the loss is no finite number
+    DIVERGED = 2  # the loss is not finite
 
 
 def verdict_of_all_ranks(verdict: Verdict, device: torch.device) -> Verdict:
-    """The highest verdict; every process of a distributed training must call this equally often."""
+    """The highest verdict of all processes; every process of a distributed training must call this equally often."""
     if not (dist.is_available() and dist.is_initialized()):
         return verdict
     highest = torch.tensor(int(verdict), device=device)

@@ -1,10 +1,10 @@
-"""A trainer of nnU-Net that can be stopped or killed at any moment and goes on with ``--c``.
+"""An nnU-Net trainer that can be stopped or killed at any moment and continues with ``--c``.
 
-nnU-Net saves every 50 epochs and resumes at an epoch's start. Here a checkpoint is also written when some minutes have
-passed and when a signal asks the training to stop, after any step of an epoch. It holds how many training steps of the
-epoch are done, their losses and the random state, and ``--c`` goes on with the next step: no training step is repeated,
-only validation steps of the epoch are. With augmentation in the same process (``nnUNet_n_proc_DA=0``) on one CPU thread
-the result is that of an uninterrupted training to the last bit; worker processes draw their own random numbers.
+nnU-Net saves every 50 epochs and resumes at the start of an epoch. Here a checkpoint is also written every few minutes
+and when a signal asks the training to stop, after any step of an epoch. It contains the losses of the epoch's completed
+training steps and the random state, and ``--c`` continues with the next step: no training step is repeated, only the
+epoch's validation steps are. With augmentation in the same process (``nnUNet_n_proc_DA=0``) on one CPU thread, the
+result is bitwise that of an uninterrupted training; worker processes draw their own random numbers.
 """
 
 from __future__ import annotations
@@ -22,35 +22,38 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.interrupts import STOPPED, StopRequest
 from factorizer_nnunet.nnunet.folds import ensure_folds
+from factorizer_nnunet.nnunet.model_folder import CHECKPOINT_LATEST, FoldFolder
 from factorizer_nnunet.nnunet.names import SPLITS_FILE
 from factorizer_nnunet.training.checkpoints import (
-    LATEST,
     Clock,
     completed_epochs,
-    last_good,
     minutes_between_checkpoints,
     read_checkpoint,
     remove_drafts,
-    save_whole,
+    save_atomically,
 )
 from factorizer_nnunet.training.divergence import describe_divergence
 from factorizer_nnunet.training.random_state import random_state, restore_random_state
 from factorizer_nnunet.training.ranks import Verdict, verdict_of_all_ranks
 
-# Beside nnU-Net's entries of a checkpoint: {"losses": of the epoch's training steps, "random_state": …}.
+# Our entry next to nnU-Net's in a checkpoint: {"losses": of the epoch's training steps, "random_state": …}.
 RESUME_KEY = "factorizer_resume"
 
 
 class ResumableTrainer(nnUNetTrainer):
-    """Saves by time and on SIGTERM or SIGUSR1, and stops at a loss that is no finite number.
+    """Saves every few minutes and on SIGTERM or SIGUSR1, and stops at a loss that is not finite.
 
-    A training that a signal stopped ends with status ``interrupts.STOPPED``; in the validation after it, too, which
-    ``--c`` repeats. With several GPUs all processes stop after the same step; the first one saves its own random state
-    and losses, and the others draw anew.
+    A training stopped by a signal exits with status ``interrupts.STOPPED``, as does its validation, which ``--c``
+    repeats. With several GPUs all processes stop after the same step; the first one saves its own random state and
+    losses, and the others start with new random states.
 
     Raises:
-        UserError: FACTORIZER_CHECKPOINT_MINUTES is no number; a checkpoint cannot be written; the loss is not finite.
+        UserError: FACTORIZER_CHECKPOINT_MINUTES is not a number; a checkpoint cannot be written; the loss is not
+            finite.
     """
+
+    num_iterations_per_epoch: int
+    dataset_class: Any  # nnU-Net's reader of preprocessed cases, or None before it is needed
 
     def __init__(
         self,
@@ -64,16 +67,16 @@ class ResumableTrainer(nnUNetTrainer):
         super().__init__(plans, configuration, fold, dataset_json, device)
         signals = [signal.SIGTERM, signal.SIGUSR1]
         if self.is_ddp:
-            signals.append(signal.SIGINT)  # what torch sends when the process that started the others is gone
+            signals.append(signal.SIGINT)  # what torch sends when the process that started the others has ended
         self._stop = StopRequest(signals)
-        self._losses: list[np.ndarray] = []  # of the training steps of the epoch
+        self._losses: list[np.ndarray] = []  # of the epoch's completed training steps
         self._resumed: dict[str, Any] = {}
         self._random_state: dict[str, Any] | None = None  # at the end of the epoch's training steps
         self._steps_of_epoch = self.num_iterations_per_epoch
         self._waiting_for_batch = False
 
     def skip_steps(self, steps: int) -> None:
-        """Tell the schedule that ``steps`` of the epoch are done; nothing to do for one that counts epochs."""
+        """Called if ``steps`` of the epoch were completed before a stop; schedules that count epochs need nothing."""
 
     def run_training(self) -> None:
         """Train as nnU-Net does, until a signal comes."""
@@ -81,24 +84,24 @@ class ResumableTrainer(nnUNetTrainer):
             try:
                 super().run_training()
             except RuntimeError:
-                # The data loader's workers may have got the signal, too, and have ended by it.
+                # The signal may have ended the data loader's workers, too.
                 if self._stop.name is None or not self._waiting_for_batch:
                     raise
                 self._save_and_stop()
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
-        """Validate as nnU-Net does; ``summary.json`` is there only when all of it is done."""
+        """Validate as nnU-Net does; ``summary.json`` exists only when everything is done."""
         if self.local_rank == 0:
-            (Path(self.output_folder) / "validation" / "summary.json").unlink(missing_ok=True)
+            FoldFolder(Path(self.output_folder)).summary.unlink(missing_ok=True)
         try:
             with self._stop.obeyed():
                 super().perform_actual_validation(save_probabilities)
         except SystemExit:
-            self.print_to_log_file(f"Stopped by {self._stop.name} in the validation; --c does it again")
+            self.print_to_log_file(f"Stopped by {self._stop.name} in the validation; --c repeats it")
             raise
 
     def do_split(self) -> tuple[list[str], list[str]]:
-        """nnU-Net's folds, their file written whole."""
+        """nnU-Net's folds; their file is written atomically."""
         if self.dataset_class is None:
             self.dataset_class = infer_dataset_class(self.preprocessed_dataset_folder)
         if self.fold != "all":
@@ -107,71 +110,71 @@ class ResumableTrainer(nnUNetTrainer):
         return super().do_split()
 
     def on_train_start(self) -> None:
-        """Start as nnU-Net does, then go back to the random state of the checkpoint."""
+        """Start as nnU-Net does, then restore the random state of the checkpoint."""
         super().on_train_start()
         if self.local_rank == 0:
             remove_drafts(Path(self.output_folder))
-            if "random_state" in self._resumed:  # only now: the data loaders have just drawn their first batches
+            if "random_state" in self._resumed:  # only now, after the data loaders have drawn their first batches
                 restore_random_state(self._resumed["random_state"], self.device)
         self._clock.reset()
 
     def on_epoch_start(self) -> None:
-        """Begin an epoch, or go on in the one that was left."""
+        """Begin an epoch, or continue the interrupted one."""
         super().on_epoch_start()
         self._losses = [np.asarray(loss, np.float32) for loss in self._resumed.get("losses", ())]
         self._resumed = {}
 
     def on_train_epoch_start(self) -> None:
-        """Let nnU-Net's loop do the training steps that are left."""
+        """Let nnU-Net's loop run the remaining training steps."""
         super().on_train_epoch_start()
         self._steps_of_epoch = self.num_iterations_per_epoch
         done = len(self._losses)
         if done:
             self.num_iterations_per_epoch = max(0, self._steps_of_epoch - done)
             self.skip_steps(done)
-            self.print_to_log_file(f"going on after {done} of {self._steps_of_epoch} training steps")
+            self.print_to_log_file(f"continuing after {done} of {self._steps_of_epoch} training steps")
         self._waiting_for_batch = True
 
     def train_step(self, batch: dict) -> dict:
-        """One step of nnU-Net's, and what may follow it: a checkpoint, or the end."""
+        """Run one of nnU-Net's steps, then save a checkpoint or stop if it is time."""
         self._waiting_for_batch = False
         output = super().train_step(batch)
         self._losses.append(output["loss"])
-        self._look_after(output["loss"], batch, f"training step {len(self._losses)}")
+        self._check_step(output["loss"], batch, f"training step {len(self._losses)}")
         if self._clock.due() and self.local_rank == 0 and not self.disable_checkpointing:
             self._save_within_epoch()
         self._waiting_for_batch = True
         return output
 
     def on_train_epoch_end(self, train_outputs: list[dict]) -> None:
-        """Log the mean over all of the epoch's steps, also those before a stop."""
+        """Log the mean over all steps of the epoch, including those before a stop."""
         self._waiting_for_batch = False
         self.num_iterations_per_epoch = self._steps_of_epoch
         earlier = self._losses[: len(self._losses) - len(train_outputs)]
         super().on_train_epoch_end([*({"loss": loss} for loss in earlier), *train_outputs])
 
     def on_validation_epoch_start(self) -> None:
-        """Keep the random state: a stop among the validation steps goes back to their beginning."""
+        """Remember the random state: after a stop in the validation steps, they start again."""
         super().on_validation_epoch_start()
         self._random_state = random_state(self.device)
         self._waiting_for_batch = True
 
     def validation_step(self, batch: dict) -> dict:
-        """One step of nnU-Net's, after which the training may stop."""
+        """Run one of nnU-Net's steps, after which the training may stop."""
         self._waiting_for_batch = False
         output = super().validation_step(batch)
-        self._look_after(output["loss"], batch, "a validation step")
+        self._check_step(output["loss"], batch, "a validation step")
         self._waiting_for_batch = True
         return output
 
     def on_validation_epoch_end(self, val_outputs: list[dict]) -> None:
-        """nnU-Net's."""
+        """End the validation steps as nnU-Net does."""
         self._waiting_for_batch = False
         super().on_validation_epoch_end(val_outputs)
         self._random_state = None
 
     def save_checkpoint(self, filename: str) -> None:
-        """Save as nnU-Net does at an epoch's end, with the random state; the file appears whole.
+        """Save as nnU-Net does at the end of an epoch, with the random state; the file appears complete.
 
         Raises:
             UserError: it cannot be written.
@@ -179,7 +182,7 @@ class ResumableTrainer(nnUNetTrainer):
         self._save(Path(filename), {"losses": [], "random_state": random_state(self.device)}, {})
 
     def load_checkpoint(self, filename_or_checkpoint: dict[str, Any] | str) -> None:
-        """Load as nnU-Net does, and remember what is to be resumed.
+        """Load as nnU-Net does, and remember what to resume.
 
         Raises:
             UserError: the file is damaged, or :meth:`accept_checkpoint` refuses it.
@@ -191,7 +194,7 @@ class ResumableTrainer(nnUNetTrainer):
         super().load_checkpoint(filename_or_checkpoint)
 
     def accept_checkpoint(self, checkpoint: dict[str, Any], path: str) -> None:
-        """Look at a checkpoint before it is loaded; a trainer that refuses it raises UserError."""
+        """Check a checkpoint before it is loaded; subclasses raise UserError to refuse it."""
 
     def _save_within_epoch(self) -> None:
         state = {
@@ -202,35 +205,35 @@ class ResumableTrainer(nnUNetTrainer):
             "current_epoch": self.current_epoch,
             "logging": completed_epochs(self.logger.get_checkpoint(), self.current_epoch),
         }
-        self._save(Path(self.output_folder) / LATEST, state, epoch)
+        self._save(Path(self.output_folder) / CHECKPOINT_LATEST, state, epoch)
 
     def _save(self, path: Path, resume: dict[str, Any], changes: dict[str, Any]) -> None:
-        memory = io.BytesIO()  # nnU-Net saves to any stream, and the entries are its affair
+        memory = io.BytesIO()  # nnU-Net can save to any stream, and knows which entries it needs
         super().save_checkpoint(memory)
         if not memory.tell():  # other ranks save nothing, nor does a training without checkpoints
             return
         memory.seek(0)
         content = torch.load(memory, map_location="cpu", weights_only=False)
-        save_whole({**content, **changes, RESUME_KEY: resume}, path)
-        if path.name == LATEST:
+        save_atomically({**content, **changes, RESUME_KEY: resume}, path)
+        if path.name == CHECKPOINT_LATEST:
             self._clock.reset()
 
-    def _look_after(self, loss: np.ndarray, batch: dict, step: str) -> None:
-        """Stop at a loss that is not finite, or when asked to; in all processes at once."""
-        mine = Verdict.STOP if self._stop.name else Verdict.GO_ON
+    def _check_step(self, loss: np.ndarray, batch: dict, step: str) -> None:
+        """Stop if the loss is not finite, or if a signal asked for it; in all processes at once."""
+        mine = Verdict.STOP if self._stop.name else Verdict.CONTINUE
         mine = mine if np.isfinite(loss).all() else Verdict.DIVERGED
         verdict = verdict_of_all_ranks(mine, self.device)
         if verdict is Verdict.STOP:
             self._save_and_stop()
         if verdict is Verdict.DIVERGED:
-            kept = last_good(Path(self.output_folder))
+            kept = FoldFolder(Path(self.output_folder)).last_checkpoint()
             message = describe_divergence(
                 float(loss),
                 batch,
                 self.network,
                 where=f"{step} of epoch {self.current_epoch}",
                 learning_rate=self.optimizer.param_groups[0]["lr"],
-                kept=kept and str(kept),
+                kept=kept,
             )
             self.print_to_log_file(f"Stopped: {message}")
             raise UserError(message)
@@ -238,7 +241,7 @@ class ResumableTrainer(nnUNetTrainer):
     def _save_and_stop(self) -> None:
         self._save_within_epoch()
         steps = f"{len(self._losses)} of {self._steps_of_epoch} training steps"
-        saved = "nothing saved" if self.disable_checkpointing else "saved: --c goes on there"
+        saved = "nothing saved" if self.disable_checkpointing else "saved: --c continues there"
         self.print_to_log_file(
             f"Stopped by {self._stop.name or 'a signal'} in epoch {self.current_epoch} after {steps}; {saved}"
         )

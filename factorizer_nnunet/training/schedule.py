@@ -1,4 +1,4 @@
-"""Learning rate of the recipe: linear warm-up, then nnU-Net's polynomial decay, both per iteration."""
+"""The learning rate: linear warm-up, then nnU-Net's polynomial decay, both per iteration."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import torch
 
 
 class WarmupPolySchedule:
-    """Sets the learning rate before every optimizer step, and for an epoch when nnU-Net's loop says so.
+    """Sets the learning rate before every optimizer step, and at the start of each epoch for nnU-Net's loop.
 
-    The position follows from the epoch and the iterations done of it, so a resumed training continues exactly where it
-    stopped without any state of its own in the checkpoint.
+    The position follows from the epoch and its completed iterations, so a resumed training continues exactly where it
+    stopped, with no state in the checkpoint.
 
     Args:
-        optimizer: its parameter groups get the rate.
-        peak: highest learning rate.
+        optimizer: whose parameter groups get the rate.
+        peak: the highest learning rate.
         epochs, iterations_per_epoch: length of the training.
         warmup: iterations over which the rate rises from 0 to its peak.
-        exponent: of the polynomial decay, 0.9 as in nnU-Net.
+        exponent: of the decay; 0.9 in nnU-Net.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class WarmupPolySchedule:
         self._set(self.rate(self.iteration))
 
     def skip(self, iterations: int) -> None:
-        """Go on by as many iterations of the epoch, which were done before a stop."""
+        """Skip iterations of the epoch that were completed before a stop."""
         self.iteration += iterations
 
     def _before_optimizer_step(self, optimizer: torch.optim.Optimizer, args: tuple, kwargs: dict) -> None:

@@ -1,4 +1,4 @@
-"""``nnUNetTrainerFactorizer``: nnU-Net's trainer with our network and the recipe it learns with."""
+"""``nnUNetTrainerFactorizer``: nnU-Net's trainer with our network and training recipe."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from factorizer_nnunet.training.checks import check_checkpoint, check_training_i
 from factorizer_nnunet.training.resumable import ResumableTrainer
 from factorizer_nnunet.training.schedule import WarmupPolySchedule
 
-# With fewer stages there is one decoder output, and nnU-Net's deep supervision gives the last one no weight.
+# With fewer stages there is only one decoder output, and nnU-Net's deep supervision gives the last one no weight.
 _MIN_STAGES_FOR_DEEP_SUPERVISION = 3
 # Of 1e-3, 3e-3 and 6e-3, 3e-3 was ahead after 400 iterations on the hippocampus data (fold 0, pseudo Dice .71, .76,
 # .69); benchmarks/hippocampus.py repeats such a comparison.
 LEARNING_RATE = 3e-3
 WEIGHT_DECAY = 1e-2  # AdamW's usual value; others were not compared
-MAX_GRADIENT_NORM = 1.0  # as in the experiments that led to this recipe; others were not compared
+MAX_GRADIENT_NORM = 1.0  # as in the experiments for this recipe; others were not compared
 
 
 class nnUNetTrainerFactorizer(ResumableTrainer):
@@ -34,8 +34,8 @@ class nnUNetTrainerFactorizer(ResumableTrainer):
     augmentation and sampling are nnU-Net's. Subclasses made by ``trainer_variant`` change the length of training.
 
     Raises:
-        UserError: plans, data set and configuration do not fit together, or the environment asks for other iterations
-            or shifts, as only predictions may; before anything is written.
+        UserError: plans, data set and configuration do not fit together, or environment variables set iterations or
+            shifts, which is for predictions only; before anything is written.
     """
 
     budget = Budget()
@@ -58,15 +58,15 @@ class nnUNetTrainerFactorizer(ResumableTrainer):
         if self.budget.iterations_per_epoch is not None:
             self.num_iterations_per_epoch = self.budget.iterations_per_epoch
             self.num_val_iterations_per_epoch = self.budget.validation_iterations
-        # A short training must leave something to continue from, too.
+        # A short training, too, must leave a checkpoint to continue from.
         self.save_every = max(1, min(self.save_every, self.num_epochs // 10))
         strides = self.configuration_manager.pool_op_kernel_sizes
         self.enable_deep_supervision = len(strides) >= _MIN_STAGES_FOR_DEEP_SUPERVISION
 
     def initialize(self) -> None:
-        """Initialize as nnU-Net does, on the CPU with the threads that OMP_NUM_THREADS asks for, if it is set."""
-        # nnUNetv2_train takes all cores whatever the variable says; folds trained side by side then wait for each
-        # other's threads most of the time.
+        """Initialize as nnU-Net does, on the CPU with OMP_NUM_THREADS threads if that is set."""
+        # nnUNetv2_train takes all cores whatever the variable says; folds trained at the same time would then mostly
+        # wait for each other's threads.
         if self.device.type == "cpu" and os.environ.get("OMP_NUM_THREADS", "").isdecimal():
             torch.set_num_threads(max(1, int(os.environ["OMP_NUM_THREADS"])))
         super().initialize()
@@ -81,10 +81,10 @@ class nnUNetTrainerFactorizer(ResumableTrainer):
     ) -> nn.Module:
         """The Factorizer of our plans, or the translation of a stock U-Net; nnU-Net's predictor calls this, too.
 
-        For the latter the environment may choose iterations and shifts (``prediction.inference_settings``).
+        For predictions, environment variables may set iterations and shifts, see ``nnunet.inference_settings``.
 
         Raises:
-            UserError: a variable holds no number, or one that the network does not have.
+            UserError: a variable is not a number, or one that the network does not have.
         """
         network = build_network(configuration_manager, num_input_channels, num_output_channels, enable_deep_supervision)
         inference_settings = settings_from_environment()
@@ -95,7 +95,7 @@ class nnUNetTrainerFactorizer(ResumableTrainer):
         return network
 
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, WarmupPolySchedule]:
-        """AdamW and its schedule; gradients are clipped as the optimizer steps."""
+        """AdamW and its schedule; gradients are clipped before each optimizer step."""
         optimizer = build_optimizer(self.network, self.initial_lr, self.weight_decay)
         optimizer.register_step_pre_hook(self._clip_gradients)
         total = self.num_epochs * self.num_iterations_per_epoch
@@ -109,13 +109,13 @@ class nnUNetTrainerFactorizer(ResumableTrainer):
         return optimizer, schedule
 
     def _clip_gradients(self, optimizer: torch.optim.Optimizer, args: tuple, kwargs: dict) -> None:
-        # nnU-Net's training step clips to 12, meant for SGD; a hook tightens that without a copy of the step.
+        # nnU-Net's training step clips to 12, meant for SGD; a hook lowers that without copying the step.
         torch.nn.utils.clip_grad_norm_(
             [p for group in optimizer.param_groups for p in group["params"]], self.max_gradient_norm
         )
 
     def skip_steps(self, steps: int) -> None:
-        """Our schedule counts steps."""
+        """Skip them in the schedule, which counts steps."""
         self.lr_scheduler.skip(steps)
 
     def accept_checkpoint(self, checkpoint: dict[str, Any], path: str) -> None:
@@ -130,9 +130,9 @@ class nnUNetTrainerFactorizer(ResumableTrainer):
 def build_optimizer(
     network: nn.Module, learning_rate: float = LEARNING_RATE, weight_decay: float = WEIGHT_DECAY
 ) -> torch.optim.AdamW:
-    """AdamW for a network's parameters; only matrices and kernels decay."""
+    """AdamW for a network's parameters, with weight decay for matrices and kernels only."""
     decayed = [p for p in network.parameters() if p.ndim > 1]
-    others = [p for p in network.parameters() if p.ndim <= 1]  # biases, norms: no reason to be near 0
+    others = [p for p in network.parameters() if p.ndim <= 1]  # biases and norms have no reason to be near 0
     return torch.optim.AdamW(
         [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}],
         lr=learning_rate,
@@ -141,10 +141,10 @@ def build_optimizer(
 
 @functools.cache
 def trainer_variant(name: str) -> type[nnUNetTrainerFactorizer]:
-    """The trainer whose name says its budget, see ``training.budget``.
+    """The trainer with the budget in its name, see ``training.budget``.
 
     Raises:
-        ValueError: the name is not of that form.
+        ValueError: the name does not have that form.
     """
     budget = budget_from_suffix(name.removeprefix(TRAINER))
     return type(name, (nnUNetTrainerFactorizer,), {"budget": budget, "__module__": __name__})

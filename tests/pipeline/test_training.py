@@ -66,7 +66,7 @@ def test_a_stopped_training_goes_on_within_the_epoch_and_validates_at_last(stopp
     logs = "".join(log.read_text() for log in sorted(stopped.fold.glob("training_log_*.txt")))
     told = re.search(r"Stopped by SIGTERM in epoch (\d) after (\d+) of 40 training steps; saved", logs)
     assert told is not None
-    assert f"going on after {told[2]} of 40 training steps" in logs or told[2] == "0"
+    assert f"continuing after {told[2]} of 40 training steps" in logs or told[2] == "0"
     assert sorted(set(logged_epochs(stopped.fold))) == [0, 1]
     saved = checkpoint(stopped.fold)
     assert {len(values) for values in saved["logging"].values()} == {2}

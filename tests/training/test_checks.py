@@ -102,10 +102,10 @@ BAD_PLANS: dict[str, tuple[Change, str]] = {
     ),
     "a patch of fractions": (
         fullres(patch_size=[16.0, 16, 16]),
-        r"patch_size \[16\.0, 16, 16\] must be 3 whole numbers",
+        r"patch_size \[16\.0, 16, 16\] must be 3 integers",
     ),
-    "a patch of two axes": (fullres(patch_size=[16, 16]), r"patch_size \[16, 16\] must be 3 whole numbers"),
-    "a batch of words": (fullres(batch_size="two"), "batch_size 'two' must be a whole number of at least 1"),
+    "a patch of two axes": (fullres(patch_size=[16, 16]), r"patch_size \[16, 16\] must be 3 integers"),
+    "a batch of words": (fullres(batch_size="two"), "batch_size 'two' must be an integer of at least 1"),
     "a network for another patch": (
         own_architecture(patch_size=[32, 16, 16]),
         r"arch_kwargs\.patch_size \[32, 16, 16\] is not the configuration's patch_size \[16, 16, 16\]; make them equal",

@@ -13,8 +13,8 @@ from factorizer_nnunet.training.ranks import Verdict, verdict_of_all_ranks
 
 # What each of two processes found after four steps.
 FOUND = (
-    (Verdict.GO_ON, Verdict.STOP, Verdict.GO_ON, Verdict.DIVERGED),
-    (Verdict.GO_ON, Verdict.GO_ON, Verdict.STOP, Verdict.STOP),
+    (Verdict.CONTINUE, Verdict.STOP, Verdict.CONTINUE, Verdict.DIVERGED),
+    (Verdict.CONTINUE, Verdict.CONTINUE, Verdict.STOP, Verdict.STOP),
 )
 
 
@@ -29,7 +29,7 @@ def one_of_two(rank: int, folder: str) -> None:
 def test_the_worst_of_all_counts_for_all(tmp_path: Path) -> None:
     multiprocessing.spawn(one_of_two, (str(tmp_path),), nprocs=2)
     for rank in range(2):
-        assert (tmp_path / f"{rank}.txt").read_text() == "GO_ON STOP STOP DIVERGED"
+        assert (tmp_path / f"{rank}.txt").read_text() == "CONTINUE STOP STOP DIVERGED"
 
 
 def test_a_process_alone_decides_alone() -> None:

@@ -17,7 +17,7 @@ from short_trainings import EPOCHS, STEPS, BeforeBatch, ShortTrainings, losses_o
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.interrupts import STOPPED
 from factorizer_nnunet.nnunet.folds import ensure_folds
-from factorizer_nnunet.training.checkpoints import MINUTES_VARIABLE, minutes_between_checkpoints, save_whole
+from factorizer_nnunet.training.checkpoints import MINUTES_VARIABLE, minutes_between_checkpoints, save_atomically
 from factorizer_nnunet.training.random_state import random_state, restore_random_state
 from factorizer_nnunet.training.resumable import RESUME_KEY
 
@@ -157,10 +157,10 @@ def test_a_loss_that_is_no_number_stops_at_once(short: ShortTrainings, kind: str
 
     trainer.get_dataloaders = spoilt_loaders
     step = {"train": "training step 3", "val": "a validation step"}[kind]
-    message = rf"the loss is nan in {step} of epoch 1 \(cases case_0, case_1\)\. The images of case_1 hold NaN"
+    message = rf"the loss is nan in {step} of epoch 1 \(cases case_0, case_1\)\. The images of case_1 contain NaN"
     with pytest.raises(UserError, match=message) as error:
         trainer.run_training()
-    assert str(error.value).endswith(f"{latest} is kept, and --c goes on from it")
+    assert str(error.value).endswith(f"{latest} is kept, and --c continues from it")
     assert latest.read_bytes() == good
     logs = "".join(log.read_text() for log in short.fold.glob("training_log*"))
     assert "Stopped: the loss is nan" in logs
@@ -170,7 +170,7 @@ def test_spoilt_weights_are_named(short: ShortTrainings) -> None:
     trainer = short.trainer()
     with torch.no_grad():
         next(trainer.network.parameters()).fill_(float("inf"))
-    with pytest.raises(UserError, match=r"images are finite, the weights are not any more \(\S+\.weight first\)") as e:
+    with pytest.raises(UserError, match=r"images are finite, the weights no longer are \(\S+\.weight first\)") as e:
         trainer.run_training()
     assert "train with a rate below" in str(e.value)
     assert str(e.value).endswith("No checkpoint had been written")
@@ -186,7 +186,7 @@ def test_what_kills_left_is_cleared_away_and_nothing_else(short: ShortTrainings)
 
 def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "checkpoint_latest.pth"
-    save_whole({"value": 1}, file)
+    save_atomically({"value": 1}, file)
 
     def full(content: object, name: str) -> None:
         Path(name).write_bytes(b"half")
@@ -194,7 +194,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(torch, "save", full)
     with pytest.raises(UserError, match=r"cannot write .*checkpoint_latest.pth .*Free space"):
-        save_whole({"value": 2}, file)
+        save_atomically({"value": 2}, file)
     assert [path.name for path in tmp_path.iterdir()] == [file.name]
     assert torch.load(file) == {"value": 1}
 
