@@ -17,7 +17,7 @@ from factorizer_nnunet.explain.components import Component, NMFLayer, check_head
 from factorizer_nnunet.explain.deletion import ClassChange, class_changes
 from factorizer_nnunet.explain.explanation import Assessment, Explanation
 from factorizer_nnunet.explain.geometry import CaseGeometry, Volume
-from factorizer_nnunet.explain.predictor import RecordingPredictor, build_predictor
+from factorizer_nnunet.explain.predictor import RecordingPredictor
 from factorizer_nnunet.explain.ranking import bin_numbers, label_histograms, separations
 from factorizer_nnunet.explain.recorder import Recorder
 from factorizer_nnunet.explain.threads import in_threads
@@ -78,14 +78,13 @@ class Explainer:
             prediction = self._segmentation(preprocessed, properties)
         patch = tuple(model.configuration.patch_size)
         reader = model.plans.image_reader_writer_class()
-        dataset_json = model.dataset
         explanation = Explanation(
             case=case.name,
             image=_x_first(reader.read_images([str(file) for file in case.files])[0]),
             prediction=prediction,
             truth=None if truth is None else _x_first(reader.read_seg(str(truth))[0][0]).astype(np.int64),
-            classes=dataset_json.regions,
-            ignored=dataset_json.ignore_label,
+            classes=model.dataset.regions,
+            ignored=model.dataset.ignore_label,
             geometry=CaseGeometry.of(properties, data.shape[1:], model.plans.transpose_backward),
             patch=(1,) * (data.ndim - 1 - len(patch)) + patch,
             properties=properties,
@@ -104,7 +103,7 @@ class Explainer:
         logits = self.predictor.predict_sliding_window_return_logits(data).cpu().numpy()
         return _x_first(
             convert_predicted_logits_to_segmentation_with_correct_shape(
-                logits, self.model.plans, self.model.configuration, self.predictor.label_manager, properties
+                logits, self.model.plans, self.model.configuration, self.model.description.labels, properties
             )
         )
 
@@ -147,7 +146,15 @@ def build_explainer(model: TrainedModel, device: torch.device, options: ExplainO
     layers = select_layers(find_layers(model.network, model.folder), options.stages)
     check_heads(layers, options.heads)
     step = model.tile_step_size if options.tile_step_size is None else options.tile_step_size
-    return Explainer(model, build_predictor(model, device, step, options.use_mirroring), layers, options)
+    predictor = model.predictor(
+        device,
+        tile_step_size=step,
+        use_mirroring=options.use_mirroring,
+        on_device=device.type == "cuda",
+        predictor_class=RecordingPredictor,
+    )
+    predictor.network = model.network  # not the one that nnU-Net may have compiled: hooks must see the blocks
+    return Explainer(model, predictor, layers, options)
 
 
 def _assess(explanation: Explanation, component: Component, on_map: OnMap | None) -> Assessment:

@@ -79,7 +79,6 @@ def check_truths(cases: Sequence[ImageCase], folder: Path | None, model: Trained
         raise UserError(f"{folder} is not a folder. Name with --labels the folder of the true segmentations")
     files = {case.name: folder / f"{case.name}{model.file_ending}" for case in cases}
     reader = model.plans.image_reader_writer_class()
-    declared = model.dataset.label_values
     problems = []
     for case in cases:
         file = files[case.name]
@@ -92,7 +91,7 @@ def check_truths(cases: Sequence[ImageCase], folder: Path | None, model: Trained
             continue
         if labels.shape[1:] != image.shape[1:]:
             problems.append(f"{file} has shape {labels.shape[:0:-1]}, its image {image.shape[:0:-1]}")
-        elif unknown := sorted(set(np.unique(labels).tolist()) - declared):
+        elif unknown := sorted(set(np.unique(labels).tolist()) - model.dataset.label_values):
             values = first_few([f"{value:g}" for value in unknown])
             problems.append(f"{file} contains label values that dataset.json does not declare: {values}")
     if problems:

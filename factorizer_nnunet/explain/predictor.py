@@ -12,7 +12,6 @@ from torch import Tensor
 
 from factorizer_nnunet.explain.blending import PatchPosition
 from factorizer_nnunet.explain.recorder import Recorder
-from factorizer_nnunet.prediction.model import TrainedModel
 
 
 class RecordingPredictor(nnUNetPredictor):
@@ -50,21 +49,6 @@ class RecordingPredictor(nnUNetPredictor):
         if self._recorder is not None:
             self._recorder.next_patch(*next(self._patches))
         return super()._internal_maybe_mirror_and_predict(x)
-
-
-def build_predictor(
-    model: TrainedModel, device: torch.device, tile_step_size: float, use_mirroring: bool
-) -> RecordingPredictor:
-    """The predictor of the first fold of a model; never compiled, since hooks must see the blocks."""
-    predictor = model.predictor(
-        device,
-        tile_step_size=tile_step_size,
-        use_mirroring=use_mirroring,
-        on_device=device.type == "cuda",
-        predictor_class=RecordingPredictor,
-    )
-    predictor.network = model.network
-    return predictor
 
 
 def _position(slicer: tuple) -> PatchPosition:

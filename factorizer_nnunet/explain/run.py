@@ -137,8 +137,7 @@ def explain_into(case: ImageCase, truth: Path | None, explainer: Explainer, requ
                 widest * explanation.bytes_per_map,
             )
         if "html" in request.formats:
-            channels = model.dataset.channel_names
-            write_page(folder / f"{case.name}.html", explanation, request.top, channels)
+            write_page(folder / f"{case.name}.html", explanation, request.top, model.dataset.channel_names)
         if "png" in request.formats:
             write_panels(folder, explanation, request.top)
         write_description(folder, explanation, with_maps, with_loadings)

@@ -78,7 +78,6 @@ class ValidationCases:
             self._dataset = infer_dataset_class(str(self.folder))
         except (AssertionError, IndexError, KeyError) as error:  # what nnU-Net raises for a folder without cases
             raise UserError(f"{self.folder} contains no preprocessed cases; {self._fix}") from error
-        self._dataset_json = model.dataset
 
     def of_fold(self, fold: str) -> list[str]:
         """Names of a fold's validation cases, whose files have been checked to exist.
@@ -135,22 +134,22 @@ class ValidationCases:
         ).load_case(case)
         data = np.array(data[:], np.float32)
         if self.previous is not None:
-            labels = self.model.dataset.content.labels.foreground_labels
+            labels = self.model.description.labels.foreground_labels
             data = np.vstack((data, convert_labelmap_to_one_hot(previous[:], labels, data.dtype)))
         reference = self.model.plans.image_reader_writer_class().read_seg(str(self._reference(case)))[0][0]
         return ValidationCase(torch.from_numpy(data), properties, reference)
 
     def segmentation(self, logits: torch.Tensor, case: ValidationCase) -> np.ndarray:
         """Logits (classes, *spatial) as labels on the image's own grid."""
-        manager = self.model.dataset.content.labels
+        model = self.model.description
         return convert_predicted_logits_to_segmentation_with_correct_shape(
-            logits, self.model.plans, self.model.configuration, manager, case.properties
+            logits, model.plans, model.configuration, model.labels, case.properties
         )
 
     def dice(self, segmentation: np.ndarray, case: ValidationCase) -> dict[str, float | None]:
         """Dice of every region; None, as in nnU-Net, if it is in neither reference nor prediction."""
-        described = self._dataset_json
-        return dice_of_regions(segmentation, case.reference, described.regions, described.ignore_label)
+        dataset = self.model.dataset
+        return dice_of_regions(segmentation, case.reference, dataset.regions, dataset.ignore_label)
 
     def _reference(self, case: str) -> Path:
         return self.base / "gt_segmentations" / f"{case}{self.model.file_ending}"

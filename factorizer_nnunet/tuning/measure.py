@@ -189,8 +189,7 @@ def _predicted(
 
 def _warm_up(model: TrainedModel, predictor: nnUNetPredictor, settings: Sequence[PredictionSettings]) -> None:
     """Predict one patch with each network setting: the first one pays for memory allocation and kernel selection."""
-    channels = model.dataset.content.num_input_channels
     patch = model.configuration.patch_size
-    empty = torch.zeros(channels, *[1] * (3 - len(patch)), *patch)
+    empty = torch.zeros(model.description.num_input_channels, *[1] * (3 - len(patch)), *patch)
     for setting in {(setting.num_iters, setting.num_shifts): setting for setting in settings}.values():
         _predicted(model, predictor, setting, empty)
