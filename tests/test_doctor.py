@@ -1,4 +1,4 @@
-"""The doctor: every fault becomes a line with its mend, never a traceback."""
+"""The doctor: every problem becomes a line with its fix, never a traceback."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_missing_package_is_named() -> None:
     assert (check.status, check.detail) == (Status.FAIL, "not installed")
 
 
-def test_a_version_that_another_package_cannot_use_is_told_with_what_to_install() -> None:
+def test_a_version_that_another_package_cannot_use_is_reported_with_what_to_install() -> None:
     check = doctor.check_package("numpy", {"torchvision": Requirement("numpy==0.1"), "x": Requirement("numpy>=1")})
     assert check.status is Status.FAIL
     assert "torchvision asks for numpy==0.1" in check.detail and "x asks" not in check.detail
@@ -71,7 +71,7 @@ def test_all_listed_packages_are_fine_here() -> None:
     assert [check for check in checks if check.status is not Status.OK] == []
 
 
-def test_a_torchvision_that_does_not_match_is_told_with_the_mend(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_torchvision_that_does_not_match_is_reported_with_the_fix(monkeypatch: pytest.MonkeyPatch) -> None:
     import torchvision
 
     def nms(*args: object) -> None:
@@ -120,7 +120,7 @@ def test_trainer_folder_must_be_in_the_variable(monkeypatch: pytest.MonkeyPatch,
 
 
 @pytest.mark.slow
-def test_a_foreign_trainer_of_our_name_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_foreign_trainer_of_our_name_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     code = (
         "from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer\n"
         "class nnUNetTrainerFactorizer(nnUNetTrainer):\n    pass\n"
@@ -149,7 +149,7 @@ def test_no_gpu_is_a_warning_with_advice(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_report_lines_and_exit_status(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    bad = Probe("a long name", lambda: Check("a long name", Status.FAIL, "broken", "mend it"), "")
+    bad = Probe("a long name", lambda: Check("a long name", Status.FAIL, "broken", "fix it"), "")
     warn = Probe("b", lambda: Check("b", Status.WARN, "hm", "maybe"), "")
     monkeypatch.setattr(doctor, "all_probes", lambda: [warn])
     assert cli.main(["doctor"]) == 0
@@ -157,7 +157,7 @@ def test_report_lines_and_exit_status(monkeypatch: pytest.MonkeyPatch, capsys: p
     monkeypatch.setattr(doctor, "all_probes", lambda: [bad, warn])
     assert cli.main(["doctor"]) == 1
     assert capsys.readouterr().out.splitlines()[:2] == [
-        "fail  a long name  broken -> mend it",
+        "fail  a long name  broken -> fix it",
         "warn  b            hm -> maybe",
     ]
 

@@ -1,4 +1,4 @@
-"""A polite kill ends long work as Ctrl-C does, so that it cleans up behind itself; a training saves first."""
+"""Signals: SIGTERM ends long work as Ctrl-C does, so that it cleans up; a training saves first."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ import threading
 from collections.abc import Iterable, Iterator
 from types import FrameType
 
-# Exit status of a training that a signal ended: sysexits.h's EX_TEMPFAIL, "try again": the same command with --c goes
-# on. A plain kill has 128 plus the signal's number instead, an error 1.
+# Exit status of a training that a signal stopped: EX_TEMPFAIL ("try again") of sysexits.h, since the same command with
+# --c continues. A plain kill gives 128 plus the signal's number, an error 1.
 STOPPED = 75
 
 
 @contextlib.contextmanager
 def terminable() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP raise KeyboardInterrupt within the block; for the main thread.
+    """Let SIGTERM and SIGHUP raise KeyboardInterrupt within the block; for the main thread only.
 
-    One that was ignored before stays so: ``nohup`` asks for that.
+    A signal that was ignored before stays ignored: ``nohup`` needs that.
     """
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    heeded = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is not signal.SIG_IGN]
-    previous = {number: signal.signal(number, interrupt) for number in heeded}
+    handled = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is not signal.SIG_IGN]
+    previous = {number: signal.signal(number, interrupt) for number in handled}
     try:
         yield
     finally:
@@ -34,13 +34,13 @@ def terminable() -> Iterator[None]:
 
 
 class StopRequest:
-    """Whether one of some signals has come; within blocks of :meth:`noted` and :meth:`obeyed` only.
+    """Whether one of some signals has arrived; works within blocks of :meth:`noted` and :meth:`obeyed` only.
 
     Args:
-        signals: the signals, by number.
+        signals: their numbers.
 
     Attributes:
-        name: of the first signal that came, such as ``SIGTERM``; None before.
+        name: the first signal that arrived, such as ``SIGTERM``; None before.
     """
 
     def __init__(self, signals: Iterable[int] = (signal.SIGTERM, signal.SIGUSR1)) -> None:
@@ -48,16 +48,16 @@ class StopRequest:
         self.name: str | None = None
 
     def noted(self) -> contextlib.AbstractContextManager[None]:
-        """Only note a signal: the block looks at ``name`` where it can stop."""
+        """Only note a signal: the block checks ``name`` when it can stop."""
         return self._handled(at_once=False)
 
     def obeyed(self) -> contextlib.AbstractContextManager[None]:
-        """End the process with status :data:`STOPPED` as soon as a signal comes, or if one was noted earlier."""
+        """End the process with status :data:`STOPPED` as soon as a signal arrives, or if one was noted earlier."""
         return self._handled(at_once=True)
 
     @contextlib.contextmanager
     def _handled(self, at_once: bool) -> Iterator[None]:
-        if threading.current_thread() is not threading.main_thread():  # Python lets only that one handle signals
+        if threading.current_thread() is not threading.main_thread():  # only the main thread can handle signals
             yield
             return
         if at_once and self.name is not None:
@@ -66,7 +66,7 @@ class StopRequest:
 
         def handle(number: int, frame: FrameType | None) -> None:
             if os.getpid() != owner:
-                # A forked worker inherits the handler, but must end when its parent or the system says so.
+                # A forked worker inherits the handler, but must end when its parent or the system signals it.
                 signal.signal(number, signal.SIG_DFL)
                 os.kill(os.getpid(), number)
                 return

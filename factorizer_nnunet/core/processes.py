@@ -1,7 +1,7 @@
-"""Commands as process groups of their own: found beside this Python, ended with all their workers, found again.
+"""Commands in process groups of their own: found next to this Python, and ended together with all their workers.
 
-A runner that is killed outright leaves its commands running. They carry an environment variable with the runner's
-folder, by which the next runner finds and ends them before it starts anything in the same place.
+A runner that is killed leaves its commands running. They carry an environment variable with the runner's folder, so
+that the next runner can find and end them before it starts anything in the same place.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from factorizer_nnunet.core.errors import UserError
 
 
 def core_count() -> int:
-    """Cores that this process may use."""
+    """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def script(name: str) -> str:
-    """Return the path of a console script installed beside this Python.
+    """Return the path of a console script installed next to this Python.
 
     Raises:
-        UserError: it is not there.
+        UserError: it does not exist.
     """
     for folder in (Path(sysconfig.get_path("scripts")), Path(sys.executable).parent):
         if (folder / name).is_file():
             return str(folder / name)
     raise UserError(
-        f"{name} is not installed beside {sys.executable}; install this package there again (pip install .)"
+        f"{name} is not installed next to {sys.executable}; install this package there again (pip install .)"
     )
 
 
 def stop_groups(processes: Sequence[subprocess.Popen], grace_seconds: float) -> None:
-    """End process groups: politely, and after ``grace_seconds`` for all of them outright."""
+    """End process groups with SIGTERM, and those that are left after ``grace_seconds`` with SIGKILL."""
     end = time.monotonic() + grace_seconds
     for process in processes:
         with contextlib.suppress(ProcessLookupError):
@@ -47,16 +47,16 @@ def stop_groups(processes: Sequence[subprocess.Popen], grace_seconds: float) -> 
     for process in processes:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(max(0.0, end - time.monotonic()))
-        # nnU-Net's workers outlive a terminated parent, so the group is ended whatever the parent did.
+        # nnU-Net's workers outlive a terminated parent, so the group is always killed.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
 def end_marked(variable: str, value: str) -> int:
-    """Kill all processes whose environment holds ``variable=value``, but not this one; returns how many there were.
+    """Kill all other processes whose environment contains ``variable=value``; returns how many there were.
 
-    Works where /proc exists (Linux); elsewhere nothing is found.
+    Needs /proc (Linux); elsewhere nothing is found.
     """
     found = list(_marked(f"{variable}={value}".encode()))
     for pid in found:
@@ -69,7 +69,7 @@ def _marked(entry: bytes) -> Iterator[int]:
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             is_marked = entry in (folder / "environ").read_bytes().split(b"\0")
-        except OSError:  # another user's, or gone meanwhile
+        except OSError:  # another user's, or ended meanwhile
             continue
         if is_marked and int(folder.name) != os.getpid():
             yield int(folder.name)

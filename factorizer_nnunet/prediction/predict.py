@@ -44,7 +44,7 @@ class PredictionRequest:
         device: ``cuda``, ``cpu`` or ``mps``.
         tile_step_size: of the sliding window, as a fraction of the patch, above 0 and at most 1; None: the model's.
         use_mirroring: average over mirrored images where the training mirrored.
-        on_device: keep whole results on the GPU, too.
+        on_device: keep complete results on the GPU, too.
         save_probabilities: also write ``CASE.npz`` and ``CASE.pkl``, which ensembles need.
         preprocessing_processes, export_processes: number of worker processes; with 0, this process does the work.
         previous_stage: folder with the previous stage's predictions, in a cascade.

@@ -11,7 +11,6 @@ from factorizer_nnunet.pages.markup import charts, figure, note, short, text_of
 from factorizer_nnunet.report.charts.axes import model_heads
 from factorizer_nnunet.report.charts.curves import Line, curves_svg
 from factorizer_nnunet.report.results import Result
-from factorizer_nnunet.report.training import count_weights
 
 
 def trained_section(results: Sequence[Result]) -> str:
@@ -44,6 +43,8 @@ def _data_facts(result: Result) -> dict[str, str]:
 
 
 def _model_facts(result: Result) -> dict[str, str]:
+    from factorizer_nnunet.nnunet.checkpoint import count_weights  # torch takes seconds to import
+
     name = None if result.model is None else result.model.name
     configuration = name.configuration if name else ""
     settings = resolved_configuration(result.plans, configuration, f"{result.folder / 'plans.json'}")

@@ -1,4 +1,4 @@
-"""Training curves from the logs of a fold, and the number of weights in a checkpoint.
+"""Training curves from the logs of a fold.
 
 Logs are read instead of the lists in the checkpoint, since they exist from the first epoch on and are plain text.
 """
@@ -6,9 +6,7 @@ Logs are read instead of the lists in the checkpoint, since they exist from the 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -78,23 +76,3 @@ def _read_log(text: str, rows: dict[int, dict[str, float]]) -> None:
             row[dice] = float(np.mean(known)) if known else np.nan
         elif re.fullmatch(_NUMBER, value):
             row[name.rstrip(":")] = float(value)
-
-
-def count_weights(checkpoint: Path) -> int | None:
-    """The number of weights in a checkpoint; None if it cannot be read without executing code from the file.
-
-    Weights stored under two names are counted once. They are not copied to memory.
-    """
-    import torch  # takes seconds, and only checkpoints need it
-    from torch.serialization import safe_globals
-
-    # nnU-Net stores logged values next to the weights as NumPy numbers.
-    scalar = np.float64(0).__reduce__()[0]  # the function that makes one; NumPy 1 and 2 have it in different modules
-    allowed = [scalar, np.dtype, *(type(np.dtype(name)) for name in ("float32", "float64", "int64"))]
-    try:
-        with safe_globals(allowed):
-            content = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
-        weights: Mapping[str, torch.Tensor] = content["network_weights"]
-        return sum({tensor.data_ptr(): tensor.numel() for tensor in weights.values()}.values())
-    except Exception:  # whatever is wrong with the file, the report does not need the number
-        return None

@@ -1,4 +1,4 @@
-"""Folders appear whole or not at all, whatever earlier attempts left."""
+"""Folders appear complete or not at all, whatever earlier attempts left."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def test_a_folder_appears_when_its_block_succeeds(tmp_path: Path) -> None:
         raise ZeroDivisionError
     assert list(tmp_path.iterdir()) == []
     with atomic_folder(target) as draft:
-        (draft / "whole").touch()
+        (draft / "file").touch()
         assert not target.exists()
-    assert [path.name for path in tmp_path.rglob("*")] == ["target", "whole"]
+    assert [path.name for path in tmp_path.rglob("*")] == ["target", "file"]
 
 
 def test_the_draft_of_a_killed_process_with_the_same_number_is_no_obstacle(tmp_path: Path) -> None:
@@ -27,5 +27,5 @@ def test_the_draft_of_a_killed_process_with_the_same_number_is_no_obstacle(tmp_p
     stale.mkdir()
     (stale / "half").touch()
     with atomic_folder(tmp_path / "target") as draft:
-        (draft / "whole").touch()
-    assert [path.name for path in tmp_path.rglob("*")] == ["target", "whole"]
+        (draft / "file").touch()
+    assert [path.name for path in tmp_path.rglob("*")] == ["target", "file"]

@@ -32,7 +32,7 @@ def evaluated(lines: list[str], variable: str) -> str:
     ).stdout
 
 
-def test_trainer_folder_holds_only_the_shim() -> None:
+def test_the_trainer_folder_contains_only_the_shim() -> None:
     assert {path.name for path in ext_trainer_folder().glob("*.py")} == {"nnUNetTrainerFactorizer.py"}
 
 
@@ -83,7 +83,7 @@ def test_a_file_in_the_way_of_a_folder_is_named(tmp_path: Path) -> None:
         create_folders(tmp_path / "root")
 
 
-def test_unset_and_empty_variables_are_named_with_the_mend() -> None:
+def test_unset_and_empty_variables_are_named_with_the_fix() -> None:
     for environment in ({}, {"nnUNet_raw": " "}):
         with pytest.raises(UserError, match=r"nnUNet_raw is not set.*export nnUNet_raw=.*env --root DIR"):
             nnunet_folder("nnUNet_raw", writable=False, current=environment)
@@ -96,7 +96,7 @@ def test_a_missing_folder_is_named_with_a_command_that_makes_it(tmp_path: Path) 
     assert f"mkdir -p {shlex.quote(str(folder))}" in str(caught.value)
 
 
-def test_a_file_is_no_folder(tmp_path: Path) -> None:
+def test_a_file_is_not_a_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="not a folder"):
         nnunet_folder("nnUNet_raw", writable=False, current={"nnUNet_raw": str(tmp_path / "file")})

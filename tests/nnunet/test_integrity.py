@@ -1,4 +1,4 @@
-"""Halves of files are told from whole ones, wherever they were cut."""
+"""Incomplete files are recognised, wherever they were cut."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ one_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture
 
 @one_folder
 @given(documents, st.sampled_from([None, 4]), st.data())
-def test_a_json_file_cut_anywhere_is_no_file(
+def test_a_json_file_cut_anywhere_counts_as_missing(
     tmp_path: Path, content: dict, indent: int | None, data: st.DataObject
 ) -> None:
     text = json.dumps(content, indent=indent)
@@ -49,7 +49,7 @@ def test_a_json_file_spoilt_by_an_edit_is_not_taken_for_a_half(tmp_path: Path) -
 
 @one_folder
 @given(st.data())
-def test_a_checkpoint_cut_anywhere_is_no_checkpoint(tmp_path: Path, data: st.DataObject) -> None:
+def test_a_checkpoint_cut_anywhere_is_incomplete(tmp_path: Path, data: st.DataObject) -> None:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr("weights", bytes(range(256)) * 4)
@@ -62,7 +62,7 @@ def test_a_checkpoint_cut_anywhere_is_no_checkpoint(tmp_path: Path, data: st.Dat
         assert not is_complete(file)
 
 
-def test_a_pickle_is_whole_with_its_last_byte(tmp_path: Path) -> None:
+def test_a_pickle_is_complete_with_its_last_byte(tmp_path: Path) -> None:
     file, content = tmp_path / "case.pkl", pickle.dumps({"spacing": [1.0, 2.0], "shape": (3, 4)})
     file.write_bytes(content)
     assert is_complete(file)
@@ -71,7 +71,7 @@ def test_a_pickle_is_whole_with_its_last_byte(tmp_path: Path) -> None:
         assert not is_complete(file)
 
 
-def test_what_is_missing_or_empty_is_not_whole(tmp_path: Path) -> None:
+def test_what_is_missing_or_empty_is_not_complete(tmp_path: Path) -> None:
     assert not is_complete(tmp_path / "no.b2nd")
     (tmp_path / "empty.b2nd").touch()
     assert not is_complete(tmp_path / "empty.b2nd")

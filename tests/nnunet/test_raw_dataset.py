@@ -1,4 +1,4 @@
-"""Bad raw data sets are told before anything is written."""
+"""Bad raw data sets are refused before anything is written."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ BAD_DATASETS = {
 
 
 @pytest.mark.parametrize("name", BAD_DATASETS)
-def test_a_bad_dataset_is_told_and_nothing_is_written(raw: Path, folders: Path, name: str) -> None:
+def test_a_bad_dataset_is_reported_and_nothing_is_written(raw: Path, folders: Path, name: str) -> None:
     change, message = BAD_DATASETS[name]
     change(raw)
     with pytest.raises(UserError, match=message):
@@ -117,7 +117,7 @@ def test_without_any_dataset_the_message_says_what_to_do(folders: Path) -> None:
 
 
 @pytest.mark.parametrize("variable", ["nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"])
-def test_two_names_of_one_id_are_told(raw: Path, folders: Path, variable: str) -> None:
+def test_two_names_of_one_id_are_reported(raw: Path, folders: Path, variable: str) -> None:
     (folders / variable / "Dataset007_Other").mkdir()
     for spelling in ("7", NAME):
         with pytest.raises(UserError, match=r"ID 7 belongs to several data sets.*Dataset007_Other, Dataset007_Tiny"):

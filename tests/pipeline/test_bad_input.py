@@ -1,4 +1,4 @@
-"""What a user gets wrong on the command line is told in their words, and leaves nothing behind."""
+"""Mistakes on the command line are reported in the user's words, and leave nothing behind."""
 
 from __future__ import annotations
 

@@ -79,14 +79,14 @@ def test_prediction_from_the_model_folder_needs_no_data_folders(
     assert_same_predictions(predictions["mirrored"], tmp_path, TEST_CASES)
 
 
-def test_our_command_predicts_the_same_and_mends_what_a_kill_left(
+def test_our_command_predicts_the_same_and_fixes_what_a_kill_left(
     folds: Workspace, predictions: dict[str, Path], tmp_path: Path
 ) -> None:
     shutil.copytree(predictions["mirrored"], tmp_path, dirs_exist_ok=True)
     first, second = TEST_CASES
     (tmp_path / f"{first}.npz").unlink()
-    whole = (tmp_path / f"{second}.nii.gz").read_bytes()
-    (tmp_path / f"{second}.nii.gz").write_bytes(whole[: len(whole) // 2])
+    intact = (tmp_path / f"{second}.nii.gz").read_bytes()
+    (tmp_path / f"{second}.nii.gz").write_bytes(intact[: len(intact) // 2])
     model = ("-m", folds.model("3d_fullres"), "-f", 0, 1)
     command = ("predict", "-i", folds.unseen, "-o", tmp_path, *model, *ON_CPU, "--save_probabilities")
     done = folds.run("factorizer-nnunet", *command, "-npp", 1, "-nps", 1, nnUNet_results=str(tmp_path / "no"))

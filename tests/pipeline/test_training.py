@@ -59,14 +59,14 @@ def test_our_plans_train_and_validate(folds: Workspace, configuration: str, fold
     assert_predicted(folder / "validation", folds.raw / BLOBS / "imagesTr", validated, {0, 1, 2})
 
 
-def test_a_stopped_training_goes_on_within_the_epoch_and_validates_at_last(stopped: SimpleNamespace) -> None:
+def test_a_stopped_training_continues_within_the_epoch_and_validates_at_last(stopped: SimpleNamespace) -> None:
     assert stopped.statuses == (STOPPED, -signal.SIGKILL)
     assert "checkpoint_latest.pth" in stopped.saved and "checkpoint_final.pth" not in stopped.saved
     assert not stopped.finished
     logs = "".join(log.read_text() for log in sorted(stopped.fold.glob("training_log_*.txt")))
-    told = re.search(r"Stopped by SIGTERM in epoch (\d) after (\d+) of 40 training steps; saved", logs)
-    assert told is not None
-    assert f"continuing after {told[2]} of 40 training steps" in logs or told[2] == "0"
+    stopped = re.search(r"Stopped by SIGTERM in epoch (\d) after (\d+) of 40 training steps; saved", logs)
+    assert stopped is not None
+    assert f"continuing after {stopped[2]} of 40 training steps" in logs or stopped[2] == "0"
     assert sorted(set(logged_epochs(stopped.fold))) == [0, 1]
     saved = checkpoint(stopped.fold)
     assert {len(values) for values in saved["logging"].values()} == {2}
@@ -82,7 +82,7 @@ def test_stock_residual_plans_train_a_factorizer(resenc: Path) -> None:
     assert_holds_factorizer(resenc, "3d_fullres", num_classes=3)
 
 
-def test_a_killed_training_goes_on_where_it_stopped(interrupted: SimpleNamespace) -> None:
+def test_a_killed_training_continues_where_it_stopped(interrupted: SimpleNamespace) -> None:
     assert interrupted.returncode == -signal.SIGKILL
     assert "checkpoint_latest.pth" in interrupted.at_kill
     assert "checkpoint_final.pth" not in interrupted.at_kill

@@ -59,7 +59,7 @@ def test_a_training_refuses_the_variables(root: Path, monkeypatch: pytest.Monkey
     assert list((root / "nnUNet_results").iterdir()) == []
 
 
-def test_what_the_network_does_not_have_is_told_before_anything_is_written(root: Path, model: Path) -> None:
+def test_what_the_network_does_not_have_is_reported_before_anything_is_written(root: Path, model: Path) -> None:
     for inference_settings, message in (
         (
             InferenceSettings(num_iters=0),
@@ -74,7 +74,7 @@ def test_what_the_network_does_not_have_is_told_before_anything_is_written(root:
 
 
 @pytest.mark.parametrize("value", ["0", "one", "1.5", "-1", "²"])
-def test_a_variable_that_is_no_number_is_told(value: str) -> None:
+def test_a_variable_that_is_not_a_number_is_reported(value: str) -> None:
     with pytest.raises(UserError, match=f"{ITERATIONS_VARIABLE} is '{value}'; set it to a number of NMF iterations"):
         settings_from_environment({ITERATIONS_VARIABLE: value})
 
@@ -94,7 +94,9 @@ def test_predictions_with_other_iterations_are_not_continued(root: Path, model: 
         run_predict(root, model, use_mirroring=False)
 
 
-def test_the_option_goes_before_the_variable(root: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_option_takes_precedence_over_the_variable(
+    root: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked = []
     monkeypatch.setattr("factorizer_nnunet.prediction.predict.predict", lambda r: asked.append(r) or predict(r))
     monkeypatch.setenv(ITERATIONS_VARIABLE, "no number")

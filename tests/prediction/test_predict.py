@@ -1,4 +1,4 @@
-"""Predictions are nnU-Net's own, whole, and go on after a broken case or a kill."""
+"""Predictions equal nnU-Net's, appear complete, and continue after a broken case or a kill."""
 
 from __future__ import annotations
 
@@ -75,14 +75,14 @@ def test_worker_processes_give_the_same(root: Path, model: Path) -> None:
 def test_only_what_is_not_complete_is_predicted_again(root: Path, model: Path) -> None:
     options = {"use_mirroring": False, "save_probabilities": True}
     run_predict(root, model, **options)
-    out, whole = root / "out", contents(root / "out")
-    (out / "a.nii.gz").write_bytes(whole["a.nii.gz"][:-20])
-    (out / "b.npz").write_bytes(whole["b.npz"][:-30])
+    out, intact = root / "out", contents(root / "out")
+    (out / "a.nii.gz").write_bytes(intact["a.nii.gz"][:-20])
+    (out / "b.npz").write_bytes(intact["b.npz"][:-30])
     (out / ".c.123.partial").mkdir()
     (out / ".c.123.partial" / "c.npz").touch()
     again = run_predict(root, model, **options)
     assert (again.predicted, again.skipped) == (["a", "b"], ["c"])
-    assert contents(out) == whole
+    assert contents(out) == intact
     assert run_predict(root, model, **options).skipped == list(CASES)
     (out / "c.npz").unlink()
     assert run_predict(root, model, use_mirroring=False).skipped == list(CASES), "probabilities are not asked for"
@@ -112,9 +112,9 @@ def test_a_worker_that_dies_takes_no_other_case_with_it(monkeypatch: pytest.Monk
     """As when memory runs out; the pool of processes is broken then, with all that was handed to it."""
     monkeypatch.setattr(predict, "preprocess", max)
     with WorkerPool(1) as pool:
-        died, beside = pool.submit(os._exit, 9), pool.submit(max, 1, 2, 3)
+        died, other = pool.submit(os._exit, 9), pool.submit(max, 1, 2, 3)
         assert "a worker process died" in predict._reason(died.exception())
-        assert predict._image(beside, 2, pool, 3) == 3
+        assert predict._image(other, 2, pool, 3) == 3
 
 
 def test_an_interrupted_export_leaves_nothing_half(root: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,7 +206,7 @@ def mistakes(root: Path, model: Path) -> dict[str, dict]:
     }
 
 
-def test_mistakes_are_told_before_anything_is_written(root: Path, model: Path) -> None:
+def test_mistakes_are_reported_before_anything_is_written(root: Path, model: Path) -> None:
     for message, changes in mistakes(root, model).items():
         with pytest.raises(UserError) as error:
             run_predict(root, **{"model": model, **changes})
@@ -217,25 +217,25 @@ def test_mistakes_are_told_before_anything_is_written(root: Path, model: Path) -
             run_predict(root, model, device="cuda")
 
 
-def test_damaged_models_are_told(root: Path, model: Path) -> None:
+def test_damaged_models_are_reported(root: Path, model: Path) -> None:
     plans_file, file = model / "plans.json", model / "fold_0" / "checkpoint_final.pth"
-    whole, plans = file.read_bytes(), json.loads(plans_file.read_text())
-    file.write_bytes(whole[: len(whole) // 2])
+    intact, plans = file.read_bytes(), json.loads(plans_file.read_text())
+    file.write_bytes(intact[: len(intact) // 2])
     with pytest.raises(UserError, match=r"checkpoint_final.pth cannot be read .*truncated or damaged"):
         run_predict(root, model)
-    weights = next(iter(torch.load(io.BytesIO(whole), weights_only=False)["network_weights"].values()))
-    place = whole.index(weights.numpy().tobytes())
-    file.write_bytes(whole[: place + 2] + b"x" + whole[place + 3 :])
+    weights = next(iter(torch.load(io.BytesIO(intact), weights_only=False)["network_weights"].values()))
+    place = intact.index(weights.numpy().tobytes())
+    file.write_bytes(intact[: place + 2] + b"x" + intact[place + 3 :])
     with pytest.raises(UserError, match=r"cannot be read \(the checksum of .* does not fit\): truncated or damaged"):
         run_predict(root, model)
     torch.save({"state_dict": {}}, file)
     with pytest.raises(UserError, match="is not a checkpoint of an nnU-Net trainer"):
         run_predict(root, model)
-    file.write_bytes(whole)
+    file.write_bytes(intact)
     edited(model, trainer_name="nnUNetTrainerOfOthers")
     with pytest.raises(UserError, match="nnUNetTrainerOfOthers is not known here"):
         run_predict(root, model)
-    file.write_bytes(whole)
+    file.write_bytes(intact)
     for name, key in (("dataset.json", "file_ending"), ("plans.json", "configurations")):
         text = (model / name).read_text()
         (model / name).write_text(json.dumps({k: v for k, v in json.loads(text).items() if k != key}))

@@ -60,7 +60,7 @@ def write_dataset(root: Path) -> None:
         file = root / "nnUNet_preprocessed" / NAME / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(content))
-    for settings in plans()["configurations"].values():  # by its files nnU-Net tells how cases are stored
+    for settings in plans()["configurations"].values():  # nnU-Net looks at its files to find out how cases are stored
         stored = file.parent / settings.get("data_identifier", "nnUNetPlans_3d")
         stored.mkdir(exist_ok=True)
         (stored / "case.b2nd").touch()

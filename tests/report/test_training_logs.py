@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from results_example import training_log
 
+from factorizer_nnunet.nnunet.checkpoint import count_weights
 from factorizer_nnunet.nnunet.model_folder import FoldFolder
-from factorizer_nnunet.report.training import count_weights, read_curve
+from factorizer_nnunet.report.training import read_curve
 
 LOG = """
 #######################################################################

@@ -47,7 +47,7 @@ def write_folders(root: Path, monkeypatch: pytest.MonkeyPatch, plans: dict[str, 
     for settings in plans["configurations"].values():
         if "data_identifier" in settings:
             (dataset / settings["data_identifier"]).mkdir(parents=True)
-            # By its files nnU-Net tells how the cases are stored.
+            # nnU-Net looks at the files to find out how the cases are stored.
             for name in ("case_0.b2nd", "case_0.pkl", "case_1.b2nd", "case_1.pkl"):
                 (dataset / settings["data_identifier"] / name).touch()
     (dataset / "dataset.json").write_text(json.dumps(DATASET))

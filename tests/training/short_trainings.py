@@ -1,4 +1,4 @@
-"""Whole trainings of a few steps in this process, on random batches instead of a data set's."""
+"""Complete trainings of a few steps in this process, on random batches instead of a data set."""
 
 from __future__ import annotations
 

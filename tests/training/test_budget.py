@@ -27,7 +27,7 @@ def test_a_suffix_says_the_budget(suffix: str) -> None:
     "suffix",
     ["_20epoch", "20epochs", "_epochs", "_50iters_20epochs", "_20epochs_", "_-1epochs", "_lr-1", "_lr", "_Lr1", "_x"],
 )
-def test_other_suffixes_are_told_with_an_example(suffix: str) -> None:
+def test_other_suffixes_are_reported_with_an_example(suffix: str) -> None:
     with pytest.raises(ValueError, match=rf"invalid trainer suffix '{suffix}': .*e\.g\. _20epochs_50iters_lr3e-4"):
         budget_from_suffix(suffix)
 

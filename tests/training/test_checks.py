@@ -1,4 +1,4 @@
-"""What does not fit together is told before a training writes anything."""
+"""What does not fit together is reported before a training writes anything."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ BAD_PLANS: dict[str, tuple[Change, str]] = {
 
 
 @pytest.mark.parametrize("name", BAD_PLANS)
-def test_bad_plans_are_told_and_nothing_is_written(make_trainer: MakeTrainer, tmp_path: Path, name: str) -> None:
+def test_bad_plans_are_reported_and_nothing_is_written(make_trainer: MakeTrainer, tmp_path: Path, name: str) -> None:
     change, message = BAD_PLANS[name]
     make_trainer(configuration="2d")  # writes the folders of good plans
     results = tmp_path / "nnUNet_results"
@@ -165,7 +165,7 @@ def test_a_cascade_passes_once_its_first_stage_has_predicted(make_trainer: MakeT
     assert make_trainer(plans=plans).is_cascaded
 
 
-def test_a_network_module_that_fails_to_import_is_told(
+def test_a_network_module_that_fails_to_import_is_reported(
     make_trainer: MakeTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "broken_network.py").write_text("import a_package_that_is_not_there\n")
@@ -178,7 +178,7 @@ def test_a_network_module_that_fails_to_import_is_told(
 
 @pytest.mark.parametrize("variable", ["nnUNet_preprocessed", "nnUNet_results"])
 @pytest.mark.parametrize("value", [None, "/no/such/folder"])
-def test_unset_and_missing_folders_are_told(
+def test_unset_and_missing_folders_are_reported(
     make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch, variable: str, value: str | None
 ) -> None:
     make_trainer(configuration="2d")
@@ -190,7 +190,7 @@ def test_unset_and_missing_folders_are_told(
         nnUNetTrainerFactorizer(example_plans(), "3d_fullres", 0, dataset_json(), torch.device("cpu"))
 
 
-def test_a_changed_dataset_json_is_told(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+def test_a_changed_dataset_json_is_reported(make_trainer: MakeTrainer, tmp_path: Path) -> None:
     make_trainer(configuration="2d")
     described = tmp_path / "nnUNet_preprocessed" / NAME / "dataset.json"
     described.write_text(json.dumps({**dataset_json(), "labels": {"background": 0, "all": 1}}))
@@ -211,7 +211,7 @@ OTHER_PLANS: dict[str, tuple[Change, str]] = {
 
 
 @pytest.mark.parametrize("name", OTHER_PLANS)
-def test_a_checkpoint_of_other_plans_is_told(make_trainer: MakeTrainer, tmp_path: Path, name: str) -> None:
+def test_a_checkpoint_of_other_plans_is_reported(make_trainer: MakeTrainer, tmp_path: Path, name: str) -> None:
     change, message = OTHER_PLANS[name]
     file = tmp_path / "checkpoint_latest.pth"
     trainer = make_trainer()
@@ -224,7 +224,7 @@ def test_a_checkpoint_of_other_plans_is_told(make_trainer: MakeTrainer, tmp_path
         make_trainer().load_checkpoint(str(file))
 
 
-def test_a_checkpoint_of_another_configuration_is_told(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_configuration_is_reported(make_trainer: MakeTrainer, tmp_path: Path) -> None:
     file = str(tmp_path / "checkpoint_latest.pth")
     trainer = make_trainer(configuration="2d")
     trainer.initialize()
@@ -243,14 +243,14 @@ def test_batch_size_may_change_between_sessions(make_trainer: MakeTrainer, tmp_p
     make_trainer(plans=plans).load_checkpoint(file)
 
 
-def test_a_file_that_is_no_checkpoint_is_told(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_checkpoint_is_reported(make_trainer: MakeTrainer, tmp_path: Path) -> None:
     file = str(tmp_path / "weights.pth")
     torch.save({"weights": torch.zeros(1)}, file)
     with pytest.raises(UserError, match=r"weights\.pth is not a checkpoint of an nnU-Net trainer"):
         make_trainer().load_checkpoint(file)
 
 
-def test_a_truncated_checkpoint_is_told(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+def test_a_truncated_checkpoint_is_reported(make_trainer: MakeTrainer, tmp_path: Path) -> None:
     file = tmp_path / "checkpoint_latest.pth"
     trainer = make_trainer()
     trainer.initialize()

@@ -1,4 +1,4 @@
-"""Trainings that are stopped, killed or diverge: what they leave, and that --c makes them whole."""
+"""Stopped, killed and diverging trainings: what they leave, and that --c completes them."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def at(kind: str, given: int, number: int | None) -> BeforeBatch:
 
 @pytest.fixture(scope="module")
 def undisturbed() -> list[tuple[torch.Tensor, dict[str, list[float]]]]:
-    """What ``whole`` is after the first test that asks for it."""
+    """The result of ``uninterrupted`` after the first test that asks for it."""
     return []
 
 
 @pytest.fixture
-def whole(short: ShortTrainings, undisturbed: list) -> tuple[torch.Tensor, dict[str, list[float]]]:
+def uninterrupted(short: ShortTrainings, undisturbed: list) -> tuple[torch.Tensor, dict[str, list[float]]]:
     """Weights and log of a training that nothing interrupted."""
     if not undisturbed:
         trainer = short.trainer()
@@ -68,7 +68,7 @@ MOMENTS = [
 @pytest.mark.parametrize(("kind", "given", "number"), MOMENTS)
 def test_a_resumed_training_ends_as_one_that_was_not_interrupted(
     short: ShortTrainings,
-    whole: tuple[torch.Tensor, dict[str, list[float]]],
+    uninterrupted: tuple[torch.Tensor, dict[str, list[float]]],
     monkeypatch: pytest.MonkeyPatch,
     kind: str,
     given: int,
@@ -91,7 +91,7 @@ def test_a_resumed_training_ends_as_one_that_was_not_interrupted(
     done = given if number is None else given + 1
     if kind == "train":
         assert steps.count("train") == EPOCHS * STEPS - done, "a training step was repeated or left out"
-    expected, logged = whole
+    expected, logged = uninterrupted
     torch.testing.assert_close(weights_of(trainer), expected, rtol=0, atol=0)
     assert losses_of(trainer) == logged
     assert {len(values) for values in trainer.logger.get_checkpoint().values()} == {EPOCHS}
@@ -132,7 +132,7 @@ def test_data_loaders_that_the_signal_ends_do_not_cost_the_epoch(
 
 
 @pytest.mark.parametrize("kind", ["train", "val"])
-def test_a_loss_that_is_no_number_stops_at_once(short: ShortTrainings, kind: str) -> None:
+def test_a_loss_that_is_not_a_number_stops_at_once(short: ShortTrainings, kind: str) -> None:
     trainer = short.trainer(at("train", STEPS + 1, signal.SIGTERM))
     with pytest.raises(SystemExit):
         trainer.run_training()

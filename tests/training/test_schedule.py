@@ -55,8 +55,8 @@ def test_every_step_takes_its_own_rate() -> None:
 
 @pytest.mark.parametrize("stopped", range(1, EPOCHS))
 def test_a_resumed_training_takes_the_same_rates(stopped: int) -> None:
-    whole = new_schedule()
-    rates = [run_epoch(whole, epoch) for epoch in range(EPOCHS)]
+    uninterrupted = new_schedule()
+    rates = [run_epoch(uninterrupted, epoch) for epoch in range(EPOCHS)]
     resumed = new_schedule()
     interrupted = new_schedule()
     for epoch in range(stopped):

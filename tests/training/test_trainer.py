@@ -46,7 +46,7 @@ def test_trainers_of_others_are_not_made_up(monkeypatch: pytest.MonkeyPatch) -> 
         recursive_find_trainer_class_by_name("nnUNetTrainerFactoriser")
 
 
-def test_the_folder_for_nnunet_holds_only_the_shim() -> None:
+def test_the_folder_for_nnunet_contains_only_the_shim() -> None:
     """nnU-Net imports every module there under its bare name."""
     assert [path.name for path in ext_trainer_folder().glob("*.py")] == ["nnUNetTrainerFactorizer.py"]
 
@@ -150,20 +150,20 @@ def test_a_kill_while_saving_leaves_the_checkpoint_before(
     trainer = make_trainer()
     trainer.initialize()
     trainer.save_checkpoint(str(file))
-    whole = file.read_bytes()
+    intact = file.read_bytes()
 
     save = torch.save
 
     def half_written(content: object, target: object) -> None:
         if not isinstance(target, str):
             return save(content, target)  # to memory
-        Path(target).write_bytes(whole[: len(whole) // 2])
+        Path(target).write_bytes(intact[: len(intact) // 2])
         raise KeyboardInterrupt
 
     monkeypatch.setattr(torch, "save", half_written)
     with pytest.raises(KeyboardInterrupt):
         trainer.save_checkpoint(str(file))
-    assert file.read_bytes() == whole
+    assert file.read_bytes() == intact
 
 
 def test_no_checkpoint_where_they_are_switched_off(make_trainer: MakeTrainer, tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def test_plain_numbers_stand_for_every_axis() -> None:
 
 
 @pytest.mark.parametrize("missing", ["features_per_stage", "strides"])
-def test_a_plan_of_another_network_is_told(missing: str) -> None:
+def test_a_plan_of_another_network_is_reported(missing: str) -> None:
     stock = {key: value for key, value in stock_kwargs().items() if key != missing}
     with pytest.raises(ValueError, match=f"has no '{missing}'; it is not the plan of a U-Net"):
         factorizer_architecture(stock, (1.0, 1.0, 1.0))
