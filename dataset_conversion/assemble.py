@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
 
 from factorizer_nnunet.dataset_conversion.cases import Problem, SourceCase
 from factorizer_nnunet.dataset_conversion.layout import (
@@ -21,8 +19,6 @@ from factorizer_nnunet.dataset_conversion.layout import (
     unlabelled_folder,
 )
 from factorizer_nnunet.dataset_conversion.spec import Channel, Release
-
-_CHUNK_BYTES = 2**20
 
 
 @dataclass
@@ -123,8 +119,8 @@ class CaseBuilder:
         self._ignore("a corrected file is used instead", matches[len(best) :])
         first, *copies = best
         try:
-            digest = _digest(first.path) if copies else ""
-            differing = [copy for copy in copies if _digest(copy.path) != digest]
+            content = _content(first.path) if copies else b""
+            differing = [copy for copy in copies if _content(copy.path) != content]
         except OSError as error:
             self._problem(first.path, f"exists {len(best)} times, and the copies cannot be compared: {error}")
             return None
@@ -164,18 +160,10 @@ def _missing(channel: Channel, channels: Sequence[Channel], case: str) -> str:
     return text
 
 
-def _digest(path: Path) -> str:
-    """Digest of a file's content, uncompressed if it is a complete gzip file; OSError if it cannot be read."""
+def _content(path: Path) -> bytes:
+    """Content of a file, uncompressed if it is a complete gzip file; OSError if it cannot be read."""
+    content = path.read_bytes()
     try:
-        with gzip.open(path) as unpacked:
-            return _hash(unpacked)
+        return gzip.decompress(content)
     except (gzip.BadGzipFile, EOFError, zlib.error):
-        with path.open("rb") as file:
-            return _hash(file)
-
-
-def _hash(file: BinaryIO | gzip.GzipFile) -> str:
-    digest = hashlib.sha256()
-    while chunk := file.read(_CHUNK_BYTES):
-        digest.update(chunk)
-    return digest.hexdigest()
+        return content

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import zipfile
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,10 +63,13 @@ def find_data_set(release: Release, predictions: Path, raw_folder: Path, dataset
             matching.append(report.parent)
     if len(matching) == 1:
         return matching[0]
-    wanted = f"data set converted from {release.key}" + (f" with ID {dataset_id}" if dataset_id is not None else "")
     if matching:
         raise UserError(f"{', '.join(p.name for p in matching)} all have these cases: choose one with -d")
-    raise UserError(f"{raw_folder} has no {wanted} with these cases: convert it, or give another -d{damaged}")
+    which = "these cases" if dataset_id is None else f"ID {dataset_id}"
+    raise UserError(
+        f"{raw_folder} has no data set converted from {release.key} with {which}: convert it, or give another "
+        f"-d{damaged}"
+    )
 
 
 def to_challenge(release: Release, predictions: Path, out: Path, data_set: Path, archive: bool = False) -> Submission:
@@ -91,9 +94,7 @@ def to_challenge(release: Release, predictions: Path, out: Path, data_set: Path,
             raise UserError(f"{path} already exists and is not overwritten: remove it or choose another OUT")
     files = sorted(path for path in predictions.glob("*") if is_nifti(path.name))
     if not files:
-        raise UserError(
-            f"{predictions} has no predictions CASE{FILE_ENDING}: give the output folder of nnUNetv2_predict"
-        )
+        raise UserError(f"{predictions} has no predictions CASE{FILE_ENDING}: give the folder of nnUNetv2_predict")
     back = LabelMap({int(old): int(new) for old, new in report["label_map_back"].items()})
     reading = tqdm(files, desc="checking", unit="case", disable=None)
     problems = [text for path in reading for text in _problems(release, path, report["cases"], back, data_set)]
@@ -114,13 +115,9 @@ def to_challenge(release: Release, predictions: Path, out: Path, data_set: Path,
     except OSError as error:
         packed.unlink(missing_ok=True)
         raise UserError(f"cannot write {out}: {error.strerror or error}; nothing was left behind") from error
-    return Submission(out, packed if archive else None, len(files), _missing(report["cases"], cases.keys()))
-
-
-def _missing(cases: Mapping[str, Any], predicted: Set[str]) -> tuple[str, ...]:
-    unlabelled = {name for name, case in cases.items() if case["label"] is None}
-    wanted = unlabelled if unlabelled & predicted else cases.keys() - unlabelled
-    return tuple(sorted(wanted - predicted))
+    unlabelled = {name for name, case in report["cases"].items() if case["label"] is None}
+    expected = unlabelled if unlabelled & cases.keys() else report["cases"].keys() - unlabelled
+    return Submission(out, packed if archive else None, len(files), tuple(sorted(expected - cases.keys())))
 
 
 def _submitted_name(release: Release, name: str, case: Mapping[str, Any]) -> str:

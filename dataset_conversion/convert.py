@@ -67,9 +67,7 @@ def convert_release(
     lock = raw_folder / f".Dataset{options.dataset_id:03d}.lock"
     try:
         raw_folder.mkdir(parents=True, exist_ok=True)
-        with file_lock(
-            lock, f"another process is converting to ID {options.dataset_id}: wait for it or choose another -d"
-        ):
+        with file_lock(lock, f"another process is converting to ID {options.dataset_id}: wait or choose another -d"):
             try:
                 # Check again: another process may have finished while this one read the sources.
                 free_target(raw_folder, options.dataset_id, target.name.split("_", 1)[1])

@@ -107,14 +107,13 @@ def _list_below(source: Path, listing: SourceListing, seen: set[tuple[int, int]]
 
 def _list_file(path: Path, show: Callable[[Path], str], listing: SourceListing) -> None:
     """List a file; links that may have led to a NIfTI file or a case's folder are checked."""
-    nifti = is_nifti(path.name)
     if _is_hidden(path.name):
         return
+    nifti = is_nifti(path.name)
     if path.suffix.lower() == ".csv":
         listing.tables += [path] if path.is_file() else []
     elif nifti or (path.is_symlink() and not _OTHER_FILE.fullmatch(path.name)):
-        fault = _fault(path)
-        if fault:
+        if fault := _fault(path):
             listing.problems.append(Problem("", path, fault))
         elif nifti:
             listing.files.append(NiftiFile(path, show(path)))

@@ -52,7 +52,7 @@ def group_by_case(release: Release, files: list[NiftiFile]) -> GroupedFiles:
     grouped = GroupedFiles()
     patterns = _compiled(release.case, (*(channel.file for channel in release.channels), *release.label))
     for file in files:
-        if _in_folder(release.excluded, file.shown):
+        if in_folder(release.excluded, file.shown):
             grouped.excluded.append(file)
             continue
         matches = [(text, match) for text, pattern in patterns.items() if (match := pattern.search(file.shown))]
@@ -83,16 +83,11 @@ def unlabelled_folder(release: Release, shown: str) -> str:
     return ""
 
 
-def is_below_root(release: Release, shown: str) -> bool:
-    """Whether a parent folder distinguishes this release from others with the same case names."""
-    return _in_folder(release.root, shown)
-
-
 def rank(release: Release, shown: str) -> int:
     """0 for a corrected file, 2 for an outdated one, 1 for all others: the lowest rank wins."""
     if release.superseded is not None and re.search(release.superseded, shown, re.IGNORECASE):
         return 2
-    return 0 if _in_folder(release.preferred, shown) else 1
+    return 0 if in_folder(release.preferred, shown) else 1
 
 
 def stratum_of(release: Release, shown: str) -> str:
@@ -126,7 +121,8 @@ def _compiled(case: str, files: tuple[str, ...]) -> dict[str, re.Pattern[str]]:
     return patterns
 
 
-def _in_folder(pattern: str | None, shown: str) -> bool:
+def in_folder(pattern: str | None, shown: str) -> bool:
+    """Whether the name of a parent folder matches a pattern."""
     return pattern is not None and any(re.fullmatch(pattern, folder, re.IGNORECASE) for folder in _folders(shown))
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.dataset_conversion.catalog import RELEASES
 from factorizer_nnunet.dataset_conversion.discover import SourceListing
-from factorizer_nnunet.dataset_conversion.layout import NiftiFile, group_by_case, is_below_root
+from factorizer_nnunet.dataset_conversion.layout import NiftiFile, group_by_case, in_folder
 from factorizer_nnunet.dataset_conversion.spec import Release
 
 
@@ -20,7 +20,7 @@ class _Candidate:
 
     @property
     def below_root(self) -> bool:
-        return any(is_below_root(self.release, image.shown) for image in self.images)
+        return any(in_folder(self.release.root, image.shown) for image in self.images)
 
     def has_all_of(self, other: _Candidate) -> bool:
         return {image.path for image in other.images} <= {image.path for image in self.images}
