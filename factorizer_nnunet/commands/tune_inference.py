@@ -129,6 +129,7 @@ def run(args: argparse.Namespace) -> int:
 def _result(outcome: TuningOutcome) -> str:
     """The choice and, if a model was derived, commands that predict with it."""
     from factorizer_nnunet.nnunet.model_folder import ModelFolder
+    from factorizer_nnunet.nnunet.model_name import ModelName
 
     chosen = outcome.chosen
     if chosen.setting == outcome.reference:
@@ -137,9 +138,10 @@ def _result(outcome: TuningOutcome) -> str:
     if outcome.derived is None:
         return choice
     model = ModelFolder(outcome.derived)
-    trainer, plans, configuration = outcome.derived.name.split("__")
+    name = ModelName.parse(outcome.derived.name)
+    assert name is not None  # derived folders are named so
     common = f"-f {' '.join(fold.name for fold in model.folds())} -i IN -o OUT"
-    by_name = f"-d {outcome.derived.parent.name} -c {configuration} -tr {trainer} -p {plans}"
+    by_name = f"-d {outcome.derived.parent.name} -c {name.configuration} -tr {name.trainer} -p {name.plans}"
     return (
         f"{choice}; written to {outcome.derived}\nto predict with it:\n"
         f"  nnUNetv2_predict {by_name} -step_size {chosen.setting.tile_step_size:g} {common}\n"

@@ -6,7 +6,6 @@ import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
@@ -21,8 +20,6 @@ from factorizer_nnunet.nnunet.dataset_json import DatasetJson
 from factorizer_nnunet.nnunet.inference_settings import InferenceSettings, settings_from_environment, tile_step_of
 from factorizer_nnunet.nnunet.model_folder import ModelFolder
 from factorizer_nnunet.prediction.description import ModelDescription, read_description
-
-Predictor = TypeVar("Predictor", bound=nnUNetPredictor)
 
 
 @dataclass(frozen=True)
@@ -78,8 +75,8 @@ class TrainedModel:
         tile_step_size: float,
         use_mirroring: bool,
         on_device: bool,
-        predictor_class: type[Predictor] = nnUNetPredictor,
-    ) -> Predictor:
+        predictor_class: type[nnUNetPredictor] = nnUNetPredictor,
+    ) -> nnUNetPredictor:
         """Build nnU-Net's predictor for this model.
 
         Args:

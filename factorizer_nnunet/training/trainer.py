@@ -10,6 +10,7 @@ import torch
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 
+from factorizer_nnunet.network import Factorizer
 from factorizer_nnunet.nnunet.inference_settings import refuse_in_training, settings_from_environment
 from factorizer_nnunet.nnunet.names import TRAINER
 from factorizer_nnunet.training.budget import Budget, budget_from_suffix
@@ -39,6 +40,8 @@ class nnUNetTrainerFactorizer(ResumableTrainer):
     """
 
     budget = Budget()
+    num_epochs: int
+    save_every: int  # epochs
 
     def __init__(
         self,
@@ -89,7 +92,7 @@ class nnUNetTrainerFactorizer(ResumableTrainer):
         network = build_network(configuration_manager, num_input_channels, num_output_channels, enable_deep_supervision)
         inference_settings = settings_from_environment()
         inference_settings.apply(network, f"the network of {plans_manager.plans_name}")
-        if inference_settings.are_set:
+        if inference_settings.are_set and isinstance(network, Factorizer):  # ``apply`` has refused other networks
             used = network.config
             print(f"NMF iterations: {used.num_iters}, shifts: {used.num_used_shifts}, as the environment asks")
         return network

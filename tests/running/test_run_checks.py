@@ -79,7 +79,7 @@ def test_spoilt_test_data(tmp_path: Path, programs: Path, spoil: Callable[[Path]
             "unknown configuration '4d': choose from 2d, 3d_fullres",
         ),
         ({"models": (ModelName("nnUNetTrainerNobody", PLANS, "2d"),)}, "trainer nnUNetTrainerNobody: Could not find"),
-        ({"models": (ModelName(f"{TRAINER}_20epoch", PLANS, "2d"),)}, "trainer suffix '_20epoch' is not understood"),
+        ({"models": (ModelName(f"{TRAINER}_20epoch", PLANS, "2d"),)}, "invalid trainer suffix '_20epoch'"),
         ({"dataset": "Dataset502_None"}, "no data set Dataset502_None"),
     ],
 )
