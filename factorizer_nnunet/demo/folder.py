@@ -11,6 +11,7 @@ from pathlib import Path
 
 from factorizer_nnunet.core.atomic_files import file_lock, write_text_atomically
 from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.json_files import load_json_object
 from factorizer_nnunet.nnunet.environment import create_folders
 from factorizer_nnunet.nnunet.model_name import ModelName
 from factorizer_nnunet.nnunet.names import template_plans_name
@@ -110,10 +111,7 @@ def _refuse_foreign(folder: DemoFolder) -> None:
         if out.is_dir() and any(path.name != ".lock" for path in out.iterdir()):
             raise UserError(f"{out} contains files of something else; choose an empty or new folder with --out")
         return
-    try:
-        before = json.loads(description.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {description} ({error}); remove {out} or choose another --out") from error
+    before = load_json_object(description, f"Remove {out} or choose another --out")
     now = asdict(folder.arguments)
     if before != now:
         changed = [f"{key} {before.get(key)!r} then, {now[key]!r} now" for key in now if before.get(key) != now[key]]

@@ -15,7 +15,7 @@ from pathlib import Path
 from factorizer_nnunet.core.atomic_files import atomic_file, atomic_folder, write_text_atomically
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.interrupts import terminable
-from factorizer_nnunet.core.processes import end_marked, script
+from factorizer_nnunet.core.processes import core_count, end_marked, script
 from factorizer_nnunet.dataset_conversion.catalog import RELEASES
 from factorizer_nnunet.demo.figure import draw_figure
 from factorizer_nnunet.demo.folder import DATASET_ID, DATASET_NAME, Arguments, DemoFolder, opened
@@ -97,7 +97,10 @@ def _run_steps(folder: DemoFolder, held_out: int, device: str) -> None:
     print(f'$ eval "$(factorizer-nnunet env --root {shlex.quote(str(folder.out))})"')
     if not paths.raw.exists():
         run_command(folder, "convert", RELEASE.key, folder.source, "-d", DATASET_ID, "--name", DATASET_NAME)
-    options = ("--template", arguments.template, "-tr", arguments.trainer, "--device", device)
+    # Few patients: each worker process would take longer to start than to work.
+    options = ["--template", arguments.template, "-tr", arguments.trainer, "--device", device, "-np", 1]
+    if device == "cpu" and core_count() == 2:
+        options += ["--folds-at-a-time", 3]  # three folds, then two: no core is idle during the fifth
     test = ("--output", folder.predictions, "--references", folder.references)
     run_command(folder, "run", "-d", DATASET_ID, *options, *test)
     flair = [channel.name for channel in RELEASE.channels].index("FLAIR")

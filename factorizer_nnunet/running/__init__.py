@@ -1,1 +1,1 @@
-"""A whole cross-validation as one resumable command: steps whose state is read from what nnU-Net leaves on disk."""
+"""A complete cross-validation as one resumable command: steps whose state is read from nnU-Net's files."""

@@ -19,14 +19,6 @@ class State:
     left_over: tuple[Path, ...] = ()
 
 
-def _no_options() -> tuple[str, ...]:
-    return ()
-
-
-def _nothing() -> None:
-    return None
-
-
 @dataclass(frozen=True, kw_only=True)
 class Step:
     """One step of a run.
@@ -47,7 +39,7 @@ class Step:
     state: Callable[[], State]
     commands: Callable[[], list[Command]]
     on_device: bool = False
-    options: Callable[[], tuple[str, ...]] = _no_options
+    options: Callable[[], tuple[str, ...]] = lambda: ()
     appears: Path | None = None
-    finish: Callable[[], None] = _nothing
+    finish: Callable[[], None] = lambda: None
     trains: tuple[ModelName, int] | None = None

@@ -1,4 +1,4 @@
-"""What several pipeline tests look at is made once: planned data sets, trained folds, predictions."""
+"""Planned data sets, trained folds and predictions, made once for several pipeline tests."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 
 @pytest.fixture(scope="session")
 def planned(raw: Workspace, pool: ThreadPoolExecutor) -> Workspace:
-    """All data sets planned and preprocessed: by our planner, and the plain one by two stock planners, too."""
+    """All data sets, planned and preprocessed by our planner; the plain one by two stock planners, too."""
 
     def plain() -> None:
         one = ("-np", 1)
@@ -74,7 +74,7 @@ def planned(raw: Workspace, pool: ThreadPoolExecutor) -> Workspace:
 
 @pytest.fixture(scope="session")
 def pool() -> Iterator[ThreadPoolExecutor]:
-    """Runs commands two at a time, in the order they are handed in: each spends most of its time importing."""
+    """Runs commands two at a time, in the order of submission: each spends most of its time importing."""
     with ThreadPoolExecutor(2) as executor:
         yield executor
         executor.shutdown(cancel_futures=True)
@@ -82,7 +82,7 @@ def pool() -> Iterator[ThreadPoolExecutor]:
 
 @pytest.fixture(scope="session")
 def trainings(planned: Workspace, pool: ThreadPoolExecutor) -> dict[str, Future]:
-    """All that starts from the plans, begun at once; a test waits for what it looks at."""
+    """Everything that needs only the plans, submitted at once; a test waits for what it needs."""
     jobs = {
         "3d_fullres 0": partial(planned.train, "3d_fullres", 0, "--npz"),
         "3d_fullres 1": partial(planned.train, "3d_fullres", 1, "--npz"),
@@ -107,7 +107,7 @@ def folds(planned: Workspace, trainings: dict[str, Future]) -> Workspace:
 
 @pytest.fixture(scope="session")
 def after_folds(folds: Workspace, pool: ThreadPoolExecutor) -> dict[str, Future]:
-    """All that starts from the folds, begun at once; the predictions are of the unseen cases, with probabilities."""
+    """Everything that needs the folds, submitted at once; predictions of the unseen cases, with probabilities."""
     plain = ("--save_probabilities", "--disable_tta", *IN_ONE_PROCESS)
     jobs = {
         "mirrored": partial(folds.predict, "mirrored", "3d_fullres", (0, 1), "--save_probabilities", *IN_ONE_PROCESS),
@@ -165,7 +165,7 @@ def ignored(planned: Workspace, trainings: dict[str, Future]) -> Path:
 
 
 def _train_and_predict_cascade(planned: Workspace) -> SimpleNamespace:
-    """Both stages trained, and both predictions of the unseen cases."""
+    """Train both stages and predict the unseen cases with each."""
     planned.train("3d_lowres", "all")  # its validation predicts every case for the next stage
     planned.train("3d_cascade_fullres", 0)
     options = ("--disable_tta", *IN_ONE_PROCESS)
@@ -175,7 +175,7 @@ def _train_and_predict_cascade(planned: Workspace) -> SimpleNamespace:
 
 
 def _train_and_kill_and_continue(planned: Workspace) -> SimpleNamespace:
-    """A training on stock plans that was killed after an epoch and went on with ``--c``."""
+    """Train on stock plans, kill the training after an epoch and resume it with ``--c``."""
     arguments = train_arguments("3d_fullres", 0, trainer=RESUMED_TRAINER, plans="nnUNetPlans")
     fold = planned.model("3d_fullres", trainer=RESUMED_TRAINER, plans="nnUNetPlans") / "fold_0"
     with open(planned.root / "killed.txt", "w") as output:
@@ -195,7 +195,7 @@ def _train_and_kill_and_continue(planned: Workspace) -> SimpleNamespace:
 
 
 def _stop_and_continue_twice(planned: Workspace) -> SimpleNamespace:
-    """A training whose processes all got SIGTERM within an epoch, then SIGKILL in the validation, and went on."""
+    """Train; end all processes by SIGTERM within an epoch, resume, by SIGKILL in the validation, and resume again."""
     arguments = train_arguments("3d_fullres", 0, "--c", trainer=STOPPED_TRAINER)
     fold = planned.model("3d_fullres", trainer=STOPPED_TRAINER) / "fold_0"
 
@@ -206,7 +206,7 @@ def _stop_and_continue_twice(planned: Workspace) -> SimpleNamespace:
                 env={**planned.env, "FACTORIZER_CHECKPOINT_MINUTES": "0.001"},
                 stdout=output,
                 stderr=output,
-                start_new_session=True,  # so that its workers are reached with it
+                start_new_session=True,  # so that signals reach its workers, too
             )
             while process.poll() is None and not when.exists():
                 time.sleep(0.02)
@@ -224,7 +224,7 @@ def _stop_and_continue_twice(planned: Workspace) -> SimpleNamespace:
 
 
 def _validate_and_find_best(folds: Workspace) -> SimpleNamespace:
-    """nnU-Net's choice between 3d_fullres, 2d and both; which probabilities fold 1 of 2d had before ``--val``."""
+    """Let nnU-Net choose among 3d_fullres, 2d and both; list probabilities of a fold before and after ``--val``."""
     validation = folds.model("2d") / "fold_1" / "validation"
     before = sorted(path.name for path in validation.glob("*.npz"))
     folds.train("2d", 1, "--val", "--npz")
@@ -238,7 +238,7 @@ def _validate_and_find_best(folds: Workspace) -> SimpleNamespace:
 
 
 def _train_regions_from_other_weights(folds: Workspace) -> SimpleNamespace:
-    """A fold with regions that began with the weights of fold 0 of 3d_fullres, and its prediction."""
+    """Train a fold with regions from the weights of fold 0 of 3d_fullres, and predict with it."""
     source = folds.model("3d_fullres") / "fold_0"
     names = {"trainer": FROZEN_TRAINER, "dataset": REGIONS}
     folds.train("3d_fullres", 0, "-pretrained_weights", source / "checkpoint_final.pth", **names)

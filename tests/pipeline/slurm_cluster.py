@@ -1,4 +1,4 @@
-"""A real SLURM of one node: Debian's munge and slurm-wlm as plain processes below one folder, ended with the block."""
+"""A real SLURM of one node: Debian's munge and slurm-wlm as plain processes in one folder, ended with the block."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def slurm_cluster(folder: Path) -> Iterator[dict[str, str]]:
         _wait_for(lambda: "idle" in _nodes(variables), "the node does not become idle", folder / "slurmd.log")
         yield variables
     finally:
-        with contextlib.suppress(subprocess.TimeoutExpired):  # whatever it says, the daemons must be ended
+        with contextlib.suppress(subprocess.TimeoutExpired):  # in any case the daemons must be ended
             subprocess.run(["scancel", "--user=root"], env={**os.environ, **variables}, capture_output=True, timeout=30)
         for process in reversed(processes):
             process.send_signal(signal.SIGTERM)

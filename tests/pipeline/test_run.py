@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def results(folds: Workspace, tmp_path: Path) -> Path:
-    """Results of their own: both folds of 3d_fullres and 2d, of which fold 1 of 2d has no probabilities."""
+    """A copy of the results: both folds of 3d_fullres and 2d, fold 1 of 2d without probabilities."""
     folder = tmp_path / "results"
     for configuration in ("3d_fullres", "2d"):
         model = folds.model(configuration)
@@ -35,7 +35,7 @@ def results(folds: Workspace, tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_run_uses_what_is_there_and_ends_with_predictions(folds: Workspace, results: Path, tmp_path: Path) -> None:
+def test_a_run_uses_existing_folds_and_ends_with_predictions(folds: Workspace, results: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     options = ("-c", "3d_fullres", "2d", "-tr", TRAINER, "-f", 0, 1, "--device", "cpu", "-np", 1, "--output", out)
     command = ("factorizer-nnunet", "run", "-d", 501, *options, "--disable-tta")
@@ -54,7 +54,7 @@ def test_a_run_uses_what_is_there_and_ends_with_predictions(folds: Workspace, re
 
 
 def _assert_as_by_hand(folds: Workspace, results: Path, summary: dict, out: Path, tmp_path: Path) -> None:
-    """The commands in the summary, given by hand into other folders, lead to the same segmentations."""
+    """Run the commands of the summary by hand with other output folders: the segmentations are the same."""
     commands = [
         command.split() for step in summary["steps"] if step["name"] == "predict" for command in step["commands"]
     ]

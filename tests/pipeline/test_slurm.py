@@ -1,4 +1,4 @@
-"""The SLURM executor against a real SLURM of one node, started and ended here."""
+"""The SLURM executor with a real SLURM of one node, started and ended here."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
 
 
 def run(workspace: Workspace, results: Path, cluster: dict[str, str], *options: object) -> subprocess.CompletedProcess:
-    """Submit folds of 3d_fullres on the CPU, with results of their own."""
+    """Submit folds of 3d_fullres on the CPU, with their own results folder."""
     results.mkdir(exist_ok=True)
     environment = {**AUGMENT_IN_ONE_PROCESS, **cluster, "nnUNet_results": str(results)}
     arguments = ("-d", 501, "-c", "3d_fullres", "--device", "cpu", "-np", 1, "--executor", "slurm", "--cpus", 1)
@@ -49,7 +49,7 @@ def wait_for_an_empty_queue(cluster: dict[str, str]) -> None:
         time.sleep(0.5)
 
 
-def test_folds_are_jobs_and_a_preempted_one_goes_on(
+def test_folds_are_jobs_and_a_preempted_one_resumes(
     planned: Workspace, cluster: dict[str, str], tmp_path: Path
 ) -> None:
     folds = ("-tr", TRAINER, "-f", 0, 1)
@@ -72,10 +72,10 @@ def test_folds_are_jobs_and_a_preempted_one_goes_on(
     assert "7 of 7 steps done" in status.stdout
 
 
-def test_a_failed_fold_is_told_by_the_summary_and_its_job(
+def test_a_failed_fold_is_reported_by_the_summary_and_its_job(
     planned: Workspace, cluster: dict[str, str], tmp_path: Path
 ) -> None:
-    trainer = "nnUNetTrainerFactorizer_1epochs_2iters_lr1e30"  # no number is that large: the loss is none, either
+    trainer = "nnUNetTrainerFactorizer_1epochs_2iters_lr1e30"  # float32 overflows: the loss is not finite
     done = run(planned, tmp_path, cluster, "-tr", trainer, "-f", 0)
     assert "3 jobs submitted" in done.stdout, done.stderr
     wait_for_an_empty_queue(cluster)
@@ -87,7 +87,7 @@ def test_a_failed_fold_is_told_by_the_summary_and_its_job(
     assert any(fold["why"] in log.read_text() for log in (folder / "slurm").glob("*_log.out"))
 
 
-def test_a_partition_that_is_not_there(planned: Workspace, cluster: dict[str, str], tmp_path: Path) -> None:
+def test_a_partition_that_does_not_exist(planned: Workspace, cluster: dict[str, str], tmp_path: Path) -> None:
     done = run(planned, tmp_path, cluster, "--partition", "gpus")
     assert done.returncode == 2
     assert f"no partition gpus: this cluster has {PARTITION}" in done.stderr

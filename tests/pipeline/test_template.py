@@ -1,4 +1,4 @@
-"""A plan template from raw data to a trained fold, by the commands that a user gives."""
+"""A plan template from raw data to a trained fold, with a user's commands."""
 
 from __future__ import annotations
 

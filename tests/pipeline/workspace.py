@@ -1,4 +1,4 @@
-"""Run the stock commands in folders of their own, and look at what they leave there."""
+"""Run the stock commands in their own folders and read the results."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ RESENC_PLANS = "nnUNetResEncUNetMPlans"
 RESUMED_EPOCHS = 5
 RESUMED_TRAINER = f"nnUNetTrainerFactorizer_{RESUMED_EPOCHS}epochs_2iters_lr1e-3"
 STOPPED_TRAINER = "nnUNetTrainerFactorizer_2epochs_40iters"
-# A rate at which no weight moves, so that what was loaded can be read off the result.
+# A learning rate that changes no weight, so that the result shows what was loaded.
 FROZEN_TRAINER = "nnUNetTrainerFactorizer_1epochs_1iters_lr1e-30"
 ON_CPU = ("-device", "cpu")
-# No worker processes: each of them would import nnU-Net once more. Its planners fail with no augmentation process.
+# No worker processes: each would import nnU-Net again. Its planners fail without an augmentation process.
 IN_ONE_PROCESS = ("-npp", "0", "-nps", "0")
 AUGMENT_IN_ONE_PROCESS = {"nnUNet_n_proc_DA": "0"}
 
@@ -76,11 +76,11 @@ class Workspace:
         return self.preprocessed / dataset / f"{plans}.json"
 
     def model(self, configuration: str, *, trainer: str = TRAINER, plans: str = PLANS, dataset: str = BLOBS) -> Path:
-        """Where nnU-Net keeps the folds of a model."""
+        """The folder of a model's folds."""
         return self.results / dataset / f"{trainer}__{plans}__{configuration}"
 
     def run(self, command: str, *arguments: object, check: bool = True, **env: str) -> subprocess.CompletedProcess[str]:
-        """Run an installed command; unless ``check`` is off, its failure fails the test and shows the output's end."""
+        """Run an installed command; with ``check`` its failure fails the test and shows the end of its output."""
         done = subprocess.run(
             command_line(command, *arguments), env={**self.env, **env}, capture_output=True, text=True, timeout=600
         )
@@ -173,7 +173,7 @@ def add_cascade(plans: dict) -> None:
 
 
 def logged_epochs(fold: Path) -> list[int]:
-    """Epochs that the logs of a fold say were trained, in the order of the logs."""
+    """Epochs that were trained according to the logs of a fold, in the order of the logs."""
     lines = [line for log in sorted(fold.glob("training_log_*.txt")) for line in log.read_text().splitlines()]
     heads = [line.split(": Epoch ")[1] for line in lines if ": Epoch " in line]
     return [int(head) for head in heads if head.strip().isdigit()]
@@ -188,12 +188,12 @@ def read_labels(path: Path) -> np.ndarray:
 
 
 def read_probabilities(folder: Path, case: str) -> np.ndarray:
-    """(classes, z, y, x), float32 also where nnU-Net stores halves."""
+    """(classes, z, y, x), float32 even if nnU-Net stores float16."""
     return np.load(folder / f"{case}.npz")["probabilities"].astype(np.float32)
 
 
 def assert_predicted(folder: Path, images: Path, cases: Iterable[str], labels: set[int]) -> None:
-    """Each case has a prediction on the grid of its image, with declared labels only."""
+    """Check that each case has a prediction on the grid of its image, with declared labels only."""
     assert {path.name.removesuffix(".nii.gz") for path in folder.glob("*.nii.gz")} == set(cases)
     for case in cases:
         prediction = SimpleITK.ReadImage(str(folder / f"{case}.nii.gz"))
@@ -205,7 +205,7 @@ def assert_predicted(folder: Path, images: Path, cases: Iterable[str], labels: s
 
 
 def assert_same_predictions(one: Path, other: Path, cases: Iterable[str]) -> None:
-    """The same labels and probabilities, to the last bit."""
+    """Check that labels and probabilities are bitwise equal."""
     for case in cases:
         np.testing.assert_array_equal(read_labels(one / f"{case}.nii.gz"), read_labels(other / f"{case}.nii.gz"))
         np.testing.assert_array_equal(read_probabilities(one, case), read_probabilities(other, case))

@@ -1,8 +1,7 @@
-"""Programs in the place of nnU-Net's: they leave the same files in the same order, at once and without content.
+"""Programs in place of nnU-Net's: they leave the same files in the same order, at once and without content.
 
-``install`` writes one executable for each of them. Which fail, wait or leave halves is told by files in the folder
-``orders`` beside them: ``COMMAND WORD …`` may hold ``fail``, ``full`` (the disk), ``wait``, ``stay`` (wait, and do not
-heed SIGTERM) or ``half``.
+``install`` writes an executable for each of them. Files in the folder ``orders`` next to these, named after words of a
+command, say what goes wrong: ``fail``, ``full`` (the disk), ``wait``, ``stay`` (wait and ignore SIGTERM) or ``half``.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ def install(folder: Path) -> None:
 
 
 def order(folder: Path, what: str, *words: str) -> Path:
-    """Let a command that has all these words do ``what``; returns the file to take the order back."""
+    """Let a command that has all these words do ``what``; returns the file to remove again."""
     file = folder / "orders" / f"{' '.join(words)}"
     file.write_text(what)
     return file

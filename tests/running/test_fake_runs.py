@@ -1,4 +1,4 @@
-"""Whole runs over fake programs: all done, nothing done twice, one failure stays one, halves are made anew."""
+"""Complete runs over fake programs: all is done, nothing twice, a failure stops little, halves are made again."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_a_failed_fold_stops_only_what_needs_it_and_the_summary_says_why(tmp_pat
         ("nnUNetv2_evaluate_folder",),
     ],
 )
-def test_a_half_is_never_taken_for_a_whole(tmp_path: Path, programs: Path, words: tuple[str, ...]) -> None:
+def test_an_incomplete_result_is_made_again(tmp_path: Path, programs: Path, words: tuple[str, ...]) -> None:
     settings = example_settings(tmp_path, folds=(0,))
     halving = order(programs, "half", *words)
     assert not run_here(settings, SLOTS)
@@ -134,13 +134,13 @@ def test_labels_that_were_copied_in_part_are_copied_again(tmp_path: Path, progra
     settings = example_settings(tmp_path, prediction=None)
     run_here(settings, SLOTS)
     copy = paths_of(settings).labels / f"{CASES[2]}.nii.gz"
-    whole = copy.read_bytes()
-    copy.write_bytes(whole[:-10])
+    complete = copy.read_bytes()
+    copy.write_bytes(complete[:-10])
     assert run_here(settings, SLOTS)
-    assert copy.read_bytes() == whole
+    assert copy.read_bytes() == complete
 
 
-def test_predictions_of_models_trained_anew_are_made_anew(tmp_path: Path, programs: Path) -> None:
+def test_predictions_of_retrained_models_are_made_again(tmp_path: Path, programs: Path) -> None:
     settings = example_settings(tmp_path)
     run_here(settings, SLOTS)
     before = (tmp_path / "out" / f"{TEST_CASES[0]}.nii.gz").stat().st_mtime_ns
@@ -150,7 +150,7 @@ def test_predictions_of_models_trained_anew_are_made_anew(tmp_path: Path, progra
     assert (tmp_path / "out" / f"{TEST_CASES[0]}.nii.gz").stat().st_mtime_ns > before
 
 
-def test_predictions_with_another_mirroring_are_made_anew(tmp_path: Path, programs: Path) -> None:
+def test_predictions_with_another_mirroring_are_made_again(tmp_path: Path, programs: Path) -> None:
     settings = example_settings(tmp_path)
     run_here(settings, SLOTS)
     before = len(commands_run(settings))
@@ -229,7 +229,7 @@ def test_a_step_that_breaks_within_the_runner_is_one_that_failed(
     assert {step["state"] for step in trained.values()} == {"done"}
 
 
-def test_a_full_disk_stops_the_run_which_goes_on_when_there_is_space(
+def test_a_full_disk_stops_the_run_which_resumes_when_there_is_space(
     tmp_path: Path, programs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(file: Path, attempt: Attempt) -> None:
@@ -247,7 +247,7 @@ def test_a_full_disk_stops_the_run_which_goes_on_when_there_is_space(
 
 @pytest.mark.parametrize(("what", "signals"), [("wait", 1), ("stay", 2)])
 def test_an_interrupted_run_ends_its_commands(tmp_path: Path, programs: Path, what: str, signals: int) -> None:
-    """One signal is enough for commands that end when asked to; the second one ends all others."""
+    """One signal ends commands that obey it; a second one ends all others."""
     settings = example_settings(tmp_path, prediction=None)
     waiting = order(programs, what, "nnUNetv2_train", "2d", "0")
     log = paths_of(settings).log(f"train.{settings.models[0].folder}.fold_0")

@@ -83,7 +83,7 @@ def test_spoilt_test_data(tmp_path: Path, programs: Path, spoil: Callable[[Path]
         ({"dataset": "Dataset502_None"}, "no data set Dataset502_None"),
     ],
 )
-def test_spoilt_wishes(tmp_path: Path, programs: Path, changes: dict, message: str) -> None:
+def test_spoilt_settings(tmp_path: Path, programs: Path, changes: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
         check_before_planning(example_settings(tmp_path, **changes))
 
@@ -97,7 +97,7 @@ def test_all_problems_come_at_once(tmp_path: Path, programs: Path) -> None:
 
 @pytest.fixture
 def planned(tmp_path: Path, programs: Path) -> RunSettings:
-    """A run whose plans are there, with no network that could be built."""
+    """A run with plans from which no network can be built."""
     settings = example_settings(tmp_path, prediction=None)
     run_here(settings, SLOTS)
     return settings

@@ -1,4 +1,4 @@
-"""What is typed, shown and remembered: command lines, worker slots, time limits, progress, the table of steps."""
+"""What is typed, shown and stored: command lines, worker slots, time limits, progress, the table of steps."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from factorizer_nnunet.running.status import read_status, status_table
 from factorizer_nnunet.running.worker_slots import WorkerSlot, command_environment, plan_worker_slots
 
 
-def test_models_of_one_product_are_compared_by_the_stock_command(tmp_path: Path) -> None:
+def test_models_of_every_combination_are_compared_by_the_stock_command(tmp_path: Path) -> None:
     settings = example_settings(tmp_path)
     command = " ".join(command_lines.find_best(settings))
     assert command.startswith("nnUNetv2_find_best_configuration Dataset501_Fake -c 2d 3d_fullres")
@@ -87,14 +87,14 @@ def test_several_gpus_for_a_fold_are_one_slot() -> None:
         plan_worker_slots("cuda", ["0", "1"], 4, None)
 
 
-def test_folds_on_the_processor_share_its_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folds_on_the_cpu_share_its_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("factorizer_nnunet.running.worker_slots.core_count", lambda: 16)
     slots = plan_worker_slots("cpu", [], 1, None)
     assert len(slots) == 5 and {slot.variables["OMP_NUM_THREADS"] for slot in slots} == {"3"}
     assert plan_worker_slots("cpu", [], 1, 2)[0].variables == {"OMP_NUM_THREADS": "8"}
 
 
-def test_what_the_user_has_set_stays(tmp_path: Path) -> None:
+def test_variables_of_the_user_are_kept(tmp_path: Path) -> None:
     folders = example_settings(tmp_path).folders
     environment = command_environment(
         folders, WorkerSlot("cpu 0"), "cpu", {"nnUNet_n_proc_DA": "7", "nnUNet_raw": "elsewhere"}
@@ -128,7 +128,7 @@ def test_other_time_limits_are_refused(text: str) -> None:
         ("nnUNetTrainer_250epochs_NoMirroring", 250),
     ],
 )
-def test_a_trainer_says_its_epochs(trainer: str, epochs: int) -> None:
+def test_epochs_are_read_from_the_trainer_name(trainer: str, epochs: int) -> None:
     assert planned_epochs(trainer) == epochs
 
 
@@ -154,7 +154,7 @@ def test_the_last_request_comes_back(tmp_path: Path) -> None:
         read_request(settings.folders.results, "7")
 
 
-def test_status_tells_what_is_done_failed_and_running(tmp_path: Path, programs: Path) -> None:
+def test_status_shows_what_is_done_failed_and_running(tmp_path: Path, programs: Path) -> None:
     settings = example_settings(tmp_path)
     order(programs, "fail", "nnUNetv2_train", "2d", "1")
     run_here(settings, [WorkerSlot("cpu 0")])
@@ -170,7 +170,7 @@ def test_status_tells_what_is_done_failed_and_running(tmp_path: Path, programs: 
         table = status_table(read_status(settings))
     assert f"{log.stem}  running  epoch 2 of 1000, Dice 0.600" in table
     assert f"of {len(lines)} steps done" in table
-    os.utime(log, (1, 1))  # of a run that was killed; the one that goes on now has not come to this step
+    os.utime(log, (1, 1))  # of a run that was killed; the present one has not reached this step
     paths.measurements(log.stem).unlink()
     with file_lock(paths.lock, "busy"):
         assert f"{log.stem}  waiting" in status_table(read_status(settings))
@@ -214,7 +214,7 @@ def test_a_job_that_slurm_is_ending_does_not_ask_to_be_put_back(
     assert signals == asked
 
 
-def test_one_case_more_is_not_yet_preprocessed(tmp_path: Path, programs: Path) -> None:
+def test_an_added_case_is_not_yet_preprocessed(tmp_path: Path, programs: Path) -> None:
     settings = example_settings(tmp_path, prediction=None)
     run_here(settings, [WorkerSlot("cpu 0")])
     raw = paths_of(settings).raw
@@ -237,7 +237,7 @@ def test_one_case_more_is_not_yet_preprocessed(tmp_path: Path, programs: Path) -
         (["--executor", "slurm", "--time", "soon"], "invalid --time soon: expected MINUTES"),
     ],
 )
-def test_wrong_words_are_refused(
+def test_wrong_options_are_refused(
     tmp_path: Path, programs: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
 ) -> None:
     assert cli.main(["run", "-d", "501", "--device", "cpu", *options]) == 2
