@@ -14,7 +14,7 @@ from factorizer_nnunet.nnunet.image_files import channels_by_case
 
 DATASET_FILE = "dataset.json"
 BACKGROUND, IGNORE = "background", "ignore"  # names of labels with a meaning of their own
-DEFAULT_FILE_ENDING = ".nii.gz"
+_DEFAULT_FILE_ENDING = ".nii.gz"
 
 _FORMAT_FIX = "Fix it as nnU-Net's dataset_format.md describes"
 
@@ -58,7 +58,7 @@ class DatasetJson:
     @property
     def file_ending(self) -> str:
         """The ending of images and labels, with its dot."""
-        return str(self.content.get("file_ending", DEFAULT_FILE_ENDING))
+        return str(self.content.get("file_ending", _DEFAULT_FILE_ENDING))
 
     @property
     def num_training(self) -> int:

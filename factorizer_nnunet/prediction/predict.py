@@ -20,7 +20,7 @@ from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.worker_pool import WorkerPool
 from factorizer_nnunet.nnunet.image_files import ImageCase, find_cases
 from factorizer_nnunet.nnunet.inference_settings import InferenceSettings, is_tile_step
-from factorizer_nnunet.nnunet.model_folder import CHECKPOINT_FINAL
+from factorizer_nnunet.nnunet.model_folder import ALL_CASES, CHECKPOINT_FINAL
 from factorizer_nnunet.prediction.description import ModelDescription
 from factorizer_nnunet.prediction.devices import chosen_device
 from factorizer_nnunet.prediction.model import TrainedModel, load_model
@@ -230,6 +230,6 @@ def _check_options(request: PredictionRequest) -> None:
         raise UserError("-npp and -nps must be 0 or more")
     if not request.folds or len(set(request.folds)) < len(request.folds):
         raise UserError(f"-f {' '.join(request.folds)}: name each fold once")
-    wrong = [fold for fold in request.folds if fold != "all" and not fold.isdecimal()]
+    wrong = [fold for fold in request.folds if fold != ALL_CASES and not fold.isdecimal()]
     if wrong:
         raise UserError(f"-f {wrong[0]}: a fold is a number, or all")

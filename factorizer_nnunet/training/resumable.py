@@ -22,7 +22,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.interrupts import STOPPED, StopRequest
 from factorizer_nnunet.nnunet.folds import ensure_folds
-from factorizer_nnunet.nnunet.model_folder import CHECKPOINT_LATEST, FoldFolder
+from factorizer_nnunet.nnunet.model_folder import ALL_CASES, CHECKPOINT_LATEST, FoldFolder
 from factorizer_nnunet.nnunet.names import SPLITS_FILE
 from factorizer_nnunet.training.checkpoints import (
     Clock,
@@ -104,7 +104,7 @@ class ResumableTrainer(nnUNetTrainer):
         """nnU-Net's folds; their file is written atomically."""
         if self.dataset_class is None:
             self.dataset_class = infer_dataset_class(self.preprocessed_dataset_folder)
-        if self.fold != "all":
+        if self.fold != ALL_CASES:
             cases = self.dataset_class.get_identifiers(self.preprocessed_dataset_folder)
             ensure_folds(Path(self.preprocessed_dataset_folder_base) / SPLITS_FILE, cases)
         return super().do_split()

@@ -172,7 +172,7 @@ def test_spoilt_weights_are_named(short: ShortTrainings) -> None:
         next(trainer.network.parameters()).fill_(float("inf"))
     with pytest.raises(UserError, match=r"images are finite, the weights no longer are \(\S+\.weight first\)") as e:
         trainer.run_training()
-    assert "train with a rate below" in str(e.value)
+    assert "train with a learning rate below" in str(e.value)
     assert str(e.value).endswith("No checkpoint had been written")
 
 
