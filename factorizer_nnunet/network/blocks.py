@@ -51,8 +51,8 @@ class DropPath(nn.Module):
 class FactorizerBlock(nn.Module):
     """Depthwise convolution, mixing of context (NMF), mixing of channels (MLP), each added to its input.
 
-    ``depthwise`` is one of ``config_values.DEPTHWISE``, with kernels of ``kernel_size``; a block without a ``mixer`` mixes no
-    context.
+    ``depthwise`` is one of ``config_values.DEPTHWISE``, with kernels of ``kernel_size``; a block without a ``mixer``
+    mixes no context.
     """
 
     def __init__(

@@ -102,7 +102,7 @@ class DepthwiseConv(nn.Module):
         bound = 1 / math.sqrt(math.prod(kernel_size))
         nn.init.uniform_(self.weight, -bound, bound)
         identity = torch.zeros(1, 1, *kernel_size)
-        identity[(0, 0, *(k // 2 for k in kernel_size))] = 1
+        identity[0, 0][tuple(k // 2 for k in kernel_size)] = 1
         self.register_buffer("identity", identity, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:

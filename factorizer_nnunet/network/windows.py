@@ -1,13 +1,13 @@
 """How a stage is cut into windows, for any spatial size.
 
 A shift moves the windows by a fraction of their size, so every window of every shift is a union of small blocks:
-windows of 8 shifted by a half consist of blocks of 4. All per-window sums (``gram``) are formed once on blocks and
-added up for each shift. Where these blocks would be too small to be worth their sums (four shifts), the shifts are
-split into families that share larger ones.
+windows of 8 shifted by a half consist of blocks of 4. All sums over windows (``ops.mixer.gram``) are computed once on
+blocks and added for each shift. Where these blocks would be too small for that to pay (four shifts), the shifts are
+split into families that share larger blocks.
 
 At the border, windows are cut off (``border="cut"``) or wrap around to the opposite face (``"cyclic"``, as published).
-The default is to cut: opposite faces of a patch are not neighbours in the body, and a stage then is padded with zeros
-only to whole blocks, not to whole windows.
+The default is to cut: opposite faces of a patch are not adjacent in the body, and a stage is then padded with zeros
+only to complete blocks, not to complete windows.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from fractions import Fraction
 _LARGEST_DENOMINATOR = 64
 
 
-@functools.lru_cache(maxsize=256)  # fractions are slow, and the same few shifts come again and again in planning
+@functools.lru_cache(maxsize=256)  # fractions are slow, and planning uses the same few shifts repeatedly
 def shift_steps(shifts: tuple[float, ...]) -> tuple[int, tuple[int, ...]]:
-    """Shifts along one axis as whole numbers of equal parts of a window: (0, 0.5) is 2 parts, moved by 0 and 1."""
+    """Shifts along one axis as integer multiples of equal parts of a window: (0, 0.5) is 2 parts, moved by 0 and 1."""
     fractions = [Fraction(shift).limit_denominator(_LARGEST_DENOMINATOR) for shift in shifts]
     parts = math.lcm(*(fraction.denominator for fraction in fractions))
     return parts, tuple(int(fraction * parts) for fraction in fractions)
 
 
 def axis_shifts(shifts: Sequence[float | Sequence[float]], ndim: int) -> tuple[tuple[int, tuple[int, ...]], ...]:
-    """``shift_steps`` of each axis; each shift is a fraction of a window for all axes, or one for each."""
+    """``shift_steps`` for each axis; a shift is one fraction of a window for all axes, or one per axis."""
     rows = [tuple(shift) if isinstance(shift, Sequence) else (shift,) * ndim for shift in shifts]
     return tuple(shift_steps(fractions) for fractions in zip(*rows, strict=True))
 
@@ -39,11 +39,10 @@ def axis_shifts(shifts: Sequence[float | Sequence[float]], ndim: int) -> tuple[t
 def spread_over(
     shifts: Sequence[tuple[int, tuple[int, ...]]], num_shifts: int | None
 ) -> tuple[tuple[int, tuple[int, ...]], ...]:
-    """Some of the shifts that ``axis_shifts`` gives, evenly spread over their list, the first among them.
+    """Select ``num_shifts`` of the shifts from ``axis_shifts``, the first and others evenly spread; all if None.
 
-    Of four shifts by quarters of a window, two are 0 and a half: as far apart as can be, and in blocks that they share.
-    The parts of a window stay, so that windows lie as they do with all shifts, which networks were trained with.
-    None takes all.
+    Of four shifts by quarters of a window, two are 0 and a half: as far apart as possible, and with common blocks. The
+    parts of a window stay the same, so windows lie as they do with all shifts, with which networks were trained.
     """
     if num_shifts is None:
         return tuple(shifts)
@@ -58,7 +57,7 @@ class AxisGrid:
 
     ``num_blocks`` blocks of ``block`` voxels cover the axis; a window spans ``blocks_per_window`` of them, and in
     shift k the window borders lie ``offsets[k]`` blocks from the start, modulo the window. ``cyclic`` windows that
-    cross the end go on at the start; others are cut off there.
+    cross the end continue at the start; others are cut off there.
     """
 
     size: int
@@ -70,21 +69,21 @@ class AxisGrid:
 
     @property
     def padding(self) -> int:
-        """Zero voxels appended so that the axis holds whole blocks."""
+        """Zero voxels appended so that the axis consists of complete blocks."""
         return self.block * self.num_blocks - self.size
 
     @property
     def window(self) -> int:
-        """Voxels of a whole window."""
+        """Voxels of a complete window."""
         return self.block * self.blocks_per_window
 
 
 def axis_grid(size: int, window: int, parts: int, steps: Sequence[int], cyclic: bool = False) -> AxisGrid:
-    """Lay balanced blocks over one axis (10 voxels, windows of 8 in 2 parts: three blocks of 4).
+    """Divide one axis into balanced blocks (10 voxels, windows of 8 in 2 parts: three blocks of 4).
 
     A window is ``parts`` blocks and shift k moves it by ``steps[k]`` of them. An axis that fits into one window is
-    one block and is not shifted; nor are windows of a single voxel. Cyclic windows must fill the axis, so it is
-    padded to whole ones; a single one that fits exactly is rotated by a shift, which matters to a stored start.
+    one block and is not shifted; neither are windows of a single voxel. Cyclic windows must fill the axis, so it is
+    padded to complete ones; a single window of exactly its size is rotated by a shift, which affects a stored start.
     """
     if size < window or (size == window and not cyclic):
         return AxisGrid(size, size, 1, 1, (0,) * len(steps))
@@ -113,25 +112,25 @@ def window_grid(
     shifts: Sequence[tuple[int, tuple[int, ...]]],
     cyclic: bool = False,
 ) -> WindowGrid:
-    """Lay windows over a stage of ``spatial_size`` voxels; shifts that coincide (short axes) are kept once.
+    """Divide a stage of ``spatial_size`` voxels into windows; shifts that coincide (short axes) are kept once.
 
-    ``window`` is in voxels per axis, None for the whole axis, which then is not shifted; ``shifts`` as
-    ``axis_shifts`` gives them.
+    ``window`` is in voxels per axis, None for the full axis, which is then not shifted; ``shifts`` come from
+    ``axis_shifts``.
     """
     axes = []
     for size, voxels, (parts, steps) in zip(spatial_size, window, shifts, strict=True):
-        whole = AxisGrid(size, size, 1, 1, (0,) * len(steps))
-        axes.append(whole if voxels is None else axis_grid(size, voxels, parts, steps, cyclic))
+        single = AxisGrid(size, size, 1, 1, (0,) * len(steps))
+        axes.append(single if voxels is None else axis_grid(size, voxels, parts, steps, cyclic))
     offsets = tuple(dict.fromkeys(zip(*(axis.offsets for axis in axes), strict=True)))
     return WindowGrid(tuple(axes), offsets)
 
 
 @dataclass(frozen=True)
 class Family:
-    """Shifts whose windows are made of the same blocks, in a volume that is moved so that blocks begin at its start.
+    """Shifts whose windows consist of the same blocks, in a volume that is moved so that blocks begin at its start.
 
     ``grid`` describes the moved volume. Along an axis whose windows are cut off at the border, ``fronts`` zero voxels
-    come before the first one; a cyclic axis is filled up to whole windows and rolled back by ``rolls`` voxels.
+    precede the first one; a cyclic axis is padded to complete windows and rolled back by ``rolls`` voxels.
     """
 
     grid: WindowGrid
@@ -144,11 +143,12 @@ class Family:
         return any(self.fronts) or any(self.rolls)
 
 
-def families(grid: WindowGrid, least_voxels: int) -> list[Family]:
-    """Split the shifts of a grid into as few families as have blocks of ``least_voxels`` voxels.
+def families(grid: WindowGrid, min_voxels: int) -> list[Family]:
+    """Split the shifts of a grid into as few families as possible whose blocks have at least ``min_voxels`` voxels.
 
-    All shifts share blocks, or those share half windows that differ by half windows, or each has its own windows as
-    blocks. (Windows of 8 with shifts of 0, 2, 4, 6 voxels: blocks of 2 for all, or of 4 for 0 and 4, and for 2 and 6.)
+    Either all shifts share blocks; or shifts that differ by half windows share blocks of half a window; or each shift
+    has its own windows as blocks. (Windows of 8 with shifts of 0, 2, 4, 6 voxels: blocks of 2 for all, or of 4 for 0
+    and 4, and for 2 and 6.)
     """
     result: list[Family] = []
     for merged in (_not_merged, _half_window, _whole_window):
@@ -159,7 +159,7 @@ def families(grid: WindowGrid, least_voxels: int) -> list[Family]:
             start = tuple(o % step for o, step in zip(offset, steps, strict=True))
             members.setdefault(start, []).append(offset)
         result = [_family(grid, steps, start, offsets) for start, offsets in members.items()]
-        if voxels >= least_voxels:
+        if voxels >= min_voxels:
             break
     return result
 
@@ -177,7 +177,7 @@ def _whole_window(blocks_per_window: int) -> int:
 
 
 def _family(grid: WindowGrid, steps: Sequence[int], start: Sequence[int], offsets: Sequence[tuple[int, ...]]) -> Family:
-    """The family of ``offsets``; its blocks are ``steps`` of the grid's, the first ones begin at ``start``."""
+    """The family of ``offsets``; a block is ``steps`` blocks of the grid, and the first blocks begin at ``start``."""
     axes, fronts, rolls = [], [], []
     for axis, step, first in zip(grid.axes, steps, start, strict=True):
         block = axis.block * step
@@ -196,7 +196,7 @@ def _family(grid: WindowGrid, steps: Sequence[int], start: Sequence[int], offset
         )
         fronts.append(front)
         rolls.append(roll)
-    # The first block of a moved axis that is cut off begins before the volume, one block before ``start``.
+    # On an axis that is cut off and moved, the first block begins before the volume, one block before ``start``.
     moved = tuple(
         tuple(
             (o - first) // step + (1 if front else 0)

@@ -1,4 +1,4 @@
-"""Inputs and results of the authors' implementation: some in this repository, more in a folder beside it, if there."""
+"""Inputs and results of the authors' implementation: some in this repository, more in a folder next to it, if any."""
 
 from __future__ import annotations
 

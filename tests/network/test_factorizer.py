@@ -68,7 +68,7 @@ def test_every_parameter_gets_a_gradient() -> None:
         ({"n_blocks_per_stage": [1, 1]}, "n_blocks_per_stage"),
         ({"strides": None}, "invalid strides=None: expected a list per stage"),
         ({"rank": None}, "invalid rank=None: expected an integer"),
-        ({"eps": 0.0}, "eps=0.0 is impossible; valid: 1e-20 to"),
+        ({"eps": 0.0}, "invalid eps=0.0: expected 1e-20 to"),
         ({"mlp_ratio": float("inf")}, "invalid mlp_ratio=inf: expected a number"),
         ({"deep_supervision": "false"}, "invalid deep_supervision='false': expected true or false"),
         ({"shifts": [0, 1e-9]}, "shifts=.*small denominators"),

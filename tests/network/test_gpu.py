@@ -1,4 +1,4 @@
-"""What only a CUDA device shows: the same numbers, half precision, compilation. Skipped where there is none."""
+"""What only a CUDA device shows: the same numbers, half precision, compilation. Skipped without one."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_a_training_step_under_autocast_is_finite(compiled: bool) -> None:
 
 
 def test_a_compiled_network_uses_the_kernels() -> None:
-    """torch 2.11 says of every network that it traces that it is being exported, where there are no kernels."""
+    """While tracing, torch 2.11 reports every network as being exported, and exported networks use no kernels."""
     pytest.importorskip("triton", reason="Triton is not available for this platform")
     run = torch.compile(network(3).cuda())
     x = torch.randn(1, 2, 32, 32, 32, device="cuda")

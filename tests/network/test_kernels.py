@@ -34,10 +34,10 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 # A GPU multiplies float32 with 10 bits of the fraction in the kernels that autocast leads to.
 EXACT = DEVICE == "cpu"
 
-# spatial size, window, shifts, border: uneven sizes, windows of other shapes, two families of shifts, one whole axis
+# spatial size, window, shifts, border: uneven sizes, windows of other shapes, two families of shifts, one full axis
 GRIDS = {
     "3D, cut": ((8, 10, 4), (8, 8, 8), (0.0, 0.5), "cut"),
-    "2D, a whole axis": ((9, 10), (4, None), (0.0, 0.5), "cut"),
+    "2D, a full axis": ((9, 10), (4, None), (0.0, 0.5), "cut"),
     "two families, cyclic": ((8, 4), (8, 4), (0.0, 0.25, 0.5, 0.75), "cyclic"),
     "two families, cut": ((9, 8), (8, 8), (0.0, 0.25, 0.5, 0.75), "cut"),
     "one window": ((3, 5, 4), (None, None, None), (0.0,), "cut"),

@@ -62,9 +62,8 @@ class Geometry:
 @functools.lru_cache(maxsize=256)
 def unpacked(numbers: tuple[int, ...]) -> Geometry:
     """The inverse of ``Geometry.packed``."""
-    num_axes_fields = len(fields(Geometry)) - 1
-    axes = [tuple(numbers[3 * i : 3 * i + 3]) for i in range(num_axes_fields)]
-    return Geometry(*axes, tuple(numbers[3 * num_axes_fields :]))
+    size, start, wrap, count, block, per_window, cyclic = (numbers[i : i + 3] for i in range(0, 21, 3))
+    return Geometry(size, start, wrap, count, block, per_window, cyclic, offsets=numbers[21:])
 
 
 def geometry(spatial_size: Sequence[int], family: Family) -> Geometry:

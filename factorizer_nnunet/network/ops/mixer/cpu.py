@@ -116,8 +116,8 @@ class _ResidualMixer(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: _MixerContext, grad: Tensor) -> tuple[Tensor | None, ...]:
         families, head_dim, num_iters = ctx.windows
-        x, weight, *saved = ctx.saved_tensors
-        norm_in, all_sums = NormAndLinear(*saved[:4], eps=ctx.eps), saved[4:]
+        x, weight, in_weight, in_bias, scale, shift, *all_sums = ctx.saved_tensors
+        norm_in = NormAndLinear(in_weight, in_bias, scale, shift, ctx.eps)
         grad = grad.contiguous()
         hidden = _hidden(x, norm_in)
         grad_hidden = hidden if len(families) == 1 else torch.zeros_like(hidden)

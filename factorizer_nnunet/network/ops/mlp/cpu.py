@@ -69,8 +69,8 @@ class _ResidualMLP(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: _MLPContext, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, *fields = ctx.saved_tensors
-        norm_expand = NormAndLinear(*fields, eps=ctx.eps)
+        x, weight, expand_weight, expand_bias, scale, shift = ctx.saved_tensors
+        norm_expand = NormAndLinear(expand_weight, expand_bias, scale, shift, ctx.eps)
         grad = grad.contiguous()
         grad_x, grad_weight, sums = torch.empty_like(grad), torch.zeros_like(weight), norm_expand.zeros()
         for case, part in slices(x, weight.shape[1]):
