@@ -123,8 +123,9 @@ def _sums_gradient(
         num_windows, num_heads, size, BLOCK_MATRICES, BLOCK_D
     )
     stride = size * (size + 1)
-    gram_offsets = matrices[:, None, None] * stride + gram_offsets
-    row_offsets = matrices[:, None] * stride + row_offsets
+    i = tl.arange(0, BLOCK_D)
+    gram_offsets = matrices[:, None, None] * stride + i[None, :, None] * (size + 1) + i[None, None, :]
+    row_offsets = matrices[:, None] * stride + i[None, :] * (size + 1) + size
     window_sums_ptr += case * num_windows * num_heads * stride
     gram = tl.load(window_sums_ptr + gram_offsets, gram_mask, 0.0)
     row_sum = tl.load(window_sums_ptr + row_offsets, row_mask, 0.0)
@@ -134,7 +135,6 @@ def _sums_gradient(
         u, divisor = _step(gram, u, tiny)
     norm = tl.maximum(tl.sum(u * u, 1), tiny)
     grad_ptr += case * num_blocks * num_heads * size * size
-    i = tl.arange(0, BLOCK_D)
     grad = tl.zeros([BLOCK_MATRICES, BLOCK_D, BLOCK_D], tl.float32)  # of the projection, plus its transpose
     for member in range(num_members):
         block = tl.load(blocks_ptr + window * num_members + member, mask, -1)
