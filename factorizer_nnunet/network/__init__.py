@@ -1,10 +1,10 @@
 """The Factorizer network: torch only, never nnU-Net.
 
-The data's way through the modules: ``factorizer`` (the U-shaped network) calls ``blocks`` (one residual block), which
-calls ``layers`` (norms, depthwise convolution) and ``mixer`` (context by NMF). The mixer lays ``windows`` over a stage,
-brings them into matrices (``layout``) and factorises them by Gram matrices (``gram``, rank 1) or by plain iteration
-(``nmf``, ``solvers``). ``config`` holds and checks every setting, ``variants`` are its named forms, and
-``upstream`` takes the authors' models over.
+How data flows through the modules: ``factorizer`` (the U-shaped network) calls ``blocks`` (one residual block), which
+call ``layers`` (norms, depthwise convolution) and ``mixer`` (context by NMF). The mixer divides a stage into windows,
+lays them out as matrices (``layout``) and factorizes them (``nmf``, ``solvers``). ``ops`` has the implementations of
+these operations, and ``ops.dispatch`` chooses one. ``config`` contains and checks every setting, ``variants`` are the
+named forms of the network, and ``upstream`` converts the authors' models.
 """
 
 from factorizer_nnunet.network.config import FactorizerConfig
