@@ -1,4 +1,4 @@
-"""``factorizer-nnunet import-upstream``: weights of the authors' implementation as a model of nnU-Net."""
+"""``factorizer-nnunet import-upstream``: import weights of the authors' implementation as an nnU-Net model."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from factorizer_nnunet.nnunet.names import TRAINER
 if TYPE_CHECKING:
     from factorizer_nnunet.importing.model import ImportedModel, ImportRequest
 
-FINE_TUNING_TRAINER = f"{TRAINER}_lr1e-4"  # its results have a folder of their own
+FINE_TUNING_TRAINER = f"{TRAINER}_lr1e-4"  # writes to its own results folder
 
 DESCRIPTION = """\
-Write weights of the authors' implementation (github.com/pashtari/factorizer) as a model of nnU-Net: plans with their
-network and patch size in nnUNet_preprocessed, and a model folder in nnUNet_results with which nnUNetv2_predict works
-and whose checkpoint serves nnUNetv2_train as -pretrained_weights. Nothing that exists is overwritten.
+Import weights of the authors' implementation (github.com/pashtari/factorizer) as an nnU-Net model: plans with their
+network and patch size in nnUNet_preprocessed, and a model folder in nnUNet_results for nnUNetv2_predict, whose
+checkpoint nnUNetv2_train accepts as -pretrained_weights. Existing files are not overwritten.
 
-The data set must have plans; of these normalisation and resampling are kept, so look whether they are what the weights
-were trained with. Import the networks of a cross-validation one after the other, each with its -f, to predict with all.
+The data set must have plans. Their normalisation and resampling are kept, so check that the weights were trained with
+the same. To predict with all networks of a cross-validation, import them one by one, each with its own -f.
 """
 
 EPILOG = """\
-CONFIG.json holds the arguments of the authors' network, as network_def in their MONAI bundles:
+CONFIG.json contains the arguments of the authors' network, as network_def in their MONAI bundles:
   {"in_channels": 4, "out_channels": 3, "spatial_size": [128, 128, 128], "encoder_width": [32, 64, 128, 256, 512],
    "encoder_depth": [1, 1, 1, 1, 1], "decoder_depth": [1, 1, 1, 1], "strides": [1, 2, 2, 2, 2],
    "reshape": ["SWMatricize", {"head_dim": 8, "patch_size": 8}], "rank": 1, "num_iters": 5, "solver": "hals",
@@ -44,7 +44,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Declare the subcommand."""
     parser = subparsers.add_parser(
         "import-upstream",
-        help="weights of the authors' implementation as a model of nnU-Net",
+        help="import weights of the authors' implementation as an nnU-Net model",
         description=DESCRIPTION,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -59,7 +59,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--config",
         type=Path,
         metavar="CONFIG.json",
-        help="arguments of the authors' network; may be left out where an .npz holds them as config",
+        help="arguments of the authors' network; not needed if an .npz contains them as config",
     )
     add_dataset_option(parser)
     parser.add_argument(
@@ -77,7 +77,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "-f",
         "--fold",
         metavar="FOLD",
-        help="fold of the model to write (default: all, so that trainings of nnU-Net's folds find theirs free)",
+        help="fold of the model to write (default: all, which leaves the numbered folds free for trainings)",
     )
     parser.add_argument(
         "--axes",
@@ -106,7 +106,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Import, then say how the channels were understood and which stock commands come next."""
+    """Import, then print how the channels were interpreted and which stock commands to run next."""
     from factorizer_nnunet.importing.model import ImportRequest, import_upstream
 
     given = {
@@ -132,25 +132,25 @@ def run(args: argparse.Namespace) -> int:
 
 def _report(request: ImportRequest, imported: ImportedModel) -> Iterator[str]:
     targets, heads = imported.targets, imported.heads
-    yield f"Plans: {targets.plans_file}\nModel: {targets.fold}"
+    yield f"Plans: {targets.plans_file}\nModel: {targets.fold.path}"
     if imported.left_out:
-        yield f"Left out, as not of the network: {', '.join(imported.left_out[:5])}" + " …" * (
+        yield f"Skipped entries that are not part of the network: {', '.join(imported.left_out[:5])}" + " …" * (
             len(imported.left_out) > 5
         )
-    yield f"\nThe weights' inputs are taken to be   {_numbered(heads.channels, request.input_order)}"
+    yield f"\nThe inputs of the weights are taken to be   {_numbered(heads.channels, request.input_order)}"
     if imported.background_added:
-        yield f"The weights' only output is taken to be {heads.outputs[1]}, and {heads.outputs[0]} where it is negative"
+        yield f"The only output of the weights is taken to be {heads.outputs[1]}, and {heads.outputs[0]} where it is negative"
     else:
-        yield f"The weights' outputs are taken to be  {_numbered(heads.outputs, request.output_order)}"
+        yield f"The outputs of the weights are taken to be  {_numbered(heads.outputs, request.output_order)}"
     names = f"-p {request.plans_name}"
     dataset, configuration = imported.dataset.id, request.configuration
     yield f"""
 Next, predict (with --disable_tta if the weights were trained without mirrored images):
   nnUNetv2_predict -d {dataset} -c {configuration} -f {request.fold} -tr {TRAINER} {names} -i IN -o OUT
-or train from these weights, here at the learning rate of the authors and so beside the model above:
+or train from these weights, here at the authors' learning rate, into another model folder:
   nnUNetv2_preprocess -d {dataset} -plans_name {request.plans_name} -c {configuration}
   nnUNetv2_train {dataset} {configuration} 0 -tr {FINE_TUNING_TRAINER} {names} \\
-      -pretrained_weights {shlex.quote(str(targets.checkpoint))}"""
+      -pretrained_weights {shlex.quote(str(targets.fold.checkpoint()))}"""
 
 
 def _numbered(names: Sequence[str], order: Sequence[int] | None) -> str:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Sequence
+from typing import Any
 
 from factorizer_nnunet.commands.options import add_dataset_option
 
 DESCRIPTION = """\
 Extract the fingerprint of a data set, plan it for Factorizer and preprocess it: what nnUNetv2_plan_and_preprocess does,
-with Factorizer as the network. Spacing and normalisation are nnU-Net's choice; patch, batch, widths, depth and windows
-are chosen for Factorizer and the GPU memory. The result is nnUNetFactorizerPlans.json in nnUNet_preprocessed, used by
+with Factorizer as the network. nnU-Net chooses spacing and normalisation; patch, batch, widths, depth and windows are
+chosen for Factorizer and the GPU memory. The result is nnUNetFactorizerPlans.json in nnUNet_preprocessed, used by
 the stock commands with -p nnUNetFactorizerPlans.
 
-An existing fingerprint is reused, as nnU-Net does, and so are whole preprocessed data that other plans of equal
-spacing, normalisation and resampling have left. Planning again overwrites our plans but never those of another
-planner."""
+An existing fingerprint is reused, as in nnU-Net, and so are complete preprocessed data of other plans with the same
+spacing, normalisation and resampling. Planning again overwrites our plans but never those of another planner."""
 
 EPILOG = """\
 examples:
@@ -49,14 +50,14 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         nargs="+",
         default=["2d", "3d_fullres", "3d_lowres"],
         metavar="CONFIG",
-        help="what to preprocess and show (default: 2d 3d_fullres 3d_lowres); those the data set does not need are "
+        help="what to preprocess and show (default: 2d 3d_fullres 3d_lowres); those that the plans do not have are "
         "skipped; 3d_cascade_fullres stands for 3d_lowres and 3d_fullres, whose data it uses",
     )
     parser.add_argument(
         "--gpu-memory-target",
         type=float,
         metavar="GB",
-        help="GPU memory for which patch and batch size are chosen, in GB (default: that of --size, else 8)",
+        help="GPU memory to choose patch and batch size for, in GB (default: that of --size, else 8)",
     )
     parser.add_argument(
         "--size",
@@ -81,7 +82,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--template",
         action=_TemplateOrList,
         metavar="NAME",
-        help="settings that are ready for a kind of data: a template's name, a FILE.json like one, or list to see all; "
+        help="ready settings for a kind of data: the name of a template, your own FILE.json, or list to show all; "
         "the template sets voxel size, patch, batch and network, so it excludes --variant, --size and "
         "--gpu-memory-target",
     )
@@ -90,34 +91,34 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--num-processes",
         type=int,
         metavar="N",
-        help="worker processes (default: nnUNet_def_n_proc or 8, but not more than there are cores)",
+        help="worker processes (default: nnUNet_def_n_proc or 8, at most one per core)",
     )
     parser.add_argument(
         "--verify-dataset-integrity",
         action="store_true",
-        help="first check that all files are whole and pass nnU-Net's own check; do it once for each data set",
+        help="first check that all files are complete and pass nnU-Net's own check; do it once for each data set",
     )
     parser.add_argument(
-        "--clean", action="store_true", help="compute the fingerprint anew; needed after the data have changed"
+        "--clean", action="store_true", help="compute the fingerprint again; needed after the data have changed"
     )
     parser.add_argument("--no-preprocess", action="store_true", help="stop after planning")
     parser.add_argument(
         "--show",
         action="store_true",
-        help="print the plans as a table: what every stage sees, keeps and costs, beside nnU-Net's plan; plans that "
-        "are there are only shown, others are made first",
+        help="print the plans as a table: what every stage sees, keeps and costs, compared with nnU-Net's plan; "
+        "existing plans are only shown, missing plans are made first",
     )
     parser.set_defaults(run=run, refuse=parser.error)
 
 
 class _TemplateOrList(argparse.Action):
-    """Keep the template's name, or print all templates and end, as ``--version`` does."""
+    """Store the name of the template, or print all templates and exit, as ``--version`` does."""
 
     def __call__(
         self,
         parser: argparse.ArgumentParser,
         namespace: argparse.Namespace,
-        values: str,
+        values: str | Sequence[Any] | None,
         option_string: str | None = None,
     ) -> None:
         if values == "list":
@@ -141,7 +142,7 @@ def _read_old_options(args: argparse.Namespace) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Plan, then say which stock command comes next."""
+    """Plan, then print the stock command to run next."""
     _read_old_options(args)
     if args.template is not None:
         for option in ("variant", "size", "gpu_memory_target"):
@@ -150,14 +151,19 @@ def run(args: argparse.Namespace) -> int:
     from nnunetv2.configuration import default_num_processes
 
     from factorizer_nnunet.core.json_files import load_json_object
-    from factorizer_nnunet.planning.dataset import existing_plans, next_command, plan_dataset, with_data_of_their_own
+    from factorizer_nnunet.planning.dataset import (
+        configurations_with_own_data,
+        existing_plans,
+        next_command,
+        plan_dataset,
+    )
     from factorizer_nnunet.planning.description import describe_plans
 
     if args.show:
         plans_file = existing_plans(args.dataset, args.plans_name, args.size, args.variant, args.template)
         if plans_file is not None:
             if args.gpu_memory_target is not None or args.clean or args.verify_dataset_integrity:
-                args.refuse(f"{plans_file} is there and is only shown; to plan it anew, leave --show out")
+                args.refuse(f"{plans_file} exists and is only shown; to plan again, leave out --show")
             print(describe_plans(plans_file, args.configurations))
             return 0
 
@@ -186,7 +192,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if args.no_preprocess:
         planned = load_json_object(plans_file, "Plan again")["configurations"]
-        names = [name for name in with_data_of_their_own(args.configurations) if name in planned]
+        names = [name for name in configurations_with_own_data(args.configurations) if name in planned]
         options = f"-c {' '.join(names)} -np {num_processes}"
         print("Edit the plans if you like, then preprocess:")
         print(f"  nnUNetv2_preprocess -d {command.split()[1]} -plans_name {plans_file.stem} {options}")

@@ -1,1 +1,1 @@
-"""Weights of the authors' implementation to a model folder of nnU-Net; above planning and training, using both."""
+"""Import weights of the authors' implementation as an nnU-Net model folder; uses planning and training."""

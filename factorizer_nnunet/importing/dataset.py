@@ -1,4 +1,4 @@
-"""The data set that weights are imported for: its plans, and its channels and outputs as nnU-Net counts them."""
+"""The data set that weights are imported for: its plans, and the channels and outputs of its networks."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import load_json_object
+from factorizer_nnunet.nnunet.dataset_json import DATASET_FILE, IGNORE, DatasetJson
 from factorizer_nnunet.nnunet.environment import nnunet_folder
 from factorizer_nnunet.nnunet.names import PLANS
 from factorizer_nnunet.nnunet.raw_dataset import find_dataset
@@ -19,26 +20,26 @@ from factorizer_nnunet.nnunet.raw_dataset import find_dataset
 
 @dataclass(frozen=True)
 class PlannedDataset:
-    """A data set in ``nnUNet_preprocessed`` that has plans.
+    """A data set in ``nnUNet_preprocessed`` with plans.
 
     Attributes:
-        folder: in ``nnUNet_preprocessed``; its name is the data set's.
+        folder: its folder in ``nnUNet_preprocessed``, named like the data set.
         description: ``dataset.json``.
     """
 
     id: int
     folder: Path
-    description: dict[str, Any]
+    description: DatasetJson
     plans_file: Path
     plans: dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Heads:
-    """What goes into and comes out of a network, by name, in nnU-Net's order.
+    """Names of the inputs and outputs of a network, in nnU-Net's order.
 
     Attributes:
-        regions: whether the outputs may overlap, each with a sigmoid; else they are labels under one softmax.
+        regions: whether outputs are regions, which may overlap (sigmoid each), or labels (one softmax).
     """
 
     channels: tuple[str, ...]
@@ -50,62 +51,55 @@ def planned_dataset(dataset: str | int, plans_name: str) -> PlannedDataset:
     """Find a data set and read its plans.
 
     Raises:
-        UserError: the folder, the data set or its plans cannot be used.
+        UserError: the folder, the data set or its plans are not usable.
     """
     dataset_id, name = find_dataset(dataset, "nnUNet_preprocessed")
     folder = nnunet_folder("nnUNet_preprocessed", writable=True) / name
     plans_file = folder / f"{plans_name}.json"
     named = "" if plans_name == PLANS else f" --plans-name {plans_name}"
-    mend = f"Make them: factorizer-nnunet plan -d {dataset_id} --no-preprocess{named}"
+    fix = f"Make them: factorizer-nnunet plan -d {dataset_id} --no-preprocess{named}"
     if not plans_file.is_file():
-        raise UserError(f"{name} has no plans {plans_name} ({plans_file} does not exist). {mend}")
-    plans = load_json_object(plans_file, mend)
-    _check_plans(plans_file, plans, mend)
+        raise UserError(f"{name} has no plans {plans_name} ({plans_file} does not exist). {fix}")
+    plans = load_json_object(plans_file, fix)
+    _check_plans(plans_file, plans, fix)
     if plans["dataset_name"] != name:
-        raise UserError(f"{plans_file} was made for {plans['dataset_name']}, not for {name}. {mend}")
-    description = load_json_object(folder / "dataset.json", "Plan the data set again")
+        raise UserError(f"{plans_file} was made for {plans['dataset_name']}, not for {name}. {fix}")
+    description = DatasetJson.read(folder / DATASET_FILE, "Plan the data set again")
     return PlannedDataset(dataset_id, folder, description, plans_file, plans)
 
 
-def _check_plans(plans_file: Path, plans: Mapping[str, Any], mend: str) -> None:
+def _check_plans(plans_file: Path, plans: Mapping[str, Any], fix: str) -> None:
     forms = {
         "dataset_name": ("a name", lambda v: isinstance(v, str)),
         "configurations": ("an object", lambda v: isinstance(v, dict)),
         "transpose_forward": ("0, 1 and 2 in some order", lambda v: isinstance(v, list) and sorted(v) == [0, 1, 2]),
     }
-    for key, (valid, fits) in forms.items():
-        if not fits(plans.get(key)):
-            raise UserError(f"{plans_file}: {key} must be {valid}, not {plans.get(key)!r}. {mend}")
+    for key, (expected, is_valid) in forms.items():
+        if not is_valid(plans.get(key)):
+            raise UserError(f"{plans_file}: {key} must be {expected}, not {plans.get(key)!r}. {fix}")
 
 
-def heads(plans: Mapping[str, Any], configuration: str, description: Mapping[str, Any]) -> Heads:
-    """Channels and outputs that nnU-Net gives a network of this configuration.
+def heads(plans: Mapping[str, Any], configuration: str, description: DatasetJson) -> Heads:
+    """Channels and outputs of a network that nnU-Net builds for this configuration.
 
     Raises:
         ValueError: nnU-Net cannot read the description.
+        UserError: the description is invalid.
     """
     manager = PlansManager(dict(plans))
     try:
-        labels = manager.get_label_manager(dict(description))
-        num_channels = determine_num_input_channels(manager, configuration, dict(description))
-        named = description.get("channel_names", description.get("modality"))
-        channels = tuple(str(named[key]) for key in sorted(named, key=int))
-    except (AssertionError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        label_manager = manager.get_label_manager(description.content)
+        num_channels = determine_num_input_channels(manager, configuration, description.content)
+    except (AssertionError, AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f"nnU-Net cannot read its labels and channels: {error}") from error
+    channels, labels = description.channel_names, description.labels
     if len(channels) != num_channels:
         raise ValueError(f"it names {len(channels)} channels, but nnU-Net gives the network {num_channels}")
-    names = [name for name in description["labels"] if name != "ignore"]
-    if labels.has_regions:
-        outputs = [name for name in names if name != "background"]
+    if label_manager.has_regions:
+        outputs = list(description.regions)
     else:
-        value_of = {name: _value(description["labels"][name]) for name in names}
-        outputs = sorted(names, key=value_of.__getitem__)
-    if len(outputs) != labels.num_segmentation_heads:
-        raise ValueError(
-            f"it names {len(outputs)} outputs, but nnU-Net gives the network {labels.num_segmentation_heads}"
-        )
-    return Heads(channels, tuple(outputs), labels.has_regions)
-
-
-def _value(label: int | list[int]) -> int:
-    return int(label[0]) if isinstance(label, list) else int(label)
+        outputs = sorted((name for name in labels if name != IGNORE), key=lambda name: labels[name][0])
+    num_outputs = label_manager.num_segmentation_heads
+    if len(outputs) != num_outputs:
+        raise ValueError(f"it names {len(outputs)} outputs, but nnU-Net gives the network {num_outputs}")
+    return Heads(channels, tuple(outputs), label_manager.has_regions)

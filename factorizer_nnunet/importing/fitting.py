@@ -1,6 +1,6 @@
-"""Fit a network of the authors to a data set: its channels in another order, its outputs as nnU-Net counts them.
+"""Fit an authors' network to a data set: reorder input channels and outputs, add a background output.
 
-All of it is exact: rows and columns of the first and last layer change places, nothing is learned or estimated.
+This is exact: rows and columns of the first and last layer are permuted, nothing is learned or estimated.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ def fit_to_dataset(
     input_order: Sequence[int] | None = None,
     output_order: Sequence[int] | None = None,
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Configuration and parameters of the network that nnU-Net can use for a data set.
+    """Configuration and parameters of a network that nnU-Net can use for a data set.
 
     Args:
-        config: of the authors' network.
+        config: configuration of the authors' network.
         state: its parameters.
         heads: channels and outputs of the data set.
         input_order: for each channel of the data set, the number of the network's channel; None keeps the order.
         output_order: likewise for the outputs.
 
     Raises:
-        ValueError: the numbers do not fit, naming both, or an order is no permutation.
+        ValueError: numbers of channels or outputs differ, or an order is not a permutation.
     """
     config, state = dict(config), dict(state)
     if config["in_channels"] != len(heads.channels):
@@ -45,7 +45,7 @@ def fit_to_dataset(
         state, config["out_channels"] = with_background(state), 2
     if config["out_channels"] != len(heads.outputs):
         raise ValueError(
-            f"the weights give {config['out_channels']} outputs, for dataset.json nnU-Net counts {len(heads.outputs)}: "
+            f"the weights give {config['out_channels']} outputs, dataset.json requires {len(heads.outputs)}: "
             f"{', '.join(heads.outputs)}"
         )
     _check_order("input", input_order, heads.channels)
@@ -60,8 +60,8 @@ def fit_to_dataset(
 def _check_order(what: str, order: Sequence[int] | None, names: Sequence[str]) -> None:
     if order is not None and sorted(order) != list(range(len(names))):
         raise ValueError(
-            f"the {what} order {list(order)} must have each number from 0 to {len(names) - 1} once: for each of "
-            f"{', '.join(names)} the number that the weights give it"
+            f"the {what} order {list(order)} must contain each number from 0 to {len(names) - 1} once: the "
+            f"number in the weights for each of {', '.join(names)}"
         )
 
 
@@ -76,9 +76,9 @@ def reorder_outputs(state: Mapping[str, Tensor], order: Sequence[int]) -> dict[s
 
 
 def with_background(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The network of two outputs whose softmax gives the sigmoid of this one's only output.
+    """The network with two outputs whose softmax equals the sigmoid of the only output of this one.
 
-    As sigmoid(s) is the second entry of softmax(0, s), the background's logit is 0 everywhere.
+    Since sigmoid(s) is the second entry of softmax(0, s), the background logit is 0 everywhere.
     """
     return {
         name: torch.cat((torch.zeros_like(value), value)) if _is_head(name) else value for name, value in state.items()
@@ -86,5 +86,5 @@ def with_background(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _is_head(name: str) -> bool:
-    """Whether a parameter has one row per output; with deep supervision there are several such layers."""
+    """Whether a parameter belongs to an output layer, of which deep supervision has several."""
     return re.fullmatch(r"(head|heads\.\d+)\.(weight|bias)", name) is not None

@@ -1,4 +1,4 @@
-"""Plans for a network of the authors, derived from plans that the data set has; no files are touched."""
+"""Plans for an authors' network, derived from existing plans of the data set; no files are read or written."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from factorizer_nnunet.planning.architecture import architecture_entry
 
 AXES = ("xyz", "plans")
-PLANNER = "factorizer-nnunet import-upstream"  # so that planning again does not take these plans for its own
-# What nnU-Net's call of a network class gives beside ``arch_kwargs``.
+PLANNER = "factorizer-nnunet import-upstream"  # not our planner, so planning does not overwrite these plans
+# What nnU-Net passes to a network class in addition to ``arch_kwargs``.
 _GIVEN_BY_NNUNET = ("input_channels", "num_classes", "deep_supervision")
 _REQUIRED = ("batch_size", "median_image_size_in_voxels", "patch_size", "spacing")
 _MIN_BATCH_SIZE = 2  # nnU-Net's
@@ -27,18 +27,18 @@ def upstream_plans(
     axes: str = "xyz",
     spacing_mm: Sequence[float] | None = None,
 ) -> dict[str, Any]:
-    """Plans of one configuration: that of ``base``, with the network and patch size of the authors.
+    """Plans with one configuration: that of ``base``, with the authors' network and patch size.
 
     Args:
         base: plans of the data set.
-        configuration: one of them; it is resolved, so that the new plans need no other.
-        name: of the new plans.
-        arguments: of ``network.Factorizer``, with ``patch_size``.
-        axes: ``xyz`` hands the network its axes as the authors' loaders do, ``plans`` as ``base`` does.
+        configuration: a configuration in them; inherited settings are filled in, so that it stands alone.
+        name: name of the new plans.
+        arguments: arguments of ``network.Factorizer``, including ``patch_size``.
+        axes: order of the axes for the network: ``xyz`` as in the authors' loaders, ``plans`` as in ``base``.
         spacing_mm: voxel size in the order of the patch's axes; None is that of ``base``.
 
     Raises:
-        ValueError: ``base`` does not have the configuration, or the configuration is not for such a network.
+        ValueError: ``base`` does not have the configuration, or it does not fit the network.
     """
     settings = _resolved(base, configuration)
     patch = list(arguments["patch_size"])
@@ -46,7 +46,7 @@ def upstream_plans(
     ndim = len(patch)
     forward = list(base["transpose_forward"])
     order = _axis_order(forward, ndim) if axes == "xyz" else forward
-    moved = [forward.index(axis) for axis in order]  # where each axis stood
+    moved = [forward.index(axis) for axis in order]  # previous position of each axis
     moved_patch = [axis - (3 - ndim) for axis in moved[3 - ndim :]]  # 2D patches lack the first axis
     old_spacing = [settings["spacing"][axis] for axis in moved_patch]
     spacing = [float(mm) for mm in (old_spacing if spacing_mm is None else spacing_mm)]
@@ -84,13 +84,13 @@ def _check_fit(
         )
     if settings.get("previous_stage") is not None:
         raise ValueError(
-            f"{configuration} is the second stage of a cascade, which takes a segmentation beside the image; the "
-            "authors' networks take images alone"
+            f"{configuration} is the second stage of a cascade, which also gets a segmentation; the "
+            "authors' networks get only images"
         )
 
 
 def _resolved(base: Mapping[str, Any], configuration: str) -> dict[str, Any]:
-    """The configuration with what it inherits."""
+    """The configuration with all inherited settings."""
     if configuration not in base["configurations"]:
         raise ValueError(f"there is no configuration {configuration!r}, only {', '.join(base['configurations'])}")
     try:
@@ -113,5 +113,5 @@ def _axis_order(forward: Sequence[int], ndim: int) -> list[int]:
 
 
 def _batch_size(old: int, old_voxels: int, voxels: int) -> int:
-    """As many voxels in a batch as before, but no more cases and, where there were as many, no fewer than two."""
+    """Keep the number of voxels in a batch, with at most as many patches as before, and two if there were two."""
     return max(min(old, _MIN_BATCH_SIZE), min(old, old * old_voxels // voxels))

@@ -1,4 +1,4 @@
-"""What a user hands over, a file of weights of the authors' implementation, as plain names and tensors."""
+"""Read a weights file of the authors' implementation as names and tensors."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from torch import Tensor
 
 from factorizer_nnunet.core.errors import UserError
 
-STEM = "stem.weight"  # every network of the authors has one; what precedes the name is a prefix
-_CONTAINERS = ("state_dict", "model")  # where PyTorch Lightning and the authors' MONAI bundles keep a network
+STEM = "stem.weight"  # in every authors' network; anything before this name is a prefix
+_CONTAINERS = ("state_dict", "model")  # where PyTorch Lightning and the authors' MONAI bundles store a network
 _NPZ_PREFIX = "state/"
 
 
@@ -28,8 +28,8 @@ class UpstreamWeights:
 
     Attributes:
         state: the parameters, on the CPU.
-        config: the configuration, where the file holds it, too.
-        left_out: entries of the file that belong to something beside the network.
+        config: the configuration, if the file contains it.
+        left_out: names of entries in the file that are not part of the network.
     """
 
     state: dict[str, Tensor]
@@ -41,22 +41,22 @@ def read_weights(path: Path) -> UpstreamWeights:
     """Read a torch file or an ``.npz`` whose arrays are named ``state/NAME``; no code in the file is run.
 
     Raises:
-        UserError: the file cannot be read, needs code to be run, or holds no network of the authors.
+        UserError: the file cannot be read, requires running code, or contains no authors' network.
     """
     try:
-        path.open("rb").close()  # torch and numpy report damage as OSError, too
+        path.open("rb").close()  # later OSErrors of torch and numpy mean damage
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}. Name a file of weights") from error
     config = None
     if path.suffix.lower() == ".npz":
-        content, config = _read_npz(path)
+        arrays, config = _read_npz(path)
+        state, left_out = _without_prefix(arrays, path)
     else:
-        content = _network_in(_read_torch(path), path)
-    state, left_out = _without_prefix(content, path)
+        state, left_out = _without_prefix(_network_in(_read_torch(path), path), path)
     for name, value in state.items():
         if not isinstance(value, Tensor):
             raise UserError(
-                f"{path}: {name} is no tensor but {type(value).__name__}. Save the network's state_dict alone"
+                f"{path}: {name} is not a tensor but {type(value).__name__}. Save the network's state_dict alone"
             )
     return UpstreamWeights(state, config, left_out)
 
@@ -69,12 +69,12 @@ def _read_torch(path: Path) -> object:
         if needed is None:
             raise _no_weights(path) from error
         raise UserError(
-            f"{path} holds more than tensors and plain values (it asks for {needed[1]}); to load that, Python would "
+            f"{path} contains more than tensors and plain values (it asks for {needed[1]}); to load that, Python would "
             "run whatever the file says, so it is refused. If you trust the file, save its weights alone where the "
             f"authors' packages are installed: torch.save(torch.load({str(path)!r}, weights_only=False)['state_dict'], "
             "'weights.pt'); in a MONAI bundle the key is 'model'"
         ) from error
-    except Exception as error:  # torch's readers meet damaged files with exceptions of many kinds
+    except Exception as error:  # for damaged files, torch raises exceptions of many kinds
         raise _no_weights(path) from error
 
 
@@ -86,25 +86,25 @@ def _read_npz(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
             state = {name.removeprefix(_NPZ_PREFIX): torch.from_numpy(array) for name, array in arrays.items()}
     except (EOFError, KeyError, OSError, TypeError, ValueError, zipfile.BadZipFile) as error:
         raise UserError(
-            f"{path} is no .npz of plain arrays ({error}). Save the parameters with numpy.savez as {_NPZ_PREFIX}NAME"
+            f"{path} is not an .npz of plain arrays ({error}). Save parameters with numpy.savez as {_NPZ_PREFIX}NAME"
         ) from error
     if not state:
         raise UserError(f"{path} has no arrays named {_NPZ_PREFIX}NAME. Save the parameters with such names")
     return state, config
 
 
-def _network_in(content: object, path: Path) -> Mapping:
-    """The state dict within what a torch file holds."""
+def _network_in(content: object, path: Path) -> Mapping[Any, Any]:
+    """The state dict in the content of a torch file."""
     if not isinstance(content, Mapping):
         raise UserError(
-            f"{path} holds no state_dict but {type(content).__name__}. Save the network's: "
+            f"{path} contains no state_dict but {type(content).__name__}. Save the network's: "
             "torch.save(network.state_dict(), 'weights.pt')"
         )
     return next((content[key] for key in _CONTAINERS if isinstance(content.get(key), Mapping)), content)
 
 
-def _without_prefix(content: Mapping, path: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The entries of the one network, named as in it, and the names of the others."""
+def _without_prefix(content: Mapping[Any, Any], path: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The entries of the network, without prefix, and the names of all other entries."""
     names = [str(name) for name in content]
     prefixes = [name[: -len(STEM)] for name in names if re.search(rf"(^|\.){re.escape(STEM)}$", name)]
     if not prefixes:
@@ -114,7 +114,7 @@ def _without_prefix(content: Mapping, path: Path) -> tuple[dict[str, Any], tuple
         )
     if len(prefixes) > 1:
         raise UserError(
-            f"{path} holds {len(prefixes)} networks, under {', '.join(map(repr, prefixes))}. Save one of them alone"
+            f"{path} contains {len(prefixes)} networks, under {', '.join(map(repr, prefixes))}. Save one of them alone"
         )
     prefix = prefixes[0]
     state = {str(name)[len(prefix) :]: value for name, value in content.items() if str(name).startswith(prefix)}
@@ -122,6 +122,4 @@ def _without_prefix(content: Mapping, path: Path) -> tuple[dict[str, Any], tuple
 
 
 def _no_weights(path: Path) -> UserError:
-    return UserError(
-        f"{path} is no file that torch can read, or it is damaged. Name a .pt, .pth, .ckpt or .npz of weights"
-    )
+    return UserError(f"{path} is damaged or not a file that torch can read. Name a .pt, .pth, .ckpt or .npz of weights")

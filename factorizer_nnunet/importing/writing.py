@@ -1,4 +1,4 @@
-"""The only writer of an import: plans, then the model folder, each whole or not at all and nothing overwritten."""
+"""Write an import: plans, then the model folder, each atomically and without overwriting anything."""
 
 from __future__ import annotations
 
@@ -11,92 +11,90 @@ from typing import Any
 
 import torch
 from nnunetv2.training.logging.nnunet_logger import LocalLogger
-from torch import nn
 
 from factorizer_nnunet.core.atomic_files import atomic_folder, write_text_atomically
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import load_json_object
+from factorizer_nnunet.network import Factorizer
+from factorizer_nnunet.nnunet.dataset_json import DATASET_FILE
+from factorizer_nnunet.nnunet.model_folder import CHECKPOINT_FINAL, PLANS_FILE, FoldFolder, ModelFolder
 from factorizer_nnunet.nnunet.names import TRAINER
 from factorizer_nnunet.training.trainer import build_optimizer
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Targets:
-    """Where an import goes.
+    """Where an import is written.
 
     Attributes:
-        plans_file: in ``nnUNet_preprocessed``.
-        model: the model's folder in ``nnUNet_results``.
-        fold: the fold's folder in it.
+        plans_file: file in ``nnUNet_preprocessed``.
+        model: folder in ``nnUNet_results``.
+        fold: folder of the fold in the model folder.
     """
 
     plans_file: Path
-    model: Path
-    fold: Path
-
-    @property
-    def checkpoint(self) -> Path:
-        """The file that holds the weights."""
-        return self.fold / "checkpoint_final.pth"
+    model: ModelFolder
+    fold: FoldFolder
 
     def check_free(self, plans: Mapping[str, Any], description: Mapping[str, Any]) -> None:
         """Check that writing would overwrite nothing.
 
-        Plans and a model that are there must be those that would be written: then only the fold is new.
+        Existing plans and an existing model must equal those to be written; then only the fold is new.
 
         Raises:
-            UserError: something else is there.
+            UserError: something else exists.
         """
-        mend = "choose another name with --plans-name"
+        fix = "choose another name with --plans-name"
         expected = {
             self.plans_file: plans,
-            self.model / "plans.json": plans,
-            self.model / "dataset.json": description,
+            self.model.plans_file: plans,
+            self.model.dataset_file: description,
         }
         for file, content in expected.items():
-            if file.exists() and load_json_object(file, f"Remove it or {mend}") != json.loads(json.dumps(content)):
-                raise UserError(f"{file} exists with other content and is not overwritten: {mend}")
-            if self.model.exists() and not file.exists():
-                raise UserError(f"{self.model} exists but {file} does not, so it is no model of these plans: {mend}")
-        if self.fold.exists():
-            raise UserError(f"{self.fold} exists and is not overwritten: choose another fold with -f, or {mend}")
+            if file.exists() and load_json_object(file, f"Remove it or {fix}") != json.loads(json.dumps(content)):
+                raise UserError(f"{file} exists with other content and is not overwritten: {fix}")
+            if self.model.path.exists() and not file.exists():
+                raise UserError(f"{self.model.path} exists without {file}, so it is not a model of these plans: {fix}")
+        if self.fold.path.exists():
+            raise UserError(f"{self.fold.path} exists and is not overwritten: choose another fold with -f, or {fix}")
 
     def write(
         self, plans: Mapping[str, Any], description: Mapping[str, Any], fingerprint: Path, checkpoint: Mapping[str, Any]
     ) -> None:
-        """Write all; the plans come first, so that a run after an interruption finds what it would write.
+        """Write everything; plans first, so that a run after an interruption accepts them as its own.
 
         Raises:
-            UserError: the file system refused.
+            UserError: a file cannot be written.
         """
         try:
             if not self.plans_file.exists():
                 write_text_atomically(self.plans_file, json.dumps(plans, indent=4))
-            if self.model.exists():
-                with atomic_folder(self.fold) as draft:
-                    torch.save(checkpoint, draft / self.checkpoint.name)
+            if self.model.path.exists():
+                with atomic_folder(self.fold.path) as draft:
+                    torch.save(checkpoint, draft / CHECKPOINT_FINAL)
                 return
-            with atomic_folder(self.model) as draft:
-                (draft / self.fold.name).mkdir()
-                torch.save(checkpoint, draft / self.fold.name / self.checkpoint.name)
-                (draft / "plans.json").write_text(json.dumps(plans, indent=4), encoding="utf-8")
-                (draft / "dataset.json").write_text(json.dumps(description, indent=4), encoding="utf-8")
+            with atomic_folder(self.model.path) as draft:
+                fold = draft / self.fold.path.name
+                fold.mkdir()
+                torch.save(checkpoint, fold / CHECKPOINT_FINAL)
+                (draft / PLANS_FILE).write_text(json.dumps(plans, indent=4), encoding="utf-8")
+                (draft / DATASET_FILE).write_text(json.dumps(description, indent=4), encoding="utf-8")
                 if fingerprint.is_file():
                     shutil.copyfile(fingerprint, draft / fingerprint.name)
-        except (OSError, RuntimeError) as error:  # torch tells a full disk by the latter
+        except (OSError, RuntimeError) as error:  # torch reports a full disk by the latter
             raise UserError(
-                f"cannot write {self.plans_file} and {self.fold}: {error}. Make room or mend the permissions, then run "
-                "the command again"
+                f"cannot write {self.plans_file} and {self.fold.path}: {error}. Free disk space or fix permissions, "
+                "then run the command again"
             ) from error
 
 
-def checkpoint_of(
-    network: nn.Module, plans: Mapping[str, Any], configuration: str, fold: int | str, description: Mapping[str, Any]
+def initial_checkpoint(
+    network: Factorizer, plans: Mapping[str, Any], configuration: str, fold: int | str, description: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What nnU-Net's trainer would have saved before its first epoch with this network.
+    """The checkpoint that nnU-Net's trainer would save before its first epoch with this network.
 
-    So the file serves to predict and as ``-pretrained_weights``, and also to validate (``--val``) and to go on with
-    all layers (``--c``).
+    It can be used for prediction, as ``-pretrained_weights``, for validation (``--val``) and to continue training
+    (``--c``).
     """
     return {
         "network_weights": network.state_dict(),

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 POSITIONS = ("none", "learned", "axial", "sinusoidal")
-# Kinds that store a value per position and so need to know the size of the stage.
+# Kinds that store a value per position and thus need the size of the stage.
 SIZED_POSITIONS = ("learned", "axial")
 
 
@@ -26,7 +26,7 @@ class LearnedPosition(nn.Module):
 
 
 class AxialPosition(nn.Module):
-    """One learned vector per coordinate of each axis, added up; for one size only."""
+    """The sum of one learned vector per coordinate of each axis; for one size only."""
 
     def __init__(self, channels: int, size: Sequence[int]) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class AxialPosition(nn.Module):
 class SinusoidalPosition(nn.Module):
     """Sines and cosines of each coordinate (Vaswani et al., arXiv 1706.03762, section 3.5); for any size.
 
-    The channels are shared evenly among the axes; those left over stay as they are.
+    The channels are divided evenly among the axes; the remaining ones do not change.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -63,9 +63,19 @@ class SinusoidalPosition(nn.Module):
 
 
 def build_position(kind: str, channels: int, size: Sequence[int] | None) -> nn.Module:
-    """The embedding called ``kind`` in POSITIONS; ``size`` (voxels per axis) for those of SIZED_POSITIONS."""
+    """Build the embedding named ``kind`` in POSITIONS.
+
+    Args:
+        channels: channels of the lowest resolution.
+        size: voxels per axis of the lowest resolution; required for SIZED_POSITIONS.
+
+    Raises:
+        ValueError: the size is missing.
+    """
     if kind == "none":
         return nn.Identity()
     if kind == "sinusoidal":
         return SinusoidalPosition()
-    return {"learned": LearnedPosition, "axial": AxialPosition}[kind](channels, size)
+    if size is None:
+        raise ValueError(f"position={kind} needs the size of the lowest stage: give patch_size, too")
+    return LearnedPosition(channels, size) if kind == "learned" else AxialPosition(channels, size)

@@ -1,7 +1,7 @@
-"""Models of the authors' implementation, rebuilt from their configuration and weights.
+"""Models of the authors' implementation (github.com/pashtari/factorizer), rebuilt from their configuration and weights.
 
-The configuration is that of their network's arguments (``encoder_width``, ``reshape`` …); weights have their parameter
-names (``encoder.blocks.0.block.blocks.0.fact.in_proj.linear.weight`` …).
+The configuration contains the arguments of their network (``encoder_width``, ``reshape`` …); weights have their
+parameter names (``encoder.blocks.0.block.blocks.0.fact.in_proj.linear.weight`` …).
 """
 
 from __future__ import annotations
@@ -14,15 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from factorizer_nnunet.network.blocks import FactorizerBlock
 from factorizer_nnunet.network.factorizer import Factorizer
 from factorizer_nnunet.network.upstream_config import checked_config
 
 _MATRICIZE = {"Matricize": False, "SWMatricize": True}  # name: whether windows are shifted by default
-_EPS = 1e-16  # of the authors' updates
+_EPS = 1e-16  # in the authors' updates
 _SOLVERS = {"hals": "hals", "mu": "mu", "cd": "hals"}
 
-# Parts of a block, by the authors' name and ours.
+# Modules of a block: the authors' name and ours.
 _BLOCK_NAMES = {
     "norm1.norm": "norm1",
     "norm2.norm": "norm2",
@@ -35,10 +34,10 @@ _BLOCK_NAMES = {
 
 
 def upstream_arguments(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Our constructor's arguments for a configuration of the authors' network, as ``checked_config`` gives it.
+    """Arguments of ``Factorizer`` for a configuration of the authors' network that ``checked_config`` returned.
 
     Raises:
-        ValueError: entries do not fit together, naming one.
+        ValueError: entries contradict each other; the message names one.
     """
     spatial_size = list(config["spatial_size"])
     ndim, num_stages = len(spatial_size), len(config["encoder_width"])
@@ -46,7 +45,7 @@ def upstream_arguments(config: Mapping[str, Any]) -> dict[str, Any]:
     strides = [[s] * ndim if isinstance(s, int) else list(s) for s in strides]
     solver = config.get("solver", "hals")
     if solver not in _SOLVERS:
-        raise ValueError(f"solver={solver!r} is unknown; valid: one of {sorted(_SOLVERS)}")
+        raise ValueError(f"unknown solver={solver!r}: expected one of {sorted(_SOLVERS)}")
     depth = list(config.get("encoder_depth", [1] * num_stages))
     return {
         "input_channels": config["in_channels"],
@@ -54,9 +53,9 @@ def upstream_arguments(config: Mapping[str, Any]) -> dict[str, Any]:
         "features_per_stage": list(config["encoder_width"]),
         "strides": strides,
         "n_blocks_per_stage": depth,
-        # The authors list the decoder from the lowest resolution up, we from the highest down.
+        # The authors list decoder stages from the lowest resolution up, we from the highest down.
         "n_blocks_per_stage_decoder": list(config.get("decoder_depth", depth[:-1]))[::-1],
-        **_matrices(*config["reshape"], spatial_size, strides),
+        **_matrices(config["reshape"], spatial_size, strides),
         "border": "cyclic",
         "rank": config.get("rank", 1),
         "solver": _SOLVERS[solver],
@@ -80,10 +79,10 @@ def from_upstream(config: Mapping[str, Any], state_dict: Mapping[str, Tensor] | 
 
     Args:
         config: arguments of their network.
-        state_dict: their parameters; None gives fresh weights.
+        state_dict: their parameters; None leaves the initial weights.
 
     Raises:
-        ValueError: the configuration has no counterpart, or a parameter is missing, left over, no tensor or of
+        ValueError: the configuration has no counterpart, or a parameter is missing, unexpected, not a tensor or of
             another shape.
     """
     config = checked_config(config)
@@ -96,45 +95,29 @@ def from_upstream(config: Mapping[str, Any], state_dict: Mapping[str, Tensor] | 
 
 
 def _num_outputs(config: Mapping[str, Any], num_stages: int) -> int:
-    """Outputs of deep supervision, the highest resolutions; 0 without it."""
-    asked, most = config.get("num_deep_supr", False), max(1, num_stages - 1)
-    if isinstance(asked, bool) or asked is None:
-        return most if asked else 0
-    if not isinstance(asked, int) or not 0 <= asked <= most:
-        raise ValueError(f"num_deep_supr={asked!r} is impossible; valid: false, true, or 1 to {most} outputs")
-    return asked
+    """Number of outputs of deep supervision, from the highest resolution; 0 without it."""
+    requested, most = config.get("num_deep_supr", False), max(1, num_stages - 1)
+    if isinstance(requested, bool) or requested is None:
+        return most if requested else 0
+    if not isinstance(requested, int) or not 0 <= requested <= most:
+        raise ValueError(f"invalid num_deep_supr={requested!r}: expected false, true, or 1 to {most} outputs")
+    return requested
 
 
 def _common_dtype(state_dict: Mapping[str, Tensor]) -> torch.dtype:
-    """The type that holds all parameters without loss; ValueError if one is no tensor."""
+    """The smallest dtype that represents all parameters; ValueError if one is not a tensor."""
     for name, value in state_dict.items():
         if not isinstance(value, Tensor):
-            raise ValueError(f"parameter {name!r} is {type(value).__name__}; valid: a tensor")
+            raise ValueError(f"parameter {name!r} is of type {type(value).__name__}: expected a tensor")
     dtypes = {value.dtype for value in state_dict.values()}
     return functools.reduce(torch.promote_types, dtypes, torch.float32)
-
-
-def block_from_upstream(config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> FactorizerBlock:
-    """One block of the authors' implementation; channels last where theirs are first.
-
-    Args:
-        config: its ``channels``, ``spatial_size`` (voxels), ``reshape`` and the factorisation's entries.
-        state_dict: its parameters.
-    """
-    network = {"in_channels": 1, "out_channels": 1, "encoder_width": [config["channels"]], "strides": [1]}
-    block = Factorizer(**upstream_arguments({**config, **network, "decoder_depth": []})).encoder.stages[0][0]
-    values = {_block_name(f".{name}").removeprefix("."): torch.as_tensor(v) for name, v in state_dict.items()}
-    own = block.state_dict()
-    block = block.to(next(iter(values.values())).dtype)
-    block.load_state_dict({name: _own_layout(name, value, own[name]) for name, value in values.items()})
-    return block
 
 
 def load_upstream(network: Factorizer, state_dict: Mapping[str, Tensor]) -> None:
     """Copy the authors' parameters into a network that ``from_upstream`` built.
 
     Raises:
-        ValueError: a parameter is missing, left over or of another shape.
+        ValueError: a parameter is missing, unexpected or of another shape.
     """
     own = network.state_dict()
     num_stages = network.config.num_stages
@@ -147,22 +130,23 @@ def load_upstream(network: Factorizer, state_dict: Mapping[str, Tensor]) -> None
         if tensor.shape != own[ours].shape:
             raise ValueError(f"{name!r} has shape {list(value.shape)}; the configuration gives {list(own[ours].shape)}")
         converted[ours] = tensor
-    # The authors have output layers for what they give out alone, where we keep all.
+    # The authors have output layers only for the outputs that they return; we always have all.
     decoder = network.decoder
-    given = decoder.num_outputs if decoder.deep_supervision else 1
-    ours_alone = tuple(f"decoder.seg_layers.{index}." for index in range(given, len(decoder.seg_layers)))
-    left = [name for name in own if name not in converted and not name.startswith(ours_alone)]
-    if left:
-        raise ValueError(f"the weights hold nothing for {left[0]!r}")
+    num_outputs = decoder.num_outputs if decoder.deep_supervision else 1
+    only_ours = tuple(f"decoder.seg_layers.{index}." for index in range(num_outputs, len(decoder.seg_layers)))
+    missing = [name for name in own if name not in converted and not name.startswith(only_ours)]
+    if missing:
+        raise ValueError(f"the weights contain nothing for {missing[0]!r}")
     network.load_state_dict({**own, **converted})
 
 
 def _matrices(
-    kind: str, options: Mapping[str, Any], spatial_size: Sequence[int], strides: Sequence[Sequence[int]]
+    reshape: tuple[str, Mapping[str, Any]], spatial_size: Sequence[int], strides: Sequence[Sequence[int]]
 ) -> dict[str, Any]:
-    """Heads, windows and shifts from the authors' ``reshape``: the matricisation's name and its options."""
+    """Heads, windows and shifts from the authors' ``reshape``: the name and the options of the matricisation."""
+    kind, options = reshape
     if kind not in _MATRICIZE:
-        raise ValueError(f"reshape={kind!r} is unknown; valid: one of {sorted(_MATRICIZE)}")
+        raise ValueError(f"unknown reshape={kind!r}: expected one of {sorted(_MATRICIZE)}")
     ndim = len(spatial_size)
     patches, counts = (_per_axis(options.get(key), ndim) for key in ("patch_size", "grid_size"))
     size, windows = list(spatial_size), []
@@ -182,22 +166,22 @@ def _matrices(
 
 def _shifts(
     kind: str, shifts: Sequence[int | Sequence[int] | None] | None, windows: Sequence[Sequence[int]]
-) -> list[float] | list[list[float]]:
+) -> list[float | list[float]]:
     """Fractions of a window from the authors' shifts in voxels (None: not shifted).
 
-    They roll the volume forward by a shift, which moves the borders of the windows back.
+    They roll the volume forward, which moves the window borders back.
     """
     if shifts is None and not _MATRICIZE[kind]:
         return [0.0]
-    rows = []
+    rows: list[list[float | list[float]]] = []
     for window in windows:
         voxels = [None, [w // 2 for w in window]] if shifts is None else shifts
-        steps = [_per_axis(shift or 0, len(window)) for shift in voxels]
+        steps = [[step or 0 for step in _per_axis(shift, len(window))] for shift in voxels]
         row = [[(-s % w) / w for s, w in zip(step, window, strict=True)] for step in steps]
         rows.append([fractions[0] if len(set(fractions)) == 1 else fractions for fractions in row])
     if any(row != rows[0] for row in rows):
         raise ValueError(
-            f"shifts={shifts} are other fractions of the windows in each stage; valid with patch_size only"
+            f"shifts={shifts} are different fractions of the window in each stage: only possible with patch_size"
         )
     return rows[0]
 
@@ -207,14 +191,14 @@ def _per_axis(value: int | Sequence[int | None] | None, ndim: int) -> list[int |
 
 
 def own_name(name: str, num_stages: int) -> str:
-    """Our name of the authors' parameter ``name`` in a network of ``num_stages`` resolutions."""
+    """Our name for the authors' parameter ``name`` in a network with ``num_stages`` resolutions."""
     name = re.sub(r"^stem\.", "encoder.stem.conv.", name)
     name = re.sub(
         r"^encoder\.blocks\.(\d+)\.downsample\.", lambda m: f"encoder.downsamples.{int(m[1]) - 1}.conv.", name
     )
     name = re.sub(r"^encoder\.blocks\.\d+\.block\.pos_embed\.pos$", "encoder.position.weight", name)
     name = re.sub(r"^encoder\.blocks\.(\d+)\.block\.blocks\.", r"encoder.stages.\1.", name)
-    # Their decoder counts from the lowest resolution.
+    # Their decoder stages are counted from the lowest resolution.
     name = re.sub(r"^decoder\.blocks\.(\d+)\.", lambda m: f"decoder.{num_stages - 2 - int(m[1])}.", name)
     name = re.sub(r"^decoder\.(\d+)\.upsample\.", r"decoder.upsamples.\1.conv.", name)
     name = re.sub(r"^decoder\.(\d+)\.block\.adapter\.linear\.", r"decoder.adapters.\1.", name)
@@ -231,7 +215,7 @@ def _block_name(name: str) -> str:
 
 
 def _own_layout(name: str, value: Tensor, own: Tensor) -> Tensor:
-    """Pointwise convolutions become matrices, and positions get their channels last."""
+    """Convert a parameter: pointwise convolutions become matrices, positions become channels-last."""
     if name.endswith("pos_embed.pos"):
         return value.movedim(1, -1)
     if own.ndim == 2 and value.ndim > 2:

@@ -1,7 +1,7 @@
-"""The configuration of a network of the authors, checked before anything is built from it.
+"""The configuration of an authors' network, checked before anything is built from it.
 
-It is what their network's constructor takes, as JSON; their classes may be named as in their MONAI bundles
-(``$factorizer.SWMatricize``). An entry that asks for what we do not have is refused rather than ignored.
+It contains the arguments of their network's constructor as JSON; classes may be named as in their MONAI bundles
+(``$factorizer.SWMatricize``). Entries without a counterpart here are refused, not ignored.
 """
 
 from __future__ import annotations
@@ -9,29 +9,31 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from factorizer_nnunet.network.config_values import is_integer
+from factorizer_nnunet.network.config_values import is_count, is_integer, is_number
 
-# Parts of their network that can be exchanged there, and the one that we have.
+# Exchangeable parts of their network, and the only one that we have.
 _ONLY = {"norm": "LayerNorm", "act": "ReLU", "factorize": "NMF", "init": "uniform"}
 _REQUIRED = ("in_channels", "out_channels", "spatial_size", "encoder_width", "reshape")
-_ABOUT = ("_target_", "kind")  # say what is described, not how it is
+_ABOUT = ("_target_", "kind")  # name the described object; not settings
 
 
 def checked_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The entries that ``from_upstream`` reads, with bare names of classes.
+    """The entries that ``from_upstream`` reads, with class names without module.
 
     Raises:
-        ValueError: an entry is missing, unknown, of the wrong form, or has no counterpart here.
+        ValueError: an entry is missing, unknown, invalid, or has no counterpart here.
     """
     if not isinstance(config, Mapping):
-        raise ValueError(f"the configuration is {type(config).__name__}; valid: a mapping of their network's arguments")
+        raise ValueError(
+            f"the configuration is of type {type(config).__name__}: expected a mapping of their network's arguments"
+        )
     config = {key: _as_json(value) for key, value in config.items()}
     missing = [key for key in _REQUIRED if key not in config]
     if missing:
-        raise ValueError(f"configuration has no {missing[0]!r}; it is not that of a Factorizer network")
+        raise ValueError(f"the configuration has no {missing[0]!r}: it is not that of a Factorizer network")
     for key, only in _ONLY.items():
         if key in config and _bare(config[key]) != only:
-            raise ValueError(f"{key}={config[key]!r} has no counterpart; valid: {only!r}")
+            raise ValueError(f"{key}={config[key]!r} has no counterpart: expected {only!r}")
     checked = {key: value for key, value in config.items() if key not in (*_ONLY, *_ABOUT)}
     ndim = len(checked["spatial_size"]) if _are_counts(checked.get("spatial_size")) else 0
     _check_forms("", checked, _network_forms(ndim))
@@ -42,29 +44,29 @@ def checked_config(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _as_json(value: object) -> object:
-    """Tuples as lists, which is what a file would hold."""
+    """Tuples as lists, as in a JSON file."""
     if isinstance(value, (list, tuple)):
         return [_as_json(v) for v in value]
     return {key: _as_json(v) for key, v in value.items()} if isinstance(value, Mapping) else value
 
 
-# key: what is valid, in words and as a test
+# key: what is expected, in words and as a test
 Forms = Mapping[str, tuple[str, Callable[[Any], bool]]]
 
 
 def _check_forms(where: str, entries: Mapping[str, Any], forms: Forms) -> None:
     for key, value in entries.items():
         if key not in forms:
-            raise ValueError(f"{where}{key!r} is unknown; known: {', '.join(forms)}")
-        valid, fits = forms[key]
-        if not fits(value):
-            raise ValueError(f"{where}{key}={value!r} is impossible; valid: {valid}")
+            raise ValueError(f"{where}unknown {key!r}: expected one of {', '.join(forms)}")
+        expected, is_valid = forms[key]
+        if not is_valid(value):
+            raise ValueError(f"{where}invalid {key}={value!r}: expected {expected}")
 
 
 def _network_forms(ndim: int) -> Forms:
-    """Entries of the constructor; which numbers fit together is left to the network."""
-    count = ("an integer of at least 1", _is_count)
-    number = ("a number", lambda v: isinstance(v, (int, float)) and not isinstance(v, bool))
+    """Arguments of the constructor; whether numbers fit together is checked by the network."""
+    count = ("an integer of at least 1", is_count)
+    number = ("a number", is_number)
     depths = (
         "a number of blocks per stage",
         lambda v: isinstance(v, list) and all(is_integer(depth) and depth >= 0 for depth in v),
@@ -78,7 +80,7 @@ def _network_forms(ndim: int) -> Forms:
         "decoder_depth": depths,
         "strides": (
             f"a list of one stride per stage, each an integer or {ndim} of them",
-            lambda v: isinstance(v, list) and all(_is_count(s) or (_are_counts(s) and len(s) == ndim) for s in v),
+            lambda v: isinstance(v, list) and all(is_count(s) or (_are_counts(s) and len(s) == ndim) for s in v),
         ),
         "reshape": (
             'a name and its options, such as ["SWMatricize", {"head_dim": 8, "patch_size": 8}]',
@@ -88,15 +90,15 @@ def _network_forms(ndim: int) -> Forms:
         "rank": count,
         "solver": ("a name", lambda v: isinstance(v, str)),
         "num_iters": count,
-        "num_grad_steps": ("an integer of at least 1, or null", lambda v: v is None or _is_count(v)),
+        "num_grad_steps": ("an integer of at least 1, or null", lambda v: v is None or is_count(v)),
         "mlp_ratio": number,
         "dropout": number,
     }
 
 
 def _reshape_forms(ndim: int) -> Forms:
-    """Options of their matricisation; sizes and shifts are in voxels."""
-    count = ("an integer of at least 1, or null", lambda v: v is None or _is_count(v))
+    """Options of their matricisation; sizes and shifts in voxels."""
+    count = ("an integer of at least 1, or null", lambda v: v is None or is_count(v))
     counts = (
         f"an integer of at least 1, a list of {ndim} of them, or null",
         lambda v: count[1](v) or (isinstance(v, list) and len(v) == ndim and all(map(count[1], v))),
@@ -119,9 +121,5 @@ def _bare(name: object) -> object:
     return name.lstrip("$").rpartition(".")[2] if isinstance(name, str) else name
 
 
-def _is_count(value: object) -> bool:
-    return is_integer(value) and value >= 1
-
-
 def _are_counts(value: object) -> bool:
-    return isinstance(value, list) and bool(value) and all(map(_is_count, value))
+    return isinstance(value, list) and bool(value) and all(map(is_count, value))

@@ -1,8 +1,8 @@
 """From the U-Net that nnU-Net plans to a Factorizer of the same shape.
 
-nnU-Net's planner chooses stages, strides, kernels and widths from spacing and patch size. They serve Factorizer as
-they are; only the windows of the NMF and the depth are chosen here. Both our planner and our trainer (for stock plans)
-call ``factorizer_architecture``, so that equal plans get equal networks either way.
+nnU-Net's planner chooses stages, strides, kernels and widths from spacing and patch size, and Factorizer uses them
+unchanged; only NMF windows and depth are chosen here. Our planner and our trainer (for stock plans) both call
+``factorizer_architecture``, so that equal plans give equal networks.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ def factorizer_architecture(
     """The ``architecture`` entry of a plans configuration that builds a Factorizer in place of a U-Net.
 
     Args:
-        arch_kwargs: the ``arch_kwargs`` of a stock U-Net (PlainConvUNet, ResidualEncoderUNet and kin), of which
-            ``features_per_stage``, ``strides`` and, where given, ``kernel_sizes`` are used.
+        arch_kwargs: ``arch_kwargs`` of a stock U-Net (such as PlainConvUNet or ResidualEncoderUNet), of which
+            ``features_per_stage``, ``strides`` and, if given, ``kernel_sizes`` are used.
         spacing: voxel size of the configuration in mm, in the order of the patch's axes.
-        size: whose depth is used; widths are those of ``arch_kwargs``.
+        size: the size whose depth is used; widths are those of ``arch_kwargs``.
 
     Raises:
-        ValueError: ``features_per_stage`` or ``strides`` is missing, naming it.
+        ValueError: ``features_per_stage`` or ``strides`` is missing.
     """
     missing = [key for key in ("features_per_stage", "strides") if key not in arch_kwargs]
     if missing:
@@ -64,10 +64,10 @@ def architecture_entry(arch_kwargs: Mapping[str, Any]) -> dict[str, Any]:
 def isotropic_windows(
     spacing: Sequence[float], strides: Sequence[Sequence[int]], window: int = DEFAULT_WINDOW
 ) -> list[list[int]]:
-    """Windows per stage, in voxels, about as long in mm along every axis: 8 voxels along the finest axis.
+    """NMF windows per stage, in voxels, about equally long in mm along every axis: 8 voxels along the finest axis.
 
-    Along coarser axes the window is the even number nearest to the same length (an odd one could not be shifted
-    by a half), or 1 where a single voxel is as long as the window.
+    Along coarser axes the window is the even number of voxels nearest to that length, since odd ones cannot be shifted
+    by a half, or 1 if a single voxel is that long.
     """
     windows = []
     size_mm = [float(s) for s in spacing]
@@ -83,5 +83,5 @@ def _per_axis(value: int | Sequence[int], ndim: int) -> list[int]:
 
 
 def _multiple_of(head_dim: int, width: int) -> int:
-    """The nearest width that heads of ``head_dim`` channels divide."""
+    """The multiple of ``head_dim`` nearest to ``width``."""
     return max(head_dim, head_dim * round(width / head_dim))

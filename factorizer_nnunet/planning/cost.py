@@ -1,4 +1,4 @@
-"""Multiply-adds of the networks of plans, counted without memory or arithmetic; nnU-Net's plan to compare with."""
+"""Multiply-adds of planned networks, counted on tensors without data, and nnU-Net's plan for comparison."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def multiply_adds(
         patch_size: in voxels.
 
     Raises:
-        TypeError, ValueError: the entry builds no network.
+        TypeError, ValueError: no network can be built from the entry.
     """
-    # Autocast keeps our layers on the route of a GPU, which does not cut the volume into parts.
+    # Autocast makes our layers compute as on a GPU, which does not process the volume in parts.
     with FakeTensorMode(), torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         network = get_network_from_plans(
             architecture["network_class_name"],
@@ -52,13 +52,13 @@ def multiply_adds(
 def stock_configuration(
     configuration: Mapping[str, Any], name: str, plans_file: Path, slices: int
 ) -> tuple[dict[str, Any], str]:
-    """nnU-Net's default plan of one configuration of the same data, and where it is from; nothing is written.
+    """nnU-Net's default plan of one configuration of the same data, and its origin; nothing is written.
 
     Args:
-        configuration: ours, whose spacing and image size are planned for.
-        name: of the configuration.
-        plans_file: ours, in the data set's folder in ``nnUNet_preprocessed``.
-        slices: of a median case, for a 2D configuration.
+        configuration: our configuration, which gives spacing and image size.
+        name: name of the configuration.
+        plans_file: our plans file, in the data set's folder in ``nnUNet_preprocessed``.
+        slices: number of slices of a median case, for a 2D configuration.
     """
     file = plans_file.with_name(f"{STOCK_PLANS}.json")
     if file.is_file():
@@ -70,4 +70,4 @@ def stock_configuration(
         shape = [float(v) for v in configuration["median_image_size_in_voxels"]]
         voxels = math.prod(shape) * (slices if len(shape) == 2 else 1) * planner.dataset_json["numTraining"]
         plan = planner.get_plans_for_configuration(configuration["spacing"], shape, "", voxels, {})
-    return plan, "planned for this comparison alone"
+    return plan, "planned only for this comparison"

@@ -1,9 +1,9 @@
-"""Plans as a table that a person can check: what each stage sees and costs, and how it compares with nnU-Net's plan."""
+"""Plans as a table for people: what each stage sees and costs, and how the plan compares with nnU-Net's."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,10 @@ _HEADINGS = ("stage", "voxels", "voxel mm", "width", "blocks", "NMF", "window", 
 
 
 def describe_plans(plans_file: Path, configurations: Sequence[str]) -> str:
-    """Tables of those of ``configurations`` that the plans have.
+    """Tables of the ``configurations`` that the plans have.
 
     Raises:
-        UserError: the plans have none of them, or settings that build no Factorizer; naming the key.
+        UserError: the plans have none of them, or settings that build no Factorizer; the message names the key.
     """
     plans = load_json_object(plans_file, "Remove it and plan again")
     manager = PlansManager(dict(plans))
@@ -53,7 +53,7 @@ def _describe(
 ) -> str:
     architecture = configuration["architecture"]
     if architecture.get("network_class_name") != NETWORK_CLASS:
-        raise UserError(f"{where}: architecture.network_class_name is not {NETWORK_CLASS}; only its plans are shown")
+        raise UserError(f"{where}: architecture.network_class_name is not {NETWORK_CLASS}: cannot show it")
     patch, spacing = [int(v) for v in configuration["patch_size"]], configuration["spacing"]
     try:
         config = FactorizerConfig.from_settings(architecture["arch_kwargs"])
@@ -70,11 +70,11 @@ def _describe(
         f"{channels} channels, {heads} outputs",
         *_table(config, patch, spacing, memory),
         *_memory_lines(memory),
-        f"forward pass, multiply-adds: {macs / 1e9:.1f} G a patch, {voxel / 1e3:.0f} k a voxel; "
+        f"forward pass, multiply-adds: {macs / 1e9:.1f} G per patch, {voxel / 1e3:.0f} k per voxel; "
         "a training step takes about three times as many",
-        f"nnU-Net's plan ({source}): {stock['batch_size']} patches of {_by(stock_patch)}, {stock_macs / 1e9:.1f} G a "
-        f"patch, {stock_voxel / 1e3:.0f} k a voxel; ours cost {macs / stock_macs:.2f} of that a patch, "
-        f"{voxel / stock_voxel:.2f} a voxel",
+        f"nnU-Net's plan ({source}): {stock['batch_size']} patches of {_by(stock_patch)}, {stock_macs / 1e9:.1f} G "
+        f"per patch, {stock_voxel / 1e3:.0f} k per voxel; ours costs {macs / stock_macs:.2f} of that per patch, "
+        f"{voxel / stock_voxel:.2f} per voxel",
     ]
     return "\n".join(lines)
 
@@ -82,7 +82,7 @@ def _describe(
 def _table(
     config: FactorizerConfig, patch: Sequence[int], spacing: Sequence[float], memory: MemoryEstimate | None
 ) -> list[str]:
-    """One row a stage, columns aligned."""
+    """One row per stage, with aligned columns."""
     rows = [_HEADINGS]
     voxel = [float(mm) for mm in spacing]
     for stage, size in enumerate(config.stage_sizes(patch)):
@@ -114,8 +114,8 @@ def _memory_lines(memory: MemoryEstimate | None) -> list[str]:
     if memory is None:
         return ["memory: not modelled for ranks above 1 and starts other than constant"]
     return [
-        f"memory: {memory.total / GB:.2f} GB to have, {memory.step / GB:.2f} GB of a training step (parameters with "
-        f"gradients and AdamW {memory.parameters / GB:.2f}, kept for the loss {memory.loss / GB:.2f}) and a reserve"
+        f"memory: {memory.total / GB:.2f} GB required: {memory.step / GB:.2f} GB for a training step (parameters, "
+        f"gradients and AdamW {memory.parameters / GB:.2f}, kept for the loss {memory.loss / GB:.2f}), the rest as reserve"
     ]
 
 
@@ -123,5 +123,5 @@ def _shifts(config: FactorizerConfig) -> str:
     return " ".join(_by(s) if isinstance(s, tuple) else f"{s:g}" for s in config.shifts)
 
 
-def _by(values: Sequence[float]) -> str:
+def _by(values: Iterable[float]) -> str:
     return " × ".join(f"{float(value):.4g}" for value in values)

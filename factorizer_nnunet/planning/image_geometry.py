@@ -1,8 +1,8 @@
-"""Voxel size and image size that are typical of a data set, known before anything is written."""
+"""Typical voxel size and image size of a data set, determined without writing anything."""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,12 +14,12 @@ from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import load_json_object
 from factorizer_nnunet.nnunet.raw_dataset import RawDataset
 
-MAX_CASES_READ = 8  # evenly spread; a first look does not need all
+MAX_CASES_READ = 8  # evenly spread; a first look does not need all of them
 
 
 @dataclass(frozen=True)
 class ImageGeometry:
-    """Medians over cases, in the order of axes in which nnU-Net reads (z, y, x for most formats)."""
+    """Medians over cases; axes in nnU-Net's reading order (z, y, x for most formats)."""
 
     num_channels: int
     spacing: list[float]  # voxel size in mm
@@ -27,18 +27,18 @@ class ImageGeometry:
 
 
 def typical_image(raw: RawDataset, fingerprint_file: Path | None) -> ImageGeometry:
-    """Geometry of the images, from their fingerprint if there is one, else from some of the files.
+    """Geometry of the images, from the fingerprint if it exists, otherwise from some of the files.
 
     Args:
         raw: the data set.
-        fingerprint_file: nnU-Net's ``dataset_fingerprint.json``, whose shapes are those after cropping; it need not
-            exist. None reads the files whatever there is.
+        fingerprint_file: nnU-Net's ``dataset_fingerprint.json``, which may be missing; its shapes are those after
+            cropping. None always reads the images.
 
     Raises:
         UserError: a file cannot be read.
     """
     if fingerprint_file is not None and fingerprint_file.is_file():
-        fingerprint = load_json_object(fingerprint_file, "Compute it anew with --clean")
+        fingerprint = load_json_object(fingerprint_file, "Compute it again with --clean")
         spacings, shapes = fingerprint["spacings"], fingerprint["shapes_after_crop"]
     else:
         spacings, shapes = _read(raw)
@@ -49,9 +49,9 @@ def typical_image(raw: RawDataset, fingerprint_file: Path | None) -> ImageGeomet
     )
 
 
-def _read(raw: RawDataset) -> tuple[list, list]:
+def _read(raw: RawDataset) -> tuple[list[Sequence[float]], list[Sequence[int]]]:
     """Spacings and shapes of some cases, from the first channel of each, uncropped."""
-    dataset_json = json.loads((raw.folder / "dataset.json").read_text(encoding="utf-8"))
+    dataset_json = raw.description.content
     cases = list(get_filenames_of_train_images_and_targets(str(raw.folder), dataset_json).values())
     chosen = [cases[i] for i in np.linspace(0, len(cases) - 1, min(MAX_CASES_READ, len(cases)), dtype=int)]
     reader = determine_reader_writer_from_dataset_json(dataset_json, cases[0]["images"][0], verbose=False)()
@@ -60,7 +60,7 @@ def _read(raw: RawDataset) -> tuple[list, list]:
         file = case["images"][0]
         try:
             image, properties = reader.read_images([file])
-        except Exception as error:  # whatever the library that nnU-Net chose for the format raises
+        except Exception as error:  # the exceptions depend on the image library
             raise UserError(f"{file} cannot be read ({error}). Replace it") from error
         spacings.append(properties["spacing"])
         shapes.append(image.shape[1:])

@@ -1,16 +1,16 @@
-"""Memory of a training step of Factorizer, from what its layers keep for the backward pass (``kept``).
+"""Memory of a training step of Factorizer, from what its layers keep for the backward pass (``activation_memory``).
 
-A step is walked group by group of layers (stem, stages, merges, losses) in the order of the forward pass. The backward
-pass frees them in reverse, so while group i is gone through backward there are
+The model goes through groups of layers (stem, stages, merges, losses) in the order of the forward pass. The backward
+pass frees them in reverse order. During the backward pass of group i, memory is used by
 
-    what groups 1 … i keep, and half-precision copies of their weights  +  what group i needs meanwhile
-    +  gradients of the parameters of groups i … n  +  gradients of features that wait at skips and heads
-    +  all parameters and AdamW's two moments (12 bytes a parameter)  +  the batch,
+    activations kept by groups 1 … i, with half-precision copies of their weights  +  temporary memory of group i
+    +  gradients of the parameters of groups i … n  +  gradients of features waiting at skips and heads
+    +  all parameters and AdamW's two moments (12 bytes per parameter)  +  the batch,
 
-and the step's peak is the largest of these sums, or that of AdamW's update. Eager mode is meant: no slabs
-(``network.ops.mixer``), no compiled network, which keeps less.
+and the peak of the step is the largest of these sums, or that of AdamW's update. This is eager mode without processing
+volumes in parts; a compiled network keeps less.
 
-``benchmarks/memory_model.py`` compares estimates with measured peaks; docs/planning.md says how far they hold.
+``benchmarks/memory_model.py`` compares estimates with measured peaks; docs/planning.md gives their accuracy.
 """
 
 from __future__ import annotations
@@ -28,41 +28,41 @@ from factorizer_nnunet.network.config import FactorizerConfig
 from factorizer_nnunet.planning.activation_memory import (
     FULL,
     HALF,
-    KERNELS,
-    Kernels,
+    PRECISIONS,
     Need,
+    Precision,
     loss_need,
     merge_need,
     stage_need,
 )
 
 GB = 10**9
-# Of a target, this much is left to what no model of a step sees: the CUDA context with its libraries and their
-# workspaces (0.3 to 0.5 GB), and a share for blocks that the caching allocator holds but cannot use.
+# Reserved for memory outside the model: the CUDA context with its libraries and their workspaces (0.3 to 0.5 GB), and
+# a share of the total for blocks that the caching allocator has but cannot use.
 RESERVED_BYTES = 0.5 * GB
 RESERVED_SHARE = 0.1
-_TARGET_BYTES = 4  # of a reference label in the batch
+_TARGET_BYTES = 4  # per voxel of a reference label in the batch
 
 
 @dataclass(frozen=True)
 class Group:
-    """Layers that are freed together: bytes for one case, and their parameters."""
+    """Layers that are freed together: bytes per case and number of parameters."""
 
     name: str
     need: Need
     parameters: int
-    waiting: float  # gradients of features of other groups, for one case, while this one goes backward
+    waiting: float  # bytes per case of gradients of other groups' features during the backward pass of this one
 
 
 @dataclass(frozen=True)
 class MemoryEstimate:
-    """Bytes of a training step; ``stages`` is what encoder and decoder keep at each stage, highest resolution first."""
+    """Bytes of a training step; ``stages``: kept by encoder and decoder at each stage, highest resolution first."""
 
-    parameters: float  # with gradients, AdamW's moments and half-precision copies, 18 bytes a parameter
+    parameters: float  # with gradients, AdamW's moments and half-precision copies, 18 bytes per parameter
     stages: tuple[float, ...]
     loss: float
-    step: float  # the largest sum at any moment
-    total: float  # with the reserve
+    step: float  # the peak
+    total: float  # including the reserve
 
 
 def estimate(
@@ -81,21 +81,21 @@ def estimate(
         batch_size: patches in a step.
         input_channels: channels of the image, and of the previous stage's segmentation in a cascade.
         num_classes: channels of the output.
-        device: a key of ``activation_memory.KERNELS``.
+        device: a key of ``activation_memory.PRECISIONS``.
 
     Raises:
         ValueError: the settings are not modelled.
     """
     if not is_modelled(config):
         raise ValueError(f"no memory model for rank={config.rank} and start={config.start}")
-    kernels = KERNELS[device]
-    groups = layer_groups(config, tuple(map(int, patch_size)), input_channels, num_classes, kernels)
+    precision = PRECISIONS[device]
+    groups = layer_groups(config, tuple(map(int, patch_size)), input_channels, num_classes, precision)
     parameters = sum(group.parameters for group in groups)
     always = 3 * FULL * parameters + batch_size * math.prod(patch_size) * (FULL * input_channels + 1.2 * _TARGET_BYTES)
-    kept, after, largest = 0.0, parameters, float(parameters * (FULL + kernels.adamw))
+    kept, after, largest = 0.0, parameters, float(parameters * (FULL + precision.adamw))
     for group in groups:
         kept += batch_size * group.need.kept + HALF * group.parameters
-        moment = kept + batch_size * (group.need.meanwhile + group.waiting) + FULL * after
+        moment = kept + batch_size * (group.need.temporary + group.waiting) + FULL * after
         largest = max(largest, moment)
         after -= group.parameters
     step = always + largest
@@ -124,9 +124,9 @@ def with_reserve(step_bytes: float) -> float:
     return step_bytes / (1 - RESERVED_SHARE) + RESERVED_BYTES
 
 
-@functools.lru_cache(maxsize=4096)  # whatever the batch; and a planner asks for the same patches again and again
+@functools.lru_cache(maxsize=4096)  # the planner asks for the same patches many times, with other batch sizes
 def layer_groups(
-    config: FactorizerConfig, patch_size: tuple[int, ...], input_channels: int, num_classes: int, kernels: Kernels
+    config: FactorizerConfig, patch_size: tuple[int, ...], input_channels: int, num_classes: int, precision: Precision
 ) -> list[Group]:
     """All groups of layers in the order of the forward pass."""
     sizes = config.stage_sizes(patch_size)
@@ -136,19 +136,19 @@ def layer_groups(
     stem = Need(math.prod(sizes[0]) * input_channels * HALF, math.prod(sizes[0]) * input_channels * FULL)
     groups = [Group("stem, stage 0", stem, parameters.stem, 0)]
     for stage, size in enumerate(sizes):
-        need = stage_need(config, stage, size, config.n_blocks_per_stage[stage], kernels)
-        waiting = sum(features[: min(stage + 1, last)])  # the skips' gradients
+        need = stage_need(config, stage, size, config.n_blocks_per_stage[stage], precision)
+        waiting = sum(features[: min(stage + 1, last)])  # gradients at the skips
         groups.append(Group(f"encoder, stage {stage}", need, parameters.encoder[stage], waiting))
     for stage in reversed(range(last)):
         size = sizes[stage]
-        waiting = sum(features[stage + 1 : last]) + sum(features[:stage])  # from heads below, at skips above
+        waiting = sum(features[stage + 1 : last]) + sum(features[:stage])  # at lower heads and higher skips
         merge = merge_need(config, stage, size)
         groups.append(Group(f"merge, stage {stage}", merge, parameters.merges[stage], waiting))
-        need = stage_need(config, stage, size, config.n_blocks_per_stage_decoder[stage], kernels)
+        need = stage_need(config, stage, size, config.n_blocks_per_stage_decoder[stage], precision)
         groups.append(Group(f"decoder, stage {stage}", need, parameters.decoder[stage], waiting))
-    # nnU-Net gives the output of the lowest resolution no weight in the loss, so that it leaves only logits.
+    # The loss weight of the lowest resolution is 0 in nnU-Net, so it keeps only logits.
     for stage in range(max(1, last)):
-        loss = loss_need(num_classes, sizes[stage], kernels)
+        loss = loss_need(num_classes, sizes[stage], precision)
         if 0 < stage == last - 1:
             loss = Need(math.prod(sizes[stage]) * num_classes * HALF, 0)
         groups.append(Group(f"loss {stage}", loss, parameters.heads[stage], 0))
@@ -157,10 +157,10 @@ def layer_groups(
 
 @dataclass(frozen=True)
 class _Parameters:
-    """Numbers of parameters by group of layers; tuples by stage."""
+    """Numbers of parameters per group of layers; tuples have one entry per stage."""
 
     stem: int
-    encoder: tuple[int, ...]  # with what leads into the stage
+    encoder: tuple[int, ...]  # including the downsampling into the stage
     merges: tuple[int, ...]
     decoder: tuple[int, ...]
     heads: tuple[int, ...]
@@ -168,7 +168,7 @@ class _Parameters:
 
 @functools.lru_cache(maxsize=512)
 def _parameters(config: FactorizerConfig, input_channels: int, num_classes: int) -> _Parameters:
-    """Counted on the network itself, built without memory; windows do not matter to it."""
+    """Count the parameters of the network itself, built without memory; windows have no influence."""
     with torch.device("meta"):
         network = Factorizer.from_config(config, input_channels, num_classes)
     encoder, decoder = network.encoder, network.decoder

@@ -1,8 +1,8 @@
 """nnU-Net's planner, configured for Factorizer.
 
-Spacing, normalisation, resampling and the way patches shrink are nnU-Net's own; network, memory and with them patch
-and batch size are Factorizer's. nnU-Net's planner asks ``static_estimate_VRAM_usage`` whether a patch fits; here the
-answer is in bytes, from ``memory``. The stock commands build the network from the plans file alone.
+nnU-Net decides spacing, normalisation, resampling and how patches shrink; network, memory and thus patch and batch size
+are Factorizer's. nnU-Net's planner asks ``static_estimate_VRAM_usage`` whether a patch fits; here the answer is in
+bytes, from ``memory``. The stock commands build the network from the plans file alone.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,24 +28,26 @@ from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import load_json_object
 from factorizer_nnunet.network import FactorizerConfig, variant_arguments
 from factorizer_nnunet.nnunet import names
+from factorizer_nnunet.nnunet.dataset_json import DatasetJson
 from factorizer_nnunet.planning.architecture import architecture_entry, factorizer_architecture
 from factorizer_nnunet.planning.memory import GB, estimate, with_reserve
 from factorizer_nnunet.planning.sizes import DEFAULT_SIZE, SIZES, Size
 
-_LEAST_BATCH = 2  # nnU-Net's
-_LEAST_STAGES = 3  # with fewer there is no deep supervision, and hardly a U
+_MIN_BATCH = 2  # nnU-Net's
+_MIN_STAGES = 3  # fewer leave no deep supervision
 CASCADE = "3d_cascade_fullres"
+DEFAULT_CONFIGURATIONS = ("2d", "3d_fullres", "3d_lowres")
 
 
 class nnUNetPlannerFactorizer(ExperimentPlanner):
     """Plans patch, batch, widths, depth and windows of a Factorizer for a GPU memory target.
 
-    Hand the class to ``nnunetv2.experiment_planning.plan_and_preprocess_api.plan_experiment_dataset``: nnU-Net looks
-    planners up by name only within itself. Arguments are those of ``ExperimentPlanner``; ``None`` stands for the
-    size's memory target in GB and the size's plans name.
+    Pass the class to ``nnunetv2.experiment_planning.plan_and_preprocess_api.plan_experiment_dataset``: nnU-Net finds
+    planners by name only in its own package. The arguments are those of ``ExperimentPlanner``; None stands for the
+    memory target (GB) and the plans name of the size.
 
     Raises:
-        UserError: while planning, if the target is too small for any patch; nothing of the plans has been written.
+        UserError: while planning, if the target is too small for any patch; no plans have been written.
     """
 
     size_name: str | None = None  # a key of sizes.SIZES; None is sizes.DEFAULT_SIZE
@@ -68,14 +71,14 @@ class nnUNetPlannerFactorizer(ExperimentPlanner):
             overwrite_target_spacing,
             suppress_transpose,
         )
-        # nnU-Net compares estimates with these; in bytes, for the least batch.
+        # nnU-Net compares estimates with these: here in bytes, for the smallest batch.
         self.UNet_reference_val_2d = self.UNet_reference_val_3d = GB
         self.UNet_reference_val_corresp_GB = 1
-        self.UNet_reference_val_corresp_bs_2d = self.UNet_reference_val_corresp_bs_3d = _LEAST_BATCH
-        self.UNet_min_batch_size = _LEAST_BATCH
+        self.UNet_reference_val_corresp_bs_2d = self.UNet_reference_val_corresp_bs_3d = _MIN_BATCH
+        self.UNet_min_batch_size = _MIN_BATCH
         self.UNet_base_num_features = size.width
         self.UNet_max_features_2d, self.UNet_max_features_3d = size.widest_2d, size.widest_3d
-        self._previous_stage_channels = 0  # of a cascade
+        self._previous_stage_channels = 0  # nonzero while a cascade is planned
 
     @property
     def size(self) -> Size:
@@ -84,29 +87,29 @@ class nnUNetPlannerFactorizer(ExperimentPlanner):
 
     def get_plans_for_configuration(
         self,
-        spacing: Sequence[float],
+        spacing: np.ndarray | Sequence[float],
         median_shape: Sequence[float],
         data_identifier: str,
         approximate_n_voxels_dataset: float,
-        _cache: dict,
-    ) -> dict:
-        """The plan of one configuration: patch as nnU-Net shrinks it until it fits, then the largest batch that fits.
+        _cache: dict[str, Any],
+    ) -> dict[str, Any]:
+        """Plan one configuration: nnU-Net shrinks the patch until it fits; then the largest batch that fits is chosen.
 
         Args:
             spacing: voxel size in mm, two or three axes.
             median_shape: of the resampled cases, in voxels.
             data_identifier: folder name of the preprocessed data.
-            approximate_n_voxels_dataset: over all training cases; a batch has at most a twentieth, as in nnU-Net.
+            approximate_n_voxels_dataset: voxels of all training cases; a batch has at most 1/20 of them, as in nnU-Net.
 
         Raises:
-            UserError: no patch fits the memory target; it says the least target.
+            UserError: no patch fits the memory target; the message gives the smallest possible target.
         """
         self._search = _Search(
             spacing=[float(mm) for mm in spacing],
             median_shape=list(median_shape),
-            name=data_identifier.removeprefix(f"{self.plans_identifier}_"),
+            configuration=data_identifier.removeprefix(f"{self.plans_identifier}_"),
         )
-        # nnU-Net's cache knows patch and strides only; what we estimate depends on the spacing, too.
+        # nnU-Net caches by patch and strides; our estimate also depends on the spacing, so the cache is not used.
         plan = super().get_plans_for_configuration(
             spacing, median_shape, data_identifier, approximate_n_voxels_dataset, {}
         )
@@ -125,10 +128,10 @@ class nnUNetPlannerFactorizer(ExperimentPlanner):
         arch_kwargs: Mapping[str, Any],
         arch_kwargs_req_import: Sequence[str],
     ) -> float:
-        """Bytes that a GPU needs to train on a batch of two such patches; ``arch_kwargs`` are those of a U-Net.
+        """Bytes that a GPU needs to train on two such patches; ``arch_kwargs`` are those of a U-Net.
 
         Raises:
-            UserError: the patch is smaller than any that is planned, as all larger ones did not fit.
+            UserError: the patch is below the smallest allowed, as no larger patch fitted.
         """
         patch = [int(v) for v in patch_size]
         search = self._search
@@ -136,20 +139,19 @@ class nnUNetPlannerFactorizer(ExperimentPlanner):
         search.most_stages = max(search.most_stages, stages)
         least = [min(self.UNet_featuremap_min_edge_length, median) for median in search.median_shape]
         too_small = any(size < edge for size, edge in zip(patch, least, strict=False))
-        if search.smallest is not None and (too_small or stages < min(_LEAST_STAGES, search.most_stages)):
+        if search.smallest_patch and (too_small or stages < min(_MIN_STAGES, search.most_stages)):
             raise UserError(self._does_not_fit(search))
         arguments = self._architecture(arch_kwargs, patch)["arch_kwargs"]
-        needed = self._bytes(arguments, patch, _LEAST_BATCH, output_channels)
-        if search.smallest is None or needed < search.smallest[0]:
-            search.smallest = (needed, patch)
+        needed = self._bytes(arguments, patch, _MIN_BATCH, output_channels)
+        if needed < search.smallest_bytes:
+            search.smallest_bytes, search.smallest_patch = needed, patch
         return needed
 
     def _does_not_fit(self, search: _Search) -> str:
-        needed, patch = search.smallest
-        target = math.ceil(needed / GB * 100) / 100
+        target = math.ceil(search.smallest_bytes / GB * 100) / 100
         return (
-            f"a GPU memory target of {self.UNet_vram_target_GB:g} GB is too small for {search.name}: even "
-            f"{_LEAST_BATCH} patches of {' × '.join(map(str, patch))} voxels need {target:g} GB, "
+            f"a GPU memory target of {self.UNet_vram_target_GB:g} GB is too small for {search.configuration}: even "
+            f"{_MIN_BATCH} patches of {' × '.join(map(str, search.smallest_patch))} voxels need {target:g} GB, "
             f"{with_reserve(0) / GB:g} GB of it for CUDA itself; give --gpu-memory-target {target:g} or more"
         )
 
@@ -159,23 +161,22 @@ class nnUNetPlannerFactorizer(ExperimentPlanner):
         return architecture_entry(variant_arguments(self.variant, patch))
 
     def _bytes(self, arguments: Mapping[str, Any], patch: Sequence[int], batch: int, classes: int) -> float:
-        channels = len(self.dataset_json.get("channel_names", self.dataset_json.get("modality")))
-        channels += self._previous_stage_channels
+        channels = len(DatasetJson(self.dataset_json).channel_names) + self._previous_stage_channels
         return estimate(FactorizerConfig.from_settings(arguments), patch, batch, channels, classes).total
 
     def _largest_batch(self, arguments: Mapping[str, Any], patch: Sequence[int], covered: int) -> int:
-        """The largest batch that fits the target, but not more cases than ``covered``, and at least two."""
-        sizes = range(_LEAST_BATCH, max(_LEAST_BATCH, covered) + 1)
+        """The largest batch that fits the target, at most ``covered`` and at least two patches."""
+        sizes = range(_MIN_BATCH, max(_MIN_BATCH, covered) + 1)
         classes = len(self.dataset_json["labels"])
         fitting = bisect.bisect_right(
             sizes, self.UNet_vram_target_GB * GB, key=lambda batch: self._bytes(arguments, patch, batch, classes)
         )
         return sizes[max(0, fitting - 1)]
 
-    def save_plans(self, plans: dict) -> None:
-        """Write the plans, keeping configurations that only the old file has, as nnU-Net does; whole or not at all.
+    def save_plans(self, plans: dict[str, Any]) -> None:
+        """Write the plans atomically and keep configurations that only the old file has, as nnU-Net does.
 
-        nnU-Net writes in place, so that an interruption leaves half a file on which every later command fails.
+        nnU-Net writes in place, so that an interruption leaves half a file, on which every later command fails.
         """
         if CASCADE in plans["configurations"]:
             plans["configurations"][CASCADE].update(self._cascade(plans))
@@ -189,13 +190,13 @@ class nnUNetPlannerFactorizer(ExperimentPlanner):
             if old != json.loads(json.dumps(plans)):
                 kept = _unused(plans_file)
                 write_text_atomically(kept, json.dumps(old, indent=4))
-                print(f"NOTE: the plans before were different, perhaps edited; they are kept in {kept}")
+                print(f"NOTE: the previous plans were different, perhaps edited; they are kept in {kept}")
         plans_file.parent.mkdir(parents=True, exist_ok=True)
         write_text_atomically(plans_file, json.dumps(plans, indent=4))
         print(f"Plans were saved to {plans_file}")
 
     def _cascade(self, plans: Mapping[str, Any]) -> dict[str, Any]:
-        """What the cascade does not take over from 3d_fullres: it sees the segmentation of 3d_lowres, too."""
+        """The settings that differ from 3d_fullres, as the cascade also gets the segmentation of 3d_lowres."""
         fullres = plans["configurations"]["3d_fullres"]
         manager = PlansManager(dict(plans))
         channels = determine_num_input_channels(manager, manager.get_configuration(CASCADE), self.dataset_json)
@@ -218,19 +219,20 @@ class nnUNetPlannerFactorizer(ExperimentPlanner):
 
 
 def _unused(plans_file: Path) -> Path:
-    """A name beside the plans for those before, which no earlier ones have."""
+    """An unused file name next to the plans, for the previous plans."""
     names = (
         plans_file.with_suffix(f".previous{number or ''}.json") for number in itertools.chain((0,), itertools.count(2))
     )
     return next(name for name in names if not name.exists())
 
 
+@dataclass
 class _Search:
-    """What is known while a patch is looked for."""
+    """State of the search for a patch of one configuration."""
 
-    def __init__(self, spacing: list[float], median_shape: list[float], name: str) -> None:
-        self.spacing = spacing
-        self.median_shape = median_shape
-        self.name = name  # of the configuration
-        self.most_stages = 0
-        self.smallest: tuple[float, list[int]] | None = None  # bytes and patch
+    spacing: list[float]
+    median_shape: list[float]
+    configuration: str
+    most_stages: int = 0
+    smallest_bytes: float = math.inf  # of the patches tried
+    smallest_patch: list[int] = field(default_factory=list)

@@ -1,9 +1,8 @@
-"""Preprocessed data that are there already are linked where they would only be written again.
+"""Link existing preprocessed data instead of writing the same data again.
 
-Which files preprocessing makes depends on a few settings of the plans (``preprocessing_settings``). Where they equal
-those of other plans of the data set whose folder is whole, its files become files of our folder, too, as hard links:
-no plans depend on the folder of others, and preprocessing either anew, which begins by removing the folder, leaves the
-other as it is.
+The files that preprocessing writes depend on a few settings of the plans (``preprocessing_settings``). If other plans
+of the data set have the same settings and a complete folder, its files are hard-linked into our folder. No plans then
+depend on the folder of others: preprocessing again, which first removes the folder, leaves the other one unchanged.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ _OF_CONFIGURATION = (
 
 
 def preprocessing_settings(plans: Mapping[str, Any], configuration: str) -> dict[str, Any]:
-    """All that preprocessing reads from plans, but for the patch size, by which nnU-Net only divides its files."""
+    """All settings that preprocessing reads, except for the patch size, which only changes how nnU-Net chunks files."""
     settings = PlansManager(dict(plans)).get_configuration(configuration).configuration
     found = {key: plans.get(key) for key in _OF_PLANS} | {key: settings.get(key) for key in _OF_CONFIGURATION}
     return json.loads(json.dumps(found))  # lists and tuples must compare equal
@@ -55,47 +54,49 @@ def preprocessed_folder(
     dataset_folder: Path,
     cases: Mapping[str, Mapping[str, Any]],
 ) -> Path | None:
-    """A folder that holds the data of a configuration, made for other plans or for the same plans before; or None.
+    """A folder with the data of a configuration, made for other plans or earlier for the same plans, or None.
 
     Args:
         plans: new plans.
-        name: of a configuration with data of its own.
-        others: all plans of the data set before the new ones were written (``plans_in``).
+        name: name of a configuration with its own data.
+        others: all plans that the data set had before the new ones were written (``plans_in``).
         dataset_folder: the data set's folder in ``nnUNet_preprocessed``.
-        cases: the raw files of each training case, as nnU-Net lists them.
+        cases: raw files of each training case, in nnU-Net's form.
     """
     wanted = preprocessing_settings(plans, name)
     transpose = plans["transpose_forward"]
     for folder in _folders_with(wanted, others):
         found = dataset_folder / folder
-        if _is_whole(found, cases) and _has_spacing(found, min(cases), wanted["spacing"], transpose):
+        if _is_up_to_date(found, cases) and _has_spacing(found, min(cases), wanted["spacing"], transpose):
             return found
     return None
 
 
 def link_preprocessed(source: Path, target: Path) -> None:
-    """Make ``target`` a folder with the files of ``source``, in place of what it held; whole or not at all."""
-    beside = target.with_name(f"{target.name}.linking")
-    shutil.rmtree(beside, ignore_errors=True)  # left by a link that was interrupted
-    shutil.copytree(source, beside, copy_function=_link_or_copy)
+    """Replace the folder ``target`` atomically by one with the files of ``source``."""
+    draft = target.with_name(f"{target.name}.linking")
+    shutil.rmtree(draft, ignore_errors=True)  # left by an interrupted run
+    shutil.copytree(source, draft, copy_function=_link_or_copy)
     shutil.rmtree(target, ignore_errors=True)
-    beside.rename(target)
+    draft.rename(target)
 
 
 def _link_or_copy(source: str, target: str) -> None:
-    """Not every file system has hard links."""
+    """Hard-link a file, or copy it where the file system has no hard links."""
     try:
         os.link(source, target)
     except OSError:
         shutil.copy2(source, target)
 
 
-def outdated_configurations(old_plans: Mapping | None, new_plans: Mapping, dataset_folder: Path) -> list[str]:
-    """Configurations of ``old_plans`` that have preprocessed data, which the plans now would make otherwise.
+def outdated_configurations(
+    old_plans: Mapping[str, Any] | None, new_plans: Mapping[str, Any], dataset_folder: Path
+) -> list[str]:
+    """Configurations of ``old_plans`` with preprocessed data that differ from what the new plans would give.
 
     Args:
-        old_plans: the plans before, ``None`` if there were none.
-        new_plans: the plans now.
+        old_plans: the previous plans, or None.
+        new_plans: the present plans.
         dataset_folder: the data set's folder in ``nnUNet_preprocessed``.
     """
     if old_plans is None:
@@ -112,21 +113,21 @@ def outdated_configurations(old_plans: Mapping | None, new_plans: Mapping, datas
     ]
 
 
-def plans_in(dataset_folder: Path) -> list[dict]:
-    """All plans of a data set in ``nnUNet_preprocessed`` that can be read."""
+def plans_in(dataset_folder: Path) -> list[dict[str, Any]]:
+    """All readable plans of a data set in ``nnUNet_preprocessed``."""
     found = []
     for file in sorted(dataset_folder.glob("*.json")):
         try:
             content = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            continue  # somebody else's, and not ours to judge
+            continue  # not one of our files, so not our error to report
         if isinstance(content, dict) and isinstance(content.get("configurations"), dict):
             found.append(content)
     return found
 
 
 def _folders_with(wanted: Mapping[str, Any], others: Iterable[Mapping[str, Any]]) -> Iterable[str]:
-    """Folders whose plans give the same data; a folder that other plans name with other settings is left alone."""
+    """Folders whose plans give the same data, except for those that other plans use with other settings."""
     same: dict[str, bool] = {}
     for plans in others:
         for name in plans["configurations"]:
@@ -134,15 +135,15 @@ def _folders_with(wanted: Mapping[str, Any], others: Iterable[Mapping[str, Any]]
                 folder = PlansManager(dict(plans)).get_configuration(name).configuration["data_identifier"]
                 equal = preprocessing_settings(plans, name) == wanted
             except (AttributeError, KeyError, RuntimeError, TypeError):
-                continue  # a configuration that nnU-Net cannot read either
+                continue  # nnU-Net cannot read this configuration either
             same[folder] = same.get(folder, True) and equal
     return [folder for folder, equal in same.items() if equal]
 
 
-def _is_whole(folder: Path, cases: Mapping[str, Mapping[str, Any]]) -> bool:
-    """Whether a folder has exactly these cases, all whole and made after their raw files and labels last changed.
+def _is_up_to_date(folder: Path, cases: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether a folder has exactly these cases, complete and newer than their raw images and labels.
 
-    ``dataset.json`` counts, too: where labels lie is sampled by what it says of regions and of the ignore label.
+    It must also be newer than ``dataset.json``, whose regions and ignore label decide which label voxels are sampled.
     """
     written = list(folder.glob("*.pkl"))
     if {file.stem for file in written} != set(cases):
@@ -153,10 +154,10 @@ def _is_whole(folder: Path, cases: Mapping[str, Mapping[str, Any]]) -> bool:
 
 
 def _has_spacing(folder: Path, case: str, spacing: Sequence[float], transpose: Sequence[int]) -> bool:
-    """Whether a case is as large as it becomes when it is resampled to ``spacing``: plans can be edited afterwards."""
+    """Whether a case has the size that resampling to ``spacing`` gives, since plans may have been edited afterwards."""
     properties = load_pickle(str(folder / f"{case}.pkl"))
     original = [properties["spacing"][axis] for axis in transpose]
-    target = [*original[: len(original) - len(spacing)], *spacing]  # 2D configurations keep the distance of slices
+    target = [*original[: len(original) - len(spacing)], *spacing]  # 2D configurations keep the slice distance
     expected = compute_new_shape(properties["shape_after_cropping_and_before_resampling"], original, target)
     data = nnUNetDatasetBlosc2(str(folder), [case]).load_case(case)[0]
     return tuple(data.shape[1:]) == tuple(int(v) for v in expected)

@@ -1,7 +1,7 @@
 """The sizes S, M, L and XL of a planned Factorizer: width, depth and GPU memory target, as nnU-Net's ResEnc presets.
 
 Each size is wider and deeper than the one before. Blocks at high resolution cost most memory and time, so depth is
-added from the second stage on; the decoder, whose blocks cost the same, stays shallower.
+added from the second stage on, and less of it in the decoder, whose blocks cost as much.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ class Size:
 
     Attributes:
         width: channels of the first stage; they double from stage to stage.
-        widest_2d, widest_3d: channels at most.
-        encoder_blocks, decoder_blocks: blocks per stage, highest resolution first; the last one goes for all lower
-            stages.
-        memory_target_gb: GPU memory in GB (10⁹ bytes) for which patch and batch size are chosen.
+        widest_2d, widest_3d: largest number of channels of a stage.
+        encoder_blocks, decoder_blocks: blocks per stage, highest resolution first; the last one applies to all
+            lower stages.
+        memory_target_gb: GPU memory in GB (10⁹ bytes) to choose patch and batch size for.
     """
 
     width: int
@@ -45,5 +45,5 @@ DEFAULT_SIZE = replace(SIZES["S"], memory_target_gb=8)
 
 
 def per_stage(blocks: Sequence[int], stages: int) -> list[int]:
-    """Blocks of every stage; the last entry goes for all lower stages."""
+    """Blocks of every stage; the last entry applies to all lower stages."""
     return [blocks[min(stage, len(blocks) - 1)] for stage in range(stages)]

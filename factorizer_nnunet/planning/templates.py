@@ -1,13 +1,12 @@
-"""Ready settings for kinds of data, laid over what nnU-Net plans for a data set.
+"""Ready settings for kinds of data, which replace part of what nnU-Net plans for a data set.
 
-A template fixes voxel size, patch, batch and network of ``3d_fullres``; all else in the plans (intensities,
-normalisation, resampling, labels) stays what nnU-Net's planner finds in the data. Templates are the JSON files of
-``factorizer_nnunet.plans``, or files of the user in the same form; docs/planning_templates.md describes them.
+A template fixes voxel size, patch, batch and network of ``3d_fullres``; everything else in the plans (intensities,
+normalisation, resampling, labels) is planned by nnU-Net from the data. Templates are the JSON files in
+``factorizer_nnunet.plans``, or users' files of the same form; docs/planning_templates.md describes them.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from importlib import resources
@@ -19,24 +18,24 @@ import torch
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import load_json_object
 from factorizer_nnunet.network import Factorizer
-from factorizer_nnunet.network.config_values import is_integer
+from factorizer_nnunet.network.config_values import is_count, is_number
 from factorizer_nnunet.planning.architecture import architecture_entry
 from factorizer_nnunet.planning.image_geometry import ImageGeometry
 from factorizer_nnunet.planning.planner import nnUNetPlannerFactorizer
 
 TEMPLATE_CONFIGURATION = "3d_fullres"
-LIST = "factorizer-nnunet plan --template list shows the templates"
-MAX_RESAMPLING = 3.0  # between the voxel size of the data and the template's, along any axis, in either direction
-MAX_PADDING = 1.5  # side of the patch over that of the typical image; nnU-Net's own planner stays near 1
+_LIST = "factorizer-nnunet plan --template list shows the templates"
+MAX_RESAMPLING = 3.0  # largest ratio of voxel sizes of data and template, along any axis, in either direction
+MAX_PADDING = 1.5  # largest ratio of the sides of patch and typical image; about 1 in nnU-Net's own plans
 
 
 @dataclass(frozen=True)
 class Template:
-    """The content of a template's file; axes are those of nnU-Net's plans, the coarsest first, else z, y, x."""
+    """The content of a template file; axes as in nnU-Net's plans: the coarsest first, otherwise z, y, x."""
 
-    name: str  # the file's, without .json
-    source: str  # where the settings come from, in one line
-    channels: int | None  # of the images that it is made for; None: any number
+    name: str  # of the file, without .json
+    source: str  # origin of the settings, one line
+    channels: int | None  # that images must have; None: any number
     spacing: list[float]  # voxel size in mm
     patch_size: list[int]  # voxels
     batch_size: int
@@ -44,7 +43,7 @@ class Template:
 
 
 def template_sources() -> dict[str, str]:
-    """Name and source of every template that comes with the package."""
+    """Names and sources of the templates in the package."""
     files = sorted(Path(str(resources.files("factorizer_nnunet.plans"))).glob("*.json"))
     return {file.stem: load_json_object(file, "Correct the template")["source"] for file in files}
 
@@ -53,50 +52,57 @@ def load_template(name: str) -> Template:
     """Read a template and check that its network can be built and takes its patch.
 
     Args:
-        name: of a template of the package, or the path of a file, which ends in ``.json``.
+        name: name of a template in the package, or path of a file that ends in ``.json``.
 
     Raises:
-        UserError: there is no such template, or its content is impossible; naming the file.
+        UserError: there is no such template, or its content is invalid; the message names the file.
     """
     packaged = Path(str(resources.files("factorizer_nnunet.plans")))
     file = Path(name) if name.endswith(".json") else packaged / f"{name}.json"
     if not file.is_file():
         known = f"give the path of a file, or one of {', '.join(template_sources())}"
-        raise UserError(f"there is no template {name}: {known}. {LIST}")
+        raise UserError(f"there is no template {name}: {known}. {_LIST}")
     content = load_json_object(file, "Correct the template")
     keys = [field.name for field in fields(Template) if field.name != "name"]
     wrong = [f"lacks {key!r}" for key in keys if key not in content]
     wrong += [f"has an unknown key {key!r}" for key in content if key not in keys]
     if wrong:
-        raise UserError(f"template {file} {wrong[0]}: it must have {', '.join(keys)}, and nothing else")
-    template = Template(name=file.stem, **content)
-    problem = _problem(template)
+        raise UserError(f"template {file} {wrong[0]}: it must have exactly {', '.join(keys)}")
+    problem = _problem(content)
     if problem is not None:
         raise UserError(f"template {file}: {problem}. Correct it")
-    return template
+    return Template(name=file.stem, **content)
 
 
-def _problem(template: Template) -> str | None:
-    """What is impossible in the content of a template's file; None if nothing."""
-    if not isinstance(template.source, str) or not template.source.strip() or "\n" in template.source:
-        return f"source must be one line of text, not {template.source!r}"
-    if template.channels is not None and not _is_count(template.channels):
-        return f"channels must be a number of channels, or null for any, not {template.channels!r}"
-    if not _is_count(template.batch_size):
-        return f"batch_size must be a number of patches, not {template.batch_size!r}"
-    patch, spacing = template.patch_size, template.spacing
-    if not isinstance(patch, list) or len(patch) != 3 or not all(map(_is_count, patch)):
+def _problem(content: Mapping[str, Any]) -> str | None:
+    """What is wrong with the content of a template file; None if nothing."""
+    source, channels, batch_size, arch_kwargs = (
+        content[key] for key in ("source", "channels", "batch_size", "arch_kwargs")
+    )
+    patch, spacing = content["patch_size"], content["spacing"]
+    if not isinstance(source, str) or not source.strip() or "\n" in source:
+        return f"source must be one line of text, not {source!r}"
+    if channels is not None and not is_count(channels):
+        return f"channels must be a number of channels, or null for any, not {channels!r}"
+    if not is_count(batch_size):
+        return f"batch_size must be a number of patches, not {batch_size!r}"
+    if not isinstance(patch, list) or len(patch) != 3 or not all(map(is_count, patch)):
         return f"patch_size must be three numbers of voxels, not {patch!r}"
-    if not isinstance(spacing, list) or len(spacing) != 3 or not all(map(_is_length, spacing)):
+    if not isinstance(spacing, list) or len(spacing) != 3 or not all(is_number(mm) and mm > 0 for mm in spacing):
         return f"spacing must be three voxel sizes in mm, not {spacing!r}"
     if max(spacing) > spacing[0]:
         return f"spacing {spacing} must begin with the coarsest axis, as nnU-Net orders the axes"
-    if not isinstance(template.arch_kwargs, Mapping):
-        return f"arch_kwargs must map names to values, not {template.arch_kwargs!r}"
+    if not isinstance(arch_kwargs, Mapping):
+        return f"arch_kwargs must map names to values, not {arch_kwargs!r}"
     try:
         with torch.device("meta"):  # parameters without memory
-            config = Factorizer(input_channels=1, num_classes=2, **template.arch_kwargs).config
-    except (TypeError, ValueError, OverflowError, RuntimeError) as error:  # the last two by numbers too large for torch
+            config = Factorizer(input_channels=1, num_classes=2, **arch_kwargs).config
+    except (
+        TypeError,
+        ValueError,
+        OverflowError,
+        RuntimeError,
+    ) as error:  # the last two: numbers too large
         return f"no network can be built from arch_kwargs: {error}"
     total = list(config.total_stride)
     if len(total) != 3 or any(size % stride for size, stride in zip(patch, total, strict=True)):
@@ -107,21 +113,21 @@ def _problem(template: Template) -> str | None:
 
 
 def check_fit(template: Template, images: ImageGeometry, dataset: str) -> None:
-    """Refuse a template for data that it is not made for.
+    """Refuse a template that does not fit the data.
 
     Args:
         template: the settings.
-        images: what is known of the images, in nnU-Net's order of axes.
+        images: typical geometry of the images, axes in nnU-Net's order.
         dataset: name of the data set, for the message.
 
     Raises:
-        UserError: the images are 2D, have other channels, or are of another scale; naming what differs.
+        UserError: the images are 2D, have other channels or another scale; the message says which.
     """
     reason = _misfit(template, images)
     if reason is not None:
         raise UserError(
             f"template {template.name} does not fit {dataset}: {reason}. Plan without --template, choose another one "
-            f"({LIST}), or correct a copy of its file and give --template FILE.json"
+            f"({_LIST}), or correct a copy of its file and give --template FILE.json"
         )
 
 
@@ -140,33 +146,33 @@ def _misfit(template: Template, images: ImageGeometry) -> str | None:
     image_mm = [size * mm for size, mm in zip(images.shape, images.spacing, strict=True)]
     if any(patch > MAX_PADDING * image for patch, image in zip(patch_mm, image_mm, strict=True)):
         return (
-            f"its patch of {_sizes(patch_mm)} mm is much larger than the images of {_sizes(image_mm)} mm, so that "
-            "mostly padding would be trained on"
+            f"its patch of {_sizes(patch_mm)} mm is much larger than the images of {_sizes(image_mm)} mm, so most of "
+            "it would be padding"
         )
     return None
 
 
 def planner_for_template(template: Template) -> type[nnUNetPlannerFactorizer]:
-    """The planner that lays the template over what it plans; to be run with the template's voxel size as target."""
+    """The planner that applies the template to its plans; its target spacing must be that of the template."""
 
     class TemplatePlanner(nnUNetPlannerFactorizer):
-        def save_plans(self, plans: dict) -> None:
-            # nnU-Net returns this very object as the plans, so it is changed in place.
-            plans.update(laid_over(plans, template))
+        def save_plans(self, plans: dict[str, Any]) -> None:
+            # nnU-Net returns this object as the plans, so it is changed in place.
+            plans.update(apply_template(plans, template))
             print(
-                f"The template {template.name} sets patch, batch and network of {TEMPLATE_CONFIGURATION}, its only one"
+                f"The template {template.name} sets patch, batch and network of {TEMPLATE_CONFIGURATION}, the only one"
             )
             super().save_plans(plans)
 
-    TemplatePlanner.__name__ = f"{nnUNetPlannerFactorizer.__name__}_{template.name}"  # stands in the plans
+    TemplatePlanner.__name__ = f"{nnUNetPlannerFactorizer.__name__}_{template.name}"  # is stored in the plans
     return TemplatePlanner
 
 
-def laid_over(plans: Mapping[str, Any], template: Template) -> dict[str, Any]:
-    """The plans of a data set with the template's settings, and with ``3d_fullres`` alone.
+def apply_template(plans: Mapping[str, Any], template: Template) -> dict[str, Any]:
+    """The plans of a data set with the template's settings, reduced to ``3d_fullres``.
 
     Args:
-        plans: of nnU-Net's planner, for voxels of ``template.spacing``.
+        plans: plans of nnU-Net's planner for voxels of ``template.spacing``.
         template: the settings.
     """
     planned = plans["configurations"][TEMPLATE_CONFIGURATION]
@@ -180,14 +186,6 @@ def laid_over(plans: Mapping[str, Any], template: Template) -> dict[str, Any]:
         "template": {"name": template.name, "source": template.source},
         "configurations": {TEMPLATE_CONFIGURATION: {**planned, **settings}},
     }
-
-
-def _is_count(value: object) -> bool:
-    return is_integer(value) and value >= 1
-
-
-def _is_length(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0
 
 
 def _sizes(values: list[float]) -> str:

@@ -97,8 +97,8 @@ def built_network(imported: ImportedModel, configuration: str = "3d_fullres") ->
     from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-    plans = PlansManager(str(imported.targets.model / "plans.json"))
-    description = json.loads((imported.targets.model / "dataset.json").read_text())
+    plans = PlansManager(str(imported.targets.model.plans_file))
+    description = json.loads(imported.targets.model.dataset_file.read_text())
     settings = plans.get_configuration(configuration)
     network = get_network_from_plans(
         settings.network_arch_class_name,
@@ -113,4 +113,4 @@ def built_network(imported: ImportedModel, configuration: str = "3d_fullres") ->
 
 
 def saved(imported: ImportedModel) -> dict[str, Any]:
-    return torch.load(imported.targets.checkpoint, weights_only=True)
+    return torch.load(imported.targets.fold.checkpoint(), weights_only=True)

@@ -67,20 +67,20 @@ BAD_WEIGHTS = {
         r"asks for collections\.defaultdict\).*in a MONAI bundle the key is 'model'",
     ),
     "a module": (save(torch.nn.Linear(1, 1)), r"asks for torch\.nn\.modules\.linear\.Linear\).*refused"),
-    "a list": (save([torch.ones(1)]), "holds no state_dict but list"),
+    "a list": (save([torch.ones(1)]), "contains no state_dict but list"),
     "another network": (save({"conv.weight": torch.ones(1)}), r"has no parameter stem\.weight; it has conv\.weight"),
     "two networks": (save({"a.stem.weight": torch.ones(1), "b.stem.weight": torch.ones(1)}), "2 networks, under 'a.'"),
-    "no tensor": (save({"stem.weight": 1}), r"stem\.weight is no tensor but int"),
-    "too few": (save(STATE), "is not of the configuration given: 'stem.weight' has shape"),
+    "no tensor": (save({"stem.weight": 1}), r"stem\.weight is not a tensor but int"),
+    "too few": (save(STATE), "does not fit the configuration: 'stem.weight' has shape"),
     "a parameter missing": (
         save({k: v for k, v in upstream_state(CONFIG).items() if k != "encoder.blocks.1.downsample.bias"}),
-        "hold nothing for 'encoder.downsamples.0.conv.bias'",
+        "contain nothing for 'encoder.downsamples.0.conv.bias'",
     ),
 }
 
 
 @pytest.mark.parametrize(("change", "message"), BAD_WEIGHTS.values(), ids=BAD_WEIGHTS)
-def test_bad_weights_are_told_and_nothing_is_written(
+def test_bad_weights_are_reported_and_nothing_is_written(
     folders: Path, change: Callable[[Path], None], message: str
 ) -> None:
     change(folders)
@@ -94,13 +94,13 @@ def test_bad_weights_are_told_and_nothing_is_written(
     ("arrays", "message"),
     [
         ({"x": np.ones(1)}, r"no arrays named state/NAME"),
-        ({"state/stem.weight": np.array([{}])}, r"no \.npz of plain arrays"),
-        ({"state/stem.weight": np.array(["text"])}, r"no \.npz of plain arrays"),
-        ({"state/stem.weight": np.ones(1), "config": "{"}, r"no \.npz of plain arrays"),
-        (None, r"no \.npz of plain arrays"),
+        ({"state/stem.weight": np.array([{}])}, r"not an \.npz of plain arrays"),
+        ({"state/stem.weight": np.array(["text"])}, r"not an \.npz of plain arrays"),
+        ({"state/stem.weight": np.ones(1), "config": "{"}, r"not an \.npz of plain arrays"),
+        (None, r"not an \.npz of plain arrays"),
     ],
 )
-def test_bad_arrays_are_told(tmp_path: Path, arrays: dict[str, Any] | None, message: str) -> None:
+def test_bad_arrays_are_reported(tmp_path: Path, arrays: dict[str, Any] | None, message: str) -> None:
     path = tmp_path / "weights.npz"
     if arrays is None:
         path.write_bytes(b"no arrays")
@@ -111,27 +111,27 @@ def test_bad_arrays_are_told(tmp_path: Path, arrays: dict[str, Any] | None, mess
 
 
 BAD_CONFIGS: dict[str, tuple[dict[str, Any], str]] = {
-    "misspelled": ({"num_iter": 9}, "'num_iter' is unknown; known: in_channels"),
-    "another part": ({"act": "$nn.GELU"}, r"act='\$nn\.GELU' has no counterpart; valid: 'ReLU'"),
-    "a reference": ({"spatial_size": "@roi_size"}, "spatial_size='@roi_size' is impossible; valid: 2 or 3 numbers"),
-    "no list": ({"encoder_width": 8}, "encoder_width=8 is impossible; valid: a width per stage"),
+    "misspelled": ({"num_iter": 9}, "unknown 'num_iter': expected one of in_channels"),
+    "another part": ({"act": "$nn.GELU"}, r"act='\$nn\.GELU' has no counterpart: expected 'ReLU'"),
+    "a reference": ({"spatial_size": "@roi_size"}, "invalid spatial_size='@roi_size': expected 2 or 3 numbers"),
+    "no list": ({"encoder_width": 8}, "invalid encoder_width=8: expected a width per stage"),
     "a negative depth": ({"encoder_depth": [1, -1]}, "encoder_depth"),
-    "strides of 2 axes": ({"strides": [1, [2, 2]]}, "strides=.* is impossible; .* each an integer or 3 of them"),
-    "no pair": ({"reshape": "SWMatricize"}, "reshape='SWMatricize' is impossible; valid: a name and its options"),
-    "unknown matrices": ({"reshape": ["Tensorize", {}]}, "reshape='Tensorize' is unknown"),
-    "unknown option": ({"reshape": ["Matricize", {"head": 1}]}, "reshape: 'head' is unknown"),
-    "option of wrong form": ({"reshape": ["Matricize", {"head_dim": "8"}]}, "reshape: head_dim='8' is impossible"),
+    "strides of 2 axes": ({"strides": [1, [2, 2]]}, "invalid strides=.*: expected .* each an integer or 3 of them"),
+    "no pair": ({"reshape": "SWMatricize"}, "invalid reshape='SWMatricize': expected a name and its options"),
+    "unknown matrices": ({"reshape": ["Tensorize", {}]}, "unknown reshape='Tensorize'"),
+    "unknown option": ({"reshape": ["Matricize", {"head": 1}]}, "reshape: unknown 'head'"),
+    "option of wrong form": ({"reshape": ["Matricize", {"head_dim": "8"}]}, "reshape: invalid head_dim='8'"),
     "too many windows": (
         {"reshape": ["SWMatricize", {"head_dim": 8, "grid_size": 99, "shifts": [1]}]},
         r"configuration in .*config\.json",
     ),
     "indivisible": ({"spatial_size": [16, 16, 9]}, r"configuration in .*config\.json"),
-    "text as number": ({"mlp_ratio": "2"}, "mlp_ratio='2' is impossible; valid: a number"),
+    "text as number": ({"mlp_ratio": "2"}, "invalid mlp_ratio='2': expected a number"),
 }
 
 
 @pytest.mark.parametrize(("change", "message"), BAD_CONFIGS.values(), ids=BAD_CONFIGS)
-def test_bad_configurations_are_told(folders: Path, change: dict[str, Any], message: str) -> None:
+def test_bad_configurations_are_reported(folders: Path, change: dict[str, Any], message: str) -> None:
     write_json(folders / "config.json", {**CONFIG, **change})
     before = contents(folders)
     with pytest.raises(UserError, match=message):
@@ -154,7 +154,7 @@ def test_a_configuration_may_be_written_as_in_the_authors_bundles(folders: Path)
 
 
 BAD_ARGUMENTS: dict[str, tuple[dict[str, Any], str]] = {
-    "no configuration": ({"config_file": None}, r"weights\.pt holds no configuration.*--config"),
+    "no configuration": ({"config_file": None}, r"weights\.pt contains no configuration.*--config"),
     "no config file": ({"config_file": Path("gone.json")}, r"cannot read gone\.json"),
     "unknown data set": ({"dataset": 8}, f"no data set 8 in nnUNet_preprocessed .*Known there: {NAME}"),
     "no plans": ({"plans": "mine"}, r"has no plans mine .*plan -d 7 --no-preprocess --plans-name mine"),
@@ -165,16 +165,16 @@ BAD_ARGUMENTS: dict[str, tuple[dict[str, Any], str]] = {
     "no spacing": ({"spacing_mm": [1, 0, 1]}, r"the spacing is \[1, 0, 1\] mm"),
     "a folder as name": ({"plans_name": "a/b"}, "'a/b' cannot name a plans file"),
     "a name that nnU-Net parts": ({"plans_name": "a__b"}, "'a__b' cannot name a plans file"),
-    "no fold": ({"fold": "first"}, "fold 'first' is impossible"),
-    "unknown axes": ({"axes": "zyx"}, "axes 'zyx' are unknown: choose from xyz, plans"),
-    "channels twice": ({"input_order": [0, 0]}, r"input order \[0, 0\] must have each number from 0 to 1 once"),
-    "too few outputs": ({"output_order": [1, 0]}, r"output order \[1, 0\] must have each number from 0 to 2 once"),
+    "no fold": ({"fold": "first"}, "invalid fold 'first'"),
+    "unknown axes": ({"axes": "zyx"}, "unknown axes 'zyx': choose from xyz, plans"),
+    "channels twice": ({"input_order": [0, 0]}, r"input order \[0, 0\] must contain each number from 0 to 1 once"),
+    "too few outputs": ({"output_order": [1, 0]}, r"output order \[1, 0\] must contain each number from 0 to 2 once"),
     "plans that exist": ({"plans_name": "nnUNetFactorizerPlans"}, "exists with other content and is not overwritten"),
 }
 
 
 @pytest.mark.parametrize(("change", "message"), BAD_ARGUMENTS.values(), ids=BAD_ARGUMENTS)
-def test_bad_arguments_are_told(folders: Path, change: dict[str, Any], message: str) -> None:
+def test_bad_arguments_are_reported(folders: Path, change: dict[str, Any], message: str) -> None:
     before = contents(folders)
     with pytest.raises(UserError, match=message):
         run_import(folders, **change)
@@ -185,12 +185,12 @@ def test_bad_arguments_are_told(folders: Path, change: dict[str, Any], message: 
     ("description", "message"),
     [
         (describe(3, 3), "the weights take 2 channels, dataset.json has 3: channel 0, channel 1, channel 2"),
-        (describe(2, 4), "the weights give 3 outputs, for dataset.json nnU-Net counts 4: background, label 1"),
-        (describe(2, 2, regions=True), "the weights give 3 outputs, for dataset.json nnU-Net counts 2: region 0"),
+        (describe(2, 4), "the weights give 3 outputs, dataset.json requires 4: background, label 1"),
+        (describe(2, 2, regions=True), "the weights give 3 outputs, dataset.json requires 2: region 0"),
         ({**describe(2, 3), "labels": {"a": 1}}, "nnU-Net cannot read its labels and channels: Background"),
     ],
 )
-def test_data_sets_that_do_not_fit_are_told(folders: Path, description: dict[str, Any], message: str) -> None:
+def test_data_sets_that_do_not_fit_are_reported(folders: Path, description: dict[str, Any], message: str) -> None:
     write_dataset(folders, description)
     with pytest.raises(UserError, match=message):
         run_import(folders)
@@ -206,7 +206,7 @@ def test_data_sets_that_do_not_fit_are_told(folders: Path, description: dict[str
         ({"configurations": {"3d_fullres": {"architecture": {}}}}, "configuration 3d_fullres has no 'batch_size'"),
     ],
 )
-def test_damaged_plans_are_told(folders: Path, change: dict[str, Any], message: str) -> None:
+def test_damaged_plans_are_reported(folders: Path, change: dict[str, Any], message: str) -> None:
     write_dataset(folders, describe(2, 3), {**base_plans(), **change})
     with pytest.raises(UserError, match=message):
         run_import(folders)

@@ -130,7 +130,7 @@ def test_the_network_sees_the_axes_as_the_authors_did(folders: Path) -> None:
     imported = run_import(folders)
     # Gaussian weights are so small at the corners of a patch that nnU-Net's half precision shows.
     predictor = nnUNetPredictor(use_gaussian=False, use_mirroring=False, device=torch.device("cpu"), allow_tqdm=False)
-    predictor.initialize_from_trained_model_folder(str(imported.targets.model), ("all",))
+    predictor.initialize_from_trained_model_folder(str(imported.targets.model.path), ("all",))
     assert predictor.allowed_mirroring_axes == (0, 1, 2)
     image = np.random.default_rng(0).normal(size=(2, *SIZE[::-1])).astype(np.float32)
     _, probabilities = predictor.predict_single_npy_array(
@@ -159,11 +159,11 @@ def test_the_checkpoint_serves_nnunets_training(folders: Path) -> None:
         {**plans, "continue_training": False}, "3d_fullres", "all", describe(2, 3), torch.device("cpu")
     )
     trainer.initialize()
-    load_pretrained_weights(trainer.network, str(imported.targets.checkpoint))
+    load_pretrained_weights(trainer.network, str(imported.targets.fold.checkpoint()))
     state = trainer.network.state_dict()
     heads = {name for name in state if ".seg_layers." in name}  # nnU-Net leaves them out
     assert all(torch.equal(state[name], expected[name]) for name in set(state) - heads)
-    trainer.load_checkpoint(str(imported.targets.checkpoint))
+    trainer.load_checkpoint(str(imported.targets.fold.checkpoint()))
     assert all(torch.equal(value, expected[name]) for name, value in trainer.network.state_dict().items())
     assert trainer.current_epoch == 0
 
@@ -185,10 +185,10 @@ def test_further_weights_become_folds_of_the_model(folders: Path) -> None:
     assert contents(folders) == after
 
 
-def test_a_folder_that_is_no_such_model_is_left_alone(folders: Path) -> None:
+def test_a_folder_that_is_not_such_a_model_is_not_changed(folders: Path) -> None:
     imported = run_import(folders)
-    (imported.targets.model / "plans.json").unlink()
-    with pytest.raises(UserError, match=r"is no model of these plans: choose another name with --plans-name"):
+    imported.targets.model.plans_file.unlink()
+    with pytest.raises(UserError, match=r"is not a model of these plans: choose another name with --plans-name"):
         run_import(folders, fold="0")
 
 
@@ -223,7 +223,7 @@ def test_the_command_tells_how_it_understood_the_weights_and_what_comes_next(
     checkpoint = out.split("-pretrained_weights ")[1].strip()
     assert Path(checkpoint).is_file()
     assert cli.main(["import-upstream", weights, "-d", "7"]) == 2
-    assert capsys.readouterr().err.startswith(f"error: {weights} holds no configuration")
+    assert capsys.readouterr().err.startswith(f"error: {weights} contains no configuration")
 
 
 def test_a_single_output_is_told_with_its_background(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,10 +10,10 @@ import torch
 from oracle_files import below, load, oracle_files, relative_error
 from upstream_example import CONFIG, upstream_state
 
-from factorizer_nnunet.network import from_upstream
+from factorizer_nnunet.network import Factorizer, from_upstream
 from factorizer_nnunet.network.layout import channels_first, channels_last
 from factorizer_nnunet.network.nmf import decompose
-from factorizer_nnunet.network.upstream import block_from_upstream, load_upstream, own_name, upstream_arguments
+from factorizer_nnunet.network.upstream import load_upstream, own_name, upstream_arguments
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4}
 
@@ -42,7 +42,14 @@ def test_networks(path: Path, dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("path", oracle_files("block_*.npz"))
 def test_blocks(path: Path) -> None:
     config, arrays = load(path)
-    block = block_from_upstream(config, below(arrays, "state/"))
+    form = {"in_channels": 1, "out_channels": 1, "encoder_width": [config["channels"]], "strides": [1]}
+    network = Factorizer(**upstream_arguments({**config, **form, "decoder_depth": []})).double()
+    state = network.state_dict()
+    for name, value in below(arrays, "state/").items():
+        ours = own_name(f"encoder.blocks.0.block.blocks.0.{name}", network.config.num_stages)
+        state[ours] = torch.as_tensor(value).reshape(state[ours].shape)
+    network.load_state_dict(state)
+    block = network.encoder.stages[0][0]
     x = arrays["x"].clone().requires_grad_()
     y = channels_first(block(channels_last(x)))
     y.backward(arrays["grad_y0"])
@@ -87,8 +94,8 @@ def test_fresh_weights_need_no_state_and_most_entries_have_defaults() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"reshape": ["Wavelet", {}]}, "reshape='Wavelet' is unknown; valid: one of"),
-        ({"solver": "newton"}, "solver='newton' is unknown; valid: one of"),
+        ({"reshape": ["Wavelet", {}]}, "unknown reshape='Wavelet': expected one of"),
+        ({"solver": "newton"}, "unknown solver='newton': expected one of"),
         (
             {"spatial_size": [16, 16, 10]},
             r"patch_size=\[4, 4, 4\] does not divide the \[16, 16, 10\] voxels of stage 0",
@@ -113,7 +120,7 @@ def test_weights_that_do_not_fit_are_refused() -> None:
         ValueError, match=r"'stem\.weight' has shape \[8, 1, 3, 3, 3\]; the configuration gives \[8, 2, 3, 3, 3\]"
     ):
         load_upstream(network, {"stem.weight": torch.zeros(8, 1, 3, 3, 3)})
-    with pytest.raises(ValueError, match="the weights hold nothing for"):
+    with pytest.raises(ValueError, match="the weights contain nothing for"):
         load_upstream(network, {"stem.weight": torch.zeros(8, 2, 3, 3, 3)})
 
 
@@ -141,7 +148,7 @@ def test_every_output_needs_its_weights() -> None:
     state = {name: value for name, value in state.items() if not name.startswith("head.")}
     assert len(from_upstream({**config, "num_deep_supr": 2}, {**state, **heads})(torch.randn(1, 2, 16, 16, 16))) == 2
     del heads["heads.1.bias"]
-    with pytest.raises(ValueError, match="the weights hold nothing for 'decoder.seg_layers.1.bias'"):
+    with pytest.raises(ValueError, match="the weights contain nothing for 'decoder.seg_layers.1.bias'"):
         from_upstream({**config, "num_deep_supr": 2}, {**state, **heads})
 
 

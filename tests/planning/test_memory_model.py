@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_leaves
 
 from factorizer_nnunet.network import Factorizer, FactorizerConfig
 from factorizer_nnunet.network.ops.dispatch import KERNELS_VARIABLE
-from factorizer_nnunet.planning.activation_memory import HALF, KERNELS
+from factorizer_nnunet.planning.activation_memory import HALF, PRECISIONS
 from factorizer_nnunet.planning.memory import estimate, is_modelled, layer_groups, with_reserve
 
 CASES_FILE = Path(__file__).resolve().parents[2] / "benchmarks" / "memory_cases.json"  # benchmarks.memory_model's, too
@@ -102,7 +102,7 @@ def test_the_model_knows_what_cuda_autocast_keeps(case: SimpleNamespace, monkeyp
         tuple(case.patch_size),
         case.channels,
         case.classes,
-        KERNELS["cuda"],
+        PRECISIONS["cuda"],
     )
     modelled = sum(case.batch_size * group.need.kept + HALF * group.parameters for group in groups)
     assert modelled == pytest.approx(kept_by_cuda(case), rel=0.05)

@@ -1,4 +1,4 @@
-"""Planning: bad input is told before anything is written; good input gives plans that the stock commands can use."""
+"""Planning: bad input is reported before anything is written, good input gives plans for the stock commands."""
 
 from __future__ import annotations
 
@@ -19,17 +19,13 @@ from planning_example import (
 from factorizer_nnunet import cli
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.network import VARIANTS, build_variant
-from factorizer_nnunet.planning.dataset import (
-    next_command,
-    plan_dataset,
-    with_data_of_their_own,
-)
+from factorizer_nnunet.planning.dataset import configurations_with_own_data, next_command, plan_dataset
 from factorizer_nnunet.planning.planner import nnUNetPlannerFactorizer
 from factorizer_nnunet.planning.reuse import outdated_configurations
 
 
 @pytest.mark.parametrize("variable", ["nnUNet_raw", "nnUNet_preprocessed"])
-def test_unset_and_missing_folders_are_told(
+def test_unset_and_missing_folders_are_reported(
     raw: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], variable: str
 ) -> None:
     monkeypatch.delenv(variable)
@@ -61,7 +57,7 @@ def test_unset_and_missing_folders_are_told(
         (["--plans-name", ""], "'' cannot name a plans file"),
     ],
 )
-def test_bad_arguments_are_told_and_nothing_is_written(
+def test_bad_arguments_are_reported_and_nothing_is_written(
     raw: Path, folders: Path, capsys: pytest.CaptureFixture[str], argv: list[str], message: str
 ) -> None:
     assert cli.main(["plan", "-d", "7", *argv]) == 2
@@ -123,7 +119,7 @@ def test_a_name_of_stock_plans_is_refused(raw: Path, folders: Path) -> None:
     assert list((folders / "nnUNet_preprocessed").rglob("*")) == []
 
 
-def test_half_written_plans_are_told(raw: Path, folders: Path) -> None:
+def test_half_written_plans_are_reported(raw: Path, folders: Path) -> None:
     plans_file = folders / "nnUNet_preprocessed" / NAME / "nnUNetFactorizerPlans.json"
     plans_file.parent.mkdir()
     plans_file.write_text('{"dataset_name":')
@@ -131,16 +127,16 @@ def test_half_written_plans_are_told(raw: Path, folders: Path) -> None:
         plan_dataset(7)
 
 
-def test_a_fingerprint_of_other_data_is_told(raw: Path, folders: Path) -> None:
+def test_a_fingerprint_of_other_data_is_reported(raw: Path, folders: Path) -> None:
     fingerprint_file = folders / "nnUNet_preprocessed" / NAME / "dataset_fingerprint.json"
     write_json(fingerprint_file, fingerprint((20, 28, 24), cases=9))
     with pytest.raises(UserError, match=r"describes 9 cases of 2 channels, but .* has 3 of 2.*--clean"):
         plan_dataset(7)
     write_json(fingerprint_file, {**fingerprint((20, 28, 24)), "spacings": None})
-    with pytest.raises(UserError, match=r"fingerprint\.json: spacings is missing or of another kind.*--clean"):
+    with pytest.raises(UserError, match=r"fingerprint\.json: spacings is missing or of the wrong type.*--clean"):
         plan_dataset(7)
     write_json(fingerprint_file, {**fingerprint((20, 28, 24)), "spacings": [[-1, 1, 1]] * 3})
-    with pytest.raises(UserError, match=r"spacings holds \[-1, 1, 1\], which are no sizes above 0.*--clean"):
+    with pytest.raises(UserError, match=r"spacings contains non-positive sizes: \[-1, 1, 1\].*--clean"):
         plan_dataset(7)
     fingerprint_file.write_text("{")
     with pytest.raises(UserError, match=r"dataset_fingerprint\.json is not valid JSON.*--clean"):
@@ -256,7 +252,7 @@ def test_edited_plans_are_kept_when_planning_again(
     assert plans_file.with_suffix(".previous2.json").is_file()
 
 
-def test_a_truncated_image_is_told_when_asked_to_verify(raw: Path, folders: Path) -> None:
+def test_a_truncated_image_is_reported_when_asked_to_verify(raw: Path, folders: Path) -> None:
     image = raw / "imagesTr" / "case_1_0001.nii.gz"
     image.write_bytes(image.read_bytes()[:3000])
     with pytest.raises(UserError, match=rf"{image} is truncated or damaged .*Replace it"):
@@ -282,7 +278,7 @@ def test_an_interrupted_save_leaves_the_old_plans(raw: Path, folders: Path, monk
     assert not list(plans_file.parent.glob("*.tmp")) + list(plans_file.parent.glob(".*"))
 
 
-def test_who_reads_the_plans_while_they_are_saved_sees_the_old_ones_whole(raw: Path, folders: Path) -> None:
+def test_who_reads_the_plans_while_they_are_saved_sees_complete_old_ones(raw: Path, folders: Path) -> None:
     plans_file = folders / "nnUNet_preprocessed" / NAME / "nnUNetFactorizerPlans.json"
     write_json(plans_file, {"configurations": {}})
     with plans_file.open() as reader:
@@ -335,7 +331,8 @@ def test_next_command_of_a_cascade_is_its_first_stage(tmp_path: Path) -> None:
 
 
 def test_a_cascade_stands_for_the_configurations_whose_data_it_uses() -> None:
-    assert with_data_of_their_own(["2d", "3d_cascade_fullres", "3d_fullres"]) == ["2d", "3d_lowres", "3d_fullres"]
+    planned = configurations_with_own_data(["2d", "3d_cascade_fullres", "3d_fullres"])
+    assert planned == ["2d", "3d_lowres", "3d_fullres"]
 
 
 @pytest.mark.slow
@@ -360,12 +357,12 @@ def test_plan_command_from_raw_to_preprocessed_and_again(
     assert f"3d_fullres: preprocessed data of equal settings are linked from {source}, not written again" in out
     assert all(file.samefile(linked / file.name) for file in source.iterdir())
     assert cli.main([*arguments, "--size", "M"]) == 0
-    assert f"3d_fullres: the preprocessed data in {linked} are whole and stay" in capsys.readouterr().out
+    assert f"3d_fullres: the preprocessed data in {linked} are complete and kept" in capsys.readouterr().out
     assert all(file.samefile(linked / file.name) for file in source.iterdir())
 
 
 @pytest.mark.slow
-def test_labels_that_nnunet_does_not_accept_are_told_before_writing(raw: Path, folders: Path) -> None:
+def test_labels_that_nnunet_does_not_accept_are_reported_before_writing(raw: Path, folders: Path) -> None:
     write_image(raw / "labelsTr" / "case_1.nii.gz", np.full(SHAPE, 9, np.uint8))
     with pytest.raises(
         UserError, match=r"Dataset007_Tiny does not pass nnU-Net's integrity check: .*unexpected labels"

@@ -111,7 +111,7 @@ def found_data(measured: Path, plans: dict) -> Path | None:
     return preprocessed_folder(plans, "3d_fullres", plans_in(measured), measured, cases)
 
 
-def test_whole_data_of_equal_settings_are_linked(measured: Path) -> None:
+def test_complete_data_with_equal_settings_are_linked(measured: Path) -> None:
     nnUNetPlannerFactorizer(7).plan_experiment()
     source = measured / "nnUNetFactorizerPlans_3d_fullres"
     preprocessed(source)
@@ -121,7 +121,7 @@ def test_whole_data_of_equal_settings_are_linked(measured: Path) -> None:
     link_preprocessed(source, target)
     assert sorted(f.name for f in target.iterdir()) == sorted(f.name for f in source.iterdir())
     assert all(file.samefile(target / file.name) for file in source.iterdir())
-    shutil.rmtree(source)  # as nnU-Net does before it preprocesses anew
+    shutil.rmtree(source)  # as nnU-Net does before it preprocesses again
     assert nnUNetDatasetBlosc2(str(target)).load_case("case_0")[0].shape == (1, 20, 28, 24)
 
 
@@ -129,7 +129,7 @@ def test_whole_data_of_equal_settings_are_linked(measured: Path) -> None:
     "change",
     ["case missing", "cut off", "older than raw", "older than labels", "other spacing", "other intensities", "edited"],
 )
-def test_data_that_are_not_whole_or_not_equal_are_not_linked(raw: Path, measured: Path, change: str) -> None:
+def test_data_that_are_incomplete_or_different_are_not_linked(raw: Path, measured: Path, change: str) -> None:
     nnUNetPlannerFactorizer(7).plan_experiment()
     folder = measured / "nnUNetFactorizerPlans_3d_fullres"
     # Plans may have been edited, data been made, and the edit been taken back.
@@ -169,7 +169,7 @@ def test_plans_that_are_there_are_shown_only_without_options_that_would_change_t
     nnUNetPlannerFactorizer(7).plan_experiment()
     with pytest.raises(SystemExit):
         cli.main(["plan", "-d", "7", "--show", "--gpu-memory-target", "8"])
-    assert "is there and is only shown" in capsys.readouterr().err
+    assert "exists and is only shown" in capsys.readouterr().err
 
 
 def test_plans_are_shown_as_a_table(measured: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -183,12 +183,12 @@ def test_plans_are_shown_as_a_table(measured: Path, capsys: pytest.CaptureFixtur
     assert sorted(measured.iterdir()) == files
     assert re.search(r"^0 +20 × 28 × 24 +1 × 1 × 1 +32 +1 \+ 1 +no", out, re.MULTILINE)
     assert re.search(r"^2 .* 128 +1 +yes +\d+ × \d+ × \d+ ", out, re.MULTILINE)
-    assert re.search(r"memory: \d+\.\d+ GB to have", out)
-    assert "nnU-Net's plan (planned for this comparison alone)" in out
+    assert re.search(r"memory: \d+\.\d+ GB required", out)
+    assert "nnU-Net's plan (planned only for this comparison)" in out
     assert re.search(r"ours cost 0\.\d+ of that a patch, 0\.\d+ a voxel", out)
 
 
-def test_edited_plans_that_build_no_network_are_told_when_shown(measured: Path) -> None:
+def test_edited_plans_that_build_no_network_are_reported_when_shown(measured: Path) -> None:
     nnUNetPlannerFactorizer(7).plan_experiment()
     plans_file = measured / "nnUNetFactorizerPlans.json"
     plans = json.loads(plans_file.read_text())

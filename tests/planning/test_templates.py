@@ -18,7 +18,7 @@ from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.demo.phantom import SHAPE, SPACING_MM
 from factorizer_nnunet.network import default_form, variant_arguments
 from factorizer_nnunet.planning.dataset import plan_dataset
-from factorizer_nnunet.planning.templates import laid_over, load_template, template_sources
+from factorizer_nnunet.planning.templates import apply_template, load_template, template_sources
 
 # channels, size in voxels after cropping, and voxel size in mm, of data as our conversion leaves them
 DATA = {
@@ -107,14 +107,14 @@ def outputs_for_a_smaller_patch(configuration: ConfigurationManager, channels: i
 
 
 @pytest.mark.parametrize("name", ["brats_published", "isles22_published"])
-def test_published_templates_hold_the_published_form(name: str) -> None:
+def test_published_templates_contain_the_published_form(name: str) -> None:
     template = load_template(name)
     expected = {**variant_arguments(name, template.patch_size), "dropout": 0.1}
     assert template.arch_kwargs == json.loads(json.dumps(expected))
 
 
 @pytest.mark.parametrize("name", ["brats_fast", "isles22_fast", "hippocampus", "demo"])
-def test_the_other_templates_hold_the_default_form(name: str) -> None:
+def test_the_other_templates_contain_the_default_form(name: str) -> None:
     arch_kwargs = load_template(name).arch_kwargs
     assert default_form(len(arch_kwargs["strides"])).items() <= arch_kwargs.items()
 
@@ -142,7 +142,7 @@ def test_a_template_for_other_data_is_refused(
 
 def test_a_configuration_that_no_template_plans_is_refused(folders: Path) -> None:
     raw_data(folders, 4)
-    with pytest.raises(UserError, match="a template plans 3d_fullres alone, not 2d: change -c"):
+    with pytest.raises(UserError, match="a template plans only 3d_fullres, not 2d: change -c"):
         plan_dataset(7, ["2d"], template="demo")
     assert written(folders) == []
 
@@ -215,13 +215,13 @@ def test_an_impossible_file_is_refused_by_name(tmp_path: Path, change: dict, pro
         load_template(str(file))
 
 
-def test_a_file_of_the_user_is_laid_over_the_plans_and_the_rest_stays(tmp_path: Path) -> None:
+def test_a_file_of_the_user_is_applied_to_the_plans_and_the_rest_stays(tmp_path: Path) -> None:
     content = {**vars(load_template("demo")), "batch_size": 5}
     write_json(tmp_path / "mine.json", {key: value for key, value in content.items() if key != "name"})
     template = load_template(str(tmp_path / "mine.json"))
     planned = {"batch_size": 2, "patch_size": [8, 8, 8], "architecture": {}, "normalization_schemes": ["CT"]}
     plans = {"dataset_name": NAME, "configurations": {"2d": {}, "3d_fullres": planned}}
-    result = laid_over(plans, template)
+    result = apply_template(plans, template)
     assert result["template"]["name"] == "mine" and result["dataset_name"] == NAME
     settings = result["configurations"]["3d_fullres"]
     assert (settings["batch_size"], settings["normalization_schemes"]) == (5, ["CT"])
