@@ -139,7 +139,8 @@ def _report(request: ImportRequest, imported: ImportedModel) -> Iterator[str]:
         )
     yield f"\nThe inputs of the weights are taken to be   {_numbered(heads.channels, request.input_order)}"
     if imported.background_added:
-        yield f"The only output of the weights is taken to be {heads.outputs[1]}, and {heads.outputs[0]} where it is negative"
+        foreground, background = heads.outputs[1], heads.outputs[0]
+        yield f"The only output of the weights is taken to be {foreground}, and {background} where it is negative"
     else:
         yield f"The outputs of the weights are taken to be  {_numbered(heads.outputs, request.output_order)}"
     names = f"-p {request.plans_name}"

@@ -115,7 +115,7 @@ def _memory_lines(memory: MemoryEstimate | None) -> list[str]:
         return ["memory: not modelled for ranks above 1 and starts other than constant"]
     return [
         f"memory: {memory.total / GB:.2f} GB required: {memory.step / GB:.2f} GB for a training step (parameters, "
-        f"gradients and AdamW {memory.parameters / GB:.2f}, kept for the loss {memory.loss / GB:.2f}), the rest as reserve"
+        f"gradients and AdamW {memory.parameters / GB:.2f}, kept for the loss {memory.loss / GB:.2f}) and a reserve"
     ]
 
 

@@ -215,8 +215,8 @@ def test_the_command_tells_how_it_understood_the_weights_and_what_comes_next(
     order = ["--input-order", "1", "0", "--output-order", "2", "0", "1"]
     assert cli.main(["import-upstream", weights, "--config", config, "-d", "7", "-f", "0", *order]) == 0
     out = capsys.readouterr().out
-    assert "inputs are taken to be   0: channel 1, 1: channel 0\n" in out
-    assert "outputs are taken to be  0: label 1, 1: label 2, 2: background\n" in out
+    assert "inputs of the weights are taken to be   0: channel 1, 1: channel 0\n" in out
+    assert "outputs of the weights are taken to be  0: label 1, 1: label 2, 2: background\n" in out
     names = f"-tr nnUNetTrainerFactorizer -p {UPSTREAM_PLANS_NAME}"
     assert f"nnUNetv2_predict -d 7 -c 3d_fullres -f 0 {names} -i IN -o OUT\n" in out
     assert f"nnUNetv2_preprocess -d 7 -plans_name {UPSTREAM_PLANS_NAME} -c 3d_fullres\n" in out
@@ -235,5 +235,5 @@ def test_a_single_output_is_told_with_its_background(folders: Path, capsys: pyte
     arguments = [str(folders / "weights.pt"), "--config", str(folders / "config.json"), "-d", NAME]
     assert cli.main(["import-upstream", *arguments]) == 0
     out = capsys.readouterr().out
-    assert "Left out, as not of the network: loss.w\n" in out
-    assert "only output is taken to be label 1, and background where it is negative\n" in out
+    assert "Skipped entries that are not part of the network: loss.w\n" in out
+    assert "only output of the weights is taken to be label 1, and background where it is negative\n" in out
