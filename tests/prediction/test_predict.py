@@ -272,7 +272,7 @@ def test_nnunets_own_predictions_are_continued_if_the_plans_agree(root: Path, mo
 def test_the_model_is_named_in_one_way(root: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folders = ["predict", "-i", str(root / "images"), "-o", str(root / "out")]
     for options, message in (
-        (["-m", str(model), "-d", "509"], "-m names the model already: leave out -d"),
+        (["-m", str(model), "-d", "509"], "-m already names the model: leave out -d"),
         (["-d", "509"], "-c missing: name the model by -d and -c"),
         (["-d", "510", "-c", "3d_fullres"], "510"),
         (["-d", "509", "-c", "3d_lowres", "-device", "cpu"], f"{NAME} has {FACTORIZER}__{PLANS}__3d_fullres"),
