@@ -1,1 +1,1 @@
-"""Plan templates, shipped as JSON files beside this module; see docs/planning_templates.md."""
+"""Plan templates, shipped as JSON files next to this module; see docs/planning_templates.md."""

@@ -1,4 +1,4 @@
-"""Named forms of the network, all in one place; every one is plain arguments of ``Factorizer``."""
+"""The variants: named forms of the network, each given as plain arguments of ``Factorizer``."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from factorizer_nnunet.network.config_values import is_count, require
 from factorizer_nnunet.network.factorizer import Factorizer
 
 WIDTHS = (32, 64, 128, 256, 512)
-SMALLEST_STAGE = 4  # voxels; a patch is halved as far as no axis falls below
-FIRST_NMF_STAGE = 2  # of the default form; above it the NMF costs more than it wins (docs/default_form.md)
+SMALLEST_STAGE = 4  # voxels per axis; a patch is halved until its axes reach this size
+FIRST_NMF_STAGE = 2  # of the default form; at higher resolutions the NMF is not worth its cost (docs/default_form.md)
 
 
 def default_form(num_stages: int) -> dict[str, Any]:
-    """Settings of our default form, whatever widths, strides and windows it is given: what wins at equal time."""
+    """Settings of our default form, the best at equal training time, for any widths, strides and windows."""
     first = min(FIRST_NMF_STAGE, num_stages - 1)  # the lowest resolution always has the NMF
     return {
         "head_dim": 8,
@@ -34,7 +34,7 @@ def _default(patch_size: Sequence[int]) -> dict[str, Any]:
 
 
 def _widths_and_strides(patch_size: Sequence[int]) -> dict[str, Any]:
-    """WIDTHS as far as the patch can be halved; axes that are short or odd stop being halved before the others."""
+    """As many WIDTHS as the patch can be halved; short or odd axes are halved fewer times."""
     ndim = len(patch_size)
     size, strides = list(patch_size), [[1] * ndim]
     while len(strides) < len(WIDTHS):
@@ -49,7 +49,7 @@ def _widths_and_strides(patch_size: Sequence[int]) -> dict[str, Any]:
 def _published(
     patch_size: Sequence[int], window: int | None, shifts: Sequence[float], mlp_ratio: float
 ) -> dict[str, Any]:
-    """The form of Ashtari et al. 2023: LayerNorm, pointwise adapters, wrapping windows, no depthwise convolution."""
+    """The form of Ashtari et al. 2023: LayerNorm, pointwise adapters, cyclic windows, no depthwise convolution."""
     shape = _widths_and_strides(patch_size)
     size, windows = patch_size, []
     for stride in shape["strides"]:
@@ -83,7 +83,7 @@ def variant_arguments(name: str, patch_size: Sequence[int]) -> dict[str, Any]:
     """Arguments of ``Factorizer`` for a variant, as plain JSON values.
 
     Raises:
-        ValueError: an unknown name, listing the known ones; a patch that is not 2 or 3 numbers of voxels.
+        ValueError: the name is unknown, or the patch size is not 2 or 3 numbers of voxels.
     """
     if name not in VARIANTS:
         raise ValueError(f"unknown variant {name!r}: expected one of {sorted(VARIANTS)}")
@@ -98,7 +98,7 @@ def build_variant(
     """Build the variant ``name`` for patches of ``patch_size`` voxels.
 
     Raises:
-        ValueError: an unknown name, or a patch that the variant cannot take.
+        ValueError: the name is unknown, or the variant does not support the patch size.
     """
     return Factorizer(
         input_channels, num_classes, **variant_arguments(name, patch_size), deep_supervision=deep_supervision

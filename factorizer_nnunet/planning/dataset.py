@@ -19,8 +19,7 @@ from factorizer_nnunet.nnunet.environment import nnunet_folder
 from factorizer_nnunet.nnunet.raw_dataset import check_raw_dataset, find_dataset, id_in_name
 from factorizer_nnunet.planning import checks
 from factorizer_nnunet.planning.image_geometry import typical_image
-from factorizer_nnunet.planning.planner import CASCADE, DEFAULT_CONFIGURATIONS
-from factorizer_nnunet.planning.planners import planner_for
+from factorizer_nnunet.planning.planner import CASCADE, DEFAULT_CONFIGURATIONS, planner_for
 from factorizer_nnunet.planning.reuse import link_preprocessed, outdated_configurations, plans_in, preprocessed_folder
 from factorizer_nnunet.planning.templates import TEMPLATE_CONFIGURATION, check_fit, load_template, planner_for_template
 

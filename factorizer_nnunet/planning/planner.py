@@ -218,6 +218,12 @@ class nnUNetPlannerFactorizer(ExperimentPlanner):
         }
 
 
+def planner_for(size: str | None = None, variant: str | None = None) -> type[nnUNetPlannerFactorizer]:
+    """The planner of a size or variant, with a class name that says so, since plans store it."""
+    name = f"{nnUNetPlannerFactorizer.__name__}{size or ''}{'' if variant is None else f'_{variant}'}"
+    return type(name, (nnUNetPlannerFactorizer,), {"size_name": size, "variant": variant})
+
+
 def _unused(plans_file: Path) -> Path:
     """An unused file name next to the plans, for the previous plans."""
     names = (

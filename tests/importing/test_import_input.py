@@ -1,4 +1,4 @@
-"""Weights, configurations and data sets to import: what is understood, and what is told before anything is written."""
+"""Importing weights, configurations and data sets: what is accepted, and what is reported before writing."""
 
 from __future__ import annotations
 
@@ -52,11 +52,17 @@ def save(content: object) -> Callable[[Path], None]:
 
 BAD_WEIGHTS = {
     "missing": (lambda folders: (folders / "weights.pt").unlink(), r"cannot read .*weights\.pt: No such file"),
-    "text": (lambda folders: (folders / "weights.pt").write_text("no weights"), "no file that torch can read"),
-    "empty": (lambda folders: (folders / "weights.pt").write_bytes(b""), "no file that torch can read"),
+    "text": (
+        lambda folders: (folders / "weights.pt").write_text("no weights"),
+        "is damaged or not a file that torch can read",
+    ),
+    "empty": (
+        lambda folders: (folders / "weights.pt").write_bytes(b""),
+        "is damaged or not a file that torch can read",
+    ),
     "cut off": (
         lambda folders: (folders / "weights.pt").write_bytes((folders / "weights.pt").read_bytes()[:5000]),
-        "no file that torch can read",
+        "is damaged or not a file that torch can read",
     ),
     "code": (
         save({"state_dict": STATE, "hyper_parameters": argparse.Namespace(lr=1)}),

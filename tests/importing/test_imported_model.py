@@ -153,7 +153,7 @@ def test_the_checkpoint_serves_nnunets_training(folders: Path) -> None:
     plans = json.loads(imported.targets.plans_file.read_text())
     data = imported.targets.plans_file.parent / f"{UPSTREAM_PLANS_NAME}_3d_fullres"
     data.mkdir()
-    for file in ("case_0.b2nd", "case_0.pkl"):  # by which nnU-Net tells how the cases are stored
+    for file in ("case_0.b2nd", "case_0.pkl"):  # from which nnU-Net finds out how the cases are stored
         (data / file).touch()
     trainer = nnUNetTrainerFactorizer(
         {**plans, "continue_training": False}, "3d_fullres", "all", describe(2, 3), torch.device("cpu")

@@ -104,7 +104,10 @@ def test_fresh_weights_need_no_state_and_most_entries_have_defaults() -> None:
             {"reshape": ["SWMatricize", {"head_dim": 8, "grid_size": 8, "shifts": [None, 1]}]},
             r"patch_size=\[1, 1, 0\] does not divide the \[8, 8, 4\] voxels of stage 1",
         ),
-        ({"reshape": ["SWMatricize", {"head_dim": 3, "patch_size": 4}]}, "head_dim=3 does not divide the 8 channels"),
+        (
+            {"reshape": ["SWMatricize", {"head_dim": 3, "patch_size": 4}]},
+            "it does not divide the 8 channels",
+        ),
     ],
 )
 def test_configurations_without_counterpart_are_refused(change: dict, message: str) -> None:

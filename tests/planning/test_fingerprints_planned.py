@@ -15,7 +15,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from factorizer_nnunet.network import FactorizerConfig
 from factorizer_nnunet.planning.memory import GB, estimate
-from factorizer_nnunet.planning.planners import planner_for
+from factorizer_nnunet.planning.planner import planner_for
 from factorizer_nnunet.training.building import build_network
 
 

@@ -19,8 +19,7 @@ from factorizer_nnunet.network import FactorizerConfig
 from factorizer_nnunet.nnunet.names import parse_plans_name, plans_name
 from factorizer_nnunet.planning.description import describe_plans
 from factorizer_nnunet.planning.memory import GB, estimate
-from factorizer_nnunet.planning.planner import nnUNetPlannerFactorizer
-from factorizer_nnunet.planning.planners import nnUNetPlannerFactorizerM, planner_for
+from factorizer_nnunet.planning.planner import nnUNetPlannerFactorizer, planner_for
 from factorizer_nnunet.planning.reuse import link_preprocessed, plans_in, preprocessed_folder
 from factorizer_nnunet.planning.sizes import SIZES, per_stage
 from factorizer_nnunet.training.checks import check_plans
@@ -62,8 +61,8 @@ def test_a_size_is_planned_by_name_and_its_target_can_be_replaced(measured: Path
     arguments = plans["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]
     assert arguments["features_per_stage"][0] == SIZES["M"].width
     assert arguments["n_blocks_per_stage"] == per_stage(SIZES["M"].encoder_blocks, len(arguments["strides"]))
-    assert nnUNetPlannerFactorizerM(7).UNet_vram_target_GB == 10
-    assert nnUNetPlannerFactorizerM(7, 3).UNet_vram_target_GB == 3
+    assert planner_for("M")(7).UNet_vram_target_GB == 10
+    assert planner_for("M")(7, 3).UNet_vram_target_GB == 3
 
 
 def test_the_largest_batch_that_fits_is_planned(folders: Path) -> None:
@@ -115,7 +114,7 @@ def test_complete_data_with_equal_settings_are_linked(measured: Path) -> None:
     nnUNetPlannerFactorizer(7).plan_experiment()
     source = measured / "nnUNetFactorizerPlans_3d_fullres"
     preprocessed(source)
-    assert found_data(measured, nnUNetPlannerFactorizerM(7).plan_experiment()) == source
+    assert found_data(measured, planner_for("M")(7).plan_experiment()) == source
     target = measured / "nnUNetFactorizerMPlans_3d_fullres"
     preprocessed(target, (9, 9, 9))  # of plans before
     link_preprocessed(source, target)
@@ -149,7 +148,7 @@ def test_data_that_are_incomplete_or_different_are_not_linked(raw: Path, measure
     elif change == "other intensities":
         plans["foreground_intensity_properties_per_channel"]["0"]["mean"] = 7
     write_json(plans_file, plans)
-    new = nnUNetPlannerFactorizerM(7).plan_experiment()
+    new = planner_for("M")(7).plan_experiment()
     (measured / "nnUNetFactorizerMPlans.json").unlink()
     assert found_data(measured, new) is None
 
@@ -205,7 +204,7 @@ def test_moved_plans_train_on_the_other_data_set(raw: Path, measured: Path) -> N
         move_plans_between_datasets,
     )
 
-    nnUNetPlannerFactorizerM(7).plan_experiment()
+    planner_for("M")(7).plan_experiment()
     other = raw.with_name("Dataset008_Other")
     shutil.copytree(raw, other)
     target = measured.with_name(other.name)

@@ -211,7 +211,9 @@ def test_an_impossible_file_is_refused_by_name(tmp_path: Path, change: dict, pro
         load_template(str(file))
     del content["spacing"]
     write_json(file, content)
-    with pytest.raises(UserError, match=rf"template {file} lacks 'spacing': it must have source, channels, spacing"):
+    with pytest.raises(
+        UserError, match=rf"template {file} lacks 'spacing': it must have exactly source, channels, spacing"
+    ):
         load_template(str(file))
 
 
