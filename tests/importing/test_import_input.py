@@ -54,15 +54,15 @@ BAD_WEIGHTS = {
     "missing": (lambda folders: (folders / "weights.pt").unlink(), r"cannot read .*weights\.pt: No such file"),
     "text": (
         lambda folders: (folders / "weights.pt").write_text("no weights"),
-        "is damaged or not a file that torch can read",
+        "damaged or not a file that torch can read",
     ),
     "empty": (
         lambda folders: (folders / "weights.pt").write_bytes(b""),
-        "is damaged or not a file that torch can read",
+        "damaged or not a file that torch can read",
     ),
     "cut off": (
         lambda folders: (folders / "weights.pt").write_bytes((folders / "weights.pt").read_bytes()[:5000]),
-        "is damaged or not a file that torch can read",
+        "damaged or not a file that torch can read",
     ),
     "code": (
         save({"state_dict": STATE, "hyper_parameters": argparse.Namespace(lr=1)}),
