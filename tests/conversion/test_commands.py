@@ -97,10 +97,10 @@ def test_nnunet_uses_the_folds(root: Path) -> None:
     plan_dataset(5, preprocess=False, num_processes=1)
     assert json.loads(target.read_text()) == folds and len(folds) == 5
     target.write_text(json.dumps(folds[::-1]))
-    with pytest.raises(UserError, match="are not those given in"):
+    with pytest.raises(UserError, match="differ from those in"):
         plan_dataset(5, preprocess=False, num_processes=1)
     target.write_text("{")
-    with pytest.raises(UserError, match="does not hold folds"):
+    with pytest.raises(UserError, match="does not contain folds"):
         plan_dataset(5, preprocess=False, num_processes=1)
 
 

@@ -114,7 +114,7 @@ def test_plans_of_others_are_not_overwritten(raw: Path, folders: Path, content: 
 
 
 def test_a_name_of_stock_plans_is_refused(raw: Path, folders: Path) -> None:
-    with pytest.raises(UserError, match="nnUNetPlans is a name that nnU-Net's own planners use"):
+    with pytest.raises(UserError, match="nnUNetPlans is a name of nnU-Net's own planners"):
         plan_dataset(7, plans_name="nnUNetPlans")
     assert list((folders / "nnUNet_preprocessed").rglob("*")) == []
 
@@ -354,7 +354,7 @@ def test_plan_command_from_raw_to_preprocessed_and_again(
     assert cli.main([*arguments, "--size", "M"]) == 0  # another network, the same data
     source, linked = (data / f"{plans}_3d_fullres" for plans in ("nnUNetFactorizerPlans", "nnUNetFactorizerMPlans"))
     out = capsys.readouterr().out
-    assert f"3d_fullres: preprocessed data of equal settings are linked from {source}, not written again" in out
+    assert f"3d_fullres: preprocessed data with equal settings are linked from {source}" in out
     assert all(file.samefile(linked / file.name) for file in source.iterdir())
     assert cli.main([*arguments, "--size", "M"]) == 0
     assert f"3d_fullres: the preprocessed data in {linked} are complete and kept" in capsys.readouterr().out
