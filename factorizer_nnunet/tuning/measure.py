@@ -140,7 +140,9 @@ def measure(
     log.begin()
     if not missing:
         return
-    predictor = model.predictor(device, tile_step_size=1.0, use_mirroring=True, on_device=True)
+    predictor = model.predictor(
+        device, tile_step_size=1.0, use_mirroring=True, on_device=True, predictor_class=nnUNetPredictor
+    )
     _warm_up(model, predictor, settings)
     hidden = None if progress_bar else True
     with tqdm(total=len(wanted), initial=len(wanted) - len(missing), desc="measuring", disable=hidden) as bar:
