@@ -40,6 +40,7 @@ T1, T1ce, T2, FLAIR and whole tumor, tumor core, enhancing tumor
 """
 
 
+# Longer than 60 lines: it only declares options, one after the other.
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Declare the subcommand."""
     parser = subparsers.add_parser(

@@ -34,6 +34,7 @@ examples:
 OLD_OPTIONS = {"preset": "size", "network": "variant"}  # names of earlier versions, still accepted
 
 
+# Longer than 60 lines: it only declares options, one after the other.
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Declare the subcommand."""
     parser = subparsers.add_parser(

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from factorizer_nnunet.network.layers import DepthwiseConv, build_norm
+from factorizer_nnunet.network.layers import DepthwiseConv
 from factorizer_nnunet.network.mixer import NMFMixer
+from factorizer_nnunet.network.norms import build_norm
 from factorizer_nnunet.network.ops.dispatch import residual_mixer, residual_mlp
 
 

@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable
 from typing import Any, TypeGuard
 
+from factorizer_nnunet.network.norms import NORMS
 from factorizer_nnunet.network.positions import POSITIONS
 
-NORMS = ("instance", "layer", "rms")
 ADAPTERS = ("pointwise", "conv")
 BORDERS = ("cut", "cyclic")
 DEPTHWISE = ("entry", "mlp", "none")
@@ -104,7 +104,7 @@ _VALUES: dict[str, tuple[str, Test]] = {
     "position": _one_of(POSITIONS),
     "patch_size": ("null, or an integer of at least 1 per axis", _optional(_list_of(is_count))),
     "checkpointing": ("true or false", _is_bool),
-    "norm": _one_of(NORMS),
+    "norm": _one_of(tuple(NORMS)),
     "depthwise": _one_of(DEPTHWISE),
     "downsample": _one_of(DOWNSAMPLINGS),
     "nmf_stages": ("true or false per stage, or null", _optional(_list_of(_is_bool))),

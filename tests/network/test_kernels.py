@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from factorizer_nnunet.network import Factorizer
-from factorizer_nnunet.network.layers import InstanceNorm
 from factorizer_nnunet.network.mixer import NMFMixer
 from factorizer_nnunet.network.nmf import NMFSettings
+from factorizer_nnunet.network.norms import InstanceNorm
 from factorizer_nnunet.network.ops import dispatch
 from factorizer_nnunet.network.ops.dispatch import KERNELS_VARIABLE, can_use_kernels, kernel_precision
 from factorizer_nnunet.network.ops.mixer.block_geometry import geometry, membership

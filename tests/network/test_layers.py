@@ -7,8 +7,9 @@ import torch
 from gradients import assert_same_gradients
 from torch.nn import functional as F
 
-from factorizer_nnunet.network.layers import DepthwiseConv, InstanceNorm
+from factorizer_nnunet.network.layers import DepthwiseConv
 from factorizer_nnunet.network.layout import channels_first, channels_last
+from factorizer_nnunet.network.norms import InstanceNorm
 
 
 @pytest.mark.parametrize("kernel", [(3, 3, 3), (1, 3, 3), (5, 3, 1)])

@@ -8,9 +8,9 @@ from gradients import assert_same_gradients
 from torch import nn
 
 from factorizer_nnunet.network import Factorizer
-from factorizer_nnunet.network.layers import build_norm
 from factorizer_nnunet.network.mixer import NMFMixer
 from factorizer_nnunet.network.nmf import NMFSettings
+from factorizer_nnunet.network.norms import build_norm
 from factorizer_nnunet.network.ops import dispatch
 from factorizer_nnunet.network.ops.mixer import cpu, reference, slabs
 

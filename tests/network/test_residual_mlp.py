@@ -8,8 +8,7 @@ from gradients import assert_same_gradients
 from torch import nn
 
 from factorizer_nnunet.network.blocks import MLP
-from factorizer_nnunet.network.config_values import NORMS
-from factorizer_nnunet.network.layers import InstanceNorm, build_norm
+from factorizer_nnunet.network.norms import NORMS, InstanceNorm, build_norm
 from factorizer_nnunet.network.ops import dispatch, slices
 from factorizer_nnunet.network.ops.mlp import cpu, reference
 

@@ -127,6 +127,7 @@ def _convolve(
         previous, current, following = current, following, base
 
 
+# Longer than 60 lines: a kernel is one program, and its tiles stay in registers only within it.
 @triton.jit(do_not_specialize=["depth", "height", "width"])
 def _weight_gradient(
     x_ptr,

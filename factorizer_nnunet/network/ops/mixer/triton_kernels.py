@@ -138,6 +138,7 @@ def apply_projections(
         tl.store(y_ptr + offsets, y.to(y_ptr.dtype.element_ty), x_mask)
 
 
+# Longer than 60 lines: a kernel is one program, and its tiles stay in registers only within it.
 @triton.jit
 def projection_gradient(
     x_ptr,
@@ -232,6 +233,7 @@ def projection_gradient(
     tl.store(row_ptr + (3 + num_channels) * num_channels + weight_offsets, share * grad_out_weight, weight_mask)
 
 
+# Longer than 60 lines: a kernel is one program, and its tiles stay in registers only within it.
 @triton.jit
 def sums_gradient(
     x_ptr,
