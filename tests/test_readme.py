@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 import pytest
+from test_boundaries import MAY_IMPORT
 
 from factorizer_nnunet import cli
 from factorizer_nnunet.network import Factorizer, FactorizerConfig
@@ -64,3 +65,9 @@ def test_the_constructor_accepts_exactly_the_listed_settings() -> None:
     assert list(signature) == ["input_channels", "num_classes", "deep_supervision", "settings"]
     with pytest.raises(ValueError, match="unknown setting 'num_iter': did you mean num_iters"):
         Factorizer(1, 2, **settings, num_iter=3)
+
+
+def test_the_architecture_page_has_the_table_of_imports() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \|[^|]*\|([^|]*)\|$", page, re.MULTILINE)
+    assert {package: set(re.findall(r"\w+", allowed)) for package, allowed in rows} == MAY_IMPORT
