@@ -53,7 +53,8 @@ def test_every_command_shown_exists(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_every_setting_of_the_network_is_listed() -> None:
-    listed = set(re.findall(r"`([a-z_]+)`", README.split("### The network in the plans file")[1].split("##")[0]))
+    page = (ROOT / "docs" / "network.md").read_text(encoding="utf-8")
+    listed = set(re.findall(r"`([a-z_]+)`", page.split("## Settings in the plans file")[1].split("##")[0]))
     assert {field.name for field in dataclasses.fields(FactorizerConfig)} <= listed
 
 
