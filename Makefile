@@ -9,7 +9,7 @@ FAST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow" -n auto --dis
 .PHONY: help install demo test test-fast types clean
 
 help:
-	@echo "make demo       set up $(VENV), then run the whole job on synthetic patients (about 10 minutes)"
+	@echo "make demo       set up $(VENV), then run the complete workflow on synthetic patients (about 10 minutes)"
 	@echo "make test       set up $(VENV), then lint and run all tests (about 25 minutes)"
 	@echo "make test-fast  the same without the tests that run nnU-Net's commands"
 	@echo "make install    only set up $(VENV)"

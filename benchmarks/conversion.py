@@ -1,4 +1,4 @@
-"""How long a conversion takes beside copying the same bytes.
+"""How long a conversion takes, compared with copying the same bytes.
 
     python -m benchmarks.conversion --work DIR --cases 20
 

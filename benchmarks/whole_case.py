@@ -1,4 +1,4 @@
-"""Time of a whole case through nnU-Net's own sliding window, beside nnU-Net's U-Net.
+"""Time of a complete case in nnU-Net's own sliding window, compared with nnU-Net's U-Net.
 
     python -m benchmarks.whole_case                      # 240 x 240 x 155 voxels, four channels, without mirroring
     python -m benchmarks.whole_case --device cuda --mirror --compile

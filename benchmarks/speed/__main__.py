@@ -113,7 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure every patch asked for; results are written after each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--patch", type=int, nargs="+", action="append", help="patch in voxels; may be given again (default: six)"
+        "--patch", type=int, nargs="+", action="append", help="patch in voxels; can be repeated (default: six)"
     )
     parser.add_argument("--batch", type=int, default=1, help="batch size (default 1)")
     parser.add_argument("--channels", type=int, default=4, help="input channels (default 4)")

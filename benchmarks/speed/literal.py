@@ -1,6 +1,6 @@
 """The published network as its formulas read: the slow reference that the fast path is measured against.
 
-Channels first; every shift copies the volume, rolls it and cuts it into matrices; HALS iterates over the whole
+Channels first; every shift copies the volume, rolls it and cuts it into matrices; HALS iterates over complete
 matrices. With the weights of a ``Factorizer`` in the published form it computes the same numbers.
 """
 
