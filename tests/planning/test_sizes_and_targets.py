@@ -184,7 +184,7 @@ def test_plans_are_shown_as_a_table(measured: Path, capsys: pytest.CaptureFixtur
     assert re.search(r"^2 .* 128 +1 +yes +\d+ × \d+ × \d+ ", out, re.MULTILINE)
     assert re.search(r"memory: \d+\.\d+ GB required", out)
     assert "nnU-Net's plan (planned only for this comparison)" in out
-    assert re.search(r"ours cost 0\.\d+ of that a patch, 0\.\d+ a voxel", out)
+    assert re.search(r"ours costs 0\.\d+ of that per patch, 0\.\d+ per voxel", out)
 
 
 def test_edited_plans_that_build_no_network_are_reported_when_shown(measured: Path) -> None:
