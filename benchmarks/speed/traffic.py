@@ -8,7 +8,6 @@ two operations in a row work on counts twice, though the second finds it in the 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -70,15 +69,6 @@ def _memory_bytes(operand: object) -> int:
     if not isinstance(operand, Tensor) or operand.untyped_storage().nbytes() <= _CACHE_BYTES:
         return 0
     return min(operand.numel() * operand.element_size(), operand.untyped_storage().nbytes())
-
-
-def traffic_of(function: Callable[[], object]) -> int:
-    """Bytes that the operations of a call move from and to memory."""
-    counter = _Counter()
-    counter.layers.append("")
-    with torch.no_grad(), counter:
-        function()
-    return counter.traffic[""].moved
 
 
 def layer_traffic(network: nn.Module, layers: dict[str, str], x: Tensor) -> dict[str, Traffic]:

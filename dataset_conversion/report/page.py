@@ -13,11 +13,10 @@ from factorizer_nnunet.dataset_conversion.report.sections import (
     data_set_section,
     folds_section,
     registrations_section,
-    soft,
     table_section,
     volumes_section,
 )
-from factorizer_nnunet.pages.markup import breakable, document, number, short, table, text_of
+from factorizer_nnunet.pages.markup import breakable, document, note, number, short, table, text_of
 from factorizer_nnunet.pages.pictures import COLOURS, data_uri
 from factorizer_nnunet.pages.style import SCRIPT, STYLE
 
@@ -49,7 +48,7 @@ def html_page(facts: Facts, pictures: Pictures) -> str:
     name, source = facts["dataset"], facts["title"]
     warnings = "".join(f'<p class="warning"><b>Note.</b> {text_of(text)}</p>' for text in facts["warnings"])
     header = (
-        f"<header><h1>{text_of(name)}</h1>{soft(f'converted from {text_of(source)}')}{_numbers(facts)}{warnings}"
+        f"<header><h1>{text_of(name)}</h1>{note(f'converted from {text_of(source)}')}{_numbers(facts)}{warnings}"
         f"<nav>{links}</nav></header>"
     )
     return document(f"{name}: conversion of {source}", STYLE, SCRIPT, f"{header}\n<main>{body}</main>")
@@ -108,7 +107,7 @@ def _sheet(facts: Facts, pictures: Pictures) -> str:
     width = next(width for most, width in _TILES if len(tiles) <= most)
     lead = "The axial slice with the largest label area of each case, with outlines of its regions."
     return (
-        f"{soft(f'{lead} Click a picture to see its row in the table.')}"
+        f"{note(f'{lead} Click a picture to see its row in the table.')}"
         f'<div class="legend">{"".join(legend)}</div>'
         f'<div class="sheet" style="--tile:{width}px">{"".join(tiles)}</div>'
     )
@@ -127,4 +126,4 @@ def _outliers(facts: Facts) -> str:
         f"Cases whose volume, intensities, size or spacing differ from the median by more than {CUT:g} robust standard "
         "deviations. This may be a mistake or just a rare case: look at them."
     )
-    return soft(rule) + (table(["case", "feature", "z"], rows, True) if rows else "<p>None.</p>")
+    return note(rule) + (table(["case", "feature", "z"], rows, True) if rows else "<p>None.</p>")

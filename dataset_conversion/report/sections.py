@@ -7,7 +7,7 @@ import statistics
 from factorizer_nnunet.dataset_conversion.report.contact_sheet import Pictures
 from factorizer_nnunet.dataset_conversion.report.facts import Facts, labelled, registrations, row_anchors
 from factorizer_nnunet.dataset_conversion.report.histogram import decades_of, histogram_svg
-from factorizer_nnunet.pages.markup import number, short, table, text_of
+from factorizer_nnunet.pages.markup import note, number, short, table, text_of
 from factorizer_nnunet.pages.pictures import COLOURS, data_uri
 
 _TREATMENTS = {
@@ -21,11 +21,6 @@ _TREATMENTS = {
 def cell(value: object, css_class: str = "") -> str:
     """A table cell with text."""
     return f'<td class="{css_class}">{text_of(value)}</td>' if css_class else f"<td>{text_of(value)}</td>"
-
-
-def soft(content: str) -> str:
-    """An explanatory paragraph; the content is HTML."""
-    return f'<p class="soft">{content}</p>'
 
 
 def volumes_section(facts: Facts) -> str:
@@ -45,7 +40,7 @@ def volumes_section(facts: Facts) -> str:
             f'<figure><figcaption><b>{text_of(region)}</b> <span class="soft">{words}</span></figcaption>'
             f"{histogram_svg(values, decades, COLOURS[place % len(COLOURS)])}</figure>"
         )
-    return f'{soft("Number of cases by volume in ml.")}<div class="charts">{"".join(charts)}</div>'
+    return f'{note("Number of cases by volume in ml.")}<div class="charts">{"".join(charts)}</div>'
 
 
 def folds_section(facts: Facts) -> str:
@@ -67,7 +62,7 @@ def folds_section(facts: Facts) -> str:
     heads = ["fold", "cases", "patients", "median volume, ml", "middle 80 %, ml"]
     heads += [name or "unknown" for name in strata]
     lead = "Validation cases of the five folds in splits_final.json; all cases of a patient are in one fold."
-    return f"{soft(lead)}{table(heads, rows)}"
+    return f"{note(lead)}{table(heads, rows)}"
 
 
 def registrations_section(facts: Facts, pictures: Pictures) -> str:
@@ -92,7 +87,7 @@ def registrations_section(facts: Facts, pictures: Pictures) -> str:
         "written. All have the outline of the first image."
     )
     return (
-        f'{soft(lead)}{table(heads, rows, True)}<div class="pairs">{failed_pairs}</div>'
+        f'{note(lead)}{table(heads, rows, True)}<div class="pairs">{failed_pairs}</div>'
         "<details open><summary>Pictures of successful registrations</summary>"
         f'<div class="pairs">{good_pairs}</div></details>'
     )
@@ -141,7 +136,7 @@ def table_section(facts: Facts) -> str:
         odd = ' class="odd"' if case["outliers"] else ""
         rows.append(f'<tr id="{anchor}"{odd}>{"".join(cells)}</tr>')
     lead = "Intensities are the 0.5 and 99.5 percentile of the non-zero voxels. Click a column's title to sort."
-    return f"{soft(lead)}{table(heads, rows, sortable=True)}"
+    return f"{note(lead)}{table(heads, rows, sortable=True)}"
 
 
 def _remarks(case: Facts) -> list[str]:
@@ -184,4 +179,4 @@ def data_set_section(facts: Facts) -> str:
     entries = "".join(
         f"<dt>{name}</dt><dd>{'<br>'.join(map(text_of, texts))}</dd>" for name, texts in items.items() if texts
     )
-    return f"<dl>{entries}</dl>{soft('The source files of each case and all numbers are in conversion_report.json.')}"
+    return f"<dl>{entries}</dl>{note('The source files of each case and all numbers are in conversion_report.json.')}"

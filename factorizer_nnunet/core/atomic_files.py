@@ -62,12 +62,16 @@ def file_lock(lock: Path, busy: str) -> Iterator[None]:
         busy: the error message if another process has locked it.
 
     Raises:
-        UserError: another process has locked the file.
+        UserError: another process has locked the file, or the file system has no locks.
         OSError: the file cannot be created.
     """
     with lock.open("w") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             raise UserError(busy) from error
+        except OSError as error:  # ENOLCK or ENOTSUP, as some network file systems answer
+            raise UserError(
+                f"{lock} cannot be locked ({error.strerror}): its file system has no locks. Use a local disk"
+            ) from error
         yield

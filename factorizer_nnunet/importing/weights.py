@@ -69,8 +69,8 @@ def _read_torch(path: Path) -> object:
         if needed is None:
             raise _no_weights(path) from error
         raise UserError(
-            f"{path} contains more than tensors and plain values (it asks for {needed[1]}); to load that, Python would "
-            "run whatever the file says, so it is refused. If you trust the file, save its weights alone where the "
+            f"{path} contains more than tensors and plain values (it asks for {needed[1]}); loading that would "
+            "execute code from the file, so it is refused. If you trust the file, save its weights alone where the "
             f"authors' packages are installed: torch.save(torch.load({str(path)!r}, weights_only=False)['state_dict'], "
             "'weights.pt'); in a MONAI bundle the key is 'model'"
         ) from error

@@ -109,6 +109,6 @@ def find_cases(
 
 def _channel_problems(channels: Mapping[str, set[int]], expected: Collection[int]) -> Iterator[str]:
     for case, found in channels.items():
-        for what, wrong in (("lacks", set(expected) - found), ("has surplus", found - set(expected))):
+        for what, wrong in (("lacks", set(expected) - found), ("has unexpected", found - set(expected))):
             if wrong:
                 yield f"{case} {what} {', '.join(f'_{channel:04d}' for channel in sorted(wrong))}"

@@ -52,7 +52,7 @@ def is_planning(step: Step) -> bool:
 
 
 def needs_checked_plans(step: Step) -> bool:
-    """Whether a step is long and fails, or is in vain, with wrong plans."""
+    """Whether a step takes long and fails, or is wasted, if the plans are wrong."""
     return step.trains is not None or step.name.startswith(_PREPROCESS)
 
 

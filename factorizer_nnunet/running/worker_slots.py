@@ -91,7 +91,7 @@ def command_environment(folders: Folders, slot: WorkerSlot, device: str, current
         {"nnUNet_n_proc_DA": "1", "nnUNet_def_n_proc": "2", "OMP_WAIT_POLICY": "PASSIVE"} if device == "cpu" else {}
     )
     trainers = {EXT_TRAINER_VARIABLE: ext_trainer_value(current.get(EXT_TRAINER_VARIABLE))}
-    return {**(few_workers if device == "cpu" else {}), **current, **folders.variables, **trainers, **slot.variables}
+    return {**few_workers, **current, **folders.variables, **trainers, **slot.variables}
 
 
 def slurm_slot(settings: RunSettings) -> WorkerSlot:

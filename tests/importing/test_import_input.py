@@ -66,7 +66,7 @@ BAD_WEIGHTS = {
     ),
     "code": (
         save({"state_dict": STATE, "hyper_parameters": argparse.Namespace(lr=1)}),
-        r"asks for argparse\.Namespace\).*whatever the file says, so it is refused.*weights_only=False",
+        r"asks for argparse\.Namespace\).*execute code from the file, so it is refused.*weights_only=False",
     ),
     "metrics of MONAI": (
         save({"model": STATE, "logger": {"metrics": defaultdict(list)}}),

@@ -11,7 +11,7 @@ them is ours. So an error is asked for twice, as the norm of the difference over
 
 float16 has steps of 2⁻²⁴ ≈ 6e-8 below 6e-5, and the mixer's output for activations of 1e-6 is some 2e-7. No arithmetic
 between the projections could make that precise to a hundredth: below activations of 1e-4 (1e-3 for a window with a
-single voxel, whose output is mostly far smaller numbers), the bound allows one such step per value besides. At the
+single voxel, whose output is mostly far smaller numbers), the bound allows one such step per value in addition. At the
 other end, float16 ends at 65504: from activations of 1e5 on, projections overflow.
 """
 

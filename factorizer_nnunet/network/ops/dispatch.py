@@ -78,7 +78,7 @@ def instance_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor
 
 def channel_moments(x: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and variance of each case and channel; see ``norm.reference``."""
-    if can_use_kernels(x):
+    if can_use_kernels(x) and x.dtype != torch.float64:
         from factorizer_nnunet.network.ops.norm import triton as norm_triton
 
         return norm_triton.channel_moments(x)
