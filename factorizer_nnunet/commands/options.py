@@ -34,3 +34,12 @@ def add_checkpoint_options(parser: argparse._ActionsContainer) -> None:
         action="store_true",
         help="allow code in checkpoints to be executed; only if you trust them",
     )
+
+
+def add_data_check_option(parser: argparse.ArgumentParser) -> None:
+    """Declare ``--no-data-check``."""
+    parser.add_argument(
+        "--no-data-check",
+        action="store_true",
+        help="do not look at every voxel of the raw images and labels first",
+    )

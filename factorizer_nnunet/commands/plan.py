@@ -7,13 +7,16 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from factorizer_nnunet.commands.options import add_dataset_option
+from factorizer_nnunet.commands.options import add_data_check_option, add_dataset_option
 
 DESCRIPTION = """\
 Extract the fingerprint of a data set, plan it for Factorizer and preprocess it: what nnUNetv2_plan_and_preprocess does,
 with Factorizer as the network. nnU-Net chooses spacing and normalisation; patch, batch, widths, depth and windows are
 chosen for Factorizer and the GPU memory. The result is nnUNetFactorizerPlans.json in nnUNet_preprocessed, used by
 the stock commands with -p nnUNetFactorizerPlans.
+
+Before anything is written, every voxel of every image and label is looked at, and all problems are listed at once;
+files that have not changed since are not read again.
 
 An existing fingerprint is reused, as in nnU-Net, and so are complete preprocessed data of other plans with the same
 spacing, normalisation and resampling. Planning again overwrites our plans but never those of another planner."""
@@ -97,8 +100,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--verify-dataset-integrity",
         action="store_true",
-        help="first check that all files are complete and pass nnU-Net's own check; do it once for each data set",
+        help="also run nnU-Net's own check of images and labels first",
     )
+    add_data_check_option(parser)
     parser.add_argument(
         "--clean", action="store_true", help="compute the fingerprint again; needed after the data have changed"
     )
@@ -183,6 +187,7 @@ def run(args: argparse.Namespace) -> int:
         verify_integrity=args.verify_dataset_integrity,
         preprocess=not args.no_preprocess,
         clean=args.clean,
+        check_data=not args.no_data_check,
     )
     print(f"\nPlans: {plans_file}")
     if args.show:

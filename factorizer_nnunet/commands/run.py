@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from factorizer_nnunet.commands.options import add_dataset_option
+from factorizer_nnunet.commands.options import add_data_check_option, add_dataset_option
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.nnunet.model_name import ModelName
 from factorizer_nnunet.nnunet.names import PLANS, TRAINER, template_plans_name
@@ -52,6 +52,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "-np", "--num-processes", type=int, metavar="N", help="worker processes of a command (default: 8 or cores)"
     )
+    add_data_check_option(parser)
     parser.add_argument("--executor", choices=("local", "slurm"), default="local", help="where to run (default: local)")
     parser.add_argument("--device", choices=("cuda", "cpu", "mps"), default="cuda", help="default: cuda")
     parser.add_argument(
@@ -171,6 +172,7 @@ def _settings(args: argparse.Namespace) -> RunSettings:
         folds=tuple(sorted(set(args.folds))),
         device=args.device,
         gpus_per_fold=args.gpus_per_fold,
+        data_check=not args.no_data_check,
         processes=args.num_processes or (args.cpus if args.executor == "slurm" else min(8, core_count())),
         gpu_memory_target_gb=args.gpu_memory_target,
         prediction=_prediction(args, raw / dataset),

@@ -14,6 +14,7 @@ import SimpleITK as sitk  # noqa: N813
 from nibabel.spatialimages import HeaderDataError
 
 GEOMETRY_TOLERANCE = 1e-3  # mm for spacing and origin; rounding differences between files are far smaller
+_RIGHT_ANGLE = 1e-3  # largest cosine between two axes that counts as a right angle
 HEADER_BYTES = 352  # the 348-byte header and four bytes that announce extensions
 _ERROR_LEVEL = 40  # nibabel's severity "error"; it fixes less severe header problems in memory
 _SILENT = logging.Logger("silent")
@@ -53,6 +54,12 @@ def largest_offset_mm(grid: Grid, reference: Grid) -> float:
         np.reshape(g.direction, (3, 3)) * g.spacing @ corners + np.reshape(g.origin, (3, 1)) for g in (grid, reference)
     )
     return float(np.linalg.norm(ours - theirs, axis=0).max())
+
+
+def has_right_angles(grid: Grid) -> bool:
+    """Whether the axes of a grid are at right angles, within `_RIGHT_ANGLE`."""
+    axes = np.reshape(grid.direction, (3, 3))
+    return bool(np.abs(axes.T @ axes - np.eye(3)).max() <= _RIGHT_ANGLE)
 
 
 def fixed_header(header: nibabel.Nifti1Header) -> nibabel.Nifti1Header:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,10 @@ from nnunetv2.experiment_planning.verify_dataset_integrity import verify_dataset
 
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import load_json_object
+from factorizer_nnunet.dataset_check.raw import RawDataset
 from factorizer_nnunet.network import VARIANTS
 from factorizer_nnunet.network.config_values import is_number
-from factorizer_nnunet.nnunet.integrity import gzip_damage
 from factorizer_nnunet.nnunet.names import PLANS
-from factorizer_nnunet.nnunet.raw_dataset import RawDataset
 from factorizer_nnunet.planning.planner import CASCADE, DEFAULT_CONFIGURATIONS, nnUNetPlannerFactorizer
 from factorizer_nnunet.planning.sizes import SIZES
 
@@ -127,12 +125,7 @@ def check_fingerprint(fingerprint_file: Path, raw: RawDataset) -> None:
 
 
 def check_integrity(raw: RawDataset, num_processes: int) -> None:
-    """Check for truncated files, which nnU-Net's reader fills with zeros, then run nnU-Net's own check."""
-    files = sorted(file for folder in ("imagesTr", "labelsTr") for file in (raw.folder / folder).glob("*.gz"))
-    with ThreadPoolExecutor(num_processes) as pool:
-        for file, problem in zip(files, pool.map(gzip_damage, files), strict=True):
-            if problem is not None:
-                raise UserError(f"{file} is truncated or damaged ({problem}). Replace it")
+    """Run nnU-Net's own check."""
     try:
         verify_dataset_integrity(str(raw.folder), num_processes)
     except (AssertionError, RuntimeError, FileNotFoundError) as error:

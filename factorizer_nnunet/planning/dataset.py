@@ -14,9 +14,10 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import load_json_object
+from factorizer_nnunet.dataset_check.raw import check_raw_dataset, check_voxels, report_warnings
 from factorizer_nnunet.nnunet import names
 from factorizer_nnunet.nnunet.environment import nnunet_folder
-from factorizer_nnunet.nnunet.raw_dataset import check_raw_dataset, find_dataset, id_in_name
+from factorizer_nnunet.nnunet.raw_dataset import find_dataset, id_in_name
 from factorizer_nnunet.planning import checks
 from factorizer_nnunet.planning.image_geometry import typical_image
 from factorizer_nnunet.planning.planner import CASCADE, DEFAULT_CONFIGURATIONS, planner_for
@@ -24,6 +25,7 @@ from factorizer_nnunet.planning.reuse import link_preprocessed, outdated_configu
 from factorizer_nnunet.planning.templates import TEMPLATE_CONFIGURATION, check_fit, load_template, planner_for_template
 
 
+# Longer than 60 lines with its docstring: one check after the other, then one call of nnU-Net after the other.
 def plan_dataset(
     dataset: str | int,
     configurations: Sequence[str] = DEFAULT_CONFIGURATIONS,
@@ -36,6 +38,7 @@ def plan_dataset(
     verify_integrity: bool = False,
     preprocess: bool = True,
     clean: bool = False,
+    check_data: bool = True,
 ) -> Path:
     """Plan a data set for Factorizer and, by default, preprocess it.
 
@@ -54,6 +57,7 @@ def plan_dataset(
         verify_integrity: run nnU-Net's check of images and labels first.
         preprocess: whether to preprocess after planning.
         clean: compute the fingerprint again even if it exists.
+        check_data: look at every voxel first; files that have not changed since are not read again.
 
     Returns:
         The plans file.
@@ -81,6 +85,8 @@ def plan_dataset(
             raise UserError(f"a template plans only {TEMPLATE_CONFIGURATION}, not {', '.join(wanted)}: change -c")
         check_fit(chosen, typical_image(raw, None if clean else fingerprint_file), raw.name)
     checks.check_folds(raw.folder / names.SPLITS_FILE, folder / names.SPLITS_FILE)
+    if check_data:
+        report_warnings(raw, check_voxels(raw, folder, num_processes))
     if verify_integrity:
         checks.check_integrity(raw, num_processes)
 
@@ -95,16 +101,30 @@ def plan_dataset(
         advice = _advice_on_outdated(outdated, wanted if preprocess else [])
         print(f"NOTE: {plans_file} was overwritten with different plans. {advice}")
     if preprocess:
-        if not any(configuration in plans["configurations"] for configuration in wanted):
-            print(f"NOTE: nothing to preprocess: the plans have only {', '.join(plans['configurations'])}")
-        missing = [
-            configuration
-            for configuration in wanted
-            if configuration not in plans["configurations"]  # nnU-Net reports that it skips it
-            or not _reuse(plans, configuration, other_plans, folder, planner.dataset)
-        ]
-        preprocess_dataset(raw.id, name, missing, num_processes=[num_processes])
+        _preprocess(raw.id, name, plans, wanted, other_plans, folder, planner.dataset, num_processes)
     return plans_file
+
+
+def _preprocess(
+    dataset_id: int,
+    plans_name: str,
+    plans: Mapping[str, Any],
+    wanted: Sequence[str],
+    other_plans: Sequence[Mapping[str, Any]],
+    folder: Path,
+    cases: Mapping[str, Mapping[str, Any]],
+    num_processes: int,
+) -> None:
+    """Preprocess the configurations whose data do not exist yet."""
+    if not any(configuration in plans["configurations"] for configuration in wanted):
+        print(f"NOTE: nothing to preprocess: the plans have only {', '.join(plans['configurations'])}")
+    missing = [
+        configuration
+        for configuration in wanted
+        if configuration not in plans["configurations"]  # nnU-Net reports that it skips it
+        or not _reuse(plans, configuration, other_plans, folder, cases)
+    ]
+    preprocess_dataset(dataset_id, plans_name, missing, num_processes=[num_processes])
 
 
 def _reuse(

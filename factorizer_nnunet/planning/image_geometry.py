@@ -12,7 +12,7 @@ from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import load_json_object
-from factorizer_nnunet.nnunet.raw_dataset import RawDataset
+from factorizer_nnunet.dataset_check.raw import RawDataset
 
 MAX_CASES_READ = 8  # evenly spread; a first look does not need all of them
 

@@ -30,14 +30,16 @@ def check_before_planning(settings: RunSettings) -> None:
     Raises:
         UserError: all problems at once; nothing has been written.
     """
-    from factorizer_nnunet.nnunet.raw_dataset import check_raw_dataset  # imports torch
+    from factorizer_nnunet.dataset_check.raw import check_raw_dataset, check_voxels, report_warnings  # imports torch
 
-    check_raw_dataset(settings.dataset)
+    raw = check_raw_dataset(settings.dataset)
     problems = [*_plans_problems(settings), *_folds_problems(settings), *_unknown_trainers(settings)]
     if settings.prediction is not None:
         inference = Inference(settings, settings.prediction)
         problems += [*_images_problems(inference), *_output_problems(inference)]
     _raise(problems)
+    if settings.data_check:
+        report_warnings(raw, check_voxels(raw, settings.paths.preprocessed, settings.processes))
 
 
 def check_after_planning(settings: RunSettings) -> None:

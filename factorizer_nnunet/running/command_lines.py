@@ -22,9 +22,7 @@ STOCK_PLANNERS = {
 
 
 def fingerprint(settings: RunSettings) -> Command:
-    """With nnU-Net's check of images and labels: their faults would otherwise end a training hours later."""
-    check = "--verify_dataset_integrity"
-    return ("nnUNetv2_extract_fingerprint", "-d", _id(settings), *_processes(settings), check)
+    return ("nnUNetv2_extract_fingerprint", "-d", _id(settings), *_processes(settings))
 
 
 def plan(settings: RunSettings, plans: str) -> Command:

@@ -32,6 +32,7 @@ class RunSettings:
         processes: worker processes of a command (nnU-Net's ``-np``).
         gpu_memory_target_gb: GPU memory to plan for, in GB; None is the planner's default.
         prediction: None if no test images are to be predicted.
+        data_check: look at every voxel of the raw data before the first step.
     """
 
     folders: Folders
@@ -43,6 +44,7 @@ class RunSettings:
     processes: int = 2
     gpu_memory_target_gb: float | None = None
     prediction: Prediction | None = None
+    data_check: bool = True
 
     @property
     def paths(self) -> RunPaths:

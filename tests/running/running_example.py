@@ -22,7 +22,8 @@ LABELS = {"background": 0, "core": 1, "whole": [1, 2]}
 
 def write_raw(raw: Path) -> None:
     """Six training cases, two test cases with labels; one channel."""
-    image = SimpleITK.GetImageFromArray(np.zeros((2, 3, 4), np.float32))
+    voxels = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+    image, label = SimpleITK.GetImageFromArray(voxels), SimpleITK.GetImageFromArray((voxels % 3).astype(np.uint8))
     for folder, cases, ending in (
         ("imagesTr", CASES, "_0000"),
         ("labelsTr", CASES, ""),
@@ -31,7 +32,7 @@ def write_raw(raw: Path) -> None:
     ):
         (raw / DATASET / folder).mkdir(parents=True)
         for case in cases:
-            SimpleITK.WriteImage(image, str(raw / DATASET / folder / f"{case}{ending}.nii.gz"))
+            SimpleITK.WriteImage(image if ending else label, str(raw / DATASET / folder / f"{case}{ending}.nii.gz"))
     content = {"channel_names": {"0": "T1"}, "labels": LABELS, "numTraining": len(CASES), "file_ending": ".nii.gz"}
     (raw / DATASET / "dataset.json").write_text(json.dumps({**content, "regions_class_order": [2, 1]}))
 

@@ -1,0 +1,125 @@
+"""Which content of files a result was made from, so that a later look can tell whether they have changed since.
+
+Times alone do not: a restored backup is older than what was made from the file before it, a copy is newer, and the
+clocks of two hosts disagree. So stamps are compared for equality, never for order, and where only the time differs the
+digest decides.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from factorizer_nnunet.core.atomic_files import write_text_atomically
+
+_CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """Size in bytes, time of the last change in nanoseconds since the epoch, and SHA-256 of the content."""
+
+    size: int
+    modified_ns: int
+    sha256: str
+
+
+Source = Path | Stamp  # what something is made from: a file, or the stamp of a value
+
+
+def stamp_of(path: Path) -> Stamp:
+    """Read a file once for its stamp.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    status = path.stat()
+    return Stamp(status.st_size, status.st_mtime_ns, _digest(os.fspath(path), status.st_size, status.st_mtime_ns))
+
+
+def stamp_of_value(value: object) -> Stamp:
+    """The stamp of a JSON value, for what a result depends on without being a file of its own."""
+    text = json.dumps(value, sort_keys=True, default=str).encode()
+    return Stamp(len(text), 0, hashlib.sha256(text).hexdigest())
+
+
+def is_unchanged(path: Path, stamp: Stamp) -> bool:
+    """Whether a file has the content that the stamp was taken of; reads it only where just the time differs.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    status = path.stat()
+    if status.st_size != stamp.size:
+        return False
+    return status.st_mtime_ns == stamp.modified_ns or stamp_of(path).sha256 == stamp.sha256
+
+
+@functools.lru_cache(maxsize=2**16)
+def _digest(path: str, size: int, modified_ns: int) -> str:
+    """Kept for as long as size and time stay: the state of a run is looked at every few seconds."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        while chunk := stream.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def record_sources(record: Path, sources: Mapping[str, Source], known: Mapping[Path, Stamp] | None = None) -> None:
+    """Write what something was made from, atomically; the folder of the record is made if it does not exist.
+
+    Args:
+        record: a JSON file.
+        sources: by name.
+        known: stamps that need not be taken again.
+
+    Raises:
+        OSError: a source cannot be read, or the record not written.
+    """
+    known = known or {}
+    stamps = {
+        name: source if isinstance(source, Stamp) else known.get(source) or stamp_of(source)
+        for name, source in sources.items()
+    }
+    record.parent.mkdir(parents=True, exist_ok=True)
+    entries = {name: dataclasses.asdict(stamp) for name, stamp in stamps.items()}
+    write_text_atomically(record, json.dumps(entries, indent=1))
+
+
+def changed_sources(record: Path, sources: Mapping[str, Source]) -> list[str] | None:
+    """What has changed since ``record_sources``: "a (changed)", "b (added)", "c (removed)"; None without a record."""
+    before = _read_record(record)
+    if before is None:
+        return None
+    changes = []
+    for name in sorted({*before, *sources}):
+        if name not in sources:
+            changes.append(f"{name} (removed)")
+        elif name not in before:
+            changes.append(f"{name} (added)")
+        elif not _is_same(sources[name], before[name]):
+            changes.append(f"{name} (changed)")
+    return changes
+
+
+def _is_same(source: Source, before: Stamp) -> bool:
+    if isinstance(source, Stamp):
+        return source.sha256 == before.sha256
+    try:
+        return is_unchanged(source, before)
+    except OSError:
+        return False
+
+
+def _read_record(record: Path) -> dict[str, Stamp] | None:
+    try:
+        content = json.loads(record.read_text(encoding="utf-8"))
+        return {str(name): Stamp(**entry) for name, entry in content.items()}
+    except (AttributeError, OSError, TypeError, ValueError):
+        return None

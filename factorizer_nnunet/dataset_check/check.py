@@ -1,0 +1,111 @@
+"""Check all files of a raw dataset: each is read once, in parallel, and all problems of all cases come at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.file_stamps import is_unchanged, stamp_of
+from factorizer_nnunet.core.wording import count_of
+from factorizer_nnunet.core.worker_pool import map_unordered
+from factorizer_nnunet.dataset_check.facts import FileFacts, read_facts
+from factorizer_nnunet.dataset_check.listing import CaseFiles
+from factorizer_nnunet.dataset_check.record import RECORD_FILE, Known, read_record, write_record
+from factorizer_nnunet.dataset_check.rules import (
+    CaseFacts,
+    Expected,
+    case_problems,
+    dataset_problems,
+    dataset_warnings,
+)
+
+SKIP_OPTION = "--no-data-check"
+
+
+@dataclass(frozen=True)
+class CheckedDataset:
+    """A dataset without problems.
+
+    Attributes:
+        files: what is known of each file.
+        warnings: what may be intended, a sentence each.
+        num_read: how many files had to be read.
+    """
+
+    files: Mapping[Path, Known]
+    warnings: tuple[str, ...]
+    num_read: int
+
+
+def check_dataset(
+    cases: Sequence[CaseFiles], expected: Expected, reader: str, record_folder: Path, num_processes: int
+) -> CheckedDataset:
+    """Look at every voxel of every file that is not known to be unchanged since it was last looked at.
+
+    Args:
+        cases: the training cases.
+        expected: what dataset.json declares.
+        reader: name of nnU-Net's reader class for the dataset.
+        record_folder: the dataset's folder in ``nnUNet_preprocessed``, where the record is kept.
+        num_processes: worker processes.
+
+    Raises:
+        UserError: all problems of all cases; nothing has been written.
+    """
+    record_file = record_folder / RECORD_FILE
+    before = read_record(record_file, reader)
+    known: dict[Path, Known] = {}
+    to_read: list[tuple[Path, bool]] = []
+    for path, is_label in {p: p == case.label for case in cases for p in (*case.images, case.label)}.items():
+        old = before.get(os.fspath(path))
+        if old is not None and _is_known(path, old):
+            known[path] = old
+        else:
+            to_read.append((path, is_label))
+    errors: dict[Path, FileFacts] = {}
+    for path, result in map_unordered(partial(_look_at, reader), to_read, num_processes, "checking images and labels"):
+        if isinstance(result, Known):
+            known[path] = result
+        else:
+            errors[path] = result
+    facts = {**{path: one.facts for path, one in known.items()}, **errors}
+    checked = [
+        CaseFacts(case.name, tuple((path, facts[path]) for path in case.images), (case.label, facts[case.label]))
+        for case in cases
+    ]
+    problems = [str(problem) for case in checked for problem in case_problems(case, expected)]
+    readable = {case.name: case.label[1] for case in checked if case.label[1].values is not None}
+    if len(readable) == len(checked):
+        problems += map(str, dataset_problems(readable, cases[0].label.parent, expected))
+    if problems:
+        listed = "\n".join(f"- {problem}" for problem in problems)
+        raise UserError(
+            f"{count_of(len(problems), 'problem')} in the images and labels of {expected.json_file.parent}; nothing "
+            f"has been written:\n{listed}\nTo use the data as they are: {SKIP_OPTION}"
+        )
+    if to_read:
+        record_folder.mkdir(parents=True, exist_ok=True)
+        write_record(record_file, reader, {os.fspath(path): one for path, one in known.items()})
+    return CheckedDataset(known, tuple(dataset_warnings(readable, expected)), len(to_read))
+
+
+def _is_known(path: Path, known: Known) -> bool:
+    try:
+        return is_unchanged(path, known.stamp)
+    except OSError:
+        return False  # reading it says why
+
+
+def _look_at(reader: str, file: tuple[Path, bool]) -> tuple[Path, Known | FileFacts]:
+    """Runs in a worker process."""
+    path, is_label = file
+    try:
+        stamp = stamp_of(path)
+    except OSError as error:
+        return path, FileFacts(error=f"cannot be read: {error.strerror or error}")
+    facts = read_facts(path, reader, is_label)
+    return path, facts if facts.error else Known(stamp, facts)

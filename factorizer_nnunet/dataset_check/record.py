@@ -1,0 +1,68 @@
+"""What a check found about each file, kept next to the preprocessed data: a second check reads no voxels."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from factorizer_nnunet.core.atomic_files import write_text_atomically
+from factorizer_nnunet.core.file_stamps import Stamp
+from factorizer_nnunet.dataset_check.facts import FileFacts
+from factorizer_nnunet.imaging.grid import Grid
+
+RECORD_FILE = "factorizer_data_check.json"  # in the dataset's folder in nnUNet_preprocessed
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Known:
+    """A file that has been read."""
+
+    stamp: Stamp
+    facts: FileFacts
+
+
+def read_record(file: Path, reader: str) -> dict[str, Known]:
+    """What is known of files, by their path; nothing where the record is missing, damaged or of another reader."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        if (content["version"], content["reader"]) != (_VERSION, reader):
+            return {}
+        return {path: _known(entry) for path, entry in content["files"].items()}
+    except (AttributeError, KeyError, OSError, TypeError, ValueError):
+        return {}  # files are read again then
+
+
+def write_record(file: Path, reader: str, known: Mapping[str, Known]) -> None:
+    """Write the record atomically."""
+    files = {path: _entry(one) for path, one in known.items()}
+    write_text_atomically(file, json.dumps({"version": _VERSION, "reader": reader, "files": files}, indent=1))
+
+
+def _entry(known: Known) -> dict[str, Any]:
+    facts = {
+        field.name: getattr(known.facts, field.name)
+        for field in dataclasses.fields(FileFacts)
+        if getattr(known.facts, field.name) != field.default
+    }
+    if known.facts.grid is not None:
+        facts["grid"] = dataclasses.asdict(known.facts.grid)
+    return {"stamp": dataclasses.asdict(known.stamp), "facts": facts}
+
+
+def _known(entry: Mapping[str, Any]) -> Known:
+    facts = dict(entry["facts"])
+    for key in ("shape", "spacing", "overflowing_channels", "fractional_examples"):
+        facts[key] = tuple(facts.get(key, ()))
+    facts["constant_channels"] = tuple(
+        (int(number), float(value)) for number, value in facts.get("constant_channels", ())
+    )
+    if facts.get("values") is not None:
+        facts["values"] = {int(value): int(count) for value, count in facts["values"].items()}
+    if facts.get("grid") is not None:
+        facts["grid"] = Grid(**{key: tuple(value) for key, value in facts["grid"].items()})
+    return Known(Stamp(**entry["stamp"]), FileFacts(**facts))

@@ -1,0 +1,225 @@
+"""What is wrong with a case or a dataset, decided from facts alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from factorizer_nnunet.dataset_check.facts import FileFacts
+from factorizer_nnunet.imaging.grid import geometry_difference, has_right_angles
+
+_LARGEST_INT16 = 2**15 - 1  # nnU-Net keeps labels as int16 in preprocessed data
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is wrong with a file, and how to fix it; both without a final full stop."""
+
+    path: Path
+    text: str
+    fix: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.text}. {self.fix}"
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What dataset.json declares.
+
+    Attributes:
+        json_file: the file.
+        channel_names: in order.
+        labels: name of each declared value, the ignore label's, too.
+        constant_images: files known to be constant, which conversion has accepted.
+    """
+
+    json_file: Path
+    channel_names: tuple[str, ...]
+    labels: Mapping[int, str]
+    constant_images: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class CaseFacts:
+    """One training case: its files and what they contain."""
+
+    name: str
+    images: tuple[tuple[Path, FileFacts], ...]
+    label: tuple[Path, FileFacts]
+
+
+def case_problems(case: CaseFacts, expected: Expected) -> Iterator[Finding]:
+    """All that is wrong with one case."""
+    readable = []
+    for path, facts in (*case.images, case.label):
+        if facts.error:
+            yield Finding(path, facts.error, "Replace the file")
+        else:
+            readable.append((path, facts))
+            yield from _geometry_problems(path, facts)
+    images = [(path, facts) for path, facts in case.images if not facts.error]
+    for path, facts in images:
+        yield from _intensity_problems(path, facts, expected)
+    if len(images) == len(case.images):
+        yield from _channel_problems(case, expected)
+    label_path, label = case.label
+    if not label.error:
+        yield from _label_problems(label_path, label, expected)
+    yield from _grid_problems(readable, len(images))
+
+
+def _geometry_problems(path: Path, facts: FileFacts) -> Iterator[Finding]:
+    if not all(np.isfinite(size) and size > 0 for size in facts.spacing):
+        voxel = " × ".join(f"{size:g}" for size in facts.spacing)
+        yield Finding(path, f"its header gives voxels of {voxel} mm", "Correct the voxel size in the header")
+    elif facts.grid is not None and not has_right_angles(facts.grid):
+        yield Finding(path, "its axes are not at right angles", "Resample it to a grid with perpendicular axes")
+
+
+def _intensity_problems(path: Path, facts: FileFacts, expected: Expected) -> Iterator[Finding]:
+    names = expected.channel_names if facts.channels == len(expected.channel_names) > 1 else ()
+    if facts.not_finite:
+        yield Finding(
+            path,
+            f"{facts.not_finite} voxels are NaN or infinite (or too large for 32-bit floating point)",
+            "Replace them with a value that makes sense for the image, such as that of the background",
+        )
+    for number, value in facts.constant_channels:
+        if path.name not in expected.constant_images:
+            which = f"channel {names[number]} is" if names else "is"
+            yield Finding(path, f"{which} constant: every voxel is {value:g}", "Replace the image or remove the case")
+    for number in facts.overflowing_channels:
+        which = f"channel {names[number]} has" if names else "has"
+        yield Finding(
+            path,
+            f"{which} values so large that mean or standard deviation are not finite in 32-bit floating point, which "
+            "nnU-Net normalises with",
+            "Scale the image down, or replace the voxels with extreme values",
+        )
+
+
+def _channel_problems(case: CaseFacts, expected: Expected) -> Iterator[Finding]:
+    found, wanted = sum(facts.channels for _, facts in case.images), len(expected.channel_names)
+    if found == wanted:
+        return
+    path, facts = case.images[0]
+    if len(case.images) == 1:
+        hint = " (red, green, blue and transparency)" if facts.channels == 4 else ""
+        fix = "Save the image with as many channels, or correct channel_names"
+        yield Finding(path, f"has {found} channels{hint}, but {expected.json_file} names {wanted}", fix)
+        return
+    for path, facts in case.images:
+        if facts.channels != 1:
+            yield Finding(
+                path,
+                f"has {facts.channels} channels, but each of the {len(case.images)} files of this case must have one",
+                "Save it with one channel",
+            )
+
+
+def _label_problems(path: Path, facts: FileFacts, expected: Expected) -> Iterator[Finding]:
+    if facts.channels != 1:
+        fix = "Save the label with one value for each voxel (a PNG label must not be an RGB image)"
+        yield Finding(path, f"has {facts.channels} channels, where a label has one", fix)
+        return
+    if facts.not_finite:
+        yield Finding(path, f"{facts.not_finite} voxels are NaN or infinite", "Correct the label")
+        return
+    if facts.fractional:
+        examples = ", ".join(f"{value:.7g}" for value in facts.fractional_examples)
+        yield Finding(
+            path,
+            f"{facts.fractional} voxels have values that are not integers, such as {examples}, which nnU-Net cuts off "
+            "after the point",
+            "Save it as an integer type without a scale factor in the header",
+        )
+        return
+    if facts.values is None:
+        yield Finding(path, "has too many or too large values for a label", "Check that the file is a label")
+        return
+    undeclared = {value: count for value, count in facts.values.items() if value not in expected.labels}
+    if undeclared:
+        listed = ", ".join(f"{value} ({count} voxels)" for value, count in list(undeclared.items())[:5])
+        more = f" and {len(undeclared) - 5} more" if len(undeclared) > 5 else ""
+        yield Finding(
+            path,
+            f"has values that {expected.json_file} does not declare: {listed}{more}; declared are "
+            f"{', '.join(map(str, sorted(expected.labels)))}",
+            "Correct the label, or declare the values under labels",
+        )
+
+
+def _grid_problems(files: Sequence[tuple[Path, FileFacts]], num_images: int) -> Iterator[Finding]:
+    """Files of a case that do not lie on the grid of its first readable one."""
+    if not files:
+        return
+    first, reference = files[0]
+    for number, (path, facts) in enumerate(files[1:], 1):
+        what = "image" if number < num_images else "label"
+        if facts.shape != reference.shape:
+            difference: str | None = f"shape {facts.shape} (z, y, x) differs from {reference.shape}"
+        elif facts.grid is not None and reference.grid is not None:
+            difference = geometry_difference(facts.grid, reference.grid)
+        elif not np.allclose(facts.spacing, reference.spacing):
+            difference = f"voxel size {facts.spacing} mm differs from {reference.spacing} mm"
+        else:
+            difference = None
+        if difference is not None:
+            yield Finding(path, f"{difference} of {first.name}", f"Resample the {what} to the grid of {first.name}")
+
+
+def dataset_problems(label_facts: Mapping[str, FileFacts], folder: Path, expected: Expected) -> Iterator[Finding]:
+    """What only all labels together show.
+
+    Args:
+        label_facts: of each case, by name.
+        folder: of the label files.
+        expected: what dataset.json declares.
+    """
+    too_large = [value for value in expected.labels if value > _LARGEST_INT16]
+    if too_large:
+        text = f"declares labels above {_LARGEST_INT16}, which wrap around in nnU-Net's preprocessed data"
+        yield Finding(expected.json_file, text, "Renumber the labels")
+    counts = cases_with_value(label_facts.values())
+    if label_facts and not any(value != 0 for value in counts if value in expected.labels):
+        yield Finding(folder, "no label file has any foreground: every voxel is 0", "Add the labels")
+        return
+    for value, name in expected.labels.items():
+        types = {facts.stored_type for facts in label_facts.values()}
+        if not counts[value] and types and all(_exceeds(value, stored) for stored in types):
+            yield Finding(
+                folder,
+                f"label {value} ({name}) cannot be stored in the files' type {', '.join(sorted(types))}: such values "
+                "have become other numbers when the labels were saved",
+                "Save the labels again as int16 or uint16",
+            )
+
+
+def dataset_warnings(label_facts: Mapping[str, FileFacts], expected: Expected) -> Iterator[str]:
+    """What may be intended but should be known: classes that hardly occur."""
+    counts = cases_with_value(label_facts.values())
+    total = len(label_facts)
+    for value, name in sorted(expected.labels.items()):
+        if value == 0 or counts[value] > 1 or total <= 1:
+            continue
+        where = "no case" if counts[value] == 0 else f"1 of {total} cases"
+        yield f"label {value} ({name}) occurs in {where}: it cannot be learned and validated"
+
+
+def cases_with_value(label_facts: Iterable[FileFacts]) -> Counter[int]:
+    """In how many label files each value occurs."""
+    return Counter(value for facts in label_facts for value in facts.values or ())
+
+
+def _exceeds(value: int, stored_type: str) -> bool:
+    """Whether an integer type cannot hold a value."""
+    try:
+        dtype = np.dtype(stored_type)
+    except TypeError:
+        return False
+    return dtype.kind in "iu" and not np.iinfo(dtype).min <= value <= np.iinfo(dtype).max

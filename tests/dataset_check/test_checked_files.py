@@ -1,0 +1,276 @@
+"""What a check of images and labels finds in files of every format that nnU-Net reads."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import SimpleITK as sitk  # noqa: N813
+import tifffile
+from skimage import io
+
+from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.dataset_check.check import CaseFiles, CheckedDataset, check_dataset
+from factorizer_nnunet.dataset_check.rules import Expected
+
+SHAPE = (10, 12, 14)  # z, y, x
+SPACING = (0.8, 1.1, 2.5)  # x, y, z in mm
+
+
+class Dataset:
+    """Two cases of one image and one label each, in a format of choice, that a test damages."""
+
+    def __init__(self, folder: Path, ending: str = ".nii.gz", reader: str = "SimpleITKIO", channels: int = 1) -> None:
+        self.folder, self.ending, self.reader, self.channels = folder, ending, reader, channels
+        self.labels = {0: "background", 1: "edema", 2: "core"}
+        rng = np.random.default_rng(3)
+        self.image = (rng.normal(size=SHAPE) * 50 + 300).astype(np.int16)
+        self.label = np.zeros(SHAPE, np.uint8)
+        self.label[2:6, 3:9, 4:9] = 1
+        self.label[3:5, 4:7, 5:7] = 2
+        for case in "ab":
+            self.write(self.path(case, 0), self.image)
+            self.write(self.path(case), self.label)
+
+    def path(self, case: str, channel: int | None = None) -> Path:
+        return self.folder / f"{case}{'' if channel is None else f'_{channel:04d}'}{self.ending}"
+
+    def write(self, path: Path, array: np.ndarray, spacing: tuple[float, ...] = SPACING) -> None:
+        image = sitk.GetImageFromArray(array)
+        image.SetSpacing(spacing)
+        sitk.WriteImage(image, os.fspath(path), True)
+
+    def check(self, processes: int = 1) -> CheckedDataset:
+        cases = [CaseFiles(case, (self.path(case, 0),), self.path(case)) for case in "ab"]
+        names = tuple(f"channel {number}" for number in range(self.channels))
+        expected = Expected(self.folder / "dataset.json", names, self.labels)
+        return check_dataset(cases, expected, self.reader, self.folder / "preprocessed", processes)
+
+    def problems(self) -> str:
+        with pytest.raises(UserError) as caught:
+            self.check()
+        assert not (self.folder / "preprocessed").exists()
+        return str(caught.value)
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Dataset:
+    return Dataset(tmp_path)
+
+
+def nifti(path: Path, stored: np.ndarray, **header: object) -> None:
+    """A NIfTI file with fields of the header as given; stored: (x, y, z)."""
+    image = nibabel.Nifti1Image(stored, np.diag([-SPACING[0], -SPACING[1], SPACING[2], 1.0]))
+    image.header.set_data_dtype(stored.dtype)
+    content = bytearray(image.to_bytes())
+    edited = nibabel.Nifti1Header(bytes(content[:348]), check=False)
+    for name, value in header.items():
+        edited[name] = value
+    content[:348] = edited.binaryblock
+    path.write_bytes(gzip.compress(bytes(content)) if path.name.endswith(".gz") else bytes(content))
+
+
+FORMATS = [
+    (".nii.gz", "SimpleITKIO"),
+    (".nii", "NibabelIO"),
+    (".nrrd", "SimpleITKIO"),
+    (".mha", "SimpleITKIO"),
+    (".gipl", "SimpleITKIO"),
+]
+
+
+@pytest.mark.parametrize(("ending", "reader"), FORMATS)
+def test_good_data_pass_in_every_format(tmp_path: Path, ending: str, reader: str) -> None:
+    checked = Dataset(tmp_path, ending, reader).check()
+    assert checked.num_read == 4 and not checked.warnings
+
+
+@pytest.mark.parametrize(("ending", "reader"), FORMATS)
+@pytest.mark.parametrize("which", ["image", "label"])
+@pytest.mark.parametrize("share", [0.5, 0.97])
+def test_truncated_files_are_found(tmp_path: Path, ending: str, reader: str, which: str, share: float) -> None:
+    dataset = Dataset(tmp_path, ending, reader)
+    path = dataset.path("b", 0 if which == "image" else None)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    assert str(path) in dataset.problems()
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_truncated_tiff(tmp_path: Path, compression: str | None) -> None:
+    dataset = Dataset.__new__(Dataset)
+    dataset.write = lambda path, array: tifffile.imwrite(path, array, compression=compression)  # type: ignore[method-assign]
+    dataset.__init__(tmp_path, ".tiff", "Tiff3DIO")  # type: ignore[misc]
+    dataset.check()
+    path = dataset.path("a", 0)
+    path.write_bytes(path.read_bytes()[:-700])
+    os.utime(path)
+    with pytest.raises(UserError, match=r"a_0000\.tiff"):
+        dataset.check()
+
+
+def test_colour_pngs_are_three_channels(tmp_path: Path) -> None:
+    dataset = Dataset.__new__(Dataset)
+    dataset.folder, dataset.ending, dataset.reader, dataset.channels = tmp_path, ".png", "NaturalImage2DIO", 3
+    dataset.labels = {0: "background", 1: "road"}
+    rng = np.random.default_rng(0)
+    for case in "ab":
+        io.imsave(dataset.path(case, 0), rng.integers(0, 255, (32, 40, 3), dtype=np.uint8), check_contrast=False)
+        io.imsave(dataset.path(case), (rng.random((32, 40)) > 0.5).astype(np.uint8), check_contrast=False)
+    dataset.check()
+    dataset.channels = 1
+    with pytest.raises(UserError, match="has 3 channels, but .* names 1"):
+        dataset.check()
+    dataset.channels = 3
+    io.imsave(dataset.path("b", 0), rng.integers(0, 255, (32, 40, 4), dtype=np.uint8), check_contrast=False)
+    with pytest.raises(UserError, match="transparency"):
+        dataset.check()
+    io.imsave(dataset.path("a"), rng.integers(0, 2, (32, 40, 3), dtype=np.uint8), check_contrast=False)
+    with pytest.raises(UserError, match="where a label has one"):
+        dataset.check()
+
+
+def test_all_problems_of_all_cases_come_at_once_with_a_fix(dataset: Dataset) -> None:
+    dataset.write(dataset.path("a", 0), np.full(SHAPE, 7, np.int16))
+    dataset.write(dataset.path("a"), dataset.label + np.uint8(2))
+    dataset.path("b", 0).write_bytes(b"<html>log in</html>" * 40)
+    text = dataset.problems()
+    for expected in (
+        "a_0000.nii.gz: is constant: every voxel is 7. Replace",
+        "a.nii.gz: has values that",
+        "3 (",
+        "b_0000.nii.gz: is",
+        "log in",
+        "3 problems",
+        "nothing has been written",
+    ):
+        assert expected in text, text
+
+
+def test_labels_saved_as_scaled_integers(dataset: Dataset) -> None:
+    """As an 8-bit export of 0, 1, 2 does: 1 becomes 0.996 and would be cut off to 0."""
+    stored = (dataset.label.transpose() * 127.5).astype(np.uint8)
+    nifti(dataset.path("a"), stored, scl_slope=2 / 255, scl_inter=0)
+    assert "values that are not integers, such as 0.996" in dataset.problems()
+
+
+def test_labels_of_scaled_integers_without_loss_pass(dataset: Dataset) -> None:
+    nifti(dataset.path("a"), (dataset.label.transpose() * 2).astype(np.int16), scl_slope=0.5, scl_inter=0)
+    dataset.check()
+
+
+def test_labels_in_double_precision_pass(dataset: Dataset) -> None:
+    nifti(dataset.path("a"), dataset.label.transpose().astype(np.float64))
+    dataset.check()
+
+
+def test_a_declared_ignore_label_passes_and_negative_values_do_not(dataset: Dataset) -> None:
+    label = dataset.label.astype(np.int16)
+    label[0, 0, :3] = 3
+    dataset.labels[3] = "ignore"
+    dataset.write(dataset.path("a"), label)
+    dataset.check()
+    label[0, 0, :3] = -1
+    dataset.write(dataset.path("a"), label)
+    with pytest.raises(UserError, match=r"-1 \(3 voxels\)"):
+        dataset.check()
+
+
+def test_labels_that_wrapped_in_their_stored_type(dataset: Dataset) -> None:
+    dataset.labels[300] = "cyst"
+    assert "label 300 (cyst) cannot be stored in the files' type uint8" in dataset.problems()
+
+
+def test_labels_beyond_what_nnunet_keeps(dataset: Dataset) -> None:
+    dataset.labels[40_000] = "cyst"
+    assert "wrap around in nnU-Net's preprocessed data" in dataset.problems()
+
+
+@pytest.mark.parametrize(("value", "dtype"), [(np.nan, np.float32), (-np.inf, np.float64), (1e300, np.float64)])
+def test_voxels_that_are_not_finite(dataset: Dataset, value: float, dtype: type) -> None:
+    stored = dataset.image.transpose().astype(dtype)
+    stored[2, 3, 4:6] = value
+    nifti(dataset.path("b", 0), stored)
+    assert "2 voxels are NaN or infinite" in dataset.problems()
+
+
+def test_values_whose_deviation_overflows(dataset: Dataset) -> None:
+    stored = dataset.image.transpose().astype(np.float32)
+    stored[0, 0, 0] = 3e30
+    nifti(dataset.path("b", 0), stored)
+    assert "are not finite in 32-bit floating point" in dataset.problems()
+
+
+def test_large_but_harmless_values_pass(dataset: Dataset) -> None:
+    nifti(dataset.path("b", 0), dataset.image.transpose().astype(np.float32) * 1e12)
+    dataset.check()
+
+
+@pytest.mark.parametrize("size", [0.0, -1.5, np.nan])
+def test_voxel_sizes_that_are_none(dataset: Dataset, size: float) -> None:
+    nifti(dataset.path("a", 0), dataset.image.transpose(), pixdim=[1, 1, 1, size, 0, 0, 0, 0])
+    assert "a_0000.nii.gz: has a header with voxels of 1 × 1 ×" in dataset.problems()
+
+
+def test_axes_that_are_not_at_right_angles(dataset: Dataset) -> None:
+    nifti(dataset.path("a", 0), dataset.image.transpose(), srow_x=[-0.8, 0.4, 0, 0], sform_code=1, qform_code=0)
+    assert "axes are not at right angles" in dataset.problems()
+
+
+def test_a_sheared_mha(tmp_path: Path) -> None:
+    dataset = Dataset(tmp_path, ".mha")
+    path = dataset.path("a", 0)
+    sheared = path.read_bytes().replace(b"TransformMatrix = 1 0 0 0 1 0 0 0 1", b"TransformMatrix = 1 .5 0 0 1 0 0 0 1")
+    path.write_bytes(sheared)
+    assert "not at right angles" in dataset.problems()
+
+
+def test_another_grid_names_both_files(dataset: Dataset) -> None:
+    dataset.write(dataset.path("b"), dataset.label, (0.8, 1.1, 2.6))
+    assert "b.nii.gz: spacing (0.8, 1.1, 2.6) differs from (0.8, 1.1, 2.5) of b_0000.nii.gz" in dataset.problems()
+
+
+def test_no_foreground_anywhere(dataset: Dataset) -> None:
+    for case in "ab":
+        dataset.write(dataset.path(case), np.zeros(SHAPE, np.uint8))
+    assert "no label file has any foreground" in dataset.problems()
+
+
+def test_classes_that_hardly_occur_are_warnings(dataset: Dataset) -> None:
+    dataset.labels[3] = "vessel"
+    dataset.write(dataset.path("a"), (dataset.label > 0).astype(np.uint8))
+    warnings = dataset.check().warnings
+    assert any("label 2 (core) occurs in 1 of 2 cases" in text for text in warnings)
+    assert any("label 3 (vessel) occurs in no case" in text for text in warnings)
+
+
+def test_what_is_unchanged_is_not_read_again(dataset: Dataset) -> None:
+    assert dataset.check(processes=2).num_read == 4
+    assert dataset.check().num_read == 0
+    os.utime(dataset.path("a", 0))  # another time, the same content
+    assert dataset.check().num_read == 0
+    dataset.write(dataset.path("b"), np.roll(dataset.label, 1, 0))
+    assert dataset.check().num_read == 1
+    dataset.labels = {0: "background", 1: "edema"}  # decided without reading again
+    with pytest.raises(UserError, match="does not declare: 2"):
+        dataset.check()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"version": 1}', '{"version": 1, "reader": "SimpleITKIO", "files": 3}']
+)
+def test_a_damaged_record_is_as_good_as_none(dataset: Dataset, text: str) -> None:
+    dataset.check()
+    (dataset.folder / "preprocessed" / "factorizer_data_check.json").write_text(text)
+    assert dataset.check().num_read == 4
+
+
+def test_the_record_is_json_with_a_digest_of_each_file(dataset: Dataset) -> None:
+    dataset.check()
+    record = json.loads((dataset.folder / "preprocessed" / "factorizer_data_check.json").read_text())
+    assert set(record["files"]) == {str(dataset.path(c, n)) for c in "ab" for n in (0, None)}
