@@ -22,7 +22,7 @@ def constant_images(raw: Path) -> frozenset[str]:
         for image in case.get("images", ()):
             intensities = image.get("intensity_range") if isinstance(image, dict) else None
             if isinstance(intensities, list) and len(intensities) == 2 and intensities[0] == intensities[1]:
-                found.add(str(image.get("file")))
+                found.add(Path(str(image.get("file"))).name)
     return frozenset(found)
 
 

@@ -64,9 +64,9 @@ def test_a_stopped_training_continues_within_the_epoch_and_validates_at_last(sto
     assert "checkpoint_latest.pth" in stopped.saved and "checkpoint_final.pth" not in stopped.saved
     assert not stopped.finished
     logs = "".join(log.read_text() for log in sorted(stopped.fold.glob("training_log_*.txt")))
-    stopped = re.search(r"Stopped by SIGTERM in epoch (\d) after (\d+) of 40 training steps; saved", logs)
-    assert stopped is not None
-    assert f"continuing after {stopped[2]} of 40 training steps" in logs or stopped[2] == "0"
+    found = re.search(r"Stopped by SIGTERM in epoch (\d) after (\d+) of 40 training steps; saved", logs)
+    assert found is not None
+    assert f"continuing after {found[2]} of 40 training steps" in logs or found[2] == "0"
     assert sorted(set(logged_epochs(stopped.fold))) == [0, 1]
     saved = checkpoint(stopped.fold)
     assert {len(values) for values in saved["logging"].values()} == {2}
