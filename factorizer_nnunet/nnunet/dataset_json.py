@@ -21,7 +21,7 @@ _FORMAT_FIX = "Fix it as nnU-Net's dataset_format.md describes"
 
 @dataclass(frozen=True)
 class DatasetJson:
-    """A ``dataset.json``. Only what is asked for is checked; :func:`raw_dataset.check_raw_dataset` checks everything.
+    """A ``dataset.json``. Only what is asked for is checked; :mod:`dataset_check` checks everything.
 
     Attributes:
         content: everything in the file, as nnU-Net's functions take it.

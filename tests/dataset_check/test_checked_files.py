@@ -214,7 +214,7 @@ def test_large_but_harmless_values_pass(dataset: Dataset) -> None:
 @pytest.mark.parametrize("size", [0.0, -1.5, np.nan])
 def test_voxel_sizes_that_are_none(dataset: Dataset, size: float) -> None:
     nifti(dataset.path("a", 0), dataset.image.transpose(), pixdim=[1, 1, 1, size, 0, 0, 0, 0])
-    assert "a_0000.nii.gz: has a header with voxels of 1 × 1 ×" in dataset.problems()
+    assert "a_0000.nii.gz: has an invalid voxel size in its header: 1 × 1 ×" in dataset.problems()
 
 
 def test_axes_that_are_not_at_right_angles(dataset: Dataset) -> None:
