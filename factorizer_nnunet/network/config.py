@@ -18,6 +18,7 @@ from factorizer_nnunet.network.positions import SIZED_POSITIONS
 from factorizer_nnunet.network.windows import axis_shifts
 
 DEFAULT_WINDOW = 8
+_LARGEST_LISTED_DIVISOR = 1024  # in messages; a plans file may name any width
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,8 +148,8 @@ class FactorizerConfig:
             )
         name, divisor = ("num_heads", self.num_heads) if self.head_dim is None else ("head_dim", self.head_dim)
         for stage, width in enumerate(self.features_per_stage):
-            divisors = [d for d in range(1, width + 1) if width % d == 0]
-            if divisor not in divisors and self.has_nmf(stage):
+            if width % divisor and self.has_nmf(stage):
+                divisors = [d for d in range(1, min(width, _LARGEST_LISTED_DIVISOR) + 1) if width % d == 0]
                 raise ValueError(
                     f"invalid {name}={divisor}: it does not divide the {width} channels of stage {stage}; "
                     f"expected one of {divisors}"
