@@ -142,11 +142,11 @@ class FactorizerConfig:
         require(used, "num_shifts", self.num_shifts, f"1 to {len(rows)}, the number of shifts, or null")
 
     def _check_heads(self) -> None:
-        if (self.head_dim is None) == (self.num_heads is None):
+        name, divisor = ("num_heads", self.num_heads) if self.head_dim is None else ("head_dim", self.head_dim)
+        if divisor is None or None not in (self.head_dim, self.num_heads):
             raise ValueError(
                 f"invalid head_dim={self.head_dim}, num_heads={self.num_heads}: expected one of them, the other null"
             )
-        name, divisor = ("num_heads", self.num_heads) if self.head_dim is None else ("head_dim", self.head_dim)
         for stage, width in enumerate(self.features_per_stage):
             if width % divisor and self.has_nmf(stage):
                 divisors = [d for d in range(1, min(width, _LARGEST_LISTED_DIVISOR) + 1) if width % d == 0]
