@@ -18,8 +18,9 @@ the stock commands with -p nnUNetFactorizerPlans.
 Before anything is written, every voxel of every image and label is looked at, and all problems are listed at once;
 files that have not changed since are not read again.
 
-An existing fingerprint is reused, as in nnU-Net, and so are complete preprocessed data of other plans with the same
-spacing, normalisation and resampling. Planning again overwrites our plans but never those of another planner."""
+An existing fingerprint is reused unless the data have changed, and so are complete preprocessed data of other plans
+with the same spacing, normalisation and resampling. Planning again overwrites our plans but never those of another
+planner."""
 
 EPILOG = """\
 examples:

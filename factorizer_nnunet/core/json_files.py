@@ -9,22 +9,31 @@ from typing import Any
 from factorizer_nnunet.core.errors import UserError
 
 
-def load_json_object(path: Path, fix: str) -> dict[str, Any]:
-    """Read a JSON file that must exist and contain an object.
+def load_json(path: Path, fix: str) -> Any:
+    """Read a JSON file that must exist.
 
     Args:
         path: the file.
         fix: what the user can do about it; the last sentence of every error.
 
     Raises:
-        UserError: the file cannot be read, is not valid JSON, or contains something else.
+        UserError: the file cannot be read, or is not valid JSON.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}. {fix}") from error
-    except ValueError as error:  # also wrong bytes
+    except (ValueError, RecursionError) as error:  # also wrong bytes, and thousands of nested lists
         raise UserError(f"{path} is not valid JSON: {error}. {fix}") from error
+
+
+def load_json_object(path: Path, fix: str) -> dict[str, Any]:
+    """Read a JSON file that must exist and contain an object; arguments as for ``load_json``.
+
+    Raises:
+        UserError: the file cannot be read, is not valid JSON, or contains something else.
+    """
+    content = load_json(path, fix)
     if not isinstance(content, dict):
         raise UserError(f"{path} contains {type(content).__name__} instead of a JSON object. {fix}")
     return content
@@ -52,6 +61,8 @@ def read_complete_json(path: Path, kind: type = dict) -> Any:
         unfinished = error.pos >= len(text) or error.msg.startswith("Unterminated")
         if unfinished or not text.endswith(("}", "]")):
             return None
+        raise UserError(f"{path} is not valid JSON: {error}. Fix or remove it") from error
+    except RecursionError as error:
         raise UserError(f"{path} is not valid JSON: {error}. Fix or remove it") from error
     if not isinstance(content, kind):
         raise UserError(f"{path} contains {type(content).__name__} instead of {kind.__name__}. Fix or remove it")

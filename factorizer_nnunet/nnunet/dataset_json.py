@@ -10,7 +10,7 @@ from typing import Any
 
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import load_json_object
-from factorizer_nnunet.nnunet.image_files import channels_by_case
+from factorizer_nnunet.nnunet.image_files import channels_by_case, image_name
 
 DATASET_FILE = "dataset.json"
 BACKGROUND, IGNORE = "background", "ignore"  # names of labels with a meaning of their own
@@ -128,6 +128,21 @@ class DatasetJson:
             return {case: raw / os.path.expandvars(entry["label"]) for case, entry in listed.items()}
         cases, _ = channels_by_case(raw / "imagesTr", self.file_ending)
         return {case: raw / "labelsTr" / f"{case}{self.file_ending}" for case in cases}
+
+    def training_images(self, raw: Path) -> dict[str, list[Path]]:
+        """The image files of every training case by case name, in the order of the channels.
+
+        Args:
+            raw: the data set's folder in ``nnUNet_raw``.
+        """
+        listed = self.content.get("dataset")
+        if listed is not None:
+            return {case: [raw / os.path.expandvars(one) for one in entry["images"]] for case, entry in listed.items()}
+        cases, _ = channels_by_case(raw / "imagesTr", self.file_ending)
+        return {
+            case: [raw / "imagesTr" / image_name(case, channel, self.file_ending) for channel in sorted(channels)]
+            for case, channels in cases.items()
+        }
 
 
 def _is_label(value: object) -> bool:

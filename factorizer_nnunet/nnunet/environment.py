@@ -16,7 +16,8 @@ from factorizer_nnunet.core.errors import UserError
 
 EXT_TRAINER_VARIABLE = "nnUNet_extTrainer"
 COMPILE_VARIABLE = "nnUNet_compile"
-FOLDER_VARIABLES = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
+RAW_VARIABLE = "nnUNet_raw"
+FOLDER_VARIABLES = (RAW_VARIABLE, "nnUNet_preprocessed", "nnUNet_results")
 
 
 def ext_trainer_folder() -> Path:

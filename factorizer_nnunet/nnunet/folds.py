@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from factorizer_nnunet.core.atomic_files import write_text_atomically
 from factorizer_nnunet.core.errors import UserError
-from factorizer_nnunet.core.json_files import read_complete_json
+from factorizer_nnunet.core.json_files import load_json
 
 NUMBER_OF_FOLDS = 5  # that nnU-Net makes
 Fold = dict[str, list[str]]  # names of cases under "train" and "val"
+_FIX = "Correct the file, or move it away: nnU-Net's folds of all cases, which are always the same, are then made"
 
 
 def read_folds(file: Path) -> list[Fold]:
-    """The folds in a file; empty if it does not exist, or was cut off by a kill.
+    """The folds in a file; empty if it does not exist.
 
     Raises:
-        UserError: the file is damaged in another way.
+        UserError: the file cannot be read, or does not contain a list.
     """
-    folds: list[Fold] = read_complete_json(file, list) or []
+    if not file.exists():
+        return []
+    folds = load_json(file, _FIX)
+    if not isinstance(folds, list):
+        raise UserError(f"{file} contains {type(folds).__name__} instead of a list of folds. {_FIX}")
     return folds
 
 
@@ -32,20 +37,19 @@ def default_folds(cases: Iterable[str]) -> list[Fold]:
     return folds
 
 
-def ensure_folds(file: Path, cases: Iterable[str]) -> None:
+def ensure_folds(file: Path, cases: Collection[str]) -> None:
     """Write nnU-Net's five folds of ``cases`` to ``file`` unless it exists.
 
     nnU-Net itself writes the file in place, at the first training of a data set, which may be killed.
 
     Raises:
-        UserError: the file exists, but is incomplete.
+        UserError: the file exists, but is not valid; or there are too few cases.
     """
-    try:
-        json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        write_text_atomically(file, json.dumps(default_folds(cases), indent=4))
-    except ValueError as error:
+    if read_folds(file):
+        return
+    if len(cases) < NUMBER_OF_FOLDS:
         raise UserError(
-            f"{file} is not valid JSON ({error}), probably cut off by a kill. Remove it: nnU-Net's folds are always "
-            "the same and will be written again; restore folds of your own"
-        ) from error
+            f"{len(cases)} training cases are too few for {NUMBER_OF_FOLDS} folds. Train on all of them instead: "
+            "nnUNetv2_train … all"
+        )
+    write_text_atomically(file, json.dumps(default_folds(cases), indent=4))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,11 +9,15 @@ from typing import Any
 from nnunetv2.experiment_planning.verify_dataset_integrity import verify_dataset_integrity
 
 from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.file_stamps import Source
 from factorizer_nnunet.core.json_files import load_json_object
 from factorizer_nnunet.dataset_check.raw import RawDataset
 from factorizer_nnunet.network import VARIANTS
 from factorizer_nnunet.network.config_values import is_number
-from factorizer_nnunet.nnunet.names import PLANS
+from factorizer_nnunet.nnunet.fold_checks import checked_folds
+from factorizer_nnunet.nnunet.folds import Fold, read_folds
+from factorizer_nnunet.nnunet.names import PLANS, SPLITS_FILE
+from factorizer_nnunet.nnunet.provenance import fingerprint_record, stale_reason
 from factorizer_nnunet.planning.planner import CASCADE, DEFAULT_CONFIGURATIONS, nnUNetPlannerFactorizer
 from factorizer_nnunet.planning.sizes import SIZES
 
@@ -86,20 +89,31 @@ def check_configurations(configurations: Sequence[str], old_plans: Mapping[str, 
         raise UserError(f"no configuration given: {choices}")
 
 
-def check_folds(given: Path, used: Path) -> None:
-    """Refuse raw folds that differ from those in use; nnU-Net's planner would fail without saying why."""
-    if not (given.is_file() and used.is_file()):
-        return
-    wanted, existing = _load_folds(given), _load_folds(used)
-    if wanted != existing[: len(wanted)]:  # nnU-Net allows further folds in use
-        raise UserError(f"the folds in {used} differ from those in {given}: remove one of the files")
+def check_folds(raw: RawDataset, used: Path) -> None:
+    """Check folds next to the raw data and those in use, which must agree or nnU-Net's planner fails."""
+    given = raw.folder / SPLITS_FILE
+    for file in (given, used):
+        if file.is_file():
+            for warning in checked_folds(file, {case.name for case in raw.cases}, raw.folder).warnings:
+                print(f"WARNING: {file}: {warning}")
+    if given.is_file() and used.is_file():
+        wanted, existing = _sorted_folds(given), _sorted_folds(used)
+        if wanted != existing[: len(wanted)]:  # nnU-Net allows further folds in use
+            raise UserError(f"the folds in {used} differ from those in {given}: move one of the files away")
 
 
-def _load_folds(file: Path) -> list[dict[str, list[str]]]:
-    try:
-        return [{part: sorted(fold[part]) for part in ("train", "val")} for fold in json.loads(file.read_text())]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{file} does not contain folds in the form that nnU-Net writes. Remove it") from error
+def _sorted_folds(file: Path) -> list[Fold]:
+    return [{part: sorted(fold[part]) for part in ("train", "val")} for fold in read_folds(file)]
+
+
+def is_fingerprint_stale(fingerprint_file: Path, sources: Mapping[str, Source]) -> bool:
+    """Whether the data have changed since the fingerprint was made; prints what has."""
+    if not fingerprint_file.is_file():
+        return False
+    reason = stale_reason(fingerprint_file, fingerprint_record(fingerprint_file.parent), sources)
+    if reason is not None:
+        print(f"NOTE: {fingerprint_file} is computed again: {reason}")
+    return reason is not None
 
 
 def check_fingerprint(fingerprint_file: Path, raw: RawDataset) -> None:

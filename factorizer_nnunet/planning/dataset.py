@@ -5,7 +5,8 @@ All input is checked before anything is written (``checks``); after that, nnU-Ne
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,26 @@ from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerp
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.file_stamps import Source, Stamp, record_sources
 from factorizer_nnunet.core.json_files import load_json_object
-from factorizer_nnunet.dataset_check.raw import check_raw_dataset, check_voxels, report_warnings
+from factorizer_nnunet.dataset_check.raw import RawDataset, check_raw_dataset, check_voxels, report_warnings
 from factorizer_nnunet.nnunet import names
 from factorizer_nnunet.nnunet.environment import nnunet_folder
+from factorizer_nnunet.nnunet.model_folder import FINGERPRINT_FILE
+from factorizer_nnunet.nnunet.provenance import data_record, fingerprint_record, raw_sources
 from factorizer_nnunet.nnunet.raw_dataset import find_dataset, id_in_name
 from factorizer_nnunet.planning import checks
+from factorizer_nnunet.planning.failures import failures_reported, try_fingerprint, try_preprocessing
 from factorizer_nnunet.planning.image_geometry import typical_image
 from factorizer_nnunet.planning.planner import CASCADE, DEFAULT_CONFIGURATIONS, planner_for
 from factorizer_nnunet.planning.reuse import link_preprocessed, outdated_configurations, plans_in, preprocessed_folder
-from factorizer_nnunet.planning.templates import TEMPLATE_CONFIGURATION, check_fit, load_template, planner_for_template
+from factorizer_nnunet.planning.templates import (
+    TEMPLATE_CONFIGURATION,
+    Template,
+    check_fit,
+    load_template,
+    planner_for_template,
+)
 
 
 # Longer than 60 lines with its docstring: one check after the other, then one call of nnU-Net after the other.
@@ -56,7 +67,7 @@ def plan_dataset(
         num_processes: worker processes for the fingerprint and for preprocessing.
         verify_integrity: run nnU-Net's check of images and labels first.
         preprocess: whether to preprocess after planning.
-        clean: compute the fingerprint again even if it exists.
+        clean: compute the fingerprint again even if it exists and its data have not changed.
         check_data: look at every voxel first; files that have not changed since are not read again.
 
     Returns:
@@ -77,20 +88,16 @@ def plan_dataset(
     old_plans = checks.load_own_plans(plans_file)
     checks.check_configurations(configurations, old_plans)
     wanted = configurations_with_own_data(configurations)
-    fingerprint_file = folder / "dataset_fingerprint.json"
-    if not clean:
-        checks.check_fingerprint(fingerprint_file, raw)
-    if chosen is not None:
-        if TEMPLATE_CONFIGURATION not in wanted:
-            raise UserError(f"a template plans only {TEMPLATE_CONFIGURATION}, not {', '.join(wanted)}: change -c")
-        check_fit(chosen, typical_image(raw, None if clean else fingerprint_file), raw.name)
-    checks.check_folds(raw.folder / names.SPLITS_FILE, folder / names.SPLITS_FILE)
-    if check_data:
-        report_warnings(raw, check_voxels(raw, folder, num_processes))
+    sources = raw_sources(raw.folder, raw.description)
+    clean = clean or checks.is_fingerprint_stale(folder / FINGERPRINT_FILE, sources)
+    _check_existing(raw, folder, chosen, wanted, clean)
+    stamps = _checked_stamps(raw, folder, num_processes) if check_data else {}
     if verify_integrity:
         checks.check_integrity(raw, num_processes)
 
-    extract_fingerprint_dataset(raw.id, num_processes=num_processes, clean=clean, verbose=False)
+    with failures_reported("the fingerprint", folder, raw.cases, try_fingerprint(raw)):
+        extract_fingerprint_dataset(raw.id, num_processes=num_processes, clean=clean, verbose=False)
+    record_sources(fingerprint_record(folder), sources, stamps)
     planner_class = planner_for(size, _unless_default(variant)) if chosen is None else planner_for_template(chosen)
     spacing = None if chosen is None else chosen.spacing
     planner = planner_class(raw.id, gpu_memory_target_gb, plans_name=name, overwrite_target_spacing=spacing)
@@ -101,41 +108,64 @@ def plan_dataset(
         advice = _advice_on_outdated(outdated, wanted if preprocess else [])
         print(f"NOTE: {plans_file} was overwritten with different plans. {advice}")
     if preprocess:
-        _preprocess(raw.id, name, plans, wanted, other_plans, folder, planner.dataset, num_processes)
+        reused = partial(_reuse, plans, other_plans=other_plans, folder=folder, cases=planner.dataset, sources=sources)
+        _preprocess(raw, plans_file, plans, wanted, reused, num_processes)
+        for configuration in set(wanted) & set(plans["configurations"]):
+            identifier = PlansManager(dict(plans)).get_configuration(configuration).data_identifier
+            record_sources(data_record(folder, identifier), sources, stamps)
     return plans_file
 
 
+def _check_existing(
+    raw: RawDataset, folder: Path, template: Template | None, wanted: Sequence[str], clean: bool
+) -> None:
+    """Check what planning uses of earlier work, and whether a template fits the data."""
+    fingerprint_file = folder / FINGERPRINT_FILE
+    if not clean:
+        checks.check_fingerprint(fingerprint_file, raw)
+    if template is not None:
+        if TEMPLATE_CONFIGURATION not in wanted:
+            raise UserError(f"a template plans only {TEMPLATE_CONFIGURATION}, not {', '.join(wanted)}: change -c")
+        check_fit(template, typical_image(raw, None if clean else fingerprint_file), raw.name)
+    checks.check_folds(raw, folder / names.SPLITS_FILE)
+
+
+def _checked_stamps(raw: RawDataset, folder: Path, num_processes: int) -> dict[Path, Stamp]:
+    """Check every voxel, print warnings, and return the stamp of each file."""
+    checked = check_voxels(raw, folder, num_processes)
+    report_warnings(raw, checked)
+    return {file: known.stamp for file, known in checked.files.items()}
+
+
 def _preprocess(
-    dataset_id: int,
-    plans_name: str,
+    raw: RawDataset,
+    plans_file: Path,
     plans: Mapping[str, Any],
     wanted: Sequence[str],
-    other_plans: Sequence[Mapping[str, Any]],
-    folder: Path,
-    cases: Mapping[str, Mapping[str, Any]],
+    reused: Callable[[str], bool],
     num_processes: int,
 ) -> None:
-    """Preprocess the configurations whose data do not exist yet."""
-    if not any(configuration in plans["configurations"] for configuration in wanted):
+    """Preprocess the configurations whose data cannot be reused."""
+    planned = [configuration for configuration in wanted if configuration in plans["configurations"]]
+    if not planned:
         print(f"NOTE: nothing to preprocess: the plans have only {', '.join(plans['configurations'])}")
-    missing = [
-        configuration
-        for configuration in wanted
-        if configuration not in plans["configurations"]  # nnU-Net reports that it skips it
-        or not _reuse(plans, configuration, other_plans, folder, cases)
-    ]
-    preprocess_dataset(dataset_id, plans_name, missing, num_processes=[num_processes])
+    # nnU-Net reports those that it skips.
+    missing = [configuration for configuration in wanted if configuration not in planned or not reused(configuration)]
+    with failures_reported("preprocessing", plans_file.parent, raw.cases, try_preprocessing(raw, plans, planned)):
+        preprocess_dataset(raw.id, plans_file.stem, missing, num_processes=[num_processes])
 
 
 def _reuse(
     plans: Mapping[str, Any],
     configuration: str,
+    *,
     other_plans: Sequence[Mapping[str, Any]],
     folder: Path,
     cases: Mapping[str, Mapping[str, Any]],
+    sources: Mapping[str, Source],
 ) -> bool:
     """Use existing preprocessed data for a configuration, if there are any; whether that was possible."""
-    source = preprocessed_folder(plans, configuration, other_plans, folder, cases)
+    source = preprocessed_folder(plans, configuration, other_plans, folder, cases, sources)
     if source is None:
         return False
     target = folder / PlansManager(dict(plans)).get_configuration(configuration).data_identifier

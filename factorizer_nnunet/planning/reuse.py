@@ -19,7 +19,9 @@ from nnunetv2.preprocessing.resampling.default_resampling import compute_new_sha
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
+from factorizer_nnunet.core.file_stamps import Source, changed_sources
 from factorizer_nnunet.nnunet.integrity import is_preprocessed, newest, oldest
+from factorizer_nnunet.nnunet.provenance import data_record
 
 _OF_PLANS = (
     "image_reader_writer",
@@ -53,6 +55,7 @@ def preprocessed_folder(
     others: Iterable[Mapping[str, Any]],
     dataset_folder: Path,
     cases: Mapping[str, Mapping[str, Any]],
+    sources: Mapping[str, Source],
 ) -> Path | None:
     """A folder with the data of a configuration, made for other plans or earlier for the same plans, or None.
 
@@ -62,12 +65,13 @@ def preprocessed_folder(
         others: all plans that the data set had before the new ones were written (``plans_in``).
         dataset_folder: the data set's folder in ``nnUNet_preprocessed``.
         cases: raw files of each training case, in nnU-Net's form.
+        sources: what preprocessed data are made from (``provenance.raw_sources``).
     """
     wanted = preprocessing_settings(plans, name)
     transpose = plans["transpose_forward"]
     for folder in _folders_with(wanted, others):
         found = dataset_folder / folder
-        if _is_up_to_date(found, cases) and _has_spacing(found, min(cases), wanted["spacing"], transpose):
+        if _is_up_to_date(found, cases, sources) and _has_spacing(found, min(cases), wanted["spacing"], transpose):
             return found
     return None
 
@@ -140,17 +144,22 @@ def _folders_with(wanted: Mapping[str, Any], others: Iterable[Mapping[str, Any]]
     return [folder for folder, equal in same.items() if equal]
 
 
-def _is_up_to_date(folder: Path, cases: Mapping[str, Mapping[str, Any]]) -> bool:
-    """Whether a folder has exactly these cases, complete and newer than their raw images and labels.
+def _is_up_to_date(folder: Path, cases: Mapping[str, Mapping[str, Any]], sources: Mapping[str, Source]) -> bool:
+    """Whether a folder has exactly these cases, complete and made from these raw images and labels.
 
-    It must also be newer than ``dataset.json``, whose regions and ignore label decide which label voxels are sampled.
+    ``dataset.json`` is among the sources: its regions and ignore label decide which label voxels are sampled.
     """
     written = list(folder.glob("*.pkl"))
     if {file.stem for file in written} != set(cases):
         return False
-    raw = [Path(file) for case in cases.values() for file in (*case["images"], case["label"])]
-    raw.append(raw[-1].parent.with_name("dataset.json"))
-    return newest(raw) < oldest(written) and all(is_preprocessed(folder, case) for case in cases)
+    changes = changed_sources(data_record(folder.parent, folder.name), sources)
+    if changes is None:  # made by a stock command
+        raw = [Path(file) for case in cases.values() for file in (*case["images"], case["label"])]
+        raw.append(raw[-1].parent.with_name("dataset.json"))
+        fresh = newest(raw) < oldest(written)
+    else:
+        fresh = not changes
+    return fresh and all(is_preprocessed(folder, case) for case in cases)
 
 
 def _has_spacing(folder: Path, case: str, spacing: Sequence[float], transpose: Sequence[int]) -> bool:

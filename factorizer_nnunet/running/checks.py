@@ -12,9 +12,10 @@ from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import read_complete_json
 from factorizer_nnunet.core.wording import first_few
 from factorizer_nnunet.nnunet.environment import EXT_TRAINER_VARIABLE, ext_trainer_value
+from factorizer_nnunet.nnunet.fold_checks import checked_folds
 from factorizer_nnunet.nnunet.folds import NUMBER_OF_FOLDS, read_folds
 from factorizer_nnunet.nnunet.image_files import channels_by_case
-from factorizer_nnunet.nnunet.names import plans_name, template_plans_name
+from factorizer_nnunet.nnunet.names import SPLITS_FILE, plans_name, template_plans_name
 from factorizer_nnunet.running.cascade import CASCADE, FULLRES, LOWRES
 from factorizer_nnunet.running.command_lines import STOCK_PLANNERS
 from factorizer_nnunet.running.inference import Inference
@@ -91,14 +92,27 @@ def _plans_problems(settings: RunSettings) -> Iterator[str]:
 
 def _folds_problems(settings: RunSettings) -> Iterator[str]:
     paths = settings.paths
-    defined = len(read_folds(paths.splits))
-    cases = len(paths.raw_dataset().training_labels(paths.raw))
-    if not defined and cases < NUMBER_OF_FOLDS:
-        yield f"{paths.raw} has {cases} training cases, too few for {NUMBER_OF_FOLDS} folds"
-    wrong = [fold for fold in settings.folds if not 0 <= fold < (defined or NUMBER_OF_FOLDS)]
+    cases = paths.raw_dataset().training_labels(paths.raw)
+    file = next((file for file in (paths.splits, paths.raw / SPLITS_FILE) if file.is_file()), None)
+    if file is None:
+        defined = NUMBER_OF_FOLDS
+        if len(cases) < NUMBER_OF_FOLDS:
+            yield (
+                f"{paths.raw} has {len(cases)} training cases, too few for {NUMBER_OF_FOLDS} folds. Train on all of "
+                "them instead: nnUNetv2_train … all"
+            )
+    else:
+        try:
+            for warning in checked_folds(file, cases.keys(), paths.raw).warnings:
+                print(f"WARNING: {file}: {warning}")
+        except UserError as error:
+            yield str(error)
+            return
+        defined = len(read_folds(file))
+    wrong = [fold for fold in settings.folds if not 0 <= fold < defined]
     if wrong:
-        where = f"{paths.splits} defines" if defined else "nnU-Net makes"
-        yield f"no fold {', '.join(map(str, wrong))}: {where} {defined or NUMBER_OF_FOLDS} folds, counted from 0"
+        where = "nnU-Net makes" if file is None else f"{file} defines"
+        yield f"no fold {', '.join(map(str, wrong))}: {where} {defined} folds, counted from 0"
 
 
 def _images_problems(inference: Inference) -> Iterator[str]:

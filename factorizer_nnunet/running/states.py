@@ -29,7 +29,7 @@ def fingerprint_state(paths: RunPaths) -> State:
 def plans_state(paths: RunPaths, plans: str) -> State:
     """Done when planning has copied ``dataset.json`` and written the plans, which come last."""
     files = [paths.dataset_json, paths.plans(plans)]
-    return State(all(is_complete(file) for file in files), left_over=cut_off([*files, paths.splits]))
+    return State(all(is_complete(file) for file in files), left_over=cut_off(files))
 
 
 def preprocessed_state(paths: RunPaths, plans: str, name: str) -> State:
@@ -49,8 +49,8 @@ def preprocessed_state(paths: RunPaths, plans: str, name: str) -> State:
 
 
 def folds_state(paths: RunPaths) -> State:
-    """Done when the file of folds is complete."""
-    return State(is_complete(paths.splits), left_over=cut_off([paths.splits]))
+    """Done when there is a file of folds; a damaged one may be the user's and is never removed."""
+    return State(is_complete(paths.splits))
 
 
 def fold_state(paths: RunPaths, model: ModelName, fold: int, next_stages: Sequence[str]) -> State:

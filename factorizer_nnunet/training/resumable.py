@@ -10,6 +10,7 @@ result is bitwise that of an uninterrupted training; worker processes draw their
 from __future__ import annotations
 
 import io
+import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.interrupts import STOPPED, StopRequest
+from factorizer_nnunet.nnunet.environment import RAW_VARIABLE
+from factorizer_nnunet.nnunet.fold_checks import checked_folds
 from factorizer_nnunet.nnunet.folds import ensure_folds
 from factorizer_nnunet.nnunet.model_folder import ALL_CASES, CHECKPOINT_LATEST, FoldFolder
 from factorizer_nnunet.nnunet.names import SPLITS_FILE
@@ -101,12 +104,21 @@ class ResumableTrainer(nnUNetTrainer):
             raise
 
     def do_split(self) -> tuple[list[str], list[str]]:
-        """nnU-Net's folds; their file is written atomically."""
+        """nnU-Net's split, from folds that are written atomically and fit the preprocessed cases.
+
+        Raises:
+            UserError: the folds cannot be used; they are left as they are.
+        """
         if self.dataset_class is None:
             self.dataset_class = infer_dataset_class(self.preprocessed_dataset_folder)
         if self.fold != ALL_CASES:
             cases = self.dataset_class.get_identifiers(self.preprocessed_dataset_folder)
-            ensure_folds(Path(self.preprocessed_dataset_folder_base) / SPLITS_FILE, cases)
+            file = Path(self.preprocessed_dataset_folder_base) / SPLITS_FILE
+            ensure_folds(file, cases)
+            root = os.environ.get(RAW_VARIABLE)
+            raw = Path(root) / self.plans_manager.dataset_name if root else None
+            for warning in checked_folds(file, set(cases), raw).warnings:
+                self.print_to_log_file(f"WARNING: {file}: {warning}")
         return super().do_split()
 
     def on_train_start(self) -> None:
