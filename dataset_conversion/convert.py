@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from factorizer_nnunet.core.atomic_files import atomic_folder, file_lock
+from factorizer_nnunet.core.atomic_files import atomic_folder, clear_drafts
 from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.locks import file_lock
 from factorizer_nnunet.core.worker_pool import map_unordered
 from factorizer_nnunet.dataset_conversion.check import Examined
 from factorizer_nnunet.dataset_conversion.discover import SourceListing
@@ -47,7 +48,7 @@ def convert_release(
     """Convert the cases of ``release`` to ``raw_folder``/DatasetXXX_NAME.
 
     The sources are only read. The data set appears under its name only when it is complete. A killed process leaves a
-    hidden folder, which the next conversion to the same ID removes.
+    hidden folder, which the next conversion removes.
 
     Args:
         release: the release in the sources.
@@ -80,8 +81,7 @@ def convert_release(
 
 def _write_data_set(survey: Survey, target: Path, listing: SourceListing, options: Options) -> Converted:
     """Write the kept cases, dataset.json, folds and report to the new folder ``target``."""
-    for leftover in target.parent.glob(f".Dataset{options.dataset_id:03d}_*.partial"):  # of a killed process
-        shutil.rmtree(leftover, ignore_errors=True)
+    clear_drafts(target.parent)
     _check_disk_space(survey, target.parent, options)
     with atomic_folder(target) as draft:
         for part in ("imagesTr", "labelsTr", "imagesTs")[: 3 if len(survey.training) < len(survey.kept) else 2]:

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from factorizer_nnunet.core.atomic_files import file_lock, write_text_atomically
+from factorizer_nnunet.core.atomic_files import write_text_atomically
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import load_json_object
+from factorizer_nnunet.core.locks import file_lock
 from factorizer_nnunet.nnunet.environment import create_folders
 from factorizer_nnunet.nnunet.model_name import ModelName
 from factorizer_nnunet.nnunet.names import template_plans_name

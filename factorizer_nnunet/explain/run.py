@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,9 +12,10 @@ import numpy as np
 from tqdm import tqdm
 
 from factorizer_nnunet import __version__
-from factorizer_nnunet.core.atomic_files import atomic_folder, file_lock, write_text_atomically
+from factorizer_nnunet.core.atomic_files import atomic_folder, clear_drafts, write_text_atomically
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import load_json_object
+from factorizer_nnunet.core.locks import file_lock
 from factorizer_nnunet.core.wording import first_few
 from factorizer_nnunet.explain.components import Component
 from factorizer_nnunet.explain.explainer import Explainer, ExplainOptions, build_explainer
@@ -97,8 +97,7 @@ def explain(request: ExplainRequest) -> ExplainOutcome:
         raise UserError(f"cannot make {request.out}: {error.strerror}. Name another folder with -o") from error
     busy = f"another explain is writing {request.out}; wait until it ends, or name another folder with -o"
     with file_lock(request.out / ".lock", busy):
-        for draft in request.out.glob(".*.partial"):  # of a run that was killed
-            shutil.rmtree(draft) if draft.is_dir() else draft.unlink()
+        clear_drafts(request.out)
         write_text_atomically(request.out / SETTINGS_FILE, json.dumps(settings, indent=1))
         outcome = ExplainOutcome(skipped=[case.name for case in cases if case not in missing])
         bar = tqdm(missing, desc="explaining", unit="case", disable=None if request.progress_bar else True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from factorizer_nnunet.core.atomic_files import write_text_atomically
+from factorizer_nnunet.core.atomic_files import clear_drafts, draft_of, remove_draft, write_text_atomically
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import load_json_object
 from factorizer_nnunet.core.wording import first_few
@@ -22,7 +22,6 @@ from factorizer_nnunet.nnunet.model_folder import PLANS_FILE, PREDICTION_FILE, S
 # Files that nnU-Net's commands write next to predictions; its ensembling and postprocessing read the first two.
 _OF_NNUNET = {DATASET_FILE, PLANS_FILE, PREDICTION_FILE, SUMMARY_FILE, "postprocessing.json"}
 PROBABILITIES, PROPERTIES = ".npz", ".pkl"
-_PARTIAL = ".partial"
 # Settings that change predictions. Older records lack some, which could not be chosen then.
 _DECISIVE = (
     *("trainer", "plans", "configuration", "checkpoints", "tile_step_size", "use_mirroring"),
@@ -100,10 +99,9 @@ class Outputs:
             )
 
     def prepare(self, settings: Mapping[str, Any], dataset_json: Mapping[str, Any], plans: Mapping[str, Any]) -> None:
-        """Create the folder, remove what a killed command left, and write what nnU-Net's commands expect there."""
+        """Create the folder, remove what killed commands left, and write what nnU-Net's commands expect there."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        for draft in self.folder.glob(f".*{_PARTIAL}"):
-            shutil.rmtree(draft) if draft.is_dir() else draft.unlink()
+        clear_drafts(self.folder)
         contents = {DATASET_FILE: dataset_json, PLANS_FILE: plans, PREDICTION_FILE: settings}
         for name, content in contents.items():
             write_text_atomically(self.folder / name, json.dumps(content, indent=4))
@@ -118,8 +116,7 @@ class Outputs:
         Raises:
             OSError: what was written cannot be read again, for instance because the disk is full.
         """
-        draft = self.folder / f".{case}.{os.getpid()}{_PARTIAL}"
-        shutil.rmtree(draft, ignore_errors=True)
+        draft = draft_of(self.folder / case)
         draft.mkdir()
         try:
             export(str(draft / case))
@@ -128,7 +125,7 @@ class Outputs:
             for file in self.files(case):
                 (draft / file.name).replace(file)
         finally:
-            shutil.rmtree(draft, ignore_errors=True)
+            remove_draft(draft)
 
     def _check_origin(self, settings: Mapping[str, Any], plans: Mapping[str, Any]) -> None:
         fix = "Name an empty folder with -o"

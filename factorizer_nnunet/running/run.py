@@ -6,9 +6,10 @@ import contextlib
 import json
 from collections.abc import Iterator, Sequence
 
-from factorizer_nnunet.core.atomic_files import file_lock, write_text_atomically
+from factorizer_nnunet.core.atomic_files import write_text_atomically
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.interrupts import terminable
+from factorizer_nnunet.core.locks import file_lock
 from factorizer_nnunet.running.checks import check_after_planning, check_before_planning
 from factorizer_nnunet.running.local import LocalExecutor, end_left_over
 from factorizer_nnunet.running.request import write_request

@@ -12,8 +12,9 @@ from typing import Any
 import torch
 
 from factorizer_nnunet import __version__
-from factorizer_nnunet.core.atomic_files import file_lock, write_text_atomically
+from factorizer_nnunet.core.atomic_files import write_text_atomically
 from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.locks import file_lock
 from factorizer_nnunet.network import Factorizer
 from factorizer_nnunet.nnunet.inference_settings import ITERATIONS_VARIABLE, SHIFTS_VARIABLE, settings_from_environment
 from factorizer_nnunet.nnunet.model_folder import CHECKPOINT_FINAL, ModelFolder

@@ -15,12 +15,13 @@ import nibabel
 import numpy as np
 import pytest
 from conversions import OPTIONS, convert, voxels
+from killed_processes import left_draft
 from nnunet_folders import use_folders_below, write_fingerprint
 from nnunetv2.experiment_planning.verify_dataset_integrity import verify_dataset_integrity
 from trees import build_tree
 
-from factorizer_nnunet.core.atomic_files import file_lock
 from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.locks import file_lock
 from factorizer_nnunet.dataset_conversion import convert as module
 from factorizer_nnunet.dataset_conversion.catalog import RELEASES
 from factorizer_nnunet.dataset_conversion.challenge import to_challenge
@@ -276,10 +277,8 @@ def test_a_full_disk_and_a_killed_conversion_leave_nothing(tmp_path: Path, monke
     with monkeypatch.context() as patched:
         patched.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
         assert "GB are needed" in refusal("brats2021", tree.source, raw)
-    leftover = raw / ".Dataset137_BraTS_2021.partial"  # of a conversion that was killed outright
-    leftover.mkdir(parents=True)
-    (leftover / "old").write_text("x")
-    assert not (convert("brats2021", tree.source, raw).folder / "old").exists()
+    leftover = left_draft(raw / "Dataset137_BraTS_2021")
+    assert not (convert("brats2021", tree.source, raw).folder / "half").exists()
     assert not leftover.exists()
 
 

@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK
+from killed_processes import left_draft
 from tiny_models import CASES, STOCK, run_predict, write_image, write_model
 
 from factorizer_nnunet import cli
-from factorizer_nnunet.core.atomic_files import file_lock
 from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.locks import file_lock
 from factorizer_nnunet.explain import run as explain_run
 from factorizer_nnunet.explain.case import explain_case
 from factorizer_nnunet.explain.run import ExplainOutcome, ExplainRequest, explain
@@ -60,7 +61,7 @@ def test_prediction_maps_and_resuming(root: Path, model: Path) -> None:
     for file in (root / "explained" / "a").iterdir():
         file.unlink()
     (root / "explained" / "a").rmdir()
-    (root / "explained" / ".a.1.partial").mkdir()  # as a kill leaves it
+    left_draft(root / "explained" / "a")
     outcome = explained(root, model)
     assert (outcome.explained, outcome.skipped) == (["a"], ["b", "c"])
     assert sorted(path.name for path in (root / "explained").iterdir()) == [".lock", *CASES, "explain.json"]

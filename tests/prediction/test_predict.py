@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import SimpleITK
 import torch
+from killed_processes import left_draft
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from tiny_models import CASES, FACTORIZER, NAME, PLANS, STOCK, run_predict, write_image, write_model
 
@@ -78,8 +79,7 @@ def test_only_what_is_not_complete_is_predicted_again(root: Path, model: Path) -
     out, intact = root / "out", contents(root / "out")
     (out / "a.nii.gz").write_bytes(intact["a.nii.gz"][:-20])
     (out / "b.npz").write_bytes(intact["b.npz"][:-30])
-    (out / ".c.123.partial").mkdir()
-    (out / ".c.123.partial" / "c.npz").touch()
+    left_draft(out / "c")
     again = run_predict(root, model, **options)
     assert (again.predicted, again.skipped) == (["a", "b"], ["c"])
     assert contents(out) == intact

@@ -17,8 +17,8 @@ import pytest
 from fake_nnunet import order
 from running_example import CASES, TEST_CASES, example_settings, paths_of
 
-from factorizer_nnunet.core.atomic_files import file_lock
 from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.locks import file_lock
 from factorizer_nnunet.nnunet.model_folder import CHECKPOINT_LATEST
 from factorizer_nnunet.nnunet.model_name import ModelName
 from factorizer_nnunet.nnunet.names import PLANS, TRAINER

@@ -16,8 +16,8 @@ from fake_nnunet import LOG, order
 from running_example import CASES, example_settings, paths_of
 
 from factorizer_nnunet import cli
-from factorizer_nnunet.core.atomic_files import file_lock
 from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.locks import file_lock
 from factorizer_nnunet.nnunet.model_name import ModelName
 from factorizer_nnunet.nnunet.names import PLANS, TRAINER
 from factorizer_nnunet.running import command_lines, slurm

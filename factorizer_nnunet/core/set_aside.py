@@ -1,0 +1,28 @@
+"""Results that stand in the way are renamed, never removed: they may be all that is left of days of work."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from pathlib import Path
+
+from factorizer_nnunet.core.path_names import MAX_BYTES
+
+INCOMPLETE = "incomplete"  # cut off by a kill
+OUTDATED = "outdated"  # made from something that has changed since
+EDITED = "edited"  # changed by someone else after it was written
+
+
+def set_aside(path: Path, why: str) -> Path:
+    """Rename a file or folder to an unused ``NAME.WHY-1``, ``-2``, … next to it; returns the new path.
+
+    The new ending hides it from nnU-Net, which finds files by their endings.
+
+    Raises:
+        OSError: it cannot be renamed.
+    """
+    name = os.fsdecode(os.fsencode(path.name)[: MAX_BYTES - 32])
+    targets = (path.with_name(f"{name}.{why}-{number}") for number in itertools.count(1))
+    target = next(one for one in targets if not os.path.lexists(one))
+    path.rename(target)
+    return target
