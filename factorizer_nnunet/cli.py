@@ -73,7 +73,15 @@ def build_parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
     setting_up, working = (env, convert, plan), (run, status, predict, tune_inference, import_upstream)
     for command in (*setting_up, *working, explain, evaluate, report, to_challenge, demo, doctor):
-        command.add_parser(subparsers)
+        subparser = subparsers.add_parser(
+            command.__name__.split(".")[-1].replace("_", "-"),
+            help=command.HELP,
+            description=command.DESCRIPTION,
+            epilog=getattr(command, "EPILOG", None),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.add_options(subparser)
+        subparser.set_defaults(run=command.run, refuse=subparser.error)
     return parser
 
 

@@ -19,7 +19,6 @@ import SimpleITK as sitk  # noqa: N813
 from scipy import ndimage
 
 from factorizer_nnunet import cli
-from factorizer_nnunet.commands import demo
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.demo import run
 from factorizer_nnunet.demo.folder import Arguments, DemoFolder, opened
@@ -137,9 +136,7 @@ def test_patients_must_suffice_for_five_folds_and_a_test() -> None:
 
 def demo_command(*argv: str) -> int:
     """Run the subcommand as the command line does, but let a UserError through."""
-    parser = argparse.ArgumentParser()
-    demo.add_parser(parser.add_subparsers())
-    args = parser.parse_args(["demo", *argv])
+    args = cli.build_parser().parse_args(["demo", *argv])
     return args.run(args)
 
 

@@ -1,1 +1,1 @@
-"""One module per subcommand of ``factorizer-nnunet``: ``add_parser`` declares it, ``run`` calls one plain function."""
+"""One module per subcommand of ``factorizer-nnunet``: help, ``add_options``, and ``run``, which calls one function."""

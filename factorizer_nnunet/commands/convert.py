@@ -20,6 +20,7 @@ AUTO, LIST = "auto", "list"
 MAX_JOBS = 8
 SHOWN = 20  # lines of lists with possibly thousands of entries
 
+HELP = "convert a release of BraTS, ISLES, ATLAS or MSD for nnU-Net"
 DESCRIPTION = """\
 Convert an unpacked challenge release to a data set in nnUNet_raw. All files are read and checked first, and all
 problems are listed at once; nothing is written if there are any. The source is never changed.
@@ -39,15 +40,8 @@ examples:
 """
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    """Declare the subcommand."""
-    parser = subparsers.add_parser(
-        "convert",
-        help="convert a release of BraTS, ISLES, ATLAS or MSD for nnU-Net",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
     parser.add_argument("release", metavar="RELEASE", help="name of the release, auto, or list to show all")
     parser.add_argument(
         "sources",
@@ -85,7 +79,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--seed", type=int, default=Options.seed, metavar="N", help="of the folds (default %(default)s)"
     )
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+HELP = "train five folds on synthetic patients and score their ensemble"
 DESCRIPTION = """\
 Draw synthetic brain-tumour patients (four MR modalities in the file layout of BraTS 2021) and take them all the way
 with this package's own commands: convert them, train five folds, predict held-out patients with the mean of the folds,
@@ -26,15 +27,8 @@ in the folder afterwards:
 """
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    """Declare the subcommand."""
-    parser = subparsers.add_parser(
-        "demo",
-        help="train five folds on synthetic patients and score their ensemble",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
     parser.add_argument(
         "--out", type=Path, default=Path("factorizer_demo"), metavar="DIR", help="folder (default: ./factorizer_demo)"
     )
@@ -48,7 +42,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         default="auto",
         help="where to train and predict (default: auto, which is CUDA if there is a GPU, else the CPU)",
     )
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import argparse
 
+HELP = "check the installation and say how to fix it"
 DESCRIPTION = """\
 Check the installation: packages and their versions, GPU, torch.compile, nnU-Net's folders, the trainer as nnU-Net
 itself finds it, and the network. One line per check, with advice if it is not ok. Takes up to a minute and changes
 nothing. Exit status 1 if a check failed; warnings are not failures."""
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    """Declare the subcommand."""
-    parser = subparsers.add_parser(
-        "doctor",
-        help="check the installation and say how to fix it",
-        description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.set_defaults(run=run)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
 
 
 def run(args: argparse.Namespace) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.nnunet.environment import create_folders, shell_lines
 
+HELP = "print the shell lines that let nnU-Net find the trainer"
 DESCRIPTION = """\
 Print the shell lines that let the stock nnU-Net commands find nnUNetTrainerFactorizer. Meant for
 
@@ -16,21 +17,14 @@ Print the shell lines that let the stock nnU-Net commands find nnUNetTrainerFact
 in a shell, in ~/.bashrc or in a job script. Folders already in nnUNet_extTrainer are kept."""
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    """Declare the subcommand."""
-    parser = subparsers.add_parser(
-        "env",
-        help="print the shell lines that let nnU-Net find the trainer",
-        description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
     parser.add_argument(
         "--root",
         metavar="DIR",
         help="also set nnUNet_raw, nnUNet_preprocessed and nnUNet_results to folders of these names below DIR, "
         "and create those that do not exist",
     )
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

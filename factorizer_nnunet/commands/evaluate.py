@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 MAX_PROCESSES = 8
 
+HELP = "score predictions: overlap, surface distances, volumes, lesions"
 DESCRIPTION = """\
 Score predictions against references, by case and region: overlap, surface distances, volumes, and lesions. Voxel sizes
 are read from the files. All files are checked first; if there are problems, all are listed and nothing is written. If
@@ -39,15 +40,8 @@ exit status: 0 success; 2 invalid arguments or files, nothing was written; 130 i
 """
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    """Declare the subcommand."""
-    parser = subparsers.add_parser(
-        "evaluate",
-        help="score predictions: overlap, surface distances, volumes, lesions",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
     add = parser.add_argument
     add("-p", "--predictions", type=Path, required=True, metavar="PREDICTIONS", help="folder of label files")
     add("-r", "--references", type=Path, required=True, metavar="REFERENCES", help="folder of label files")
@@ -87,7 +81,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         metavar="overlap|IOU",
         help="when a lesion counts as detected: one common voxel (default), or at least this IoU, one to one",
     )
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 from factorizer_nnunet.commands.options import add_checkpoint_options, add_model_option
 from factorizer_nnunet.core.interrupts import terminable
 
+HELP = "maps of a model's components, ranked by class separation"
 DESCRIPTION = """\
 Predict images as nnU-Net does and show what the factors of a trained Factorizer respond to. Writes a map of each
 component of its NMF heads on the image's own grid, how well each map separates each class, and one page per case
@@ -27,15 +28,8 @@ exit status: 0 all cases complete; 1 some failed, see the list; 2 refused, nothi
 """
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    """Declare the subcommand."""
-    parser = subparsers.add_parser(
-        "explain",
-        help="maps of a model's components, ranked by class separation",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
     parser.add_argument(
         "-i",
         dest="images",
@@ -64,7 +58,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--disable_tta", action="store_true", help="predict without mirroring; maps never use it")
     parser.add_argument("--disable_progress_bar", action="store_true", help="show no progress bar")
-    parser.set_defaults(run=run)
 
 
 def _add_content_options(group: argparse._ArgumentGroup) -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 FINE_TUNING_TRAINER = f"{TRAINER}_lr1e-4"  # writes to its own results folder
 
+HELP = "import weights of the authors' implementation as an nnU-Net model"
 DESCRIPTION = """\
 Import weights of the authors' implementation (github.com/pashtari/factorizer) as an nnU-Net model: plans with their
 network and patch size in nnUNet_preprocessed, and a model folder in nnUNet_results for nnUNetv2_predict, whose
@@ -41,15 +42,8 @@ T1, T1ce, T2, FLAIR and whole tumor, tumor core, enhancing tumor
 
 
 # Longer than 60 lines: it only declares options, one after the other.
-def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    """Declare the subcommand."""
-    parser = subparsers.add_parser(
-        "import-upstream",
-        help="import weights of the authors' implementation as an nnU-Net model",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
     parser.add_argument(
         "weights",
         type=Path,
@@ -103,7 +97,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
             help=f"for each {names} of dataset.json, in its order, which {what} of the weights it is, from 0 "
             "(default: the same order)",
         )
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

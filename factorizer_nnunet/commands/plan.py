@@ -9,6 +9,7 @@ from typing import Any
 
 from factorizer_nnunet.commands.options import add_data_check_option, add_dataset_option
 
+HELP = "fingerprint, plan and preprocess a data set"
 DESCRIPTION = """\
 Extract the fingerprint of a data set, plan it for Factorizer and preprocess it: what nnUNetv2_plan_and_preprocess does,
 with Factorizer as the network. nnU-Net chooses spacing and normalisation; patch, batch, widths, depth and windows are
@@ -39,15 +40,8 @@ OLD_OPTIONS = {"preset": "size", "network": "variant"}  # names of earlier versi
 
 
 # Longer than 60 lines: it only declares options, one after the other.
-def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    """Declare the subcommand."""
-    parser = subparsers.add_parser(
-        "plan",
-        help="fingerprint, plan and preprocess a data set",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
     add_dataset_option(parser)
     parser.add_argument(
         "-c",
@@ -114,7 +108,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         help="print the plans as a table: what every stage sees, keeps and costs, compared with nnU-Net's plan; "
         "existing plans are only shown, missing plans are made first",
     )
-    parser.set_defaults(run=run, refuse=parser.error)
 
 
 class _TemplateOrList(argparse.Action):

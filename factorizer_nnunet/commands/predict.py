@@ -13,6 +13,7 @@ from factorizer_nnunet.core.interrupts import terminable
 from factorizer_nnunet.nnunet.model_name import ModelName
 from factorizer_nnunet.nnunet.names import PLANS, TRAINER
 
+HELP = "predict images with trained folds"
 DESCRIPTION = """\
 Predict the images of a folder, with the options, file names and results of nnUNetv2_predict, for models of Factorizer
 and of any other trainer. Differences: model, images and output folder are checked before anything is computed;
@@ -30,15 +31,8 @@ exit status: 0 all cases are predicted; 1 some failed, see the list; 2 wrong inp
 """
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    """Declare the subcommand."""
-    parser = subparsers.add_parser(
-        "predict",
-        help="predict images with trained folds",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
     parser.add_argument("-i", dest="images", required=True, type=Path, metavar="FOLDER", help="images CASE_0000.nii.gz")
     parser.add_argument("-o", dest="out", required=True, type=Path, metavar="FOLDER", help="output folder")
     model = parser.add_argument_group("the model, by -d and -c or by its folder")
@@ -84,7 +78,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--not_on_device", action="store_true", help="keep results in main memory, for large images")
     parser.add_argument("--disable_progress_bar", action="store_true", help="do not show a progress bar, for logs")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+HELP = "scores, figures and pictures of trained models as one HTML page"
 DESCRIPTION = """\
 Write results of nnU-Net as one HTML page that needs no network: how models were trained, training curves, scores per
 region with 95 % intervals, every case, volumes, lesion size, pictures of the worst and best cases and, for several
@@ -23,15 +24,8 @@ exit status: 0 success; 2 invalid arguments or files, no page was written; 130 i
 """
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    """Declare the subcommand."""
-    parser = subparsers.add_parser(
-        "report",
-        help="scores, figures and pictures of trained models as one HTML page",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
     add = parser.add_argument
     add("results", nargs="+", type=Path, metavar="RESULTS", help="folders of results")
     add("-o", "--out", type=Path, default=Path("report.html"), metavar="FILE", help="page (default: ./report.html)")
@@ -44,7 +38,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add("--scores", type=Path, metavar="DIR", help="where to save scores (default: next to the page)")
     add("-np", "--num-processes", type=int, default=1, metavar="N", help="cases scored at the same time (default: 1)")
     add("--partial", action="store_true", help="allow missing folds or cases, with a warning on the page")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -13,6 +13,7 @@ from factorizer_nnunet.running.cascade import FULLRES
 from factorizer_nnunet.running.paths import Folders
 from factorizer_nnunet.running.settings import Prediction, RunSettings
 
+HELP = "five folds, the best configuration and its predictions in one resumable command"
 DESCRIPTION = """\
 Fingerprint, plan, preprocess, train every fold of every configuration, let nnU-Net choose the best model or pair of
 models, and predict test images with it. Every step is one of nnU-Net's commands, and what is done is read from the
@@ -37,15 +38,8 @@ before anything long began; 130 interrupted
 """
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    """Declare the subcommand."""
-    parser = subparsers.add_parser(
-        "run",
-        help="five folds, the best configuration and its predictions in one resumable command",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
     add_dataset_option(parser)
     _add_model_options(parser)
     _add_prediction_options(parser)
@@ -64,7 +58,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--folds-at-a-time", type=int, metavar="N", help="folds that share the CPU (default: one per core, at most 5)"
     )
     _add_slurm_options(parser.add_argument_group('with --executor slurm (pip install "factorizer_nnunet[slurm]")'))
-    parser.set_defaults(run=run)
 
 
 def _add_model_options(parser: argparse.ArgumentParser) -> None:

@@ -6,6 +6,7 @@ import argparse
 
 from factorizer_nnunet.commands.options import add_dataset_option
 
+HELP = "the steps of a run: what is done, epoch, Dice, time left"
 DESCRIPTION = """\
 Show every step of the last run over a data set: whether it is done, running, waiting or failed; for trainings also the
 epoch, the mean pseudo Dice of the last one and the time left. Everything is read from nnU-Net's files and, if there is
@@ -20,17 +21,9 @@ exit status: 0 every step is done; 1 not yet, or a step failed; 2 there is no su
 """
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    """Declare the subcommand."""
-    parser = subparsers.add_parser(
-        "status",
-        help="the steps of a run: what is done, epoch, Dice, time left",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
     add_dataset_option(parser)
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -10,6 +10,7 @@ from factorizer_nnunet.core.interrupts import terminable
 
 SHOWN = 10  # names of cases without a prediction
 
+HELP = "convert predictions to the label values and file names of a challenge"
 DESCRIPTION = """\
 Convert predictions of nnU-Net to the label values and file names of a challenge. Every file is first checked against
 its image (shape, spacing, position, label values), and all problems are listed at once."""
@@ -21,15 +22,8 @@ examples:
 """
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    """Declare the subcommand."""
-    parser = subparsers.add_parser(
-        "to-challenge",
-        help="convert predictions to the label values and file names of a challenge",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
     parser.add_argument("release", metavar="RELEASE", help="a name from `factorizer-nnunet convert list`")
     parser.add_argument("predictions", type=Path, metavar="PREDICTIONS", help="output folder of nnUNetv2_predict")
     parser.add_argument("out", type=Path, metavar="OUT", help="a new folder")
@@ -37,7 +31,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "-d", "--dataset", type=int, metavar="ID", help="converted data set (default: the one with these cases)"
     )
     parser.add_argument("--zip", action="store_true", help="also write the same files to OUT.zip")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

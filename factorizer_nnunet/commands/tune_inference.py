@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _Value = TypeVar("_Value")
 
+HELP = "measure faster prediction settings of a trained model on its validation cases"
 DESCRIPTION = """\
 Measure Dice and time of a trained Factorizer on each fold's own validation cases, for combinations of NMF iterations,
 window shifts, mirroring and the step of the sliding window. The settings take turns case by case. Measurements are
@@ -37,15 +38,8 @@ exit status: 0 done; 2 refused, or the disk is full; 130 interrupted
 """
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    """Declare the subcommand."""
-    parser = subparsers.add_parser(
-        "tune-inference",
-        help="measure faster prediction settings of a trained model on its validation cases",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
     add_model_option(parser)
     parser.add_argument("-f", dest="folds", nargs="+", metavar="FOLD", help="folds to measure (default: all)")
     add_checkpoint_options(parser)
@@ -85,7 +79,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         help="folder for page and plot (default: tune_inference next to the model)",
     )
     parser.add_argument("--disable_progress_bar", action="store_true", help="show no progress bar")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
