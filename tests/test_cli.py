@@ -11,7 +11,9 @@ import pytest
 
 from factorizer_nnunet import __version__, cli
 from factorizer_nnunet.commands import env, plan
+from factorizer_nnunet.commands.options import request_of
 from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.explain.run import ExplainRequest
 from factorizer_nnunet.nnunet.environment import FOLDER_VARIABLES
 
 
@@ -120,3 +122,12 @@ def test_the_module_runs_as_the_command(tmp_path: Path) -> None:
         check=True,
     )
     assert done.stdout.startswith("export nnUNet_extTrainer=/mine:")
+
+
+def test_options_become_the_fields_of_the_same_names() -> None:
+    parser = cli.build_parser()
+    model = ["explain", "-i", "a", "b", "-m", "m", "-o", "o"]
+    plain = request_of(ExplainRequest, parser.parse_args(model))
+    assert plain == ExplainRequest(model=Path("m"), images=(Path("a"), Path("b")), out=Path("o"))
+    chosen = request_of(ExplainRequest, parser.parse_args([*model, "--disable_tta", "--format", "png,", "--head", "2"]))
+    assert (chosen.use_mirroring, chosen.formats, chosen.heads) == (False, ("png",), (2,))

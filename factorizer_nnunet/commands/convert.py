@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from factorizer_nnunet.commands.options import request_of
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.interrupts import terminable
 from factorizer_nnunet.dataset_conversion.options import Options, parse_remap, read_patients
@@ -50,7 +51,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="SOURCE",
         help="folder of the unpacked release; several are combined, and corrected files replace the originals",
     )
-    parser.add_argument("-d", "--dataset", type=int, metavar="ID", help="ID of the new data set, 1 to 999")
+    parser.add_argument(
+        "-d", "--dataset", dest="dataset_id", type=int, metavar="ID", help="ID of the new data set, 1 to 999"
+    )
     parser.add_argument("--name", metavar="NAME", help="name after DatasetXXX_ (default: from the release's title)")
     parser.add_argument("--channels", nargs="+", metavar="CHANNEL", help="channels in this order (default: all)")
     parser.add_argument(
@@ -61,9 +64,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="number of processes (default %(default)s)",
     )
     how = parser.add_mutually_exclusive_group()
-    how.add_argument("--symlink", action="store_true", help="link to files that need no change instead of copying them")
+    how.add_argument(
+        "--symlink", dest="link", action="store_true", help="link to files that need no change instead of copying them"
+    )
     how.add_argument("--copy", action="store_true", help="copy files that need no change (default)")
-    parser.add_argument("--no-registration", action="store_true", help="align channels on other grids by headers only")
+    parser.add_argument(
+        "--no-registration", dest="register", action="store_false", help="align channels on other grids by headers only"
+    )
     parser.add_argument("--skip-invalid", action="store_true", help="leave out cases with problems and list them")
     parser.add_argument("--dry-run", action="store_true", help="check the source and show what would be written")
     parser.add_argument(
@@ -92,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"unknown release {args.release!r}: choose from {', '.join(RELEASES)}, auto, list")
     if not args.sources:
         raise UserError("no SOURCE: give the folder of the unpacked release")
-    if args.dataset is None and not args.dry_run:
+    if args.dataset_id is None and not args.dry_run:
         raise UserError("no data set ID: give one with -d, such as -d 137 (or only check with --dry-run)")
     if args.jobs < 1:
         raise UserError(f"invalid --jobs {args.jobs}: expected at least 1")
@@ -108,17 +115,12 @@ def _convert(args: argparse.Namespace) -> int:
     from factorizer_nnunet.dataset_conversion.survey import refuse_problems, survey_release
     from factorizer_nnunet.nnunet.environment import nnunet_folder
 
-    options = Options(
-        dataset_id=args.dataset or 0,  # not used by a dry run
-        name=args.name,
-        channels=args.channels,
-        jobs=args.jobs,
-        link=args.symlink,
-        register=not args.no_registration,
-        skip_invalid=args.skip_invalid,
+    options = request_of(
+        Options,
+        args,
+        dataset_id=args.dataset_id or 0,  # not used by a dry run
         remap=parse_remap(args.remap),
         patients=None if args.patients is None else read_patients(args.patients),
-        seed=args.seed,
     )
     raw_folder = None if args.dry_run else nnunet_folder("nnUNet_raw", writable=True)
     listing = list_files(args.sources)
@@ -137,7 +139,7 @@ def _convert(args: argparse.Namespace) -> int:
     if not converted.num_folds:
         print("WARNING: no folds, because fewer than five patients have labels")
     print(f"\n{converted.folder}\nSee {converted.folder / PAGE_FILE}, then run:")
-    print(f"  factorizer-nnunet plan -d {args.dataset}")
+    print(f"  factorizer-nnunet plan -d {args.dataset_id}")
     return 0
 
 

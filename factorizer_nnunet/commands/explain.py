@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 from pathlib import Path
 
-from factorizer_nnunet.commands.options import add_checkpoint_options, add_model_option
+from factorizer_nnunet.commands.options import (
+    add_checkpoint_options,
+    add_device_options,
+    add_model_option,
+    add_window_options,
+    print_cases,
+    request_of,
+)
 from factorizer_nnunet.core.interrupts import terminable
 
 HELP = "maps of a model's components, ranked by class separation"
@@ -46,34 +51,32 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     add_checkpoint_options(parser)
     parser.add_argument(
-        "--labels", type=Path, metavar="FOLDER", help="folder of true segmentations CASE.nii.gz, if known"
+        "--labels",
+        dest="truths",
+        type=Path,
+        metavar="FOLDER",
+        help="folder of true segmentations CASE.nii.gz, if known",
     )
     _add_content_options(parser.add_argument_group("what is explained and written"))
-    parser.add_argument("-device", "--device", choices=["cuda", "cpu", "mps"], default="cuda", help="(default: cuda)")
-    parser.add_argument(
-        "-step_size",
-        type=float,
-        metavar="X",
-        help="step of the sliding window, as a fraction of the patch (default: the model's, nnU-Net's 0.5)",
-    )
-    parser.add_argument("--disable_tta", action="store_true", help="predict without mirroring; maps never use it")
-    parser.add_argument("--disable_progress_bar", action="store_true", help="show no progress bar")
+    add_device_options(parser)
+    add_window_options(parser, "predict without mirroring; maps never use it")
 
 
 def _add_content_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--stage",
+        dest="stages",
         nargs="+",
-        default=[],
         metavar="STAGE",
         help="stages such as encoder-3 or decoder-1, counted from the highest resolution (default: all with an NMF)",
     )
     group.add_argument(
-        "--head", nargs="+", type=int, default=[], metavar="N", help="heads, counted from 1 (default: all)"
+        "--head", dest="heads", nargs="+", type=int, metavar="N", help="heads, counted from 1 (default: all)"
     )
     group.add_argument(
         "--format",
-        default="nifti,png,html",
+        dest="formats",
+        type=lambda text: tuple(filter(None, text.split(","))),
         metavar="LIST",
         help="any of nifti,png,html, separated by commas (default: all)",
     )
@@ -92,44 +95,19 @@ def _add_content_options(group: argparse._ArgumentGroup) -> None:
         help="deletion test: predict again without each of the best N heads of each class and stage (default: 0)",
     )
     group.add_argument(
-        "--loadings", action="store_true", help="also write the columns of U, as 4D files with one volume per channel"
+        "--loadings",
+        dest="with_loadings",
+        action="store_true",
+        help="also write the columns of U, as 4D files with one volume per channel",
     )
 
 
 def run(args: argparse.Namespace) -> int:
     """Explain, then print how many cases are complete and which failed."""
-    from factorizer_nnunet.nnunet.environment import EXT_TRAINER_VARIABLE, ext_trainer_value
-
-    # So that nnU-Net finds our trainer even if the shell was not set up.
-    os.environ[EXT_TRAINER_VARIABLE] = ext_trainer_value(os.environ.get(EXT_TRAINER_VARIABLE))
-
     from factorizer_nnunet.explain.run import ExplainRequest, explain
+    from factorizer_nnunet.nnunet.environment import use_own_trainer
 
-    request = ExplainRequest(
-        model=args.model,
-        images=tuple(args.images),
-        out=args.out,
-        fold=args.fold,
-        truths=args.labels,
-        stages=tuple(args.stage),
-        heads=tuple(args.head),
-        formats=tuple(filter(None, args.format.split(","))),
-        top=args.top,
-        deletion=args.deletion,
-        with_loadings=args.loadings,
-        checkpoint=args.checkpoint,
-        device=args.device,
-        tile_step_size=args.step_size,
-        use_mirroring=not args.disable_tta,
-        trusted=args.trust_checkpoint,
-        progress_bar=not args.disable_progress_bar,
-    )
+    use_own_trainer()
     with terminable():
-        outcome = explain(request)
-    print(
-        f"explained: {len(outcome.explained)}, complete before: {len(outcome.skipped)}, failed: {len(outcome.failed)}; "
-        f"in {args.out}"
-    )
-    for case, reason in outcome.failed.items():
-        print(f"failed: {case}: {reason}", file=sys.stderr)
-    return 1 if outcome.failed else 0
+        outcome = explain(request_of(ExplainRequest, args))
+    return print_cases("explained", outcome.explained, outcome.skipped, outcome.failed, args.out)

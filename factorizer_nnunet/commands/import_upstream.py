@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from factorizer_nnunet.commands.options import add_dataset_option
+from factorizer_nnunet.commands.options import add_dataset_option, request_of
 from factorizer_nnunet.nnunet.names import TRAINER
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--config",
+        dest="config_file",
         type=Path,
         metavar="CONFIG.json",
         help="arguments of the authors' network; not needed if an .npz contains them as config",
@@ -82,6 +83,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--spacing",
+        dest="spacing_mm",
         type=float,
         nargs="+",
         metavar="MM",
@@ -103,22 +105,7 @@ def run(args: argparse.Namespace) -> int:
     """Import, then print how the channels were interpreted and which stock commands to run next."""
     from factorizer_nnunet.importing.model import ImportRequest, import_upstream
 
-    given = {
-        "config_file": args.config,
-        "plans": args.plans,
-        "configuration": args.configuration,
-        "plans_name": args.plans_name,
-        "fold": args.fold,
-        "axes": args.axes,
-        "spacing_mm": args.spacing,
-        "input_order": args.input_order,
-        "output_order": args.output_order,
-    }
-    request = ImportRequest(
-        weights=args.weights,
-        dataset=args.dataset,
-        **{name: value for name, value in given.items() if value is not None},
-    )
+    request = request_of(ImportRequest, args)
     imported = import_upstream(request)
     print("\n".join(_report(request, imported)))
     return 0

@@ -1,11 +1,33 @@
-"""Options shared by several subcommands."""
+"""What several subcommands share: options, how they become a request, and the summary of what was done to cases."""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import sys
+from collections.abc import Mapping, Sized
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from factorizer_nnunet.nnunet.model_folder import CHECKPOINT_FINAL
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Request = TypeVar("Request", bound="DataclassInstance")
+
+
+def request_of(kind: type[Request], args: argparse.Namespace, **more: Any) -> Request:
+    """Make a dataclass from the options that have the names of its fields; lists become tuples.
+
+    Args:
+        kind: the dataclass. A field without an option, or whose option was not used (None), keeps its default.
+        args: the parsed options.
+        more: fields that are not simply an option.
+    """
+    options = {field.name: getattr(args, field.name, None) for field in dataclasses.fields(kind)}
+    used = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
+    return kind(**{name: value for name, value in {**used, **more}.items() if value is not None})
 
 
 def add_dataset_option(parser: argparse.ArgumentParser) -> None:
@@ -21,7 +43,7 @@ def add_model_option(parser: argparse.ArgumentParser) -> None:
 
 
 def add_checkpoint_options(parser: argparse._ActionsContainer) -> None:
-    """``-chk`` and ``--trust-checkpoint``: which file of each fold is read, and how."""
+    """``-chk`` and ``--trust-checkpoint``: ``checkpoint``, a file name in each fold, and ``trusted``."""
     parser.add_argument(
         "-chk",
         dest="checkpoint",
@@ -31,6 +53,7 @@ def add_checkpoint_options(parser: argparse._ActionsContainer) -> None:
     )
     parser.add_argument(
         "--trust-checkpoint",
+        dest="trusted",
         action="store_true",
         help="allow code in checkpoints to be executed; only if you trust them",
     )
@@ -43,3 +66,31 @@ def add_data_check_option(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="do not look at every voxel of the raw images and labels first",
     )
+
+
+def add_device_options(parser: argparse.ArgumentParser) -> None:
+    """``-device`` and ``--disable_progress_bar``: ``device`` and ``progress_bar``."""
+    parser.add_argument("-device", "--device", choices=["cuda", "cpu", "mps"], default="cuda", help="(default: cuda)")
+    parser.add_argument(
+        "--disable_progress_bar", dest="progress_bar", action="store_false", help="show no progress bar, for logs"
+    )
+
+
+def add_window_options(parser: argparse.ArgumentParser, mirroring: str) -> None:
+    """``-step_size`` and ``--disable_tta``, explained by ``mirroring``: ``tile_step_size`` and ``use_mirroring``."""
+    parser.add_argument(
+        "-step_size",
+        dest="tile_step_size",
+        type=float,
+        metavar="X",
+        help="step of the sliding window, as a fraction of the patch (default: the model's, 0.5 unless it was tuned)",
+    )
+    parser.add_argument("--disable_tta", dest="use_mirroring", action="store_false", help=mirroring)
+
+
+def print_cases(done: str, now: Sized, before: Sized, failed: Mapping[str, str], out: Path) -> int:
+    """Print how many cases are done now, were ``done`` before, and which failed, by reason; return the exit status."""
+    print(f"{done}: {len(now)}, complete before: {len(before)}, failed: {len(failed)}; in {out}")
+    for case, reason in failed.items():
+        print(f"failed: {case}: {reason}", file=sys.stderr)
+    return 1 if failed else 0

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from pathlib import Path
 
-from factorizer_nnunet.commands.options import add_checkpoint_options
+from factorizer_nnunet.commands.options import (
+    add_checkpoint_options,
+    add_device_options,
+    add_window_options,
+    print_cases,
+    request_of,
+)
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.interrupts import terminable
 from factorizer_nnunet.nnunet.model_name import ModelName
@@ -41,17 +46,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     model.add_argument("-tr", dest="trainer", metavar="TRAINER", help=f"trainer (default: {TRAINER})")
     model.add_argument("-p", dest="plans", metavar="PLANS", help=f"plans (default: {PLANS})")
     model.add_argument("-m", dest="model", type=Path, metavar="FOLDER", help="folder TRAINER__PLANS__CONFIGURATION")
-    model.add_argument(
-        "-f", dest="folds", nargs="+", default=["0", "1", "2", "3", "4"], metavar="FOLD", help="folds (default: 0 to 4)"
-    )
+    model.add_argument("-f", dest="folds", nargs="+", metavar="FOLD", help="folds (default: 0 to 4)")
     add_checkpoint_options(model)
-    parser.add_argument("-device", choices=["cuda", "cpu", "mps"], default="cuda", help="(default: cuda)")
-    parser.add_argument(
-        "-step_size",
-        type=float,
-        metavar="X",
-        help="step of the sliding window, as a fraction of the patch (default: the model's, 0.5 unless it was tuned)",
-    )
+    add_device_options(parser)
+    add_window_options(parser, "no mirroring: faster, less accurate")
     parser.add_argument(
         "--num-iters",
         type=int,
@@ -64,7 +62,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="number of its window shifts, evenly spread (default: nnUNet_factorizer_num_shifts, or the model's)",
     )
-    parser.add_argument("--disable_tta", action="store_true", help="no mirroring: faster, less accurate")
     parser.add_argument("--save_probabilities", action="store_true", help="also CASE.npz and CASE.pkl, for ensembles")
     for option, what in (("npp", "preprocessing"), ("nps", "export")):
         parser.add_argument(
@@ -74,18 +71,22 @@ def add_options(parser: argparse.ArgumentParser) -> None:
             help=f"number of processes for {what} (default: nnUNet_{option} or 3); 0: no extra process",
         )
     parser.add_argument(
-        "-prev_stage_predictions", type=Path, metavar="FOLDER", help="predictions of the previous stage, for a cascade"
+        "-prev_stage_predictions",
+        dest="previous_stage",
+        type=Path,
+        metavar="FOLDER",
+        help="predictions of the previous stage, for a cascade",
     )
-    parser.add_argument("--not_on_device", action="store_true", help="keep results in main memory, for large images")
-    parser.add_argument("--disable_progress_bar", action="store_true", help="do not show a progress bar, for logs")
+    parser.add_argument(
+        "--not_on_device", dest="on_device", action="store_false", help="keep results in main memory, for large images"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Predict, then print the number of cases and those that failed."""
-    from factorizer_nnunet.nnunet.environment import EXT_TRAINER_VARIABLE, ext_trainer_value
+    from factorizer_nnunet.nnunet.environment import use_own_trainer
 
-    # So that this process and its workers find our trainer even if the shell was not set up.
-    os.environ[EXT_TRAINER_VARIABLE] = ext_trainer_value(os.environ.get(EXT_TRAINER_VARIABLE))
+    use_own_trainer()
     model = _model_folder(args)
 
     from factorizer_nnunet.nnunet.inference_settings import ITERATIONS_VARIABLE, SHIFTS_VARIABLE, InferenceSettings
@@ -95,33 +96,17 @@ def run(args: argparse.Namespace) -> int:
     for value, variable in ((args.num_iters, ITERATIONS_VARIABLE), (args.num_shifts, SHIFTS_VARIABLE)):
         if value is not None:
             os.environ.pop(variable, None)
-    request = PredictionRequest(
+    request = request_of(
+        PredictionRequest,
+        args,
         model=model,
-        images=args.images,
-        out=args.out,
-        folds=tuple(args.folds),
-        checkpoint=args.checkpoint,
-        device=args.device,
-        tile_step_size=args.step_size,
-        use_mirroring=not args.disable_tta,
-        on_device=not args.not_on_device,
-        save_probabilities=args.save_probabilities,
         preprocessing_processes=_processes(args.npp, "nnUNet_npp"),
         export_processes=_processes(args.nps, "nnUNet_nps"),
-        previous_stage=args.prev_stage_predictions,
-        trusted=args.trust_checkpoint,
-        inference_settings=InferenceSettings(num_iters=args.num_iters, num_shifts=args.num_shifts),
-        progress_bar=not args.disable_progress_bar,
+        inference_settings=request_of(InferenceSettings, args),
     )
     with terminable():
         outcome = predict(request)
-    print(
-        f"predicted: {len(outcome.predicted)}, complete before: {len(outcome.skipped)}, failed: {len(outcome.failed)}; "
-        f"in {args.out}"
-    )
-    for case, reason in outcome.failed.items():
-        print(f"failed: {case}: {reason}", file=sys.stderr)
-    return 1 if outcome.failed else 0
+    return print_cases("predicted", outcome.predicted, outcome.skipped, outcome.failed, args.out)
 
 
 def _model_folder(args: argparse.Namespace) -> Path:

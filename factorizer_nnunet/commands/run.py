@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from factorizer_nnunet.commands.options import add_data_check_option, add_dataset_option
+from factorizer_nnunet.commands.options import add_data_check_option, add_dataset_option, request_of
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.nnunet.model_name import ModelName
 from factorizer_nnunet.nnunet.names import PLANS, TRAINER, template_plans_name
@@ -108,11 +108,17 @@ def _add_slurm_options(slurm: argparse._ArgumentGroup) -> None:
     slurm.add_argument("--cpu-partition", metavar="NAME", help="for all other steps (default: the same)")
     slurm.add_argument("--time", default="1-00:00:00", metavar="D-HH:MM:SS", help="limit of a job (default: a day)")
     slurm.add_argument("--cpus", type=int, default=8, metavar="N", help="cores of a job (default: 8)")
-    slurm.add_argument("--memory", type=float, metavar="GB", help="memory of a job (default: the cluster's)")
+    slurm.add_argument(
+        "--memory", dest="memory_gb", type=float, metavar="GB", help="memory of a job (default: the cluster's)"
+    )
     slurm.add_argument("--account", metavar="NAME", help="account to charge")
     slurm.add_argument("--qos", metavar="NAME", help="quality of service")
     slurm.add_argument(
-        "--sbatch", nargs="+", default=[], metavar="KEY=VALUE", help="more options of sbatch, such as constraint=a100"
+        "--sbatch",
+        dest="further",
+        nargs="+",
+        metavar="KEY=VALUE",
+        help="more options of sbatch, such as constraint=a100",
     )
 
 
@@ -209,16 +215,7 @@ def _gpus(args: argparse.Namespace, present: list[str]) -> list[str]:
 def _submit(args: argparse.Namespace, settings: RunSettings) -> int:
     from factorizer_nnunet.running.slurm import SlurmOptions, submit_run
 
-    options = SlurmOptions(
-        partition=args.partition,
-        cpu_partition=args.cpu_partition or args.partition,
-        time=args.time,
-        cpus=args.cpus,
-        memory_gb=args.memory,
-        account=args.account,
-        qos=args.qos,
-        further=tuple(args.sbatch),
-    )
+    options = request_of(SlurmOptions, args, cpu_partition=args.cpu_partition or args.partition)
     submitted = submit_run(settings, options)
     print(f"{len(submitted)} jobs submitted, {', '.join(submitted.values())}" if submitted else "nothing to submit")
     print(f"Watch them: factorizer-nnunet status -d {settings.dataset_id}")

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
-from factorizer_nnunet.commands.options import add_checkpoint_options, add_model_option
+from factorizer_nnunet.commands.options import (
+    add_checkpoint_options,
+    add_device_options,
+    add_model_option,
+    request_of,
+)
 from factorizer_nnunet.core.interrupts import terminable
 
 if TYPE_CHECKING:
     from factorizer_nnunet.tuning.tune import TuningOutcome
-
-_Value = TypeVar("_Value")
 
 HELP = "measure faster prediction settings of a trained model on its validation cases"
 DESCRIPTION = """\
@@ -43,7 +45,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_model_option(parser)
     parser.add_argument("-f", dest="folds", nargs="+", metavar="FOLD", help="folds to measure (default: all)")
     add_checkpoint_options(parser)
-    parser.add_argument("-device", choices=["cuda", "cpu", "mps"], default="cuda", help="(default: cuda)")
+    add_device_options(parser)
     compared = parser.add_argument_group("values to compare, in every combination")
     compared.add_argument(
         "--iterations", nargs="+", type=int, metavar="N", help="NMF iterations (default: 1 and the model's)"
@@ -59,12 +61,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     compared.add_argument(
         "--step-sizes",
+        dest="steps",
         nargs="+",
         type=float,
         metavar="X",
         help="steps of the sliding window, as fractions of the patch (default: 0.5 0.75 1)",
     )
-    parser.add_argument("--cases", type=int, metavar="N", help="measure at most N cases of each fold (default: all)")
+    parser.add_argument(
+        "--cases", dest="max_cases", type=int, metavar="N", help="measure at most N cases of each fold (default: all)"
+    )
     parser.add_argument(
         "--tolerance", type=float, metavar="X", help="mean Dice that the chosen setting may lose (default: 0.002)"
     )
@@ -78,41 +83,20 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="folder for page and plot (default: tune_inference next to the model)",
     )
-    parser.add_argument("--disable_progress_bar", action="store_true", help="show no progress bar")
 
 
 def run(args: argparse.Namespace) -> int:
     """Tune, then print the best settings and the commands that predict with the chosen one."""
-    from factorizer_nnunet.nnunet.environment import COMPILE_VARIABLE, EXT_TRAINER_VARIABLE, ext_trainer_value
+    from factorizer_nnunet.nnunet.environment import COMPILE_VARIABLE, use_own_trainer
 
-    os.environ[EXT_TRAINER_VARIABLE] = ext_trainer_value(os.environ.get(EXT_TRAINER_VARIABLE))
+    use_own_trainer()
     os.environ[COMPILE_VARIABLE] = "f"  # else the network would be compiled again during the measurements
 
-    from factorizer_nnunet.tuning.search_space import DEFAULT_STEPS, SearchSpace
-    from factorizer_nnunet.tuning.selection import DEFAULT_TOLERANCE
+    from factorizer_nnunet.tuning.search_space import SearchSpace
     from factorizer_nnunet.tuning.tune import TuningRequest, tune
 
-    request = TuningRequest(
-        model=args.model,
-        folds=_tuple(args.folds),
-        checkpoint=args.checkpoint,
-        device=args.device,
-        search_space=SearchSpace(
-            iterations=_tuple(args.iterations),
-            shifts=_tuple(args.shifts),
-            mirroring=_tuple(args.mirroring),
-            steps=_tuple(args.step_sizes) or DEFAULT_STEPS,
-        ),
-        max_cases=args.cases,
-        tolerance=DEFAULT_TOLERANCE if args.tolerance is None else args.tolerance,
-        plans_name=args.plans_name,
-        measure_only=args.measure_only,
-        report=args.report,
-        trusted=args.trust_checkpoint,
-        progress_bar=not args.disable_progress_bar,
-    )
     with terminable():
-        outcome = tune(request)
+        outcome = tune(request_of(TuningRequest, args, search_space=request_of(SearchSpace, args)))
     print(outcome.table)
     print(f"\nall settings, with a plot: {outcome.page}")
     print(_result(outcome))
@@ -140,7 +124,3 @@ def _result(outcome: TuningOutcome) -> str:
         f"  nnUNetv2_predict {by_name} -step_size {chosen.setting.tile_step_size:g} {common}\n"
         f"  factorizer-nnunet predict {by_name} {common}"
     )
-
-
-def _tuple(values: Iterable[_Value] | None) -> tuple[_Value, ...] | None:
-    return None if values is None else tuple(values)

@@ -47,6 +47,11 @@ def ext_trainer_value(current: str | None) -> str:
     return os.pathsep.join(kept.values())
 
 
+def use_own_trainer() -> None:
+    """Let nnU-Net in this process and its workers find our trainer, even if the shell was not set up."""
+    os.environ[EXT_TRAINER_VARIABLE] = ext_trainer_value(os.environ.get(EXT_TRAINER_VARIABLE))
+
+
 def environment_variables(root: Path | None, current: Mapping[str, str] = os.environ) -> dict[str, str]:
     """What nnU-Net's variables should be, by name: the trainer folder and, with ``root``, the three data folders.
 
