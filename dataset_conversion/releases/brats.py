@@ -63,17 +63,26 @@ UNLABELLED = rf"(?:(?:{_CHALLENGE})?(?:validation|val)|{_CHALLENGE}testing|testi
 # (Sage-Bionetworks-Challenges/brats2023, evaluation/lesionwise/validate.py); unconfirmed for 2018-2021.
 SUBMISSION = "{case}.nii.gz"
 
-# Shared by tasks from 2023 on.
-task_from_2023 = partial(
-    Release,
-    channels=CHANNELS_FROM_2023,
-    label=("{case}-seg",),
-    unlabelled=UNLABELLED,
-    patient=r"(.*-\d{5})-\d{3}",  # of case names like BraTS-GLI-00005-100
-    submission=SUBMISSION,
-)
-
 
 def timepoint_case(task: str, time: str = r"\d{3}") -> str:
     """Pattern of case names that contain a patient number and a time point."""
     return rf"BraTS-{task}-\d{{5}}-{time}"
+
+
+def task_from_2023(year: int, page: str, licence: str, task: str, paper: str = "") -> partial[Release]:
+    """What the tasks from 2023 on have in common, with names as usual; a declaration adds or changes the rest."""
+    return partial(
+        Release,
+        key=f"brats{year}-{task.lower()}",
+        title=f"BraTS {year} {task}",
+        case=timepoint_case(task),
+        channels=CHANNELS_FROM_2023,
+        label=("{case}-seg",),
+        schemes=(FROM_2023,),
+        root=rf".*BraTS-?{year}-{task}.*",
+        unlabelled=UNLABELLED,
+        patient=r"(.*-\d{5})-\d{3}",  # of case names like BraTS-GLI-00005-100
+        submission=SUBMISSION,
+        licence=licence,
+        reference=f"{page}; {paper}" if paper else page,
+    )

@@ -4,65 +4,43 @@ from __future__ import annotations
 
 from functools import partial
 
-from factorizer_nnunet.dataset_conversion.releases.brats import FROM_2023, task_from_2023, timepoint_case
+from factorizer_nnunet.dataset_conversion.releases.brats import task_from_2023, timepoint_case
 
 OTHER_NEOPLASMS = r"51_.*|.*neoplasm.*"  # folders of TCIA's BraTS-Africa, next to 95_Glioma
 
 _task = partial(
     task_from_2023,
-    schemes=(FROM_2023,),
-    licence="free for research with the citations that the challenge requires; see its terms",
+    2023,
+    "https://www.synapse.org/Synapse:syn51156910",
+    "free for research with the citations that the challenge requires; see its terms",
 )
-_PAGE = "https://www.synapse.org/Synapse:syn51156910"
 
-BRATS_2023_GLI = _task(
-    key="brats2023-gli",
-    title="BraTS 2023 GLI",
+BRATS_2023_GLI = _task("GLI", "arXiv:2107.02314")(
     case=timepoint_case("GLI", r"0\d{2}"),  # -000 and -001; after treatment (2024) they start at -100
-    root=r".*BraTS-?2023-GLI.*",
     example="ASNR-MICCAI-BraTS2023-GLI-Challenge-TrainingData/BraTS-GLI-00000-000/BraTS-GLI-00000-000-t1n.nii.gz",
-    reference=f"{_PAGE}; arXiv:2107.02314",
 )
 
-BRATS_2023_SSA = _task(
-    key="brats2023-ssa",
-    title="BraTS 2023 SSA",
-    case=timepoint_case("SSA"),
+BRATS_2023_SSA = _task("SSA", "arXiv:2305.19369")(
     root=r".*BraTS-?2023-SSA.*|.*BraTS-Africa.*",
     preferred=r".*_V2",  # an earlier training folder has no V2; what was fixed is not published
     excluded=OTHER_NEOPLASMS,
     example="ASNR-MICCAI-BraTS2023-SSA-Challenge-TrainingData_V2/BraTS-SSA-00002-000/BraTS-SSA-00002-000-seg.nii.gz",
-    reference=f"{_PAGE}; arXiv:2305.19369",
 )
 
-BRATS_2023_MEN = _task(
-    key="brats2023-men",
-    title="BraTS 2023 MEN",
-    case=timepoint_case("MEN"),
+BRATS_2023_MEN = _task("MEN", "arXiv:2305.07642")(
     root=r".*BraTS-?2023-MEN(?!-RT).*",
     preferred=r".*MEN.*FIX.*",  # BraTS-MEN-TRAIN-FIX-V4 replaces about 48 cases; unconfirmed whether including images
     example=(
         "ASNR-MICCAI-BraTS2023-MEN-Challenge-TrainingData/BraTS-MEN-Train/BraTS-MEN-00001-000/"
         "BraTS-MEN-00001-000-t1c.nii.gz"
     ),
-    reference=f"{_PAGE}; arXiv:2305.07642",
 )
 
 # External parts (UCSF, NYU) have other file names and are not converted.
-BRATS_2023_MET = _task(
-    key="brats2023-met",
-    title="BraTS 2023 MET",
-    case=timepoint_case("MET"),
-    root=r".*BraTS-?2023-MET.*",
+BRATS_2023_MET = _task("MET", "arXiv:2306.00838")(
     example="ASNR-MICCAI-BraTS2023-MET-Challenge-TrainingData/BraTS-MET-00025-000/BraTS-MET-00025-000-t1c.nii.gz",
-    reference=f"{_PAGE}; arXiv:2306.00838",
 )
 
-BRATS_2023_PED = _task(
-    key="brats2023-ped",
-    title="BraTS 2023 PED",
-    case=timepoint_case("PED"),
-    root=r".*BraTS-?2023-PED.*",
+BRATS_2023_PED = _task("PED", "arXiv:2305.17033")(
     example="ASNR-MICCAI-BraTS2023-PED-Challenge-TrainingData/BraTS-PED-00002-000/BraTS-PED-00002-000-seg.nii.gz",
-    reference=f"{_PAGE}; arXiv:2305.17033",
 )

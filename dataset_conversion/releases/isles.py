@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from factorizer_nnunet.dataset_conversion.spec import LabelMap, Scheme
+from factorizer_nnunet.dataset_conversion.spec import Channel, LabelMap, Scheme
 
 LESION = Scheme(LabelMap({0: 0, 1: 1}), {"lesion": (1,)})
 
@@ -20,5 +20,11 @@ def archived(sequence: str, number: str = "") -> str:
 
 # Precedes most sequence names of 2015 to 2017. First alternative, so that messages show it.
 MR = "(?:MR_|)"
+
+
+def archived_channels(*sequences: str, numbered: str = "", prefix: str = MR) -> tuple[Channel, ...]:
+    """Channels with the names of their sequences; the number of the file of ``numbered`` is captured."""
+    return tuple(Channel(one, archived(prefix + one, one.lower() if one == numbered else "")) for one in sequences)
+
 
 ARCHIVED_LABEL = archived("(?:|MR_)OT")

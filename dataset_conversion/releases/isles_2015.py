@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from factorizer_nnunet.dataset_conversion.releases.isles import LESION, MR, archived
+from factorizer_nnunet.dataset_conversion.releases.isles import LESION, MR, archived, archived_channels
 from factorizer_nnunet.dataset_conversion.spec import Channel, Release
 
 # The text before OT is unconfirmed: anything that ends with a dot, or nothing.
@@ -26,9 +26,7 @@ ISLES_2015_SISS = _task(
     unlabelled_case_name="siss_test_{number}",  # both parts count from 1
     channels=(
         Channel("FLAIR", archived(f"{MR}Flair", "flair")),
-        Channel("T1", archived(f"{MR}T1")),
-        Channel("T2", archived(f"{MR}T2")),
-        Channel("DWI", archived(f"{MR}DWI")),
+        *archived_channels("T1", "T2", "DWI"),
     ),
     root=r"SISS_?2015.*",
     unlabelled=r"(?:SISS_?2015_?)?Test(?:ing)?",
@@ -43,15 +41,7 @@ ISLES_2015_SPES = _task(
     title="ISLES 2015 SPES",
     case_name="spes_{number}",
     unlabelled_case_name="spes_test_{number}",
-    channels=(
-        Channel("T1c", archived(f"{MR}T1c", "t1c")),
-        Channel("T2", archived(f"{MR}T2")),
-        Channel("DWI", archived(f"{MR}DWI")),
-        Channel("CBF", archived(f"{MR}CBF")),
-        Channel("CBV", archived(f"{MR}CBV")),
-        Channel("TTP", archived(f"{MR}TTP")),
-        Channel("Tmax", archived(f"{MR}Tmax")),
-    ),
+    channels=archived_channels("T1c", "T2", "DWI", "CBF", "CBV", "TTP", "Tmax", numbered="T1c"),
     root=r"SPES_?2015.*",
     unlabelled=r"(?:SPES_?2015_?)?Test(?:ing)?",
     values_hint=(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from factorizer_nnunet.dataset_conversion.releases.isles import ARCHIVED_LABEL, LESION, archived
+from factorizer_nnunet.dataset_conversion.releases.isles import ARCHIVED_LABEL, LESION, archived, archived_channels
 from factorizer_nnunet.dataset_conversion.spec import Channel, Release
 
 ISLES_2018 = Release(
@@ -14,10 +14,7 @@ ISLES_2018 = Release(
     # normalisation to channels named CT, which suits only the first.
     channels=(
         Channel("CT", archived("CT")),
-        Channel("CBF", archived("(?:CT|MR)_CBF")),
-        Channel("CBV", archived("(?:CT|MR)_CBV")),
-        Channel("MTT", archived("(?:CT|MR)_MTT", "mtt")),
-        Channel("Tmax", archived("(?:CT|MR)_Tmax")),
+        *archived_channels("CBF", "CBV", "MTT", "Tmax", numbered="MTT", prefix="(?:CT|MR)_"),
     ),
     label=(ARCHIVED_LABEL,),
     schemes=(LESION,),

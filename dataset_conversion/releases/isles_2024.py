@@ -18,10 +18,7 @@ ISLES_2024 = Release(
         # Plain CT is only in raw_data; nnU-Net normalises both CT images as CT, in Hounsfield units.
         Channel("NCCT", f"{_ACUTE}_ncct", json_name="CT"),
         Channel("CTA", f"{_ACUTE}_space-ncct_cta", json_name="CT"),
-        Channel("Tmax", f"{_ACUTE}_space-ncct_tmax"),
-        Channel("CBF", f"{_ACUTE}_space-ncct_cbf"),
-        Channel("CBV", f"{_ACUTE}_space-ncct_cbv"),
-        Channel("MTT", f"{_ACUTE}_space-ncct_mtt"),
+        *(Channel(name, f"{_ACUTE}_space-ncct_{name.lower()}") for name in ("Tmax", "CBF", "CBV", "MTT")),
     ),
     # The second occurs in the organisers' sample, and as a stray file in native space of sub-stroke0142; the third
     # according to one user.
