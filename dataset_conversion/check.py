@@ -47,8 +47,7 @@ class ImageFacts:
     series), "rewrite" (repaired header, dropped axes or zeroed voxels), or "resample" (to the case's grid).
     """
 
-    size: tuple[int, ...]  # (x, y, z)
-    spacing_mm: tuple[float, ...]
+    grid: Grid
     low: float  # 0.5 percentile of a sample of the non-zero voxels
     high: float  # 99.5 percentile
     treatment: str
@@ -59,7 +58,7 @@ class LabelFacts:
     """Number of voxels of each label value of the release except 0, after remapping."""
 
     counts: Mapping[int, int]
-    voxel_mm3: float
+    grid: Grid
 
 
 @dataclass(frozen=True)
@@ -80,20 +79,6 @@ class Examined:
     images: tuple[ImageFacts, ...]  # one per channel
     label: LabelFacts | None
     thumbnail: Thumbnail | None
-
-
-@dataclass(frozen=True)
-class _Label:
-    facts: LabelFacts
-    grid: Grid
-    slice: int  # the axial slice shown
-    picture: np.ndarray  # of that slice
-
-
-@dataclass(frozen=True)
-class _Image:
-    facts: ImageFacts
-    grid: Grid
 
 
 def grid_channel(channels: Sequence[Channel]) -> int:
@@ -124,13 +109,14 @@ class _Examination:
     case: SourceCase
     problems: list[Problem] = field(default_factory=list)
     notes: list[Problem] = field(default_factory=list)
+    shown: tuple[int, np.ndarray] | None = None  # the axial slice with the most label, and its label values
 
     def run(self, remap: Mapping[int, int]) -> Examined:
         case, channels = self.case, self.channels
         # The label comes first: it decides which slice of the image is shown.
         label = None if case.label is None else self._examine_label(case.label, remap)
         reference = grid_channel(channels)
-        images: list[_Image | None] = [None] * len(channels)
+        images: list[ImageFacts | None] = [None] * len(channels)
         thumbnail = None
         for path in dict.fromkeys(case.images):
             volume = self._read(path)
@@ -142,17 +128,17 @@ class _Examination:
                     continue
                 image = images[number] = self._examine_image(path, part, channel)
                 if number == reference:
-                    thumbnail = _thumbnail(part, image.facts, label)
+                    thumbnail = self._thumbnail(part, image, label)
         # If the file that defines the grid is unreadable, the others are still compared: all problems come at once.
         readable = (number for number, channel in enumerate(channels) if images[number] and not channel.own_grid)
         self._compare_grids(images, next(readable, reference), label)
-        facts = tuple(image.facts for image in images if image is not None)
+        facts = tuple(image for image in images if image is not None)
         return Examined(
             case,
             tuple(dict.fromkeys(self.problems)),  # a problem of a series occurs for each of its channels
             tuple(dict.fromkeys(self.notes)),
             facts if len(facts) == len(images) else (),
-            None if label is None else label.facts,
+            label,
             None if self.problems else thumbnail,
         )
 
@@ -176,7 +162,7 @@ class _Examination:
             self._problem(path, str(error))
             return None
 
-    def _examine_image(self, path: Path, volume: Volume, channel: Channel) -> _Image:
+    def _examine_image(self, path: Path, volume: Volume, channel: Channel) -> ImageFacts:
         prefix = "" if channel.volume is None else f"{channel.name} "
         values = volume.values
         not_finite, zeroed = not_finite_problem(values), self.release.non_finite_to_zero
@@ -194,11 +180,9 @@ class _Examination:
             treatment = "rewrite"
         else:
             treatment = "copy" if volume.gzipped else "compress"
-        return _Image(
-            ImageFacts(volume.grid.size, volume.grid.spacing, *intensity_range(finite), treatment), volume.grid
-        )
+        return ImageFacts(volume.grid, *intensity_range(finite), treatment)
 
-    def _examine_label(self, path: Path, remap: Mapping[int, int]) -> _Label | None:
+    def _examine_label(self, path: Path, remap: Mapping[int, int]) -> LabelFacts | None:
         volume = self._read(path)
         if volume is None or (volume := self._part(path, volume, None)) is None:
             return None
@@ -217,12 +201,20 @@ class _Examination:
         counts.pop(0, None)
         if not counts:
             self._note(path, "empty label: every voxel is background")
-        shown = fullest_slice(labels != 0, AXIAL, volume.grid)
-        picture = np.minimum(remapped(slice_labels(labels, AXIAL, volume.grid, shown), remap), 255).astype(np.uint8)
-        facts = LabelFacts(dict(sorted(counts.items())), volume.grid.voxel_mm3)
-        return _Label(facts, volume.grid, shown, picture)
+        number = fullest_slice(labels != 0, AXIAL, volume.grid)
+        picture = np.minimum(remapped(slice_labels(labels, AXIAL, volume.grid, number), remap), 255)
+        self.shown = number, picture.astype(np.uint8)
+        return LabelFacts(dict(sorted(counts.items())), volume.grid)
 
-    def _compare_grids(self, images: list[_Image | None], first: int, label: _Label | None) -> None:
+    def _thumbnail(self, volume: Volume, facts: ImageFacts, label: LabelFacts | None) -> Thumbnail:
+        grid, window = volume.grid, (facts.low, facts.high)
+        if self.shown is None or label is None or geometry_difference(label.grid, grid) is not None:
+            image = slice_picture(volume.values, AXIAL, grid, grid.size[axis_across(AXIAL, grid)] // 2, window)
+            return Thumbnail(image, np.zeros(image.shape, np.uint8))
+        number, picture = self.shown
+        return Thumbnail(slice_picture(volume.values, AXIAL, grid, number, window), picture)
+
+    def _compare_grids(self, images: list[ImageFacts | None], first: int, label: LabelFacts | None) -> None:
         """Add a problem for every file that is not on the grid of channel `first`, or mark it for resampling.
 
         Differences within the tolerance give one note, about the file that differs most: often all cases have them.
@@ -231,7 +223,7 @@ class _Examination:
         if reference is None:
             return
         grid, name = reference.grid, self.case.images[first].name
-        files: list[tuple[Path, _Image | _Label | None]] = list(zip(self.case.images, images, strict=True))
+        files: list[tuple[Path, ImageFacts | LabelFacts | None]] = list(zip(self.case.images, images, strict=True))
         if self.case.label is not None:
             files.append((self.case.label, label))
         offsets_mm: dict[Path, float] = {}
@@ -241,8 +233,8 @@ class _Examination:
             problem = grid_problem(file.grid, grid, name)
             if problem is None:
                 offsets_mm[path] = largest_offset_mm(file.grid, grid)
-            elif isinstance(file, _Image) and self.channels[number].own_grid:
-                images[number] = replace(file, facts=replace(file.facts, treatment="resample"))
+            elif isinstance(file, ImageFacts) and self.channels[number].own_grid:
+                images[number] = replace(file, treatment="resample")
             else:
                 self._problem(path, problem)
         path = max(offsets_mm, key=offsets_mm.__getitem__)
@@ -254,11 +246,3 @@ class _Examination:
 
     def _note(self, path: Path, text: str) -> None:
         self.notes.append(Problem(self.case.name, path, text))
-
-
-def _thumbnail(volume: Volume, facts: ImageFacts, label: _Label | None) -> Thumbnail:
-    grid, window = volume.grid, (facts.low, facts.high)
-    if label is None or geometry_difference(label.grid, grid) is not None:
-        image = slice_picture(volume.values, AXIAL, grid, grid.size[axis_across(AXIAL, grid)] // 2, window)
-        return Thumbnail(image, np.zeros(image.shape, np.uint8))
-    return Thumbnail(slice_picture(volume.values, AXIAL, grid, label.slice, window), label.picture)

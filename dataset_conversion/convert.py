@@ -160,5 +160,5 @@ def _bytes_of(examined: Examined, options: Options) -> int:
         if facts.treatment == "copy":
             total += 0 if options.link else path.stat().st_size
         else:
-            total += _BYTES_PER_VOXEL * math.prod(examined.images[0].size)
+            total += _BYTES_PER_VOXEL * math.prod(examined.images[0].grid.size)
     return total

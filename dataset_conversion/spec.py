@@ -49,9 +49,10 @@ class LabelMap:
         unknown = count_labels(labels).keys() - self.to_nnunet.keys()
         if unknown:
             raise ValueError(f"values {sorted(unknown)} are not among {sorted(self.to_nnunet)}")
-        mapped = np.zeros(labels.shape, dtype=np.uint8)
+        mapped = np.zeros_like(labels, dtype=np.uint8)
         for old, new in self.to_nnunet.items():
-            mapped[labels == old] = new
+            if new:
+                mapped[labels == old] = new
         return mapped
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -93,7 +93,7 @@ def write_case(
         target.parent.mkdir(exist_ok=True)
         header = read_header(case.images[grid_channel(channels)])
         volume = read_volume(case.label)
-        labels = _mapped(volume, options.remap_of(case.name), scheme)
+        labels = scheme.labels.apply(remapped(integer_labels(volume.values), options.remap_of(case.name)))
         if _is_unchanged(volume, labels, header):
             _copy(case.label, target, options.link)
         else:
@@ -168,18 +168,6 @@ def _finite(volume: Volume) -> np.ndarray:
     if not count_not_finite(volume.values):
         return stored
     return np.where(np.isfinite(volume.values), stored, stored.dtype.type(-volume.intercept / volume.slope))
-
-
-def _mapped(volume: Volume, remap: Mapping[int, int], scheme: Scheme) -> np.ndarray:
-    """Label values as written, uint8 (x, y, z)."""
-    labels = integer_labels(volume.values)
-    flat = labels.ravel(order="F")
-    # Most voxels are background; only the others are looked up.
-    background = scheme.labels.to_nnunet[remap.get(0, 0)]
-    mapped = np.full(flat.shape, background, np.uint8)
-    others = flat != 0
-    mapped[others] = scheme.labels.apply(remapped(flat[others], remap))
-    return mapped.reshape(labels.shape, order="F")
 
 
 def _write_resampled(name: str, moving: Volume, reference: Volume, target: Path, register: bool) -> Registered:

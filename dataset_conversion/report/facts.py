@@ -112,7 +112,9 @@ def total_mm3(scheme: Scheme, examined: Examined) -> float:
 
 def _mm3(scheme: Scheme, label: LabelFacts, values: Sequence[int]) -> float:
     """Volume of all label values that are written as one of ``values``."""
-    return label.voxel_mm3 * sum(n for raw, n in label.counts.items() if scheme.labels.to_nnunet.get(raw) in values)
+    return label.grid.voxel_mm3 * sum(
+        n for raw, n in label.counts.items() if scheme.labels.to_nnunet.get(raw) in values
+    )
 
 
 def _cases(
@@ -147,8 +149,8 @@ def _images(examined: Examined, channels: Sequence[str]) -> list[dict[str, Any]]
             "source": str(path),
             "file": case.image_file(number),
             "treatment": facts.treatment,
-            "size": list(facts.size),
-            "spacing_mm": [_finite(value) for value in facts.spacing_mm],
+            "size": list(facts.grid.size),
+            "spacing_mm": [_finite(value) for value in facts.grid.spacing],
             "intensity_range": [_finite(facts.low), _finite(facts.high)],
         }
         for number, (channel, path, facts) in enumerate(zip(channels, case.images, examined.images, strict=True))
@@ -160,7 +162,7 @@ def _label(examined: Examined, label: LabelFacts, scheme: Scheme) -> dict[str, A
         "source": str(examined.case.label),
         "file": examined.case.label_file,
         "voxels": _text_keys(label.counts),
-        "voxel_mm3": _finite(label.voxel_mm3),
+        "voxel_mm3": _finite(label.grid.voxel_mm3),
         "volume": _volume(total_mm3(scheme, examined)),
         "regions": {region: _volume(_mm3(scheme, label, values)) for region, values in scheme.regions.items()},
     }

@@ -108,17 +108,17 @@ def _features(
             yield _Feature(f"{channel} intensities", {c: math.log(r) for c, r in ranges.items()}, intensities)
             least = _LEAST_SPREAD_OF_LOW * statistics.median(ranges.values())
             yield _Feature(f"{channel} intensities", {c: f.low for c, f in facts.items()}, intensities, least)
-        if number and all(e.images[number].size == e.images[0].size for e in examined):
+        if number and all(e.images[number].grid.size == e.images[0].grid.size for e in examined):
             continue  # the first channel's grid is reported once
         prefix = f"{channel} " if number else ""
         for axis in range(3):
             yield _Feature(
                 f"{prefix}size",
-                {case: math.log(f.size[axis]) for case, f in facts.items()},
-                {case: " × ".join(map(str, f.size)) for case, f in facts.items()},
+                {case: math.log(f.grid.size[axis]) for case, f in facts.items()},
+                {case: " × ".join(map(str, f.grid.size)) for case, f in facts.items()},
             )
             yield _Feature(
                 f"{prefix}spacing",
-                {case: math.log(f.spacing_mm[axis]) for case, f in facts.items()},
-                {case: " × ".join(short(s) for s in f.spacing_mm) + " mm" for case, f in facts.items()},
+                {case: math.log(f.grid.spacing[axis]) for case, f in facts.items()},
+                {case: " × ".join(short(s) for s in f.grid.spacing) + " mm" for case, f in facts.items()},
             )

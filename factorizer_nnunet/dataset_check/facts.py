@@ -12,25 +12,24 @@ import io
 import logging
 import math
 import os
-import struct
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
-from factorizer_nnunet.dataset_check.payload import missing_payload
+from factorizer_nnunet.dataset_check.payload import missing_payload, nifti_header
 from factorizer_nnunet.imaging.grid import Grid
 from factorizer_nnunet.imaging.labels import count_labels
-from factorizer_nnunet.imaging.volume import GZIP_MAGIC, read_volume
+from factorizer_nnunet.imaging.volume import read_beginning, read_volume
 
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 _MAX_LABEL_VALUES = 1000  # distinct values of a label file that are listed; more are a file of intensities
 _LARGEST_LABEL = 2**31 - 1
 _EXAMPLES = 3
-_HEADER_BYTES = 348  # of NIfTI-1; the part of NIfTI-2 that is looked at here is as long
 
 
 @dataclass(frozen=True)
@@ -152,22 +151,14 @@ def _read(path: Path, reader: str) -> tuple[np.ndarray, Sequence[float], Grid | 
 
 def _only_nnunet_reads(path: Path) -> bool:
     """Whether a NIfTI file is of a form that ``read_volume`` does not read but nnU-Net does: version 2, or 2D."""
-    with path.open("rb") as stream:
-        compressed = stream.read(len(GZIP_MAGIC)) == GZIP_MAGIC
     try:
-        with gzip.open(path) if compressed else path.open("rb") as stream:
-            header = stream.read(_HEADER_BYTES)
+        header = nifti_header(read_beginning(path, nibabel.Nifti2Header.sizeof_hdr))
     except (EOFError, zlib.error, gzip.BadGzipFile):
         return False
-    if len(header) < _HEADER_BYTES:
-        return False
-    order = next((o for o in "<>" if struct.unpack_from(f"{o}i", header)[0] in (348, 540)), None)
-    if order is None:
-        return False
-    if struct.unpack_from(f"{order}i", header)[0] == 540:
-        return True
-    count, *sizes = struct.unpack_from(f"{order}8h", header, 40)
-    return count == 2 or (count > 2 and all(size == 1 for size in sizes[2:count]))
+    if header is None or isinstance(header, nibabel.Nifti2Header):
+        return header is not None
+    shape = header.get_data_shape()
+    return len(shape) >= 2 and all(size == 1 for size in shape[2:])
 
 
 def _grid(path: Path) -> tuple[Grid | None, str]:

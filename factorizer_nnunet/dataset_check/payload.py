@@ -11,10 +11,10 @@ import struct
 import zlib
 from pathlib import Path
 
+import nibabel
+
 _GIPL_HEADER_BYTES = 256  # GIPL: sizes as four 16-bit numbers at 0, the type at 8, voxel sizes at 10; all big-endian
 _GIPL_TYPE_BYTES = {1: 1 / 8, 7: 1, 8: 1, 15: 2, 16: 2, 31: 4, 32: 4, 64: 4, 65: 8}
-_NIFTI_HEADER_BYTES = {348: "<", 540: "<"}
-_NIFTI_2_BYTES = 540
 
 
 def missing_payload(path: Path) -> str | None:
@@ -47,16 +47,19 @@ def _gipl_bytes(content: bytes) -> int:
     return _GIPL_HEADER_BYTES + math.ceil(math.prod(max(size, 1) for size in sizes) * _GIPL_TYPE_BYTES[kind])
 
 
+def nifti_header(content: bytes) -> nibabel.Nifti1Header | None:
+    """The header of a NIfTI file of either version, as it is; None for other files."""
+    for kind in (nibabel.Nifti1Header, nibabel.Nifti2Header):
+        block = content[: kind.sizeof_hdr]
+        if kind.may_contain_header(block):
+            return kind(block, check=False)
+    return None
+
+
 def _nifti_bytes(content: bytes) -> int:
-    """Header and voxels of NIfTI-1 or NIfTI-2 in either byte order."""
-    order = next(o for o in "<>" if struct.unpack_from(f"{o}i", content)[0] in _NIFTI_HEADER_BYTES) if content else "<"
-    if struct.unpack_from(f"{order}i", content)[0] == _NIFTI_2_BYTES:
-        dims, bits, offset = (
-            struct.unpack_from(f"{order}{form}", content, at) for form, at in (("8q", 16), ("h", 14), ("q", 168))
-        )
-    else:
-        dims, bits, offset = (
-            struct.unpack_from(f"{order}{form}", content, at) for form, at in (("8h", 40), ("h", 72), ("f", 108))
-        )
-    voxels = math.prod(max(size, 1) for size in dims[1 : 1 + min(max(dims[0], 0), 7)])
-    return int(offset[0]) + voxels * bits[0] // 8
+    """Header and voxels of NIfTI-1 or NIfTI-2."""
+    header = nifti_header(content)
+    if header is None:
+        raise OSError("has a damaged header")
+    voxels = math.prod(max(size, 1) for size in header.get_data_shape())
+    return int(header["vox_offset"]) + voxels * int(header["bitpix"]) // 8

@@ -111,11 +111,16 @@ def read_header(path: Path) -> nibabel.Nifti1Header:
     Raises:
         OSError: it cannot be read, or describes neither a 3D image nor a series of 3D images.
     """
+    header, _ = _header(read_beginning(path, HEADER_BYTES))
+    return header_and_grid(header)[0]
+
+
+def read_beginning(path: Path, num_bytes: int) -> bytes:
+    """Read the first bytes of a file, uncompressed; OSError, EOFError or zlib.error if it cannot be read."""
     with path.open("rb") as file:
         gzipped = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
     with gzip.open(path) if gzipped else path.open("rb") as file:
-        header, _ = _header(file.read(HEADER_BYTES))
-    return header_and_grid(header)[0]
+        return file.read(num_bytes)
 
 
 def nifti_bytes(stored: np.ndarray, header: nibabel.Nifti1Header, slope: float = 1.0, intercept: float = 0.0) -> bytes:

@@ -17,9 +17,14 @@ from factorizer_nnunet.dataset_conversion.report import Conversion
 from factorizer_nnunet.dataset_conversion.splits import five_folds
 from factorizer_nnunet.dataset_conversion.survey import Survey
 from factorizer_nnunet.dataset_conversion.write import Registered, Written
+from factorizer_nnunet.imaging.grid import Grid
 
 SOURCE = Path("/data/challenge")
 OPTIONS = Options(dataset_id=7)
+
+
+def grid(size: tuple[int, ...] = (240, 240, 155), spacing: tuple[float, ...] = (1.0, 1.0, 1.0)) -> Grid:
+    return Grid(size, spacing, (0.0, 0.0, 0.0), (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0))
 
 
 def with_case(conversion: Conversion, name: str, **changes: Any) -> Conversion:
@@ -67,7 +72,7 @@ def brats(cases: int, seed: int = 0, unlabelled: int = 2) -> Conversion:
         blobs = lesion(rng, volume) if number < cases else np.zeros((144, 120), np.uint8)
         picture = head(rng)
         picture[blobs > 0] = np.clip(picture[blobs > 0] + 50.0, 0, 255)
-        label = LabelFacts({1: round(volume * 0.15), 2: round(volume * 0.6), 4: round(volume * 0.25)}, 1.0)
+        label = LabelFacts({1: round(volume * 0.15), 2: round(volume * 0.6), 4: round(volume * 0.25)}, grid())
         case = SourceCase(
             name,
             tuple(SOURCE / name / f"{name}_{kind}.nii.gz" for kind in ("t1", "t1ce", "t2", "flair")),
@@ -77,8 +82,7 @@ def brats(cases: int, seed: int = 0, unlabelled: int = 2) -> Conversion:
             {"case": name},
         )
         images = tuple(
-            ImageFacts((240, 240, 155), (1.0, 1.0, 1.0), 12.0, float(rng.normal(top, top / 12)), "copy")
-            for top in (900, 1400, 800, 700)
+            ImageFacts(grid(), 12.0, float(rng.normal(top, top / 12)), "copy") for top in (900, 1400, 800, 700)
         )
         kept.append(
             Examined(case, (), (), images, label if number < cases else None, Thumbnail(picture, blobs)),
@@ -92,6 +96,7 @@ def isles(cases: int, seed: int = 0) -> Conversion:
     release = RELEASES["isles2022"]
     rng = np.random.default_rng(seed)
     kept, written = [], []
+    dwi_grid = grid((112, 112, 73), (2.0, 2.0, 2.0))
     for number in range(cases):
         patient = f"sub-strokecase{number:04d}"
         name = f"{patient}_ses-0001"
@@ -100,13 +105,13 @@ def isles(cases: int, seed: int = 0) -> Conversion:
         dwi = head(rng)
         dwi[blobs > 0] = 230
         images = (
-            ImageFacts((112, 112, 73), (2.0, 2.0, 2.0), 5.0, 900.0, "copy"),
-            ImageFacts((112, 112, 73), (2.0, 2.0, 2.0), 100.0, 3000.0, "compress"),
-            ImageFacts((512, 512, 29), (0.45, 0.45, 6.0), 5.0, 400.0, "resample"),
+            ImageFacts(dwi_grid, 5.0, 900.0, "copy"),
+            ImageFacts(dwi_grid, 100.0, 3000.0, "compress"),
+            ImageFacts(grid((512, 512, 29), (0.45, 0.45, 6.0)), 5.0, 400.0, "resample"),
         )
         files = tuple(SOURCE / name / f"{name}_{kind}.nii.gz" for kind in ("dwi", "adc", "FLAIR"))
         case = SourceCase(name, files, SOURCE / name / f"{name}_msk.nii.gz", patient, "", {"case": name})
-        kept.append(Examined(case, (), (), images, LabelFacts({1: round(volume / 8)}, 8.0), Thumbnail(dwi, blobs)))
+        kept.append(Examined(case, (), (), images, LabelFacts({1: round(volume / 8)}, dwi_grid), Thumbnail(dwi, blobs)))
         failed = number == 1
         registration = Registration(
             -0.31, -0.02 if failed else -0.46, 0.0 if failed else 3.2, 0.0 if failed else 1.4, not failed,
@@ -124,7 +129,7 @@ def folded(name: str, survey: Survey, written: tuple[Written, ...]) -> Conversio
     training = survey.training
     folds = five_folds(
         {e.case.name: e.case.patient for e in training},
-        {e.case.name: e.label.voxel_mm3 * sum(e.label.counts.values()) for e in training if e.label},
+        {e.case.name: e.label.grid.voxel_mm3 * sum(e.label.counts.values()) for e in training if e.label},
         {e.case.name: e.case.stratum for e in training},
         seed=7,
     )
@@ -136,7 +141,7 @@ def with_everything(conversion: Conversion) -> Conversion:
     survey = conversion.survey
     third, fourth, fifth = survey.kept[2:5]
     assert fourth.case.label is not None
-    wide = replace(third.images[0], size=(240, 240, 40), high=90_000.0, treatment="rewrite")
+    wide = replace(third.images[0], grid=grid((240, 240, 40)), high=90_000.0, treatment="rewrite")
     note = Problem(fourth.case.name, fourth.case.label, "empty label: every voxel is background")
     conversion = with_case(conversion, third.case.name, images=(wide, *third.images[1:]))
     conversion = with_case(

@@ -41,12 +41,12 @@ def test_facts_of_a_valid_case(tmp_path: Path) -> None:
     examined = look(case_in(tmp_path))
     assert examined.problems == examined.notes == ()
     assert [facts.treatment for facts in examined.images] == ["copy", "copy"]
-    assert examined.images[0].size == SHAPE
-    assert examined.images[0].spacing_mm == pytest.approx(SPACING)
+    assert examined.images[0].grid.size == SHAPE
+    assert examined.images[0].grid.spacing == pytest.approx(SPACING)
     low, high = np.percentile(image_values(0), (0.5, 99.5))
     assert (examined.images[0].low, examined.images[0].high) == pytest.approx((low, high))
     assert examined.label is not None and examined.label.counts == {1: 3, 2: 8, 4: 5}
-    assert examined.label.voxel_mm3 == pytest.approx(4.5)
+    assert examined.label.grid.voxel_mm3 == pytest.approx(4.5)
     assert pickle.loads(pickle.dumps(examined)).label == examined.label  # it comes from worker processes
 
 
@@ -136,7 +136,7 @@ def test_a_channel_with_its_own_grid_is_resampled(tmp_path: Path) -> None:
     examined = look(SourceCase("case", (*case.images, flair), case.label, "case", ""), release(WITH_FLAIR))
     assert examined.problems == ()
     assert [facts.treatment for facts in examined.images] == ["copy", "copy", "resample"]
-    assert examined.images[2].size == (16, 20, 3)
+    assert examined.images[2].grid.size == (16, 20, 3)
     on_the_grid = look(SourceCase("case", (*case.images, case.images[0]), None, "case", ""), release(WITH_FLAIR))
     assert on_the_grid.images[2].treatment == "copy"
     assert grid_channel(WITH_FLAIR[::-1]) == 1

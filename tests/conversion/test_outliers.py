@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from report_example import brats
+from report_example import brats, grid
 from scipy.stats import median_abs_deviation
 
 from factorizer_nnunet.dataset_conversion.check import Examined, ImageFacts
@@ -19,7 +19,7 @@ CHANNELS = ("T1", "T1ce", "T2", "FLAIR")
 def examined(cases: int, **first: object) -> list[Examined]:
     """Cases with equal images, except for the first channel of the first case."""
     kept = list(brats(cases, unlabelled=0).survey.kept)
-    facts = ImageFacts((240, 240, 155), (1.0, 1.0, 1.0), 10.0, 900.0, "copy")
+    facts = ImageFacts(grid(), 10.0, 900.0, "copy")
     kept = [replace(e, images=(facts,) * 4) for e in kept]
     kept[0] = replace(kept[0], images=(replace(facts, **first), facts, facts, facts))
     return kept
@@ -46,8 +46,8 @@ def test_score_of_equal_values_is_zero_and_of_one_other_value_large() -> None:
 @pytest.mark.parametrize(
     ("facts", "text"),
     [
-        ({"size": (240, 240, 40)}, "size 240 × 240 × 40, usually 240 × 240 × 155"),
-        ({"spacing_mm": (1.0, 1.0, 5.0)}, "spacing 1 × 1 × 5 mm, usually 1 × 1 × 1 mm"),
+        ({"grid": grid((240, 240, 40))}, "size 240 × 240 × 40, usually 240 × 240 × 155"),
+        ({"grid": grid(spacing=(1.0, 1.0, 5.0))}, "spacing 1 × 1 × 5 mm, usually 1 × 1 × 1 mm"),
         ({"high": 90_000.0}, "T1 intensities 10 to 90000, usually 10 to 900"),
         ({"low": -1024.0, "high": -134.0}, "T1 intensities -1024 to -134, usually 10 to 900"),
     ],
@@ -58,11 +58,11 @@ def test_only_the_unusual_file_is_marked(facts: dict[str, object], text: str) ->
 
 
 def test_rounding_differences_are_not_outliers() -> None:
-    assert texts(examined(20, spacing_mm=(1.0, 1.0, 1.00001), size=(240, 240, 154), high=905.0, low=12.0)) == {}
+    assert texts(examined(20, grid=grid((240, 240, 154), (1.0, 1.0, 1.00001)), high=905.0, low=12.0)) == {}
 
 
 def test_few_cases_are_not_compared() -> None:
-    assert texts(examined(MIN_CASES - 1, size=(240, 240, 4))) == {}
+    assert texts(examined(MIN_CASES - 1, grid=grid((240, 240, 4)))) == {}
 
 
 @pytest.mark.parametrize("factor", [1 / 1000, 1000])
@@ -85,7 +85,7 @@ def test_empty_labels_are_neither_marked_nor_compared() -> None:
 
 def test_a_channel_on_its_own_grid_is_compared_with_its_peers() -> None:
     kept = examined(10)
-    own = ImageFacts((512, 512, 29), (0.45, 0.45, 6.0), 10.0, 900.0, "resample")
+    own = ImageFacts(grid((512, 512, 29), (0.45, 0.45, 6.0)), 10.0, 900.0, "resample")
     kept = [replace(e, images=(*e.images[:3], own)) for e in kept]
-    kept[3] = replace(kept[3], images=(*kept[3].images[:3], replace(own, size=(256, 256, 29))))
+    kept[3] = replace(kept[3], images=(*kept[3].images[:3], replace(own, grid=grid((256, 256, 29), (0.45, 0.45, 6.0)))))
     assert texts(kept) == {kept[3].case.name: ["FLAIR size 256 × 256 × 29, usually 512 × 512 × 29"]}

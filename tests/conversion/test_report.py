@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from report_example import SOURCE, brats, isles, with_case, with_everything
+from report_example import SOURCE, brats, grid, isles, with_case, with_everything
 from scipy.ndimage import binary_erosion
 
 from factorizer_nnunet.core.json_files import load_json_object
@@ -102,7 +102,7 @@ def test_facts_contain_what_to_challenge_needs(tmp_path: Path) -> None:
 def test_volumes_of_regions_are_those_of_their_values(tmp_path: Path) -> None:
     """Raw values 1 core, 2 edema, 4 enhancing: with invented counts of voxels of 2 mm³."""
     conversion = brats(6)
-    label = replace(conversion.survey.kept[0].label, counts={1: 10, 2: 500, 4: 90}, voxel_mm3=2.0)
+    label = replace(conversion.survey.kept[0].label, counts={1: 10, 2: 500, 4: 90}, grid=grid(spacing=(1.0, 1.0, 2.0)))
     facts, _, _ = written(tmp_path, with_case(conversion, "BraTS2021_00000", label=label))
     assert facts["cases"]["BraTS2021_00000"]["label"] == {
         "source": str(SOURCE / "BraTS2021_00000" / "BraTS2021_00000_seg.nii.gz"),
