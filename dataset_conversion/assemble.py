@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from factorizer_nnunet.dataset_conversion.cases import Problem, SourceCase
+from factorizer_nnunet.dataset_conversion.cases import FoundCases, Problem, SourceCase
 from factorizer_nnunet.dataset_conversion.layout import (
     CaseFiles,
     MatchedFile,
@@ -23,53 +23,51 @@ from factorizer_nnunet.dataset_conversion.spec import Channel, Release
 
 @dataclass
 class CaseBuilder:
-    """Builds one case of ``release`` from ``files`` and collects problems and notes.
+    """Builds one case of ``release`` from ``files`` and adds it, or its problems, to those found.
 
     Only duplicate files are read: of identical ones the first is used.
     """
 
     release: Release
     files: CaseFiles
-    problems: list[Problem] = field(default_factory=list)
-    notes: list[Problem] = field(default_factory=list)
-    unlabelled_folder: str = ""  # the folder because of whose name the case has no label
+    found: FoundCases
     _ignored: dict[str, list[NiftiFile]] = field(default_factory=dict)  # files not used, by reason
 
-    def build(
-        self, channels: Sequence[Channel], strata: Mapping[str, str], unused: list[NiftiFile]
-    ) -> SourceCase | None:
-        """Return the case, or None if there are problems.
+    def build(self, channels: Sequence[Channel], strata: Mapping[str, str], unused: list[NiftiFile]) -> None:
+        """Add the case with the given channels and the stratum of its casefolded name.
 
-        Args:
-            channels: the channels to convert.
-            strata: from a table of the release, by casefolded case name.
-            unused: files of no case; one that is used as the label is removed.
+        A file of no case that is used as the label is removed from ``unused``.
         """
-        found = [match for c in self.release.channels for match in self.files.matches.get(c.file, ())]
-        if not found:
-            labels = [match.path for matches in self.files.matches.values() for match in matches]
+        num_problems = len(self.found.problems)
+        matches = [match for c in self.release.channels for match in self.files.matches.get(c.file, ())]
+        if not matches:
+            labels = [match.path for found in self.files.matches.values() for match in found]
             self._problem(labels[0], "label without any image of its case")
-            return None
-        folder = found[0].path.parent
+            return
+        folder = matches[0].path.parent
         chosen = {channel.file: self._choose(channel.file) for channel in channels}  # a 4D file once
         for channel in channels:
             if not self.files.matches.get(channel.file):
-                self._problem(folder, _missing(channel, channels, found[0].fields["case"]))
+                self._problem(folder, _missing(channel, channels, matches[0].fields["case"]))
         label = self._label(folder, [match for match in chosen.values() if match], unused)
         self._note_ignored()
-        if self.problems:
-            return None
+        if len(self.found.problems) > num_problems:
+            return
         images = [match for channel in channels if (match := chosen[channel.file])]
         # Channels that are not converted may still contain the fields that name a submission.
         others = [self._ranked(c.file)[0] for c in self.release.channels if c.file in self.files.matches]
         fields = {name: value for match in (*others, *images) for name, value in match.fields.items()}
-        return SourceCase(
-            name=self.files.name,
-            images=tuple(match.path for match in images),
-            label=label,
-            patient=self.release.patient_of(self.files.name),
-            stratum=stratum_of(self.release, images[0].shown) or strata.get(fields["case"].casefold(), ""),
-            fields=fields,
+        if label is None and self.files.unlabelled:
+            self.found.unlabelled[unlabelled_folder(self.release, images[0].shown)] += 1
+        self.found.cases.append(
+            SourceCase(
+                name=self.files.name,
+                images=tuple(match.path for match in images),
+                label=label,
+                patient=self.release.patient_of(self.files.name),
+                stratum=stratum_of(self.release, images[0].shown) or strata.get(fields["case"].casefold(), ""),
+                fields=fields,
+            )
         )
 
     def _label(self, folder: Path, images: Sequence[MatchedFile], unused: list[NiftiFile]) -> Path | None:
@@ -79,7 +77,6 @@ class CaseBuilder:
         if patterns:
             return self._label_of(patterns, usual)
         if self.files.unlabelled:
-            self.unlabelled_folder = unlabelled_folder(self.release, images[0].shown) if images else ""
             return None
         candidates: list[NiftiFile] = []
         if self.release.leftover_label:
@@ -145,10 +142,10 @@ class CaseBuilder:
                 self._note(files[0].path, f"{reason}{more}")
 
     def _problem(self, path: Path, text: str) -> None:
-        self.problems.append(Problem(self.files.name, path, text))
+        self.found.problems.append(Problem(self.files.name, path, text))
 
     def _note(self, path: Path, text: str) -> None:
-        self.notes.append(Problem(self.files.name, path, text))
+        self.found.notes.append(Problem(self.files.name, path, text))
 
 
 def _missing(channel: Channel, channels: Sequence[Channel], case: str) -> str:

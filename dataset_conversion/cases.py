@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,3 +51,4 @@ class FoundCases:
     cases: list[SourceCase] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     notes: list[Problem] = field(default_factory=list)
+    unlabelled: Counter[str] = field(default_factory=Counter)  # cases without label by the folder that says so

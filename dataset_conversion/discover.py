@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import os
 import re
 import stat
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,8 +16,8 @@ from factorizer_nnunet.core.wording import first_few
 from factorizer_nnunet.dataset_conversion.assemble import CaseBuilder
 from factorizer_nnunet.dataset_conversion.cases import FoundCases, Problem
 from factorizer_nnunet.dataset_conversion.layout import GroupedFiles, NiftiFile, group_by_case, is_nifti
+from factorizer_nnunet.dataset_conversion.options import read_columns
 from factorizer_nnunet.dataset_conversion.spec import Channel, Release
-from factorizer_nnunet.dataset_conversion.strata import read_strata
 
 _EXAMPLES = 3  # names shown in a note
 # A broken link with such a file ending did not lead to a case's folder; digits are not a file ending.
@@ -62,19 +62,11 @@ def find_cases(release: Release, listing: SourceListing, channels: Sequence[Chan
     Only the release's table of strata and duplicate files are read; of identical files the first is used.
     """
     grouped = group_by_case(release, listing.files)
-    strata, notes = read_strata(release, listing.tables)
-    found = FoundCases(problems=list(listing.problems), notes=notes)
-    unlabelled: Counter[str] = Counter()
+    found = FoundCases(problems=list(listing.problems))
+    strata = _read_strata(release, listing.tables, found.notes)
     for files in sorted(grouped.cases.values(), key=lambda files: files.name):
-        builder = CaseBuilder(release, files)
-        case = builder.build(channels, strata, grouped.unused)
-        found.problems += builder.problems
-        found.notes += builder.notes
-        if case is not None:
-            found.cases.append(case)
-            if builder.unlabelled_folder:
-                unlabelled[builder.unlabelled_folder] += 1
-    _add_notes(release, listing, grouped, unlabelled, found)
+        CaseBuilder(release, files, found).build(channels, strata, grouped.unused)
+    _add_notes(release, listing, grouped, found)
     return found
 
 
@@ -153,9 +145,29 @@ def _is_hidden(name: str) -> bool:
     return name.startswith((".", "_"))
 
 
-def _add_notes(
-    release: Release, listing: SourceListing, grouped: GroupedFiles, unlabelled: Mapping[str, int], found: FoundCases
-) -> None:
+def _read_strata(release: Release, tables: Sequence[Path], notes: list[Problem]) -> dict[str, str]:
+    """Strata in capitals by casefolded case name, from the release's own table, such as the grades of BraTS 2020.
+
+    Folds can be made without strata, so a bad table is only noted. Of several copies of the table, the first counts.
+    """
+    strata: dict[str, str] = {}
+    name, *columns = release.strata_table or ("",)
+    for table in tables:
+        if table.name.casefold() != name.casefold():
+            continue
+        try:
+            rows = read_columns(table, columns)
+        except (OSError, ValueError, csv.Error) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            notes.append(Problem("", table, f"cannot be used to balance the folds: {reason}"))
+            continue
+        for case, stratum in rows:
+            if case and stratum:
+                strata.setdefault(case.casefold(), stratum.upper())
+    return strata
+
+
+def _add_notes(release: Release, listing: SourceListing, grouped: GroupedFiles, found: FoundCases) -> None:
     """Add notes about the complete set, one per kind: in a mirror they may concern every file."""
     texts = []
     for files, why in (
@@ -166,7 +178,11 @@ def _add_notes(
             texts.append(f"{len(files)} {why}: {first_few([file.shown for file in files], _EXAMPLES)}")
     for number, names, text in (
         (len(listing.wrappers), listing.wrappers, "folders with file names, replaced by the single NIfTI file inside"),
-        (sum(unlabelled.values()), sorted(unlabelled), "cases treated as unlabelled because of a parent folder's name"),
+        (
+            found.unlabelled.total(),
+            sorted(found.unlabelled),
+            "cases treated as unlabelled because of a parent folder's name",
+        ),
     ):
         if number:
             texts.append(f"{text}: {number}, e.g. {first_few(names, _EXAMPLES)}")

@@ -9,10 +9,10 @@ from factorizer_nnunet.core.atomic_files import write_text_atomically
 from factorizer_nnunet.dataset_conversion.report.contact_sheet import Pictures
 from factorizer_nnunet.dataset_conversion.report.facts import Conversion, report_facts, total_mm3
 from factorizer_nnunet.dataset_conversion.report.page import html_page
+from factorizer_nnunet.nnunet.conversion_report import REPORT_FILE
 
 __all__ = ["PAGE_FILE", "REPORT_FILE", "Conversion", "report_facts", "total_mm3", "write_report"]
 
-REPORT_FILE = "conversion_report.json"
 PAGE_FILE = "conversion_report.html"
 
 
