@@ -50,15 +50,17 @@ def stamp_of_value(value: object) -> Stamp:
 
 
 def is_unchanged(path: Path, stamp: Stamp) -> bool:
-    """Whether a file has the content that the stamp was taken of; reads it only where just the time differs.
+    """Whether a file has the content that the stamp was taken of, False if it cannot be read.
 
-    Raises:
-        OSError: it cannot be read.
+    Reads the file only where just the time differs.
     """
-    status = path.stat()
-    if status.st_size != stamp.size:
+    try:
+        status = path.stat()
+        if status.st_size != stamp.size:
+            return False
+        return status.st_mtime_ns == stamp.modified_ns or stamp_of(path).sha256 == stamp.sha256
+    except OSError:
         return False
-    return status.st_mtime_ns == stamp.modified_ns or stamp_of(path).sha256 == stamp.sha256
 
 
 @functools.lru_cache(maxsize=2**16)
@@ -111,10 +113,7 @@ def changed_sources(record: Path, sources: Mapping[str, Source]) -> list[str] | 
 def _is_same(source: Source, before: Stamp) -> bool:
     if isinstance(source, Stamp):
         return source.sha256 == before.sha256
-    try:
-        return is_unchanged(source, before)
-    except OSError:
-        return False
+    return is_unchanged(source, before)
 
 
 def _read_record(record: Path) -> dict[str, Stamp] | None:

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from factorizer_nnunet.core.errors import UserError
-from factorizer_nnunet.core.file_stamps import is_unchanged, stamp_of
+from factorizer_nnunet.core.file_stamps import Stamp, is_unchanged, stamp_of
 from factorizer_nnunet.core.wording import count_of
 from factorizer_nnunet.core.worker_pool import map_unordered
 from factorizer_nnunet.dataset_check.facts import FileFacts, read_facts
@@ -46,12 +46,7 @@ def check_dataset(
 ) -> CheckedDataset:
     """Look at every voxel of every file that is not known to be unchanged since it was last looked at.
 
-    Args:
-        cases: the training cases.
-        expected: what dataset.json declares.
-        reader: name of nnU-Net's reader class for the dataset.
-        record_folder: the dataset's folder in ``nnUNet_preprocessed``, where the record is kept.
-        num_processes: worker processes.
+    What is known is kept in ``record_folder``, the dataset's folder in ``nnUNet_preprocessed``.
 
     Raises:
         UserError: all problems of all cases; nothing has been written.
@@ -62,17 +57,17 @@ def check_dataset(
     to_read: list[tuple[Path, bool]] = []
     for path, is_label in {p: p == case.label for case in cases for p in (*case.images, case.label)}.items():
         old = before.get(os.fspath(path))
-        if old is not None and _is_known(path, old):
+        if old is not None and is_unchanged(path, old.stamp):
             known[path] = old
         else:
             to_read.append((path, is_label))
-    errors: dict[Path, FileFacts] = {}
-    for path, result in map_unordered(partial(_look_at, reader), to_read, num_processes, "checking images and labels"):
-        if isinstance(result, Known):
-            known[path] = result
-        else:
-            errors[path] = result
-    facts = {**{path: one.facts for path, one in known.items()}, **errors}
+    facts = {path: one.facts for path, one in known.items()}
+    for path, stamp, found in map_unordered(
+        partial(_look_at, reader), to_read, num_processes, "checking images and labels"
+    ):
+        facts[path] = found
+        if stamp is not None:
+            known[path] = Known(stamp, found)
     checked = [
         CaseFacts(case.name, tuple((path, facts[path]) for path in case.images), (case.label, facts[case.label]))
         for case in cases
@@ -93,19 +88,11 @@ def check_dataset(
     return CheckedDataset(known, tuple(dataset_warnings(readable, expected)), len(to_read))
 
 
-def _is_known(path: Path, known: Known) -> bool:
-    try:
-        return is_unchanged(path, known.stamp)
-    except OSError:
-        return False  # reading it says why
-
-
-def _look_at(reader: str, file: tuple[Path, bool]) -> tuple[Path, Known | FileFacts]:
-    """Runs in a worker process."""
+def _look_at(reader: str, file: tuple[Path, bool]) -> tuple[Path, Stamp | None, FileFacts]:
+    """Stamp and facts of a file, the stamp being None if it cannot be read; runs in a worker process."""
     path, is_label = file
     try:
         stamp = stamp_of(path)
     except OSError as error:
-        return path, FileFacts(error=f"cannot be read: {error.strerror or error}")
-    facts = read_facts(path, reader, is_label)
-    return path, facts if facts.error else Known(stamp, facts)
+        return path, None, FileFacts(error=f"cannot be read: {error.strerror or error}")
+    return path, stamp, read_facts(path, reader, is_label)

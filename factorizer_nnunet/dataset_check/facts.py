@@ -55,13 +55,7 @@ class FileFacts:
 
 
 def read_facts(path: Path, reader: str, is_label: bool) -> FileFacts:
-    """Read a file and look at every voxel. Never raises for a bad file: ``error`` says what is wrong with it.
-
-    Args:
-        path: the file.
-        reader: name of nnU-Net's reader class for the dataset.
-        is_label: count values rather than look at intensities.
-    """
+    """Read a file and look at every voxel. Never raises for a bad file: ``error`` says what is wrong with it."""
     try:
         array, spacing, grid, stored_type = _read(path, reader)
     except MemoryError:

@@ -39,12 +39,7 @@ class Listing:
 
 
 def list_cases(folder: Path, description: DatasetJson) -> Listing:
-    """List the training cases of a raw dataset; all problems at once.
-
-    Args:
-        folder: the dataset's folder in ``nnUNet_raw``.
-        description: its dataset.json, without problems of its own.
-    """
+    """List the training cases below a folder of ``nnUNet_raw`` whose dataset.json has no problems; all at once."""
     listing = Listing()
     if "dataset" in description.content:
         _list_declared(folder, description, listing)

@@ -55,9 +55,6 @@ class RawDataset:
 def check_raw_dataset(dataset: str | int) -> RawDataset:
     """Find a dataset and check its ``dataset.json`` against the files; of the images only the first is opened.
 
-    Args:
-        dataset: ID or name.
-
     Raises:
         UserError: all problems at once, and how to fix them.
     """
@@ -74,16 +71,7 @@ def check_raw_dataset(dataset: str | int) -> RawDataset:
 
 
 def check_voxels(raw: RawDataset, record_folder: Path, num_processes: int) -> CheckedDataset:
-    """Read every file that is not known to be unchanged, and check what it contains.
-
-    Args:
-        raw: the dataset.
-        record_folder: its folder in ``nnUNet_preprocessed``, where what has been read is remembered.
-        num_processes: worker processes.
-
-    Raises:
-        UserError: all problems of all cases; nothing has been written.
-    """
+    """Check what the files of a dataset contain; raises as ``check_dataset`` does."""
     names = {value: name for name, values in raw.description.labels.items() for value in reversed(values)}
     single = {values[0]: name for name, values in raw.description.labels.items() if len(values) == 1}
     expected = Expected(

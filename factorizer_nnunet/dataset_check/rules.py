@@ -174,13 +174,7 @@ def _grid_problems(files: Sequence[tuple[Path, FileFacts]], num_images: int) -> 
 
 
 def dataset_problems(label_facts: Mapping[str, FileFacts], folder: Path, expected: Expected) -> Iterator[Finding]:
-    """What only all labels together show.
-
-    Args:
-        label_facts: of each case, by name.
-        folder: of the label files.
-        expected: what dataset.json declares.
-    """
+    """What only all labels together, those of each case in ``folder``, show."""
     too_large = [value for value in expected.labels if value > _LARGEST_INT16]
     if too_large:
         text = f"declares labels above {_LARGEST_INT16}, which wrap around in nnU-Net's preprocessed data"
