@@ -43,20 +43,19 @@ examples:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("release", metavar="RELEASE", help="name of the release, auto, or list to show all")
-    parser.add_argument(
+    add = parser.add_argument
+    add("release", metavar="RELEASE", help="name of the release, auto, or list to show all")
+    add(
         "sources",
         nargs="*",
         type=Path,
         metavar="SOURCE",
         help="folder of the unpacked release; several are combined, and corrected files replace the originals",
     )
-    parser.add_argument(
-        "-d", "--dataset", dest="dataset_id", type=int, metavar="ID", help="ID of the new data set, 1 to 999"
-    )
-    parser.add_argument("--name", metavar="NAME", help="name after DatasetXXX_ (default: from the release's title)")
-    parser.add_argument("--channels", nargs="+", metavar="CHANNEL", help="channels in this order (default: all)")
-    parser.add_argument(
+    add("-d", "--dataset", dest="dataset_id", type=int, metavar="ID", help="ID of the new data set, 1 to 999")
+    add("--name", metavar="NAME", help="name after DatasetXXX_ (default: from the release's title)")
+    add("--channels", nargs="+", metavar="CHANNEL", help="channels in this order (default: all)")
+    add(
         "--jobs",
         type=int,
         default=min(MAX_JOBS, os.cpu_count() or 1),
@@ -68,24 +67,20 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--symlink", dest="link", action="store_true", help="link to files that need no change instead of copying them"
     )
     how.add_argument("--copy", action="store_true", help="copy files that need no change (default)")
-    parser.add_argument(
+    add(
         "--no-registration", dest="register", action="store_false", help="align channels on other grids by headers only"
     )
-    parser.add_argument("--skip-invalid", action="store_true", help="leave out cases with problems and list them")
-    parser.add_argument("--dry-run", action="store_true", help="check the source and show what would be written")
-    parser.add_argument(
+    add("--skip-invalid", action="store_true", help="leave out cases with problems and list them")
+    add("--dry-run", action="store_true", help="check the source and show what would be written")
+    add(
         "--remap",
         nargs="+",
         default=[],
         metavar="[CASE:]OLD=NEW",
         help="label values to replace first, in one case or in all",
     )
-    parser.add_argument(
-        "--patients", type=Path, metavar="CSV", help="columns case,patient, if case names do not identify patients"
-    )
-    parser.add_argument(
-        "--seed", type=int, default=Options.seed, metavar="N", help="of the folds (default %(default)s)"
-    )
+    add("--patients", type=Path, metavar="CSV", help="columns case,patient, if case names do not identify patients")
+    add("--seed", type=int, default=Options.seed, metavar="N", help="of the folds (default %(default)s)")
 
 
 def run(args: argparse.Namespace) -> int:

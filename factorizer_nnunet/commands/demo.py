@@ -29,14 +29,11 @@ in the folder afterwards:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument(
-        "--out", type=Path, default=Path("factorizer_demo"), metavar="DIR", help="folder (default: ./factorizer_demo)"
-    )
-    parser.add_argument(
-        "--patients", type=int, default=25, metavar="N", help="patients, a fifth of them held out (default: 25)"
-    )
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="random seed of the patients (default: 0)")
-    parser.add_argument(
+    add = parser.add_argument
+    add("--out", type=Path, default=Path("factorizer_demo"), metavar="DIR", help="folder (default: ./factorizer_demo)")
+    add("--patients", type=int, default=25, metavar="N", help="patients, a fifth of them held out (default: 25)")
+    add("--seed", type=int, default=0, metavar="S", help="random seed of the patients (default: 0)")
+    add(
         "--device",
         choices=("auto", "cpu", "cuda", "mps"),
         default="auto",

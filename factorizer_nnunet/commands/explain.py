@@ -35,7 +35,8 @@ exit status: 0 all cases complete; 1 some failed, see the list; 2 refused, nothi
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument(
+    add = parser.add_argument
+    add(
         "-i",
         dest="images",
         required=True,
@@ -45,12 +46,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="folder of images CASE_0000.nii.gz, or the files of one case, one per channel",
     )
     add_model_option(parser)
-    parser.add_argument("-f", dest="fold", default="0", metavar="FOLD", help="fold whose weights are used (default: 0)")
-    parser.add_argument(
-        "-o", dest="out", required=True, type=Path, metavar="FOLDER", help="output folder, with one folder per case"
-    )
+    add("-f", dest="fold", default="0", metavar="FOLD", help="fold whose weights are used (default: 0)")
+    add("-o", dest="out", required=True, type=Path, metavar="FOLDER", help="output folder, with one folder per case")
     add_checkpoint_options(parser)
-    parser.add_argument(
+    add(
         "--labels",
         dest="truths",
         type=Path,
@@ -63,38 +62,37 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_content_options(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
+    add = group.add_argument
+    add(
         "--stage",
         dest="stages",
         nargs="+",
         metavar="STAGE",
         help="stages such as encoder-3 or decoder-1, counted from the highest resolution (default: all with an NMF)",
     )
-    group.add_argument(
-        "--head", dest="heads", nargs="+", type=int, metavar="N", help="heads, counted from 1 (default: all)"
-    )
-    group.add_argument(
+    add("--head", dest="heads", nargs="+", type=int, metavar="N", help="heads, counted from 1 (default: all)")
+    add(
         "--format",
         dest="formats",
         type=lambda text: tuple(filter(None, text.split(","))),
         metavar="LIST",
         help="any of nifti,png,html, separated by commas (default: all)",
     )
-    group.add_argument(
+    add(
         "--top",
         type=int,
         default=3,
         metavar="N",
         help="show the best N components of each class and stage (default: 3)",
     )
-    group.add_argument(
+    add(
         "--deletion",
         type=int,
         default=0,
         metavar="N",
         help="deletion test: predict again without each of the best N heads of each class and stage (default: 0)",
     )
-    group.add_argument(
+    add(
         "--loadings",
         dest="with_loadings",
         action="store_true",

@@ -44,13 +44,14 @@ T1, T1ce, T2, FLAIR and whole tumor, tumor core, enhancing tumor
 # Longer than 60 lines: it only declares options, one after the other.
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument(
+    add = parser.add_argument
+    add(
         "weights",
         type=Path,
         metavar="WEIGHTS",
         help="torch file of the network's state_dict, bare or under state_dict or model, or .npz of arrays state/NAME",
     )
-    parser.add_argument(
+    add(
         "--config",
         dest="config_file",
         type=Path,
@@ -58,30 +59,26 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="arguments of the authors' network; not needed if an .npz contains them as config",
     )
     add_dataset_option(parser)
-    parser.add_argument(
-        "-p", "--plans", metavar="PLANS", help="plans of the data set to start from (default: nnUNetFactorizerPlans)"
-    )
-    parser.add_argument(
-        "-c", "--configuration", metavar="CONFIG", help="one of these plans' configurations (default: 3d_fullres)"
-    )
-    parser.add_argument(
+    add("-p", "--plans", metavar="PLANS", help="plans of the data set to start from (default: nnUNetFactorizerPlans)")
+    add("-c", "--configuration", metavar="CONFIG", help="one of these plans' configurations (default: 3d_fullres)")
+    add(
         "--plans-name",
         metavar="NAME",
         help="name of the plans to write, then used with -p NAME (default: nnUNetFactorizerUpstreamPlans)",
     )
-    parser.add_argument(
+    add(
         "-f",
         "--fold",
         metavar="FOLD",
         help="fold of the model to write (default: all, which leaves the numbered folds free for trainings)",
     )
-    parser.add_argument(
+    add(
         "--axes",
         choices=["xyz", "plans"],
         help="xyz (default): the network sees x before y before z, as with the authors' loaders; plans: as in PLANS, "
         "where nnU-Net's order is z, y, x",
     )
-    parser.add_argument(
+    add(
         "--spacing",
         dest="spacing_mm",
         type=float,
@@ -91,7 +88,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     for what in ("input", "output"):
         names = "channel" if what == "input" else "region or label"
-        parser.add_argument(
+        add(
             f"--{what}-order",
             type=int,
             nargs="+",

@@ -42,8 +42,9 @@ OLD_OPTIONS = {"preset": "size", "network": "variant"}  # names of earlier versi
 # Longer than 60 lines: it only declares options, one after the other.
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
+    add = parser.add_argument
     add_dataset_option(parser)
-    parser.add_argument(
+    add(
         "-c",
         "--configurations",
         nargs="+",
@@ -52,32 +53,32 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="what to preprocess and show (default: 2d 3d_fullres 3d_lowres); those that the plans do not have are "
         "skipped; 3d_cascade_fullres stands for 3d_lowres and 3d_fullres, whose data it uses",
     )
-    parser.add_argument(
+    add(
         "--gpu-memory-target",
         type=float,
         metavar="GB",
         help="GPU memory to choose patch and batch size for, in GB (default: that of --size, else 8)",
     )
-    parser.add_argument(
+    add(
         "--size",
         metavar="SIZE",
         help="width and depth: S, M, L or XL, for 6, 10, 24 and 40 GB (default: the network of S for 8 GB)",
     )
-    parser.add_argument(
+    add(
         "--plans-name",
         metavar="NAME",
         help="name of the plans, then used with -p NAME (default: nnUNetFactorizerPlans, with --size "
         "nnUNetFactorizerSIZEPlans, with --variant nnUNetFactorizerPlans_VARIANT, with --template "
         "nnUNetFactorizerTemplatePlans_NAME)",
     )
-    parser.add_argument(
+    add(
         "--variant",
         metavar="VARIANT",
         help="form of the network: default, or as published: swin, local, global, brats_published, isles22_published",
     )
     for old in OLD_OPTIONS:
-        parser.add_argument(f"--{old}", help=argparse.SUPPRESS)
-    parser.add_argument(
+        add(f"--{old}", help=argparse.SUPPRESS)
+    add(
         "--template",
         action=_TemplateOrList,
         metavar="NAME",
@@ -85,24 +86,22 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "the template sets voxel size, patch, batch and network, so it excludes --variant, --size and "
         "--gpu-memory-target",
     )
-    parser.add_argument(
+    add(
         "-np",
         "--num-processes",
         type=int,
         metavar="N",
         help="worker processes (default: nnUNet_def_n_proc or 8, at most one per core)",
     )
-    parser.add_argument(
+    add(
         "--verify-dataset-integrity",
         action="store_true",
         help="also run nnU-Net's own check of images and labels first",
     )
     add_data_check_option(parser)
-    parser.add_argument(
-        "--clean", action="store_true", help="compute the fingerprint again; needed after the data have changed"
-    )
-    parser.add_argument("--no-preprocess", action="store_true", help="stop after planning")
-    parser.add_argument(
+    add("--clean", action="store_true", help="compute the fingerprint again; needed after the data have changed")
+    add("--no-preprocess", action="store_true", help="stop after planning")
+    add(
         "--show",
         action="store_true",
         help="print the plans as a table: what every stage sees, keeps and costs, compared with nnU-Net's plan; "

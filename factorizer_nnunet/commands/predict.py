@@ -38,8 +38,9 @@ exit status: 0 all cases are predicted; 1 some failed, see the list; 2 wrong inp
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("-i", dest="images", required=True, type=Path, metavar="FOLDER", help="images CASE_0000.nii.gz")
-    parser.add_argument("-o", dest="out", required=True, type=Path, metavar="FOLDER", help="output folder")
+    add = parser.add_argument
+    add("-i", dest="images", required=True, type=Path, metavar="FOLDER", help="images CASE_0000.nii.gz")
+    add("-o", dest="out", required=True, type=Path, metavar="FOLDER", help="output folder")
     model = parser.add_argument_group("the model, by -d and -c or by its folder")
     model.add_argument("-d", dest="dataset", metavar="ID", help="data set ID, or its name DatasetXXX_Name")
     model.add_argument("-c", dest="configuration", metavar="CONFIG", help="configuration, such as 3d_fullres")
@@ -50,36 +51,34 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_checkpoint_options(model)
     add_device_options(parser)
     add_window_options(parser, "no mirroring: faster, less accurate")
-    parser.add_argument(
+    add(
         "--num-iters",
         type=int,
         metavar="N",
         help="NMF iterations of a Factorizer (default: nnUNet_factorizer_num_iters, or the model's)",
     )
-    parser.add_argument(
+    add(
         "--num-shifts",
         type=int,
         metavar="N",
         help="number of its window shifts, evenly spread (default: nnUNet_factorizer_num_shifts, or the model's)",
     )
-    parser.add_argument("--save_probabilities", action="store_true", help="also CASE.npz and CASE.pkl, for ensembles")
+    add("--save_probabilities", action="store_true", help="also CASE.npz and CASE.pkl, for ensembles")
     for option, what in (("npp", "preprocessing"), ("nps", "export")):
-        parser.add_argument(
+        add(
             f"-{option}",
             type=int,
             metavar="N",
             help=f"number of processes for {what} (default: nnUNet_{option} or 3); 0: no extra process",
         )
-    parser.add_argument(
+    add(
         "-prev_stage_predictions",
         dest="previous_stage",
         type=Path,
         metavar="FOLDER",
         help="predictions of the previous stage, for a cascade",
     )
-    parser.add_argument(
-        "--not_on_device", dest="on_device", action="store_false", help="keep results in main memory, for large images"
-    )
+    add("--not_on_device", dest="on_device", action="store_false", help="keep results in main memory, for large images")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -40,18 +40,15 @@ before anything long began; 130 interrupted
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
+    add = parser.add_argument
     add_dataset_option(parser)
     _add_model_options(parser)
     _add_prediction_options(parser)
-    parser.add_argument(
-        "-np", "--num-processes", type=int, metavar="N", help="worker processes of a command (default: 8 or cores)"
-    )
+    add("-np", "--num-processes", type=int, metavar="N", help="worker processes of a command (default: 8 or cores)")
     add_data_check_option(parser)
-    parser.add_argument("--executor", choices=("local", "slurm"), default="local", help="where to run (default: local)")
-    parser.add_argument("--device", choices=("cuda", "cpu", "mps"), default="cuda", help="default: cuda")
-    parser.add_argument(
-        "--gpus-per-fold", type=int, default=1, metavar="N", help="GPUs of one machine that train a fold together"
-    )
+    add("--executor", choices=("local", "slurm"), default="local", help="where to run (default: local)")
+    add("--device", choices=("cuda", "cpu", "mps"), default="cuda", help="default: cuda")
+    add("--gpus-per-fold", type=int, default=1, metavar="N", help="GPUs of one machine that train a fold together")
     local = parser.add_argument_group("with --executor local")
     local.add_argument("--gpus", metavar="0,1", help="GPUs by nvidia-smi's numbers, one fold on each (default: all)")
     local.add_argument(
@@ -61,7 +58,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_model_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
+    add = parser.add_argument
+    add(
         "-c",
         "--configurations",
         nargs="+",
@@ -70,50 +68,46 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
         help="configurations to train and choose from (default: 3d_fullres); 3d_lowres is added automatically for a "
         "cascade",
     )
-    parser.add_argument("-tr", "--trainer", default=TRAINER, metavar="NAME", help=f"trainer (default: {TRAINER})")
+    add("-tr", "--trainer", default=TRAINER, metavar="NAME", help=f"trainer (default: {TRAINER})")
     plans = parser.add_mutually_exclusive_group()
     plans.add_argument("-p", "--plans", default=PLANS, metavar="NAME", help=f"plans (default: {PLANS})")
     plans.add_argument(
         "--template", metavar="NAME", help="plan with these ready settings (factorizer-nnunet plan --template list)"
     )
-    parser.add_argument(
-        "-f", "--folds", nargs="+", type=int, default=[0, 1, 2, 3, 4], metavar="K", help="folds (default: 0 1 2 3 4)"
-    )
-    parser.add_argument(
+    add("-f", "--folds", nargs="+", type=int, default=[0, 1, 2, 3, 4], metavar="K", help="folds (default: 0 1 2 3 4)")
+    add(
         "--compare",
         nargs="+",
         default=[],
         metavar="TRAINER:PLANS",
         help="more trainers and plans to train on the same configurations and folds, and to choose from",
     )
-    parser.add_argument(
-        "--gpu-memory-target", type=float, metavar="GB", help="GPU memory to plan for, in GB (default: the planner's)"
-    )
+    add("--gpu-memory-target", type=float, metavar="GB", help="GPU memory to plan for, in GB (default: the planner's)")
 
 
 def _add_prediction_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--input", type=Path, metavar="DIR", help="test images (default with --output: imagesTs)")
-    parser.add_argument("--output", type=Path, metavar="DIR", help="new folder for their segmentations")
-    parser.add_argument(
+    add = parser.add_argument
+    add("--input", type=Path, metavar="DIR", help="test images (default with --output: imagesTs)")
+    add("--output", type=Path, metavar="DIR", help="new folder for their segmentations")
+    add(
         "--references",
         type=Path,
         metavar="DIR",
         help="labels of the test images to score with (default: labelsTs next to imagesTs, if it exists)",
     )
-    parser.add_argument("--disable-tta", action="store_true", help="predict test images without mirroring: faster")
+    add("--disable-tta", action="store_true", help="predict test images without mirroring: faster")
 
 
 def _add_slurm_options(slurm: argparse._ArgumentGroup) -> None:
-    slurm.add_argument("--partition", metavar="NAME", help="for training and prediction (default: the cluster's)")
-    slurm.add_argument("--cpu-partition", metavar="NAME", help="for all other steps (default: the same)")
-    slurm.add_argument("--time", default="1-00:00:00", metavar="D-HH:MM:SS", help="limit of a job (default: a day)")
-    slurm.add_argument("--cpus", type=int, default=8, metavar="N", help="cores of a job (default: 8)")
-    slurm.add_argument(
-        "--memory", dest="memory_gb", type=float, metavar="GB", help="memory of a job (default: the cluster's)"
-    )
-    slurm.add_argument("--account", metavar="NAME", help="account to charge")
-    slurm.add_argument("--qos", metavar="NAME", help="quality of service")
-    slurm.add_argument(
+    add = slurm.add_argument
+    add("--partition", metavar="NAME", help="for training and prediction (default: the cluster's)")
+    add("--cpu-partition", metavar="NAME", help="for all other steps (default: the same)")
+    add("--time", default="1-00:00:00", metavar="D-HH:MM:SS", help="limit of a job (default: a day)")
+    add("--cpus", type=int, default=8, metavar="N", help="cores of a job (default: 8)")
+    add("--memory", dest="memory_gb", type=float, metavar="GB", help="memory of a job (default: the cluster's)")
+    add("--account", metavar="NAME", help="account to charge")
+    add("--qos", metavar="NAME", help="quality of service")
+    add(
         "--sbatch",
         dest="further",
         nargs="+",

@@ -24,13 +24,12 @@ examples:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("release", metavar="RELEASE", help="a name from `factorizer-nnunet convert list`")
-    parser.add_argument("predictions", type=Path, metavar="PREDICTIONS", help="output folder of nnUNetv2_predict")
-    parser.add_argument("out", type=Path, metavar="OUT", help="a new folder")
-    parser.add_argument(
-        "-d", "--dataset", type=int, metavar="ID", help="converted data set (default: the one with these cases)"
-    )
-    parser.add_argument("--zip", action="store_true", help="also write the same files to OUT.zip")
+    add = parser.add_argument
+    add("release", metavar="RELEASE", help="a name from `factorizer-nnunet convert list`")
+    add("predictions", type=Path, metavar="PREDICTIONS", help="output folder of nnUNetv2_predict")
+    add("out", type=Path, metavar="OUT", help="a new folder")
+    add("-d", "--dataset", type=int, metavar="ID", help="converted data set (default: the one with these cases)")
+    add("--zip", action="store_true", help="also write the same files to OUT.zip")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -42,8 +42,9 @@ exit status: 0 done; 2 refused, or the disk is full; 130 interrupted
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
+    add = parser.add_argument
     add_model_option(parser)
-    parser.add_argument("-f", dest="folds", nargs="+", metavar="FOLD", help="folds to measure (default: all)")
+    add("-f", dest="folds", nargs="+", metavar="FOLD", help="folds to measure (default: all)")
     add_checkpoint_options(parser)
     add_device_options(parser)
     compared = parser.add_argument_group("values to compare, in every combination")
@@ -67,17 +68,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="X",
         help="steps of the sliding window, as fractions of the patch (default: 0.5 0.75 1)",
     )
-    parser.add_argument(
-        "--cases", dest="max_cases", type=int, metavar="N", help="measure at most N cases of each fold (default: all)"
-    )
-    parser.add_argument(
-        "--tolerance", type=float, metavar="X", help="mean Dice that the chosen setting may lose (default: 0.002)"
-    )
-    parser.add_argument(
-        "--plans-name", metavar="NAME", help="plans name of the derived folder (default: the model's with _fast)"
-    )
-    parser.add_argument("--measure-only", action="store_true", help="do not write a derived folder")
-    parser.add_argument(
+    add("--cases", dest="max_cases", type=int, metavar="N", help="measure at most N cases of each fold (default: all)")
+    add("--tolerance", type=float, metavar="X", help="mean Dice that the chosen setting may lose (default: 0.002)")
+    add("--plans-name", metavar="NAME", help="plans name of the derived folder (default: the model's with _fast)")
+    add("--measure-only", action="store_true", help="do not write a derived folder")
+    add(
         "--report",
         type=Path,
         metavar="FOLDER",
