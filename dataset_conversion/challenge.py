@@ -39,13 +39,7 @@ class Submission:
 
 
 def find_data_set(release: Release, predictions: Path, raw_folder: Path, dataset_id: int | None) -> Path:
-    """Find the converted data set that the predictions belong to.
-
-    Args:
-        release: the release that it was converted from.
-        predictions: folder of nnU-Net's predictions.
-        raw_folder: nnUNet_raw.
-        dataset_id: ID of the data set; None selects the one of this release that has all predicted cases.
+    """Find the converted data set that the predictions belong to; without an ID, the one with all predicted cases.
 
     Raises:
         UserError: no data set matches, or several do.
@@ -76,7 +70,7 @@ def to_challenge(release: Release, predictions: Path, out: Path, data_set: Path,
     """Write the predictions with the release's label values and file names to the new folder ``out``.
 
     Args:
-        release: the release that ``data_set`` was converted from.
+        release: that ``data_set`` was converted from.
         predictions: folder of nnU-Net's predictions CASE.nii.gz, integers on the grid of the case's first channel.
         out: a folder that does not exist yet; it appears when it is complete.
         data_set: folder of the converted data set, below nnUNet_raw.

@@ -90,12 +90,7 @@ def examine(release: Release, channels: Sequence[Channel], options: Options, cas
     """Read each file of ``case`` once and completely, so that a truncated file is found now and not in training.
 
     Bad files become problems and never raise. Runs in worker processes; at most two images are in memory at a time.
-
-    Args:
-        release: defines how constant and non-finite images are treated.
-        channels: the channels to convert, one per image of the case.
-        options: of the conversion, with label values to replace.
-        case: the files.
+    ``channels`` are those to convert, one per image of the case.
     """
     return _Examination(release, channels, case).run(options.remap_of(case.name))
 

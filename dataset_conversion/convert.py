@@ -50,12 +50,7 @@ def convert_release(
     The sources are only read. The data set appears under its name only when it is complete. A killed process leaves a
     hidden folder, which the next conversion removes.
 
-    Args:
-        release: the release in the sources.
-        listing: the source files.
-        raw_folder: nnUNet_raw.
-        options: of the conversion.
-        on_survey: called with the survey before anything is rejected or written.
+    ``on_survey`` is called with the survey before anything is rejected or written.
 
     Raises:
         UserError: invalid ID or name, the target exists or is being written by another process, no cases, too little
@@ -91,7 +86,12 @@ def _write_data_set(survey: Survey, target: Path, listing: SourceListing, option
         name = target.name.split("_", 1)[1]
         description = dataset_json(survey.release, survey.channels, survey.scheme, name, len(survey.training))
         _write_json(draft / "dataset.json", description)
-        folds = _folds(survey, options)
+        folds = five_folds(
+            {e.case.name: e.case.patient for e in survey.training},
+            {e.case.name: total_mm3(survey.scheme, e) for e in survey.training},
+            {e.case.name: e.case.stratum for e in survey.training},
+            options.seed,
+        )
         if folds:
             _write_json(draft / SPLITS_FILE, folds)
         write_report(draft, Conversion(target.name, survey, written, folds, listing.sources, options))
@@ -125,16 +125,6 @@ def free_target(raw_folder: Path, dataset_id: int, name: str) -> Path:
             f"than {dataset_id}, or remove that folder first"
         )
     return raw_folder / f"Dataset{dataset_id:03d}_{name}"
-
-
-def _folds(survey: Survey, options: Options) -> list[dict[str, list[str]]]:
-    training = survey.training
-    return five_folds(
-        {e.case.name: e.case.patient for e in training},
-        {e.case.name: total_mm3(survey.scheme, e) for e in training},
-        {e.case.name: e.case.stratum for e in training},
-        options.seed,
-    )
 
 
 def _write_json(path: Path, content: object) -> None:

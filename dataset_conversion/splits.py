@@ -3,17 +3,8 @@
 Patients of one stratum (a grade, a site) are sorted by lesion volume and dealt to the folds five at a time, one each.
 Folds thus agree in strata, to within one patient for each stratum of at least five, and in the distribution of volumes.
 
-Scikit-learn's StratifiedGroupKFold balances classes, so volumes must be binned first (here quintiles in each stratum),
-and it guarantees nothing about fold sizes. Largest differences between folds over 40 synthetic sets each:
-
-                                          these folds   scikit-learn   random
-    BraTS 2023 glioma: 1251 cases of 1133 patients, 118 of them with two
-      cases                                         2              2       23
-      mean logarithm of volume                   0.01           0.10     0.21
-    ISLES'22: 250 patients of three sites, wide spread of volumes
-      cases                                         0              2        0
-      cases of a site                               1              4       17
-      mean logarithm of volume                   0.09           0.73     1.35
+Scikit-learn's StratifiedGroupKFold balances classes, so volumes would have to be binned first, and guarantees nothing
+about the sizes of folds.
 """
 
 from __future__ import annotations

@@ -53,8 +53,11 @@ def survey_release(release: Release, listing: SourceListing, options: Options) -
     reading = partial(examine, release, channels, options)
     examined = sorted(map_unordered(reading, cases, options.jobs, "checking"), key=lambda e: e.case.name)
     scheme = _scheme(release, examined)
-    unexpected = [problem for e in examined for problem in _unexpected_values(release, scheme, e)]
-    problems = [*found.problems, *(p for e in examined for p in e.problems), *unexpected]
+    problems = [*found.problems, *(p for e in examined for p in e.problems)]
+    for e in examined:
+        if e.label is not None and e.case.label is not None:
+            text = unexpected_labels_problem(e.label.counts, scheme.labels.to_nnunet.keys(), release.title)
+            problems += [Problem(e.case.name, e.case.label, text)] if text else []
     bad = {problem.case for problem in problems}
     kept = tuple(e for e in examined if e.case.name not in bad)
     return Survey(
@@ -94,13 +97,6 @@ def _scheme(release: Release, examined: Sequence[Examined]) -> Scheme:
         return sum(any(value not in scheme.labels.to_nnunet for value in label.counts) for label in labels)
 
     return min(release.schemes, key=misfits)
-
-
-def _unexpected_values(release: Release, scheme: Scheme, examined: Examined) -> list[Problem]:
-    if examined.label is None or examined.case.label is None:
-        return []
-    text = unexpected_labels_problem(examined.label.counts, scheme.labels.to_nnunet.keys(), release.title)
-    return [Problem(examined.case.name, examined.case.label, text)] if text else []
 
 
 def _hints(release: Release, scheme: Scheme, examined: Sequence[Examined]) -> Iterator[str]:

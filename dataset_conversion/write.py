@@ -59,13 +59,7 @@ def write_case(
 ) -> Written:
     """Write one case below ``folder``: labelled cases to imagesTr and labelsTr, others to imagesTs.
 
-    Args:
-        release: defines how non-finite voxels are treated.
-        channels: the channels with which the case was examined.
-        scheme: how label values are written.
-        folder: the data set folder; subfolders are created as needed.
-        options: of the conversion.
-        examined: a case without problems.
+    The case has no problems and was examined with the same channels.
 
     Raises:
         OSError: a file cannot be written, for example because the disk is full, or a source can no longer be read.
@@ -82,7 +76,8 @@ def write_case(
         elif facts.treatment == "compress":
             _write_bytes(target, gzip.compress(path.read_bytes(), COMPRESSION, mtime=0))
         elif facts.treatment == "resample":
-            moving, reference = read(path).part(channel.volume), _reference(channels, examined)
+            moving, fixed = read(path).part(channel.volume), grid_channel(channels)
+            reference = read_volume(case.images[fixed]).part(channels[fixed].volume)
             registered.append(_write_resampled(channel.name, moving, reference, target, options.register))
         else:
             part = read(path).part(channel.volume)
@@ -154,12 +149,6 @@ def _naming(target: Path) -> Iterator[None]:
         if error.filename is not None:
             raise
         raise OSError(error.errno, error.strerror, str(target)) from error
-
-
-def _reference(channels: Sequence[Channel], examined: Examined) -> Volume:
-    """The image that defines the case's grid."""
-    number = grid_channel(channels)
-    return read_volume(examined.case.images[number]).part(channels[number].volume)
 
 
 def _finite(volume: Volume) -> np.ndarray:

@@ -24,12 +24,7 @@ _TILES = ((10, 220), (60, 150), (300, 110), (math.inf, 84))  # maximum number of
 
 
 def html_page(facts: Facts, pictures: Pictures) -> str:
-    """Return the page.
-
-    Args:
-        facts: from report_facts.
-        pictures: of cases and registrations; cases without a picture are listed, too.
-    """
+    """Return the page; cases without a picture are listed, too."""
     sections = {
         "Left out": _left_out(facts),
         "Cases": _sheet(facts, pictures),

@@ -7,7 +7,7 @@ import statistics
 from factorizer_nnunet.dataset_conversion.report.contact_sheet import Pictures
 from factorizer_nnunet.dataset_conversion.report.facts import Facts, labelled, registrations, row_anchors
 from factorizer_nnunet.dataset_conversion.report.histogram import decades_of, histogram_svg
-from factorizer_nnunet.pages.markup import note, number, short, table, text_of
+from factorizer_nnunet.pages.markup import charts, figure, note, number, short, table, text_of
 from factorizer_nnunet.pages.pictures import COLOURS, data_uri
 
 _TREATMENTS = {
@@ -30,17 +30,15 @@ def volumes_section(facts: Facts) -> str:
         return ""
     volumes = {region: [label["regions"][region]["ml"] for label in labels] for region in facts["regions"]}
     decades = decades_of([volume for values in volumes.values() for volume in values])
-    charts = []
+    figures = []
     for place, (region, values) in enumerate(volumes.items()):
         filled = [value for value in values if value > 0]
         words = f"median of cases with this region {short(statistics.median(filled))} ml" if filled else "in no case"
         if filled and len(filled) < len(values):
             words += f"; absent in {len(values) - len(filled)} of {len(values)} cases"
-        charts.append(
-            f'<figure><figcaption><b>{text_of(region)}</b> <span class="soft">{words}</span></figcaption>'
-            f"{histogram_svg(values, decades, COLOURS[place % len(COLOURS)])}</figure>"
-        )
-    return f'{note("Number of cases by volume in ml.")}<div class="charts">{"".join(charts)}</div>'
+        caption = f'<b>{text_of(region)}</b> <span class="soft">{words}</span>'
+        figures.append(figure(caption, histogram_svg(values, decades, COLOURS[place % len(COLOURS)])))
+    return note("Number of cases by volume in ml.") + charts(figures)
 
 
 def folds_section(facts: Facts) -> str:
