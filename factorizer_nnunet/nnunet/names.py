@@ -35,3 +35,8 @@ def template_plans_name(template: str) -> str:
 def template_of(plans: str) -> str | None:
     """The template from the name of plans, the inverse of ``template_plans_name``; None for other names."""
     return plans.removeprefix(f"{_TEMPLATE_PLANS}_") if plans.startswith(f"{_TEMPLATE_PLANS}_") else None
+
+
+def id_in_name(name: str) -> int:
+    """The number in a data set's name, ``DatasetXXX_Name``."""
+    return int(name.removeprefix("Dataset").split("_")[0])

@@ -13,11 +13,6 @@ from factorizer_nnunet.nnunet.environment import nnunet_folder
 NAME_PATTERN = re.compile(r"Dataset(\d{3,})_.+")
 
 
-def id_in_name(name: str) -> int:
-    """The number in a data set's name, ``DatasetXXX_Name``."""
-    return int(name.removeprefix("Dataset").split("_")[0])
-
-
 def find_dataset(dataset: str | int, variable: str = "nnUNet_raw") -> tuple[int, str]:
     """The ID and the folder name of a data set in one of nnU-Net's folders.
 

@@ -20,8 +20,9 @@ from factorizer_nnunet.dataset_check.raw import RawDataset, check_raw_dataset, c
 from factorizer_nnunet.nnunet import names
 from factorizer_nnunet.nnunet.environment import nnunet_folder
 from factorizer_nnunet.nnunet.model_folder import FINGERPRINT_FILE
+from factorizer_nnunet.nnunet.names import id_in_name
 from factorizer_nnunet.nnunet.provenance import data_record, fingerprint_record, raw_sources
-from factorizer_nnunet.nnunet.raw_dataset import find_dataset, id_in_name
+from factorizer_nnunet.nnunet.raw_dataset import find_dataset
 from factorizer_nnunet.planning import checks
 from factorizer_nnunet.planning.failures import failures_reported, try_fingerprint, try_preprocessing
 from factorizer_nnunet.planning.image_geometry import typical_image

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from factorizer_nnunet.nnunet.model_name import ModelName
+from factorizer_nnunet.nnunet.names import id_in_name
 from factorizer_nnunet.running.cascade import with_previous_stages
 from factorizer_nnunet.running.paths import Folders, RunPaths
 
@@ -53,7 +54,7 @@ class RunSettings:
 
     @property
     def dataset_id(self) -> int:
-        return int(self.dataset.removeprefix("Dataset").split("_")[0])
+        return id_in_name(self.dataset)
 
     @property
     def trained_models(self) -> tuple[ModelName, ...]:

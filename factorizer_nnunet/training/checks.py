@@ -18,7 +18,7 @@ from factorizer_nnunet.nnunet.dataset_json import DATASET_FILE, DatasetJson
 from factorizer_nnunet.nnunet.environment import nnunet_folder
 from factorizer_nnunet.nnunet.model_folder import ModelFolder
 from factorizer_nnunet.nnunet.model_name import ModelName
-from factorizer_nnunet.nnunet.raw_dataset import id_in_name
+from factorizer_nnunet.nnunet.names import id_in_name
 from factorizer_nnunet.planning.architecture import NETWORK_CLASS
 from factorizer_nnunet.training.building import STOCK_PACKAGE, build_network
 from factorizer_nnunet.training.plan_values import check_values

@@ -24,8 +24,7 @@ from factorizer_nnunet.nnunet.environment import nnunet_folder
 from factorizer_nnunet.nnunet.folds import default_folds
 from factorizer_nnunet.nnunet.model_folder import ModelFolder
 from factorizer_nnunet.nnunet.model_name import ModelName
-from factorizer_nnunet.nnunet.names import SPLITS_FILE
-from factorizer_nnunet.nnunet.raw_dataset import id_in_name
+from factorizer_nnunet.nnunet.names import SPLITS_FILE, id_in_name
 from factorizer_nnunet.prediction.model import TrainedModel
 
 
