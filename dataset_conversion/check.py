@@ -8,7 +8,8 @@ the set without such cases and lists them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -109,21 +110,25 @@ class _Examination:
     def run(self, remap: Mapping[int, int]) -> Examined:
         case, channels = self.case, self.channels
         # The label comes first: it decides which slice of the image is shown.
-        label = None if case.label is None else self._examine_label(case.label, remap)
+        label = None
+        if case.label is not None:
+            with self._reported(case.label):
+                label = self._examine_label(case.label, remap)
         reference = grid_channel(channels)
         images: list[ImageFacts | None] = [None] * len(channels)
         thumbnail = None
         for path in dict.fromkeys(case.images):
-            volume = self._read(path)
+            volume = None
+            with self._reported(path):
+                volume = self._read(path)
             for number, channel in enumerate(channels):
                 if volume is None or case.images[number] != path:
                     continue
-                part = self._part(path, volume, channel.volume)
-                if part is None:
-                    continue
-                image = images[number] = self._examine_image(path, part, channel)
-                if number == reference:
-                    thumbnail = self._thumbnail(part, image, label)
+                with self._reported(path):
+                    part = volume.part(channel.volume)
+                    image = images[number] = self._examine_image(path, part, channel)
+                    if number == reference:
+                        thumbnail = self._thumbnail(part, image, label)
         # If the file that defines the grid is unreadable, the others are still compared: all problems come at once.
         readable = (number for number, channel in enumerate(channels) if images[number] and not channel.own_grid)
         self._compare_grids(images, next(readable, reference), label)
@@ -137,25 +142,20 @@ class _Examination:
             None if self.problems else thumbnail,
         )
 
-    def _read(self, path: Path) -> Volume | None:
-        """Read a file; None after adding a problem."""
+    @contextlib.contextmanager
+    def _reported(self, path: Path) -> Iterator[None]:
+        """Turn the error of an unusable file into a problem."""
         try:
-            volume = read_volume(path)
-        except OSError as error:
+            yield
+        except (OSError, ValueError) as error:
             self._problem(path, str(error))
-            return None
+
+    def _read(self, path: Path) -> Volume:
+        volume = read_volume(path)
         for note in (*volume.repairs, compression_problem(volume, path)):
             if note:
                 self._note(path, note)
         return volume
-
-    def _part(self, path: Path, volume: Volume, number: int | None) -> Volume | None:
-        """The 3D image that a channel uses; None after adding a problem."""
-        try:
-            return volume.part(number)
-        except OSError as error:
-            self._problem(path, str(error))
-            return None
 
     def _examine_image(self, path: Path, volume: Volume, channel: Channel) -> ImageFacts:
         prefix = "" if channel.volume is None else f"{channel.name} "
@@ -177,19 +177,12 @@ class _Examination:
             treatment = "copy" if volume.gzipped else "compress"
         return ImageFacts(volume.grid, *intensity_range(finite), treatment)
 
-    def _examine_label(self, path: Path, remap: Mapping[int, int]) -> LabelFacts | None:
-        volume = self._read(path)
-        if volume is None or (volume := self._part(path, volume, None)) is None:
-            return None
-        try:
-            labels = integer_labels(volume.values)
-        except ValueError as error:
-            self._problem(path, str(error))
-            return None
+    def _examine_label(self, path: Path, remap: Mapping[int, int]) -> LabelFacts:
+        volume = self._read(path).part(None)
+        labels = integer_labels(volume.values)
         raw_counts = count_labels(labels)
         if negative := negative_labels_problem(raw_counts):
-            self._problem(path, negative)
-            return None
+            raise ValueError(negative)
         counts: dict[int, int] = {}
         for value, number in raw_counts.items():
             counts[remap.get(value, value)] = counts.get(remap.get(value, value), 0) + number

@@ -72,10 +72,10 @@ def check_dataset(
         CaseFacts(case.name, tuple((path, facts[path]) for path in case.images), (case.label, facts[case.label]))
         for case in cases
     ]
-    problems = [str(problem) for case in checked for problem in case_problems(case, expected)]
+    problems = [problem for case in checked for problem in case_problems(case, expected)]
     readable = {case.name: case.label[1] for case in checked if case.label[1].values is not None}
     if len(readable) == len(checked):
-        problems += map(str, dataset_problems(readable, cases[0].label.parent, expected))
+        problems += dataset_problems(readable, cases[0].label.parent, expected)
     if problems:
         listed = "\n".join(f"- {problem}" for problem in problems)
         raise UserError(

@@ -82,22 +82,20 @@ def _image_facts(array: np.ndarray, facts: dict) -> FileFacts:
                 not_finite += int(np.count_nonzero(~np.isfinite(channel.astype(np.float32))))
         elif low == high:
             constant.append((number, low))
-        elif _may_overflow(low, high, channel.size) and not _has_finite_moments(channel):
+        elif _overflows(channel, low, high):
             overflowing.append(number)
     return FileFacts(
         **facts, not_finite=not_finite, constant_channels=tuple(constant), overflowing_channels=tuple(overflowing)
     )
 
 
-def _may_overflow(low: float, high: float, voxels: int) -> bool:
-    """Whether a sum of squares could exceed float32, in which nnU-Net normalises."""
-    return max(-low, high, high - low) ** 2 * voxels > _FLOAT32_MAX
-
-
-def _has_finite_moments(channel: np.ndarray) -> bool:
+def _overflows(channel: np.ndarray, low: float, high: float) -> bool:
+    """Whether mean or deviation are not finite in float32, in which nnU-Net normalises."""
+    if max(-low, high, high - low) ** 2 * channel.size <= _FLOAT32_MAX:  # neither is any sum of squares
+        return False
     with np.errstate(all="ignore"):
         values = channel.astype(np.float32)
-        return bool(np.isfinite(values.mean()) and np.isfinite(values.std()))
+        return not (np.isfinite(values.mean()) and np.isfinite(values.std()))
 
 
 def _label_facts(array: np.ndarray, facts: dict) -> FileFacts:

@@ -44,25 +44,19 @@ def write_record(file: Path, reader: str, known: Mapping[str, Known]) -> None:
 
 
 def _entry(known: Known) -> dict[str, Any]:
-    facts = {
-        field.name: getattr(known.facts, field.name)
-        for field in dataclasses.fields(FileFacts)
-        if getattr(known.facts, field.name) != field.default
-    }
-    if known.facts.grid is not None:
-        facts["grid"] = dataclasses.asdict(known.facts.grid)
+    usual = dataclasses.asdict(FileFacts())
+    facts = {name: value for name, value in dataclasses.asdict(known.facts).items() if value != usual[name]}
     return {"stamp": dataclasses.asdict(known.stamp), "facts": facts}
 
 
 def _known(entry: Mapping[str, Any]) -> Known:
-    facts = dict(entry["facts"])
-    for key in ("shape", "spacing", "overflowing_channels", "fractional_examples"):
-        facts[key] = tuple(facts.get(key, ()))
-    facts["constant_channels"] = tuple(
-        (int(number), float(value)) for number, value in facts.get("constant_channels", ())
-    )
-    if facts.get("values") is not None:
+    facts = {name: _with_tuples(value) for name, value in entry["facts"].items()}
+    if "values" in facts:
         facts["values"] = {int(value): int(count) for value, count in facts["values"].items()}
-    if facts.get("grid") is not None:
-        facts["grid"] = Grid(**{key: tuple(value) for key, value in facts["grid"].items()})
+    if "grid" in facts:
+        facts["grid"] = Grid(**{name: tuple(value) for name, value in facts["grid"].items()})
     return Known(Stamp(**entry["stamp"]), FileFacts(**facts))
+
+
+def _with_tuples(value: Any) -> Any:
+    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value

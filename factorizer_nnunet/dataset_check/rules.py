@@ -16,18 +16,6 @@ _LARGEST_INT16 = 2**15 - 1  # nnU-Net keeps labels as int16 in preprocessed data
 
 
 @dataclass(frozen=True)
-class Finding:
-    """What is wrong with a file, and how to fix it; both without a final full stop."""
-
-    path: Path
-    text: str
-    fix: str
-
-    def __str__(self) -> str:
-        return f"{self.path}: {self.text}. {self.fix}"
-
-
-@dataclass(frozen=True)
 class Expected:
     """What dataset.json declares.
 
@@ -53,12 +41,12 @@ class CaseFacts:
     label: tuple[Path, FileFacts]
 
 
-def case_problems(case: CaseFacts, expected: Expected) -> Iterator[Finding]:
+def case_problems(case: CaseFacts, expected: Expected) -> Iterator[str]:
     """All that is wrong with one case."""
     readable = []
     for path, facts in (*case.images, case.label):
         if facts.error:
-            yield Finding(path, facts.error, "Replace the file")
+            yield _finding(path, facts.error, "Replace the file")
         else:
             readable.append((path, facts))
             yield from _geometry_problems(path, facts)
@@ -73,18 +61,23 @@ def case_problems(case: CaseFacts, expected: Expected) -> Iterator[Finding]:
     yield from _grid_problems(readable, len(images))
 
 
-def _geometry_problems(path: Path, facts: FileFacts) -> Iterator[Finding]:
+def _finding(path: Path, text: str, fix: str) -> str:
+    """A sentence about a file, and one that says how to fix it."""
+    return f"{path}: {text}. {fix}"
+
+
+def _geometry_problems(path: Path, facts: FileFacts) -> Iterator[str]:
     if not all(np.isfinite(size) and size > 0 for size in facts.spacing):
         voxel = " × ".join(f"{size:g}" for size in facts.spacing)
-        yield Finding(path, f"its header gives voxels of {voxel} mm", "Correct the voxel size in the header")
+        yield _finding(path, f"its header gives voxels of {voxel} mm", "Correct the voxel size in the header")
     elif facts.grid is not None and not has_right_angles(facts.grid):
-        yield Finding(path, "its axes are not at right angles", "Resample it to a grid with perpendicular axes")
+        yield _finding(path, "its axes are not at right angles", "Resample it to a grid with perpendicular axes")
 
 
-def _intensity_problems(path: Path, facts: FileFacts, expected: Expected) -> Iterator[Finding]:
+def _intensity_problems(path: Path, facts: FileFacts, expected: Expected) -> Iterator[str]:
     names = expected.channel_names if facts.channels == len(expected.channel_names) > 1 else ()
     if facts.not_finite:
-        yield Finding(
+        yield _finding(
             path,
             f"{facts.not_finite} voxels are NaN or infinite (or too large for 32-bit floating point)",
             "Replace them with a value that makes sense for the image, such as that of the background",
@@ -92,10 +85,10 @@ def _intensity_problems(path: Path, facts: FileFacts, expected: Expected) -> Ite
     for number, value in facts.constant_channels:
         if path.name not in expected.constant_images:
             which = f"channel {names[number]} is" if names else "is"
-            yield Finding(path, f"{which} constant: every voxel is {value:g}", "Replace the image or remove the case")
+            yield _finding(path, f"{which} constant: every voxel is {value:g}", "Replace the image or remove the case")
     for number in facts.overflowing_channels:
         which = f"channel {names[number]} has" if names else "has"
-        yield Finding(
+        yield _finding(
             path,
             f"{which} values so large that mean or standard deviation are not finite in 32-bit floating point, which "
             "nnU-Net normalises with",
@@ -103,7 +96,7 @@ def _intensity_problems(path: Path, facts: FileFacts, expected: Expected) -> Ite
         )
 
 
-def _channel_problems(case: CaseFacts, expected: Expected) -> Iterator[Finding]:
+def _channel_problems(case: CaseFacts, expected: Expected) -> Iterator[str]:
     found, wanted = sum(facts.channels for _, facts in case.images), len(expected.channel_names)
     if found == wanted:
         return
@@ -111,28 +104,28 @@ def _channel_problems(case: CaseFacts, expected: Expected) -> Iterator[Finding]:
     if len(case.images) == 1:
         hint = " (red, green, blue and transparency)" if facts.channels == 4 else ""
         fix = "Save the image with as many channels, or correct channel_names"
-        yield Finding(path, f"has {found} channels{hint}, but {expected.json_file} names {wanted}", fix)
+        yield _finding(path, f"has {found} channels{hint}, but {expected.json_file} names {wanted}", fix)
         return
     for path, facts in case.images:
         if facts.channels != 1:
-            yield Finding(
+            yield _finding(
                 path,
                 f"has {facts.channels} channels, but each of the {len(case.images)} files of this case must have one",
                 "Save it with one channel",
             )
 
 
-def _label_problems(path: Path, facts: FileFacts, expected: Expected) -> Iterator[Finding]:
+def _label_problems(path: Path, facts: FileFacts, expected: Expected) -> Iterator[str]:
     if facts.channels != 1:
         fix = "Save the label with one value for each voxel (a PNG label must not be an RGB image)"
-        yield Finding(path, f"has {facts.channels} channels, where a label has one", fix)
+        yield _finding(path, f"has {facts.channels} channels, where a label has one", fix)
         return
     if facts.not_finite:
-        yield Finding(path, f"{facts.not_finite} voxels are NaN or infinite", "Correct the label")
+        yield _finding(path, f"{facts.not_finite} voxels are NaN or infinite", "Correct the label")
         return
     if facts.fractional:
         examples = ", ".join(f"{value:.7g}" for value in facts.fractional_examples)
-        yield Finding(
+        yield _finding(
             path,
             f"{facts.fractional} voxels have values that are not integers, such as {examples}, which nnU-Net cuts off "
             "after the point",
@@ -140,13 +133,13 @@ def _label_problems(path: Path, facts: FileFacts, expected: Expected) -> Iterato
         )
         return
     if facts.values is None:
-        yield Finding(path, "has too many or too large values for a label", "Check that the file is a label")
+        yield _finding(path, "has too many or too large values for a label", "Check that the file is a label")
         return
     undeclared = {value: count for value, count in facts.values.items() if value not in expected.labels}
     if undeclared:
         listed = ", ".join(f"{value} ({count} voxels)" for value, count in list(undeclared.items())[:5])
         more = f" and {len(undeclared) - 5} more" if len(undeclared) > 5 else ""
-        yield Finding(
+        yield _finding(
             path,
             f"has values that {expected.json_file} does not declare: {listed}{more}; declared are "
             f"{', '.join(map(str, sorted(expected.labels)))}",
@@ -154,7 +147,7 @@ def _label_problems(path: Path, facts: FileFacts, expected: Expected) -> Iterato
         )
 
 
-def _grid_problems(files: Sequence[tuple[Path, FileFacts]], num_images: int) -> Iterator[Finding]:
+def _grid_problems(files: Sequence[tuple[Path, FileFacts]], num_images: int) -> Iterator[str]:
     """Files of a case that do not lie on the grid of its first readable one."""
     if not files:
         return
@@ -170,23 +163,23 @@ def _grid_problems(files: Sequence[tuple[Path, FileFacts]], num_images: int) -> 
         else:
             difference = None
         if difference is not None:
-            yield Finding(path, f"{difference} of {first.name}", f"Resample the {what} to the grid of {first.name}")
+            yield _finding(path, f"{difference} of {first.name}", f"Resample the {what} to the grid of {first.name}")
 
 
-def dataset_problems(label_facts: Mapping[str, FileFacts], folder: Path, expected: Expected) -> Iterator[Finding]:
+def dataset_problems(label_facts: Mapping[str, FileFacts], folder: Path, expected: Expected) -> Iterator[str]:
     """What only all labels together, those of each case in ``folder``, show."""
     too_large = [value for value in expected.labels if value > _LARGEST_INT16]
     if too_large:
         text = f"declares labels above {_LARGEST_INT16}, which wrap around in nnU-Net's preprocessed data"
-        yield Finding(expected.json_file, text, "Renumber the labels")
+        yield _finding(expected.json_file, text, "Renumber the labels")
     counts = cases_with_value(label_facts.values())
     if label_facts and not any(value != 0 for value in counts if value in expected.labels):
-        yield Finding(folder, "no label file has any foreground: every voxel is 0", "Add the labels")
+        yield _finding(folder, "no label file has any foreground: every voxel is 0", "Add the labels")
         return
     for value, name in expected.labels.items():
         types = {facts.stored_type for facts in label_facts.values()}
         if not counts[value] and types and all(_exceeds(value, stored) for stored in types):
-            yield Finding(
+            yield _finding(
                 folder,
                 f"label {value} ({name}) cannot be stored in the files' type {', '.join(sorted(types))}: such values "
                 "have become other numbers when the labels were saved",
