@@ -73,10 +73,11 @@ def build_parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
     setting_up, working = (env, convert, plan), (run, status, predict, tune_inference, import_upstream)
     for command in (*setting_up, *working, explain, evaluate, report, to_challenge, demo, doctor):
+        summary, _, description = (command.__doc__ or "").partition("\n\n")
         subparser = subparsers.add_parser(
             command.__name__.split(".")[-1].replace("_", "-"),
-            help=command.HELP,
-            description=command.DESCRIPTION,
+            help=summary[:1].lower() + summary[1:].rstrip("."),
+            description=description.rstrip(),
             epilog=getattr(command, "EPILOG", None),
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )

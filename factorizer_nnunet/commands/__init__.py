@@ -1,1 +1,4 @@
-"""One module per subcommand of ``factorizer-nnunet``: help, ``add_options``, and ``run``, which calls one function."""
+"""One module per subcommand of ``factorizer-nnunet``.
+
+Its docstring is the command's help; ``add_options`` declares the options, and ``run`` calls one plain function.
+"""

@@ -1,4 +1,11 @@
-"""``factorizer-nnunet convert``: convert a challenge release to nnU-Net's raw format."""
+"""Convert a release of BraTS, ISLES, ATLAS or MSD for nnU-Net.
+
+Convert an unpacked challenge release to a data set in nnUNet_raw. All files are read and checked first, and all
+problems are listed at once; nothing is written if there are any. The source is never changed.
+
+In addition to images, labels and dataset.json, the data set contains splits_final.json (five folds balanced by lesion
+volume that keep the cases of a patient together) and conversion_report.html with a picture of every case.
+"""
 
 from __future__ import annotations
 
@@ -20,14 +27,6 @@ if TYPE_CHECKING:
 AUTO, LIST = "auto", "list"
 MAX_JOBS = 8
 SHOWN = 20  # lines of lists with possibly thousands of entries
-
-HELP = "convert a release of BraTS, ISLES, ATLAS or MSD for nnU-Net"
-DESCRIPTION = """\
-Convert an unpacked challenge release to a data set in nnUNet_raw. All files are read and checked first, and all
-problems are listed at once; nothing is written if there are any. The source is never changed.
-
-In addition to images, labels and dataset.json, the data set contains splits_final.json (five folds balanced by lesion
-volume that keep the cases of a patient together) and conversion_report.html with a picture of every case."""
 
 EPILOG = """\
 RELEASE is a name from `factorizer-nnunet convert list`, or auto to recognise the release.

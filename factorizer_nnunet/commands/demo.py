@@ -1,18 +1,17 @@
-"""``factorizer-nnunet demo``: the complete job on synthetic patients."""
+"""Train five folds on synthetic patients and score their ensemble.
 
-from __future__ import annotations
-
-import argparse
-from pathlib import Path
-
-HELP = "train five folds on synthetic patients and score their ensemble"
-DESCRIPTION = """\
 Draw synthetic brain-tumour patients (four MR modalities in the file layout of BraTS 2021) and take them all the way
 with this package's own commands: convert them, train five folds, predict held-out patients with the mean of the folds,
 score, report. Each command is shown as it runs, so that you can do the same with your own data.
 
 It takes about ten minutes on two cores. An interrupted demo continues when it is run again with the same arguments; a
-finished one only shows its results again."""
+finished one only shows its results again.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
 
 EPILOG = """\
 examples:

@@ -1,14 +1,13 @@
-"""``factorizer-nnunet doctor``: check the installation and say how to fix what is wrong."""
+"""Check the installation and say how to fix it.
+
+Check the installation: packages and their versions, GPU, torch.compile, nnU-Net's folders, the trainer as nnU-Net
+itself finds it, and the network. One line per check, with advice if it is not ok. Takes up to a minute and changes
+nothing. Exit status 1 if a check failed; warnings are not failures.
+"""
 
 from __future__ import annotations
 
 import argparse
-
-HELP = "check the installation and say how to fix it"
-DESCRIPTION = """\
-Check the installation: packages and their versions, GPU, torch.compile, nnU-Net's folders, the trainer as nnU-Net
-itself finds it, and the network. One line per check, with advice if it is not ok. Takes up to a minute and changes
-nothing. Exit status 1 if a check failed; warnings are not failures."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

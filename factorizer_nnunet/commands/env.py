@@ -1,4 +1,11 @@
-"""``factorizer-nnunet env``: shell lines that let the stock nnU-Net commands find the Factorizer trainer."""
+"""Print the shell lines that let nnU-Net find the trainer.
+
+Print the shell lines that let the stock nnU-Net commands find nnUNetTrainerFactorizer. Meant for
+
+    eval "$(factorizer-nnunet env)"
+
+in a shell, in ~/.bashrc or in a job script. Folders already in nnUNet_extTrainer are kept.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +14,6 @@ from pathlib import Path
 
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.nnunet.environment import create_folders, shell_lines
-
-HELP = "print the shell lines that let nnU-Net find the trainer"
-DESCRIPTION = """\
-Print the shell lines that let the stock nnU-Net commands find nnUNetTrainerFactorizer. Meant for
-
-    eval "$(factorizer-nnunet env)"
-
-in a shell, in ~/.bashrc or in a job script. Folders already in nnUNet_extTrainer are kept."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,9 @@
-"""``factorizer-nnunet evaluate``: score a folder of predictions."""
+"""Score predictions: overlap, surface distances, volumes, lesions.
+
+Score predictions against references, by case and region: overlap, surface distances, volumes, and lesions. Voxel sizes
+are read from the files. All files are checked first; if there are problems, all are listed and nothing is written. If
+interrupted, run the same command again to resume.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +20,6 @@ if TYPE_CHECKING:
     from factorizer_nnunet.evaluation.lesions import LesionRule
 
 MAX_PROCESSES = 8
-
-HELP = "score predictions: overlap, surface distances, volumes, lesions"
-DESCRIPTION = """\
-Score predictions against references, by case and region: overlap, surface distances, volumes, and lesions. Voxel sizes
-are read from the files. All files are checked first; if there are problems, all are listed and nothing is written. If
-interrupted, run the same command again to resume."""
 
 EPILOG = """\
 OUT will contain summary.json (nnU-Net's, extended), scores.csv (a row per case, region and metric), lesions.csv (a row

@@ -1,4 +1,11 @@
-"""``factorizer-nnunet explain``: maps of the components of a trained Factorizer, ranked by class separation."""
+"""Maps of a model's components, ranked by class separation.
+
+Predict images as nnU-Net does and show what the factors of a trained Factorizer respond to. Writes a map of each
+component of its NMF heads on the image's own grid, how well each map separates each class, and one page per case
+that shows the best ones. Model, images and output folder are checked before anything is written. Complete cases are
+skipped, so the same command resumes after an interruption; a case's folder appears only once it
+is complete.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +21,6 @@ from factorizer_nnunet.commands.options import (
     request_of,
 )
 from factorizer_nnunet.core.interrupts import terminable
-
-HELP = "maps of a model's components, ranked by class separation"
-DESCRIPTION = """\
-Predict images as nnU-Net does and show what the factors of a trained Factorizer respond to. Writes a map of each
-component of its NMF heads on the image's own grid, how well each map separates each class, and one page per case
-that shows the best ones. Model, images and output folder are checked before anything is written. Complete cases are
-skipped, so the same command resumes after an interruption; a case's folder appears only once it
-is complete."""
 
 EPILOG = """\
 examples:

@@ -1,4 +1,12 @@
-"""``factorizer-nnunet import-upstream``: import weights of the authors' implementation as an nnU-Net model."""
+"""Import weights of the authors' implementation as an nnU-Net model.
+
+Import weights of the authors' implementation (github.com/pashtari/factorizer) as an nnU-Net model: plans with their
+network and patch size in nnUNet_preprocessed, and a model folder in nnUNet_results for nnUNetv2_predict, whose
+checkpoint nnUNetv2_train accepts as -pretrained_weights. Existing files are not overwritten.
+
+The data set must have plans. Their normalisation and resampling are kept, so check that the weights were trained with
+the same. To predict with all networks of a cross-validation, import them one by one, each with its own -f.
+"""
 
 from __future__ import annotations
 
@@ -15,16 +23,6 @@ if TYPE_CHECKING:
     from factorizer_nnunet.importing.model import ImportedModel, ImportRequest
 
 FINE_TUNING_TRAINER = f"{TRAINER}_lr1e-4"  # writes to its own results folder
-
-HELP = "import weights of the authors' implementation as an nnU-Net model"
-DESCRIPTION = """\
-Import weights of the authors' implementation (github.com/pashtari/factorizer) as an nnU-Net model: plans with their
-network and patch size in nnUNet_preprocessed, and a model folder in nnUNet_results for nnUNetv2_predict, whose
-checkpoint nnUNetv2_train accepts as -pretrained_weights. Existing files are not overwritten.
-
-The data set must have plans. Their normalisation and resampling are kept, so check that the weights were trained with
-the same. To predict with all networks of a cross-validation, import them one by one, each with its own -f.
-"""
 
 EPILOG = """\
 CONFIG.json contains the arguments of the authors' network, as network_def in their MONAI bundles:

@@ -1,16 +1,5 @@
-"""``factorizer-nnunet plan``: fingerprint, plan and preprocess a data set for Factorizer."""
+"""Fingerprint, plan and preprocess a data set.
 
-from __future__ import annotations
-
-import argparse
-import os
-from collections.abc import Sequence
-from typing import Any
-
-from factorizer_nnunet.commands.options import add_data_check_option, add_dataset_option
-
-HELP = "fingerprint, plan and preprocess a data set"
-DESCRIPTION = """\
 Extract the fingerprint of a data set, plan it for Factorizer and preprocess it: what nnUNetv2_plan_and_preprocess does,
 with Factorizer as the network. nnU-Net chooses spacing and normalisation; patch, batch, widths, depth and windows are
 chosen for Factorizer and the GPU memory. The result is nnUNetFactorizerPlans.json in nnUNet_preprocessed, used by
@@ -21,7 +10,17 @@ files that have not changed since are not read again.
 
 An existing fingerprint is reused unless the data have changed, and so are complete preprocessed data of other plans
 with the same spacing, normalisation and resampling. Planning again overwrites our plans but never those of another
-planner."""
+planner.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from factorizer_nnunet.commands.options import add_data_check_option, add_dataset_option
 
 EPILOG = """\
 examples:

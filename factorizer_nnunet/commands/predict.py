@@ -1,4 +1,10 @@
-"""``factorizer-nnunet predict``: nnUNetv2_predict that checks first, and continues after a broken case or a stop."""
+"""Predict images with trained folds.
+
+Predict the images of a folder, with the options, file names and results of nnUNetv2_predict, for models of Factorizer
+and of any other trainer. Differences: model, images and output folder are checked before anything is computed;
+checkpoints are read without executing code in them; complete cases are skipped, so the same command continues after a
+stop; cases appear complete or not at all; a case that fails is listed at the end and does not stop the others.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +23,6 @@ from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.interrupts import terminable
 from factorizer_nnunet.nnunet.model_name import ModelName
 from factorizer_nnunet.nnunet.names import PLANS, TRAINER
-
-HELP = "predict images with trained folds"
-DESCRIPTION = """\
-Predict the images of a folder, with the options, file names and results of nnUNetv2_predict, for models of Factorizer
-and of any other trainer. Differences: model, images and output folder are checked before anything is computed;
-checkpoints are read without executing code in them; complete cases are skipped, so the same command continues after a
-stop; cases appear complete or not at all; a case that fails is listed at the end and does not stop the others."""
 
 EPILOG = """\
 examples:

@@ -1,15 +1,14 @@
-"""``factorizer-nnunet report``: results of nnU-Net as one HTML page."""
+"""Scores, figures and pictures of trained models as one HTML page.
+
+Write results of nnU-Net as one HTML page that needs no network: how models were trained, training curves, scores per
+region with 95 % intervals, every case, volumes, lesion size, pictures of the worst and best cases and, for several
+results on the same cases, paired differences and tests. Result folders are not changed.
+"""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
-
-HELP = "scores, figures and pictures of trained models as one HTML page"
-DESCRIPTION = """\
-Write results of nnU-Net as one HTML page that needs no network: how models were trained, training curves, scores per
-region with 95 % intervals, every case, volumes, lesion size, pictures of the worst and best cases and, for several
-results on the same cases, paired differences and tests. Result folders are not changed."""
 
 EPILOG = """\
 RESULTS is a model folder (nnUNet_results/DATASET/TRAINER__PLANS__CONFIGURATION with its validated folds), a folder

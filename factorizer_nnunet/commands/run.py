@@ -1,4 +1,13 @@
-"""``factorizer-nnunet run``: a complete, resumable cross-validation and its predictions."""
+"""Five folds, the best configuration and its predictions in one resumable command.
+
+Fingerprint, plan, preprocess, train every fold of every configuration, let nnU-Net choose the best model or pair of
+models, and predict test images with it. Every step is one of nnU-Net's commands, and what is done is read from the
+files that it leaves: whatever ended a run, the same command resumes it from the last checkpoint. A failed fold does
+not stop the others.
+
+Existing plans, preprocessed data and trained folds are used. The summary with Dice, cost and the commands of every
+step, logs and measurements are in nnUNet_results/DATASET/factorizer_run.
+"""
 
 from __future__ import annotations
 
@@ -12,16 +21,6 @@ from factorizer_nnunet.nnunet.names import PLANS, TRAINER, template_plans_name
 from factorizer_nnunet.running.cascade import FULLRES
 from factorizer_nnunet.running.paths import Folders
 from factorizer_nnunet.running.settings import Prediction, RunSettings
-
-HELP = "five folds, the best configuration and its predictions in one resumable command"
-DESCRIPTION = """\
-Fingerprint, plan, preprocess, train every fold of every configuration, let nnU-Net choose the best model or pair of
-models, and predict test images with it. Every step is one of nnU-Net's commands, and what is done is read from the
-files that it leaves: whatever ended a run, the same command resumes it from the last checkpoint. A failed fold does
-not stop the others.
-
-Existing plans, preprocessed data and trained folds are used. The summary with Dice, cost and the commands of every
-step, logs and measurements are in nnUNet_results/DATASET/factorizer_run."""
 
 EPILOG = """\
 examples:

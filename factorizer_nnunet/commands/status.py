@@ -1,16 +1,15 @@
-"""``factorizer-nnunet status``: the progress of a run."""
+"""The steps of a run: what is done, epoch, Dice, time left.
+
+Show every step of the last run over a data set: whether it is done, running, waiting or failed; for trainings also the
+epoch, the mean pseudo Dice of the last one and the time left. Everything is read from nnU-Net's files and, if there is
+SLURM, from its queue.
+"""
 
 from __future__ import annotations
 
 import argparse
 
 from factorizer_nnunet.commands.options import add_dataset_option
-
-HELP = "the steps of a run: what is done, epoch, Dice, time left"
-DESCRIPTION = """\
-Show every step of the last run over a data set: whether it is done, running, waiting or failed; for trainings also the
-epoch, the mean pseudo Dice of the last one and the time left. Everything is read from nnU-Net's files and, if there is
-SLURM, from its queue."""
 
 EPILOG = """\
 examples:

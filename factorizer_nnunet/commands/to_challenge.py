@@ -1,4 +1,8 @@
-"""``factorizer-nnunet to-challenge``: convert predictions of nnU-Net to the format of a challenge."""
+"""Convert predictions to the label values and file names of a challenge.
+
+Convert predictions of nnU-Net to the label values and file names of a challenge. Every file is first checked against
+its image (shape, spacing, position, label values), and all problems are listed at once.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +13,6 @@ from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.interrupts import terminable
 
 SHOWN = 10  # names of cases without a prediction
-
-HELP = "convert predictions to the label values and file names of a challenge"
-DESCRIPTION = """\
-Convert predictions of nnU-Net to the label values and file names of a challenge. Every file is first checked against
-its image (shape, spacing, position, label values), and all problems are listed at once."""
 
 EPILOG = """\
 examples:

@@ -1,4 +1,11 @@
-"""``factorizer-nnunet tune-inference``: measure faster prediction settings and write a model folder that uses them."""
+"""Measure faster prediction settings of a trained model on its validation cases.
+
+Measure Dice and time of a trained Factorizer on each fold's own validation cases, for combinations of NMF iterations,
+window shifts, mirroring and the step of the sliding window. The settings take turns case by case. Measurements are
+kept, so the same command resumes after an interruption. Prints the settings that no other beats, writes a page with a
+plot, and then, for the fastest setting that loses at most --tolerance of Dice, a model folder next to the original,
+which is not changed.
+"""
 
 from __future__ import annotations
 
@@ -17,14 +24,6 @@ from factorizer_nnunet.core.interrupts import terminable
 
 if TYPE_CHECKING:
     from factorizer_nnunet.tuning.tune import TuningOutcome
-
-HELP = "measure faster prediction settings of a trained model on its validation cases"
-DESCRIPTION = """\
-Measure Dice and time of a trained Factorizer on each fold's own validation cases, for combinations of NMF iterations,
-window shifts, mirroring and the step of the sliding window. The settings take turns case by case. Measurements are
-kept, so the same command resumes after an interruption. Prints the settings that no other beats, writes a page with a
-plot, and then, for the fastest setting that loses at most --tolerance of Dice, a model folder next to the original,
-which is not changed."""
 
 EPILOG = """\
 The derived folder TRAINER__NAME__CONFIGURATION works with stock commands: nnUNetv2_predict -p NAME, and
