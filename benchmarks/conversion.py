@@ -21,10 +21,10 @@ import nibabel
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from factorizer_nnunet.dataset_conversion.catalog import RELEASES
 from factorizer_nnunet.dataset_conversion.convert import convert_release
 from factorizer_nnunet.dataset_conversion.discover import list_files
 from factorizer_nnunet.dataset_conversion.options import Options
+from factorizer_nnunet.dataset_conversion.releases import RELEASES
 
 SHAPE = (240, 240, 155)
 MODALITIES = ("t1", "t1ce", "t2", "flair")

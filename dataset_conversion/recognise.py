@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from factorizer_nnunet.core.errors import UserError
-from factorizer_nnunet.dataset_conversion.catalog import RELEASES
 from factorizer_nnunet.dataset_conversion.discover import SourceListing
 from factorizer_nnunet.dataset_conversion.layout import NiftiFile, group_by_case, in_folder
+from factorizer_nnunet.dataset_conversion.releases import RELEASES
 from factorizer_nnunet.dataset_conversion.spec import Release
 
 

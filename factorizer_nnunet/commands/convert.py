@@ -84,7 +84,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """List releases, check one, or convert it."""
-    from factorizer_nnunet.dataset_conversion.catalog import RELEASES
+    from factorizer_nnunet.dataset_conversion.releases import RELEASES
 
     if args.release == LIST:
         print(_listing(RELEASES.values()))
@@ -101,10 +101,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _convert(args: argparse.Namespace) -> int:
-    from factorizer_nnunet.dataset_conversion.catalog import RELEASES
     from factorizer_nnunet.dataset_conversion.convert import convert_release
     from factorizer_nnunet.dataset_conversion.discover import list_files
     from factorizer_nnunet.dataset_conversion.recognise import recognise
+    from factorizer_nnunet.dataset_conversion.releases import RELEASES
     from factorizer_nnunet.dataset_conversion.report import PAGE_FILE
     from factorizer_nnunet.dataset_conversion.survey import refuse_problems, survey_release
     from factorizer_nnunet.nnunet.environment import nnunet_folder

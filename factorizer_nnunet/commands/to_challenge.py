@@ -34,8 +34,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Write the submission and print a summary."""
     from factorizer_nnunet.core.wording import count_of, first_few
-    from factorizer_nnunet.dataset_conversion.catalog import RELEASES
     from factorizer_nnunet.dataset_conversion.challenge import find_data_set, to_challenge
+    from factorizer_nnunet.dataset_conversion.releases import RELEASES
     from factorizer_nnunet.nnunet.environment import nnunet_folder
 
     if args.release not in RELEASES:

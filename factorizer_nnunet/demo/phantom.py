@@ -14,7 +14,7 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813
 from scipy.ndimage import gaussian_filter
 
-from factorizer_nnunet.dataset_conversion.catalog import RELEASES
+from factorizer_nnunet.dataset_conversion.releases import RELEASES
 from factorizer_nnunet.demo.anatomy import Tissue, draw_brain, smooth_noise
 from factorizer_nnunet.demo.tumour import brats_labels, grow_tumour
 

@@ -16,7 +16,7 @@ from factorizer_nnunet.core.atomic_files import atomic_file, atomic_folder, writ
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.interrupts import terminable
 from factorizer_nnunet.core.processes import core_count, end_marked, script
-from factorizer_nnunet.dataset_conversion.catalog import RELEASES
+from factorizer_nnunet.dataset_conversion.releases import RELEASES
 from factorizer_nnunet.demo.figure import draw_figure
 from factorizer_nnunet.demo.folder import DATASET_ID, DATASET_NAME, Arguments, DemoFolder, opened
 from factorizer_nnunet.demo.phantom import write_set

@@ -9,10 +9,10 @@ import numpy as np
 from tree_builder import Tree
 
 from factorizer_nnunet.dataset_conversion.cases import FoundCases
-from factorizer_nnunet.dataset_conversion.catalog import RELEASES
 from factorizer_nnunet.dataset_conversion.convert import Converted, convert_release
 from factorizer_nnunet.dataset_conversion.discover import find_cases, list_files
 from factorizer_nnunet.dataset_conversion.options import Options
+from factorizer_nnunet.dataset_conversion.releases import RELEASES
 
 OPTIONS = Options(dataset_id=137)
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from factorizer_nnunet.dataset_conversion.cases import Problem, SourceCase
-from factorizer_nnunet.dataset_conversion.catalog import RELEASES
 from factorizer_nnunet.dataset_conversion.check import Examined, ImageFacts, LabelFacts, Thumbnail
 from factorizer_nnunet.dataset_conversion.options import Options
 from factorizer_nnunet.dataset_conversion.registration import Registration
+from factorizer_nnunet.dataset_conversion.releases import RELEASES
 from factorizer_nnunet.dataset_conversion.report import Conversion
 from factorizer_nnunet.dataset_conversion.splits import five_folds
 from factorizer_nnunet.dataset_conversion.survey import Survey

@@ -15,9 +15,9 @@ from trees import build_tree
 
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.dataset_conversion import challenge
-from factorizer_nnunet.dataset_conversion.catalog import RELEASES
 from factorizer_nnunet.dataset_conversion.challenge import find_data_set, to_challenge
 from factorizer_nnunet.dataset_conversion.options import Options
+from factorizer_nnunet.dataset_conversion.releases import RELEASES
 
 
 def test_the_data_set_of_predictions_is_found(tmp_path: Path) -> None:

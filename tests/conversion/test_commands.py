@@ -12,7 +12,7 @@ from trees import build_tree
 
 from factorizer_nnunet import cli
 from factorizer_nnunet.core.errors import UserError
-from factorizer_nnunet.dataset_conversion.catalog import RELEASES
+from factorizer_nnunet.dataset_conversion.releases import RELEASES
 from factorizer_nnunet.planning.dataset import plan_dataset
 
 

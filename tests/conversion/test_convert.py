@@ -23,10 +23,10 @@ from trees import build_tree
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.locks import file_lock
 from factorizer_nnunet.dataset_conversion import convert as module
-from factorizer_nnunet.dataset_conversion.catalog import RELEASES
 from factorizer_nnunet.dataset_conversion.challenge import to_challenge
 from factorizer_nnunet.dataset_conversion.discover import list_files
 from factorizer_nnunet.dataset_conversion.options import Options, parse_remap, read_patients
+from factorizer_nnunet.dataset_conversion.releases import RELEASES
 from factorizer_nnunet.dataset_conversion.survey import survey_release
 from factorizer_nnunet.planning.dataset import plan_dataset
 

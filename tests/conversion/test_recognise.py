@@ -9,9 +9,9 @@ import pytest
 from trees import TREES, build_tree
 
 from factorizer_nnunet.core.errors import UserError
-from factorizer_nnunet.dataset_conversion.catalog import RELEASES
 from factorizer_nnunet.dataset_conversion.discover import list_files
 from factorizer_nnunet.dataset_conversion.recognise import recognise
+from factorizer_nnunet.dataset_conversion.releases import RELEASES
 
 
 @pytest.mark.parametrize("how", [{}, {"spelled": str.lower, "nested": True}], ids=["as released", "lower, nested"])

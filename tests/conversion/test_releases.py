@@ -16,7 +16,6 @@ from trees import TREES, build_tree
 
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.dataset_conversion import releases
-from factorizer_nnunet.dataset_conversion.catalog import RELEASES
 from factorizer_nnunet.dataset_conversion.discover import find_cases, list_files
 from factorizer_nnunet.dataset_conversion.layout import (
     NiftiFile,
@@ -24,6 +23,7 @@ from factorizer_nnunet.dataset_conversion.layout import (
     readable,
     unlabelled_folder,
 )
+from factorizer_nnunet.dataset_conversion.releases import RELEASES
 from factorizer_nnunet.dataset_conversion.spec import Channel, LabelMap, Release, Scheme
 
 EVERY_RELEASE = pytest.mark.parametrize("release", RELEASES.values(), ids=RELEASES)
@@ -54,8 +54,11 @@ def test_every_release_exists_and_has_a_tree() -> None:
 
 def test_every_release_in_a_module_is_in_the_catalog() -> None:
     modules = Path(releases.__path__[0]).glob("*.py")
-    keys = [key for path in modules for key in re.findall(r'^    key="(.+)",$', path.read_text(), re.M)]
-    assert sorted(keys) == sorted(RELEASES)
+    names = [name for path in modules for name in re.findall(r"^([A-Z]+_[A-Z0-9_]+) = ", path.read_text(), re.M)]
+    declared = {re.sub(r"\W", "", key).upper() for key in RELEASES}
+    assert {name.replace("_", "") for name in names} >= declared and len(declared) == len(RELEASES)
+    challenges = ("BRATS_", "ISLES_", "ATLAS_", "MSD_")
+    assert len([name for name in names if name.startswith(challenges)]) == len(RELEASES)
 
 
 def test_declarations_need_neither_torch_nor_nnunet() -> None:
