@@ -8,9 +8,9 @@ the stock commands with -p nnUNetFactorizerPlans.
 Before anything is written, every voxel of every image and label is looked at, and all problems are listed at once;
 files that have not changed since are not read again.
 
-An existing fingerprint is reused unless the data have changed, and so are complete preprocessed data of other plans
-with the same spacing, normalisation and resampling. Planning again overwrites our plans but never those of another
-planner.
+An existing fingerprint is reused unless the data have changed, and so are complete preprocessed data of these or other
+plans with the same spacing, normalisation and resampling. Planning again overwrites our plans but never those of
+another planner; plans that were edited are kept next to them. Folds are checked and never changed.
 """
 
 from __future__ import annotations
@@ -98,7 +98,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="also run nnU-Net's own check of images and labels first",
     )
     add_data_check_option(parser)
-    add("--clean", action="store_true", help="compute the fingerprint again; needed after the data have changed")
+    add(
+        "--clean",
+        action="store_true",
+        help="compute the fingerprint again; after a change of the data that happens without it",
+    )
     add("--no-preprocess", action="store_true", help="stop after planning")
     add(
         "--show",

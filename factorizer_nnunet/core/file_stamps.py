@@ -12,13 +12,15 @@ import functools
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+import stat
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from factorizer_nnunet.core.atomic_files import write_text_atomically
 
 _CHUNK_BYTES = 1 << 20
+_END_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,27 @@ def stamp_of_value(value: object) -> Stamp:
     return Stamp(len(text), 0, hashlib.sha256(text).hexdigest())
 
 
+def stamp_of_ends(paths: Iterable[Path]) -> Stamp:
+    """One stamp of several files by their names, sizes, and first and last 64 KiB; what is not a file is left out.
+
+    For files too large to read: of compressed ones with their index at an end, such as blosc2's, hardly any change of
+    content leaves all of these.
+
+    Raises:
+        OSError: one cannot be read.
+    """
+    parts: list[tuple[str, int, str]] = []
+    for path in paths:
+        try:
+            status = path.stat()
+        except FileNotFoundError:
+            continue
+        if not stat.S_ISREG(status.st_mode):
+            continue  # reading a named pipe would wait forever
+        parts.append((path.name, status.st_size, _digest_of_ends(os.fspath(path), status.st_size, status.st_mtime_ns)))
+    return dataclasses.replace(stamp_of_value(parts), size=sum(size for _, size, _ in parts))
+
+
 def is_unchanged(path: Path, stamp: Stamp) -> bool:
     """Whether a file has the content that the stamp was taken of, False if it cannot be read.
 
@@ -73,32 +96,60 @@ def _digest(path: str, size: int, modified_ns: int) -> str:
     return digest.hexdigest()
 
 
-def record_sources(record: Path, sources: Mapping[str, Source], known: Mapping[Path, Stamp] | None = None) -> None:
+@functools.lru_cache(maxsize=2**16)
+def _digest_of_ends(path: str, size: int, modified_ns: int) -> str:
+    with open(path, "rb") as stream:
+        digest = hashlib.sha256(stream.read(_END_BYTES))
+        stream.seek(max(0, size - _END_BYTES))
+        digest.update(stream.read(_END_BYTES))
+    return digest.hexdigest()
+
+
+def record_sources(
+    record: Path, sources: Mapping[str, Source], made: Mapping[str, Source], known: Mapping[Path, Stamp] | None = None
+) -> None:
     """Write what something was made from, atomically; the folder of the record is made if it does not exist.
 
     Args:
         record: a JSON file.
         sources: by name.
+        made: by name, what was made from them: the record says nothing about others that replace it later.
         known: stamps that need not be taken again.
 
     Raises:
         OSError: a source cannot be read, or the record not written.
     """
     known = known or {}
-    stamps = {
-        name: source if isinstance(source, Stamp) else known.get(source) or stamp_of(source)
-        for name, source in sources.items()
+    content = {
+        part: {
+            name: dataclasses.asdict(one if isinstance(one, Stamp) else known.get(one) or stamp_of(one))
+            for name, one in entries.items()
+        }
+        for part, entries in (("sources", sources), ("made", made))
     }
     record.parent.mkdir(parents=True, exist_ok=True)
-    entries = {name: dataclasses.asdict(stamp) for name, stamp in stamps.items()}
-    write_text_atomically(record, json.dumps(entries, indent=1))
+    write_text_atomically(record, json.dumps(content, indent=1))
 
 
-def changed_sources(record: Path, sources: Mapping[str, Source]) -> list[str] | None:
-    """What has changed since ``record_sources``: "a (changed)", "b (added)", "c (removed)"; None without a record."""
-    before = _read_record(record)
-    if before is None:
+def changed_sources(record: Path, sources: Mapping[str, Source], made: Mapping[str, Source]) -> list[str] | None:
+    """What has changed since ``record_sources``: "a (changed)", "b (added)", "c (removed)".
+
+    None without a record of what was made, that is, if there is none or something else was made since.
+    """
+    content = _read_record(record)
+    if content is None or changes_since(content["made"], made):
         return None
+    return changes_since(content["sources"], sources)
+
+
+def changed_results(record: Path, made: Mapping[str, Source]) -> list[str]:
+    """What differs from what was made when the record was written; empty without a record."""
+    content = _read_record(record)
+    return [] if content is None else changes_since(content["made"], made)
+
+
+def changes_since(before: Mapping[str, Stamp], sources: Mapping[str, Source]) -> list[str]:
+    """What differs between earlier stamps and the sources now, as ``changed_sources`` says it."""
     changes = []
     for name in sorted({*before, *sources}):
         if name not in sources:
@@ -116,9 +167,13 @@ def _is_same(source: Source, before: Stamp) -> bool:
     return is_unchanged(source, before)
 
 
-def _read_record(record: Path) -> dict[str, Stamp] | None:
+def _read_record(record: Path) -> dict[str, dict[str, Stamp]] | None:
+    if not record.is_file():
+        return None
     try:
         content = json.loads(record.read_text(encoding="utf-8"))
-        return {str(name): Stamp(**entry) for name, entry in content.items()}
-    except (AttributeError, OSError, TypeError, ValueError):
+        return {
+            part: {str(name): Stamp(**entry) for name, entry in content[part].items()} for part in ("sources", "made")
+        }
+    except (AttributeError, KeyError, OSError, RecursionError, TypeError, ValueError):
         return None

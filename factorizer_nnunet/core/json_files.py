@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,10 @@ def load_json(path: Path, fix: str) -> Any:
         UserError: the file cannot be read, or is not valid JSON.
     """
     try:
+        _refuse_special(path)
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}. {fix}") from error
+        raise UserError(f"cannot read {path}: {error.strerror or error}. {fix}") from error
     except (ValueError, RecursionError) as error:  # also wrong bytes, and thousands of nested lists
         raise UserError(f"{path} is not valid JSON: {error}. {fix}") from error
 
@@ -50,6 +52,7 @@ def read_complete_json(path: Path, kind: type = dict) -> Any:
         UserError: the file is damaged in another way, for instance by an edit; it must not be replaced silently.
     """
     try:
+        _refuse_special(path)
         text = path.read_text(encoding="utf-8").strip()
     except (FileNotFoundError, NotADirectoryError):
         return None
@@ -67,3 +70,9 @@ def read_complete_json(path: Path, kind: type = dict) -> Any:
     if not isinstance(content, kind):
         raise UserError(f"{path} contains {type(content).__name__} instead of {kind.__name__}. Fix or remove it")
     return content
+
+
+def _refuse_special(path: Path) -> None:
+    """Raise OSError for a folder, and for a named pipe, on which reading would wait forever."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError("it is not a regular file")

@@ -28,6 +28,8 @@ class Known:
 
 def read_record(file: Path, reader: str) -> dict[str, Known]:
     """What is known of files, by their path; nothing where the record is missing, damaged or of another reader."""
+    if not file.is_file():
+        return {}
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         if (content["version"], content["reader"]) != (_VERSION, reader):

@@ -115,6 +115,26 @@ class DatasetJson:
         """Every value that label files may contain, 0 and the ignore label included."""
         return frozenset({0}.union(*self.labels.values()))
 
+    @property
+    def listed(self) -> dict[str, tuple[list[str], str]] | None:
+        """Images and label of every case that the file lists under ``dataset``; None if it lists none.
+
+        Raises:
+            UserError: they are not listed in nnU-Net's form.
+        """
+        entries = self.content.get("dataset")
+        if entries is None:
+            return None
+        try:
+            found = {str(case): (list(entry["images"]), entry["label"]) for case, entry in entries.items()}
+        except (AttributeError, KeyError, TypeError):
+            found = {"": ([], None)}
+        if not all(isinstance(file, str) for images, label in found.values() for file in (*images, label)):
+            raise UserError(
+                f'{self.path}: "dataset" must map cases to {{"images": [FILE, …], "label": FILE}}. Correct it'
+            )
+        return found
+
     def training_labels(self, raw: Path) -> dict[str, Path]:
         """The label file of every training case by case name, whether it exists or not.
 
@@ -122,10 +142,12 @@ class DatasetJson:
 
         Args:
             raw: the data set's folder in ``nnUNet_raw``.
+
+        Raises:
+            UserError: as for ``listed``.
         """
-        listed = self.content.get("dataset")
-        if listed is not None:
-            return {case: raw / os.path.expandvars(entry["label"]) for case, entry in listed.items()}
+        if (listed := self.listed) is not None:
+            return {case: raw / os.path.expandvars(label) for case, (_, label) in listed.items()}
         cases, _ = channels_by_case(raw / "imagesTr", self.file_ending)
         return {case: raw / "labelsTr" / f"{case}{self.file_ending}" for case in cases}
 
@@ -134,10 +156,12 @@ class DatasetJson:
 
         Args:
             raw: the data set's folder in ``nnUNet_raw``.
+
+        Raises:
+            UserError: as for ``listed``.
         """
-        listed = self.content.get("dataset")
-        if listed is not None:
-            return {case: [raw / os.path.expandvars(one) for one in entry["images"]] for case, entry in listed.items()}
+        if (listed := self.listed) is not None:
+            return {case: [raw / os.path.expandvars(file) for file in files] for case, (files, _) in listed.items()}
         cases, _ = channels_by_case(raw / "imagesTr", self.file_ending)
         return {
             case: [raw / "imagesTr" / image_name(case, channel, self.file_ending) for channel in sorted(channels)]

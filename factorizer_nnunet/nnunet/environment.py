@@ -7,6 +7,7 @@ external trainers in the folders named by ``nnUNet_extTrainer``. Nothing here im
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -111,6 +112,8 @@ def folder_problem(variable: str, *, writable: bool, current: Mapping[str, str] 
             f"Set it to your nnU-Net folder (export {variable}=/path/to/{variable}), "
             'or set all of them below one folder: eval "$(factorizer-nnunet env --root DIR)"',
         )
+    if (unexpanded := _unexpanded(variable, value)) is not None:
+        return unexpanded
     if not os.path.exists(value):
         return FolderProblem(
             f"{variable} names {value}, which does not exist",
@@ -128,6 +131,26 @@ def folder_problem(variable: str, *, writable: bool, current: Mapping[str, str] 
             f"Change its permissions, or set {variable} to a folder of your own",
         )
     return None
+
+
+def _unexpanded(variable: str, value: str) -> FolderProblem | None:
+    """What a shell would have replaced, but nnU-Net takes as part of a folder's name."""
+    if os.path.isabs(value) and os.path.exists(value):
+        return None  # a folder may have any name
+    inner = value.strip().strip("'\"")
+    if inner != value.strip():
+        found = "quotes around the path, which are then part of its name"
+    elif value.startswith("~"):
+        found = "~ that the shell has not replaced by your home folder, since it was in quotes or in a file"
+    elif re.search(r"\$\w|\$\{", value):
+        found = "a variable that the shell has not replaced, since it was in single quotes or in a file"
+    else:
+        return None
+    path = os.path.expanduser(os.path.expandvars(inner))
+    usable = path if os.path.isabs(path) and "$" not in path else f"/path/to/{variable}"
+    return FolderProblem(
+        f"{variable} is {value}: it has {found}", f"Set it as: export {variable}={shlex.quote(usable)}"
+    )
 
 
 def nnunet_folder(variable: str, *, writable: bool, current: Mapping[str, str] = os.environ) -> Path:

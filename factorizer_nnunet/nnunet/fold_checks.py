@@ -108,6 +108,24 @@ def checked_folds(file: Path, cases: Set[str], raw: Path | None) -> FoldFindings
     return found
 
 
+def check_split(split: tuple[Sequence[str], Sequence[str]], fold: int | str, raw: Path | None) -> None:
+    """Check that no patient is on both sides of a split, also of one that nnU-Net draws for a fold beyond the file's.
+
+    Args:
+        split: names of training and of validation cases.
+        fold: its number, or ``all``, which trains and validates on every case.
+        raw: the dataset's folder in ``nnUNet_raw``; None if there is none.
+
+    Raises:
+        UserError: a patient is on both sides.
+    """
+    if raw is None or not isinstance(fold, int):
+        return
+    parts = dict(zip(_PARTS, map(list, split), strict=True))
+    if problems := _patient_problems(fold, parts, patients_of(raw)):
+        raise UserError(f"{problems[0]}. Add this fold to {SPLITS_FILE}, without dividing patients, or choose another")
+
+
 _FIX = "Correct the file, or move it away: nnU-Net's five folds of all cases are then made"
 
 

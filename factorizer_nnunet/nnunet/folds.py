@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
@@ -21,7 +22,7 @@ def read_folds(file: Path) -> list[Fold]:
     Raises:
         UserError: the file cannot be read, or does not contain a list.
     """
-    if not file.exists():
+    if not os.path.lexists(file):  # a link to nothing is reported, not replaced
         return []
     folds = load_json(file, _FIX)
     if not isinstance(folds, list):

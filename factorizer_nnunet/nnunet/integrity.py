@@ -14,28 +14,44 @@ from factorizer_nnunet.core.json_files import read_complete_json
 from factorizer_nnunet.nnunet.names import SPLITS_FILE
 
 _PICKLE_STOP = b"."
+_FRAME_MAGIC, _FRAME_SIZE = slice(2, 10), slice(16, 24)  # bytes in the header of a blosc2 file
 
 
 def is_complete(path: Path) -> bool:
     """Whether a file exists and has its end, judged without reading all of it.
 
-    The ends of zip (``.pth``, ``.npz``), pickle and JSON files are checked; other files must not be empty.
+    The ends of zip (``.pth``, ``.npz``), pickle and JSON files and the length of blosc2 files are checked; other files
+    must not be empty.
 
     Raises:
         UserError: a JSON file is damaged in another way than by a kill.
     """
     try:
+        if not path.is_file():  # missing, or a named pipe, on which reading would wait forever
+            return False
         if path.suffix in (".pth", ".npz"):  # zip files: their directory is written last
             return zipfile.is_zipfile(path)
         if path.suffix == ".pkl":
             with path.open("rb") as stream:
                 stream.seek(-1, os.SEEK_END)
                 return stream.read() == _PICKLE_STOP
+        if path.suffix == ".b2nd":
+            return path.stat().st_size == _length_of_frame(path)
         if path.suffix == ".json":
             return read_complete_json(path, list if path.name == SPLITS_FILE else dict) is not None
         return path.stat().st_size > 0
     except OSError:  # missing, or empty where an end was sought
         return False
+
+
+def _length_of_frame(path: Path) -> int | None:
+    """The length in bytes that a blosc2 file states in its header; None if it is not one.
+
+    Format: https://www.blosc.org/c-blosc2/format/cframe_format.html (frame_size, big-endian).
+    """
+    with path.open("rb") as stream:
+        header = stream.read(_FRAME_SIZE.stop)
+    return int.from_bytes(header[_FRAME_SIZE], "big") if header[_FRAME_MAGIC] == b"b2frame\0" else None
 
 
 def is_preprocessed(folder: Path, case: str) -> bool:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
 from nnunetv2.utilities.dataset_name_id_conversion import find_candidate_datasets
 
 from factorizer_nnunet.core.errors import UserError
-from factorizer_nnunet.nnunet.environment import nnunet_folder
+from factorizer_nnunet.nnunet.dataset_json import DATASET_FILE
+from factorizer_nnunet.nnunet.environment import RAW_VARIABLE, nnunet_folder
 
 NAME_PATTERN = re.compile(r"Dataset(\d{3,})_.+")
 
@@ -42,6 +44,13 @@ def find_dataset(dataset: str | int, variable: str = "nnUNet_raw") -> tuple[int,
     if name is None or not (folder / name).is_dir():
         raise UserError(f"no data set {text} in {variable} ({folder}). {_known(folder, variable)}")
     return dataset_id, name
+
+
+def raw_folder(name: str) -> Path | None:
+    """The folder of a dataset's raw data; None if there are none, as where only preprocessed data were copied to."""
+    root = os.environ.get(RAW_VARIABLE, "")
+    folder = Path(root) / name
+    return folder if root and (folder / DATASET_FILE).is_file() else None
 
 
 def _known(folder: Path, variable: str) -> str:

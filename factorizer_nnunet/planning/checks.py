@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from nnunetv2.experiment_planning.verify_dataset_integrity import verify_dataset_integrity
 
 from factorizer_nnunet.core.errors import UserError
-from factorizer_nnunet.core.file_stamps import Source
 from factorizer_nnunet.core.json_files import load_json_object
 from factorizer_nnunet.dataset_check.raw import RawDataset
 from factorizer_nnunet.network import VARIANTS
@@ -17,7 +17,7 @@ from factorizer_nnunet.network.config_values import is_number
 from factorizer_nnunet.nnunet.fold_checks import checked_folds
 from factorizer_nnunet.nnunet.folds import Fold, read_folds
 from factorizer_nnunet.nnunet.names import PLANS, SPLITS_FILE
-from factorizer_nnunet.nnunet.provenance import fingerprint_record, stale_reason
+from factorizer_nnunet.nnunet.provenance import Derived
 from factorizer_nnunet.planning.planner import CASCADE, DEFAULT_CONFIGURATIONS, nnUNetPlannerFactorizer
 from factorizer_nnunet.planning.sizes import SIZES
 
@@ -28,6 +28,7 @@ _FINGERPRINT_TYPES: dict[str, type | tuple[type, ...]] = {
     "foreground_intensity_properties_per_channel": dict,
     "median_relative_size_after_cropping": (int, float),
 }
+_INTENSITIES = ("max", "mean", "median", "min", "percentile_00_5", "percentile_99_5", "std")
 
 
 def check_size_and_variant(size: str | None, variant: str | None) -> None:
@@ -78,6 +79,13 @@ def load_own_plans(plans_file: Path) -> dict[str, Any] | None:
     return plans
 
 
+def check_own_files(files: Iterable[Path]) -> None:
+    """Refuse folders, pipes and links to nothing in the place of files that planning reads and writes."""
+    for file in files:
+        if os.path.lexists(file) and not file.is_file():
+            raise UserError(f"{file} is not a regular file, but a folder, a pipe or a link to nothing. Move it away")
+
+
 def check_configurations(configurations: Sequence[str], old_plans: Mapping[str, Any] | None) -> None:
     """Refuse names that neither nnU-Net nor the old plans have."""
     known = [*DEFAULT_CONFIGURATIONS, CASCADE, *(old_plans["configurations"] if old_plans else ())]
@@ -93,7 +101,7 @@ def check_folds(raw: RawDataset, used: Path) -> None:
     """Check folds next to the raw data and those in use, which must agree or nnU-Net's planner fails."""
     given = raw.folder / SPLITS_FILE
     for file in (given, used):
-        if file.is_file():
+        if os.path.lexists(file):
             for warning in checked_folds(file, {case.name for case in raw.cases}, raw.folder).warnings:
                 print(f"WARNING: {file}: {warning}")
     if given.is_file() and used.is_file():
@@ -106,13 +114,12 @@ def _sorted_folds(file: Path) -> list[Fold]:
     return [{part: sorted(fold[part]) for part in ("train", "val")} for fold in read_folds(file)]
 
 
-def is_fingerprint_stale(fingerprint_file: Path, sources: Mapping[str, Source]) -> bool:
-    """Whether the data have changed since the fingerprint was made; prints what has."""
-    if not fingerprint_file.is_file():
-        return False
-    reason = stale_reason(fingerprint_file, fingerprint_record(fingerprint_file.parent), sources)
+def is_fingerprint_stale(fingerprint: Derived) -> bool:
+    """Whether the data have changed since an existing fingerprint was made; prints what has."""
+    (file,) = fingerprint.files
+    reason = fingerprint.stale_reason() if file.is_file() else None
     if reason is not None:
-        print(f"NOTE: {fingerprint_file} is computed again: {reason}")
+        print(f"NOTE: {file} is computed again: {reason}")
     return reason is not None
 
 
@@ -129,8 +136,15 @@ def check_fingerprint(fingerprint_file: Path, raw: RawDataset) -> None:
         for row in fingerprint[key]:
             if not isinstance(row, list) or not all(is_number(value) and value > 0 for value in row):
                 raise UserError(f"{fingerprint_file}: {key} contains non-positive sizes: {row}. {fix}")
-    cases = len(fingerprint["spacings"])
-    channels = len(fingerprint["foreground_intensity_properties_per_channel"])
+            if len(row) != 3:
+                raise UserError(f"{fingerprint_file}: {key} contains {row} instead of three sizes. {fix}")
+    if len(fingerprint["spacings"]) != len(fingerprint["shapes_after_crop"]):
+        raise UserError(f"{fingerprint_file}: spacings and shapes_after_crop differ in length. {fix}")
+    intensities = fingerprint["foreground_intensity_properties_per_channel"]
+    for channel, values in intensities.items():
+        if not isinstance(values, dict) or not all(is_number(values.get(key)) for key in _INTENSITIES):
+            raise UserError(f"{fingerprint_file}: the intensities of channel {channel} are not numbers. {fix}")
+    cases, channels = len(fingerprint["spacings"]), len(intensities)
     if (cases, channels) != (raw.num_cases, raw.num_channels):
         raise UserError(
             f"{fingerprint_file} describes {cases} cases of {channels} channels, but {raw.folder} has "

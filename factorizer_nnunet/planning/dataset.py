@@ -14,20 +14,22 @@ from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerp
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from factorizer_nnunet.core.errors import UserError
-from factorizer_nnunet.core.file_stamps import Source, Stamp, record_sources
+from factorizer_nnunet.core.file_stamps import Source, Stamp, stamp_of
 from factorizer_nnunet.core.json_files import load_json_object
 from factorizer_nnunet.dataset_check.raw import RawDataset, check_raw_dataset, check_voxels, report_warnings
-from factorizer_nnunet.nnunet import names
+from factorizer_nnunet.nnunet import names, provenance
+from factorizer_nnunet.nnunet.dataset_json import DATASET_FILE
 from factorizer_nnunet.nnunet.environment import nnunet_folder
+from factorizer_nnunet.nnunet.label_copies import outdated_label_copies
 from factorizer_nnunet.nnunet.model_folder import FINGERPRINT_FILE
 from factorizer_nnunet.nnunet.names import id_in_name
-from factorizer_nnunet.nnunet.provenance import data_record, fingerprint_record, raw_sources
 from factorizer_nnunet.nnunet.raw_dataset import find_dataset
 from factorizer_nnunet.planning import checks
 from factorizer_nnunet.planning.failures import failures_reported, try_fingerprint, try_preprocessing
 from factorizer_nnunet.planning.image_geometry import typical_image
 from factorizer_nnunet.planning.planner import CASCADE, DEFAULT_CONFIGURATIONS, planner_for
 from factorizer_nnunet.planning.reuse import link_preprocessed, outdated_configurations, plans_in, preprocessed_folder
+from factorizer_nnunet.planning.space import check_space
 from factorizer_nnunet.planning.templates import (
     TEMPLATE_CONFIGURATION,
     Template,
@@ -86,19 +88,20 @@ def plan_dataset(
     raw = check_raw_dataset(dataset)
     folder = preprocessed / raw.name
     plans_file = folder / f"{name}.json"
+    checks.check_own_files((plans_file, folder / FINGERPRINT_FILE, folder / DATASET_FILE))
     old_plans = checks.load_own_plans(plans_file)
     checks.check_configurations(configurations, old_plans)
     wanted = configurations_with_own_data(configurations)
-    sources = raw_sources(raw.folder, raw.description)
-    clean = clean or checks.is_fingerprint_stale(folder / FINGERPRINT_FILE, sources)
+    sources = provenance.raw_sources(raw.folder, raw.description)
+    clean = clean or checks.is_fingerprint_stale(provenance.fingerprint(folder, sources))
     _check_existing(raw, folder, chosen, wanted, clean)
-    stamps = _checked_stamps(raw, folder, num_processes) if check_data else {}
+    stamps = _stamps(raw, folder, sources, num_processes, check_data)
     if verify_integrity:
         checks.check_integrity(raw, num_processes)
 
     with failures_reported("the fingerprint", folder, raw.cases, try_fingerprint(raw)):
         extract_fingerprint_dataset(raw.id, num_processes=num_processes, clean=clean, verbose=False)
-    record_sources(fingerprint_record(folder), sources, stamps)
+    provenance.fingerprint(folder, sources).write_record(stamps)
     planner_class = planner_for(size, _unless_default(variant)) if chosen is None else planner_for_template(chosen)
     spacing = None if chosen is None else chosen.spacing
     planner = planner_class(raw.id, gpu_memory_target_gb, plans_name=name, overwrite_target_spacing=spacing)
@@ -112,8 +115,7 @@ def plan_dataset(
         reused = partial(_reuse, plans, other_plans=other_plans, folder=folder, cases=planner.dataset, sources=sources)
         _preprocess(raw, plans_file, plans, wanted, reused, num_processes)
         for configuration in set(wanted) & set(plans["configurations"]):
-            identifier = PlansManager(dict(plans)).get_configuration(configuration).data_identifier
-            record_sources(data_record(folder, identifier), sources, stamps)
+            provenance.preprocessed_data(folder, plans, configuration, planner.dataset, sources).write_record(stamps)
     return plans_file
 
 
@@ -131,8 +133,12 @@ def _check_existing(
     checks.check_folds(raw, folder / names.SPLITS_FILE)
 
 
-def _checked_stamps(raw: RawDataset, folder: Path, num_processes: int) -> dict[Path, Stamp]:
-    """Check every voxel, print warnings, and return the stamp of each file."""
+def _stamps(
+    raw: RawDataset, folder: Path, sources: Mapping[str, Source], num_processes: int, check_data: bool
+) -> dict[Path, Stamp]:
+    """The stamp of each file before anything is made of it; by default, every voxel is checked and warnings printed."""
+    if not check_data:
+        return {source: stamp_of(source) for source in sources.values() if isinstance(source, Path)}
     checked = check_voxels(raw, folder, num_processes)
     report_warnings(raw, checked)
     return {file: known.stamp for file, known in checked.files.items()}
@@ -152,6 +158,10 @@ def _preprocess(
         print(f"NOTE: nothing to preprocess: the plans have only {', '.join(plans['configurations'])}")
     # nnU-Net reports those that it skips.
     missing = [configuration for configuration in wanted if configuration not in planned or not reused(configuration)]
+    check_space(plans_file.parent, plans, [name for name in missing if name in planned], raw.num_channels)
+    labels = raw.description.training_labels(raw.folder)
+    for copy in outdated_label_copies(labels, plans_file.parent, raw.description.file_ending):
+        copy.unlink()  # nnU-Net copies the label again
     with failures_reported("preprocessing", plans_file.parent, raw.cases, try_preprocessing(raw, plans, planned)):
         preprocess_dataset(raw.id, plans_file.stem, missing, num_processes=[num_processes])
 

@@ -19,34 +19,10 @@ from nnunetv2.preprocessing.resampling.default_resampling import compute_new_sha
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from factorizer_nnunet.core.file_stamps import Source, changed_sources
-from factorizer_nnunet.nnunet.integrity import is_preprocessed, newest, oldest
-from factorizer_nnunet.nnunet.provenance import data_record
-
-_OF_PLANS = (
-    "image_reader_writer",
-    "transpose_forward",
-    "transpose_backward",
-    "foreground_intensity_properties_per_channel",
-    "label_manager",
-)
-_OF_CONFIGURATION = (
-    "preprocessor_name",
-    "spacing",
-    "normalization_schemes",
-    "use_mask_for_norm",
-    "resampling_fn_data",
-    "resampling_fn_data_kwargs",
-    "resampling_fn_seg",
-    "resampling_fn_seg_kwargs",
-)
-
-
-def preprocessing_settings(plans: Mapping[str, Any], configuration: str) -> dict[str, Any]:
-    """All settings that preprocessing reads, except for the patch size, which only changes how nnU-Net chunks files."""
-    settings = PlansManager(dict(plans)).get_configuration(configuration).configuration
-    found = {key: plans.get(key) for key in _OF_PLANS} | {key: settings.get(key) for key in _OF_CONFIGURATION}
-    return json.loads(json.dumps(found))  # lists and tuples must compare equal
+from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.file_stamps import Source
+from factorizer_nnunet.nnunet.integrity import is_preprocessed
+from factorizer_nnunet.nnunet.provenance import Derived, preprocessed_data, preprocessing_settings
 
 
 def preprocessed_folder(
@@ -69,9 +45,10 @@ def preprocessed_folder(
     """
     wanted = preprocessing_settings(plans, name)
     transpose = plans["transpose_forward"]
-    for folder in _folders_with(wanted, others):
+    for folder, other, configuration in _folders_with(wanted, others):
         found = dataset_folder / folder
-        if _is_up_to_date(found, cases, sources) and _has_spacing(found, min(cases), wanted["spacing"], transpose):
+        data = preprocessed_data(dataset_folder, other, configuration, cases, sources)
+        if _is_up_to_date(found, cases, data) and _has_spacing(found, min(cases), wanted["spacing"], transpose):
             return found
     return None
 
@@ -120,7 +97,7 @@ def outdated_configurations(
 def plans_in(dataset_folder: Path) -> list[dict[str, Any]]:
     """All readable plans of a data set in ``nnUNet_preprocessed``."""
     found = []
-    for file in sorted(dataset_folder.glob("*.json")):
+    for file in filter(Path.is_file, sorted(dataset_folder.glob("*.json"))):
         try:
             content = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -130,36 +107,35 @@ def plans_in(dataset_folder: Path) -> list[dict[str, Any]]:
     return found
 
 
-def _folders_with(wanted: Mapping[str, Any], others: Iterable[Mapping[str, Any]]) -> Iterable[str]:
-    """Folders whose plans give the same data, except for those that other plans use with other settings."""
+def _folders_with(
+    wanted: Mapping[str, Any], others: Iterable[Mapping[str, Any]]
+) -> Iterable[tuple[str, Mapping[str, Any], str]]:
+    """Folders whose plans give the same data, except for those that other plans use with other settings.
+
+    With each folder, the plans and the configuration that it was made for.
+    """
     same: dict[str, bool] = {}
+    users: dict[str, tuple[Mapping[str, Any], str]] = {}
     for plans in others:
         for name in plans["configurations"]:
             try:
                 folder = PlansManager(dict(plans)).get_configuration(name).configuration["data_identifier"]
                 equal = preprocessing_settings(plans, name) == wanted
-            except (AttributeError, KeyError, RuntimeError, TypeError):
+            except (AttributeError, KeyError, RuntimeError, TypeError, UserError):
                 continue  # nnU-Net cannot read this configuration either
             same[folder] = same.get(folder, True) and equal
-    return [folder for folder, equal in same.items() if equal]
+            users.setdefault(folder, (plans, name))
+    return [(folder, *users[folder]) for folder, equal in same.items() if equal]
 
 
-def _is_up_to_date(folder: Path, cases: Mapping[str, Mapping[str, Any]], sources: Mapping[str, Source]) -> bool:
-    """Whether a folder has exactly these cases, complete and made from these raw images and labels.
+def _is_up_to_date(folder: Path, cases: Mapping[str, Mapping[str, Any]], data: Derived) -> bool:
+    """Whether a folder has exactly these cases, complete and made from the sources as they are now.
 
-    ``dataset.json`` is among the sources: its regions and ignore label decide which label voxels are sampled.
+    What dataset.json declares is among the sources: regions and ignore label decide which label voxels are sampled.
     """
-    written = list(folder.glob("*.pkl"))
-    if {file.stem for file in written} != set(cases):
+    if {file.stem for file in folder.glob("*.pkl")} != set(cases):
         return False
-    changes = changed_sources(data_record(folder.parent, folder.name), sources)
-    if changes is None:  # made by a stock command
-        raw = [Path(file) for case in cases.values() for file in (*case["images"], case["label"])]
-        raw.append(raw[-1].parent.with_name("dataset.json"))
-        fresh = newest(raw) < oldest(written)
-    else:
-        fresh = not changes
-    return fresh and all(is_preprocessed(folder, case) for case in cases)
+    return all(is_preprocessed(folder, case) for case in cases) and data.stale_reason() is None
 
 
 def _has_spacing(folder: Path, case: str, spacing: Sequence[float], transpose: Sequence[int]) -> bool:

@@ -19,8 +19,10 @@ from factorizer_nnunet.nnunet.environment import nnunet_folder
 from factorizer_nnunet.nnunet.model_folder import ModelFolder
 from factorizer_nnunet.nnunet.model_name import ModelName
 from factorizer_nnunet.nnunet.names import id_in_name
+from factorizer_nnunet.nnunet.raw_dataset import raw_folder
 from factorizer_nnunet.planning.architecture import NETWORK_CLASS
 from factorizer_nnunet.training.building import STOCK_PACKAGE, build_network
+from factorizer_nnunet.training.data_checks import check_data
 from factorizer_nnunet.training.plan_values import check_values
 
 # What a checkpoint's weights depend on; batch size and the like may change between sessions.
@@ -46,6 +48,9 @@ def check_training_inputs(
             f"no preprocessed data in {data}; run: nnUNetv2_preprocess -d {id_in_name(plans['dataset_name'])} "
             f"-plans_name {plans['plans_name']} -c {configuration}"
         )
+    folder = preprocessed / plans["dataset_name"]
+    for warning in check_data(folder, plans, configuration, raw_folder(plans["dataset_name"])):
+        print(f"WARNING: {warning}")
     if settings.previous_stage_name is not None:
         previous = ModelName(trainer_name, plans["plans_name"], settings.previous_stage_name)
         _check_previous_stage(

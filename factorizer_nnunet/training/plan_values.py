@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.nnunet.plans import resolved_configuration
 
 # key: type in JSON, and its name in messages
+_OF_PLANS = {
+    "plans_name": (str, "text"),
+    "dataset_name": (str, "text"),
+    "image_reader_writer": (str, "text"),
+    "label_manager": (str, "text"),
+    "transpose_forward": (list, "a list"),
+    "transpose_backward": (list, "a list"),
+}
 _OF_CONFIGURATION = {
     "data_identifier": (str, "text"),
     "patch_size": (list, "a list"),
@@ -36,6 +45,10 @@ def check_values(plans: Mapping[str, Any], configuration: str, name: str) -> Non
     Raises:
         UserError: a value has the wrong type; names file, configuration and key.
     """
+    _check_kinds(plans, _OF_PLANS, name, "")
+    for key in ("plans_name", "dataset_name"):
+        if key in plans and Path(plans[key]).name != plans[key]:
+            raise UserError(f"{name}: {key} {plans[key]!r} cannot name a file; correct it or plan the data set again")
     settings = resolved_configuration(plans, configuration, name)
     where = f"{name}, configuration {configuration}"
     _check_kinds(settings, _OF_CONFIGURATION, where, "")

@@ -10,7 +10,6 @@ result is bitwise that of an uninterrupted training; worker processes draw their
 from __future__ import annotations
 
 import io
-import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -21,12 +20,14 @@ from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.file_stamps import Stamp
 from factorizer_nnunet.core.interrupts import STOPPED, StopRequest
-from factorizer_nnunet.nnunet.environment import RAW_VARIABLE
-from factorizer_nnunet.nnunet.fold_checks import checked_folds
+from factorizer_nnunet.nnunet.fold_checks import check_split, checked_folds
 from factorizer_nnunet.nnunet.folds import ensure_folds
 from factorizer_nnunet.nnunet.model_folder import ALL_CASES, CHECKPOINT_LATEST, FoldFolder
 from factorizer_nnunet.nnunet.names import SPLITS_FILE
+from factorizer_nnunet.nnunet.provenance import split_sources, trained_fold
+from factorizer_nnunet.nnunet.raw_dataset import raw_folder
 from factorizer_nnunet.training.checkpoints import (
     Clock,
     completed_epochs,
@@ -35,12 +36,14 @@ from factorizer_nnunet.training.checkpoints import (
     remove_drafts,
     save_atomically,
 )
+from factorizer_nnunet.training.data_checks import check_trained_from
 from factorizer_nnunet.training.divergence import describe_divergence
 from factorizer_nnunet.training.random_state import random_state, restore_random_state
 from factorizer_nnunet.training.ranks import Verdict, verdict_of_all_ranks
 
 # Our entry next to nnU-Net's in a checkpoint: {"losses": of the epoch's training steps, "random_state": …}.
 RESUME_KEY = "factorizer_resume"
+SOURCES_KEY = "factorizer_trained_from"  # SHA-256 of what the fold is trained from, see ``provenance.split_sources``
 
 
 class ResumableTrainer(nnUNetTrainer):
@@ -67,6 +70,8 @@ class ResumableTrainer(nnUNetTrainer):
         device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net's own signature
     ) -> None:
         self._clock = Clock(minutes_between_checkpoints())
+        self._split: tuple[list[str], list[str]] | None = None
+        self._sources: dict[str, Stamp] = {}  # what the fold is trained from, at the start of the training
         super().__init__(plans, configuration, fold, dataset_json, device)
         signals = [signal.SIGTERM, signal.SIGUSR1]
         if self.is_ddp:
@@ -109,21 +114,24 @@ class ResumableTrainer(nnUNetTrainer):
         Raises:
             UserError: the folds cannot be used; they are left as they are.
         """
-        if self.dataset_class is None:
-            self.dataset_class = infer_dataset_class(self.preprocessed_dataset_folder)
-        if self.fold != ALL_CASES:
-            cases = self.dataset_class.get_identifiers(self.preprocessed_dataset_folder)
-            file = Path(self.preprocessed_dataset_folder_base) / SPLITS_FILE
-            ensure_folds(file, cases)
-            root = os.environ.get(RAW_VARIABLE)
-            raw = Path(root) / self.plans_manager.dataset_name if root else None
-            for warning in checked_folds(file, set(cases), raw).warnings:
-                self.print_to_log_file(f"WARNING: {file}: {warning}")
-        return super().do_split()
+        if self._split is None:  # later calls must get the same, whatever happens to the file
+            if self.dataset_class is None:
+                self.dataset_class = infer_dataset_class(self.preprocessed_dataset_folder)
+            raw = raw_folder(self.plans_manager.dataset_name)
+            if self.fold != ALL_CASES:
+                cases = self.dataset_class.get_identifiers(self.preprocessed_dataset_folder)
+                file = Path(self.preprocessed_dataset_folder_base) / SPLITS_FILE
+                ensure_folds(file, cases)
+                for warning in checked_folds(file, set(cases), raw).warnings:
+                    self.print_to_log_file(f"WARNING: {file}: {warning}")
+            self._split = super().do_split()
+            check_split(self._split, self.fold, raw)
+        return self._split
 
     def on_train_start(self) -> None:
         """Start as nnU-Net does, then restore the random state of the checkpoint."""
         super().on_train_start()
+        self._sources = self._current_sources()
         if self.local_rank == 0:
             remove_drafts(Path(self.output_folder))
             if "random_state" in self._resumed:  # only now, after the data loaders have drawn their first batches
@@ -197,16 +205,27 @@ class ResumableTrainer(nnUNetTrainer):
         """Load as nnU-Net does, and remember what to resume.
 
         Raises:
-            UserError: the file is damaged, or :meth:`accept_checkpoint` refuses it.
+            UserError: the file is damaged, was trained on other data, or :meth:`accept_checkpoint` refuses it.
         """
         if isinstance(filename_or_checkpoint, str):
             checkpoint = read_checkpoint(filename_or_checkpoint)
             self.accept_checkpoint(checkpoint, filename_or_checkpoint)
+            check_trained_from(checkpoint.get(SOURCES_KEY, {}), self._current_sources(), filename_or_checkpoint)
             self._resumed = checkpoint.get(RESUME_KEY, {})
         super().load_checkpoint(filename_or_checkpoint)
 
     def accept_checkpoint(self, checkpoint: dict[str, Any], path: str) -> None:
         """Check a checkpoint before it is loaded; subclasses raise UserError to refuse it."""
+
+    def on_train_end(self) -> None:
+        """End as nnU-Net does; a record next to the final checkpoint says what it was trained from."""
+        super().on_train_end()
+        final = FoldFolder(Path(self.output_folder))
+        if self.local_rank == 0 and not self.disable_checkpointing:
+            trained_fold(final, self._sources).write_record()
+
+    def _current_sources(self) -> dict[str, Stamp]:
+        return split_sources(Path(self.preprocessed_dataset_folder), *self.do_split())
 
     def _save_within_epoch(self) -> None:
         state = {
@@ -226,7 +245,8 @@ class ResumableTrainer(nnUNetTrainer):
             return
         memory.seek(0)
         content = torch.load(memory, map_location="cpu", weights_only=False)
-        save_atomically({**content, **changes, RESUME_KEY: resume}, path)
+        sources = {name: stamp.sha256 for name, stamp in self._sources.items()}
+        save_atomically({**content, **changes, RESUME_KEY: resume, SOURCES_KEY: sources}, path)
         if path.name == CHECKPOINT_LATEST:
             self._clock.reset()
 

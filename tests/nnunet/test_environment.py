@@ -96,6 +96,36 @@ def test_a_missing_folder_is_named_with_a_command_that_makes_it(tmp_path: Path) 
     assert f"mkdir -p {shlex.quote(str(folder))}" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("value", "finding", "path"),
+    [
+        ("~/data", "~ that the shell has not replaced", "/home/me/data"),
+        ("$HOME/data", "a variable that the shell has not replaced", "/home/me/data"),
+        ("${HOME}/my data", "a variable that the shell has not replaced", "'/home/me/my data'"),
+        ("/scratch/$UNKNOWN/x", "a variable that the shell has not replaced", "/path/to/nnUNet_raw"),
+        ("'/data'", "quotes around the path", "/data"),
+        ('"~/data"', "quotes around the path", "/home/me/data"),
+    ],
+)
+def test_what_a_shell_would_have_replaced_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, value: str, finding: str, path: str
+) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.delenv("UNKNOWN", raising=False)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError) as caught:
+        nnunet_folder("nnUNet_raw", writable=False, current={"nnUNet_raw": value})
+    assert f"nnUNet_raw is {value}: it has {finding}" in str(caught.value)
+    assert str(caught.value).endswith(f"Set it as: export nnUNet_raw={path}")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_may_have_any_name(tmp_path: Path) -> None:
+    for name in ("$HOME", "it's", "~"):
+        (tmp_path / name).mkdir()
+        nnunet_folder("nnUNet_raw", writable=False, current={"nnUNet_raw": str(tmp_path / name)})
+
+
 def test_a_file_is_not_a_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="not a folder"):

@@ -16,7 +16,9 @@ from planning_example import NAME, NUM_CASES, SHAPE, fingerprint, write_json
 from factorizer_nnunet import cli
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.network import FactorizerConfig
+from factorizer_nnunet.nnunet.dataset_json import DatasetJson
 from factorizer_nnunet.nnunet.names import parse_plans_name, plans_name
+from factorizer_nnunet.nnunet.provenance import raw_sources
 from factorizer_nnunet.planning.description import describe_plans
 from factorizer_nnunet.planning.memory import GB, estimate
 from factorizer_nnunet.planning.planner import nnUNetPlannerFactorizer, planner_for
@@ -106,8 +108,10 @@ def preprocessed(folder: Path, shape: tuple[int, ...] = (20, 28, 24)) -> None:
 
 def found_data(measured: Path, plans: dict) -> Path | None:
     """The folder whose files can be used for 3d_fullres of new plans."""
-    cases = nnUNetPlannerFactorizer(7).dataset
-    return preprocessed_folder(plans, "3d_fullres", plans_in(measured), measured, cases)
+    planner = nnUNetPlannerFactorizer(7)
+    raw = Path(planner.raw_dataset_folder)
+    sources = raw_sources(raw, DatasetJson.read(raw / "dataset.json"))
+    return preprocessed_folder(plans, "3d_fullres", plans_in(measured), measured, planner.dataset, sources)
 
 
 def test_complete_data_with_equal_settings_are_linked(measured: Path) -> None:

@@ -50,6 +50,11 @@ LOG = "".join(
 )
 
 
+def _frame(payload: bytes) -> bytes:
+    """A blosc2 file by its header, which states the length."""
+    return b"\x9e\xa8b2frame\x00\xd2\x00\x00\x00\xcb\xcf" + (24 + len(payload)).to_bytes(8, "big") + payload
+
+
 class Program:
     """One call of one of the programs."""
 
@@ -110,8 +115,8 @@ class Program:
         folder = self.preprocessed / f"{self.option('-plans_name')[0]}_{self.option('-c')[0]}"
         folder.mkdir(parents=True, exist_ok=True)
         for case in self.cases:
-            (folder / f"{case}.b2nd").write_bytes(b"data")
-            (folder / f"{case}_seg.b2nd").write_bytes(b"segmentation")
+            (folder / f"{case}.b2nd").write_bytes(_frame(b"data"))
+            (folder / f"{case}_seg.b2nd").write_bytes(_frame(b"segmentation"))
             (folder / f"{case}.pkl").write_bytes(pickle.dumps({}))
             if self.order == "half":
                 sys.exit(1)
@@ -138,7 +143,7 @@ class Program:
             if configuration == "3d_lowres":
                 following = model / "predicted_next_stage" / "3d_cascade_fullres" / f"{case}.b2nd"
                 following.parent.mkdir(parents=True, exist_ok=True)
-                following.write_bytes(b"segmentation")
+                following.write_bytes(_frame(b"segmentation"))
         self.scores(folder / "validation" / "summary.json", 0.6 + int(fold) / 100)
 
     def find_best_configuration(self) -> None:

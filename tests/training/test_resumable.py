@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import signal
 from pathlib import Path
 
@@ -12,14 +14,17 @@ import pytest
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.crossval_split import generate_crossval_split
+from plans_example import save_case
 from short_trainings import EPOCHS, STEPS, BeforeBatch, ShortTrainings, losses_of, weights_of
 
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.interrupts import STOPPED
 from factorizer_nnunet.nnunet.folds import ensure_folds
+from factorizer_nnunet.nnunet.model_folder import FoldFolder
+from factorizer_nnunet.nnunet.provenance import trained_fold
 from factorizer_nnunet.training.checkpoints import MINUTES_VARIABLE, minutes_between_checkpoints, save_atomically
 from factorizer_nnunet.training.random_state import random_state, restore_random_state
-from factorizer_nnunet.training.resumable import RESUME_KEY
+from factorizer_nnunet.training.resumable import RESUME_KEY, SOURCES_KEY
 
 
 class Killed(BaseException):
@@ -50,8 +55,8 @@ def uninterrupted(short: ShortTrainings, undisturbed: list) -> tuple[torch.Tenso
     if not undisturbed:
         trainer = short.trainer()
         trainer.run_training()
-        for file in short.fold.iterdir():
-            file.unlink()
+        shutil.rmtree(short.fold)
+        short.fold.mkdir()
         undisturbed.append((weights_of(trainer), losses_of(trainer)))
     return undisturbed[0]
 
@@ -236,8 +241,68 @@ def test_folds_are_nnunets_own(tmp_path: Path) -> None:
     ensure_folds(file, cases)
     assert json.loads(file.read_text()) == [{"train": ["case_0"], "val": ["case_1"]}]
     file.write_text('[{"train": ["case_')
-    with pytest.raises(UserError, match=r"splits_final.json is not valid JSON .* Remove it"):
+    with pytest.raises(UserError, match=r"splits_final.json is not valid JSON: .* Correct the file, or move it away"):
         ensure_folds(file, cases)
+    assert file.read_text() == '[{"train": ["case_'
+    with pytest.raises(UserError, match="3 training cases are too few for 5 folds.* nnUNetv2_train … all"):
+        ensure_folds(tmp_path / "new.json", cases[:3])
+
+
+def test_a_finished_fold_says_what_it_was_trained_from(short: ShortTrainings) -> None:
+    trainer = short.trainer()
+    trainer.run_training()
+    sources = trainer._current_sources()
+    assert set(sources) == {"case_0", "case_1", "training cases", "validation cases"}
+    finished = trained_fold(FoldFolder(short.fold), sources)
+    assert finished.changes() == []
+    saved = torch.load(short.fold / "checkpoint_final.pth", weights_only=False)
+    assert saved[SOURCES_KEY] == {name: stamp.sha256 for name, stamp in sources.items()}
+    (short.fold / "checkpoint_final.pth").write_bytes(b"another training")
+    assert trained_fold(FoldFolder(short.fold), sources).changes() is None
+
+
+@pytest.mark.parametrize("what", ["image", "label", "folds"])
+def test_a_training_is_not_resumed_on_other_data(short: ShortTrainings, what: str) -> None:
+    with pytest.raises(SystemExit):
+        short.trainer(at("train", STEPS + 2, signal.SIGTERM)).run_training()
+    saved = (short.fold / "checkpoint_latest.pth").read_bytes()
+    if what == "folds":
+        folds = [{"train": ["case_1"], "val": ["case_0"]}]
+        (short.preprocessed / "splits_final.json").write_text(json.dumps(folds))
+        expected = "training cases (changed), validation cases (changed)"
+    else:
+        save_again(short, image=int(what == "image"), label=int(what == "label"))
+        expected = "case_1 (changed)"
+    with pytest.raises(UserError, match=re.escape(f"was trained on other data: {expected}. Restore them, or train")):
+        short.trainer(go_on=True)
+    assert (short.fold / "checkpoint_latest.pth").read_bytes() == saved
+
+
+def test_data_made_again_alike_are_the_same_data(short: ShortTrainings) -> None:
+    with pytest.raises(SystemExit):
+        short.trainer(at("train", STEPS + 2, signal.SIGTERM)).run_training()
+    save_again(short)
+    short.trainer(go_on=True)
+
+
+def save_again(short: ShortTrainings, image: int = 0, label: int = 0) -> None:
+    """Write the files of case_1 again, with a time in the past, which says nothing."""
+    folder = short.preprocessed / "nnUNetPlans_3d"
+    for file in folder.glob("case_1*"):
+        file.unlink()
+    save_case(folder, "case_1", image, label)
+    for file in folder.glob("case_1*"):
+        os.utime(file, (10**9, 10**9))
+
+
+def test_a_checkpoint_of_an_earlier_version_is_resumed(short: ShortTrainings) -> None:
+    with pytest.raises(SystemExit):
+        short.trainer(at("train", STEPS + 2, signal.SIGTERM)).run_training()
+    latest = short.fold / "checkpoint_latest.pth"
+    content = torch.load(latest, weights_only=False)
+    del content[SOURCES_KEY]
+    torch.save(content, latest)
+    short.trainer(go_on=True)
 
 
 def test_the_random_state_comes_back_through_a_safe_checkpoint(tmp_path: Path) -> None:
