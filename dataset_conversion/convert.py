@@ -82,7 +82,8 @@ def _write_data_set(survey: Survey, target: Path, listing: SourceListing, option
         for part in ("imagesTr", "labelsTr", "imagesTs")[: 3 if len(survey.training) < len(survey.kept) else 2]:
             (draft / part).mkdir()
         writing = partial(write_case, survey.release, survey.channels, survey.scheme, draft, options)
-        written = sorted(map_unordered(writing, survey.kept, options.jobs, "writing"), key=lambda one: one.case)
+        registered = [one for case in map_unordered(writing, survey.kept, options.jobs, "writing") for one in case]
+        registered.sort(key=lambda one: one.case)
         name = target.name.split("_", 1)[1]
         description = dataset_json(survey.release, survey.channels, survey.scheme, name, len(survey.training))
         _write_json(draft / "dataset.json", description)
@@ -94,10 +95,8 @@ def _write_data_set(survey: Survey, target: Path, listing: SourceListing, option
         )
         if folds:
             _write_json(draft / SPLITS_FILE, folds)
-        write_report(draft, Conversion(target.name, survey, written, folds, listing.sources, options))
-    failed = (
-        f"{w.case}: {r.channel}: {r.registration.text}" for w in written for r in w.registered if not r.registration.ok
-    )
+        write_report(draft, Conversion(target.name, survey, registered, folds, listing.sources, options))
+    failed = (f"{r.case}: {r.channel}: {r.registration.text}" for r in registered if not r.registration.ok)
     return Converted(target, len(folds), tuple(failed))
 
 

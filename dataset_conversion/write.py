@@ -34,19 +34,12 @@ class Registered:
     Pictures are (rows, columns), uint8, at most 160 pixels per side.
     """
 
+    case: str
     channel: str
     registration: rigid.Registration
     reference: np.ndarray  # the channel that defines the grid
     before: np.ndarray  # this channel aligned by its header
     after: np.ndarray  # this channel as written
-
-
-@dataclass(frozen=True)
-class Written:
-    """What was done to one case beyond copying."""
-
-    case: str
-    registered: tuple[Registered, ...]  # one per channel on its own grid
 
 
 def write_case(
@@ -56,10 +49,10 @@ def write_case(
     folder: Path,
     options: Options,
     examined: Examined,
-) -> Written:
+) -> list[Registered]:
     """Write one case below ``folder``: labelled cases to imagesTr and labelsTr, others to imagesTs.
 
-    The case has no problems and was examined with the same channels.
+    The case has no problems and was examined with the same channels. Returns how those on their own grids were aligned.
 
     Raises:
         OSError: a file cannot be written, for example because the disk is full, or a source can no longer be read.
@@ -78,7 +71,7 @@ def write_case(
         elif facts.treatment == "resample":
             moving, fixed = read(path).part(channel.volume), grid_channel(channels)
             reference = read_volume(case.images[fixed]).part(channels[fixed].volume)
-            registered.append(_write_resampled(channel.name, moving, reference, target, options.register))
+            registered.append(_write_resampled(case.name, channel.name, moving, reference, target, options.register))
         else:
             part = read(path).part(channel.volume)
             stored = _finite(part) if release.non_finite_to_zero else part.stored
@@ -93,7 +86,7 @@ def write_case(
             _copy(case.label, target, options.link)
         else:
             _write_bytes(target, nifti_bytes(labels, header))
-    return Written(case.name, tuple(registered))
+    return registered
 
 
 def _is_unchanged(label: Volume, mapped: np.ndarray, header: nibabel.Nifti1Header) -> bool:
@@ -159,7 +152,9 @@ def _finite(volume: Volume) -> np.ndarray:
     return np.where(np.isfinite(volume.values), stored, stored.dtype.type(-volume.intercept / volume.slope))
 
 
-def _write_resampled(name: str, moving: Volume, reference: Volume, target: Path, register: bool) -> Registered:
+def _write_resampled(
+    case: str, channel: str, moving: Volume, reference: Volume, target: Path, register: bool
+) -> Registered:
     moving_image, fixed_image = _to_sitk(moving), _to_sitk(reference)
     align = rigid.register if register else rigid.by_headers
     transform, registration = align(moving_image, fixed_image)
@@ -171,7 +166,8 @@ def _write_resampled(name: str, moving: Volume, reference: Volume, target: Path,
     grid, window, reference_window = reference.grid, intensity_range(after), intensity_range(reference.values)
     shown = fullest_slice(reference.values > reference_window[0], AXIAL, grid)  # where the head is widest
     return Registered(
-        name,
+        case,
+        channel,
         registration,
         slice_picture(reference.values, AXIAL, grid, shown, reference_window),
         slice_picture(before, AXIAL, grid, shown, window),

@@ -23,6 +23,6 @@ def write_report(folder: Path, conversion: Conversion) -> None:
         OSError: the folder is not writable.
     """
     facts = report_facts(conversion)
-    pictures = Pictures.of(conversion.survey, conversion.written)
+    pictures = Pictures.of(conversion.survey, conversion.registered)
     write_text_atomically(folder / REPORT_FILE, json.dumps(facts, indent=1, allow_nan=False) + "\n")
     write_text_atomically(folder / PAGE_FILE, html_page(facts, pictures))

@@ -10,7 +10,7 @@ from PIL import Image, ImageFilter
 
 from factorizer_nnunet.dataset_conversion.spec import Scheme
 from factorizer_nnunet.dataset_conversion.survey import Survey
-from factorizer_nnunet.dataset_conversion.write import Written
+from factorizer_nnunet.dataset_conversion.write import Registered
 from factorizer_nnunet.pages.pictures import draw, side_for
 
 
@@ -23,9 +23,8 @@ class Pictures:
     registrations: Mapping[tuple[str, str], tuple[bytes, bytes, bytes]]
 
     @classmethod
-    def of(cls, survey: Survey, written: Sequence[Written]) -> Pictures:
+    def of(cls, survey: Survey, registered: Sequence[Registered]) -> Pictures:
         """Draw the pictures of a conversion; the more there are, the smaller they are."""
-        registered = [(one.case, channel) for one in written for channel in one.registered]
         side = side_for(len(survey.kept) + 3 * len(registered))
         cases = {
             e.case.name: draw(e.thumbnail.image, region_masks(e.thumbnail.label, survey.scheme), side)
@@ -33,10 +32,10 @@ class Pictures:
             if e.thumbnail is not None
         }
         registrations = {}
-        for case, one in registered:
+        for one in registered:
             head = head_mask(one.reference)
             reference, before, after = (draw(image, [head], side) for image in (one.reference, one.before, one.after))
-            registrations[case, one.channel] = (reference, before, after)
+            registrations[one.case, one.channel] = (reference, before, after)
         return cls(cases, registrations)
 
 

@@ -19,7 +19,7 @@ from factorizer_nnunet.dataset_conversion.options import Options
 from factorizer_nnunet.dataset_conversion.report.outliers import MIN_CASES, Outlier, find_outliers
 from factorizer_nnunet.dataset_conversion.spec import Scheme
 from factorizer_nnunet.dataset_conversion.survey import Survey
-from factorizer_nnunet.dataset_conversion.write import Registered, Written
+from factorizer_nnunet.dataset_conversion.write import Registered
 
 _LIBRARIES = ("numpy", "nibabel", "SimpleITK")
 
@@ -32,7 +32,7 @@ class Conversion:
 
     name: str  # of the data set's folder, such as Dataset007_BraTS2021
     survey: Survey
-    written: Sequence[Written]
+    registered: Sequence[Registered]  # sorted by case
     folds: Sequence[Mapping[str, Sequence[str]]]  # as in splits_final.json; may be empty
     sources: Sequence[Path]
     options: Options
@@ -122,7 +122,6 @@ def _cases(
 ) -> dict[str, dict[str, Any]]:
     survey = conversion.survey
     fold_of = {case: number for number, fold in enumerate(conversion.folds) for case in fold["val"]}
-    registered = {one.case: one.registered for one in conversion.written}
     cases = {}
     for e in sorted(survey.kept, key=lambda e: e.case.name):
         name = e.case.name
@@ -134,7 +133,7 @@ def _cases(
             "grid_channel": grid_channel(survey.channels),
             "images": _images(e, channels),
             "label": None if e.label is None else _label(e, e.label, survey.scheme),
-            "registrations": [_registration(one) for one in registered.get(name, ())],
+            "registrations": [_registration(one) for one in conversion.registered if one.case == name],
             "notes": [f"{note.path.name}: {note.text}" for note in survey.notes if note.case == name],
             "outliers": [{"what": one.what, "z": round(one.z, 2), "text": one.text} for one in outliers.get(name, ())],
         }

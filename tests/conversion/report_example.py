@@ -16,7 +16,7 @@ from factorizer_nnunet.dataset_conversion.releases import RELEASES
 from factorizer_nnunet.dataset_conversion.report import Conversion
 from factorizer_nnunet.dataset_conversion.splits import five_folds
 from factorizer_nnunet.dataset_conversion.survey import Survey
-from factorizer_nnunet.dataset_conversion.write import Registered, Written
+from factorizer_nnunet.dataset_conversion.write import Registered
 from factorizer_nnunet.imaging.grid import Grid
 
 SOURCE = Path("/data/challenge")
@@ -119,12 +119,12 @@ def isles(cases: int, seed: int = 0) -> Conversion:
             "implausible" if failed else "moved by 3.2 mm and 1.4°",
         )  # fmt: skip
         before, after = (inverted(head(rng, shift=shift)) for shift in (0.09, 0.09 if failed else 0.0))
-        written.append(Written(name, (Registered("FLAIR", registration, dwi, before, after),)))
+        written.append(Registered(name, "FLAIR", registration, dwi, before, after))
     survey = Survey(release, release.channels, release.schemes[0], tuple(kept), (), (), (), ())
     return folded("Dataset022_ISLES2022", survey, tuple(written))
 
 
-def folded(name: str, survey: Survey, written: tuple[Written, ...]) -> Conversion:
+def folded(name: str, survey: Survey, written: tuple[Registered, ...]) -> Conversion:
     """The conversion with folds of its cases."""
     training = survey.training
     folds = five_folds(

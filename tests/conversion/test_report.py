@@ -183,7 +183,7 @@ def test_failed_registrations_come_first(tmp_path: Path) -> None:
             "metric_after": -0.02,
             "translation_mm": 0,
             "rotation_deg": 0,
-            "text": conversion.written[1].registered[0].registration.text,
+            "text": conversion.registered[1].registration.text,
         }
     ]
     rows = re.findall(r"<tr[^>]*><td>(sub-[^<]*)</td><td>FLAIR</td>", text)
@@ -197,10 +197,10 @@ def test_failed_registrations_come_first(tmp_path: Path) -> None:
 
 def test_metrics_that_could_not_be_computed_are_null(tmp_path: Path) -> None:
     conversion = isles(5)
-    one = conversion.written[0]
-    failed = replace(one.registered[0].registration, metric_before=math.nan, metric_after=math.nan, ok=False)
-    broken = replace(one, registered=(replace(one.registered[0], registration=failed),))
-    facts, _, _ = written(tmp_path, replace(conversion, written=(broken, *conversion.written[1:])))
+    one = conversion.registered[0]
+    failed = replace(one.registration, metric_before=math.nan, metric_after=math.nan, ok=False)
+    broken = replace(one, registration=failed)
+    facts, _, _ = written(tmp_path, replace(conversion, registered=(broken, *conversion.registered[1:])))
     assert facts["cases"][one.case]["registrations"][0]["metric_after"] is None
 
 
@@ -258,7 +258,7 @@ def test_page_of_a_large_set_is_small(tmp_path: Path) -> None:
 
 def test_facts_are_the_same_in_any_order_of_written_cases() -> None:
     conversion = isles(6)
-    turned = replace(conversion, written=conversion.written[::-1])
+    turned = replace(conversion, registered=conversion.registered[::-1])
     assert json.dumps(report_facts(turned)) == json.dumps(report_facts(conversion))
 
 

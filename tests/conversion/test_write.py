@@ -19,7 +19,7 @@ from factorizer_nnunet.dataset_conversion.cases import SourceCase
 from factorizer_nnunet.dataset_conversion.check import examine
 from factorizer_nnunet.dataset_conversion.options import Options
 from factorizer_nnunet.dataset_conversion.spec import Channel, LabelMap, Release, Scheme
-from factorizer_nnunet.dataset_conversion.write import Written, dataset_json, write_case
+from factorizer_nnunet.dataset_conversion.write import Registered, dataset_json, write_case
 
 SERIES = tuple(Channel(name, "{case}", volume=number) for name, number in (("T1", 1), ("T2", 2), ("FLAIR", 0)))
 WITH_FLAIR = (Channel("DWI", "{case}_dwi"), Channel("FLAIR", "{case}_flair", own_grid=True))
@@ -44,7 +44,7 @@ def convert(
     remap: dict[int, int] | None = None,
     link: bool = False,
     register: bool = True,
-) -> Written:
+) -> list[Registered]:
     """Examine and write; the source must not change."""
     of = of or release()
     before = digest(case)
@@ -82,7 +82,7 @@ def volumes_mm3(path: Path, regions: dict[str, tuple[int, ...]]) -> dict[str, fl
 
 def test_unchanged_files_are_copied_byte_for_byte(source: Path, out: Path) -> None:
     case = case_in(source)
-    assert convert(case, out) == Written("case", ())
+    assert convert(case, out) == []
     assert sorted(path.relative_to(out).as_posix() for path in out.rglob("*.*")) == [
         "imagesTr/case_0000.nii.gz",
         "imagesTr/case_0001.nii.gz",
@@ -218,7 +218,7 @@ def flair_case(source: Path) -> SourceCase:
 
 def test_images_on_other_grids_are_registered(source: Path, out: Path) -> None:
     case = flair_case(source)
-    (one,) = convert(case, out, release(WITH_FLAIR), scheme=Scheme(LabelMap({0: 0, 1: 1}), {"lesion": (1,)})).registered
+    (one,) = convert(case, out, release(WITH_FLAIR), scheme=Scheme(LabelMap({0: 0, 1: 1}), {"lesion": (1,)}))
     assert one.channel == "FLAIR" and one.registration.ok
     assert one.registration.translation_mm == pytest.approx(6, abs=0.5)
     flair, dwi = image_of(out, 1), image_of(out, 0)
@@ -234,7 +234,7 @@ def test_images_on_other_grids_are_registered(source: Path, out: Path) -> None:
 def test_without_registration_headers_decide(source: Path, out: Path) -> None:
     case = flair_case(source)
     binary = Scheme(LabelMap({0: 0, 1: 1}), {"lesion": (1,)})
-    (one,) = convert(case, out, release(WITH_FLAIR), scheme=binary, register=False).registered
+    (one,) = convert(case, out, release(WITH_FLAIR), scheme=binary, register=False)
     assert one.registration.ok and one.registration.translation_mm == 0
     assert "headers only" in one.registration.text
     np.testing.assert_array_equal(one.before, one.after)
@@ -247,7 +247,7 @@ def test_a_failed_registration_is_flagged(source: Path, out: Path) -> None:
     noise = np.random.default_rng(7).normal(100, 10, (30, 30, 30)).astype(np.float32)
     dwi = write(source / "dwi.nii.gz", noise[::-1, :, ::-1], axes((3, 3, 3)))
     flair = write(source / "flair.nii.gz", noise[:, ::-1], axes((2.9, 3, 3)))
-    (one,) = convert(SourceCase("case", (dwi, flair), None, "case", ""), out, release(WITH_FLAIR)).registered
+    (one,) = convert(SourceCase("case", (dwi, flair), None, "case", ""), out, release(WITH_FLAIR))
     assert not one.registration.ok and "failed" in one.registration.text
     np.testing.assert_array_equal(one.before, one.after)
     assert case.label is not None
