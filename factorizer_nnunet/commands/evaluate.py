@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import argparse
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from factorizer_nnunet.commands.options import user_path
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.interrupts import terminable
 from factorizer_nnunet.core.wording import count_of
@@ -33,7 +33,8 @@ examples:
 
 schemes: none, brats2018, brats2019, brats2020, brats2021, brats2023-gli -ssa -ped -men -met, brats2024-gli -ssa -met
 -ped -men-rt, brats2025-gli -ssa -met -ped -men-rt, isles2022, isles2024
-They expect the label values of the release; BraTS up to 2021 scores the regions of dataset.json.
+The names of labels in dataset.json decide which values the regions of a challenge have. Without a dataset.json, files
+must have the label values of the release. The command prints which values are scored.
 
 exit status: 0 success; 2 invalid arguments or files, nothing was written; 130 interrupted
 """
@@ -42,15 +43,21 @@ exit status: 0 success; 2 invalid arguments or files, nothing was written; 130 i
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add = parser.add_argument
-    add("-p", "--predictions", type=Path, required=True, metavar="PREDICTIONS", help="folder of label files")
-    add("-r", "--references", type=Path, required=True, metavar="REFERENCES", help="folder of label files")
-    add("-o", "--out", type=Path, required=True, metavar="OUT", help="folder to write, new or empty")
+    add("-p", "--predictions", type=user_path, required=True, metavar="PREDICTIONS", help="folder of label files")
+    add("-r", "--references", type=user_path, required=True, metavar="REFERENCES", help="folder of label files")
+    add("-o", "--out", type=user_path, required=True, metavar="OUT", help="folder to write, new or empty")
     add(
         "--dataset-json",
-        type=Path,
+        type=user_path,
         metavar="FILE",
         help="names labels or regions (default: the one in or above PREDICTIONS or next to REFERENCES; without one, "
         "every label value is a region)",
+    )
+    add(
+        "--ignore-geometry",
+        action="store_true",
+        help="score files of the same shape even if origin, voxel size or direction differ; the reference's voxel size "
+        "is used",
     )
     add("--scheme", default="none", metavar="SCHEME", help="score as in this challenge (default: none)")
     add("--tolerances", nargs="+", type=float, metavar="MM", help="tolerances of surface Dice in mm (default: 1 2)")
@@ -85,7 +92,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Score the cases, write the files and print the table."""
     from factorizer_nnunet.evaluation.case import TOLERANCES_MM
-    from factorizer_nnunet.evaluation.evaluate import evaluate_folder, find_dataset_json
+    from factorizer_nnunet.evaluation.dataset_files import find_dataset_json
+    from factorizer_nnunet.evaluation.evaluate import evaluate_folder
     from factorizer_nnunet.evaluation.files import check_target, write_scores
     from factorizer_nnunet.evaluation.schemes import scheme_named
     from factorizer_nnunet.evaluation.table import score_table
@@ -101,6 +109,8 @@ def run(args: argparse.Namespace) -> int:
         dataset = find_dataset_json(args.predictions, args.references)
     else:
         dataset = DatasetJson.read(args.dataset_json, "Give another file with --dataset-json")
+    regions_from = dataset.path if dataset is not None else "none found; --dataset-json names one"
+    print(f"dataset.json: {regions_from}")
     with terminable(), saved_until_written(args.out) as unfinished:
         scores = evaluate_folder(
             args.predictions,
@@ -111,8 +121,11 @@ def run(args: argparse.Namespace) -> int:
             args.num_processes,
             unfinished,
             args.only_common,
+            args.ignore_geometry,
         )
         write_scores(scores, args.out)
+    if scores.settings["label_values"]:
+        print(f"{scheme.title}: {scores.settings['label_values']}")
     print(score_table(scores))
     only_one = scores.settings["cases_in_one_folder_only"]
     if only_one:

@@ -30,6 +30,11 @@ def request_of(kind: type[Request], args: argparse.Namespace, **more: Any) -> Re
     return kind(**{name: value for name, value in {**used, **more}.items() if value is not None})
 
 
+def user_path(text: str) -> Path:
+    """A path as users write it; ``~`` is their home folder also where the shell leaves it, as in ``--out=~/scores``."""
+    return Path(text).expanduser()
+
+
 def add_dataset_option(parser: argparse.ArgumentParser) -> None:
     """``-d``: an existing data set."""
     parser.add_argument("-d", "--dataset", required=True, metavar="ID", help="data set ID, or its name DatasetXXX_Name")

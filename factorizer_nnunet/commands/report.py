@@ -8,6 +8,7 @@ results on the same cases, paired differences and tests. Result folders are not 
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 EPILOG = """\
@@ -36,6 +37,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--scheme", default="none", metavar="NAME", help="score as in this challenge, see evaluate (default: none)")
     add("--scores", type=Path, metavar="DIR", help="where to save scores (default: next to the page)")
     add("-np", "--num-processes", type=int, default=1, metavar="N", help="cases scored at the same time (default: 1)")
+    add("--ignore-geometry", action="store_true", help="score files of the same shape even if their geometry differs")
     add("--partial", action="store_true", help="allow missing folds or cases, with a warning on the page")
 
 
@@ -44,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     # Imported here, so that --help does not need SimpleITK and SciPy.
     from factorizer_nnunet.report import Sources, write_report
 
-    write_report(
+    datasets = write_report(
         args.results,
         args.out,
         names=args.names,
@@ -54,6 +56,9 @@ def run(args: argparse.Namespace) -> int:
         num_processes=args.num_processes,
         partial=args.partial,
         channel=args.channel,
+        ignore_geometry=args.ignore_geometry,
     )
+    for file in dict.fromkeys(datasets):
+        print(f"dataset.json: {file}", file=sys.stderr)  # so that stdout is the page's path alone
     print(args.out)
     return 0

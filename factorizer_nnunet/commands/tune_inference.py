@@ -101,9 +101,13 @@ def _result(outcome: TuningOutcome) -> str:
     """The choice and, if a model was derived, commands that predict with it."""
     from factorizer_nnunet.nnunet.model_folder import ModelFolder
     from factorizer_nnunet.nnunet.model_name import ModelName
+    from factorizer_nnunet.tuning.selection import unfit_to_choose
 
     chosen = outcome.chosen
     if chosen.setting == outcome.reference:
+        reason = unfit_to_choose(outcome.rows)
+        if reason is not None:
+            return f"Nothing was chosen: {reason}. Measure more, with a larger --cases or more folds with -f."
         return "No faster setting is good enough: nothing was derived."
     choice = f"chosen: {chosen.speed_up:.2f} times as fast, Dice {chosen.change:+.4f}"
     if outcome.derived is None:

@@ -55,18 +55,20 @@ def score_arrays(
     """Score one case.
 
     Args:
-        prediction, reference: (x, y, z) integer labels on the same grid.
-        spacing_mm: voxel size along x, y, z.
+        prediction, reference: integer labels on the same grid, (x, y, z), or (x, y) of a 2D image.
+        spacing_mm: voxel size along x, y, z; the thickness of a 2D image only matters for its volume.
         regions: label values by region name.
         scheme: how to score.
         tolerances_mm: of surface Dice.
         ignore: label of the reference whose voxels are treated as outside the image.
 
     Raises:
-        ValueError: the arrays have different shapes.
+        ValueError: the arrays have different shapes, or are neither 2D nor 3D.
     """
     if prediction.shape != reference.shape:
         raise ValueError(f"prediction of shape {prediction.shape} and reference of {reference.shape} differ")
+    if reference.ndim not in (2, 3):
+        raise ValueError(f"arrays of shape {reference.shape} are neither 2D nor 3D")
     case = _Case(prediction, reference, spacing_mm, scheme, ignore)
     return {name: case.score(labels, tolerances_mm) for name, labels in regions.items()}
 
@@ -82,10 +84,15 @@ class _Case:
         scheme: Scheme,
         ignore: int | None,
     ) -> None:
+        self._flat = reference.ndim == 2
+        if self._flat:
+            prediction, reference, spacing_mm = prediction[..., None], reference[..., None], (*spacing_mm, 1.0)[:3]
         size = np.array(reference.shape)
         self._spacing, self._scheme = spacing_mm, scheme
         self._voxel_mm3 = math.prod(spacing_mm)
-        self._diagonals = Diagonals(float(np.linalg.norm(size * spacing_mm)), float(np.linalg.norm(size)))
+        sides = size[:2] if self._flat else size
+        diagonal_mm = float(np.linalg.norm(sides * spacing_mm[: len(sides)]))
+        self._diagonals = Diagonals(diagonal_mm, float(np.linalg.norm(sides)))
         rules = (scheme.rule, *scheme.region_rules.values())
         box = _expanded(bounding_box((reference != 0) | (prediction != 0)), size, max(rule.dilation for rule in rules))
         self._reference, self._prediction = reference[box], prediction[box]
@@ -97,7 +104,7 @@ class _Case:
     def score(self, labels: Labels, tolerances_mm: tuple[float, ...]) -> RegionScores:
         """All metrics of the region with these label values."""
         reference, prediction = self._masks(labels)
-        surfaces = surface_of(reference, self._spacing), surface_of(prediction, self._spacing)
+        surfaces = tuple(surface_of(mask, self._spacing, self._flat) for mask in (reference, prediction))
         distances = distances_between(*surfaces, self._spacing) if all(map(len, surfaces)) else None
         values = self._voxel_values(reference, prediction) | _surface_values(distances, tolerances_mm)
         if distances is None:
@@ -106,7 +113,7 @@ class _Case:
 
         rule, found = self._scheme.rule_of(labels), self._joined_lesions(labels)
         matching = match(*found, rule, self._voxel_mm3)
-        lesion_distances = _LesionDistances(found, self._spacing, distances, rule.connectivity)
+        lesion_distances = _LesionDistances(found, self._spacing, distances, rule.connectivity, self._flat)
         lesion_values = _lesion_counts(*found, matching) | self._lesion_wise(found, matching, rule, lesion_distances)
         for key, value in lesion_values.items():
             excused = not rule.punish_false and key != "lesion_f1"  # the mean is over no lesion, false ones or not
@@ -191,8 +198,9 @@ class _LesionDistances:
         spacing_mm: tuple[float, ...],
         distances: SurfaceDistances | None,
         connectivity: int,
+        flat: bool,
     ) -> None:
-        self._found, self._spacing = found, spacing_mm
+        self._found, self._spacing, self._flat = found, spacing_mm, flat
         self._distances = distances if connectivity == ALL_NEIGHBOURS else None
         self._elements: list[list[np.ndarray]] = []  # of each surface, by lesion
         if self._distances is not None:
@@ -208,7 +216,7 @@ class _LesionDistances:
         return self._distances.hausdorff_between(self._elements[0][lesion], predicted, HD95)
 
     def _surface(self, which: int, numbers: tuple[int, ...]) -> Surface:
-        return surface_of(np.isin(self._found[which].labels, numbers), self._spacing)
+        return surface_of(np.isin(self._found[which].labels, numbers), self._spacing, self._flat)
 
 
 def _surface_values(distances: SurfaceDistances | None, tolerances_mm: tuple[float, ...]) -> dict[str, float]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.path_names import component_problem
 from factorizer_nnunet.core.wording import count_of
 from factorizer_nnunet.core.worker_pool import map_unordered
 from factorizer_nnunet.evaluation.case import TOLERANCES_MM, CaseScores, score_arrays
@@ -20,7 +21,7 @@ from factorizer_nnunet.evaluation.regions import Regions, regions_of
 from factorizer_nnunet.evaluation.schemes import NONE, Scheme
 from factorizer_nnunet.evaluation.scores import Files, Lesion, Scores
 from factorizer_nnunet.evaluation.unfinished import saved_or_computed, stamp_of
-from factorizer_nnunet.nnunet.dataset_json import DATASET_FILE, DatasetJson
+from factorizer_nnunet.nnunet.dataset_json import DatasetJson
 
 
 def evaluate_folder(
@@ -32,6 +33,7 @@ def evaluate_folder(
     num_processes: int = 1,
     unfinished: Path | None = None,
     only_common: bool = False,
+    ignore_geometry: bool = False,
 ) -> Scores:
     """Score all label files of two folders that have the same name; see `evaluate_pairs` for the other arguments.
 
@@ -44,7 +46,7 @@ def evaluate_folder(
         UserError: invalid arguments or files.
     """
     pairs, only_one = pairs_in_folders(predictions, references, only_common)
-    scores = evaluate_pairs(pairs, dataset, scheme, tolerances_mm, num_processes, unfinished)
+    scores = evaluate_pairs(pairs, dataset, scheme, tolerances_mm, num_processes, unfinished, ignore_geometry)
     return replace(scores, settings={**scores.settings, "cases_in_one_folder_only": list(only_one)})
 
 
@@ -55,6 +57,7 @@ def evaluate_pairs(
     tolerances_mm: tuple[float, ...] = TOLERANCES_MM,
     num_processes: int = 1,
     unfinished: Path | None = None,
+    ignore_geometry: bool = False,
 ) -> Scores:
     """Score pairs of label files, wherever they are. All files are checked before the first is scored.
 
@@ -65,18 +68,24 @@ def evaluate_pairs(
         tolerances_mm: of surface Dice.
         num_processes: number of cases scored at the same time.
         unfinished: folder in which scores of single cases are saved, and reused if their files have not changed.
+        ignore_geometry: score files of the same shape voxel by voxel, with the voxel size of the reference, even if
+            they say that their voxels lie in different places.
 
     Raises:
         UserError: invalid arguments, or files that cannot be scored; all problems with files in one message.
     """
     if not pairs or len({pair.case for pair in pairs}) < len(pairs):
         raise UserError("no cases to score" if not pairs else "two pairs have the same case name: names must differ")
+    names = [f"{pair.prediction}: its name {problem}" for pair in pairs if (problem := component_problem(pair.case))]
+    if names:
+        raise UserError("\n  ".join(["these files cannot be scored, rename them:", *names]))
     metrics = metrics_for(tolerances_mm)
     found: frozenset[int] = frozenset()
     if dataset is None and scheme.regions is None:
         found = found.union(*map_unordered(labels_in, pairs, num_processes, "looking for labels"))
     regions = regions_of(dataset, scheme, found)
-    _check(pairs, regions, num_processes)
+    scheme = regions.scheme
+    _check(pairs, regions, num_processes, ignore_geometry)
     score = partial(_score, regions=regions, scheme=scheme, tolerances_mm=tolerances_mm, unfinished=unfinished)
     results = dict(map_unordered(score, pairs, num_processes, "scoring"))
     return Scores(
@@ -98,20 +107,12 @@ def evaluate_pairs(
             for region in regions.labels
             for volume_ml, detected in results[pair.case][region].lesions
         ),
-        settings=_settings(scheme, regions),
+        settings=_settings(scheme, regions, dataset, ignore_geometry),
     )
 
 
-def find_dataset_json(predictions: Path, references: Path) -> DatasetJson | None:
-    """The dataset.json of two folders: in the predictions, above the references, or above the predictions' fold."""
-    for folder in (predictions, references.parent, predictions.parent.parent):
-        if (folder / DATASET_FILE).is_file():
-            return DatasetJson.read(folder / DATASET_FILE, "Give another file with --dataset-json")
-    return None
-
-
-def _check(pairs: Sequence[CasePair], regions: Regions, num_processes: int) -> None:
-    check = partial(problems_of, declared=regions.declared, ignore=regions.ignore)
+def _check(pairs: Sequence[CasePair], regions: Regions, num_processes: int, ignore_geometry: bool) -> None:
+    check = partial(problems_of, declared=regions.declared, ignore=regions.ignore, compare_grids=not ignore_geometry)
     problems = sorted(text for texts in map_unordered(check, pairs, num_processes, "checking") for text in texts)
     if problems:
         lines = "\n".join(f"  {text}" for text in problems)
@@ -134,7 +135,7 @@ def _score(
     return pair.case, saved_or_computed(unfinished / f"{pair.case}.json", inputs, compute)
 
 
-def _settings(scheme: Scheme, regions: Regions) -> dict[str, Any]:
+def _settings(scheme: Scheme, regions: Regions, dataset: DatasetJson | None, ignore_geometry: bool) -> dict[str, Any]:
     """Everything needed to repeat the evaluation, as JSON values."""
     settings = {
         "title": scheme.title,
@@ -143,6 +144,9 @@ def _settings(scheme: Scheme, regions: Regions) -> dict[str, Any]:
         "lesions": {name: asdict(scheme.rule_of(labels)) for name, labels in regions.labels.items()},
         "empty_masks": {metric: asdict(values) for metric, values in scheme.empty.items()},
         "ignored_label": regions.ignore,
+        "label_values": regions.meaning,
+        "dataset_json": None if dataset is None else str(dataset.path),
+        "geometry_ignored": ignore_geometry,
         "cases_in_one_folder_only": [],
     }
     return json.loads(json.dumps(settings))  # tuples become lists, as when they are read back

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
-from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,6 +12,7 @@ import numpy as np
 
 from factorizer_nnunet import __version__
 from factorizer_nnunet.core.atomic_files import atomic_folder
+from factorizer_nnunet.core.csv_files import csv_text, read_csv
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import load_json_object
 from factorizer_nnunet.evaluation.metrics import VOXELS, Metric
@@ -43,16 +41,14 @@ def write_scores(scores: Scores, folder: Path) -> None:
     """
     check_target(folder)
     units = {metric.key: metric.unit for metric in scores.metrics}
-    rows = [
-        (case, region, metric, units[metric], _number(value)) for (case, region, metric), value in scores.table.items()
-    ]
-    lesions = [(n.case, n.region, _number(n.volume_ml), int(n.detected)) for n in scores.lesions]
+    rows = [(case, region, metric, units[metric], float(v)) for (case, region, metric), v in scores.table.items()]
+    lesions = [(n.case, n.region, float(n.volume_ml), int(n.detected)) for n in scores.lesions]
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with atomic_folder(folder) as draft:
             (draft / SUMMARY_FILE).write_text(json.dumps(summary_json(scores), indent=4), encoding="utf-8")
-            (draft / SCORES_FILE).write_text(_csv(SCORE_COLUMNS, rows), encoding="utf-8")
-            (draft / LESIONS_FILE).write_text(_csv(LESION_COLUMNS, lesions), encoding="utf-8")
+            (draft / SCORES_FILE).write_text(csv_text(SCORE_COLUMNS, rows), encoding="utf-8")
+            (draft / LESIONS_FILE).write_text(csv_text(LESION_COLUMNS, lesions), encoding="utf-8")
             (draft / TABLE_FILE).write_text(markdown(scores), encoding="utf-8")
     except OSError as error:
         raise UserError(f"cannot write {folder}: {error.strerror or error}") from error
@@ -68,7 +64,8 @@ def read_scores(folder: Path) -> Scores:
     if OURS not in content:
         raise UserError(f"{folder / SUMMARY_FILE} was written by nnU-Net, without distances and lesions. {FIX}")
     ours = content[OURS]
-    rows, lesions = _read_csv(folder / SCORES_FILE, SCORE_COLUMNS), _read_csv(folder / LESIONS_FILE, LESION_COLUMNS)
+    rows = read_csv(folder / SCORES_FILE, SCORE_COLUMNS, FIX)
+    lesions = read_csv(folder / LESIONS_FILE, LESION_COLUMNS, FIX)
     try:
         scores = Scores(
             scheme=ours["scheme"],
@@ -138,28 +135,3 @@ def _metrics(scores: Scores, case: str, region: str) -> dict[str, float]:
     theirs |= {"TP": tp, "FP": fp, "FN": fn, "TN": tn, "n_pred": tp + fp, "n_ref": tp + fn}
     ours = {m.key: scores.value(case, region, m.key) for m in scores.metrics if m not in VOXELS}
     return theirs | ours
-
-
-def _number(value: float) -> str:
-    """The shortest text that reads back as the same number; empty for NaN."""
-    return "" if math.isnan(value) else repr(float(value))
-
-
-def _csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
-    return text.getvalue()
-
-
-def _read_csv(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
-    try:
-        with path.open(encoding="utf-8", newline="") as stream:
-            reader = csv.DictReader(stream)
-            rows = list(reader)
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {path}: {error}. {FIX}") from error
-    if tuple(reader.fieldnames or ()) != tuple(columns):
-        raise UserError(f"{path} has the columns {reader.fieldnames}, expected {', '.join(columns)}. {FIX}")
-    return rows

@@ -15,6 +15,7 @@ import numpy as np
 from scipy.ndimage import binary_dilation, generate_binary_structure
 
 from factorizer_nnunet.evaluation.empty import DIAGONAL, Value
+from factorizer_nnunet.imaging.limits import at_least, at_most
 
 Connectivity = Literal[6, 18, 26]
 ALL_NEIGHBOURS = 26
@@ -89,7 +90,7 @@ def predicted_lesions(mask: np.ndarray, rule: LesionRule, voxel_mm3: float) -> L
     found = _lesions(mask, rule.connectivity, rule.dilation if rule.dilate_predictions else 0)
     if not rule.min_prediction_mm3:
         return found
-    keep = found.sizes * voxel_mm3 > rule.min_prediction_mm3
+    keep = ~at_most(found.sizes * voxel_mm3, rule.min_prediction_mm3)
     return _renumbered(found, np.where(keep, np.arange(1, found.count + 1), 0))
 
 
@@ -108,8 +109,8 @@ def joined(lesions: Lesions, other: Lesions) -> Lesions:
 
 def match(reference: Lesions, prediction: Lesions, rule: LesionRule, voxel_mm3: float) -> Matching:
     """Find the partners of all reference lesions."""
-    volumes = reference.sizes * voxel_mm3
-    counted = tuple(n for n in range(1, reference.count + 1) if volumes[n - 1] > rule.min_reference_mm3)
+    small = at_most(reference.sizes * voxel_mm3, rule.min_reference_mm3)
+    counted = tuple(n for n in range(1, reference.count + 1) if not small[n - 1])
     if rule.min_iou is None:
         pairs = [(r, p) for r, p, _ in common_voxels(reference.dilated, prediction.labels)]
     else:
@@ -137,7 +138,7 @@ def _one_to_one(reference: Lesions, prediction: Lesions, min_iou: float) -> list
     ]
     pairs: list[tuple[int, int]] = []
     for iou, r, p in sorted(scored, key=lambda pair: (-pair[0], *pair[1:])):
-        if iou >= min_iou and all(r != a and p != b for a, b in pairs):
+        if at_least(iou, min_iou) and all(r != a and p != b for a, b in pairs):
             pairs.append((r, p))
     return pairs
 

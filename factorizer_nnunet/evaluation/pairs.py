@@ -7,7 +7,7 @@ from pathlib import Path
 
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.wording import count_of, first_few
-from factorizer_nnunet.evaluation.reading import ENDINGS, read_labels
+from factorizer_nnunet.evaluation.reading import ENDINGS, ending_of, read_labels
 from factorizer_nnunet.imaging.grid import geometry_difference
 from factorizer_nnunet.imaging.labels import count_labels
 
@@ -54,15 +54,18 @@ def pairs_in_folders(predictions: Path, references: Path, only_common: bool) -> 
     return [CasePair(case, predicted[case], reference_files[case]) for case in both], only_one
 
 
-def problems_of(pair: CasePair, declared: frozenset[int] | None, ignore: int | None) -> list[str]:
+def problems_of(
+    pair: CasePair, declared: frozenset[int] | None, ignore: int | None, compare_grids: bool = True
+) -> list[str]:
     """Everything that prevents a case from being scored; each text begins with the file.
 
     Args:
         pair: the files to check.
         declared: label values that may occur; None allows all that are not negative.
         ignore: label that only the reference may contain.
+        compare_grids: also where voxels lie, not only how many there are.
     """
-    problems, grids = [], []
+    problems, grids, shapes = [], [], []
     for path, allowed in (
         (pair.reference, declared),
         (pair.prediction, None if declared is None else declared - {ignore}),
@@ -73,16 +76,22 @@ def problems_of(pair: CasePair, declared: frozenset[int] | None, ignore: int | N
             problems.append(f"{path}: {error}")
             continue
         grids.append(image.grid)
+        shapes.append(image.labels.shape)
         counts = count_labels(image.labels)
         unexpected = {v: n for v, n in counts.items() if v < 0 or (allowed is not None and v not in allowed)}
         if unexpected:
             values = ", ".join(f"{value} ({count} voxels)" for value, count in list(unexpected.items())[:5])
             expected = "non-negative values" if allowed is None else str(sorted(allowed))
             problems.append(f"{path}: unexpected label values {values}; expected {expected}")
-    if len(grids) == 2:
+    if len(grids) == 2 and shapes[0] != shapes[1]:
+        problems.append(f"{pair.prediction}: shape {shapes[1]} differs from {shapes[0]} of {pair.reference}")
+    elif len(grids) == 2 and compare_grids:
         difference = geometry_difference(grids[1], grids[0])
         if difference is not None:
-            problems.append(f"{pair.prediction}: {difference} of {pair.reference}")
+            problems.append(
+                f"{pair.prediction}: {difference} of {pair.reference}; if the same voxels are meant nevertheless, give "
+                "--ignore-geometry"
+            )
     return problems
 
 
@@ -102,7 +111,7 @@ def _label_files(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder: give one with label files")
     for path in sorted(folder.iterdir()):
-        ending = next((e for e in ENDINGS if path.name.endswith(e)), None)
+        ending = ending_of(path.name)
         if ending is None or path.name.startswith(".") or not path.is_file():
             continue
         case = path.name.removesuffix(ending)

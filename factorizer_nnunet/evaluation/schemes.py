@@ -6,8 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.evaluation import parts as tumor
 from factorizer_nnunet.evaluation.empty import DEFAULT_POLICY, DIAGONAL_VOXELS, EmptyPolicy, EmptyValues, Value, changed
 from factorizer_nnunet.evaluation.lesions import LesionRule
+from factorizer_nnunet.evaluation.parts import CC, CORE, ED, GTV, LESION, NCR, WHOLE
 
 Labels = tuple[int, ...]
 
@@ -26,6 +28,7 @@ class Scheme:
     source: str
     ranked_by: tuple[str, ...] = ()  # metrics that the challenge ranked by
     regions: Mapping[str, Labels] | None = None  # label values as in the release; None: the regions of dataset.json
+    parts: Mapping[int, str] = field(default_factory=dict)  # what each value of the release means, see `parts`
     rule: LesionRule = LesionRule()
     region_rules: Mapping[Labels, LesionRule] = field(default_factory=dict)  # of regions that have their own rule
     empty: EmptyPolicy = field(default_factory=lambda: DEFAULT_POLICY)
@@ -33,6 +36,26 @@ class Scheme:
     def rule_of(self, labels: Labels) -> LesionRule:
         """The rule for a region, given by its label values."""
         return self.region_rules.get(labels, self.rule)
+
+    def renumbered(self, values: Mapping[int, Labels]) -> Scheme:
+        """The scheme for files with other label values; regions of which no value is given are left out.
+
+        Args:
+            values: those of the files, by value of the release.
+        """
+
+        def new(labels: Labels) -> Labels:
+            return tuple(sorted(value for label in labels for value in values.get(label, ())))
+
+        def rule(old: LesionRule) -> LesionRule:
+            return replace(old, joined_by=tuple(found for labels in old.joined_by if (found := new(labels))))
+
+        return replace(
+            self,
+            regions={name: found for name, labels in (self.regions or {}).items() if (found := new(labels))},
+            rule=rule(self.rule),
+            region_rules={found: rule(own) for labels, own in self.region_rules.items() if (found := new(labels))},
+        )
 
 
 def _brats_policy(penalty: Value) -> EmptyPolicy:
@@ -52,6 +75,21 @@ def _brats_policy(penalty: Value) -> EmptyPolicy:
 
 WT, TC, ET, NETC, SNFH, RC = (1, 2, 3), (1, 3), (3,), (1,), (2,), (4,)  # values of BraTS from 2023 on
 ADULT = {"WT": WT, "TC": TC, "ET": ET}
+ADULT_PARTS = {1: NCR, 2: ED, 3: tumor.ET}
+UP_TO_2021 = {"WT": (1, 2, 4), "TC": (1, 4), "ET": (4,)}
+UP_TO_2021_PARTS = {1: NCR, 2: ED, 4: tumor.ET}
+PED24_PARTS = {1: tumor.ET, 2: NCR, 3: CC, 4: ED}
+FULL_NAMES = {
+    "WT": WHOLE,
+    "TC": CORE,
+    "ET": tumor.ET,
+    "NETC": "non-enhancing tumor core",
+    "SNFH": "FLAIR hyperintensity",
+    "RC": tumor.RC,
+    "CC": CC,
+    "ED": ED,
+    "GTV": GTV,
+}
 PED24 = {"WT": (1, 2, 3, 4), "TC": (1, 2, 3), "ET": (1,), "NETC": (2,), "CC": (3,), "ED": (4,)}
 LESION_WISE = ("lesion_dice", "lesion_hd95")
 BRATS_2021_MM, BRATS_2023_MM = 373.13, 374.0  # approximately the diagonal of 240 × 240 × 155 voxels
@@ -64,6 +102,8 @@ def _brats_plain(year: int) -> Scheme:
         title=f"BraTS {year}",
         source="www.med.upenn.edu/cbica/brats2019/evaluation.html; values for empty masks from participants' reports",
         ranked_by=("dice", "hd95"),
+        regions=UP_TO_2021,
+        parts=UP_TO_2021_PARTS,
         empty=_brats_policy(BRATS_2021_MM),
     )
 
@@ -75,6 +115,7 @@ def _brats_2023(task: str, dilation: int, limit_mm3: float) -> Scheme:
         source=M23,
         ranked_by=LESION_WISE,
         regions=ADULT,
+        parts=ADULT_PARTS,
         rule=LesionRule(dilation=dilation, min_reference_mm3=limit_mm3, penalty=BRATS_2023_MM),
         empty=_brats_policy(BRATS_2023_MM),
     )
@@ -92,7 +133,11 @@ def _rule_2024(dilation: int, limit_mm3: float, penalty: Value, *joined_by: Labe
 
 
 def _brats_2024(
-    task: str, regions: Mapping[str, Labels], rule: LesionRule, region_rules: Mapping[Labels, LesionRule] | None = None
+    task: str,
+    parts: Mapping[int, str],
+    regions: Mapping[str, Labels],
+    rule: LesionRule,
+    region_rules: Mapping[Labels, LesionRule] | None = None,
 ) -> Scheme:
     return Scheme(
         key=f"brats2024-{task}",
@@ -100,6 +145,7 @@ def _brats_2024(
         source=M24,
         ranked_by=LESION_WISE,
         regions=regions,
+        parts=parts,
         rule=rule,
         region_rules=region_rules or {},
         empty=_brats_policy(rule.penalty),
@@ -109,6 +155,7 @@ def _brats_2024(
 _BRATS_2024 = (
     _brats_2024(
         "gli",
+        {**ADULT_PARTS, 4: tumor.RC},
         {**ADULT, "NETC": NETC, "SNFH": SNFH, "RC": RC},
         _rule_2024(3, 20, GLI_2024_MM),
         {
@@ -118,15 +165,18 @@ _BRATS_2024 = (
             SNFH: _rule_2024(3, 20, GLI_2024_MM, ET, RC, NETC),  # M24 intends 5 but compares with "SFNH"
         },
     ),
-    _brats_2024("ssa", ADULT, _rule_2024(3, 50, BRATS_2023_MM), {ET: _rule_2024(3, 50, BRATS_2023_MM, NETC)}),
+    _brats_2024(
+        "ssa", ADULT_PARTS, ADULT, _rule_2024(3, 50, BRATS_2023_MM), {ET: _rule_2024(3, 50, BRATS_2023_MM, NETC)}
+    ),
     _brats_2024(
         "met",
+        {**ADULT_PARTS, 4: tumor.RC},
         {**ADULT, "RC": RC},
         _rule_2024(1, 2, DIAGONAL_VOXELS),
         {ET: _rule_2024(1, 2, DIAGONAL_VOXELS, NETC)},
     ),
-    _brats_2024("ped", PED24, _rule_2024(5, 10, BRATS_2023_MM)),
-    _brats_2024("men-rt", {"GTV": (1,)}, replace(_rule_2024(1, 50, DIAGONAL_VOXELS), punish_false=False)),
+    _brats_2024("ped", PED24_PARTS, PED24, _rule_2024(5, 10, BRATS_2023_MM)),
+    _brats_2024("men-rt", {1: GTV}, {"GTV": (1,)}, replace(_rule_2024(1, 50, DIAGONAL_VOXELS), punish_false=False)),
 )
 
 
@@ -152,12 +202,22 @@ SCHEMES: dict[str, Scheme] = {
         _brats_2023("met", 1, 2),
         *_BRATS_2024,
         *map(_brats_2025, _BRATS_2024),
-        Scheme(key="isles2022", title="ISLES'22", source=I22, ranked_by=_ISLES_RANKED, empty=_ISLES_POLICY),
+        Scheme(
+            key="isles2022",
+            title="ISLES'22",
+            source=I22,
+            ranked_by=_ISLES_RANKED,
+            regions={LESION: (1,)},
+            parts={1: LESION},
+            empty=_ISLES_POLICY,
+        ),
         Scheme(
             key="isles2024",
             title="ISLES'24",
             source=f"{I24}; IoU of 0.2 in its later version, 0.5 in its first",
             ranked_by=_ISLES_RANKED,
+            regions={LESION: (1,)},
+            parts={1: LESION},
             rule=LesionRule(min_iou=0.2),
             empty=_ISLES_POLICY,
         ),

@@ -16,6 +16,8 @@ from scipy.ndimage import distance_transform_edt
 from scipy.spatial import cKDTree
 from skimage.measure import marching_cubes
 
+from factorizer_nnunet.imaging.limits import at_least, at_most
+
 CROWDED = 1 / 12  # query points per voxel of their box above which a distance map is faster than a search tree
 ROUNDING = 1e-6  # mm, larger than any rounding error of a distance
 LEAF = 8  # elements; fewer than SciPy's default of 16, since the nearest element is usually close
@@ -90,21 +92,24 @@ class SurfaceDistances:
 
     def surface_dice(self, tolerance_mm: float) -> float:
         """Normalised surface Dice: the fraction of both surfaces' area within the tolerance of the other surface."""
-        within = sum(float(a[d <= tolerance_mm].sum()) for d, a in zip(self.distances, self.areas, strict=True))
+        within = sum(float(a[at_most(d, tolerance_mm)].sum()) for d, a in zip(self.distances, self.areas, strict=True))
         return within / sum(float(a.sum()) for a in self.areas)
 
 
-def surface_of(mask: np.ndarray, spacing: tuple[float, ...]) -> Surface:
+def surface_of(mask: np.ndarray, spacing: tuple[float, ...], flat: bool = False) -> Surface:
     """The surface of a mask; everything outside the array counts as background.
 
     Args:
         mask: (x, y, z) booleans.
         spacing: mm per voxel along each axis.
+        flat: the mask is a 2D image, (x, y, 1): its surface is its outline, without the faces of the slice.
     """
     box = bounding_box(mask)
     if box is None:
         return Surface(np.empty((0, 3), np.int64), np.empty(0))
-    padded = np.pad(mask[box], 1).view(np.uint8)
+    padded = np.pad(mask[box], ((1, 1), (1, 1), (0, 0) if flat else (1, 1))).view(np.uint8)
+    if flat:
+        padded = padded.repeat(2, axis=2)  # outlines have elements at the corners of one layer
     around = tuple(n - 1 for n in padded.shape)
     codes = np.zeros(around, np.uint8)  # one bit for each voxel around a corner
     for bit, corner in enumerate(_CORNERS):
@@ -192,8 +197,8 @@ def _near_shifts(spacing: tuple[float, ...]) -> tuple[np.ndarray, ...]:
 
 def _weighted_quantile(values: np.ndarray, weights: np.ndarray, fraction: float) -> float:
     order = np.argsort(values)
-    index = np.searchsorted(np.cumsum(weights[order]) / weights[order].sum(), fraction)
-    return float(values[order][min(int(index), len(values) - 1)])
+    reached = at_least(np.cumsum(weights[order]) / weights[order].sum(), fraction)
+    return float(values[order][np.argmax(reached)])
 
 
 @lru_cache(maxsize=16)

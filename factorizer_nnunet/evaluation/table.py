@@ -17,6 +17,7 @@ def markdown(scores: Scores) -> str:
         f"# Scores of {len(scores.cases)} cases ({title})",
         "Mean ± standard deviation (n of N cases). ↑ higher is better, ↓ lower is better."
         + (" Bold: the metrics that the challenge ranked by." if ranked else ""),
+        *(f"{name}: {value}." for name, value in _sources(scores) if value),
         score_table(scores),
         *([f"Not scored, because only one folder has them: {', '.join(only_one)}."] if only_one else []),
         "## Empty masks",
@@ -26,6 +27,15 @@ def markdown(scores: Scores) -> str:
         _table(lesion_rule_rows(scores)),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _sources(scores: Scores) -> list[tuple[str, str]]:
+    settings = scores.settings
+    return [
+        ("Label values of the challenge's regions", settings.get("label_values") or ""),
+        ("dataset.json", settings.get("dataset_json") or "none"),
+        ("Geometry of the files", "ignored" if settings.get("geometry_ignored") else ""),
+    ]
 
 
 def score_table(scores: Scores) -> str:
@@ -61,6 +71,7 @@ def lesion_rule_rows(scores: Scores) -> list[list[str]]:
 
 def _table(rows: list[list[str]]) -> str:
     """Markdown that is also readable in a terminal; the first row is the header."""
+    rows = [[" ".join(cell.split()).replace("|", "\\|") for cell in row] for row in rows]
     widths = [max(len(row[n]) for row in rows) for n in range(len(rows[0]))]
     lines = ["| " + " | ".join(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True)) + " |" for row in rows]
     rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from factorizer_nnunet.explain.outputs import MAP_UNIT
 from factorizer_nnunet.explain.page_data import page_data
 from factorizer_nnunet.explain.page_script import SCRIPT, STYLE
 from factorizer_nnunet.pages import style
-from factorizer_nnunet.pages.markup import document, number, short, table, text_of
+from factorizer_nnunet.pages.markup import document, embedded_json, number, short, table, text_of
 
 
 def write_page(file: Path, explanation: Explanation, top: int, channels: Sequence[str]) -> None:
@@ -28,7 +27,7 @@ def write_page(file: Path, explanation: Explanation, top: int, channels: Sequenc
         channels: names of the image's channels.
     """
     data = page_data(explanation, top, channels)
-    embedded = json.dumps(data).replace("<", "\\u003c")  # so that no name ends the script element
+    embedded = embedded_json(data)
     pieces = [
         f"<h1>{text_of(explanation.case)}</h1>",
         f'<p class="soft">{_summary(explanation)}</p>',

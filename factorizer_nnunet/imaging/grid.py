@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -13,7 +13,9 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813
 from nibabel.spatialimages import HeaderDataError
 
-GEOMETRY_TOLERANCE = 1e-3  # mm for spacing and origin; rounding differences between files are far smaller
+from factorizer_nnunet.imaging.limits import at_most, shortest_decimal
+
+GEOMETRY_TOLERANCE = 0.05  # voxels by which the position of a voxel may differ; headers are rounded by far less
 _RIGHT_ANGLE = 1e-3  # largest cosine between two axes that counts as a right angle
 HEADER_BYTES = 352  # the 348-byte header and four bytes that announce extensions
 _ERROR_LEVEL = 40  # nibabel's severity "error"; it fixes less severe header problems in memory
@@ -31,29 +33,51 @@ class Grid:
     direction: tuple[float, ...]  # 3 × 3, row by row
 
     @property
+    def spacing_mm(self) -> tuple[float, ...]:
+        """The spacing without the rounding of the header's float32: what measurements in mm use."""
+        return tuple(map(shortest_decimal, self.spacing))
+
+    @property
     def voxel_mm3(self) -> float:
         """Volume of one voxel in mm³."""
-        return float(np.prod(self.spacing))
+        return float(np.prod(self.spacing_mm))
 
 
 def geometry_difference(grid: Grid, reference: Grid) -> str | None:
-    """Describe how `grid` differs from `reference`; None if they agree within the tolerance."""
+    """Describe how `grid` differs from `reference`; None if no voxel moves by more than `GEOMETRY_TOLERANCE`."""
     if grid.size != reference.size:
         return f"shape {grid.size} differs from {reference.size}"
-    for name in ("spacing", "origin", "direction"):
-        ours, theirs = getattr(grid, name), getattr(reference, name)
-        if not np.allclose(ours, theirs, rtol=0, atol=GEOMETRY_TOLERANCE):
-            return f"{name} {_rounded(ours)} differs from {_rounded(theirs)}"
-    return None
+    if at_most(_largest_offset_voxels(grid, reference), GEOMETRY_TOLERANCE):
+        return None
+    alone = {
+        name: _largest_offset_voxels(replace(reference, **{name: getattr(grid, name)}), reference)
+        for name in ("spacing", "origin", "direction")
+    }
+    name = max(alone, key=alone.__getitem__)
+    return f"{name} {_rounded(getattr(grid, name))} differs from {_rounded(getattr(reference, name))}"
 
 
 def largest_offset_mm(grid: Grid, reference: Grid) -> float:
     """Largest distance between the same voxel of two grids of one size; it occurs at a corner."""
-    corners = _corners(grid.size)
-    ours, theirs = (
-        np.reshape(g.direction, (3, 3)) * g.spacing @ corners + np.reshape(g.origin, (3, 1)) for g in (grid, reference)
-    )
-    return float(np.linalg.norm(ours - theirs, axis=0).max())
+    return float(np.linalg.norm(_offsets_mm(grid, reference, grid.size), axis=0).max())
+
+
+def _largest_offset_voxels(grid: Grid, reference: Grid) -> float:
+    """The same distance in voxels of `reference`; along an axis of one voxel, that of the voxel's neighbour counts."""
+    offsets = _offsets_mm(grid, reference, tuple(max(n, 2) for n in grid.size))
+    return float(np.linalg.norm(np.linalg.pinv(_steps(reference)) @ offsets, axis=0).max())
+
+
+def _offsets_mm(grid: Grid, reference: Grid, size: tuple[int, ...]) -> np.ndarray:
+    """From the corners of `reference` to those of `grid`, mm, (3, 8), if both had this size."""
+    corners = _corners(size)
+    ours, theirs = (_steps(g) @ corners + np.reshape(g.origin, (3, 1)) for g in (grid, reference))
+    return ours - theirs
+
+
+def _steps(grid: Grid) -> np.ndarray:
+    """The step from voxel to voxel along each axis, mm, (3, 3), one column per axis."""
+    return np.reshape(grid.direction, (3, 3)) * grid.spacing
 
 
 def has_right_angles(grid: Grid) -> bool:

@@ -48,6 +48,7 @@ class Volume:
     grid: Grid
     gzipped: bool
     repairs: tuple[str, ...] = ()  # empty: nnU-Net can read the file as it is
+    flat: bool = False  # the file is a 2D image, here a single slice
 
     @property
     def series(self) -> int | None:
@@ -76,14 +77,21 @@ class Volume:
         return replace(self, stored=self.stored[..., number])
 
 
-def read_volume(path: Path) -> Volume:
+def read_volume(path: Path, flat: bool = False) -> Volume:
     """Read a NIfTI file, compressed or not regardless of its name; drop axes of length 1 after the third.
+
+    Args:
+        path: the file.
+        flat: also read a 2D image, as a single slice.
 
     Raises:
         OSError: it cannot be read, is truncated or damaged, or is neither a 3D image nor a series of 3D images.
     """
     content, gzipped = _content(path)
-    header, shape = _header(content)
+    header, shape = _header(content, flat)
+    is_flat = len(header.get_data_shape()) == 2
+    if is_flat:
+        header = _single_slice(header)
     try:
         slope, intercept = header.get_slope_inter()
     except HeaderDataError as error:
@@ -102,7 +110,7 @@ def read_volume(path: Path) -> Volume:
     if len(full) > len(shape):
         repairs += (f"shape {full} is read as {shape}",)
     scale = (1.0 if slope is None else float(slope), 0.0 if intercept is None else float(intercept))
-    return Volume(stored, *scale, header, grid, gzipped, repairs)
+    return Volume(stored, *scale, header, grid, gzipped, repairs, is_flat)
 
 
 def read_header(path: Path) -> nibabel.Nifti1Header:
@@ -163,8 +171,20 @@ def _content(path: Path) -> tuple[bytes, bool]:
     return unpacked, True
 
 
-def _header(content: bytes) -> tuple[nibabel.Nifti1Header, tuple[int, ...]]:
-    """Return the header of a file and its shape (x, y, z) or (x, y, z, t) without axes of length 1 after z."""
+def _single_slice(header: nibabel.Nifti1Header) -> nibabel.Nifti1Header:
+    """The header of a 2D image as that of a 3D image with one slice, 1 mm thick if no thickness is stated."""
+    result = header.copy()
+    thickness = float(header["pixdim"][3])
+    result.set_data_shape((*header.get_data_shape(), 1))
+    result["pixdim"][3] = thickness if math.isfinite(thickness) and thickness > 0 else 1.0
+    return result
+
+
+def _header(content: bytes, flat: bool = False) -> tuple[nibabel.Nifti1Header, tuple[int, ...]]:
+    """Return the header of a file and its shape (x, y, z) or (x, y, z, t) without axes of length 1 after z.
+
+    With `flat`, a 2D image has the shape (x, y, 1).
+    """
     _check_beginning(content)
     try:
         header = nibabel.Nifti1Header(content[:_HEADER_ONLY], check=False)
@@ -172,7 +192,7 @@ def _header(content: bytes) -> tuple[nibabel.Nifti1Header, tuple[int, ...]]:
         shape = tuple(int(n) for n in header.get_data_shape())
     except (WrapStructError, HeaderDataError, HeaderTypeError, ImageFileError, ValueError, KeyError) as error:
         raise OSError(f"cannot be read as NIfTI: {error}") from error
-    squeezed = shape[:3] + tuple(n for n in shape[3:] if n != 1)
+    squeezed = (*shape, 1) if flat and len(shape) == 2 else shape[:3] + tuple(n for n in shape[3:] if n != 1)
     if len(squeezed) not in (3, 4) or min(squeezed) < 1:
         raise OSError(f"is neither a 3D image nor a series of 3D images: shape {shape}")
     return header, squeezed

@@ -84,6 +84,10 @@ class DatasetJson:
             raise UserError(
                 f'{self.path}: labels must map names to numbers or lists of them, such as {{"tumor": 1}}, not {entries}'
             )
+        try:
+            "".join(entries).encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise UserError(f"{self.path}: the name of a label is not valid text: {error}. Correct it") from error
         return {name: _values(value) for name, value in entries.items()}
 
     @property
@@ -171,7 +175,7 @@ class DatasetJson:
 
 def _is_label(value: object) -> bool:
     numbers = value if isinstance(value, list | tuple) else [value]
-    return bool(numbers) and all(isinstance(number, int) for number in numbers)
+    return bool(numbers) and all(isinstance(number, int) and not isinstance(number, bool) for number in numbers)
 
 
 def _values(value: int | list[int] | tuple[int, ...]) -> tuple[int, ...]:

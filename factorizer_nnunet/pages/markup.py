@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 import re
 from collections.abc import Iterable, Sequence
 
@@ -18,6 +19,14 @@ def text_of(value: object) -> str:
 def breakable(name: str) -> str:
     """A long name as HTML that may wrap after - and _."""
     return re.sub(r"([_-])(?=[^_-])", r"\1<wbr>", text_of(name))
+
+
+def embedded_json(data: object) -> str:
+    """JSON inside a script element; no name in it can end the element, as ``</script>`` or ``<!--`` would."""
+    text = json.dumps(data)  # ASCII, so also without line separators that end a line of JavaScript
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
 
 
 def short(value: float | None, digits: int = 3) -> str:

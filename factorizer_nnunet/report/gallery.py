@@ -11,6 +11,7 @@ import SimpleITK as sitk  # noqa: N813
 from tqdm import tqdm
 
 from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.evaluation.reading import PIXELS, read_labels, read_pixels
 from factorizer_nnunet.evaluation.surface import bounding_box
 from factorizer_nnunet.imaging.grid import Grid, geometry_difference
 from factorizer_nnunet.imaging.planes import (
@@ -62,13 +63,14 @@ def choose_cases(dice: np.ndarray, names: Sequence[str]) -> list[Chosen]:
     return list(chosen.values())
 
 
-def gallery(group: Group, chosen: Sequence[Chosen], channel: int = 0) -> str:
+def gallery(group: Group, chosen: Sequence[Chosen], channel: int = 0, ignore_geometry: bool = False) -> str:
     """The pictures as HTML.
 
     Args:
         group: the results.
         chosen: the cases to show.
         channel: of the image, counted from 0.
+        ignore_geometry: draw files of the same shape over each other, wherever their voxels lie.
 
     Raises:
         UserError: files that cannot be read or have different grids; all in one message.
@@ -79,8 +81,8 @@ def gallery(group: Group, chosen: Sequence[Chosen], channel: int = 0) -> str:
     figures = []
     for one in tqdm(chosen, desc="pictures", unit="case", leave=False):
         try:
-            figures.append(_figure(group, one, channel, side))
-        except (RuntimeError, ValueError, IndexError) as error:  # of SimpleITK, and ours below
+            figures.append(_figure(group, one, channel, side, ignore_geometry))
+        except (OSError, RuntimeError, ValueError, IndexError) as error:  # of SimpleITK, and ours below
             problems.append(f"{one.case}: {str(error).strip().splitlines()[-1]}")
     if problems:
         raise UserError("\n  ".join(["pictures of these cases cannot be drawn:", *problems]))
@@ -95,11 +97,11 @@ def _legend(group: Group) -> str:
     return f'<div class="legend">{"".join(items)}</div>'
 
 
-def _figure(group: Group, chosen: Chosen, channel: int, side: int) -> str:
+def _figure(group: Group, chosen: Chosen, channel: int, side: int, ignore_geometry: bool) -> str:
     case = group.case_of(group.scored[0], chosen.case)
     heads = {"image": "", "reference": "", **{one.title: f" {model_class(one.place)}" for one in group.scored}}
     cells = [f'<span class="head{kind}">{breakable(head)}</span>' for head, kind in heads.items()]
-    for plane, pictures in _pictures(group, chosen.case, channel, side):
+    for plane, pictures in _pictures(group, chosen.case, channel, side, ignore_geometry):
         for head, jpeg in zip(heads, pictures, strict=True):
             alt = text_of(f"{chosen.case}, {plane}, {head}")
             cells.append(f'<img src="{data_uri(jpeg)}" alt="{alt}" loading="lazy" decoding="async">')
@@ -112,12 +114,17 @@ def _figure(group: Group, chosen: Chosen, channel: int, side: int) -> str:
     )
 
 
-def _pictures(group: Group, case: str, channel: int, side: int) -> Iterator[tuple[str, list[bytes]]]:
+def _pictures(
+    group: Group, case: str, channel: int, side: int, ignore_geometry: bool
+) -> Iterator[tuple[str, list[bytes]]]:
     """For each plane, JPEG files of the image (black if there is none), the reference and the predictions."""
     cases = [group.case_of(scored, case) for scored in group.scored]
-    reference, grid = _volume(cases[0].reference)
-    predictions = [_on_grid(one.prediction, grid) for one in cases]
-    image = _on_grid(cases[0].images[channel], grid) if cases[0].images else np.zeros_like(reference)
+    reference, grid = _labels(cases[0].reference)
+    predictions = [_on_grid(*_labels(one.prediction), one.prediction, grid, ignore_geometry) for one in cases]
+    image = np.zeros_like(reference)
+    if cases[0].images:
+        file = cases[0].images[channel]
+        image = _on_grid(*_image(file), file, grid, ignore_geometry)
     window = intensity_range(image)
     # Skull-stripped brains fill only a part of their volume.
     box = bounding_box(_any_filled([image, reference, *predictions])) or (slice(None),) * 3
@@ -150,17 +157,25 @@ def _dice(group: Group, scored: Scored, case: str) -> str:
     return f"<span>{name}Dice: {values}</span>"
 
 
-def _on_grid(path: Path, grid: Grid) -> np.ndarray:
-    """Voxels of a file, which must have this grid."""
-    values, own = _volume(path)
+def _on_grid(values: np.ndarray, own: Grid, path: Path, grid: Grid, ignore_geometry: bool) -> np.ndarray:
+    """Voxels of a file, which must have this grid, or at least its shape."""
     different = geometry_difference(own, grid)
-    if different is not None:
-        raise ValueError(f"{path}: {different} of the reference")
+    if different is not None and not (ignore_geometry and own.size == grid.size):
+        raise ValueError(f"{path}: {different} of the reference; --ignore-geometry draws them nevertheless")
     return values
 
 
-def _volume(path: Path) -> tuple[np.ndarray, Grid]:
-    """Voxels (x, y, z) and grid of any file that SimpleITK reads; a 2D image becomes a single slice."""
+def _labels(path: Path) -> tuple[np.ndarray, Grid]:
+    """Labels (x, y, z) and grid, as they were scored; a 2D image becomes a single slice."""
+    image = read_labels(path)
+    return image.labels.reshape(image.grid.size), image.grid
+
+
+def _image(path: Path) -> tuple[np.ndarray, Grid]:
+    """Voxels (x, y, z) and grid of an image in any format that nnU-Net reads; a 2D image becomes a single slice."""
+    if path.name.lower().endswith(PIXELS):
+        values, grid = read_pixels(path, is_image=True)
+        return values.reshape(grid.size), grid
     image = sitk.ReadImage(str(path))
     if image.GetDimension() == 2:
         image = sitk.JoinSeries(image)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
 import numpy as np
 
-from factorizer_nnunet.pages.markup import document, note, text_of
+from factorizer_nnunet.pages.markup import document, embedded_json, note, text_of
 from factorizer_nnunet.pages.style import SCRIPT, STYLE
 from factorizer_nnunet.report.charts.axes import model_class
 from factorizer_nnunet.report.gallery import choose_cases, gallery
@@ -23,13 +22,16 @@ from factorizer_nnunet.report.style import REPORT_SCRIPT, REPORT_STYLE
 _Section = tuple[str, str, str]  # anchor, title, HTML
 
 
-def html_page(results: Sequence[Result], groups: Sequence[Group], channel: int = 0) -> str:
+def html_page(
+    results: Sequence[Result], groups: Sequence[Group], channel: int = 0, ignore_geometry: bool = False
+) -> str:
     """Return the complete page.
 
     Args:
         results: in the order of their colours.
         groups: the same results with their scores, grouped by cases.
         channel: of the images in the gallery, counted from 0.
+        ignore_geometry: draw files of the same shape over each other, wherever their voxels lie.
 
     Raises:
         UserError: images that cannot be drawn.
@@ -44,7 +46,7 @@ def html_page(results: Sequence[Result], groups: Sequence[Group], channel: int =
     for place, (group, compared) in enumerate(zip(groups, comparisons, strict=True)):
         anchor_end = "" if place == 0 else f"-{place + 1}"
         title_end = f": {group.title}" if len(groups) > 1 else ""
-        for anchor, title, content in _group_sections(group, compared, channel):
+        for anchor, title, content in _group_sections(group, compared, channel, ignore_geometry):
             sections.append((anchor + anchor_end, title + title_end, content))
     sections.append(("methods", "Methods", methods_section(groups)))
     return _document(results, [section for section in sections if section[2]], list(groups[0].number_of))
@@ -58,7 +60,9 @@ def _overview(group: Group, comparisons: list[Comparison]) -> str:
     return f"<h3>{text_of(group.title)}</h3>{warning}{headline(group)}{found}"
 
 
-def _group_sections(group: Group, comparisons: list[Comparison], channel: int) -> tuple[_Section, ...]:
+def _group_sections(
+    group: Group, comparisons: list[Comparison], channel: int, ignore_geometry: bool
+) -> tuple[_Section, ...]:
     chosen = choose_cases(np.stack([case_means(group, scored, "dice") for scored in group.scored]), group.cases)
     return (
         ("scores", "Scores", scores_section(group)),
@@ -66,7 +70,7 @@ def _group_sections(group: Group, comparisons: list[Comparison], channel: int) -
         ("comparison", "Comparison", comparison_section(group, comparisons)),
         ("volumes", "Volumes", volumes_section(group)),
         ("lesions", "Lesion size", lesions_section(group)),
-        ("gallery", "Gallery", _gallery_lead(group, channel) + gallery(group, chosen, channel)),
+        ("gallery", "Gallery", _gallery_lead(group, channel) + gallery(group, chosen, channel, ignore_geometry)),
         ("table", "All cases", cases_section(group, {one.case for one in chosen})),
     )
 
@@ -88,7 +92,7 @@ def _document(results: Sequence[Result], sections: Sequence[_Section], names: Se
     body = "".join(
         f'<section><h2 id="{anchor}">{text_of(title)}</h2>{content}</section>' for anchor, title, content in sections
     )
-    listed = json.dumps(list(names)).replace("</", "<\\/")
+    listed = embedded_json(list(names))
     header = f'<header><h1>{text_of(datasets)}</h1><ul class="models">{models}</ul>{warnings}</header>'
     return document(
         f"{datasets}: report",

@@ -6,12 +6,13 @@ cross-validation (``crossval_results_folds_…``), an ensemble (``ensemble___…
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.evaluation.dataset_files import check_agreement, of_references
 from factorizer_nnunet.nnunet.dataset_json import DatasetJson
 from factorizer_nnunet.nnunet.model_folder import ModelFolder
 from factorizer_nnunet.report.folders import (
@@ -113,6 +114,8 @@ def _read_result(folder: Path, title: str, sources: Sources, partial: bool, prob
     if found is None:
         return None
     cases = _find_files(found, sources, problems)
+    if sources.dataset_json is None:
+        problems += _contradictions(found.dataset, cases)
     if found.kind == PREDICTIONS:
         found.warnings += _without_prediction(found, cases, sources, partial, problems)
     curves = [] if found.model is None else [read_curve(fold) for fold in found.model.folds()]
@@ -127,6 +130,17 @@ def _read_result(folder: Path, title: str, sources: Sources, partial: bool, prob
         curves=tuple(curve for curve in curves if curve is not None),
         warnings=tuple(found.warnings),
     )
+
+
+def _contradictions(dataset: DatasetJson, cases: Sequence[ResultCase]) -> Iterator[str]:
+    """Where the references' dataset.json gives labels other values than that of the predictions."""
+    for folder in sorted({case.reference.parent for case in cases}):
+        try:
+            theirs = of_references(folder)
+            if theirs is not None:
+                check_agreement(dataset, theirs)
+        except UserError as error:
+            yield str(error)
 
 
 def _find_files(found: FoundPredictions, sources: Sources, problems: list[str]) -> list[ResultCase]:

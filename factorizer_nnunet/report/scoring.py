@@ -21,7 +21,7 @@ _SCORES, _INPUTS = "scores", "inputs.json"  # files as `evaluate` writes them, a
 _UNFINISHED = "unfinished"  # scores of single cases, until all are scored
 
 
-def score(result: Result, folder: Path, scheme: str, num_processes: int) -> Scores:
+def score(result: Result, folder: Path, scheme: str, num_processes: int, ignore_geometry: bool = False) -> Scores:
     """Scores of all cases of a result, read from ``folder`` if they are up to date, else computed and saved there.
 
     Args:
@@ -29,11 +29,12 @@ def score(result: Result, folder: Path, scheme: str, num_processes: int) -> Scor
         folder: for the scores of this result only; outdated scores are replaced.
         scheme: how to score, a key of `evaluation.schemes.SCHEMES`.
         num_processes: number of cases scored at the same time.
+        ignore_geometry: score files of the same shape even if their voxels lie in different places.
 
     Raises:
         UserError: files that cannot be scored, damaged scores, or a folder that contains anything else.
     """
-    inputs = _inputs(result, scheme)
+    inputs = _inputs(result, scheme, ignore_geometry)
     written, described = folder / _SCORES, folder / _INPUTS
     if folder.exists():
         if not folder.is_dir() or {path.name for path in folder.iterdir()} - {_SCORES, _INPUTS, _UNFINISHED}:
@@ -48,6 +49,7 @@ def score(result: Result, folder: Path, scheme: str, num_processes: int) -> Scor
         scheme_named(scheme),
         num_processes=num_processes,
         unfinished=folder / _UNFINISHED,
+        ignore_geometry=ignore_geometry,
     )
     folder.mkdir(parents=True, exist_ok=True)
     write_scores(scores, written)
@@ -56,9 +58,10 @@ def score(result: Result, folder: Path, scheme: str, num_processes: int) -> Scor
     return scores
 
 
-def _inputs(result: Result, scheme: str) -> str:
+def _inputs(result: Result, scheme: str, ignore_geometry: bool) -> str:
     """Everything that the scores depend on, as JSON."""
     files = {case.name: [stamp_of(case.prediction), stamp_of(case.reference)] for case in result.cases}
     labels = {key: result.dataset.content.get(key) for key in ("labels", "regions_class_order")}
     content = {"version": __version__, "scheme": scheme, "labels": labels, "files": files}
+    content |= {"dataset_json": str(result.dataset.path), "geometry_ignored": ignore_geometry}
     return json.dumps(content, indent=1) + "\n"

@@ -21,10 +21,14 @@ def methods_section(groups: Sequence[Group]) -> str:
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in _LIBRARIES)
     items = {
         "scoring scheme": ". ".join(filter(None, (settings.get("title", scores.scheme), settings.get("source")))),
+        "label values": settings.get("label_values", ""),
+        "dataset.json": settings.get("dataset_json") or "",
+        "geometry of files": "differences were ignored" if settings.get("geometry_ignored") else "",
         "ranked by": ", ".join(scores.metric(key).title for key in settings.get("ranked_by", ())),
         "intervals": f"95 %, bootstrap over cases, bias-corrected and accelerated, {RESAMPLES} resamples",
         "n of N": "number of cases in which a metric is defined, of all cases",
-        "tests": "Wilcoxon's signed-rank test, two-sided, zeros ranked (Pratt); Holm's correction",
+        "tests": "Wilcoxon's signed-rank test, two-sided, zeros ranked (Pratt); Holm's correction of the primary "
+        "comparisons; others are exploratory and not corrected",
         "ranks": f"by the mean in each of {RESAMPLES} resamples of the cases; models with equal means share ranks",
         "versions": f"factorizer_nnunet {__version__}, {versions}",
     }

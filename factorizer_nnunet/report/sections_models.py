@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from factorizer_nnunet.core.wording import count_of
 from factorizer_nnunet.evaluation.metrics import Metric
-from factorizer_nnunet.pages.markup import charts, figure, note, table, text_of
+from factorizer_nnunet.pages.markup import charts, details, figure, note, table, text_of
 from factorizer_nnunet.report.charts.axes import model_class
 from factorizer_nnunet.report.charts.comparison import differences_svg, ranks_svg
-from factorizer_nnunet.report.statistics import Difference, difference, holm, rank_shares
+from factorizer_nnunet.report.statistics import (
+    ALPHA,
+    Difference,
+    cases_needed,
+    difference,
+    holm,
+    rank_shares,
+    smallest_p,
+)
 from factorizer_nnunet.report.study import Group, Scored
 
 
@@ -26,18 +36,20 @@ class Comparison:
     metric: Metric
     values: np.ndarray  # (cases,), NaN if the metric is undefined for one of them
     found: Difference
+    primary: bool  # corrected for the number of primary comparisons; others are exploratory
 
 
 def compare(group: Group) -> list[Comparison]:
-    """All pairs of models in all regions by all metrics that are not counts, with Holm's correction over all."""
+    """All pairs of models in all regions by all metrics that are not counts, with Holm's correction of the primary."""
     drafts = []
     for second, first in itertools.combinations(group.scored, 2):
         for region in group.regions:
             for metric in group.measured:
                 one, other = (group.values(scored, region, metric.key) for scored in (first, second))
                 found = difference(one, other, bool(metric.higher_is_better))
-                drafts.append(Comparison(first, second, region, metric, one - other, found))
-    corrected = holm([draft.found.p_value for draft in drafts])
+                primary = metric in group.primary
+                drafts.append(Comparison(first, second, region, metric, one - other, found, primary))
+    corrected = holm([draft.found.p_value if draft.primary else math.nan for draft in drafts])
     return [replace(d, found=replace(d.found, p_holm=p)) for d, p in zip(drafts, corrected, strict=True)]
 
 
@@ -59,8 +71,15 @@ def _verdict(one: Comparison) -> str:
     return (
         f"{text_of(one.region)}: {metric.title} of {first} minus {second}: {difference_and_unit} ({interval}); "
         f"{first} is better in {found.wins}, equal in {found.ties} and worse in {found.losses} of {mean.defined} "
-        f"cases; corrected p {_p(found.p_holm, '= ')}."
+        f"cases; {_test_result(one)}."
     )
+
+
+def _test_result(one: Comparison) -> str:
+    defined = one.found.estimate.defined
+    if smallest_p(defined) >= ALPHA:
+        return f"too few cases for a test, which {cases_needed(1)} or more can decide"
+    return f"corrected p {_p(one.found.p_holm, '= ')}"
 
 
 def comparison_section(group: Group, comparisons: list[Comparison]) -> str:
@@ -68,18 +87,53 @@ def comparison_section(group: Group, comparisons: list[Comparison]) -> str:
     if not comparisons:
         return ""
     pairs = list(dict.fromkeys((one.first, one.second) for one in comparisons))
+    primary = [one for one in comparisons if one.primary]
     figures = [_differences(group, comparisons, pair, metric) for pair in pairs for metric in group.leading]
     several = len(pairs) > 1
     heads = ["models"] if several else []
-    heads += ["region", "metric", "mean difference", "95 % interval", "win / tie / loss", "n of N", "p", "p, Holm"]
+    heads += ["region", "metric", "mean difference", "95 % interval", "win / tie / loss", "n of N", "p"]
     first, second = pairs[0]
     against = "" if several else f" Differences are {text_of(first.title)} minus {text_of(second.title)}."
     lead = (
         f"On the same cases.{against} Wilcoxon's signed-rank test, two-sided, with Holm's correction over the "
-        f"{len(comparisons)} tests in this table. Wins are cases in which the first model is better."
+        f"{count_of(len(primary), 'primary comparison')} in this table: {_titles(group.primary)} of each region. Wins "
+        f"are cases in which the first model is better. {_what_n_shows(primary)}"
     )
-    rows = [_row(one, several) for one in comparisons]
-    return note(lead) + charts(figures) + table(heads, rows, sortable=True) + _ranks(group)
+    main = table([*heads, "p, Holm"], [_row(one, several) for one in primary], sortable=True)
+    others = [one for one in comparisons if not one.primary]
+    more = ""
+    if others:
+        warning = note(
+            f"The {count_of(len(others), 'other comparison')}, not corrected: about one in 20 has p < 0.05 by chance, "
+            "and many measure nearly the same. They suggest what to test on new cases; they prove nothing."
+        )
+        more = details("Exploratory comparisons", warning + table(heads, [_row(one, several) for one in others], True))
+    return note(lead) + charts(figures) + main + more + _ranks(group)
+
+
+def _titles(metrics: Sequence[Metric]) -> str:
+    return " and ".join(filter(None, (", ".join(m.title for m in metrics[:-1]), metrics[-1].title)))
+
+
+def _what_n_shows(primary: Sequence[Comparison]) -> str:
+    """Which p-values the number of cases allows."""
+    cases = min((one.found.estimate.defined for one in primary if one.found.estimate.defined), default=0)
+    tests = sum(not math.isnan(one.found.p_value) for one in primary)
+    if not tests:
+        return ""
+    least = min(1.0, smallest_p(cases) * tests)
+    text = f"With {count_of(cases, 'case')}, the smallest p is {_p_text(smallest_p(cases))}"
+    text += f", {_p_text(least)} after the correction for {tests} tests" if tests > 1 else ""
+    if least < ALPHA:
+        return f"{text}."
+    return (
+        f"{text}: no difference, however clear, can reach {ALPHA}; that takes at least {cases_needed(tests)} cases. "
+        "Read the intervals."
+    )
+
+
+def _p_text(p: float) -> str:
+    return f"{p:.3f}" if p >= 0.001 else "below 0.001"
 
 
 def _differences(group: Group, comparisons: list[Comparison], pair: tuple[Scored, Scored], metric: Metric) -> str:
@@ -101,7 +155,7 @@ def _row(one: Comparison, with_pair: bool) -> str:
     mean_cell = "" if math.isnan(mean.mean) else f' data-value="{mean.mean:.6g}"'
     p_cells = "".join(
         f'<td class="number"{"" if math.isnan(p) else f" data-value={p:.6g}"}>{_p(p)}</td>'
-        for p in (found.p_value, found.p_holm)
+        for p in ((found.p_value, found.p_holm) if one.primary else (found.p_value,))
     )
     return (
         f"<tr>{names}<td>{text_of(one.region)}</td><td>{text_of(metric.title_and_unit)}{metric.arrow}</td>"

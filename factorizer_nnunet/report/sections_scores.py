@@ -143,7 +143,7 @@ def cases_section(group: Group, pictured: set[str]) -> str:
     rows = []
     for case, place in zip(group.cases, group.numbers, strict=True):
         name = f'<a href="#picture-{place}">{text_of(case)}</a>' if case in pictured else text_of(case)
-        fold = [f'<td class="number" data-value="{fold_of[case]}">{fold_of[case]}</td>'] if has_folds else []
+        fold = [f'<td class="number" data-value="{(own := text_of(fold_of[case]))}">{own}</td>'] if has_folds else []
         cells = [
             _number(scored.scores.value(case, region, metric.key), metric) for _, scored, region, metric in columns
         ]

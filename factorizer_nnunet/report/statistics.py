@@ -1,9 +1,9 @@
 """The uncertainty of a mean over cases, and whether two models differ on the same cases.
 
 Intervals are by bootstrap over cases (Efron 1987, bias-corrected and accelerated); differences are tested by Wilcoxon's
-signed-rank test with Holm's correction (1979); the stability of a ranking is that of Wiesenfarth et al. (Scientific
-Reports 11, 2021): how often a model keeps its rank when cases are resampled. The seed is fixed, so that reports are
-reproducible.
+signed-rank test, with Holm's correction (1979) over the few primary comparisons; the stability of a ranking is that of
+Wiesenfarth et al. (Scientific Reports 11, 2021): how often a model keeps its rank when cases are resampled. The seed is
+fixed, so that reports are reproducible.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ RESAMPLES = 5000
 LEVEL = 0.95
 SEED = 20231
 TIE = 1e-9  # smaller differences are rounding errors
+ALPHA = 0.05  # p-values below it are called significant
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Difference:
     """A metric of one model minus that of another on the same cases.
 
     `wins` are cases in which the first is better; `p_value` is two-sided, NaN if no case has both; `p_holm` is
-    corrected over all tests of a page.
+    corrected over the primary comparisons of a group, NaN for others.
     """
 
     estimate: Estimate
@@ -79,6 +80,19 @@ def holm(p_values: Sequence[float]) -> list[float]:
         largest = max(largest, min(1.0, (len(tests) - rank) * p))
         adjusted[place] = largest
     return adjusted
+
+
+def smallest_p(cases: int) -> float:
+    """The smallest two-sided p-value of Wilcoxon's test: all differences, none of them 0, have the same sign."""
+    return float(min(1.0, 2.0 ** (1 - cases)))
+
+
+def cases_needed(tests: int) -> int:
+    """The fewest cases with which the smallest p-value, corrected for this many tests, is below `ALPHA`."""
+    cases = 1
+    while smallest_p(cases) * tests >= ALPHA:
+        cases += 1
+    return cases
 
 
 def rank_shares(values: np.ndarray, higher_is_better: bool) -> np.ndarray:
@@ -141,4 +155,5 @@ def _wilcoxon(known: np.ndarray) -> float:
         return 1.0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about few cases
-        return float(stats.wilcoxon(known, zero_method="pratt").pvalue)
+        # With ties, SciPy may approximate, which with few cases gives values that no arrangement of signs has.
+        return max(float(stats.wilcoxon(known, zero_method="pratt").pvalue), smallest_p(int(np.count_nonzero(known))))

@@ -62,6 +62,11 @@ class Group:
         return tuple(scores.metric(key) for key in scores.settings.get("ranked_by") or ("dice", "hd95"))
 
     @property
+    def primary(self) -> tuple[Metric, ...]:
+        """The metrics by which models are compared with a correction; all other comparisons are exploratory."""
+        return tuple(metric for metric in self.leading if metric in self.measured)
+
+    @property
     def judged(self) -> tuple[Metric, ...]:
         """Metrics for which higher or lower is better."""
         return tuple(metric for metric in self.metrics if metric.higher_is_better is not None)

@@ -27,7 +27,8 @@ def write_report(
     num_processes: int = 1,
     partial: bool = False,
     channel: int = 0,
-) -> None:
+    ignore_geometry: bool = False,
+) -> list[Path]:
     """Write one HTML page about results of nnU-Net. The folders of results are not changed.
 
     Args:
@@ -41,6 +42,10 @@ def write_report(
         num_processes: number of cases scored at the same time.
         partial: report existing results, with a warning on the page, if folds or cases are missing.
         channel: of the images in the gallery, counted from 0.
+        ignore_geometry: score and draw files of the same shape even if their voxels lie in different places.
+
+    Returns:
+        the dataset.json that names the labels of each result.
 
     Raises:
         UserError: results cannot be read, scored or compared; all problems in one message, and nothing is written.
@@ -60,12 +65,16 @@ def write_report(
     for place, result in enumerate(bar):
         bar.set_postfix_str(result.title)
         try:
-            scores.append(score(result, saved / _folder_name(place, result.title), scheme, num_processes))
+            scores.append(
+                score(result, saved / _folder_name(place, result.title), scheme, num_processes, ignore_geometry)
+            )
         except UserError as error:
             problems.append(f"{result.folder}: {error}")
     if problems:
         raise UserError("\n".join(problems))
-    write_text_atomically(target, html_page(results, build_groups(results, scores, groups), channel))
+    page = html_page(results, build_groups(results, scores, groups), channel, ignore_geometry)
+    write_text_atomically(target, page)
+    return [result.dataset.path for result in results]
 
 
 def _folder_name(place: int, title: str) -> str:

@@ -2,16 +2,20 @@
 
 The rule: of all settings whose mean Dice is at most a tolerance below the stock command's, take the fastest; settings
 within 5 % of its time count as equally fast, and of these the one with the highest Dice is taken. So a setting that
-saves no time, such as fewer iterations at rank 1, is not changed because of timing noise.
+saves no time, such as fewer iterations at rank 1, is not changed because of timing noise. Nothing is chosen from fewer
+than five cases, or where a change of Dice has no interval: so little shows nothing.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from factorizer_nnunet.core.wording import count_of
+from factorizer_nnunet.imaging.limits import at_most
 from factorizer_nnunet.report.statistics import estimate
 from factorizer_nnunet.tuning.cases import mean_of_known
 from factorizer_nnunet.tuning.measure import Measurement
@@ -19,6 +23,7 @@ from factorizer_nnunet.tuning.search_space import PredictionSettings
 
 DEFAULT_TOLERANCE = 0.002
 SAME_TIME = 1.05
+FEWEST_CASES = 5  # from which a setting is chosen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +31,7 @@ class Row:
     """Results of one setting over all cases.
 
     Attributes:
+        cases: number of cases in which both this setting and the stock command have a Dice.
         dice: mean over regions of the mean over the cases that have the region, as nnU-Net averages.
         by_region: the latter means; None if no case has the region.
         change: of Dice, against the stock command.
@@ -37,6 +43,7 @@ class Row:
     """
 
     setting: PredictionSettings
+    cases: int
     dice: float
     by_region: dict[str, float | None]
     change: float
@@ -73,6 +80,7 @@ def compare(measurements: Sequence[Measurement], settings: Sequence[PredictionSe
         rows.append(
             Row(
                 setting=setting,
+                cases=interval.defined,
                 dice=dice[setting],
                 by_region={name: None if np.isnan(mean) else mean for name, mean in regions[setting].items()},
                 change=dice[setting] - dice[settings[0]],
@@ -87,16 +95,28 @@ def compare(measurements: Sequence[Measurement], settings: Sequence[PredictionSe
     return sorted(rows, key=lambda row: -row.speed_up)
 
 
+def unfit_to_choose(rows: Sequence[Row]) -> str | None:
+    """Why no setting can be chosen from these measurements; None if one can."""
+    cases = min(row.cases for row in rows)
+    if cases < FEWEST_CASES:
+        return f"only {count_of(cases, 'case')} with a Dice were measured, and at least {FEWEST_CASES} are needed"
+    if all(math.isnan(row.change_low) for row in rows):
+        return "the changes of Dice have no interval"
+    return None
+
+
 def choose(rows: Sequence[Row], tolerance: float, reference: PredictionSettings) -> Row:
     """The row of the setting to take, by the rule above.
 
     Args:
         rows: of ``compare``.
         tolerance: how much Dice may be lost against the stock command.
-        reference: the stock command's setting, which is kept if none is faster.
+        reference: the stock command's setting, which is kept if none is faster, or the cases are too few.
     """
     (stock,) = (row for row in rows if row.setting == reference)
-    good = [row for row in rows if row.change >= -tolerance]
+    if unfit_to_choose(rows) is not None:
+        return stock
+    good = [row for row in rows if at_most(-row.change, tolerance) and not math.isnan(row.change_low)]
     fastest = max((row.speed_up for row in good), default=1.0)
     if fastest <= SAME_TIME:
         return stock

@@ -42,7 +42,7 @@ def test_unknown_scheme() -> None:
 
 
 def test_help_names_every_scheme() -> None:
-    listed = EPILOG.split("schemes: ")[1].split("They expect")[0].replace(",", " ").split()
+    listed = EPILOG.split("schemes: ")[1].split("The names of")[0].replace(",", " ").split()
     names, stem = set(), ""
     for word in listed:
         names.add(stem + word if word.startswith("-") else word)

@@ -85,7 +85,7 @@ def test_summary_is_nnunets_with_more_in_it(scores: Scores, folders: tuple[Path,
 
 
 def test_nnunets_values_do_not_depend_on_the_scheme(scores: Scores, folders: tuple[Path, Path]) -> None:
-    challenge = evaluate_folder(*folders, DATASET, scheme=scheme_named("brats2021"))
+    challenge = evaluate_folder(*folders, DATASET, scheme=replace(scheme_named("brats2021"), regions=None))
     dice, own = (files.summary_json(s)["mean"]["(1, 2)"] for s in (scores, challenge))
     assert dice["Dice"] == own["Dice"] == dice["dice"] < own["dice"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
@@ -13,8 +14,9 @@ from score_example import AFFINE, DATASET, edited, labels_of, write, write_folde
 
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.evaluation import evaluate as scoring
+from factorizer_nnunet.evaluation.dataset_files import find_dataset_json
 from factorizer_nnunet.evaluation.empty import DEFAULT_POLICY, changed
-from factorizer_nnunet.evaluation.evaluate import evaluate_folder, evaluate_pairs, find_dataset_json
+from factorizer_nnunet.evaluation.evaluate import evaluate_folder, evaluate_pairs
 from factorizer_nnunet.evaluation.lesions import LesionRule
 from factorizer_nnunet.evaluation.overlap import dice_of_regions
 from factorizer_nnunet.evaluation.pairs import CasePair
@@ -275,7 +277,11 @@ def test_regions_of_a_scheme_take_the_names_of_dataset_json() -> None:
     }  # fmt: skip
     assert regions.keys["whole tumor"] == "(1, 2, 3)" and regions.keys["enhancing"] == "(3,)"
     labels["tumor core"] = [2, 3]
-    with pytest.raises(UserError, match=r"dataset.json declares tumor core = 2\+3, so its label values"):
+    assert dict(regions_of(DatasetJson({"labels": labels}), SCHEMES["brats2023-gli"]).labels) == {
+        "whole tumor": (1, 2, 3), "tumor core": (2, 3), "enhancing": (3,)
+    }  # fmt: skip
+    labels["tumor core"] = [1, 2]
+    with pytest.raises(UserError, match=r"do not say what the value 3 is .*tumor core = 1\+2"):
         regions_of(DatasetJson({"labels": labels}), SCHEMES["brats2023-gli"])
 
 
@@ -290,6 +296,8 @@ def test_dataset_json_is_found_where_nnunet_puts_it(tmp_path: Path) -> None:
     fold.mkdir(parents=True)
     references.mkdir(parents=True)
     assert find_dataset_json(fold, references) is None
-    for number, folder in enumerate((tmp_path / "model", tmp_path / "raw", fold)):
-        (folder / "dataset.json").write_text(f'{{"n": {number}}}')
-        assert find_dataset_json(fold, references) == DatasetJson({"n": number}, folder / "dataset.json")
+    labels = {"background": 0, "tumor": 1}
+    for place, found in ((tmp_path / "raw", 0), (tmp_path / "model", 1), (fold, 2)):
+        (place / "dataset.json").write_text(json.dumps({"labels": labels, "n": found}))
+        expected = DatasetJson({"labels": labels, "n": found}, place / "dataset.json")
+        assert find_dataset_json(fold, references) == expected

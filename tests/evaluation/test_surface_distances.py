@@ -44,7 +44,8 @@ def test_agreement_with_simpleitk_and_surface_distance(kind: str) -> None:
         theirs = surface_distance.compute_surface_distances(pair.reference, pair.prediction, pair.spacing)
         areas = [theirs[f"surfel_areas_{name}"].sum() for name in ("gt", "pred")]
         average = np.average(surface_distance.compute_average_surface_distance(theirs), weights=areas)
-        assert ours["hd95"] == pytest.approx(surface_distance.compute_robust_hausdorff(theirs, 95), abs=1e-6), seed
+        percent = 95 * (1 - 1e-9)  # where exactly 95 % of the area is reached, rounding decides in the library
+        assert ours["hd95"] == pytest.approx(surface_distance.compute_robust_hausdorff(theirs, percent), abs=1e-6), seed
         assert ours["assd"] == pytest.approx(average, abs=1e-6), seed
         for key, tolerance in (("nsd_1mm", 1.0), ("nsd_2.1mm", 2.1)):
             expected = surface_distance.compute_surface_dice_at_tolerance(theirs, tolerance)

@@ -31,9 +31,9 @@ def test_derived_folder_and_variables_give_stock_commands_the_same_faster_predic
     tuned = folds.run(
         "factorizer-nnunet",
         *("tune-inference", "-m", folds.model("3d_fullres"), *ON_CPU, *one),
-        *("--cases", 1, "--tolerance", 0.99, "--report", tmp_path),
+        *("--cases", 3, "--tolerance", 0.99, "--report", tmp_path),
     )
-    assert "1 of fold 0, 1 of fold 1" in (tmp_path / "tune_inference.md").read_text()
+    assert "3 of fold 0, 3 of fold 1" in (tmp_path / "tune_inference.md").read_text()
     derived = folds.model("3d_fullres", plans=f"{PLANS}_fast")
     assert f"-p {PLANS}_fast -step_size 0.5 -f 0 1" in tuned.stdout and str(derived) in tuned.stdout
     options = ("--save_probabilities", *IN_ONE_PROCESS)

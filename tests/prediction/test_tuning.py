@@ -25,7 +25,7 @@ from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.network import Factorizer
 from factorizer_nnunet.nnunet.inference_settings import SHIFTS_VARIABLE, InferenceSettings
 from factorizer_nnunet.nnunet.model_folder import INFERENCE_FILE
-from factorizer_nnunet.tuning import measure
+from factorizer_nnunet.tuning import measure, selection
 from factorizer_nnunet.tuning.cases import ValidationCases
 from factorizer_nnunet.tuning.search_space import SearchSpace
 from factorizer_nnunet.tuning.tune import TuningOutcome, TuningRequest, tune
@@ -36,6 +36,12 @@ FEW = SearchSpace(iterations=(1,), shifts=(1,), mirroring=("none",), steps=(1.0,
 @pytest.fixture
 def validated(root: Path) -> Path:
     return mirrored_model(root)
+
+
+@pytest.fixture(autouse=True)
+def _two_cases_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A choice needs five cases; two keep these tests short."""
+    monkeypatch.setattr(selection, "FEWEST_CASES", 2)
 
 
 def mirrored_model(root: Path, folds: int = 1) -> Path:

@@ -12,7 +12,7 @@ from factorizer_nnunet.evaluation.overlap import dice_of_regions
 from factorizer_nnunet.network import FactorizerConfig
 from factorizer_nnunet.tuning.measure import Measurement
 from factorizer_nnunet.tuning.search_space import PredictionSettings, SearchSpace, stock_settings
-from factorizer_nnunet.tuning.selection import choose, compare
+from factorizer_nnunet.tuning.selection import choose, compare, unfit_to_choose
 
 CONFIG = FactorizerConfig(
     features_per_stage=[8, 16],
@@ -99,30 +99,45 @@ def test_a_region_of_no_case_does_not_count() -> None:
 def test_the_fastest_good_setting_is_chosen_and_of_equally_fast_ones_the_best() -> None:
     bad, good, better, slower = (setting(tile_step_size=step) for step in (1.0, 0.9, 0.8, 0.7))
     measurements = [
-        *measured(REFERENCE, 10, 0.800),
-        *measured(bad, 1, 0.790),
-        *measured(good, 2.00, 0.799),
-        *measured(better, 2.05, 0.801),
-        *measured(slower, 4, 0.850),
+        *measured(REFERENCE, 10, *5 * [0.800]),
+        *measured(bad, 1, *5 * [0.790]),
+        *measured(good, 2.00, *5 * [0.799]),
+        *measured(better, 2.05, *5 * [0.801]),
+        *measured(slower, 4, *5 * [0.850]),
     ]
     rows = compare(measurements, [REFERENCE, bad, good, better, slower])
     assert {row.setting for row in rows if row.is_best} == {bad, good, better, slower}
     assert choose(rows, tolerance=0.002, reference=REFERENCE).setting == better
     assert choose(rows, tolerance=0.02, reference=REFERENCE).setting == bad
     assert choose(rows[1:], tolerance=0, reference=REFERENCE).setting == better
+    assert choose(rows, tolerance=0.01, reference=REFERENCE).setting == bad, "0.8 - 0.79 is 0.01, whatever the rounding"
 
 
 def test_without_a_good_setting_the_stock_command_is_kept() -> None:
     fast = setting(mirroring=())
-    rows = compare([*measured(REFERENCE, 8, 0.8), *measured(fast, 2, 0.7)], [REFERENCE, fast])
+    rows = compare([*measured(REFERENCE, 8, *6 * [0.8]), *measured(fast, 2, *6 * [0.7])], [REFERENCE, fast])
     assert choose(rows, tolerance=0.002, reference=REFERENCE).setting == REFERENCE
 
 
 def test_a_setting_that_is_not_faster_is_not_chosen_for_its_dice() -> None:
     slower, same = setting(num_iters=1), setting(num_shifts=1)
-    measurements = [*measured(REFERENCE, 8, 0.8), *measured(slower, 8.2, 0.9), *measured(same, 7.8, 0.85)]
+    changed = ((slower, 8.2, 0.9), (same, 7.8, 0.85))
+    measurements = [*measured(REFERENCE, 8, *5 * [0.8])]
+    measurements += [one for of, seconds, dice in changed for one in measured(of, seconds, *5 * [dice])]
     rows = compare(measurements, [REFERENCE, slower, same])
     assert choose(rows, tolerance=0.002, reference=REFERENCE).setting == REFERENCE
+
+
+@pytest.mark.parametrize("known", [1, 2, 4, 5])
+def test_nothing_is_chosen_from_fewer_than_five_cases(known: int) -> None:
+    """Cases without a Dice do not count."""
+    fast = setting(mirroring=())
+    values, empty = [0.81, 0.9, 0.7, 0.85, 0.8][:known], [None] * 3
+    rows = compare([*measured(REFERENCE, 8, *values, *empty), *measured(fast, 2, *values, *empty)], [REFERENCE, fast])
+    chosen = choose(rows, tolerance=0.002, reference=REFERENCE)
+    assert chosen.setting == (fast if known == 5 else REFERENCE)
+    reason = unfit_to_choose(rows)
+    assert reason is None if known == 5 else reason is not None and reason.startswith(f"only {known} case")
 
 
 def test_dice_of_regions_by_hand() -> None:
