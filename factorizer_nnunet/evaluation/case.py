@@ -104,7 +104,7 @@ class _Case:
     def score(self, labels: Labels, tolerances_mm: tuple[float, ...]) -> RegionScores:
         """All metrics of the region with these label values."""
         reference, prediction = self._masks(labels)
-        surfaces = tuple(surface_of(mask, self._spacing, self._flat) for mask in (reference, prediction))
+        surfaces = self._surface(reference), self._surface(prediction)
         distances = distances_between(*surfaces, self._spacing) if all(map(len, surfaces)) else None
         values = self._voxel_values(reference, prediction) | _surface_values(distances, tolerances_mm)
         if distances is None:
@@ -123,6 +123,9 @@ class _Case:
         volumes_ml = found[0].sizes * self._voxel_mm3 / MM3_PER_ML
         lesions = tuple((float(volumes_ml[n - 1]), bool(matching.partners[n])) for n in matching.counted)
         return RegionScores(values, lesions)
+
+    def _surface(self, mask: np.ndarray) -> Surface:
+        return surface_of(mask, self._spacing, self._flat)
 
     def _masks(self, labels: Labels) -> tuple[np.ndarray, np.ndarray]:
         """The region in the reference and in the prediction."""

@@ -114,10 +114,10 @@ def surface_of(mask: np.ndarray, spacing: tuple[float, ...], flat: bool = False)
     codes = np.zeros(around, np.uint8)  # one bit for each voxel around a corner
     for bit, corner in enumerate(_CORNERS):
         codes |= padded[tuple(slice(c, c + n) for c, n in zip(corner, around, strict=True))] << np.uint8(bit)
-    flat = np.flatnonzero((codes != 0) & (codes != 255))
-    corners = np.array(np.unravel_index(flat, codes.shape)).T
+    found = np.flatnonzero((codes != 0) & (codes != 255))
+    corners = np.array(np.unravel_index(found, codes.shape)).T
     corners += [side.start for side in box]
-    return Surface(corners, _element_areas(tuple(map(float, spacing)))[codes.ravel()[flat]])
+    return Surface(corners, _element_areas(tuple(map(float, spacing)))[codes.ravel()[found]])
 
 
 def distances_between(reference: Surface, prediction: Surface, spacing: tuple[float, ...]) -> SurfaceDistances:
@@ -197,7 +197,7 @@ def _near_shifts(spacing: tuple[float, ...]) -> tuple[np.ndarray, ...]:
 
 def _weighted_quantile(values: np.ndarray, weights: np.ndarray, fraction: float) -> float:
     order = np.argsort(values)
-    reached = at_least(np.cumsum(weights[order]) / weights[order].sum(), fraction)
+    reached: np.ndarray = at_least(np.cumsum(weights[order]) / weights[order].sum(), fraction)
     return float(values[order][np.argmax(reached)])
 
 

@@ -62,6 +62,12 @@ def _inputs(result: Result, scheme: str, ignore_geometry: bool) -> str:
     """Everything that the scores depend on, as JSON."""
     files = {case.name: [stamp_of(case.prediction), stamp_of(case.reference)] for case in result.cases}
     labels = {key: result.dataset.content.get(key) for key in ("labels", "regions_class_order")}
-    content = {"version": __version__, "scheme": scheme, "labels": labels, "files": files}
-    content |= {"dataset_json": str(result.dataset.path), "geometry_ignored": ignore_geometry}
+    content = {
+        "version": __version__,
+        "scheme": scheme,
+        "dataset_json": str(result.dataset.path),
+        "geometry_ignored": ignore_geometry,
+        "labels": labels,
+        "files": files,
+    }
     return json.dumps(content, indent=1) + "\n"
