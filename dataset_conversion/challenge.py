@@ -5,27 +5,23 @@ from __future__ import annotations
 import gzip
 import os
 import zipfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
 from factorizer_nnunet.core.atomic_files import atomic_file, atomic_folder
 from factorizer_nnunet.core.errors import UserError
-from factorizer_nnunet.core.json_files import load_json_object
 from factorizer_nnunet.core.wording import count_of
 from factorizer_nnunet.dataset_conversion.cases import FILE_ENDING
 from factorizer_nnunet.dataset_conversion.layout import is_nifti
 from factorizer_nnunet.dataset_conversion.report import REPORT_FILE
 from factorizer_nnunet.dataset_conversion.spec import LabelMap, Release
+from factorizer_nnunet.dataset_conversion.written_report import WrittenCase, WrittenReport, read_written_report
 from factorizer_nnunet.imaging.checks import grid_problem, unexpected_labels_problem
 from factorizer_nnunet.imaging.grid import grid_of
 from factorizer_nnunet.imaging.labels import count_labels, integer_labels
 from factorizer_nnunet.imaging.volume import nifti_bytes, read_header, read_volume
-
-_FIX = "Convert the data set again"  # an unreadable report
 
 
 @dataclass(frozen=True)
@@ -49,11 +45,11 @@ def find_data_set(release: Release, predictions: Path, raw_folder: Path, dataset
     matching, damaged = [], ""
     for report in sorted(raw_folder.glob(f"{pattern}/{REPORT_FILE}")):
         try:
-            content = load_json_object(report, _FIX)
+            written = read_written_report(report)
         except UserError as error:  # possibly of another release: only relevant if no other matches
             damaged = f". {error}"
             continue
-        if content.get("release") == release.key and (dataset_id is not None or names <= set(content["cases"])):
+        if written.release == release.key and (dataset_id is not None or names <= written.cases.keys()):
             matching.append(report.parent)
     if len(matching) == 1:
         return matching[0]
@@ -80,7 +76,7 @@ def to_challenge(release: Release, predictions: Path, out: Path, data_set: Path,
         UserError: ``out`` exists, there are no predictions, there are problems (all in one message), or the disk is
             full. Nothing is written then.
     """
-    report = load_json_object(data_set / REPORT_FILE, _FIX)
+    report = read_written_report(data_set / REPORT_FILE)
     out = Path(os.path.abspath(out))
     packed = out.with_name(f"{out.name}.zip")
     for path in (out, packed) if archive else (out,):
@@ -89,9 +85,8 @@ def to_challenge(release: Release, predictions: Path, out: Path, data_set: Path,
     files = sorted(path for path in predictions.glob("*") if is_nifti(path.name))
     if not files:
         raise UserError(f"{predictions} has no predictions CASE{FILE_ENDING}: give the folder of nnUNetv2_predict")
-    back = LabelMap({int(old): int(new) for old, new in report["label_map_back"].items()})
     reading = tqdm(files, desc="checking", unit="case", disable=None)
-    problems = [text for path in reading for text in _problems(release, path, report["cases"], back, data_set)]
+    problems = [text for path in reading for text in _problems(release, path, report, data_set)]
     if problems:
         lines = "\n".join(f"  {text}" for text in problems)
         raise UserError(f"{count_of(len(problems), 'problem')} in {predictions}, nothing was written:\n{lines}")
@@ -99,9 +94,9 @@ def to_challenge(release: Release, predictions: Path, out: Path, data_set: Path,
     try:
         with atomic_folder(out) as draft:
             for name, path in tqdm(cases.items(), desc="writing", unit="case", disable=None):
-                target = draft / _submitted_name(release, name, report["cases"][name])
+                target = draft / _submitted_name(release, name, report.cases[name])
                 target.parent.mkdir(parents=True, exist_ok=True)
-                _write(path, _grid_image(report["cases"][name], data_set), back, target)
+                _write(path, report.cases[name].grid_image, report.back, target)
             for name, text in release.submission_extra.items():
                 (draft / name).write_text(text, encoding="utf-8")
             if archive:
@@ -109,33 +104,33 @@ def to_challenge(release: Release, predictions: Path, out: Path, data_set: Path,
     except OSError as error:
         packed.unlink(missing_ok=True)
         raise UserError(f"cannot write {out}: {error.strerror or error}; nothing was left behind") from error
-    unlabelled = {name for name, case in report["cases"].items() if case["label"] is None}
-    expected = unlabelled if unlabelled & cases.keys() else report["cases"].keys() - unlabelled
+    unlabelled = {name for name, case in report.cases.items() if not case.is_labelled}
+    expected = unlabelled if unlabelled & cases.keys() else report.cases.keys() - unlabelled
     return Submission(out, packed if archive else None, len(files), tuple(sorted(expected - cases.keys())))
 
 
-def _submitted_name(release: Release, name: str, case: Mapping[str, Any]) -> str:
+def _submitted_name(release: Release, name: str, case: WrittenCase) -> str:
     """The file name of a prediction in the submission.
 
     Raises:
         KeyError: a field of the name is unknown for this case.
     """
-    return release.submission.format_map({**case["fields"], "case": name})
+    return release.submission.format_map({**case.fields, "case": name})
 
 
-def _problems(release: Release, path: Path, cases: Mapping[str, Any], back: LabelMap, data_set: Path) -> list[str]:
+def _problems(release: Release, path: Path, report: WrittenReport, data_set: Path) -> list[str]:
     name = path.name.removesuffix(FILE_ENDING)
-    if name not in cases:
+    if name not in report.cases:
         return [f"{path}: {name} is not a case of {data_set.name}"]
     texts = []
     try:
-        _submitted_name(release, name, cases[name])
+        _submitted_name(release, name, report.cases[name])
     except KeyError as error:
         texts.append(
             f"{path}: a submission is named after the number of the {error.args[0]} file, which the source of "
             f"{data_set.name} lacked; convert it with these files"
         )
-    image = _grid_image(cases[name], data_set)
+    image = report.cases[name].grid_image
     try:
         volume = read_volume(path)
     except OSError as error:
@@ -150,14 +145,9 @@ def _problems(release: Release, path: Path, cases: Mapping[str, Any], back: Labe
         counts = count_labels(integer_labels(volume.values))
     except ValueError as error:
         return [*texts, f"{path}: {error}"]
-    if unexpected := unexpected_labels_problem(counts, back.to_nnunet.keys(), "this data set"):
+    if unexpected := unexpected_labels_problem(counts, report.back.to_nnunet.keys(), "this data set"):
         texts.append(f"{path}: {unexpected}")
     return texts
-
-
-def _grid_image(case: Mapping[str, Any], data_set: Path) -> Path:
-    """The image that defines the grid of the case's label."""
-    return data_set / case["images"][case["grid_channel"]]["file"]
 
 
 def _write(prediction: Path, image: Path, back: LabelMap, target: Path) -> None:

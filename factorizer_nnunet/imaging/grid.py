@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import tempfile
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -64,6 +65,8 @@ def largest_offset_mm(grid: Grid, reference: Grid) -> float:
 
 def _largest_offset_voxels(grid: Grid, reference: Grid) -> float:
     """The same distance in voxels of `reference`; along an axis of one voxel, that of the voxel's neighbour counts."""
+    if not all(np.isfinite((*g.spacing, *g.origin, *g.direction)).all() for g in (grid, reference)):
+        return math.inf  # a damaged header
     offsets = _offsets_mm(grid, reference, tuple(max(n, 2) for n in grid.size))
     return float(np.linalg.norm(np.linalg.pinv(_steps(reference)) @ offsets, axis=0).max())
 

@@ -31,6 +31,9 @@ MAX_DEFLATE_RATIO = 1032  # the largest compression ratio that the deflate forma
 _HEADER_ONLY = 348  # bytes, without extensions
 _NIFTI_1 = tuple(struct.pack(order + "i", _HEADER_ONLY) for order in "<>")
 _NIFTI_2 = tuple(struct.pack(order + "i", 540) for order in "<>")
+_HEADER_ERRORS = (  # that nibabel raises for damaged headers
+    WrapStructError, HeaderDataError, HeaderTypeError, ImageFileError, OverflowError, ValueError, KeyError
+)  # fmt: skip
 _FETCH_AGAIN = "download or copy it again"
 
 
@@ -94,9 +97,11 @@ def read_volume(path: Path, flat: bool = False) -> Volume:
         header = _single_slice(header)
     try:
         slope, intercept = header.get_slope_inter()
-    except HeaderDataError as error:
+        dtype, offset = header.get_data_dtype(), int(header.get_data_offset())
+    except (HeaderDataError, OverflowError, ValueError) as error:  # an offset may be infinite or NaN
         raise OSError(f"cannot be read as NIfTI: {error}") from error
-    dtype, offset = header.get_data_dtype(), int(header.get_data_offset())
+    if offset < 0:
+        raise OSError(f"cannot be read as NIfTI: its voxels begin at byte {offset}")
     if dtype.kind not in "iuf":
         raise OSError(f"has voxels of type {dtype}, expected one real number per voxel")
     voxels = math.prod(shape)
@@ -190,7 +195,7 @@ def _header(content: bytes, flat: bool = False) -> tuple[nibabel.Nifti1Header, t
         header = nibabel.Nifti1Header(content[:_HEADER_ONLY], check=False)
         fixed_header(header)
         shape = tuple(int(n) for n in header.get_data_shape())
-    except (WrapStructError, HeaderDataError, HeaderTypeError, ImageFileError, ValueError, KeyError) as error:
+    except _HEADER_ERRORS as error:
         raise OSError(f"cannot be read as NIfTI: {error}") from error
     squeezed = (*shape, 1) if flat and len(shape) == 2 else shape[:3] + tuple(n for n in shape[3:] if n != 1)
     if len(squeezed) not in (3, 4) or min(squeezed) < 1:
