@@ -13,7 +13,7 @@ from score_example import write
 
 from factorizer_nnunet import cli
 from factorizer_nnunet.core.errors import UserError
-from factorizer_nnunet.dataset_conversion.catalog import RELEASES
+from factorizer_nnunet.dataset_conversion.releases import RELEASES
 from factorizer_nnunet.evaluation import parts
 from factorizer_nnunet.evaluation.case import score_arrays
 from factorizer_nnunet.evaluation.parts import part_named
