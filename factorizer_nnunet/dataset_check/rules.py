@@ -158,10 +158,10 @@ def _grid_problems(files: Sequence[tuple[Path, FileFacts]], num_images: int) -> 
             difference: str | None = f"shape {facts.shape} (z, y, x) differs from {reference.shape}"
         elif facts.grid is not None and reference.grid is not None:
             difference = geometry_difference(facts.grid, reference.grid)
-        elif not np.allclose(facts.spacing, reference.spacing):
-            difference = f"voxel size {facts.spacing} mm differs from {reference.spacing} mm"
         else:
             difference = None
+        if difference is None and not np.allclose(facts.spacing, reference.spacing):  # nnU-Net's own, narrower limit
+            difference = f"voxel size {facts.spacing} mm differs from {reference.spacing} mm"
         if difference is not None:
             yield _finding(path, f"{difference} of {first.name}", f"Resample the {what} to the grid of {first.name}")
 

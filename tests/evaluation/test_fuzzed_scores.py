@@ -45,7 +45,7 @@ def test_evaluate_and_report_answer_damaged_volumes_and_names(
 ) -> None:
     rng = np.random.default_rng([1, seed])
     statuses = []
-    for number in range(25):
+    for number in range(15):
         predictions, references = folders(rng)
         victim = (predictions, references)[number % 2] / "a.nii"
         kind = ("uint8", "float64", "int16", "float32")[number % 4]
@@ -75,7 +75,7 @@ def test_evaluate_and_report_answer_a_damaged_dataset_json(
 ) -> None:
     rng = np.random.default_rng([2, seed])
     statuses = []
-    for number in range(25):
+    for number in range(15):
         predictions, references = folders(rng)
         (predictions / "dataset.json").write_bytes(damaged_json(rng, LABELS))
         if number % 4 == 0:
@@ -105,7 +105,7 @@ def test_report_answers_damaged_summaries_and_scores(
     assert answer(command) == 0
     (scores,) = (tmp_path / "work" / "page_scores").iterdir()
     written = json.loads((scores / "scores" / "summary.json").read_text())
-    for number in range(40):
+    for number in range(24):
         (predictions / "summary.json").write_bytes(damaged_json(rng, summary))
         if number % 2:
             (scores / "scores" / "summary.json").write_bytes(damaged_json(rng, written))
