@@ -11,7 +11,7 @@ from pathlib import Path
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import read_complete_json
 from factorizer_nnunet.core.wording import first_few
-from factorizer_nnunet.nnunet.environment import EXT_TRAINER_VARIABLE, ext_trainer_value
+from factorizer_nnunet.nnunet.environment import use_own_trainer
 from factorizer_nnunet.nnunet.fold_checks import checked_folds
 from factorizer_nnunet.nnunet.folds import NUMBER_OF_FOLDS, read_folds
 from factorizer_nnunet.nnunet.image_files import channels_by_case
@@ -187,7 +187,7 @@ def _find_trainer(name: str) -> type:
     Raises:
         UserError: there is no such trainer.
     """
-    os.environ[EXT_TRAINER_VARIABLE] = ext_trainer_value(os.environ.get(EXT_TRAINER_VARIABLE))
+    use_own_trainer()
     from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
     try:
