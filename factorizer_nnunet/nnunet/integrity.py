@@ -5,52 +5,87 @@ from __future__ import annotations
 import contextlib
 import gzip
 import os
+import stat
 import zipfile
 import zlib
 from collections.abc import Iterable
+from enum import Enum
 from pathlib import Path
+from typing import BinaryIO
 
+from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import read_complete_json
 from factorizer_nnunet.nnunet.names import SPLITS_FILE
+from factorizer_nnunet.nnunet.older_checkpoints import has_all_storages, is_older_form
 
 _PICKLE_STOP = b"."
 _FRAME_MAGIC, _FRAME_SIZE = slice(2, 10), slice(16, 24)  # bytes in the header of a blosc2 file
+_ZIP_END_BYTES = 22 + 2**16  # the end of the directory, and the longest comment after it
+
+
+class Completeness(Enum):
+    """What a look at a file shows."""
+
+    MISSING = "missing"
+    CUT_OFF = "cut off"
+    COMPLETE = "complete"
 
 
 def is_complete(path: Path) -> bool:
+    """Whether a file exists and has its end; raises as ``completeness`` does."""
+    return completeness(path) is Completeness.COMPLETE
+
+
+def completeness(path: Path) -> Completeness:
     """Whether a file exists and has its end, judged without reading all of it.
 
     The ends of zip (``.pth``, ``.npz``), pickle and JSON files and the length of blosc2 files are checked; other files
     must not be empty.
 
     Raises:
-        UserError: a JSON file is damaged in another way than by a kill.
+        UserError: the file cannot be read, which says nothing about its content, or a JSON file is damaged in another
+            way than by a kill.
     """
     try:
-        if not path.is_file():  # missing, or a named pipe, on which reading would wait forever
-            return False
-        if path.suffix in (".pth", ".npz"):  # zip files: their directory is written last
-            return zipfile.is_zipfile(path)
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise UserError(f"{path} is a folder or a special file instead of a regular one. Move it away")
+        complete = status.st_size > 0 and _has_end(path, status.st_size)
+    except (FileNotFoundError, NotADirectoryError):
+        return Completeness.MISSING
+    except OSError as error:
+        raise UserError(
+            f"cannot read {path} ({error.strerror or error}); it is left as it is. Correct its permissions, or wait "
+            "until its disk answers again, then run the same command again"
+        ) from error
+    return Completeness.COMPLETE if complete else Completeness.CUT_OFF
+
+
+def _has_end(path: Path, size: int) -> bool:
+    if path.suffix == ".json":
+        return read_complete_json(path, list if path.name == SPLITS_FILE else dict) is not None
+    with path.open("rb") as stream:
         if path.suffix == ".pkl":
-            with path.open("rb") as stream:
-                stream.seek(-1, os.SEEK_END)
-                return stream.read() == _PICKLE_STOP
+            stream.seek(-1, os.SEEK_END)
+            return stream.read() == _PICKLE_STOP
         if path.suffix == ".b2nd":
-            return path.stat().st_size == _length_of_frame(path)
-        if path.suffix == ".json":
-            return read_complete_json(path, list if path.name == SPLITS_FILE else dict) is not None
-        return path.stat().st_size > 0
-    except OSError:  # missing, or empty where an end was sought
-        return False
+            return size == _length_of_frame(stream)
+        if path.suffix not in (".pth", ".npz"):
+            return True
+        if is_older_form(stream.read(16)):
+            return has_all_storages(stream, size)
+        # A zip file's directory is written last. zipfile takes what it cannot read for no zip file, so try that first.
+        stream.seek(-min(size, _ZIP_END_BYTES), os.SEEK_END)
+        stream.read()
+        return zipfile.is_zipfile(stream)
 
 
-def _length_of_frame(path: Path) -> int | None:
+def _length_of_frame(stream: BinaryIO) -> int | None:
     """The length in bytes that a blosc2 file states in its header; None if it is not one.
 
     Format: https://www.blosc.org/c-blosc2/format/cframe_format.html (frame_size, big-endian).
     """
-    with path.open("rb") as stream:
-        header = stream.read(_FRAME_SIZE.stop)
+    header = stream.read(_FRAME_SIZE.stop)
     return int.from_bytes(header[_FRAME_SIZE], "big") if header[_FRAME_MAGIC] == b"b2frame\0" else None
 
 
