@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import os
 import zipfile
@@ -92,17 +93,18 @@ def to_challenge(release: Release, predictions: Path, out: Path, data_set: Path,
         raise UserError(f"{count_of(len(problems), 'problem')} in {predictions}, nothing was written:\n{lines}")
     cases = {path.name.removesuffix(FILE_ENDING): path for path in files}
     try:
-        with atomic_folder(out) as draft:
+        with contextlib.ExitStack() as pending:  # the archive appears after the folder, so entered before it
+            zip_file = pending.enter_context(atomic_file(packed)) if archive else None
+            draft = pending.enter_context(atomic_folder(out))
             for name, path in tqdm(cases.items(), desc="writing", unit="case", disable=None):
                 target = draft / _submitted_name(release, name, report.cases[name])
                 target.parent.mkdir(parents=True, exist_ok=True)
                 _write(path, report.cases[name].grid_image, report.back, target)
             for name, text in release.submission_extra.items():
                 (draft / name).write_text(text, encoding="utf-8")
-            if archive:
-                _pack(draft, packed)
+            if zip_file is not None:
+                _pack(draft, zip_file)
     except OSError as error:
-        packed.unlink(missing_ok=True)
         raise UserError(f"cannot write {out}: {error.strerror or error}; nothing was left behind") from error
     unlabelled = {name for name, case in report.cases.items() if not case.is_labelled}
     expected = unlabelled if unlabelled & cases.keys() else report.cases.keys() - unlabelled
@@ -158,8 +160,8 @@ def _write(prediction: Path, image: Path, back: LabelMap, target: Path) -> None:
 
 
 def _pack(folder: Path, target: Path) -> None:
-    """Write all files below ``folder``, which are already compressed, to a zip file atomically."""
-    with atomic_file(target) as draft, zipfile.ZipFile(draft, "w", zipfile.ZIP_STORED) as archive:
+    """Write all files below ``folder``, which are already compressed, to a zip file."""
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
         for path in sorted(folder.rglob("*")):
             if path.is_file():
                 archive.write(path, path.relative_to(folder).as_posix())

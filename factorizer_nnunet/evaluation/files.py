@@ -21,6 +21,7 @@ from factorizer_nnunet.evaluation.scores import Files, Lesion, Scores, mean_over
 from factorizer_nnunet.evaluation.table import markdown
 
 SUMMARY_FILE, SCORES_FILE, LESIONS_FILE, TABLE_FILE = "summary.json", "scores.csv", "lesions.csv", "scores.md"
+SCORE_FILES = (SUMMARY_FILE, SCORES_FILE, LESIONS_FILE, TABLE_FILE)
 SCORE_COLUMNS = ("case", "region", "metric", "unit", "value")
 LESION_COLUMNS = ("case", "region", "volume_ml", "detected")
 OURS = "factorizer_nnunet"  # the key of summary.json that nnU-Net does not have

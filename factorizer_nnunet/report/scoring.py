@@ -7,10 +7,10 @@ import shutil
 from pathlib import Path
 
 from factorizer_nnunet import __version__
-from factorizer_nnunet.core.atomic_files import write_text_atomically
+from factorizer_nnunet.core.atomic_files import clear_drafts, is_draft, write_text_atomically
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.evaluation.evaluate import evaluate_pairs
-from factorizer_nnunet.evaluation.files import read_scores, write_scores
+from factorizer_nnunet.evaluation.files import SCORE_FILES, read_scores, write_scores
 from factorizer_nnunet.evaluation.pairs import CasePair
 from factorizer_nnunet.evaluation.schemes import scheme_named
 from factorizer_nnunet.evaluation.scores import Scores
@@ -37,8 +37,7 @@ def score(result: Result, folder: Path, scheme: str, num_processes: int, ignore_
     inputs = _inputs(result, scheme, ignore_geometry)
     written, described = folder / _SCORES, folder / _INPUTS
     if folder.exists():
-        if not folder.is_dir() or {path.name for path in folder.iterdir()} - {_SCORES, _INPUTS, _UNFINISHED}:
-            raise UserError(f"{folder} exists, but is not from a report: remove it or choose another --scores FOLDER")
+        _check_own(folder)
         if described.is_file() and written.is_dir() and described.read_text(encoding="utf-8") == inputs:
             return read_scores(written)
         described.unlink(missing_ok=True)
@@ -56,6 +55,21 @@ def score(result: Result, folder: Path, scheme: str, num_processes: int, ignore_
     write_text_atomically(described, inputs)  # last: without it, scores are not reused
     shutil.rmtree(folder / _UNFINISHED, ignore_errors=True)
     return scores
+
+
+def _check_own(folder: Path) -> None:
+    """Check that a folder contains nothing but scores of a report, and remove drafts of reports that were killed.
+
+    Raises:
+        UserError: it contains anything else.
+    """
+    if folder.is_dir():
+        clear_drafts(folder)
+        expected = {folder: {_SCORES, _INPUTS, _UNFINISHED}, folder / _SCORES: set(SCORE_FILES)}
+        found = [path for place in expected if place.is_dir() for path in place.iterdir() if not is_draft(path)]
+        if all(path.name in expected[path.parent] for path in found):
+            return
+    raise UserError(f"{folder} exists, but is not from a report: move it away or choose another --scores FOLDER")
 
 
 def _inputs(result: Result, scheme: str, ignore_geometry: bool) -> str:

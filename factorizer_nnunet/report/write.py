@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from factorizer_nnunet.core.atomic_files import write_text_atomically
 from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.report.own_pages import MARK, refuse_other_file
 from factorizer_nnunet.report.page import html_page
 from factorizer_nnunet.report.results import read_results
 from factorizer_nnunet.report.scoring import score
@@ -34,7 +35,7 @@ def write_report(
     Args:
         result_folders: models (``TRAINER__PLANS__CONFIGURATION``), collected cross-validations, ensembles, or
             predictions; results with the same cases are compared.
-        target: the page; an existing file is replaced once the new page is complete.
+        target: the page; an existing page is replaced once the new one is complete, any other file refused.
         names: of the results, one for each folder; None derives them from the folders.
         sources: where references and images are; None uses nnU-Net's folders from the environment.
         scheme: how to score, a key of `evaluation.schemes.SCHEMES`.
@@ -50,10 +51,7 @@ def write_report(
     Raises:
         UserError: results cannot be read, scored or compared; all problems in one message, and nothing is written.
     """
-    if not target.absolute().parent.is_dir():
-        raise UserError(f"{target.absolute().parent} does not exist: create the folder to write {target.name} to")
-    if target.is_dir():
-        raise UserError(f"{target} is a folder: give a file with -o, such as {target / 'report.html'}")
+    refuse_other_file(target)
     results = read_results(result_folders, sources or Sources(), names, partial)
     groups = check_case_sets(results, partial)
     channels = min((len(case.images) for result in results for case in result.cases if case.images), default=None)
@@ -73,7 +71,7 @@ def write_report(
     if problems:
         raise UserError("\n".join(problems))
     page = html_page(results, build_groups(results, scores, groups), channel, ignore_geometry)
-    write_text_atomically(target, page)
+    write_text_atomically(target, page + MARK)
     return [result.dataset.path for result in results]
 
 

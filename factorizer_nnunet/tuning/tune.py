@@ -215,6 +215,12 @@ def _make_folder(report: Path) -> None:
         raise UserError(f"cannot make {report}: {error.strerror}. Name another folder with --report") from error
     if not os.access(report, os.W_OK | os.X_OK):
         raise UserError(f"no permission to write in {report}. Name another folder with --report")
+    foreign = [name for name in (_PAGE, _NUMBERS, _FIGURE) if (report / name).exists()]
+    if foreign and not (report / _MEASUREMENTS).exists():
+        raise UserError(
+            f"{report} has {', '.join(foreign)}, but no {_MEASUREMENTS}, so tune-inference did not write it. Name "
+            "another folder with --report"
+        )
 
 
 def _summary(model: TrainedModel, names: Mapping[str, Sequence[str]], identity: Mapping[str, Any]) -> str:

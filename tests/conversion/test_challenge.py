@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import zipfile
 from dataclasses import replace
@@ -105,3 +106,25 @@ def test_a_submission_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(UserError, match="cannot write .*No space left"):
         to_challenge(RELEASES["brats2021"], folder / "labelsTr", tmp_path / "out", folder, archive=True)
     assert not (tmp_path / "out").exists() and not (tmp_path / "out.zip").exists()
+
+
+@pytest.mark.parametrize("name", ["../../victim", "/tmp/victim", "a/b", "..", ""])
+def test_names_in_the_report_do_not_lead_outside(tmp_path: Path, name: str) -> None:
+    tree = build_tree("isles2017", tmp_path / "source")
+    folder = convert("isles2017", tree.source, tmp_path / "raw").folder
+    file = folder / "conversion_report.json"
+    report = json.loads(file.read_text())
+    first = sorted(path.name.removesuffix(".nii.gz") for path in (folder / "labelsTr").iterdir())[0]
+    report["cases"][first]["fields"]["mtt"] = name
+    file.write_text(json.dumps(report))
+    before = set(tmp_path.rglob("*"))
+    with pytest.raises(UserError, match="conversion_report.json: mtt"):
+        to_challenge(RELEASES["isles2017"], folder / "labelsTr", tmp_path / "sub" / "out", folder)
+    report["cases"][first]["images"][0]["file"] = f"imagesTr/{name or '..'}/x.nii.gz"
+    report["cases"][first]["fields"]["mtt"] = "1"
+    report["cases"][first]["grid_channel"] = 0
+    file.write_text(json.dumps(report))
+    if name not in ("a/b", ""):
+        with pytest.raises(UserError, match="conversion_report.json: an image"):
+            to_challenge(RELEASES["isles2017"], folder / "labelsTr", tmp_path / "sub" / "out", folder)
+    assert set(tmp_path.rglob("*")) == before

@@ -11,12 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from killed_processes import left_draft
 from results_example import DATASET_JSON, SHAPE, Study, add_model, write_predictions, write_study, write_volume
 
 from factorizer_nnunet import cli
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.report import Sources, scoring, write_report
 from factorizer_nnunet.report.gallery import choose_cases
+from factorizer_nnunet.report.own_pages import MARK
 
 
 @pytest.fixture(scope="module")
@@ -179,3 +181,34 @@ def test_the_command_writes_the_page_and_refuses_with_status_2(
     assert done.stdout == f"{tmp_path / 'r.html'}\n" and (tmp_path / "r.html").stat().st_size > 50_000
     assert cli.main(["report", "-o", str(tmp_path / "s.html"), str(tmp_path)]) == 2
     assert "not a folder of nnU-Net results" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"<html>mine</html>", b"\x00\xff"])
+def test_only_pages_of_the_report_are_replaced(study: Study, tmp_path: Path, content: bytes) -> None:
+    target = tmp_path / "plans.json"
+    target.write_bytes(content)
+    with pytest.raises(UserError, match="plans.json is not a page of this command and is not replaced"):
+        report(study, target)
+    assert target.read_bytes() == content and list(tmp_path.iterdir()) == [target]
+
+
+def test_pages_of_this_and_earlier_versions_are_replaced(study: Study, page: str, tmp_path: Path) -> None:
+    scores = study.root / "report_scores"
+    target = tmp_path / "report.html"
+    options = {"names": ["<U-Net>", "ours"], "scores_folder": scores}
+    for existing in (page, page.replace(MARK, "")):
+        target.write_text(existing, encoding="utf-8")
+        assert report(study, target, **options) == page
+
+
+def test_a_report_killed_while_it_saved_scores_starts_again(study: Study, tmp_path: Path) -> None:
+    scores = tmp_path / "report_scores"
+    for target in (scores / "0_nnUNetTrainer" / "scores", scores / "1_nnUNetTrainerFactorizer" / "inputs.json"):
+        left_draft(target)
+    assert report(study, tmp_path / "report.html").endswith(MARK)
+    assert not list(tmp_path.rglob("*.partial"))
+    mine = scores / "0_nnUNetTrainer" / "scores" / "notes.txt"
+    mine.write_text("mine")
+    with pytest.raises(UserError, match="is not from a report: move it away"):
+        report(study, tmp_path / "report.html", scheme="isles2022")
+    assert mine.read_text() == "mine"
