@@ -1,0 +1,269 @@
+"""Kill every command again and again: nothing half is taken for complete, nothing is lost, no draft stays.
+
+    python -m benchmarks.killed_commands --work DIR --kills 100 --page docs/measured/killed_commands.md
+
+Each command first runs undisturbed. Then it is started, killed with SIGKILL after a random part of that time together
+with all its workers, and started again, as often as its share of the kills says; the last start is not disturbed. The
+data are the demo's synthetic patients, on the CPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import hashlib
+import json
+import os
+import platform
+import random
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from factorizer_nnunet.core.atomic_files import is_draft
+from factorizer_nnunet.core.processes import end_marked, script
+from factorizer_nnunet.core.set_aside import is_set_aside
+from factorizer_nnunet.demo.phantom import write_set
+from factorizer_nnunet.nnunet.environment import create_folders, environment_variables
+from factorizer_nnunet.nnunet.integrity import gzip_damage, is_complete
+
+OWNER_VARIABLE = "FACTORIZER_NNUNET_KILLED_COMMANDS"  # in the environment of every process that is started
+DATASET, TRAINER, EPOCHS = "Dataset007_Phantom", "nnUNetTrainerFactorizer_2epochs_2iters", 2
+SHARES = {  # of 100 kills
+    **{"convert": 14, "plan": 9, "run": 17, "predict": 12},
+    **{"evaluate": 12, "report": 12, "explain": 12, "to-challenge": 12},
+}
+_CHECKED = {".json", ".npz", ".pkl", ".pth"}
+
+
+@dataclass(frozen=True)
+class Killed:
+    """A command that is killed.
+
+    Attributes:
+        words: the command.
+        outputs: files and folders that it makes.
+        refuses: it refuses outputs that exist; otherwise it resumes.
+        in_place: nnU-Net's commands write in place there, so only the end result is checked.
+    """
+
+    words: tuple[str, ...]
+    outputs: tuple[Path, ...]
+    refuses: bool = False
+    in_place: bool = False
+
+
+def commands(root: Path) -> dict[str, Killed]:
+    """All commands, in the order in which each uses the results of those before."""
+    raw, results = root / "nnUNet_raw" / DATASET, root / "nnUNet_results" / DATASET
+    preprocessed = root / "nnUNet_preprocessed" / DATASET
+    model = results / f"{TRAINER}__nnUNetFactorizerTemplatePlans_demo__3d_fullres"
+    images, out = str(raw / "imagesTs"), root / "out"
+    of_model = ("-i", images, "-m", str(model), "-f", "0", "-device", "cpu")
+    runs = ("-tr", TRAINER, "--device", "cpu", "-f", "0", "-np", "1", "--disable-tta")
+    folders = {name: str(out / name) for name in ("run", "predict", "scores", "explained", "submission")}
+    return {
+        "convert": Killed(("brats2021", str(root / "source"), "-d", "7", "--name", "Phantom"), (raw,), refuses=True),
+        "plan": Killed(("-d", "7", "--template", "demo", "-np", "1"), (preprocessed,), in_place=True),
+        "run": Killed(
+            ("-d", "7", "--template", "demo", *runs, "--output", folders["run"]),
+            (results, Path(folders["run"])),
+            in_place=True,
+        ),
+        "predict": Killed((*of_model, "-o", folders["predict"], "-npp", "1", "-nps", "1"), (Path(folders["predict"]),)),
+        "evaluate": Killed(
+            ("-p", folders["predict"], "-r", str(root / "source" / "truth"), "-o", folders["scores"], "-np", "1"),
+            (Path(folders["scores"]),),
+            refuses=True,
+        ),
+        "report": Killed(
+            (str(model), "--partial", "-o", str(out / "report.html")), (out / "report.html", out / "report_scores")
+        ),
+        "explain": Killed((*of_model, "-o", folders["explained"], "--stage", "encoder-3"), (out / "explained",)),
+        "to-challenge": Killed(
+            ("brats2021", folders["predict"], folders["submission"], "-d", "7", "--zip"),
+            (Path(folders["submission"]), out / "submission.zip"),
+            refuses=True,
+        ),
+    }
+
+
+def start(root: Path, name: str, command: Killed) -> subprocess.Popen:
+    """Start a command; what it prints goes to a log."""
+    few = {"nnUNet_n_proc_DA": "0", "nnUNet_def_n_proc": "1", "nnUNet_compile": "f", "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, **environment_variables(root, {}), **few, OWNER_VARIABLE: str(root)}
+    argv = [script("factorizer-nnunet"), name, *command.words]
+    with (root / "log.txt").open("ab") as log:
+        log.write(f"\n$ {' '.join(argv)}\n".encode())
+        return subprocess.Popen(argv, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+
+
+def kill_all(root: Path, process: subprocess.Popen) -> None:
+    """Kill a command and whatever it has started."""
+    os.killpg(process.pid, signal.SIGKILL)
+    while end_marked(OWNER_VARIABLE, str(root)):  # repeated, since a process may start another meanwhile
+        pass
+    process.wait()
+
+
+def half_files(command: Killed) -> list[str]:
+    """Files under their final names that are not complete."""
+    return [f"half: {file}" for file in _files(command.outputs) if not _is_whole(file)]
+
+
+def _is_whole(file: Path) -> bool:
+    if file.suffix == ".gz":
+        return gzip_damage(file) is None
+    return file.suffix not in _CHECKED or is_complete(file)
+
+
+def _files(outputs: Sequence[Path]) -> list[Path]:
+    """Files below the outputs, without drafts and what was set aside."""
+    below = [path for output in outputs for path in ([output] if output.is_file() else output.rglob("*"))]
+    return [
+        path
+        for path in sorted(below)
+        if path.is_file() and not any(is_draft(part) or is_set_aside(part.name) for part in (path, *path.parents))
+    ]
+
+
+def contents(outputs: Sequence[Path]) -> dict[str, str]:
+    """Names of all files of a result; with the digest of the content where it is the same every time."""
+    return {
+        f"{output.name}/{file.relative_to(output)}": _digest(file) if file.name.endswith((".nii.gz", ".csv")) else ""
+        for output in outputs
+        for file in _files([output])
+        if file.name not in (".lock", "events.txt")
+    }
+
+
+def _digest(file: Path) -> str:
+    content = file.read_bytes()
+    return hashlib.sha256(gzip.decompress(content) if file.suffix == ".gz" else content).hexdigest()
+
+
+def others(root: Path, command: Killed) -> dict[Path, str]:
+    """The digest of every file that the command must leave alone."""
+    return {
+        file: hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in root.rglob("*")
+        if file.is_file() and file.suffix != ".txt" and not any(output in file.parents for output in command.outputs)
+        if file not in command.outputs and not is_draft(file) and file.name != "factorizer_data_check.json"
+    }
+
+
+def training_problems(command: Killed) -> list[str]:
+    """Whether folds were trained in full and logged each epoch once."""
+    found = []
+    for file in (path for output in command.outputs for path in output.glob("*/fold_*/checkpoint_final.pth")):
+        checkpoint = torch.load(file, map_location="cpu", weights_only=False)
+        logged = {len(values) for values in checkpoint["logging"].values() if isinstance(values, list)}
+        if checkpoint["current_epoch"] != EPOCHS or logged != {EPOCHS}:
+            found.append(f"{file} has {checkpoint['current_epoch']} epochs and logged {logged}")
+    return found
+
+
+def try_command(root: Path, name: str, command: Killed, kills: int, rng: random.Random) -> dict[str, object]:
+    """Run a command undisturbed, then kill it again and again; returns what was seen."""
+    began = time.monotonic()
+    status = start(root, name, command).wait()
+    seconds = time.monotonic() - began
+    problems = [f"undisturbed, it ended with status {status}"] if status else []
+    expected, alone = contents(command.outputs), others(root, command)
+    _remove(command)
+    came = 0
+    for _ in range(kills):
+        process, delay = start(root, name, command), rng.uniform(0, 1.1 * seconds)
+        try:
+            process.wait(delay)
+        except subprocess.TimeoutExpired:
+            kill_all(root, process)
+            came += 1
+        problems += [] if command.in_place else half_files(command)
+        if command.refuses and command.outputs[0].exists():
+            problems += _differences(expected, contents(command.outputs[:1]), only_found=True)
+            _remove(command)
+    problems += [f"the last start ended with status {status}"] if (status := start(root, name, command).wait()) else []
+    problems += _differences(expected, contents(command.outputs)) + half_files(command) + training_problems(command)
+    problems += [f"draft left: {path}" for path in root.rglob("*") if is_draft(path) or path.name.endswith(".draft")]
+    after = others(root, command)
+    problems += [f"changed or lost: {file}" for file, digest in alone.items() if after.get(file) != digest]
+    return {"command": name, "seconds": round(seconds, 1), "starts": kills + 1, "kills": came, "problems": problems}
+
+
+def _differences(expected: Mapping[str, str], found: Mapping[str, str], only_found: bool = False) -> list[str]:
+    names = set(found) if only_found else {*expected, *found}
+    kept = {name for name in names if "/logs/" not in name and "training_log_" not in name and "/sources/" not in name}
+    return [f"differs: {name}" for name in sorted(kept) if expected.get(name) != found.get(name)]
+
+
+def _remove(command: Killed) -> None:
+    for output in command.outputs:
+        shutil.rmtree(output) if output.is_dir() else output.unlink(missing_ok=True)
+
+
+def page(seen: Sequence[Mapping[str, object]], arguments: argparse.Namespace) -> str:
+    """The results as Markdown."""
+    rows = [
+        f"| {one['command']} | {one['seconds']} s | {one['starts']} | {one['kills']} | {len(_problems(one))} |"
+        for one in seen
+    ]
+    listed = [f"* {one['command']}: {problem}" for one in seen for problem in _problems(one)]
+    kills, problems = sum(int(str(one["kills"])) for one in seen), len(listed)
+    return "\n".join(
+        [
+            "# Every command, killed again and again",
+            "",
+            f"Repeat with `python -m benchmarks.killed_commands --work DIR --kills {arguments.kills} --seed "
+            f"{arguments.seed}`. Synthetic BraTS patients of the demo (5 to train, 2 to predict), one fold of {EPOCHS} "
+            f"epochs, on the CPU. {kills} kills with SIGKILL, of the command and all its workers, at random moments; a "
+            "start that ended before its moment came is not counted as a kill.",
+            f"Machine: {platform.machine()}, {os.cpu_count()} cores; torch {torch.__version__}.",
+            "",
+            f"**{problems} problems**: files under their final names that are not complete, results that differ from "
+            "those of an undisturbed command, other files that changed or are missing, drafts left after the last "
+            "start.",
+            "",
+            "| command | undisturbed | starts | kills | problems |",
+            "|---|---|---|---|---|",
+            *rows,
+            *(["", *listed] if listed else []),
+            "",
+        ]
+    )
+
+
+def _problems(one: Mapping[str, object]) -> list[str]:
+    problems = one["problems"]
+    return problems if isinstance(problems, list) else []
+
+
+def main() -> None:
+    """Kill the commands and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True, help="new folder for data and results")
+    parser.add_argument("--kills", type=int, default=100, help="of all commands together (default: 100)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--page", type=Path, help="Markdown file to write")
+    arguments = parser.parse_args()
+    root, rng = arguments.work.absolute(), random.Random(arguments.seed)
+    create_folders(root)
+    write_set(root / "source", training=5, held_out=2, seed=0)
+    (root / "out").mkdir()
+    (root / "out" / "mine.md").write_text("a file of the user")
+    seen: list[dict[str, object]] = []
+    for name, command in commands(root).items():
+        seen.append(try_command(root, name, command, round(SHARES[name] * arguments.kills / 100), rng))
+        print(json.dumps(seen[-1]), flush=True)
+        if arguments.page is not None:
+            arguments.page.write_text(page(seen, arguments), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
