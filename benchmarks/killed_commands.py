@@ -221,7 +221,8 @@ def page(seen: Sequence[Mapping[str, object]], arguments: argparse.Namespace) ->
             "# Every command, killed again and again",
             "",
             f"Repeat with `python -m benchmarks.killed_commands --work DIR --kills {arguments.kills} --seed "
-            f"{arguments.seed}`. Synthetic BraTS patients of the demo (5 to train, 2 to predict), one fold of {EPOCHS} "
+            f"{arguments.seed} --commands {' '.join(arguments.commands)}`.",
+            f"Synthetic BraTS patients of the demo (5 to train, 2 to predict), one fold of {EPOCHS} "
             f"epochs, on the CPU. {kills} kills with SIGKILL, of the command and all its workers, at random moments; a "
             "start that ended before its moment came is not counted as a kill.",
             f"Machine: {platform.machine()}, {os.cpu_count()} cores; torch {torch.__version__}.",
@@ -249,17 +250,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="new folder for data and results")
     parser.add_argument("--kills", type=int, default=100, help="of all commands together (default: 100)")
+    parser.add_argument("--commands", nargs="+", choices=SHARES, default=list(SHARES), help="those to kill")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--page", type=Path, help="Markdown file to write")
     arguments = parser.parse_args()
     root, rng = arguments.work.absolute(), random.Random(arguments.seed)
     create_folders(root)
-    write_set(root / "source", training=5, held_out=2, seed=0)
-    (root / "out").mkdir()
+    if not (root / "source").exists():
+        write_set(root / "source", training=5, held_out=2, seed=0)
+    (root / "out").mkdir(exist_ok=True)
     (root / "out" / "mine.md").write_text("a file of the user")
     seen: list[dict[str, object]] = []
+    share = arguments.kills / sum(SHARES[name] for name in arguments.commands)
     for name, command in commands(root).items():
-        seen.append(try_command(root, name, command, round(SHARES[name] * arguments.kills / 100), rng))
+        if name not in arguments.commands:
+            if not all(output.exists() for output in command.outputs) and start(root, name, command).wait():
+                raise SystemExit(f"{name} failed, see {root / 'log.txt'}")
+            continue
+        seen.append(try_command(root, name, command, round(SHARES[name] * share), rng))
         print(json.dumps(seen[-1]), flush=True)
         if arguments.page is not None:
             arguments.page.write_text(page(seen, arguments), encoding="utf-8")

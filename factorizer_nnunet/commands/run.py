@@ -45,6 +45,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     _add_prediction_options(parser)
     add("-np", "--num-processes", type=int, metavar="N", help="worker processes of a command (default: 8 or cores)")
     add_data_check_option(parser)
+    add(
+        "--accept-outdated",
+        action="store_true",
+        help="use trained folds and edited plans as they are although images, labels or plans have changed since",
+    )
     add("--executor", choices=("local", "slurm"), default="local", help="where to run (default: local)")
     add("--device", choices=("cuda", "cpu", "mps"), default="cuda", help="default: cuda")
     add("--gpus-per-fold", type=int, default=1, metavar="N", help="GPUs of one machine that train a fold together")
@@ -165,6 +170,7 @@ def _settings(args: argparse.Namespace) -> RunSettings:
         device=args.device,
         gpus_per_fold=args.gpus_per_fold,
         data_check=not args.no_data_check,
+        accept_outdated=args.accept_outdated,
         processes=args.num_processes or (args.cpus if args.executor == "slurm" else min(8, core_count())),
         gpu_memory_target_gb=args.gpu_memory_target,
         prediction=_prediction(args, raw / dataset),
@@ -188,7 +194,7 @@ def _prediction(args: argparse.Namespace, raw: Path) -> Prediction | None:
     if references is None and images == raw / "imagesTs" and (raw / "labelsTs").is_dir():
         references = raw / "labelsTs"
     return Prediction(
-        images=images, output=args.output.absolute(), references=references, mirroring=not args.disable_tta
+        images=images, output=args.output.resolve(), references=references, mirroring=not args.disable_tta
     )
 
 

@@ -119,16 +119,25 @@ def record_sources(
     Raises:
         OSError: a source cannot be read, or the record not written.
     """
-    known = known or {}
     content = {
-        part: {
-            name: dataclasses.asdict(one if isinstance(one, Stamp) else known.get(one) or stamp_of(one))
-            for name, one in entries.items()
-        }
+        part: {name: dataclasses.asdict(stamp) for name, stamp in take_stamps(entries, known).items()}
         for part, entries in (("sources", sources), ("made", made))
     }
     record.parent.mkdir(parents=True, exist_ok=True)
     write_text_atomically(record, json.dumps(content, indent=1))
+
+
+def take_stamps(sources: Mapping[str, Source], known: Mapping[Path, Stamp] | None = None) -> dict[str, Stamp]:
+    """The stamps of sources as they are now, for a record that is written later; arguments as for ``record_sources``.
+
+    Raises:
+        OSError: a source cannot be read.
+    """
+    known = known or {}
+    return {
+        name: source if isinstance(source, Stamp) else known.get(source) or stamp_of(source)
+        for name, source in sources.items()
+    }
 
 
 def changed_sources(record: Path, sources: Mapping[str, Source], made: Mapping[str, Source]) -> list[str] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 from pathlib import Path
 
 from factorizer_nnunet.core.path_names import MAX_BYTES
@@ -11,6 +12,8 @@ from factorizer_nnunet.core.path_names import MAX_BYTES
 INCOMPLETE = "incomplete"  # cut off by a kill
 OUTDATED = "outdated"  # made from something that has changed since
 EDITED = "edited"  # changed by someone else after it was written
+
+_NAME = re.compile(rf".+\.({INCOMPLETE}|{OUTDATED}|{EDITED})-\d+")
 
 
 def set_aside(path: Path, why: str) -> Path:
@@ -26,3 +29,8 @@ def set_aside(path: Path, why: str) -> Path:
     target = next(one for one in targets if not os.path.lexists(one))
     path.rename(target)
     return target
+
+
+def is_set_aside(name: str) -> bool:
+    """Whether a file or folder has the name of something that was set aside."""
+    return _NAME.fullmatch(name) is not None

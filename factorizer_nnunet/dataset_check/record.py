@@ -39,6 +39,24 @@ def read_record(file: Path, reader: str) -> dict[str, Known]:
         return {}  # files are read again then
 
 
+def recorded_stamps(file: Path) -> dict[Path, Stamp]:
+    """The stamps in a record, of the files that still have their size and time; empty without a readable record."""
+    try:
+        entries = json.loads(file.read_text(encoding="utf-8"))["files"]
+        stamps = {Path(path): Stamp(**entry["stamp"]) for path, entry in entries.items()}
+    except (AttributeError, KeyError, OSError, TypeError, ValueError):
+        return {}
+    return {path: stamp for path, stamp in stamps.items() if _has_size_and_time(path, stamp)}
+
+
+def _has_size_and_time(path: Path, stamp: Stamp) -> bool:
+    try:
+        status = path.stat()
+    except OSError:
+        return False
+    return (status.st_size, status.st_mtime_ns) == (stamp.size, stamp.modified_ns)
+
+
 def write_record(file: Path, reader: str, known: Mapping[str, Known]) -> None:
     """Write the record atomically."""
     files = {path: _entry(one) for path, one in known.items()}

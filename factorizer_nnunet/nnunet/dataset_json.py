@@ -10,6 +10,7 @@ from typing import Any
 
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import load_json_object
+from factorizer_nnunet.core.path_names import path_component
 from factorizer_nnunet.nnunet.image_files import channels_by_case, image_name
 
 DATASET_FILE = "dataset.json"
@@ -57,8 +58,12 @@ class DatasetJson:
 
     @property
     def file_ending(self) -> str:
-        """The ending of images and labels, with its dot."""
-        return str(self.content.get("file_ending", _DEFAULT_FILE_ENDING))
+        """The ending of images and labels, with its dot.
+
+        Raises:
+            UserError: it cannot end a file's name.
+        """
+        return path_component(self.content.get("file_ending", _DEFAULT_FILE_ENDING), f"file_ending in {self.path}")
 
     @property
     def num_training(self) -> int:
@@ -137,6 +142,8 @@ class DatasetJson:
             raise UserError(
                 f'{self.path}: "dataset" must map cases to {{"images": [FILE, …], "label": FILE}}. Correct it'
             )
+        for case in found:
+            path_component(case, f"a case in {self.path}")
         return found
 
     def training_labels(self, raw: Path) -> dict[str, Path]:

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from factorizer_nnunet.core.path_names import component_problem, path_component
+
 _SEPARATOR = "__"  # between trainer, plans and configuration
 _ENSEMBLE_SEPARATOR = "___"  # between the members of an ensemble
 _ENSEMBLE = "ensemble"
@@ -20,11 +22,17 @@ class ModelName:
     plans: str
     configuration: str
 
+    def __post_init__(self) -> None:
+        """Raises UserError if a part, which may come from a file, cannot be part of a folder's name."""
+        for part in ("trainer", "plans", "configuration"):
+            path_component(getattr(self, part), f"{part} of a model")
+
     @classmethod
     def parse(cls, folder: str) -> ModelName | None:
         """The inverse of :attr:`folder`; None for other names, such as those of ensembles."""
         parts = folder.split(_SEPARATOR)
-        return cls(*parts) if len(parts) == 3 and all(parts) else None
+        is_model = len(parts) == 3 and not any(map(component_problem, parts))
+        return cls(*parts) if is_model else None
 
     @property
     def folder(self) -> str:

@@ -3,9 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.path_names import path_component
+
+_NAMES = ("data_identifier", "previous_stage", "next_stage", "inherits_from")  # of a configuration
+
+
+def check_names(plans: Mapping[str, Any], file: Path) -> None:
+    """Check every name in plans that commands join to a folder, so that none leads elsewhere.
+
+    Args:
+        plans: their content.
+        file: ``DATASET/NAME.json``, which they must agree with where they say so: nnU-Net writes to what they say.
+
+    Raises:
+        UserError: a name is not one plain component, or names other plans or another dataset.
+    """
+    for key, expected in (("plans_name", file.stem), ("dataset_name", file.parent.name)):
+        if key in plans and path_component(plans[key], f"{key} in {file}") != expected:
+            raise UserError(
+                f"{key} in {file} is {plans[key]!r} instead of {expected!r}, so that nnU-Net would write elsewhere. "
+                "Correct it, or plan again"
+            )
+    configurations = plans.get("configurations", {})
+    for name, settings in configurations.items() if isinstance(configurations, Mapping) else ():
+        path_component(name, f"a configuration in {file}")
+        for key in _NAMES if isinstance(settings, Mapping) else ():
+            values = settings.get(key) or []
+            for value in values if isinstance(values, list) else [values]:
+                path_component(value, f"{key} of {name} in {file}")
 
 
 def resolved_configuration(plans: Mapping[str, Any], configuration: str, name: str) -> dict[str, Any]:

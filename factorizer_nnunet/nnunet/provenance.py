@@ -32,6 +32,7 @@ from factorizer_nnunet.nnunet.model_folder import FINGERPRINT_FILE, FoldFolder
 from factorizer_nnunet.nnunet.plans import resolved_configuration
 
 FOLDER = "factorizer_sources"  # in a dataset's folder in nnUNet_preprocessed, and in the folder of a trained fold
+FINGERPRINT, PLANS = "fingerprint", "plans"  # sources of plans
 # What planning and training read of dataset.json; other entries, such as a description, may change.
 _DATASET_KEYS = ("labels", "regions_class_order", "channel_names", "modality", "overwrite_image_reader_writer")
 _CASE_ENDINGS = (".pkl", ".b2nd", "_seg.b2nd", ".npz")  # of preprocessed files; the last in nnU-Net's older format
@@ -165,6 +166,21 @@ def preprocessed_data(
 def trained_fold(fold: FoldFolder, sources: Mapping[str, Source]) -> Derived:
     """A finished training; ``sources`` as for ``split_sources``."""
     return Derived(fold.path / FOLDER / "training.json", sources, _existing(fold.checkpoint()), (fold.checkpoint(),))
+
+
+def plans_made(plans_file: Path) -> Derived:
+    """Plans, made from the fingerprint next to them; as a source of itself, the file shows whether it was edited."""
+    sources = {FINGERPRINT: plans_file.with_name(FINGERPRINT_FILE), PLANS: plans_file}
+    return Derived(plans_file.parent / FOLDER / f"plans.{plans_file.stem}.json", sources, {}, (plans_file,))
+
+
+def record_plans(plans_file: Path) -> None:
+    """Record that plans have just been made from the fingerprint next to them.
+
+    Raises:
+        OSError: the record cannot be written.
+    """
+    plans_made(plans_file).write_record()
 
 
 def split_sources(data: Path, train: Iterable[str], val: Iterable[str]) -> dict[str, Stamp]:

@@ -107,6 +107,7 @@ def plan_dataset(
     planner = planner_class(raw.id, gpu_memory_target_gb, plans_name=name, overwrite_target_spacing=spacing)
     other_plans = plans_in(folder)
     plans = planner.plan_experiment()
+    provenance.record_plans(plans_file)
     outdated = outdated_configurations(old_plans, plans, folder)
     if outdated:
         advice = _advice_on_outdated(outdated, wanted if preprocess else [])

@@ -13,6 +13,7 @@ from typing import Any
 from factorizer_nnunet.core.atomic_files import clear_drafts, draft_of, remove_draft, write_text_atomically
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import load_json_object
+from factorizer_nnunet.core.set_aside import is_set_aside
 from factorizer_nnunet.core.wording import first_few
 from factorizer_nnunet.nnunet.dataset_json import DATASET_FILE
 from factorizer_nnunet.nnunet.image_files import ImageCase
@@ -69,7 +70,9 @@ class Outputs:
         """
         check_folder(self.folder)
         existing = (
-            {path.name for path in self.folder.iterdir() if path.name[0] != "."} if self.folder.is_dir() else set()
+            {p.name for p in self.folder.iterdir() if p.name[0] != "." and not is_set_aside(p.name)}
+            if self.folder.is_dir()
+            else set()
         )
         endings = (self.file_ending, PROBABILITIES, PROPERTIES)
         foreign = sorted(existing - _OF_NNUNET - {f"{case.name}{ending}" for case in cases for ending in endings})

@@ -8,11 +8,13 @@ from pathlib import Path
 
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import read_complete_json
-from factorizer_nnunet.nnunet.integrity import newest
 from factorizer_nnunet.nnunet.model_name import ModelName
+from factorizer_nnunet.nnunet.provenance import Derived
 from factorizer_nnunet.running.cascade import with_previous_stages
 from factorizer_nnunet.running.paths import RunPaths
 from factorizer_nnunet.running.settings import RunSettings
+
+BEST = "find_best_configuration"  # the step's name
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ def read_best_configuration(paths: RunPaths) -> BestConfiguration | None:
         return None
     try:
         best = content["best_model_or_ensemble"]
-        return BestConfiguration(
+        found = BestConfiguration(
             considered=_models(content["considered_models"], "plans"),
             folds=tuple(content["folds"]),
             models=_models(best["selected_model_or_models"], "plans_identifier"),
@@ -73,7 +75,10 @@ def read_best_configuration(paths: RunPaths) -> BestConfiguration | None:
             plans_file=Path(best["some_plans_file"]),
         )
     except (KeyError, TypeError) as error:
-        raise UserError(f"{paths.best_configuration} is not as nnU-Net writes it ({error!r}). Remove it") from error
+        raise UserError(f"{paths.best_configuration} is not as nnU-Net writes it ({error!r}). Move it away") from error
+    if not found.models or not set(found.models) <= set(found.considered):
+        raise UserError(f"{paths.best_configuration} has chosen a model that it did not consider. Move it away")
+    return found
 
 
 def _models(entries: Sequence[Mapping[str, str]], plans: str) -> tuple[ModelName, ...]:
@@ -81,16 +86,23 @@ def _models(entries: Sequence[Mapping[str, str]], plans: str) -> tuple[ModelName
 
 
 def current_best_configuration(settings: RunSettings) -> BestConfiguration | None:
-    """Read the result if it is about the models and folds of this run and newer than their scores; else None."""
+    """Read the result if it is about the models and folds of this run and made from their scores; else None."""
     paths = settings.paths
     best = read_best_configuration(paths)
-    summaries = [paths.fold(model, fold).summary for model in settings.models for fold in settings.folds]
     if (
         best is not None
         and set(best.considered) == set(settings.models)
         and best.folds == settings.folds
         and best.postprocessing.is_file()
-        and paths.best_configuration.stat().st_mtime >= newest(summaries)
+        and best_configuration(settings).stale_reason() is None
     ):
         return best
     return None
+
+
+def best_configuration(settings: RunSettings) -> Derived:
+    """The choice, made from the scores of all folds of all models."""
+    paths = settings.paths
+    folds = [(model, fold) for model in settings.models for fold in settings.folds]
+    scores = {f"{model.folder} fold {fold}": paths.fold(model, fold).summary for model, fold in folds}
+    return Derived(paths.record(BEST), scores, {}, (paths.best_configuration,))

@@ -14,6 +14,11 @@ def previous_stage(model: ModelName) -> ModelName | None:
     return ModelName(model.trainer, model.plans, LOWRES) if model.configuration == CASCADE else None
 
 
+def data_configuration(configuration: str) -> str:
+    """The configuration whose preprocessed data another one uses: a cascade those of the full resolution."""
+    return FULLRES if configuration == CASCADE else configuration
+
+
 def with_previous_stages(models: Iterable[ModelName]) -> tuple[ModelName, ...]:
     """These models, each after the one that it refines; none twice."""
     pairs = [(previous_stage(model), model) for model in models]

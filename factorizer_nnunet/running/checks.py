@@ -10,17 +10,21 @@ from pathlib import Path
 
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import read_complete_json
+from factorizer_nnunet.core.set_aside import is_set_aside
 from factorizer_nnunet.core.wording import first_few
 from factorizer_nnunet.nnunet.environment import use_own_trainer
 from factorizer_nnunet.nnunet.fold_checks import checked_folds
 from factorizer_nnunet.nnunet.folds import NUMBER_OF_FOLDS, read_folds
 from factorizer_nnunet.nnunet.image_files import channels_by_case
 from factorizer_nnunet.nnunet.names import SPLITS_FILE, plans_name, template_plans_name
+from factorizer_nnunet.nnunet.plans import check_names
 from factorizer_nnunet.running.cascade import CASCADE, FULLRES, LOWRES
 from factorizer_nnunet.running.command_lines import STOCK_PLANNERS
 from factorizer_nnunet.running.inference import Inference
 from factorizer_nnunet.running.settings import RunSettings
+from factorizer_nnunet.running.sources import stale_training
 from factorizer_nnunet.running.space import check_space
+from factorizer_nnunet.running.steps import build_steps
 
 CONFIGURATIONS = ("2d", FULLRES, LOWRES, CASCADE)
 
@@ -39,6 +43,7 @@ def check_before_planning(settings: RunSettings) -> None:
         inference = Inference(settings, settings.prediction)
         problems += [*_images_problems(inference), *_output_problems(inference)]
     _raise(problems)
+    _raise(list(_stale_problems(settings)))
     if settings.data_check:
         report_warnings(raw, check_voxels(raw, settings.paths.preprocessed, settings.processes))
 
@@ -49,7 +54,7 @@ def check_after_planning(settings: RunSettings) -> None:
     Raises:
         UserError: all problems at once.
     """
-    problems = []
+    problems = [problem for plans in settings.plans for problem in _name_problems(settings.paths.plans(plans))]
     for model in settings.trained_models:
         plans = settings.paths.plans(model.plans)
         configurations = (read_complete_json(plans) or {}).get("configurations", {})
@@ -80,7 +85,9 @@ def _plans_problems(settings: RunSettings) -> Iterator[str]:
     can_be_made = (*STOCK_PLANNERS, *ours, *map(template_plans_name, template_sources()))
     for plans in settings.plans:
         file = settings.paths.plans(plans)
-        if not file.is_file() and plans not in can_be_made:
+        if file.is_file():
+            yield from _name_problems(file)
+        elif plans not in can_be_made:
             yield (
                 f"there are no plans {file}, and this command can only make {', '.join(can_be_made)}: plan the data "
                 "set under this name first"
@@ -88,6 +95,22 @@ def _plans_problems(settings: RunSettings) -> Iterator[str]:
     for model in settings.models:
         if not settings.paths.plans(model.plans).is_file() and model.configuration not in CONFIGURATIONS:
             yield f"unknown configuration {model.configuration!r}: choose from {', '.join(CONFIGURATIONS)}"
+
+
+def _name_problems(file: Path) -> Iterator[str]:
+    try:
+        check_names(read_complete_json(file) or {}, file)
+    except UserError as error:
+        yield str(error)
+
+
+def _stale_problems(settings: RunSettings) -> Iterator[str]:
+    """Trainings on data that have changed since; before anything is made again."""
+    if settings.accept_outdated:
+        return
+    for step in build_steps(settings):
+        if step.trains is not None and (stale := stale_training(settings.paths, *step.trains)) is not None:
+            yield stale
 
 
 def _folds_problems(settings: RunSettings) -> Iterator[str]:
@@ -146,7 +169,7 @@ def _output_problems(inference: Inference) -> Iterator[str]:
         own: set[Path] = set()
         if inference.folder.is_dir() and inference.prediction.images.is_dir():
             own = set(inference.own_files())
-        foreign = sorted(path.name for path in output.iterdir() if path not in own)
+        foreign = sorted(p.name for p in output.iterdir() if p not in own and not is_set_aside(p.name))
         if foreign:
             yield (
                 f"{output} contains {len(foreign)} files that are not of this run ({first_few(foreign)}); choose an "

@@ -1,10 +1,10 @@
-"""Run one step: clear what a killed attempt left, run the commands, log and measure, check the result."""
+"""Run one step: set aside what a killed attempt left, run the commands, log and measure, check the result."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -14,14 +14,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tqdm import tqdm
+
 from factorizer_nnunet.core import interrupts
+from factorizer_nnunet.core.atomic_files import clear_drafts, draft_of, remove_draft
 from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.file_stamps import Stamp, take_stamps
 from factorizer_nnunet.core.processes import script, stop_groups
+from factorizer_nnunet.core.set_aside import INCOMPLETE, OUTDATED, set_aside
 from factorizer_nnunet.running.command_lines import Command
 from factorizer_nnunet.running.gpu_memory import watched
 from factorizer_nnunet.running.measurements import Attempt, add_attempt
 from factorizer_nnunet.running.paths import RunPaths
-from factorizer_nnunet.running.step import Step
+from factorizer_nnunet.running.sources import known_stamps
+from factorizer_nnunet.running.step import State, Step
 
 NO_SPACE = "No space left on device"
 STOPPED = "stopped by a signal, after saving"
@@ -81,7 +87,7 @@ def run_step(step: Step, paths: RunPaths, environment: Mapping[str, str], childr
     """
     gpus = [gpu for gpu in environment.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpu] if step.on_device else []
     started = time.monotonic()
-    attempt = _Attempt(step, paths.log(step.name), environment, children)
+    attempt = _Attempt(step, paths, environment, children)
     with watched(gpus) as gpu:
         try:
             error = attempt.run()
@@ -104,16 +110,28 @@ def run_step(step: Step, paths: RunPaths, environment: Mapping[str, str], childr
 @dataclass
 class _Attempt:
     step: Step
-    log: Path
+    paths: RunPaths
     environment: Mapping[str, str]
     children: Children
     memory_gb: float = 0.0  # peak of the largest process so far
 
+    @property
+    def log(self) -> Path:
+        return self.paths.log(self.step.name)
+
     def run(self) -> str | None:
         """Run all commands and check the result; returns why the step failed, None if it did not."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        for file in self.step.state().left_over:
-            file.unlink()
+        state = self.step.look()
+        if state.blocked:
+            return state.blocked
+        for line in self.step.prepare():
+            self._tell(line)
+        self._clear_the_way(state)
+        sources = {} if self.step.derived is None else self.step.derived().sources
+        made_from = take_stamps(sources, known_stamps(self.paths))
+        if self.step.recorded_first:
+            self._record(made_from)
         options = self.step.options()
         folder = self.step.appears
         draft = None if folder is None else _new_draft(folder)
@@ -124,8 +142,29 @@ class _Attempt:
         if folder is not None and draft is not None and draft.exists():  # a step without commands leaves no draft
             draft.rename(folder)
         self.step.finish()
-        state = self.step.state()
-        return None if state.done else f"its commands succeeded, but it is incomplete ({state.progress or 'no result'})"
+        self._record(made_from)
+        state = self.step.look()
+        if state.done:
+            return None
+        return state.blocked or f"its commands succeeded, but it is incomplete ({state.progress or 'no result'})"
+
+    def _record(self, made_from: Mapping[str, Stamp]) -> None:
+        """Record what the result is made from: the sources as they were before the commands."""
+        if self.step.derived is not None:
+            dataclasses.replace(self.step.derived(), sources=made_from).write_record()
+
+    def _clear_the_way(self, state: State) -> None:
+        """Set aside what stands in the way of another attempt, and say so: it may be all that is left of long work."""
+        for paths, why in ((state.incomplete, INCOMPLETE), (state.outdated, OUTDATED)):
+            for path in paths:
+                self._tell(f"{path} is {why} and renamed to {set_aside(path, why).name}")
+        for draft in state.drafts:
+            remove_draft(draft)
+
+    def _tell(self, line: str) -> None:
+        tqdm.write(f"{self.step.name}: {line}")
+        with self.log.open("a", encoding="utf-8") as stream:
+            stream.write(f"\n{line}\n")
 
     def _run_command(self, command: Command, draft: Path | None) -> int:
         """Run one command, which writes to ``draft`` instead of the final folder; returns its exit status."""
@@ -145,11 +184,10 @@ class _Attempt:
 
 
 def _new_draft(folder: Path) -> Path:
-    """The name under which commands write a folder; what a killed attempt left there is removed."""
-    draft = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.parent.mkdir(parents=True, exist_ok=True)
-    return draft
+    """The name under which commands write a folder; what killed attempts left there is removed."""
+    clear_drafts(folder.parent, folder.name)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    return draft_of(folder)
 
 
 def _failure(command: Command, status: int, log: Path) -> str:

@@ -88,10 +88,13 @@ class LocalExecutor:
         for step in steps:
             if step.name in settled or not outcome.done.issuperset(step.after):
                 continue
-            slots = id(self._slots(step))
-            if step.state().done:
+            slots, state = id(self._slots(step)), step.look()
+            if state.done:
                 outcome.done.add(step.name)
                 bar.update()
+            elif state.blocked:
+                outcome.failed[step.name] = state.blocked
+                tqdm.write(f"{step.name} FAILED: {state.blocked}")
             elif free[slots] > 0:
                 free[slots] -= 1
                 chosen.append(step)

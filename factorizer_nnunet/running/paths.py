@@ -132,6 +132,10 @@ class RunPaths:
     def measurements(self, step: str) -> Path:
         return self.run / "measurements" / f"{step}.json"
 
+    def record(self, step: str) -> Path:
+        """What a step's result was made from."""
+        return self.run / "sources" / f"{step}.json"
+
     def before_merging(self, output: Path) -> Path:
         """Predictions of single models, from which the segmentations in ``output`` are made."""
         digest = hashlib.sha256(str(output).encode()).hexdigest()[:8]

@@ -73,7 +73,7 @@ def training_progress(fold: Path, trainer: str) -> TrainingProgress | None:
 
 def step_progress(step: Step, paths: RunPaths) -> str:
     """The progress of a step in a few words; empty if unknown."""
-    progress_in_words = step.state().progress
+    progress_in_words = step.look().progress
     if step.trains is None or progress_in_words:
         return progress_in_words
     model, fold = step.trains

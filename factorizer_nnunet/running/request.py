@@ -9,6 +9,7 @@ from pathlib import Path
 from factorizer_nnunet.core.atomic_files import write_text_atomically
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import load_json_object
+from factorizer_nnunet.core.path_names import path_component
 from factorizer_nnunet.nnunet.model_name import ModelName
 from factorizer_nnunet.running.paths import REQUEST_FILE, RUN_FOLDER, Folders
 from factorizer_nnunet.running.settings import Prediction, RunSettings
@@ -48,4 +49,5 @@ def _settings(content: dict) -> RunSettings:
         paths = {key: prediction[key] and Path(prediction[key]) for key in ("images", "output", "references")}
         prediction = Prediction(**{**prediction, **paths})
     folds = tuple(content.pop("folds"))
+    path_component(content["dataset"], "dataset")
     return RunSettings(folders=folders, models=models, folds=folds, prediction=prediction, **content)

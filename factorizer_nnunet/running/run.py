@@ -15,6 +15,8 @@ from factorizer_nnunet.running.local import LocalExecutor, end_left_over
 from factorizer_nnunet.running.request import write_request
 from factorizer_nnunet.running.settings import RunSettings
 from factorizer_nnunet.running.slurm_queue import queued_jobs
+from factorizer_nnunet.running.sources import accept_outdated, known_stamps, record_training
+from factorizer_nnunet.running.step import Step
 from factorizer_nnunet.running.steps import build_steps
 from factorizer_nnunet.running.summary import DONE, summarize
 from factorizer_nnunet.running.summary_page import summary_markdown
@@ -35,8 +37,39 @@ def run_here(settings: RunSettings, slots: Sequence[WorkerSlot]) -> bool:
         if count := end_left_over(settings.paths):
             print(f"ended {count} processes that an interrupted run had left behind")
         write_request(settings)
-        LocalExecutor(settings, slots).run(build_steps(settings), lambda: check_after_planning(settings))
+        steps = build_steps(settings)
+        note_existing(settings, steps)
+        LocalExecutor(settings, slots).run(steps, lambda: check_after_planning(settings))
         return write_results(settings)
+
+
+def note_existing(settings: RunSettings, steps: Sequence[Step]) -> None:
+    """Record what results of other commands were made from, so that a later change of it is noticed.
+
+    Call it while the run is held.
+
+    Raises:
+        UserError: a record cannot be written.
+    """
+    try:
+        _accept_outdated(settings)
+        for step in steps:
+            if not step.look().done:
+                return  # what comes after may have other sources when it is its turn
+            if step.trains is not None:
+                record_training(settings.paths, *step.trains)
+            elif step.derived is not None and not (made := step.derived()).record.exists():
+                made.write_record(known_stamps(settings.paths))
+    except OSError as error:
+        raise UserError(
+            f"cannot record what existing results were made from: {error}. Fix that and try again"
+        ) from error
+
+
+def _accept_outdated(settings: RunSettings) -> None:
+    if settings.accept_outdated:
+        for path in accept_outdated(settings):
+            print(f"NOTE: {path} is used as it is, although what it was made from has changed")
 
 
 @contextlib.contextmanager
@@ -58,6 +91,7 @@ def write_results(settings: RunSettings) -> bool:
     Raises:
         UserError: the summary cannot be written.
     """
+    _accept_outdated(settings)  # also what a step of this run has made again
     file = settings.paths.summary
     summary = summarize(settings)
     try:

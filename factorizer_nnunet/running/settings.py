@@ -34,6 +34,7 @@ class RunSettings:
         gpu_memory_target_gb: GPU memory to plan for, in GB; None is the planner's default.
         prediction: None if no test images are to be predicted.
         data_check: look at every voxel of the raw data before the first step.
+        accept_outdated: use trainings and edited plans although what they were made from has changed.
     """
 
     folders: Folders
@@ -46,6 +47,7 @@ class RunSettings:
     gpu_memory_target_gb: float | None = None
     prediction: Prediction | None = None
     data_check: bool = True
+    accept_outdated: bool = False
 
     @property
     def paths(self) -> RunPaths:

@@ -20,7 +20,7 @@ from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.running.checks import check_after_planning, check_before_planning
 from factorizer_nnunet.running.execution import STOPPED, Children, run_step
 from factorizer_nnunet.running.request import write_request
-from factorizer_nnunet.running.run import held_run, write_results
+from factorizer_nnunet.running.run import held_run, note_existing, write_results
 from factorizer_nnunet.running.settings import RunSettings
 from factorizer_nnunet.running.slurm_queue import SUMMARY, job_prefix, queued
 from factorizer_nnunet.running.step import Step
@@ -67,7 +67,7 @@ class StepJob:
 
     def __call__(self) -> None:
         step = next(step for step in build_steps(self._settings) if step.name == self._name)
-        if step.state().done:
+        if step.look().done:
             return
         if needs_checked_plans(step):
             check_after_planning(self._settings)
@@ -107,9 +107,10 @@ def submit_run(settings: RunSettings, options: SlurmOptions) -> dict[str, str]:
     check_before_planning(settings)
     with held_run(settings):
         steps = build_steps(settings)
-        if all(step.state().done for step in steps if is_planning(step)):
+        if all(step.look().done for step in steps if is_planning(step)):
             check_after_planning(settings)
         write_request(settings)
+        note_existing(settings, steps)
         executor = executor_class(settings.paths.cluster, max_num_timeout=MAX_TIMEOUTS)
         return _submit_missing(settings, options, steps, executor)
 
@@ -122,7 +123,7 @@ def _submit_missing(
     unfinished: set[str] = set()
     for step in steps:
         # A step after an unfinished one gets a job even if it is done now: its result may be outdated then.
-        if step.state().done and unfinished.isdisjoint(step.after):
+        if step.look().done and unfinished.isdisjoint(step.after):
             continue
         unfinished.add(step.name)
         if step.name not in jobs:

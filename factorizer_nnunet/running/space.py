@@ -61,7 +61,7 @@ def _result_bytes(settings: RunSettings) -> float:
     paths = settings.paths
     classes = len(paths.raw_dataset().labels)
     trainings = [step for step in build_steps(settings) if step.trains is not None]
-    missing = sum(not step.state().done for step in trainings) / (len(read_folds(paths.splits)) or NUMBER_OF_FOLDS)
+    missing = sum(not step.look().done for step in trainings) / (len(read_folds(paths.splits)) or NUMBER_OF_FOLDS)
     return missing * sum(_own_voxels(paths)) * classes * _PROBABILITY_BYTES * _COMPRESSED
 
 

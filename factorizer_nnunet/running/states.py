@@ -1,8 +1,8 @@
 """How far preparation, training and the choice of the best model are, read from what nnU-Net leaves on disk.
 
 nnU-Net writes most files in place, so that a killed command leaves incomplete ones. A step is done when the file that
-its command writes last is complete and belongs to all the others; files that hinder another attempt are listed as left
-over. Nothing here writes.
+its command writes last is complete and was made from what is there now; files that hinder another attempt are
+listed, to be set aside. Nothing here writes.
 """
 
 from __future__ import annotations
@@ -11,41 +11,63 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from factorizer_nnunet.core.json_files import read_complete_json
-from factorizer_nnunet.nnunet.integrity import is_complete, is_preprocessed
+from factorizer_nnunet.nnunet.integrity import Completeness, completeness, is_complete, is_preprocessed
+from factorizer_nnunet.nnunet.label_copies import outdated_label_copies
 from factorizer_nnunet.nnunet.model_folder import CHECKPOINTS
 from factorizer_nnunet.nnunet.model_name import ModelName
 from factorizer_nnunet.nnunet.plans import resolved_configuration
 from factorizer_nnunet.running.best_configuration import current_best_configuration
 from factorizer_nnunet.running.paths import RunPaths
 from factorizer_nnunet.running.settings import RunSettings
+from factorizer_nnunet.running.sources import (
+    ACCEPT_OPTION,
+    data_folder,
+    fingerprint,
+    plans_changes,
+    preprocessed_data,
+    stale_training,
+)
 from factorizer_nnunet.running.step import State
 
 
 def fingerprint_state(paths: RunPaths) -> State:
-    """Done when the fingerprint is complete."""
-    return State(is_complete(paths.fingerprint), left_over=cut_off([paths.fingerprint]))
+    """Done when the fingerprint is complete and no image or label has changed since."""
+    if not is_complete(paths.fingerprint):
+        return State(False, incomplete=cut_off([paths.fingerprint]))
+    reason = fingerprint(paths).stale_reason()
+    return State(True) if reason is None else State(False, reason, outdated=(paths.fingerprint,))
 
 
 def plans_state(paths: RunPaths, plans: str) -> State:
-    """Done when planning has copied ``dataset.json`` and written the plans, which come last."""
-    files = [paths.dataset_json, paths.plans(plans)]
-    return State(all(is_complete(file) for file in files), left_over=cut_off(files))
+    """Done when planning has copied ``dataset.json`` and written the plans, which come last, from this fingerprint."""
+    file = paths.plans(plans)
+    files = [paths.dataset_json, file]
+    if not all(is_complete(one) for one in files):
+        return State(False, incomplete=cut_off(files))
+    is_stale, is_edited = plans_changes(paths, plans) if is_complete(paths.fingerprint) else (False, False)
+    if is_stale and is_edited:
+        return State(
+            False,
+            blocked=f"{file} was made from a fingerprint or dataset.json that has changed since, and was edited or "
+            f"made by another command, so it is kept. Move it away to plan again, or use it with {ACCEPT_OPTION}",
+        )
+    return State(False, "fingerprint or dataset.json have changed", outdated=(file,)) if is_stale else State(True)
 
 
 def preprocessed_state(paths: RunPaths, plans: str, name: str) -> State:
-    """Done when every case is preprocessed and all labels are copied, which comes last."""
-    planned = resolved_configuration(read_complete_json(paths.plans(plans)) or {}, name, plans)
-    if not planned:
+    """Done when every case is preprocessed from its present files and all labels are copied, which comes last."""
+    if not resolved_configuration(read_complete_json(paths.plans(plans)) or {}, name, plans):
         return State(False)
     dataset = paths.raw_dataset()
     labels = dataset.training_labels(paths.raw)
-    folder = paths.preprocessed / planned["data_identifier"]
+    folder = data_folder(paths, plans, name)
     cases = sum(is_preprocessed(folder, case) for case in labels)
-    sizes = {paths.labels / f"{case}{dataset.file_ending}": file.stat().st_size for case, file in labels.items()}
-    # nnU-Net copies a label again only if the original is newer than the copy: it would keep an incomplete copy.
-    incomplete = tuple(copy for copy, size in sizes.items() if copy.exists() and copy.stat().st_size != size)
-    copied = not incomplete and all(copy.exists() for copy in sizes)
-    return State(cases == len(labels) and copied, f"{cases} of {len(labels)} cases", incomplete)
+    # nnU-Net copies a label again only if the original is newer than the copy: it would keep others.
+    outdated = tuple(outdated_label_copies(labels, paths.preprocessed, dataset.file_ending))
+    copied = not outdated and all((paths.labels / f"{case}{dataset.file_ending}").exists() for case in labels)
+    if cases == len(labels) and (reason := preprocessed_data(paths, plans, name).stale_reason()) is not None:
+        return State(False, f"0 of {len(labels)} cases: {reason}", outdated=outdated)
+    return State(cases == len(labels) and copied, f"{cases} of {len(labels)} cases", outdated=outdated)
 
 
 def folds_state(paths: RunPaths) -> State:
@@ -53,32 +75,38 @@ def folds_state(paths: RunPaths) -> State:
     return State(is_complete(paths.splits))
 
 
-def fold_state(paths: RunPaths, model: ModelName, fold: int, next_stages: Sequence[str]) -> State:
+def fold_state(settings: RunSettings, model: ModelName, fold: int, next_stages: Sequence[str]) -> State:
     """Done when the fold has its final checkpoint and, for all validation cases, scores and probabilities.
 
     Args:
         next_stages: cascades that refine this model's segmentations.
     """
+    paths = settings.paths
     folder = paths.fold(model, fold)
-    broken = cut_off(folder.checkpoint(name) for name in CHECKPOINTS)
-    trained, summary = is_complete(folder.checkpoint()), folder.summary
+    stale = None if settings.accept_outdated else stale_training(paths, model, fold)
+    if stale is not None:
+        return State(False, blocked=stale)
+    incomplete = cut_off([*(folder.checkpoint(name) for name in CHECKPOINTS), folder.summary])
+    drafts = tuple(folder.path.glob("*.draft"))
+    if not is_complete(folder.checkpoint()):
+        return State(False, incomplete=incomplete, drafts=drafts)
     cases = paths.validation_cases(fold)
     validated = sum(_validated(paths, model, fold, case, next_stages) for case in cases)
-    done = trained and is_complete(summary) and validated == len(cases)
-    stale = [summary] if trained and summary.exists() and not done else []
-    progress = f"validated {validated} of {len(cases)} cases" if trained else ""
-    return State(done, progress, (*broken, *folder.path.glob("*.draft"), *stale))
+    scored = is_complete(folder.summary)
+    done = scored and validated == len(cases)
+    outdated = (folder.summary,) if scored and not done else ()
+    return State(done, f"validated {validated} of {len(cases)} cases", incomplete, outdated, drafts)
 
 
 def best_configuration_state(settings: RunSettings) -> State:
     """Done when the best configuration was chosen among these models and folds, after they were validated."""
     done = current_best_configuration(settings) is not None
-    return State(done, left_over=cut_off([settings.paths.best_configuration]))
+    return State(done, incomplete=cut_off([settings.paths.best_configuration]))
 
 
 def cut_off(files: Iterable[Path]) -> tuple[Path, ...]:
     """The files that exist but are incomplete."""
-    return tuple(file for file in files if file.exists() and not is_complete(file))
+    return tuple(file for file in files if completeness(file) is Completeness.CUT_OFF)
 
 
 def _validated(paths: RunPaths, model: ModelName, fold: int, case: str, next_stages: Sequence[str]) -> bool:

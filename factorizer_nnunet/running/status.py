@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
+from factorizer_nnunet.core.locks import is_locked
 from factorizer_nnunet.nnunet.integrity import newest
 from factorizer_nnunet.running.measurements import read_attempts
 from factorizer_nnunet.running.paths import RunPaths
@@ -31,13 +30,16 @@ class StepStatus:
 
 def read_status(settings: RunSettings) -> list[StepStatus]:
     """Read the state of every step from its files, the lock of the run, and SLURM's queue."""
-    queue, local = queued_jobs(settings), _is_locked(settings.paths.lock)
+    queue, local = queued_jobs(settings), is_locked(settings.paths.lock)
     return [_status(step, settings.paths, queue.get(step.name), local) for step in build_steps(settings)]
 
 
 def _status(step: Step, paths: RunPaths, job: str | None, local: bool) -> StepStatus:
-    if step.state().done:
+    seen = step.look()
+    if seen.done:
         return StepStatus(step.name, DONE, "")
+    if seen.blocked:
+        return StepStatus(step.name, FAILED, seen.blocked)
     progress = step_progress(step, paths)
     if job is not None:
         state = RUNNING if job.startswith("RUNNING") else WAITING
@@ -50,18 +52,6 @@ def _status(step: Step, paths: RunPaths, job: str | None, local: bool) -> StepSt
     if attempts and attempts[-1].error and not begun:
         return StepStatus(step.name, FAILED, f"{attempts[-1].error} (log: {log})")
     return StepStatus(step.name, WAITING, progress)
-
-
-def _is_locked(file: Path) -> bool:
-    """Whether a local run is in progress."""
-    if not file.exists():
-        return False
-    with file.open() as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            return True
-    return False
 
 
 def all_done(lines: Sequence[StepStatus]) -> bool:

@@ -11,14 +11,23 @@ from functools import partial
 from factorizer_nnunet.nnunet.folds import NUMBER_OF_FOLDS, ensure_folds, read_folds
 from factorizer_nnunet.nnunet.integrity import is_complete
 from factorizer_nnunet.nnunet.model_name import ModelName
+from factorizer_nnunet.nnunet.provenance import record_plans
+from factorizer_nnunet.nnunet.validation_files import keep_edited, record_segmentations
 from factorizer_nnunet.running import command_lines, states
-from factorizer_nnunet.running.cascade import CASCADE, FULLRES, previous_stage
+from factorizer_nnunet.running.best_configuration import BEST, best_configuration
+from factorizer_nnunet.running.cascade import data_configuration, previous_stage
 from factorizer_nnunet.running.inference import Inference
 from factorizer_nnunet.running.paths import RunPaths
 from factorizer_nnunet.running.settings import RunSettings
+from factorizer_nnunet.running.sources import (
+    fingerprint,
+    note_plans_of_fingerprint,
+    preprocessed_data,
+    record_training,
+)
 from factorizer_nnunet.running.step import Step
 
-FINGERPRINT, FOLDS, BEST = "fingerprint", "folds", "find_best_configuration"
+FINGERPRINT, FOLDS = "fingerprint", "folds"
 _PLAN, _PREPROCESS = "plan.", "preprocess."  # followed by the plans' name, and the configuration
 
 
@@ -34,6 +43,7 @@ def build_steps(settings: RunSettings) -> list[Step]:
             after=tuple(train_name(model, fold) for model in settings.models for fold in settings.folds),
             state=partial(states.best_configuration_state, settings),
             commands=lambda: [command_lines.find_best(settings)],
+            derived=partial(best_configuration, settings),
         )
     )
     if settings.prediction is not None:
@@ -58,10 +68,7 @@ def needs_checked_plans(step: Step) -> bool:
 
 def data_needed(settings: RunSettings) -> list[tuple[str, str]]:
     """Plans and configurations to preprocess, none twice; a cascade uses the data of the full resolution."""
-    pairs = (
-        (model.plans, FULLRES if model.configuration == CASCADE else model.configuration)
-        for model in settings.trained_models
-    )
+    pairs = ((model.plans, data_configuration(model.configuration)) for model in settings.trained_models)
     return list(dict.fromkeys(pairs))
 
 
@@ -74,6 +81,8 @@ def _preparation(settings: RunSettings) -> list[Step]:
             after=(),
             state=partial(states.fingerprint_state, paths),
             commands=lambda: [command_lines.fingerprint(settings)],
+            prepare=partial(_before_fingerprint, settings),
+            derived=partial(fingerprint, paths),
         )
     ]
     for plans in settings.plans:
@@ -98,6 +107,7 @@ def _planning(settings: RunSettings, plans: str, after: str) -> Step:
         after=(after,),
         state=partial(states.plans_state, settings.paths, plans),
         commands=lambda: [command_lines.plan(settings, plans)],
+        finish=lambda: record_plans(settings.paths.plans(plans)),
     )
 
 
@@ -107,7 +117,14 @@ def _preprocessing(settings: RunSettings, plans: str, configuration: str, after:
         after=(after,),
         state=partial(states.preprocessed_state, settings.paths, plans, configuration),
         commands=lambda: [command_lines.preprocess(settings, plans, configuration)],
+        derived=partial(preprocessed_data, settings.paths, plans, configuration),
     )
+
+
+def _before_fingerprint(settings: RunSettings) -> list[str]:
+    for plans in settings.plans:
+        note_plans_of_fingerprint(settings.paths, plans)
+    return []
 
 
 def _write_folds(paths: RunPaths) -> None:
@@ -122,11 +139,25 @@ def _training(settings: RunSettings, model: ModelName, fold: int, prepared: str)
         name=train_name(model, fold),
         after=(prepared, *before),
         on_device=True,
-        state=partial(states.fold_state, settings.paths, model, fold, _next_stages(settings, model)),
+        state=partial(states.fold_state, settings, model, fold, _next_stages(settings, model)),
+        prepare=partial(_before_training, settings.paths, model, fold),
+        finish=partial(_after_training, settings.paths, model, fold),
         trains=(model, fold),
         commands=lambda: [command_lines.train(settings, model, fold)],
         options=lambda: _resumed_training(settings.paths, model, fold),
     )
+
+
+def _before_training(paths: RunPaths, model: ModelName, fold: int) -> list[str]:
+    """Keep segmentations that the next validation would overwrite."""
+    kept = keep_edited(paths.fold(model, fold), paths.raw_dataset().file_ending)
+    return [f"{path.parent / path.stem} was changed after it was written and is kept as {path.name}" for path in kept]
+
+
+def _after_training(paths: RunPaths, model: ModelName, fold: int) -> None:
+    """Record what stock trainers do not."""
+    record_training(paths, model, fold)
+    record_segmentations(paths.fold(model, fold), paths.raw_dataset().file_ending)
 
 
 def _next_stages(settings: RunSettings, model: ModelName) -> tuple[str, ...]:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import read_complete_json
 from factorizer_nnunet.nnunet.model_folder import SUMMARY_FILE
 from factorizer_nnunet.nnunet.model_name import ModelName
 from factorizer_nnunet.running.best_configuration import BestConfiguration, current_best_configuration
 from factorizer_nnunet.running.command_lines import stock
-from factorizer_nnunet.running.inference import INFERENCE_STEPS, SCORES
+from factorizer_nnunet.running.inference_files import INFERENCE_STEPS, SCORES
 from factorizer_nnunet.running.measurements import read_attempts
 from factorizer_nnunet.running.paths import RunPaths
 from factorizer_nnunet.running.settings import Prediction, RunSettings
@@ -31,7 +33,9 @@ def summarize(settings: RunSettings) -> dict[str, Any]:
         ``steps`` with state, cost and stock commands. Dice is by class or region, ``mean`` over the foreground.
     """
     steps = build_steps(settings)
-    best = current_best_configuration(settings)
+    best = None
+    with contextlib.suppress(OSError, UserError):  # the step that finds it says what is wrong
+        best = current_best_configuration(settings)
     described = {step.name: describe_step(step, settings.paths, best is not None) for step in steps}
     regions = settings.paths.raw_dataset().region_keys
     return {
@@ -50,9 +54,9 @@ def describe_step(step: Step, paths: RunPaths, chosen: bool) -> dict[str, Any]:
         chosen: whether the best configuration is known, which determines the commands that predict.
     """
     known = chosen or step.name not in INFERENCE_STEPS
-    state = step.state()
+    state = step.look()
     attempts = read_attempts(paths.measurements(step.name))
-    error = attempts[-1].error if attempts and not state.done else None
+    error = state.blocked or (attempts[-1].error if attempts and not state.done else None)
     gpu = [attempt.gpu_memory_gb for attempt in attempts if attempt.gpu_memory_gb is not None]
     return {
         "name": step.name,
@@ -88,7 +92,7 @@ def _model(
     for step in steps:
         if step.trains is not None and step.trains[0] == model:
             fold = step.trains[1]
-            folds[str(fold)] = dice_by_region(paths.fold(model, fold).summary, regions) if step.state().done else None
+            folds[str(fold)] = dice_by_region(paths.fold(model, fold).summary, regions) if step.look().done else None
     all_folds = None
     if best is not None and model in best.considered:
         all_folds = dice_by_region(paths.model(model).cross_validation(best.folds) / SUMMARY_FILE, regions)

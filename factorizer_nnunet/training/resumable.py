@@ -28,6 +28,7 @@ from factorizer_nnunet.nnunet.model_folder import ALL_CASES, CHECKPOINT_LATEST, 
 from factorizer_nnunet.nnunet.names import SPLITS_FILE
 from factorizer_nnunet.nnunet.provenance import split_sources, trained_fold
 from factorizer_nnunet.nnunet.raw_dataset import raw_folder
+from factorizer_nnunet.nnunet.validation_files import keep_edited, record_segmentations
 from factorizer_nnunet.training.checkpoints import (
     Clock,
     completed_epochs,
@@ -98,15 +99,20 @@ class ResumableTrainer(nnUNetTrainer):
                 self._save_and_stop()
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
-        """Validate as nnU-Net does; ``summary.json`` exists only when everything is done."""
+        """Validate as nnU-Net does and keep corrected segmentations; ``summary.json`` exists only when all is done."""
+        fold, file_ending = FoldFolder(Path(self.output_folder)), self.dataset_json["file_ending"]
         if self.local_rank == 0:
-            FoldFolder(Path(self.output_folder)).summary.unlink(missing_ok=True)
+            for kept in keep_edited(fold, file_ending):
+                self.print_to_log_file(f"{kept.stem} was changed after it was written and is kept as {kept}")
+            fold.summary.unlink(missing_ok=True)
         try:
             with self._stop.obeyed():
                 super().perform_actual_validation(save_probabilities)
         except SystemExit:
             self.print_to_log_file(f"Stopped by {self._stop.name} in the validation; --c repeats it")
             raise
+        if self.local_rank == 0:
+            record_segmentations(fold, file_ending)
 
     def do_split(self) -> tuple[list[str], list[str]]:
         """nnU-Net's split, from folds that are written atomically and fit the preprocessed cases.

@@ -1,0 +1,127 @@
+"""Where a prediction within a run reads and writes, and what its files are made from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.file_stamps import Source
+from factorizer_nnunet.nnunet.image_files import channels_by_case, image_name
+from factorizer_nnunet.nnunet.model_folder import DATASET_FILE, PLANS_FILE, SUMMARY_FILE
+from factorizer_nnunet.nnunet.model_name import ModelName
+from factorizer_nnunet.nnunet.provenance import Derived
+from factorizer_nnunet.running.best_configuration import BestConfiguration, read_best_configuration
+from factorizer_nnunet.running.settings import Prediction, RunSettings
+
+PREDICT, ENSEMBLE, POSTPROCESS, SCORES = INFERENCE_STEPS = ("predict", "ensemble", "postprocess", "scores")
+OTHER_FILES = (DATASET_FILE, PLANS_FILE, SUMMARY_FILE)  # next to merged or postprocessed segmentations
+
+
+@dataclass(frozen=True)
+class InferenceFiles:
+    """The files of a prediction of test images. Those of the best configuration can be asked for once it is known."""
+
+    settings: RunSettings
+    prediction: Prediction
+
+    @property
+    def folder(self) -> Path:
+        """The folder for predictions of single models and their mean."""
+        return self.settings.paths.before_merging(self.prediction.output)
+
+    @property
+    def file_ending(self) -> str:
+        return self.settings.paths.raw_dataset().file_ending
+
+    def own_files(self) -> list[Path]:
+        """All files that the run may write to the output folder, whether they exist or not."""
+        output = self.prediction.output
+        return [*self.segmentations([output]), *(output / name for name in OTHER_FILES)]
+
+    def best(self) -> BestConfiguration:
+        """The best configuration, for commands that run after it was found."""
+        best = read_best_configuration(self.settings.paths)
+        if best is None:
+            raise UserError(f"{self.settings.paths.best_configuration} is missing: run the same command again")
+        return best
+
+    def before_postprocessing(self, best: BestConfiguration) -> Path:
+        return self.folder / (ENSEMBLE if best.is_ensemble else best.models[0].folder)
+
+    def cases(self) -> list[str]:
+        return list(channels_by_case(self.prediction.images, self.file_ending)[0])
+
+    def segmentations(self, folders: Sequence[Path]) -> list[Path]:
+        """The segmentations of all cases in these folders, whether they exist or not."""
+        ending = self.file_ending
+        return [folder / f"{case}{ending}" for folder in folders for case in self.cases()]
+
+    def images(self) -> dict[str, list[Path]]:
+        """The image files of each case, in the order of the channels."""
+        ending = self.file_ending
+        found = channels_by_case(self.prediction.images, ending)[0]
+        return {
+            case: [self.prediction.images / image_name(case, channel, ending) for channel in sorted(channels)]
+            for case, channels in found.items()
+        }
+
+    def predicted(self) -> Derived:
+        """Predictions of all models, made from test images and checkpoints."""
+        best = self.best()
+        images: dict[str, Source] = {image_entry(file): file for files in self.images().values() for file in files}
+        folds = [(model, fold) for model in best.stages for fold in best.folds]
+        checkpoints = {
+            checkpoint_entry(model, fold): self.settings.paths.fold(model, fold).checkpoint() for model, fold in folds
+        }
+        return self._derived(PREDICT, images | checkpoints, [])
+
+    def merged_from(self) -> Derived:
+        """Segmentations merged from the predictions of both models, with what nnU-Net merges: probabilities."""
+        best = self.best()
+        endings = list(self.endings(best, best.models[0]))
+        sources: dict[str, Source] = {
+            f"{model.folder}/{case}{ending}": self.folder / model.folder / f"{case}{ending}"
+            for model in best.models
+            for case in self.cases()
+            for ending in endings
+        }
+        return self._derived(ENSEMBLE, sources, self.segmentations([self.folder / ENSEMBLE]))
+
+    def postprocessed_from(self) -> Derived:
+        """Final segmentations, made from those before postprocessing and what nnU-Net found out about it."""
+        best = self.best()
+        files = self.segmentations([self.before_postprocessing(best)])
+        sources: dict[str, Source] = {file.name: file for file in (*files, best.postprocessing)}
+        return self._derived(POSTPROCESS, sources, self.segmentations([self.prediction.output]))
+
+    def scored(self) -> Derived:
+        """Scores of the final segmentations against their references."""
+        folders = {"segmentation": self.prediction.output, "reference": self.prediction.references}
+        sources: dict[str, Source] = {
+            f"{kind} {file.name}": file
+            for kind, folder in folders.items()
+            if folder is not None
+            for file in self.segmentations([folder])
+        }
+        return self._derived(SCORES, sources, [self.prediction.output / SUMMARY_FILE])
+
+    def _derived(self, step: str, sources: Mapping[str, Source], files: Sequence[Path]) -> Derived:
+        return Derived(self.settings.paths.record(step), sources, {}, tuple(files))
+
+    def endings(self, best: BestConfiguration, model: ModelName) -> Iterator[str]:
+        """Endings of the files that a model writes for each case."""
+        yield self.file_ending
+        if best.is_ensemble and model in best.models:  # merged from probabilities
+            yield from (".npz", ".pkl")
+
+
+def image_entry(file: Path) -> str:
+    """What the sources of predictions call a test image."""
+    return f"image {file.name}"
+
+
+def checkpoint_entry(model: ModelName, fold: int) -> str:
+    """What the sources of predictions call a checkpoint."""
+    return f"checkpoint of {model.folder} fold {fold}"
