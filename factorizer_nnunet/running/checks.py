@@ -109,7 +109,10 @@ def _stale_problems(settings: RunSettings) -> Iterator[str]:
     if settings.accept_outdated:
         return
     for step in build_steps(settings):
-        if step.trains is not None and (stale := stale_training(settings.paths, *step.trains)) is not None:
+        stale = None
+        with contextlib.suppress(OSError, UserError):  # what cannot be read fails its own step, not the others
+            stale = None if step.trains is None else stale_training(settings.paths, *step.trains)
+        if stale is not None:
             yield stale
 
 

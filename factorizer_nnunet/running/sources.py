@@ -5,8 +5,10 @@ What took long to make or may have been edited is never replaced: it is refused 
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
+from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.file_stamps import Source, Stamp, record_sources
 from factorizer_nnunet.core.json_files import read_complete_json
 from factorizer_nnunet.core.path_names import path_component
@@ -142,8 +144,9 @@ def accept_outdated(settings: RunSettings) -> list[str]:
             accepted.append(str(paths.plans(plans)))
     for model in settings.trained_models:
         for fold in range(len(read_folds(paths.splits))):
-            made = training(paths, model, fold)
-            if made is not None and made.changes():
-                made.write_record()
-                accepted.append(str(paths.fold(model, fold).path))
+            with contextlib.suppress(UserError):  # what cannot be read fails its own step
+                made = training(paths, model, fold)
+                if made is not None and made.changes():
+                    made.write_record()
+                    accepted.append(str(paths.fold(model, fold).path))
     return accepted
