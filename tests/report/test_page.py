@@ -103,7 +103,7 @@ def test_result_folders_are_left_alone_and_scores_are_computed_once(
 def test_a_folder_of_other_things_is_not_taken_for_scores(study: Study, tmp_path: Path) -> None:
     (tmp_path / "0_nnUNetTrainer").mkdir()
     (tmp_path / "0_nnUNetTrainer" / "thesis.txt").write_text("mine")
-    with pytest.raises(UserError, match="not from a report: remove it or choose another --scores"):
+    with pytest.raises(UserError, match="not from a report: move it away or choose another --scores"):
         report(study, tmp_path / "a.html", scores_folder=tmp_path, folders=models(study)[:1], names=["nnUNetTrainer"])
     assert (tmp_path / "0_nnUNetTrainer" / "thesis.txt").read_text() == "mine"
     assert not (tmp_path / "a.html").exists()
