@@ -21,6 +21,7 @@ from factorizer_nnunet.commands.options import (
     request_of,
 )
 from factorizer_nnunet.core.interrupts import terminable
+from factorizer_nnunet.core.wording import first_few
 
 EPILOG = """\
 examples:
@@ -107,4 +108,8 @@ def run(args: argparse.Namespace) -> int:
     use_own_trainer()
     with terminable():
         outcome = explain(request_of(ExplainRequest, args))
+    if outcome.passed_over:
+        print(f"not images of the cases, passed over in {args.images[0]}: {first_few(outcome.passed_over, 20)}")
+    for folder in outcome.set_aside:
+        print(f"explained again, since images or labels have changed; the old folder is now {folder}")
     return print_cases("explained", outcome.explained, outcome.skipped, outcome.failed, args.out)

@@ -60,7 +60,7 @@ def add_checkpoint_options(parser: argparse._ActionsContainer) -> None:
         "--trust-checkpoint",
         dest="trusted",
         action="store_true",
-        help="allow code in checkpoints to be executed; only if you trust them",
+        help="execute code that checkpoints or plans of the model name; only if you trust them",
     )
 
 

@@ -2,8 +2,9 @@
 
 Predict the images of a folder, with the options, file names and results of nnUNetv2_predict, for models of Factorizer
 and of any other trainer. Differences: model, images and output folder are checked before anything is computed;
-checkpoints are read without executing code in them; complete cases are skipped, so the same command continues after a
-stop; cases appear complete or not at all; a case that fails is listed at the end and does not stop the others.
+checkpoints are read without executing code in them; cases that were predicted from the same images are skipped, so the
+same command continues after a stop, and several commands share a folder; cases appear complete or not at all; a case
+that fails is listed at the end and does not stop the others.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from factorizer_nnunet.commands.options import (
 )
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.interrupts import terminable
+from factorizer_nnunet.core.wording import first_few
 from factorizer_nnunet.nnunet.model_name import ModelName
 from factorizer_nnunet.nnunet.names import PLANS, TRAINER
 
@@ -78,6 +80,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="predictions of the previous stage, for a cascade",
     )
     add("--not_on_device", dest="on_device", action="store_false", help="keep results in main memory, for large images")
+    add("-num_parts", type=int, metavar="N", help="number of commands that share the cases (default: 1)")
+    add("-part_id", type=int, metavar="N", help="which of them this is, counted from 0 (default: 0)")
+    add(
+        "--continue_prediction",
+        "--c",
+        action="store_true",
+        help="keep segmentations that nnUNetv2_predict wrote; those of this command are always kept",
+    )
+    add("--verbose", action="store_true", help="let nnU-Net print what it does with each image")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -104,7 +115,13 @@ def run(args: argparse.Namespace) -> int:
     )
     with terminable():
         outcome = predict(request)
-    return print_cases("predicted", outcome.predicted, outcome.skipped, outcome.failed, args.out)
+    if outcome.passed_over:
+        print(f"not images of the cases, passed over in {args.images}: {first_few(outcome.passed_over, 20)}")
+    for line in outcome.set_aside:
+        print(f"predicted again: {line}")
+    for case, reason in outcome.kept.items():
+        print(f"kept: {case}: {reason}")
+    return print_cases("predicted", outcome.predicted, [*outcome.skipped, *outcome.kept], outcome.failed, args.out)
 
 
 def _model_folder(args: argparse.Namespace) -> Path:

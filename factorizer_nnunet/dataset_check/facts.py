@@ -21,9 +21,9 @@ import nibabel
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
-from factorizer_nnunet.dataset_check.payload import missing_payload, nifti_header
 from factorizer_nnunet.imaging.grid import Grid
 from factorizer_nnunet.imaging.labels import count_labels
+from factorizer_nnunet.imaging.payload import missing_payload, nifti_header
 from factorizer_nnunet.imaging.volume import read_beginning, read_volume
 
 _FLOAT32_MAX = float(np.finfo(np.float32).max)

@@ -23,7 +23,7 @@ from factorizer_nnunet.explain.recorder import Recorder
 from factorizer_nnunet.explain.threads import in_threads
 from factorizer_nnunet.nnunet.image_files import ImageCase
 from factorizer_nnunet.prediction.model import TrainedModel
-from factorizer_nnunet.prediction.work import preprocess
+from factorizer_nnunet.prediction.work import check_logits, preprocess
 
 OnMap = Callable[[Component, Volume], None]
 
@@ -70,8 +70,8 @@ class Explainer:
             on_map: called with each component and its map (x, y, z) on the original grid, from several threads.
         """
         model = self.model
-        data, properties = preprocess(case, model.description)
-        preprocessed = torch.from_numpy(data)
+        image = preprocess(case, model.description)
+        data, properties, preprocessed = image.data, image.properties, torch.from_numpy(image.data)
         temporary = tempfile.TemporaryDirectory(prefix=".maps", dir=folder)
         recorder = Recorder(self.layers, Path(temporary.name), self.options.with_loadings)
         with self.predictor.recording(recorder):
@@ -100,7 +100,7 @@ class Explainer:
     def _segmentation(self, data: torch.Tensor, properties: Mapping[str, Any]) -> np.ndarray:
         """Predict label values, (x, y, z) on the grid of the original image."""
         # Not ``predict_logits_from_preprocessed_data``: it loads weights first and so would undo a deletion.
-        logits = self.predictor.predict_sliding_window_return_logits(data).cpu().numpy()
+        logits = check_logits(self.predictor.predict_sliding_window_return_logits(data).cpu()).numpy()
         return _x_first(
             convert_predicted_logits_to_segmentation_with_correct_shape(
                 logits, self.model.plans, self.model.configuration, self.model.description.labels, properties

@@ -14,8 +14,10 @@ from tqdm import tqdm
 from factorizer_nnunet import __version__
 from factorizer_nnunet.core.atomic_files import atomic_folder, clear_drafts, write_text_atomically
 from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.file_stamps import Stamp, stamp_of, stamp_of_value
 from factorizer_nnunet.core.json_files import load_json_object
 from factorizer_nnunet.core.locks import file_lock
+from factorizer_nnunet.core.set_aside import OUTDATED, set_aside
 from factorizer_nnunet.core.wording import first_few
 from factorizer_nnunet.explain.components import Component
 from factorizer_nnunet.explain.explainer import Explainer, ExplainOptions, build_explainer
@@ -25,12 +27,14 @@ from factorizer_nnunet.explain.outputs import loadings_file, map_file, write_des
 from factorizer_nnunet.explain.page import write_page
 from factorizer_nnunet.explain.panels import write_panels
 from factorizer_nnunet.explain.threads import in_threads
-from factorizer_nnunet.nnunet.image_files import ImageCase
+from factorizer_nnunet.nnunet.image_files import ImageCase, passed_over
 from factorizer_nnunet.nnunet.inference_settings import is_tile_step
 from factorizer_nnunet.nnunet.model_folder import CHECKPOINT_FINAL
+from factorizer_nnunet.nnunet.prediction_record import compare, image_stamps, record_prediction
 from factorizer_nnunet.prediction.devices import chosen_device
 from factorizer_nnunet.prediction.model import load_model
 from factorizer_nnunet.prediction.outputs import check_folder
+from factorizer_nnunet.prediction.pipeline import reason_of
 
 FORMATS = ("nifti", "png", "html")
 SETTINGS_FILE = "explain.json"
@@ -69,11 +73,17 @@ class ExplainRequest(ExplainOptions):
 
 @dataclass(frozen=True)
 class ExplainOutcome:
-    """Names of cases: explained now, skipped because complete, failed with the reason."""
+    """Names of cases: explained now, skipped because complete, failed with the reason.
+
+    ``set_aside`` are old folders that were renamed, since they explain other images; ``passed_over`` are names of files
+    and folders next to the images that are not images of the cases.
+    """
 
     explained: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
+    set_aside: list[str] = field(default_factory=list)
+    passed_over: list[str] = field(default_factory=list)
 
 
 def explain(request: ExplainRequest) -> ExplainOutcome:
@@ -88,9 +98,11 @@ def explain(request: ExplainRequest) -> ExplainOutcome:
     explainer = build_explainer(model, device, request)
     cases = cases_from(request.images, model)
     settings = _settings(request, explainer)
-    missing = _missing(request.out, cases, settings)
+    missing = _missing(request, cases, settings, model.file_ending)
     check_images(missing, model)
     truths = check_truths(missing, request.truths, model)
+    folder = request.images[0]
+    others = [path.name for path in passed_over(folder, cases)] if folder.is_dir() else []
     try:
         request.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -99,14 +111,18 @@ def explain(request: ExplainRequest) -> ExplainOutcome:
     with file_lock(request.out / ".lock", busy):
         clear_drafts(request.out)
         write_text_atomically(request.out / SETTINGS_FILE, json.dumps(settings, indent=1))
-        outcome = ExplainOutcome(skipped=[case.name for case in cases if case not in missing])
+        outcome = ExplainOutcome(skipped=[case.name for case in cases if case not in missing], passed_over=others)
         bar = tqdm(missing, desc="explaining", unit="case", disable=None if request.progress_bar else True)
         for case in bar:
             bar.set_postfix_str(case.name)
             try:
+                images, made_from = image_stamps(case), _made_from(truths.get(case.name))
+                if (request.out / case.name).exists():  # of other images
+                    outcome.set_aside.append(str(set_aside(request.out / case.name, OUTDATED)))
+                record_prediction(request.out, case.name, images, made_from, [])  # first: a kill leaves no folder
                 explain_into(case, truths.get(case.name), explainer, request)
             except Exception as error:  # concerns this case alone: too large for the device or the disk
-                outcome.failed[case.name] = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+                outcome.failed[case.name] = reason_of(error)
             else:
                 outcome.explained.append(case.name)
         return outcome
@@ -179,12 +195,15 @@ def _settings(request: ExplainRequest, explainer: Explainer) -> dict[str, Any]:
     }
 
 
-def _missing(out: Path, cases: Sequence[ImageCase], settings: dict[str, Any]) -> list[ImageCase]:
-    """Cases that are not explained yet.
+def _missing(
+    request: ExplainRequest, cases: Sequence[ImageCase], settings: dict[str, Any], file_ending: str
+) -> list[ImageCase]:
+    """Cases that are not explained yet, or were explained by other images or truths.
 
     Raises:
         UserError: the folder cannot be written, or contains other explanations.
     """
+    out = request.out
     check_folder(out)
     existing = [case for case in cases if (out / case.name).exists()]
     fix = "Name another folder with -o"
@@ -200,4 +219,22 @@ def _missing(out: Path, cases: Sequence[ImageCase], settings: dict[str, Any]) ->
                 f"{out} contains explanations of another model or with other settings: {', '.join(different)} "
                 f"differ{'s' if len(different) == 1 else ''}. {fix}"
             )
-    return [case for case in cases if case not in existing]
+    current, unrecorded = [], []
+    for case in existing:
+        truth = None if request.truths is None else request.truths / f"{case.name}{file_ending}"
+        found = compare(out, case, [], _made_from(truth))
+        if not found.recorded:
+            unrecorded.append(case.name)
+        elif not found.images and not found.model:
+            current.append(case)
+    if unrecorded:
+        raise UserError(
+            f"{out} has explanations of an earlier version, without a record of their images "
+            f"({first_few(unrecorded)}). Move them away, or name another folder with -o"
+        )
+    return [case for case in cases if case not in current]
+
+
+def _made_from(truth: Path | None) -> Stamp:
+    """What else than the images an explanation depends on and ``explain.json`` does not have: the truth's content."""
+    return stamp_of_value(stamp_of(truth).sha256 if truth is not None and truth.is_file() else None)

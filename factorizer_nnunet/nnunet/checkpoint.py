@@ -18,6 +18,10 @@ from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.nnunet.integrity import zip_damage
 
 _NEEDED = ("network_weights", "trainer_name", "init_args")
+_RESTORE = "Copy the file again from where it was trained"
+_TRUST = "If you trust its origin: --trust-checkpoint"
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_WEIGHT_TYPES = (*_FLOATS, torch.int64, torch.int32, torch.bool)  # counters and masks are integers
 # What nnU-Net's checkpoints need beyond what torch allows: NumPy numbers in the log. NumPy 2 moved the function.
 _make_scalar = np.float32(0).__reduce__()[0]
 ALLOWED_GLOBALS: tuple[Callable[..., Any] | tuple[Callable[..., Any], str], ...] = (
@@ -57,15 +61,18 @@ def read_fold(path: Path, trusted: bool = False) -> FoldCheckpoint:
     Raises:
         UserError: it is damaged, needs code to be executed, or is not an nnU-Net checkpoint.
     """
-    content = _load(path, trusted)
-    if not isinstance(content, Mapping) or any(key not in content for key in _NEEDED):
+    content = read_checkpoint(path, trusted)
+    if any(key not in content for key in _NEEDED):
         raise UserError(f"{path} is not a checkpoint of an nnU-Net trainer: it lacks one of {', '.join(_NEEDED)}")
-    axes = content.get("inference_allowed_mirroring_axes")
+    arguments = content["init_args"]
+    configuration = arguments.get("configuration") if isinstance(arguments, Mapping) else None
+    if not isinstance(configuration, str) or not isinstance(content["trainer_name"], str):
+        raise UserError(f"{path} does not name its trainer and configuration as nnU-Net writes them. {_RESTORE}")
     return FoldCheckpoint(
-        weights=content["network_weights"],
-        trainer_name=str(content["trainer_name"]),
-        configuration=str(content["init_args"]["configuration"]),
-        mirroring_axes=None if axes is None else tuple(axes),
+        weights=_checked_weights(content["network_weights"], path),
+        trainer_name=content["trainer_name"],
+        configuration=configuration,
+        mirroring_axes=_checked_axes(content.get("inference_allowed_mirroring_axes"), path),
         digest=_digest(path),
     )
 
@@ -84,7 +91,30 @@ def count_weights(path: Path) -> int | None:
         return None
 
 
-def _load(path: Path, trusted: bool) -> Any:
+def read_checkpoint(path: Path, trusted: bool = False, fix: str | None = None) -> dict[str, Any]:
+    """The content of a checkpoint, on the CPU.
+
+    Args:
+        path: the file.
+        trusted: whether code in the file may be executed.
+        fix: what the user can do about a file that cannot be used; by default what fits a prediction.
+
+    Raises:
+        UserError: it is damaged, needs code to be executed, or contains no entries by name.
+    """
+    content = _load(path, trusted, fix)
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is not a checkpoint of an nnU-Net trainer: it contains {type(content).__name__}")
+    return content
+
+
+def _load(path: Path, trusted: bool, fix: str | None) -> Any:
+    try:
+        path.open("rb").close()  # later OSErrors of torch mean damage
+    except FileNotFoundError as error:
+        raise UserError(f"{path} does not exist. {_RESTORE}") from error
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}. Fix that, then run the same command again") from error
     try:
         # torch reads damaged weights without comparing their checksums. Before torch 1.6 the file was not a zip.
         if zipfile.is_zipfile(path) and (damage := zip_damage(path)) is not None:
@@ -94,17 +124,72 @@ def _load(path: Path, trusted: bool) -> Any:
         with torch.serialization.safe_globals(list(ALLOWED_GLOBALS)):
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch's readers raise many kinds of exceptions for damaged files
-        asked = re.findall(r"GLOBAL (\S+)", str(error)) if isinstance(error, pickle.UnpicklingError) else []
-        if asked:
-            raise UserError(
-                f"{path} asks for {', '.join(_all_asked(path) or asked)}, which nnU-Net's checkpoints do not need; to "
-                "load it, Python would execute code from the file, so it is refused. If you trust its origin: "
-                "--trust-checkpoint"
-            ) from error
+        _refuse_foreign(path, error, fix or _TRUST)
         raise UserError(
             f"{path} cannot be read ({next(iter(str(error).splitlines()), type(error).__name__)}): truncated or "
-            "damaged. Continue the training with --c, or copy the file again"
+            f"damaged. {fix or 'Continue the training with --c, or copy the file again'}"
         ) from error
+
+
+def check_checkpoint(path: Path, fix: str) -> None:
+    """Check that loading a checkpoint would execute nothing, before nnU-Net unpickles it; damage is not reported.
+
+    Args:
+        path: the file, of which no weights are read.
+        fix: what the user can do about it.
+
+    Raises:
+        UserError: it would.
+    """
+    try:
+        with torch.serialization.safe_globals(list(ALLOWED_GLOBALS)):
+            torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except pickle.UnpicklingError as error:
+        _refuse_foreign(path, error, fix)
+        raise UserError(f"{path} cannot be read without executing code: {str(error)[:200]}. {fix}") from error
+    except Exception:  # damaged: nnU-Net fails at the same place
+        return
+
+
+def _refuse_foreign(path: Path, error: Exception, fix: str) -> None:
+    asked = re.findall(r"GLOBAL (\S+)", str(error)) if isinstance(error, pickle.UnpicklingError) else []
+    if asked:
+        raise UserError(
+            f"{path} asks for {', '.join(_all_asked(path) or asked)}, which nnU-Net's checkpoints do not need; to load "
+            f"it, Python would execute code from the file, so it is refused. {fix}"
+        ) from error
+
+
+def _checked_weights(weights: object, path: Path) -> dict[str, torch.Tensor]:
+    """The weights, if they are named tensors of numbers that fill their memory.
+
+    Whether they fit the network is checked where it is built.
+    """
+    if not isinstance(weights, Mapping):
+        raise UserError(f"{path}: network_weights is {type(weights).__name__}, not tensors by name. {_RESTORE}")
+    for name, value in weights.items():
+        problem = None
+        if not isinstance(value, torch.Tensor):
+            problem = f"is {type(value).__name__}, not a tensor"
+        elif value.is_complex() or value.is_quantized or value.dtype not in _WEIGHT_TYPES:
+            problem = f"contains {str(value.dtype).removeprefix('torch.')} values, not real numbers"
+        elif value.layout is not torch.strided or value.device.type != "cpu":
+            problem = "is not a dense tensor in memory"
+        elif value.numel() * value.element_size() > value.untyped_storage().nbytes():
+            problem = f"has shape {tuple(value.shape)}, but fewer values"
+        if not isinstance(name, str) or problem is not None:
+            raise UserError(f"{path}: weight {name!r} {problem or 'is not named by a text'}. {_RESTORE}")
+    return dict(weights)
+
+
+def _checked_axes(axes: object, path: Path) -> tuple[int, ...] | None:
+    if axes is None:
+        return None
+    if not isinstance(axes, list | tuple) or any(type(axis) is not int or not 0 <= axis <= 2 for axis in axes):
+        raise UserError(
+            f"{path}: inference_allowed_mirroring_axes {axes!r} must be axes among 0, 1, 2. {_RESTORE}"[:400]
+        )
+    return tuple(sorted(set(axes))) or None
 
 
 def _all_asked(path: Path) -> list[str]:

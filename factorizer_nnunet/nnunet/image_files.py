@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,7 +60,7 @@ def find_cases(
     channels_in: Callable[[Sequence[Path]], int],
     previous: Path | None = None,
 ) -> list[ImageCase]:
-    """Find the cases of a folder, sorted by name.
+    """Find the cases of a folder, sorted by name. Endings in other case, such as ``.NII.GZ``, count as the same.
 
     Args:
         folder: with files ``CASE_0000.ENDING``, ``CASE_0001.ENDING``, ….
@@ -75,22 +75,31 @@ def find_cases(
     """
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder. Name the folder of the images with -i")
-    found, others = channels_by_case(folder, file_ending)
-    channels = {case: numbers for case, numbers in found.items() if not case.startswith(".")}  # hidden files
-    others = [name for name in others if not name.startswith(".")]
-    if not channels:
+    images: dict[str, dict[int, Path]] = {}
+    problems = []
+    for path in sorted(path for path in folder.iterdir() if not _is_hidden(path)):
+        if not path.name.lower().endswith(file_ending.lower()):
+            continue
+        found = case_and_channel(path.name[: -len(file_ending)] + file_ending, file_ending)
+        if found is None:
+            problems.append(f"{path.name} is not named CASE_0000{file_ending}")
+        elif found[1] in images.setdefault(found[0], {}):
+            problems.append(f"{images[found[0]][found[1]].name} and {path.name} are the same channel of {found[0]}")
+        else:
+            images[found[0]][found[1]] = path
+    if not images:
+        others = [path.name for path in passed_over(folder, [])]
         seen = f"; it has {first_few(others, 3)}" if others else ""
         raise UserError(f"{folder} has no images CASE_0000{file_ending}{seen}. Name the folder of the images with -i")
     expected = range(num_channels)
-    if num_channels > 1 and all(numbers == {0} for numbers in channels.values()):
-        first = folder / image_name(next(iter(channels)), 0, file_ending)
+    if num_channels > 1 and all(set(files) == {0} for files in images.values()):
+        first = next(iter(images.values()))[0]
         expected = range(1) if channels_in([first]) == num_channels else expected  # colours in one file
-    problems = [f"{name} is not named CASE_0000{file_ending}" for name in others]
-    problems += _channel_problems(channels, expected)
+    problems += _channel_problems({case: set(files) for case, files in images.items()}, expected)
     if previous is not None:
         problems += [
             f"{case}: no segmentation {case}{file_ending} of the previous stage in {previous}"
-            for case in channels
+            for case in images
             if not (previous / f"{case}{file_ending}").is_file()
         ]
     if problems:
@@ -100,11 +109,21 @@ def find_cases(
     return [
         ImageCase(
             case,
-            tuple(folder / image_name(case, channel, file_ending) for channel in expected),
+            tuple(images[case][channel] for channel in expected),
             None if previous is None else previous / f"{case}{file_ending}",
         )
-        for case in channels
+        for case in sorted(images)
     ]
+
+
+def passed_over(folder: Path, cases: Iterable[ImageCase]) -> list[Path]:
+    """What a folder has besides the images of these cases, sorted: files of other endings, and subfolders."""
+    used = {file for case in cases for file in case.files}
+    return sorted(path for path in folder.iterdir() if path not in used and not _is_hidden(path))
+
+
+def _is_hidden(path: Path) -> bool:
+    return path.name.startswith(".")
 
 
 def _channel_problems(channels: Mapping[str, set[int]], expected: Collection[int]) -> Iterator[str]:

@@ -17,6 +17,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from factorizer_nnunet.core.json_files import load_json_object
+from factorizer_nnunet.nnunet.trusted_classes import check_architecture
 
 STOCK_PLANS = "nnUNetPlans"
 
@@ -59,12 +60,17 @@ def stock_configuration(
         name: name of the configuration.
         plans_file: our plans file, in the data set's folder in ``nnUNet_preprocessed``.
         slices: number of slices of a median case, for a 2D configuration.
+
+    Raises:
+        UserError: nnU-Net's plans of the data cannot be read, or name code of other packages than those of networks.
     """
     file = plans_file.with_name(f"{STOCK_PLANS}.json")
     if file.is_file():
         manager = PlansManager(load_json_object(file, "Plan again with nnUNetv2_plan_experiment"))
         if name in manager.available_configurations:
-            return manager.get_configuration(name).configuration, file.name
+            settings = manager.get_configuration(name).configuration
+            check_architecture(settings["architecture"], f"{file}, configuration {name}")
+            return settings, file.name
     with contextlib.redirect_stdout(io.StringIO()):
         planner = ExperimentPlanner(plans_file.parent.name)
         shape = [float(v) for v in configuration["median_image_size_in_voxels"]]

@@ -13,6 +13,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import load_json_object
 from factorizer_nnunet.network.config import FactorizerConfig
+from factorizer_nnunet.nnunet.trusted_classes import check_named_code
 from factorizer_nnunet.planning.architecture import NETWORK_CLASS
 from factorizer_nnunet.planning.cost import multiply_adds, stock_configuration
 from factorizer_nnunet.planning.memory import GB, MemoryEstimate, estimate, is_modelled
@@ -34,6 +35,8 @@ def describe_plans(plans_file: Path, configurations: Sequence[str]) -> str:
             f"{plans_file} has none of {', '.join(configurations)}: choose from "
             f"{', '.join(manager.available_configurations)}"
         )
+    for name in chosen:
+        check_named_code(plans, name, str(plans_file))
     dataset_json = load_json_object(plans_file.with_name("dataset.json"), "Plan again")
     heads = manager.get_label_manager(dataset_json).num_segmentation_heads
     parts = []

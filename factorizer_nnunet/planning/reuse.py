@@ -14,7 +14,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from batchgenerators.utilities.file_and_folder_operations import load_pickle
 from nnunetv2.preprocessing.resampling.default_resampling import compute_new_shape
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
@@ -23,6 +22,7 @@ from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.file_stamps import Source
 from factorizer_nnunet.nnunet.integrity import is_preprocessed
 from factorizer_nnunet.nnunet.provenance import Derived, preprocessed_data, preprocessing_settings
+from factorizer_nnunet.nnunet.safe_pickle import read_pickle
 
 
 def preprocessed_folder(
@@ -140,7 +140,7 @@ def _is_up_to_date(folder: Path, cases: Mapping[str, Mapping[str, Any]], data: D
 
 def _has_spacing(folder: Path, case: str, spacing: Sequence[float], transpose: Sequence[int]) -> bool:
     """Whether a case has the size that resampling to ``spacing`` gives, since plans may have been edited afterwards."""
-    properties = load_pickle(str(folder / f"{case}.pkl"))
+    properties = read_pickle(folder / f"{case}.pkl")
     original = [properties["spacing"][axis] for axis in transpose]
     target = [*original[: len(original) - len(spacing)], *spacing]  # 2D configurations keep the slice distance
     expected = compute_new_shape(properties["shape_after_cropping_and_before_resampling"], original, target)

@@ -13,6 +13,8 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.nnunet.dataset_json import DatasetJson
 from factorizer_nnunet.nnunet.model_folder import ModelFolder
+from factorizer_nnunet.nnunet.trusted_classes import check_named_code
+from factorizer_nnunet.prediction.plan_checks import check_dataset_for_prediction, check_plans_for_prediction
 
 _FIX = "Name a model folder, TRAINER__PLANS__CONFIGURATION in nnUNet_results, in which a training has started"
 
@@ -36,23 +38,37 @@ class ModelDescription:
         return determine_num_input_channels(self.plans, self.configuration, self.dataset.content)
 
 
-def read_description(folder: ModelFolder, configuration: str) -> ModelDescription:
+def read_description(folder: ModelFolder, configuration: str, trusted: bool = False) -> ModelDescription:
     """Read the two files of a model.
 
     Args:
         folder: the model folder.
         configuration: which the folds were trained with.
+        trusted: whether the plans may name code of any package.
 
     Raises:
-        UserError: a file cannot be read or lacks something, such as the configuration.
+        UserError: a file cannot be read, has a wrong value, names code that is not nnU-Net's or ours, or lacks
+            something, such as the configuration.
     """
     dataset, plans = folder.dataset(_FIX), folder.plans(_FIX)
     _check_keys(folder.dataset_file, dataset.content, ("labels", "file_ending"))
-    _check_keys(folder.plans_file, plans, ("plans_name", "configurations"))
+    _check_keys(folder.plans_file, plans, ("plans_name", "configurations", "image_reader_writer"))
+    check_dataset_for_prediction(dataset)
+    settings = check_plans_for_prediction(plans, configuration, str(folder.plans_file), dataset)
+    previous = settings.get("previous_stage")
+    if not trusted:
+        for name in (configuration, previous) if previous in plans["configurations"] else (configuration,):
+            check_named_code(plans, str(name), str(folder.plans_file))
     manager = PlansManager(plans)
-    if configuration not in manager.available_configurations:
-        raise UserError(f"{folder.plans_file} has no configuration {configuration}, which the folds have")
-    return ModelDescription(manager, manager.get_configuration(configuration), dataset)
+    try:
+        description = ModelDescription(manager, manager.get_configuration(configuration), dataset)
+        _ = description.num_input_channels, description.labels  # nnU-Net reads further values for these
+    except Exception as error:  # plans of old versions are translated, which fails in many ways
+        raise UserError(
+            f"{folder.plans_file}, configuration {configuration} cannot be used "
+            f"({type(error).__name__}: {' '.join(str(error).split())[:200]}). Restore it as the training left it"
+        ) from error
+    return description
 
 
 def _check_keys(path: Path, content: Mapping[str, Any], needed: Sequence[str]) -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
-from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 
@@ -19,6 +18,7 @@ from factorizer_nnunet.nnunet.checkpoint import FoldCheckpoint, read_fold
 from factorizer_nnunet.nnunet.dataset_json import DatasetJson
 from factorizer_nnunet.nnunet.inference_settings import InferenceSettings, settings_from_environment, tile_step_of
 from factorizer_nnunet.nnunet.model_folder import ModelFolder
+from factorizer_nnunet.nnunet.trusted_classes import trainer_class
 from factorizer_nnunet.prediction.description import ModelDescription, read_description
 
 
@@ -75,6 +75,7 @@ class TrainedModel:
         tile_step_size: float,
         use_mirroring: bool,
         on_device: bool,
+        verbose: bool = False,
         predictor_class: type[nnUNetPredictor] = nnUNetPredictor,
     ) -> nnUNetPredictor:
         """Build nnU-Net's predictor for this model.
@@ -84,6 +85,7 @@ class TrainedModel:
             tile_step_size: step of the sliding window, as a fraction of the patch.
             use_mirroring: average over mirrored images if the training mirrored.
             on_device: keep the complete result on the device, too; with CUDA only.
+            verbose: whether it prints what it does.
             predictor_class: ``nnUNetPredictor`` or a subclass.
         """
         predictor = predictor_class(
@@ -91,6 +93,7 @@ class TrainedModel:
             use_mirroring=use_mirroring,
             perform_everything_on_device=on_device,
             device=device,
+            verbose=verbose,
             allow_tqdm=False,
         )
         predictor.manual_initialization(
@@ -133,20 +136,19 @@ def load_model(
                 f"{files[fold]} was trained as {checkpoint.trainer_name}, {checkpoint.configuration}, "
                 f"{files[first_fold]} as {first.trainer_name}, {first.configuration}: name folds of one model"
             )
-    description = read_description(ModelFolder(folder), first.configuration)
-    network = _build_network(first.trainer_name, description)
+    model_folder = ModelFolder(folder)
+    description = read_description(model_folder, first.configuration, trusted)
+    build = _builder(first.trainer_name, description, files[first_fold])
+    for fold, checkpoint in loaded.items():
+        _check_fit(build, checkpoint, files[fold], model_folder.plans_file)
+    network = build()
     if isinstance(network, Factorizer):
         inference_settings = inference_settings.or_else(settings_from_environment())
     inference_settings.apply(network, str(folder))
     for fold, checkpoint in reversed(loaded.items()):  # the first fold's weights stay
-        try:
-            network.load_state_dict(checkpoint.weights)
-        except RuntimeError as error:
-            raise UserError(
-                f"{files[fold]} does not fit the network in {ModelFolder(folder).plans_file}: {error}. Restore the "
-                "plans that the fold was trained with"
-            ) from error
-    return TrainedModel(folder, loaded, description, network, inference_settings, tile_step_of(ModelFolder(folder)))
+        network.load_state_dict(checkpoint.weights)
+        _check_finite(network, files[fold])
+    return TrainedModel(folder, loaded, description, network, inference_settings, tile_step_of(model_folder))
 
 
 def _find_checkpoints(model: ModelFolder, folds: Sequence[str], name: str) -> Mapping[str, Path]:
@@ -168,24 +170,80 @@ def _find_checkpoints(model: ModelFolder, folds: Sequence[str], name: str) -> Ma
     return files
 
 
-def _build_network(trainer_name: str, description: ModelDescription) -> nn.Module:
-    try:
-        trainer = recursive_find_trainer_class_by_name(trainer_name)
-    except RuntimeError as error:
-        raise UserError(
-            f"the trainer {trainer_name} is not known here: add the folder that contains it to nnUNet_extTrainer"
-        ) from error
+def _builder(trainer_name: str, description: ModelDescription, checkpoint: Path) -> Callable[[], nn.Module]:
+    """A function that builds the network on torch's default device, as the trainer does.
+
+    Raises:
+        UserError: here, if the trainer is not known; from the function, if the plans build no network.
+    """
+    trainer = trainer_class(trainer_name, str(checkpoint))
     build = trainer.build_network_architecture
     settings, channels = description.configuration, description.num_input_channels
     outputs = description.labels.num_segmentation_heads
-    if "plans_manager" in inspect.signature(build).parameters:
-        return build(description.plans, settings, channels, outputs, enable_deep_supervision=False)
-    # Trainers written for nnU-Net before 2.8 take other arguments.
-    return build(
-        settings.network_arch_class_name,
-        settings.network_arch_init_kwargs,
-        settings.network_arch_init_kwargs_req_import,
-        channels,
-        outputs,
-        enable_deep_supervision=False,
-    )
+
+    def built() -> nn.Module:
+        try:
+            if "plans_manager" in inspect.signature(build).parameters:
+                return build(description.plans, settings, channels, outputs, enable_deep_supervision=False)
+            # Trainers written for nnU-Net before 2.8 take other arguments.
+            return build(
+                settings.network_arch_class_name,
+                settings.network_arch_init_kwargs,
+                settings.network_arch_init_kwargs_req_import,
+                channels,
+                outputs,
+                enable_deep_supervision=False,
+            )
+        except UserError:
+            raise
+        except Exception as error:  # arguments of any kind reach the layers of torch
+            raise UserError(
+                f"the plans of {checkpoint.parent.parent} build no network ({type(error).__name__}: "
+                f"{' '.join(str(error).split())[:300]}). Restore plans.json as the training left it"
+            ) from error
+
+    return built
+
+
+def _check_fit(build: Callable[[], nn.Module], checkpoint: FoldCheckpoint, file: Path, plans_file: Path) -> None:
+    """Compare weights and network without memory for the network, which plans may describe in any size.
+
+    Raises:
+        UserError: they do not fit.
+    """
+    try:
+        with torch.device("meta"):
+            network = build()
+    except UserError as error:
+        if "meta tensor" not in str(error.__cause__):
+            raise
+        network = build()  # the trainer looks at values while it builds, which needs memory
+    expected = network.state_dict()
+    for name in expected.keys() & checkpoint.weights.keys():
+        stored = checkpoint.weights[name].dtype
+        if expected[name].is_floating_point() and not stored.is_floating_point:
+            raise UserError(
+                f"{file}: weight {name} contains {stored} values where the network has {expected[name].dtype}"
+            )
+    try:
+        # ``assign`` only compares shapes; copying to a device without memory would not.
+        network.requires_grad_(False).load_state_dict(checkpoint.weights, assign=True)
+    except RuntimeError as error:
+        raise UserError(
+            f"{file} does not fit the network in {plans_file}: {str(error)[:2000]}. Restore the plans that the fold "
+            "was trained with"
+        ) from error
+
+
+def _check_finite(network: nn.Module, file: Path) -> None:
+    """NaN or infinity in a weight, also from a number too large for the network's precision.
+
+    Raises:
+        UserError: there is one; every prediction would be empty or arbitrary.
+    """
+    for name, weight in network.state_dict().items():
+        if weight.is_floating_point() and not torch.isfinite(weight).all():
+            raise UserError(
+                f"{file}: weight {name} contains NaN or infinity, so nothing can be predicted with it. Choose another "
+                "checkpoint with -chk, or train the fold again"
+            )

@@ -12,19 +12,22 @@ from typing import Any
 
 from factorizer_nnunet.core.atomic_files import clear_drafts, draft_of, remove_draft, write_text_atomically
 from factorizer_nnunet.core.errors import UserError
-from factorizer_nnunet.core.json_files import load_json_object
+from factorizer_nnunet.core.file_stamps import Stamp
+from factorizer_nnunet.core.json_files import load_json_object, read_complete_json
 from factorizer_nnunet.core.set_aside import is_set_aside
 from factorizer_nnunet.core.wording import first_few
 from factorizer_nnunet.nnunet.dataset_json import DATASET_FILE
 from factorizer_nnunet.nnunet.image_files import ImageCase
 from factorizer_nnunet.nnunet.integrity import is_complete
 from factorizer_nnunet.nnunet.model_folder import PLANS_FILE, PREDICTION_FILE, SUMMARY_FILE
+from factorizer_nnunet.nnunet.prediction_record import RECORDS, record_prediction
 
 # Files that nnU-Net's commands write next to predictions; its ensembling and postprocessing read the first two.
 _OF_NNUNET = {DATASET_FILE, PLANS_FILE, PREDICTION_FILE, SUMMARY_FILE, "postprocessing.json"}
 PROBABILITIES, PROPERTIES = ".npz", ".pkl"
+_STAMP = "settings_sha256"  # entry in the folder's record, our own
 # Settings that change predictions. Older records lack some, which could not be chosen then.
-_DECISIVE = (
+DECISIVE = (
     *("trainer", "plans", "configuration", "checkpoints", "tile_step_size", "use_mirroring"),
     *("num_iters", "num_shifts"),
 )
@@ -42,49 +45,58 @@ class Outputs:
         folder: of the predictions.
         file_ending: of segmentations.
         probabilities: whether each case has them, too.
-        readable: whether a file contains a complete segmentation.
+        model: stamp of the model and its settings.
     """
 
     folder: Path
     file_ending: str
     probabilities: bool
-    readable: Callable[[Path], bool]
+    model: Stamp
 
     def files(self, case: str) -> list[Path]:
         """All files of a case. The segmentation is last: if it exists, so do the others."""
         endings = [PROBABILITIES, PROPERTIES] if self.probabilities else []
         return [self.folder / f"{case}{ending}" for ending in (*endings, self.file_ending)]
 
-    def complete(self, case: str) -> bool:
-        """Whether all files of a case exist and are complete."""
-        *others, segmentation = self.files(case)
-        return segmentation.is_file() and all(map(is_complete, others)) and self.readable(segmentation)
-
-    def check(
-        self, cases: Sequence[ImageCase], settings: Mapping[str, Any], plans: Mapping[str, Any]
-    ) -> list[ImageCase]:
-        """Return the cases that are still to be predicted.
+    def check_folder(self, cases: Sequence[ImageCase]) -> None:
+        """Check that the folder can be written and contains nothing but predictions of these cases.
 
         Raises:
-            UserError: the folder cannot be written, or contains other files or other predictions.
+            UserError: it cannot, or contains other files.
         """
         check_folder(self.folder)
-        existing = (
-            {p.name for p in self.folder.iterdir() if p.name[0] != "." and not is_set_aside(p.name)}
-            if self.folder.is_dir()
-            else set()
-        )
+        if not self.folder.is_dir():
+            return
         endings = (self.file_ending, PROBABILITIES, PROPERTIES)
-        foreign = sorted(existing - _OF_NNUNET - {f"{case.name}{ending}" for case in cases for ending in endings})
+        own = _OF_NNUNET | {f"{case.name}{ending}" for case in cases for ending in endings}
+        existing = {path.name for path in self.folder.iterdir() if not path.name.startswith(".")}
+        foreign = sorted(name for name in existing - own if not is_set_aside(name))
         if foreign:
             raise UserError(
                 f"{self.folder} contains files that are not predictions of these cases ({first_few(foreign)}). Name an "
                 "empty folder with -o, or move them away"
             )
-        left = [case for case in cases if not self.complete(case.name)]
-        if len(left) < len(cases):
-            self._check_origin(settings, plans)
-        return left
+
+    def check_origin(self, settings: Mapping[str, Any], plans: Mapping[str, Any]) -> None:
+        """Check that existing predictions are of this model with these settings.
+
+        Raises:
+            UserError: they are not.
+        """
+        fix = "Name an empty folder with -o"
+        record, plans_file = self.folder / PREDICTION_FILE, self.folder / PLANS_FILE
+        before = load_json_object(record, fix) if record.is_file() else {}
+        if "checkpoints" in before:
+            different = [key for key in DECISIVE if before.get(key) != settings[key]]
+        else:  # written by nnUNetv2_predict, which records only the plans
+            different = [] if plans_file.is_file() and load_json_object(plans_file, fix) == plans else ["plans"]
+        if different:
+            key = different[0]
+            values = f" (it was {before[key]})" if key in before and key != "checkpoints" else ""
+            raise UserError(
+                f"{self.folder} has predictions of another model or with other settings: {', '.join(different)} "
+                f"differ{'s' if len(different) == 1 else ''}{values}. {fix}"
+            )
 
     def check_space(self, cases: Sequence[ImageCase], num_classes: int) -> None:
         """Check that there is space for the predictions of these cases.
@@ -103,48 +115,50 @@ class Outputs:
 
     def prepare(self, settings: Mapping[str, Any], dataset_json: Mapping[str, Any], plans: Mapping[str, Any]) -> None:
         """Create the folder, remove what killed commands left, and write what nnU-Net's commands expect there."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / RECORDS).mkdir(parents=True, exist_ok=True)
         clear_drafts(self.folder)
-        contents = {DATASET_FILE: dataset_json, PLANS_FILE: plans, PREDICTION_FILE: settings}
-        for name, content in contents.items():
+        clear_drafts(self.folder / RECORDS)
+        record = {**settings, _STAMP: self.model.sha256}
+        for name, content in {DATASET_FILE: dataset_json, PLANS_FILE: plans, PREDICTION_FILE: record}.items():
             write_text_atomically(self.folder / name, json.dumps(content, indent=4))
 
-    def write(self, case: str, export: Callable[[str], None]) -> None:
-        """Write a case; its files appear complete.
+    def write(
+        self,
+        case: str,
+        images: Mapping[str, Stamp],
+        export: Callable[[str], None],
+        readable: Callable[[Path], bool],
+    ) -> None:
+        """Write a case and the record of its images; its files appear complete.
 
         Args:
             case: its name.
+            images: stamps of what it was predicted from.
             export: writes the files, given their path without ending.
+            readable: whether a file contains a complete segmentation.
 
         Raises:
             OSError: what was written cannot be read again, for instance because the disk is full.
+            UserError: another command writes other predictions to the folder.
         """
         draft = draft_of(self.folder / case)
         draft.mkdir()
         try:
             export(str(draft / case))
-            if not Outputs(draft, self.file_ending, self.probabilities, self.readable).complete(case):
+            *others, segmentation = written = [draft / file.name for file in self.files(case)]
+            if not (segmentation.is_file() and all(map(is_complete, others)) and readable(segmentation)):
                 raise OSError(f"{case}: what was written cannot be read again")
-            for file in self.files(case):
-                (draft / file.name).replace(file)
+            settings = read_complete_json(self.folder / PREDICTION_FILE) or {}
+            if settings.get(_STAMP) != self.model.sha256:
+                raise UserError(
+                    f"another command predicts with other settings into {self.folder}: name another with -o"
+                )
+            # First the record, by stamps of the drafts, which a renaming keeps: killed in between, files are missing.
+            record_prediction(self.folder, case, images, self.model, written)
+            for file, final in zip(written, self.files(case), strict=True):
+                file.replace(final)
         finally:
             remove_draft(draft)
-
-    def _check_origin(self, settings: Mapping[str, Any], plans: Mapping[str, Any]) -> None:
-        fix = "Name an empty folder with -o"
-        record, plans_file = self.folder / PREDICTION_FILE, self.folder / PLANS_FILE
-        before = load_json_object(record, fix) if record.is_file() else {}
-        if "checkpoints" in before:
-            different = [key for key in _DECISIVE if before.get(key) != settings[key]]
-        else:  # written by nnUNetv2_predict, which records only the plans
-            different = [] if plans_file.is_file() and load_json_object(plans_file, fix) == plans else ["plans"]
-        if different:
-            key = different[0]
-            values = f" (it was {before[key]})" if key in before and key != "checkpoints" else ""
-            raise UserError(
-                f"{self.folder} has predictions of another model or with other settings: {', '.join(different)} "
-                f"differ{'s' if len(different) == 1 else ''}{values}. {fix}"
-            )
 
 
 def free_space(folder: Path) -> int:

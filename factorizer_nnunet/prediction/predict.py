@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
-from tqdm import tqdm
 
 from factorizer_nnunet import __version__
 from factorizer_nnunet.core.errors import UserError
-from factorizer_nnunet.core.worker_pool import WorkerPool
-from factorizer_nnunet.nnunet.image_files import ImageCase, find_cases
+from factorizer_nnunet.core.file_stamps import Stamp, stamp_of_value
+from factorizer_nnunet.core.wording import first_few
+from factorizer_nnunet.nnunet.image_files import ImageCase, find_cases, passed_over
 from factorizer_nnunet.nnunet.inference_settings import InferenceSettings, is_tile_step
 from factorizer_nnunet.nnunet.model_folder import ALL_CASES, CHECKPOINT_FINAL
-from factorizer_nnunet.prediction.description import ModelDescription
+from factorizer_nnunet.nnunet.prediction_record import image_stamps, record_prediction
+from factorizer_nnunet.prediction.case_states import CaseState, State, state_of
+from factorizer_nnunet.prediction.claims import Claims
 from factorizer_nnunet.prediction.devices import chosen_device
 from factorizer_nnunet.prediction.model import TrainedModel, load_model
-from factorizer_nnunet.prediction.outputs import LEAST_SPACE, Outputs, free_space
-from factorizer_nnunet.prediction.work import Properties, channels_by, export, preprocess, readable_by
-
-Image = tuple[np.ndarray, Properties]  # a preprocessed case
-QUEUED_EXPORTS = 2  # in addition to those being written: a fast GPU must not fill the memory
+from factorizer_nnunet.prediction.outputs import DECISIVE, Outputs
+from factorizer_nnunet.prediction.pipeline import Pipeline, PredictionOutcome, reason_of
+from factorizer_nnunet.prediction.work import channels_by, readable_by
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +46,9 @@ class PredictionRequest:
         trusted: whether code in checkpoints may be executed.
         inference_settings: iterations and shifts of a Factorizer.
         progress_bar: whether to show one.
+        num_parts, part_id: predict every ``num_parts``-th case, starting with number ``part_id``.
+        continue_prediction: take segmentations without a record of their images as complete.
+        verbose: let nnU-Net's predictor print what it does.
     """
 
     model: Path
@@ -69,21 +67,10 @@ class PredictionRequest:
     trusted: bool = False
     inference_settings: InferenceSettings = InferenceSettings()
     progress_bar: bool = True
-
-
-@dataclass(frozen=True)
-class PredictionOutcome:
-    """What happened to each case.
-
-    Attributes:
-        predicted: names of the cases predicted now.
-        skipped: names of those that were complete before.
-        failed: reasons by name.
-    """
-
-    predicted: list[str] = field(default_factory=list)
-    skipped: list[str] = field(default_factory=list)
-    failed: dict[str, str] = field(default_factory=dict)
+    num_parts: int = 1
+    part_id: int = 0
+    continue_prediction: bool = False
+    verbose: bool = False
 
 
 def predict(request: PredictionRequest) -> PredictionOutcome:
@@ -96,97 +83,73 @@ def predict(request: PredictionRequest) -> PredictionOutcome:
     device = chosen_device(request.device)
     model = load_model(request.model, request.folds, request.checkpoint, request.trusted, request.inference_settings)
     step = model.tile_step_size if request.tile_step_size is None else request.tile_step_size
-    cases = _cases(request, model)
-    outputs = Outputs(request.out, model.file_ending, request.save_probabilities, readable_by(model.plans))
+    every_case = _cases(request, model)
+    cases = every_case[request.part_id :: request.num_parts]
     settings = _settings(request, model, step)
-    left = outputs.check(cases, settings, model.plans.plans)
+    outputs = Outputs(request.out, model.file_ending, request.save_probabilities, _stamp(settings, model))
+    outputs.check_folder(every_case)
+    readable = readable_by(model.plans)
+    states = {case.name: state_of(case, outputs, readable) for case in cases}
+    claims = Claims(request.out)
+    if any(state.is_kept or claims.is_taken(case) for case, state in states.items()):
+        outputs.check_origin(settings, model.plans.plans)
+    _check_unrecorded(request, states)
+    left = [case for case in cases if states[case.name].is_left]
     outputs.check_space(left, model.description.labels.num_segmentation_heads)
     outputs.prepare(settings, model.dataset.content, model.plans.plans)
-    names = {case.name for case in left}
-    outcome = PredictionOutcome(skipped=[case.name for case in cases if case.name not in names])
+    outcome = PredictionOutcome(passed_over=[path.name for path in passed_over(request.images, every_case)])
+    for case in cases:
+        _note_existing(case, states[case.name], outputs, outcome)
     if left:
         predictor: nnUNetPredictor = model.predictor(
-            device, tile_step_size=step, use_mirroring=request.use_mirroring, on_device=request.on_device
+            device,
+            tile_step_size=step,
+            use_mirroring=request.use_mirroring,
+            on_device=request.on_device,
+            verbose=request.verbose,
         )
-        _predict_cases(left, request, model.description, predictor, outcome)
+        Pipeline(
+            model.description,
+            predictor,
+            outputs,
+            outcome,
+            num_readers=request.preprocessing_processes,
+            num_writers=request.export_processes,
+            progress_bar=request.progress_bar,
+        ).run(left)
     return outcome
 
 
-def _predict_cases(
-    cases: Sequence[ImageCase],
-    request: PredictionRequest,
-    model: ModelDescription,
-    predictor: nnUNetPredictor,
-    outcome: PredictionOutcome,
-) -> None:
-    """While one case goes through the network, worker processes read and write others."""
-    exports: dict[Future[None], str] = {}
-    bar = tqdm(total=len(cases), desc="predicting", unit="case", disable=None if request.progress_bar else True)
-
-    def collect(most_left: int) -> None:
-        while len(exports) > most_left:
-            for future in wait(exports, return_when=FIRST_COMPLETED).done:
-                _note(future, exports.pop(future), request.out, outcome)
-                bar.update()
-
-    num_readers, num_writers = (min(n, len(cases)) for n in (request.preprocessing_processes, request.export_processes))
-    with bar, WorkerPool(num_readers) as readers, WorkerPool(num_writers) as writers:
-        for case, read in _read_ahead(cases, readers, model):
-            try:
-                data, properties = _image(read, case, readers, model)
-                logits = predictor.predict_logits_from_preprocessed_data(torch.from_numpy(data)).cpu().numpy()
-            except Exception as error:  # concerns this case only: a damaged image, or one too large for the device
-                outcome.failed[case.name] = _reason(error)
-                bar.update()
-                continue
-            written = writers.submit(
-                export, case.name, logits, properties, model, request.out, request.save_probabilities
-            )
-            exports[written] = case.name
-            collect(most_left=num_writers + QUEUED_EXPORTS if num_writers else 0)
-        collect(most_left=0)
-
-
-def _image(read: Future[Image], case: ImageCase, readers: WorkerPool, model: ModelDescription) -> Image:
-    """The case that was read; read again if a process died, since all cases being read then are lost with it."""
-    try:
-        return read.result()
-    except BrokenProcessPool:
-        return readers.submit(preprocess, case, model).result()
-
-
-def _read_ahead(
-    cases: Sequence[ImageCase], readers: WorkerPool, model: ModelDescription
-) -> Iterator[tuple[ImageCase, Future[Image]]]:
-    """Yield each case with its future image; as many as there are processes are read in advance."""
-    reading: deque[tuple[ImageCase, Future[Image]]] = deque()
-    waiting = deque(cases)
-    while waiting or reading:
-        while waiting and len(reading) <= readers.count:
-            case = waiting.popleft()
-            reading.append((case, readers.submit(preprocess, case, model)))
-        yield reading.popleft()
-
-
-def _note(future: Future[None], name: str, folder: Path, outcome: PredictionOutcome) -> None:
-    error = future.exception()
-    if error is None:
-        outcome.predicted.append(name)
-        return
-    if free_space(folder) < LEAST_SPACE:
+def _check_unrecorded(request: PredictionRequest, states: Mapping[str, CaseState]) -> None:
+    names = [case for case, state in states.items() if state.state is State.UNRECORDED]
+    if names and not request.continue_prediction:
         raise UserError(
-            f"no space left for {name} in {folder} ({_reason(error)}). Existing predictions are complete: free space, "
-            "then run the same command again"
-        ) from error
-    outcome.failed[name] = _reason(error)
+            f"{request.out} has segmentations without a record of the images that they were predicted from "
+            f"({first_few(names)}), as nnUNetv2_predict and earlier versions write them. --continue_prediction takes "
+            "them as complete; otherwise name an empty folder with -o"
+        )
 
 
-def _reason(error: BaseException) -> str:
-    if isinstance(error, BrokenProcessPool):
-        return "a worker process died, most likely because memory ran out: lower -npp and -nps"
-    text = " ".join(str(error).split())
-    advice = ": try --not_on_device" if isinstance(error, torch.OutOfMemoryError) else ""
-    return f"{type(error).__name__}: {text[:300]}{advice}"
+def _note_existing(case: ImageCase, found: CaseState, outputs: Outputs, outcome: PredictionOutcome) -> None:
+    """Say what becomes of a case that is not predicted now; segmentations of nnU-Net get a record."""
+    if found.state is State.CURRENT:
+        outcome.skipped.append(case.name)
+    elif found.state is State.UNRECORDED:
+        try:
+            existing = [file for file in outputs.files(case.name) if file.is_file()]
+            record_prediction(outputs.folder, case.name, image_stamps(case), outputs.model, existing)
+        except OSError as error:
+            outcome.failed[case.name] = reason_of(error)
+        else:
+            outcome.skipped.append(case.name)
+    elif found.state is State.UNREADABLE:
+        outcome.failed[case.name] = found.reason
+    elif found.state is State.EDITED and found.images_changed:
+        outcome.failed[case.name] = (
+            f"{found.reason}, and the images are others than it was predicted from: move it away to predict them"
+        )
+    elif found.state is State.EDITED:
+        outcome.kept[case.name] = f"{found.reason}; to predict the case again, move it away"
 
 
 def _cases(request: PredictionRequest, model: TrainedModel) -> list[ImageCase]:
@@ -223,11 +186,21 @@ def _settings(request: PredictionRequest, model: TrainedModel, tile_step_size: f
     }
 
 
+def _stamp(settings: Mapping[str, Any], model: TrainedModel) -> Stamp:
+    """The stamp of all that decides what is predicted from an image."""
+    decisive = {key: settings[key] for key in DECISIVE}
+    return stamp_of_value({**decisive, "plans": model.plans.plans, "dataset": model.dataset.content})
+
+
 def _check_options(request: PredictionRequest) -> None:
     if request.tile_step_size is not None and not is_tile_step(request.tile_step_size):
         raise UserError(f"-step_size {request.tile_step_size} must be above 0 and at most 1; nnU-Net's is 0.5")
     if min(request.preprocessing_processes, request.export_processes) < 0:
         raise UserError("-npp and -nps must be 0 or more")
+    if not 0 <= request.part_id < request.num_parts:
+        raise UserError(
+            f"-part_id {request.part_id} and -num_parts {request.num_parts}: parts are counted from 0 to -num_parts - 1"
+        )
     if not request.folds or len(set(request.folds)) < len(request.folds):
         raise UserError(f"-f {' '.join(request.folds)}: name each fold once")
     wrong = [fold for fold in request.folds if fold != ALL_CASES and not fold.isdecimal()]

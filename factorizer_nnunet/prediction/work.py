@@ -4,80 +4,184 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Callable, Sequence
+import math
+import os
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnunetv2.inference.export_prediction import export_prediction_from_logits
 from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to_one_hot
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
+from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.file_stamps import Stamp
+from factorizer_nnunet.imaging.checks import not_finite_problem
+from factorizer_nnunet.imaging.payload import payload_problem
 from factorizer_nnunet.nnunet.image_files import ImageCase
 from factorizer_nnunet.nnunet.integrity import gzip_damage
+from factorizer_nnunet.nnunet.prediction_record import image_stamps
 from factorizer_nnunet.prediction.description import ModelDescription
 from factorizer_nnunet.prediction.outputs import Outputs
 
 Properties = dict[str, Any]  # what nnU-Net needs to bring a prediction back to the image's grid
 
+# An image that has so many more voxels at the model's spacing has a wrong spacing in its header: of 10 mm slices,
+# 0.5 mm are 20 times as many, and 4 mm voxels in 0.5 mm are 512 times as many.
+_MAX_GROWTH = 1000
+_FLOAT_BYTES = 4
 
-def preprocess(case: ImageCase, model: ModelDescription) -> tuple[np.ndarray, Properties]:
+
+@dataclass(frozen=True)
+class Preprocessed:
+    """A case as the network takes it.
+
+    Attributes:
+        data: (channels, *spatial), float32.
+        properties: what nnU-Net needs to return to the image's grid.
+        images: stamps of the files it was read from.
+    """
+
+    data: np.ndarray
+    properties: Properties
+    images: Mapping[str, Stamp]
+
+
+def preprocess(case: ImageCase, model: ModelDescription) -> Preprocessed:
     """Read a case and preprocess it as the network expects.
 
     In a cascade the previous stage's segmentation comes after the images, one channel per label.
 
-    Returns:
-        the case, (channels, *spatial), float32, and its properties.
-
     Raises:
+        UserError: the image has other channels than the model, NaN or infinite voxels, or an impossible spacing.
         OSError: a file is truncated; nnU-Net's readers raise exceptions of their own.
     """
     for file in (*case.files, *([case.previous] if case.previous else [])):
         check_complete(file)
-    files = [str(file) for file in case.files]
-    previous = None if case.previous is None else str(case.previous)
-    preprocessor = model.configuration.preprocessor_class(verbose=False)
-    data, segmentation, properties = preprocessor.run_case(
-        files, previous, model.plans, model.configuration, model.dataset.content
+    stamps = image_stamps(case)
+    reader = model.plans.image_reader_writer_class()
+    image, properties = _read_images(reader, case.files, model.dataset.file_ending)
+    _check_image(image, properties, model)
+    previous = None
+    if case.previous is not None:
+        previous, _ = reader.read_seg(str(case.previous))
+        if not set(np.unique(previous).tolist()) <= model.dataset.label_values:
+            raise UserError(f"{case.previous} contains labels that dataset.json does not declare")
+    data, segmentation, properties = model.configuration.preprocessor_class(verbose=False).run_case_npy(
+        image, previous, properties, model.plans, model.configuration, model.dataset.content
     )
-    if previous is not None:
+    if case.previous is not None:
         data = np.vstack(
             (data, convert_labelmap_to_one_hot(segmentation[0], model.labels.foreground_labels, data.dtype))
         )
-    return np.ascontiguousarray(data, np.float32), properties
+    data = np.ascontiguousarray(data, np.float32)
+    if (problem := not_finite_problem(data)) is not None:
+        raise UserError(f"after preprocessing, {problem}: check intensities and spacing of the image")
+    return Preprocessed(data, properties, stamps)
 
 
-def export(
-    case: str, logits: np.ndarray, properties: Properties, model: ModelDescription, folder: Path, probabilities: bool
-) -> None:
+def check_logits(logits: torch.Tensor) -> torch.Tensor:
+    """Return the output of the network, (classes, *spatial), if all of it is finite.
+
+    nnU-Net adds up outputs in half precision and notices infinity, but not the NaN that two infinities give: every
+    comparison with NaN is false, so the segmentation would be empty.
+
+    Raises:
+        UserError: it contains NaN or infinity.
+    """
+    if not torch.isfinite(logits).all():
+        raise UserError(
+            "the output of the network contains NaN or infinity, so there is no segmentation. Check the image's "
+            "intensities; if only some cases fail on a GPU, half precision may overflow: try -device cpu"
+        )
+    return logits
+
+
+def _read_images(reader: BaseReaderWriter, files: Sequence[Path], file_ending: str) -> tuple[np.ndarray, Properties]:
+    """Read the channels of a case; some readers know their formats only by an ending in lower case."""
+    names = tuple(str(file) for file in files)
+    try:
+        return reader.read_images(names)
+    except Exception:
+        if all(name.endswith(file_ending) for name in names):
+            raise
+    with tempfile.TemporaryDirectory() as folder:
+        links = [Path(folder, f"{number}{file_ending}") for number in range(len(files))]
+        for link, file in zip(links, files, strict=True):
+            link.symlink_to(file.absolute())
+        return reader.read_images(tuple(map(str, links)))
+
+
+def _check_image(image: np.ndarray, properties: Mapping[str, Any], model: ModelDescription) -> None:
+    """Check an image, (channels, *spatial), for what nnU-Net would compute with to a wrong or endless end."""
+    expected = len(model.dataset.channel_names)
+    if len(image) != expected:
+        raise UserError(f"the image has {len(image)} channels, the model takes {expected}")
+    with np.errstate(over="ignore"):  # numbers too large for single precision become infinite, as nnU-Net converts them
+        single = image.astype(np.float32, copy=False)
+    if (problem := not_finite_problem(single)) is not None:
+        raise UserError(f"{problem}: nnU-Net would spread them over the entire image. Correct the image")
+    spacing = [float(mm) for mm in properties["spacing"]]
+    if not all(math.isfinite(mm) and mm > 0 for mm in spacing):
+        raise UserError(f"its header says voxels of {' × '.join(f'{mm:g}' for mm in spacing)} mm. Correct it")
+    order = model.plans.transpose_forward
+    shape, original = [image.shape[1:][axis] for axis in order], [spacing[axis] for axis in order]
+    target = [*original[: len(original) - len(model.configuration.spacing)], *model.configuration.spacing]
+    voxels = math.prod(max(1.0, size * mm / to) for size, mm, to in zip(shape, original, target, strict=True))
+    sizes = f"voxels of {' × '.join(f'{mm:g}' for mm in original)} mm in the header, {target} mm in the plans"
+    if voxels > _MAX_GROWTH * math.prod(shape):
+        raise UserError(f"at the model's spacing it has {voxels:.3g} voxels ({sizes}). Correct the header's spacing")
+    needed = voxels * _FLOAT_BYTES * (model.num_input_channels + model.labels.num_segmentation_heads)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > memory:
+        raise UserError(
+            f"it needs {needed / 1e9:.0f} GB at the model's spacing ({sizes}), this machine has {memory / 1e9:.0f} GB"
+        )
+
+
+def export(case: str, logits: np.ndarray, image: Preprocessed, model: ModelDescription, outputs: Outputs) -> None:
     """Write the prediction of a case on the grid of its image, completely or not at all.
 
     Args:
         case: its name.
         logits: (classes, *spatial), as the network returns them.
-        properties: from ``preprocess``.
+        image: from ``preprocess``.
         model: which predicted.
-        folder: for the predictions.
-        probabilities: whether to write these, too.
+        outputs: where to write.
     """
-    outputs = Outputs(folder, model.dataset.file_ending, probabilities, readable_by(model.plans))
     outputs.write(
         case,
+        image.images,
         lambda truncated: export_prediction_from_logits(
-            logits, properties, model.configuration, model.plans, model.dataset.content, truncated, probabilities
+            logits,
+            image.properties,
+            model.configuration,
+            model.plans,
+            model.dataset.content,
+            truncated,
+            outputs.probabilities,
         ),
+        readable_by(model.plans),
     )
 
 
 def check_complete(file: Path) -> None:
-    """Unpack a ``.gz`` file to its end: SimpleITK silently fills a truncated one with zeros.
+    """Check that a file has all that its header promises: SimpleITK silently reads what is missing, or NaN, as zeros.
 
     Raises:
-        OSError: it is truncated or damaged.
+        OSError: it is truncated or damaged, contains NaN or infinity, or cannot be read.
     """
-    damage = gzip_damage(file) if file.suffix == ".gz" else None
-    if damage is not None:
-        raise OSError(f"{file} is truncated or damaged ({damage})")
+    problem = payload_problem(file)
+    if problem is None and file.suffix.lower() == ".gz" and not file.name.lower().endswith(".nii.gz"):
+        damage = gzip_damage(file)
+        problem = None if damage is None else f"is truncated or damaged ({damage})"
+    if problem is not None:
+        raise OSError(f"{file} {problem}")
 
 
 def readable_by(plans: PlansManager) -> Callable[[Path], bool]:

@@ -54,7 +54,10 @@ def check_after_planning(settings: RunSettings) -> None:
     Raises:
         UserError: all problems at once.
     """
+    from factorizer_nnunet.running.foreign_code import foreign_code_problems  # imports torch
+
     problems = [problem for plans in settings.plans for problem in _name_problems(settings.paths.plans(plans))]
+    problems += foreign_code_problems(settings)
     for model in settings.trained_models:
         plans = settings.paths.plans(model.plans)
         configurations = (read_complete_json(plans) or {}).get("configurations", {})

@@ -19,11 +19,13 @@ from factorizer_nnunet.nnunet.environment import nnunet_folder
 from factorizer_nnunet.nnunet.model_folder import ModelFolder
 from factorizer_nnunet.nnunet.model_name import ModelName
 from factorizer_nnunet.nnunet.names import id_in_name
+from factorizer_nnunet.nnunet.plan_values import check_values
 from factorizer_nnunet.nnunet.raw_dataset import raw_folder
+from factorizer_nnunet.nnunet.safe_pickle import check_pickles
+from factorizer_nnunet.nnunet.trusted_classes import check_named_code
 from factorizer_nnunet.planning.architecture import NETWORK_CLASS
 from factorizer_nnunet.training.building import STOCK_PACKAGE, build_network
 from factorizer_nnunet.training.data_checks import check_data
-from factorizer_nnunet.training.plan_values import check_values
 
 # What a checkpoint's weights depend on; batch size and the like may change between sessions.
 _DEFINING_KEYS = ("patch_size", "spacing", "architecture", "normalization_schemes")
@@ -48,6 +50,7 @@ def check_training_inputs(
             f"no preprocessed data in {data}; run: nnUNetv2_preprocess -d {id_in_name(plans['dataset_name'])} "
             f"-plans_name {plans['plans_name']} -c {configuration}"
         )
+    check_pickles(sorted(data.glob("*.pkl")))  # nnU-Net's data loader unpickles them
     folder = preprocessed / plans["dataset_name"]
     for warning in check_data(folder, plans, configuration, raw_folder(plans["dataset_name"])):
         print(f"WARNING: {warning}")
@@ -73,6 +76,7 @@ def check_plans(plans: Mapping[str, Any], configuration: str, dataset_json: Mapp
     name = f"{plans.get('plans_name', 'the plans file')}.json"
     _require_keys(plans, _PLANS_KEYS, name)
     check_values(plans, configuration, name)
+    check_named_code(plans, configuration, name)
     manager = PlansManager(dict(plans))
     if configuration not in manager.available_configurations:
         raise UserError(
@@ -176,16 +180,8 @@ def _check_previous_stage(predictions: Path, data: Path, command: str) -> None:
 
 
 def _check_network(settings: ConfigurationManager, where: str) -> None:
-    class_name = str(settings.network_arch_class_name)
-    try:
-        found, cause = pydoc.locate(class_name), "there is none"
-    except pydoc.ErrorDuringImport as error:
-        found, cause = None, str(error)
-    if found is None:
-        raise UserError(
-            f"{where}: architecture.network_class_name {class_name!r} cannot be imported ({cause}); correct it, "
-            f"install what provides it, or use {NETWORK_CLASS!r}"
-        )
+    class_name = settings.network_arch_class_name
+    found = pydoc.locate(class_name)
     ours = isinstance(found, type) and issubclass(found, Factorizer)
     if not ours and not class_name.startswith(STOCK_PACKAGE):
         raise UserError(

@@ -22,6 +22,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.file_stamps import Stamp
 from factorizer_nnunet.core.interrupts import STOPPED, StopRequest
+from factorizer_nnunet.nnunet.checkpoint import read_checkpoint
 from factorizer_nnunet.nnunet.fold_checks import check_split, checked_folds
 from factorizer_nnunet.nnunet.folds import ensure_folds
 from factorizer_nnunet.nnunet.model_folder import ALL_CASES, CHECKPOINT_LATEST, FoldFolder
@@ -33,7 +34,6 @@ from factorizer_nnunet.training.checkpoints import (
     Clock,
     completed_epochs,
     minutes_between_checkpoints,
-    read_checkpoint,
     remove_drafts,
     save_atomically,
 )
@@ -45,6 +45,7 @@ from factorizer_nnunet.training.ranks import Verdict, verdict_of_all_ranks
 # Our entry next to nnU-Net's in a checkpoint: {"losses": of the epoch's training steps, "random_state": …}.
 RESUME_KEY = "factorizer_resume"
 SOURCES_KEY = "factorizer_trained_from"  # SHA-256 of what the fold is trained from, see ``provenance.split_sources``
+_OTHER_CHECKPOINT = "Move it away to continue from the fold's other checkpoint, or start again without --c"
 
 
 class ResumableTrainer(nnUNetTrainer):
@@ -214,7 +215,8 @@ class ResumableTrainer(nnUNetTrainer):
             UserError: the file is damaged, was trained on other data, or :meth:`accept_checkpoint` refuses it.
         """
         if isinstance(filename_or_checkpoint, str):
-            checkpoint = read_checkpoint(filename_or_checkpoint)
+            # First without executing code in it: nnU-Net unpickles the file without looking.
+            checkpoint = read_checkpoint(Path(filename_or_checkpoint), fix=_OTHER_CHECKPOINT)
             self.accept_checkpoint(checkpoint, filename_or_checkpoint)
             check_trained_from(checkpoint.get(SOURCES_KEY, {}), self._current_sources(), filename_or_checkpoint)
             self._resumed = checkpoint.get(RESUME_KEY, {})

@@ -25,6 +25,7 @@ from factorizer_nnunet.nnunet.folds import default_folds
 from factorizer_nnunet.nnunet.model_folder import ModelFolder
 from factorizer_nnunet.nnunet.model_name import ModelName
 from factorizer_nnunet.nnunet.names import SPLITS_FILE, id_in_name
+from factorizer_nnunet.nnunet.safe_pickle import read_pickle
 from factorizer_nnunet.prediction.model import TrainedModel
 
 
@@ -109,8 +110,10 @@ class ValidationCases:
         """Read a case as nnU-Net's validation does.
 
         Raises:
-            UserError: its files are damaged, or its reference differs from the image in shape.
+            UserError: its files are damaged, its reference differs from the image in shape, or unpickling its
+                properties would execute code.
         """
+        read_pickle(self.folder / f"{case}.pkl")  # nnU-Net unpickles it without looking
         try:
             loaded = self._read(case)
         except Exception as error:  # readers of several formats, each with exceptions of its own

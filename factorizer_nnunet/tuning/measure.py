@@ -21,6 +21,7 @@ from factorizer_nnunet.core.atomic_files import write_text_atomically
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.nnunet.inference_settings import InferenceSettings
 from factorizer_nnunet.prediction.model import TrainedModel
+from factorizer_nnunet.prediction.work import check_logits
 from factorizer_nnunet.tuning.cases import ValidationCase, ValidationCases
 from factorizer_nnunet.tuning.search_space import PredictionSettings
 
@@ -186,7 +187,7 @@ def _predicted(
     network_settings.apply(model.network, str(model.folder))
     predictor.tile_step_size = setting.tile_step_size
     predictor.allowed_mirroring_axes = setting.mirroring or None
-    return predictor.predict_logits_from_preprocessed_data(data)
+    return check_logits(predictor.predict_logits_from_preprocessed_data(data))
 
 
 def _warm_up(model: TrainedModel, predictor: nnUNetPredictor, settings: Sequence[PredictionSettings]) -> None:

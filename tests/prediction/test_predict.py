@@ -20,11 +20,13 @@ from factorizer_nnunet import cli
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.worker_pool import WorkerPool
 from factorizer_nnunet.nnunet.checkpoint import read_fold
-from factorizer_nnunet.prediction import outputs, predict, work
+from factorizer_nnunet.prediction import outputs, pipeline, work
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix != ".json"}
+    """The files of the predictions; neither records nor what was set aside."""
+    kinds = (".gz", ".npz", ".pkl")
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix in kinds}
 
 
 def labels(folder: Path, case: str) -> np.ndarray:
@@ -83,6 +85,8 @@ def test_only_what_is_not_complete_is_predicted_again(root: Path, model: Path) -
     again = run_predict(root, model, **options)
     assert (again.predicted, again.skipped) == (["a", "b"], ["c"])
     assert contents(out) == intact
+    assert (out / "a.nii.gz.incomplete-1").read_bytes() == intact["a.nii.gz"][:-20], "nothing is removed"
+    assert "a.nii.gz cannot be read; kept as a.nii.gz.incomplete-1" in again.set_aside[0]
     assert run_predict(root, model, **options).skipped == list(CASES)
     (out / "c.npz").unlink()
     assert run_predict(root, model, use_mirroring=False).skipped == list(CASES), "probabilities are not asked for"
@@ -97,7 +101,7 @@ def test_a_broken_case_does_not_stop_the_others(root: Path, model: Path, capsys:
     assert cli.main(arguments) == 1
     out, err = capsys.readouterr()
     assert "predicted: 2, complete before: 0, failed: 1" in out
-    assert f"failed: b: OSError: {damaged} is truncated or damaged" in err
+    assert f"failed: b: OSError: {damaged} is a truncated or damaged gzip file" in err
     assert set(contents(root / "out")) == {"a.nii.gz", "c.nii.gz"}
     damaged.write_bytes(b"no image at all")
     assert cli.main(arguments) == 1
@@ -110,11 +114,11 @@ def test_a_broken_case_does_not_stop_the_others(root: Path, model: Path, capsys:
 
 def test_a_worker_that_dies_takes_no_other_case_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """As when memory runs out; the pool of processes is broken then, with all that was handed to it."""
-    monkeypatch.setattr(predict, "preprocess", max)
+    monkeypatch.setattr(pipeline, "preprocess", max)
     with WorkerPool(1) as pool:
         died, other = pool.submit(os._exit, 9), pool.submit(max, 1, 2, 3)
-        assert "a worker process died" in predict._reason(died.exception())
-        assert predict._image(other, 2, pool, 3) == 3
+        assert "a worker process died" in pipeline.reason_of(died.exception())
+        assert pipeline.image_of(other, 2, pool, 3) == 3
 
 
 def test_an_interrupted_export_leaves_nothing_half(root: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,7 +134,7 @@ def test_an_interrupted_export_leaves_nothing_half(root: Path, model: Path, monk
 
 def test_a_full_disk_ends_it(root: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*arguments: object) -> None:
-        monkeypatch.setattr(predict, "free_space", lambda folder: 4096)
+        monkeypatch.setattr(pipeline, "free_space", lambda folder: 4096)
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(work, "export_prediction_from_logits", full)
@@ -266,7 +270,11 @@ def test_nnunets_own_predictions_are_continued_if_the_plans_agree(root: Path, mo
     (root / "out").mkdir()
     predictor.predict_from_files_sequential(str(root / "images"), str(root / "out"))
     (root / "out" / "b.nii.gz").unlink()
-    assert run_predict(root, model, use_mirroring=False).predicted == ["b"]
+    with pytest.raises(UserError, match=r"without a record of the images .*\(a, c\).*--continue_prediction takes"):
+        run_predict(root, model, use_mirroring=False)
+    outcome = run_predict(root, model, use_mirroring=False, continue_prediction=True)
+    assert (outcome.predicted, outcome.skipped) == (["b"], ["a", "c"])
+    assert run_predict(root, model, use_mirroring=False).skipped == list(CASES), "they have a record now"
 
 
 def test_the_model_is_named_in_one_way(root: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import pickle
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from running_example import DATASET, TEST_CASES, example_settings, paths_of
 
 from factorizer_nnunet.core.errors import UserError
@@ -130,3 +133,17 @@ def test_a_full_disk_is_reported_before(planned: RunSettings, monkeypatch: pytes
     monkeypatch.setattr(space.shutil, "disk_usage", lambda folder: usage)
     with pytest.raises(UserError, match=r"no space left: .* has 0.0 GB free, but the run will write at least"):
         check_after_planning(settings)
+
+
+def test_files_that_nnunet_would_execute_are_refused(planned: RunSettings) -> None:
+    paths = planned.paths
+    plans = json.loads(paths.plans(PLANS).read_text())
+    folder = paths.preprocessed / plans["configurations"]["2d"]["data_identifier"]
+    (folder / "case_0.pkl").write_bytes(pickle.dumps(os.getcwd))
+    fold = paths.fold(planned.models[1], 1)
+    fold.summary.unlink()
+    torch.save({"network_weights": {}, "extra": os.getcwd}, fold.checkpoint())
+    with pytest.raises(UserError) as error:
+        check_after_planning(planned)
+    assert f"{folder / 'case_0.pkl'} asks for posix.getcwd" in str(error.value)
+    assert "checkpoint_final.pth asks for posix.getcwd" in str(error.value)

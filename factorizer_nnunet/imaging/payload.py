@@ -12,6 +12,7 @@ import zlib
 from pathlib import Path
 
 import nibabel
+import numpy as np
 
 _GIPL_HEADER_BYTES = 256  # GIPL: sizes as four 16-bit numbers at 0, the type at 8, voxel sizes at 10; all big-endian
 _GIPL_TYPE_BYTES = {1: 1 / 8, 7: 1, 8: 1, 15: 2, 16: 2, 31: 4, 32: 4, 64: 4, 65: 8}
@@ -23,6 +24,19 @@ def missing_payload(path: Path) -> str | None:
     Raises:
         OSError: the file cannot be read.
     """
+    return _problem(path, with_values=False)
+
+
+def payload_problem(path: Path) -> str | None:
+    """As ``missing_payload``, and the NaN and infinite voxels of a NIfTI file, which ITK reads as 0.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    return _problem(path, with_values=True)
+
+
+def _problem(path: Path, with_values: bool) -> str | None:
     name = path.name.lower()
     if not name.endswith((".nii", ".nii.gz", ".gipl")):
         return None
@@ -32,11 +46,22 @@ def missing_payload(path: Path) -> str | None:
         return f"is a truncated or damaged gzip file ({error})"
     try:
         needed = _gipl_bytes(content) if name.endswith(".gipl") else _nifti_bytes(content)
-    except (struct.error, KeyError):
+    except (KeyError, OverflowError, StopIteration, ValueError, struct.error):
         return "has a damaged header"
     if len(content) < needed:
         return f"is truncated: {len(content)} bytes, {needed} according to its header"
-    return None
+    return _not_finite(content, needed) if with_values and not name.endswith(".gipl") else None
+
+
+def _not_finite(content: bytes, end: int) -> str | None:
+    header = nifti_header(content)
+    kind = None if header is None else header.get_data_dtype()
+    if header is None or kind is None or kind.kind != "f":
+        return None
+    start = int(header["vox_offset"])
+    values = np.frombuffer(content, kind, (end - start) // kind.itemsize, start)
+    number = int(np.count_nonzero(~np.isfinite(values)))
+    return f"has {number} voxels that are NaN or infinite" if number else None
 
 
 def _gipl_bytes(content: bytes) -> int:

@@ -1,0 +1,102 @@
+"""What each segmentation was predicted from, so that it is never taken for one of another image.
+
+A segmentation has only the name of its case. The record next to it, in a hidden folder, has stamps of the images, of
+the model with its settings, and of the files that were written. Imports neither torch nor nnU-Net.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from factorizer_nnunet.core.file_stamps import Source, Stamp, changed_sources, record_sources, stamp_of
+from factorizer_nnunet.nnunet.image_files import ImageCase
+
+RECORDS = ".factorizer"  # folder of the records and locks, in the folder of the segmentations
+_IMAGE, _PREVIOUS, _MODEL, _OUTPUT = "image", "previous stage", "model", "written"
+
+
+def record_file(folder: Path, case: str) -> Path:
+    """The record of a case."""
+    return folder / RECORDS / f"{case}.json"
+
+
+def image_stamps(case: ImageCase) -> dict[str, Stamp]:
+    """Stamps of the files that a case is predicted from, by their role.
+
+    Raises:
+        OSError: one cannot be read.
+    """
+    return {name: stamp_of(file) for name, file in _images(case).items()}
+
+
+def record_prediction(
+    folder: Path, case: str, images: Mapping[str, Source], model: Stamp, outputs: Sequence[Path]
+) -> None:
+    """Write the record of a case, after its files.
+
+    Args:
+        folder: of the segmentations.
+        case: its name.
+        images: from ``image_stamps``, taken before they were read.
+        model: stamp of the model and its settings.
+        outputs: the files that were written.
+
+    Raises:
+        OSError: a file cannot be read, or the record not written.
+    """
+    record_sources(record_file(folder, case), {**images, _MODEL: model, **_outputs(outputs)})
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How files compare with the record of their prediction.
+
+    Attributes:
+        recorded: whether there is a record.
+        images: images that have changed since, such as "image 0 (changed)".
+        model: whether model or settings have changed.
+        edited: files that were changed after they had been written.
+    """
+
+    recorded: bool
+    images: tuple[str, ...] = ()
+    model: bool = False
+    edited: tuple[str, ...] = ()
+
+
+def compare(folder: Path, case: ImageCase, outputs: Sequence[Path], model: Stamp | None = None) -> Comparison:
+    """Compare the files of a case with its record; reads them only where times differ but sizes do not.
+
+    Args:
+        folder: of the segmentations.
+        case: with the images that it has now.
+        outputs: files that exist; others are not compared.
+        model: stamp of the model and its settings; None: not compared.
+    """
+    sources: dict[str, Source] = {**_images(case), **_outputs(outputs)}
+    if model is not None:
+        sources[_MODEL] = model
+    changes = changed_sources(record_file(folder, case.name), sources)
+    if changes is None:
+        return Comparison(recorded=False)
+    return Comparison(
+        recorded=True,
+        images=tuple(change for change in changes if change.startswith((_IMAGE, _PREVIOUS))),
+        model=model is not None and any(change.startswith(_MODEL) for change in changes),
+        edited=tuple(
+            change.removeprefix(f"{_OUTPUT} ").removesuffix(" (changed)")
+            for change in changes
+            if change.startswith(_OUTPUT) and change.endswith(" (changed)")
+        ),
+    )
+
+
+def _images(case: ImageCase) -> dict[str, Path]:
+    images = {f"{_IMAGE} {number}": file for number, file in enumerate(case.files)}
+    return images if case.previous is None else {**images, _PREVIOUS: case.previous}
+
+
+def _outputs(files: Sequence[Path]) -> dict[str, Path]:
+    return {f"{_OUTPUT} {file.name}": file for file in files}

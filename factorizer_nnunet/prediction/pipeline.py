@@ -1,0 +1,187 @@
+"""Cases through the network one after the other, while worker processes read and write others."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+
+import torch
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from tqdm import tqdm
+
+from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.wording import count_of
+from factorizer_nnunet.core.worker_pool import WorkerPool
+from factorizer_nnunet.nnunet.image_files import ImageCase
+from factorizer_nnunet.prediction.case_states import State, make_way, state_of
+from factorizer_nnunet.prediction.claims import Claims
+from factorizer_nnunet.prediction.description import ModelDescription
+from factorizer_nnunet.prediction.outputs import LEAST_SPACE, Outputs, free_space
+from factorizer_nnunet.prediction.work import Preprocessed, check_logits, export, preprocess, readable_by
+
+QUEUED_EXPORTS = 2  # in addition to those being written: a fast GPU must not fill the memory
+_SECONDS_BETWEEN_LOOKS = 1.0  # at cases of other processes
+
+
+@dataclass(frozen=True)
+class PredictionOutcome:
+    """What happened to each case.
+
+    Attributes:
+        predicted: names of the cases predicted now.
+        skipped: names of those that were complete before, or that another process has predicted meanwhile.
+        failed: reasons by name.
+        kept: why a segmentation that this command did not write as it is was kept, by name.
+        set_aside: a line for each case whose old files were renamed.
+        passed_over: names of files and folders in the folder of the images that are not images of the cases.
+    """
+
+    predicted: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    kept: dict[str, str] = field(default_factory=dict)
+    set_aside: list[str] = field(default_factory=list)
+    passed_over: list[str] = field(default_factory=list)
+
+
+class Pipeline:
+    """Predicts cases.
+
+    Args:
+        model: what the files of the model say.
+        predictor: nnU-Net's, with the model's weights.
+        outputs: where to write.
+        outcome: gets what happens to each case.
+        num_readers, num_writers: number of worker processes; with 0, this process does the work.
+        progress_bar: whether to show one.
+    """
+
+    def __init__(
+        self,
+        model: ModelDescription,
+        predictor: nnUNetPredictor,
+        outputs: Outputs,
+        outcome: PredictionOutcome,
+        *,
+        num_readers: int,
+        num_writers: int,
+        progress_bar: bool,
+    ) -> None:
+        self.model, self.predictor, self.outputs, self.outcome = model, predictor, outputs, outcome
+        self.num_readers, self.num_writers = num_readers, num_writers
+        self.progress_bar = progress_bar
+        self._exports: dict[Future[None], str] = {}
+
+    def run(self, cases: Sequence[ImageCase]) -> None:
+        """Predict the cases that no other process predicts, then wait for those, or take them over.
+
+        Raises:
+            UserError: the disk is full, or the file system cannot lock.
+        """
+        total, hide = len(cases), None if self.progress_bar else True
+        with (
+            Claims(self.outputs.folder) as self._claims,
+            tqdm(total=total, desc="predicting", unit="case", disable=hide) as self._bar,
+        ):
+            waiting = list(cases)
+            while waiting:
+                busy: list[ImageCase] = []
+                self._predict(self._claimed(waiting, busy), most=len(waiting))
+                if busy and len(busy) == len(waiting):
+                    time.sleep(_SECONDS_BETWEEN_LOOKS)
+                elif busy:
+                    self._bar.write(f"waiting for {count_of(len(busy), 'case')} of another process")
+                waiting = busy
+
+    def _claimed(self, cases: Iterable[ImageCase], busy: list[ImageCase]) -> Iterator[ImageCase]:
+        """Yield the cases that could be claimed and are still to be predicted; add those of others to ``busy``."""
+        readable = readable_by(self.model.plans)
+        for case in cases:
+            if not self._claims.take(case.name):
+                busy.append(case)
+                continue
+            found = state_of(case, self.outputs, readable)
+            if found.state is State.CURRENT:  # another process was faster
+                self.outcome.skipped.append(case.name)
+                self._finished(case.name)
+                continue
+            try:
+                line = make_way(case.name, found, self.outputs)
+            except OSError as error:
+                self._failed(case.name, error)
+                continue
+            self.outcome.set_aside.extend([] if line is None else [line])
+            yield case
+
+    def _predict(self, cases: Iterator[ImageCase], most: int) -> None:
+        num_readers, num_writers = min(self.num_readers, most), min(self.num_writers, most)
+        with WorkerPool(num_readers) as readers, WorkerPool(num_writers) as writers:
+            for case, read in _read_ahead(cases, readers, self.model):
+                try:
+                    image = image_of(read, case, readers, self.model)
+                    logits = self.predictor.predict_logits_from_preprocessed_data(torch.from_numpy(image.data)).cpu()
+                    array = check_logits(logits).numpy()
+                except Exception as error:  # concerns this case only: a damaged image, or one too large for the device
+                    self._failed(case.name, error)
+                    continue
+                self._exports[writers.submit(export, case.name, array, image, self.model, self.outputs)] = case.name
+                self._collect(most_left=num_writers + QUEUED_EXPORTS if num_writers else 0)
+            self._collect(most_left=0)
+
+    def _collect(self, most_left: int) -> None:
+        while len(self._exports) > most_left:
+            for future in wait(self._exports, return_when=FIRST_COMPLETED).done:
+                name, error = self._exports.pop(future), future.exception()
+                if error is None:
+                    self.outcome.predicted.append(name)
+                    self._finished(name)
+                    continue
+                if free_space(self.outputs.folder) < LEAST_SPACE:
+                    raise UserError(
+                        f"no space left for {name} in {self.outputs.folder} ({reason_of(error)}). Existing predictions "
+                        "are complete: free space, then run the same command again"
+                    ) from error
+                self._failed(name, error)
+
+    def _failed(self, case: str, error: BaseException) -> None:
+        self.outcome.failed[case] = reason_of(error)
+        self._finished(case)
+
+    def _finished(self, case: str) -> None:
+        self._claims.release(case)
+        self._bar.update()
+
+
+def image_of(read: Future[Preprocessed], case: ImageCase, readers: WorkerPool, model: ModelDescription) -> Preprocessed:
+    """The case that was read; read again if a process died, since all cases being read then are lost with it."""
+    try:
+        return read.result()
+    except BrokenProcessPool:
+        return readers.submit(preprocess, case, model).result()
+
+
+def reason_of(error: BaseException) -> str:
+    """Why a case failed, in one line."""
+    if isinstance(error, BrokenProcessPool):
+        return "a worker process died, most likely because memory ran out: lower -npp and -nps"
+    text = " ".join(str(error).split())[:300]
+    if isinstance(error, UserError):
+        return text
+    advice = ": try --not_on_device" if isinstance(error, torch.OutOfMemoryError) else ""
+    return f"{type(error).__name__}: {text}{advice}"
+
+
+def _read_ahead(
+    cases: Iterator[ImageCase], readers: WorkerPool, model: ModelDescription
+) -> Iterator[tuple[ImageCase, Future[Preprocessed]]]:
+    """Yield each case with its future image; as many as there are processes are read in advance."""
+    reading: deque[tuple[ImageCase, Future[Preprocessed]]] = deque()
+    for case in cases:
+        reading.append((case, readers.submit(preprocess, case, model)))
+        if len(reading) > readers.count:
+            yield reading.popleft()
+    yield from reading

@@ -1,0 +1,46 @@
+"""Files that nnU-Net's commands would execute code from, checked before a run starts such a command.
+
+Our own trainer and ``factorizer-nnunet predict`` check what they read. nnU-Net's trainers, its choice of the best
+model, its ensembling and its postprocessing unpickle files without looking.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.json_files import read_complete_json
+from factorizer_nnunet.nnunet.checkpoint import check_checkpoint
+from factorizer_nnunet.nnunet.plans import resolved_configuration
+from factorizer_nnunet.nnunet.safe_pickle import check_pickles
+from factorizer_nnunet.nnunet.trusted_classes import check_named_code
+from factorizer_nnunet.running.best_configuration import read_best_configuration
+from factorizer_nnunet.running.settings import RunSettings
+
+_FIX = "Move it away, then run the same command again"
+
+
+def foreign_code_problems(settings: RunSettings) -> Iterator[str]:
+    """One line for each of plans, preprocessed data, checkpoints and results that would execute foreign code."""
+    paths = settings.paths
+    for model in settings.trained_models:
+        file = paths.plans(model.plans)
+        try:
+            plans = read_complete_json(file) or {}
+            check_named_code(plans, model.configuration, str(file))
+            planned = resolved_configuration(plans, model.configuration, str(file))
+            check_pickles(sorted((paths.preprocessed / planned.get("data_identifier", "")).glob("*.pkl")))
+            for fold in settings.folds:
+                folder = paths.fold(model, fold)
+                check_pickles(sorted(folder.validation.glob("*.pkl")))
+                checkpoint = folder.last_checkpoint()
+                if checkpoint is not None and not folder.summary.is_file():
+                    check_checkpoint(checkpoint, _FIX)
+        except UserError as error:
+            yield str(error)
+    try:
+        best = read_best_configuration(paths)
+        if best is not None:
+            check_pickles([best.postprocessing] if best.postprocessing.is_file() else [])
+    except UserError as error:
+        yield str(error)

@@ -1,0 +1,196 @@
+"""A segmentation belongs to its image: old ones are not taken for new ones, and nothing is predicted from NaN."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK
+import torch
+from tiny_models import CASES, run_predict, write_image
+
+from factorizer_nnunet import cli
+from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.nnunet.prediction_record import RECORDS
+from factorizer_nnunet.prediction import pipeline
+from factorizer_nnunet.prediction.claims import Claims
+
+
+def command(root: Path, model: Path, *options: str) -> list[str]:
+    folders = ["-i", str(root / "images"), "-o", str(root / "out"), "-m", str(model), "-f", "0"]
+    return ["predict", *folders, "-device", "cpu", "--disable_tta", "-npp", "0", "-nps", "0", *options]
+
+
+def edit(segmentation: Path) -> bytes:
+    image = SimpleITK.ReadImage(str(segmentation))
+    array = SimpleITK.GetArrayFromImage(image)
+    array[0] = 2 - array[0]
+    edited = SimpleITK.GetImageFromArray(array)
+    edited.CopyInformation(image)
+    SimpleITK.WriteImage(edited, str(segmentation))
+    return segmentation.read_bytes()
+
+
+def test_another_image_of_the_same_name_is_predicted(
+    root: Path, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(command(root, model)) == 0
+    out = root / "out"
+    old = {case: (out / f"{case}.nii.gz").read_bytes() for case in CASES}
+    write_image(root / "images" / "b_0001.nii.gz", 77)
+    capsys.readouterr()
+    assert cli.main(command(root, model)) == 0
+    printed = capsys.readouterr().out
+    assert "predicted: 1, complete before: 2" in printed
+    assert "b: predicted from other images: image 1 (changed); kept as b.nii.gz.outdated-1" in printed
+    assert (out / "b.nii.gz.outdated-1").read_bytes() == old["b"] != (out / "b.nii.gz").read_bytes()
+
+    moved = root / "moved"
+    shutil.move(root / "images", moved)  # the same images elsewhere, with other times
+    for file in moved.iterdir():
+        file.touch()
+    assert run_predict(root, model, images=moved, use_mirroring=False).skipped == list(CASES)
+
+
+def test_a_corrected_segmentation_is_kept_and_named(
+    root: Path, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cli.main(command(root, model))
+    corrected = edit(root / "out" / "c.nii.gz")
+    capsys.readouterr()
+    assert cli.main(command(root, model)) == 0
+    assert "kept: c: c.nii.gz was changed after it was written; to predict the case again" in capsys.readouterr().out
+    write_image(root / "images" / "c_0000.nii.gz", 78)
+    assert cli.main(command(root, model)) == 1
+    assert "failed: c: c.nii.gz was changed after it was written, and the images are others" in capsys.readouterr().err
+    assert (root / "out" / "c.nii.gz").read_bytes() == corrected
+
+
+def with_voxel(file: Path, value: float) -> None:
+    image = SimpleITK.ReadImage(str(file))
+    array = SimpleITK.GetArrayFromImage(image).astype(np.float64)
+    array[3, 5, 7] = value
+    changed = SimpleITK.GetImageFromArray(array)
+    changed.SetSpacing(image.GetSpacing())
+    SimpleITK.WriteImage(changed, str(file))
+
+
+@pytest.mark.parametrize("value", [np.nan, -np.inf, 1e200])
+def test_images_that_are_not_finite_fail(root: Path, model: Path, value: float) -> None:
+    with_voxel(root / "images" / "a_0001.nii.gz", value)
+    outcome = run_predict(root, model, use_mirroring=False)
+    assert outcome.predicted == ["b", "c"]
+    assert re.search("1 voxels (that )?are NaN or infinite", outcome.failed["a"])
+    assert not list((root / "out").glob("a.*"))
+
+
+def test_an_output_that_is_not_finite_fails(root: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As half precision gives on a GPU: nnU-Net notices infinity, but not NaN."""
+
+    def overflowed(self: object, data: torch.Tensor) -> torch.Tensor:
+        logits = torch.zeros(3, *data.shape[1:], dtype=torch.half)
+        logits[1, 0, 0, 0] = torch.tensor(6e4, dtype=torch.half) * 2 - torch.inf
+        return logits
+
+    monkeypatch.setattr(pipeline.nnUNetPredictor, "predict_logits_from_preprocessed_data", overflowed)
+    outcome = run_predict(root, model)
+    assert list(outcome.failed) == list(CASES) and not list((root / "out").glob("*.nii.gz"))
+    assert "the output of the network contains NaN or infinity" in outcome.failed["a"]
+
+
+def test_weights_that_are_not_finite_are_refused(root: Path, model: Path) -> None:
+    file = model / "fold_0" / "checkpoint_final.pth"
+    content = torch.load(file, weights_only=False)
+    name = next(name for name, weight in content["network_weights"].items() if weight.ndim > 1)
+    content["network_weights"][name].view(-1)[2] = np.nan
+    torch.save(content, file)
+    with pytest.raises(UserError, match=rf"{file}: weight {name} contains NaN or infinity"):
+        run_predict(root, model)
+    assert not (root / "out").exists()
+
+
+def test_an_image_of_other_channels_is_told_so(root: Path, model: Path) -> None:
+    volume = np.zeros((2, 7, 17, 20), np.float32)
+    SimpleITK.WriteImage(SimpleITK.JoinSeries([SimpleITK.GetImageFromArray(one) for one in volume]), root / "t.nii.gz")
+    shutil.move(root / "t.nii.gz", root / "images" / "b_0001.nii.gz")
+    outcome = run_predict(root, model, use_mirroring=False)
+    assert outcome.predicted == ["a", "c"]
+    assert list(outcome.failed) == ["b"]
+
+
+def test_a_voxel_size_that_cannot_be_right_is_refused(root: Path, model: Path) -> None:
+    file = root / "images" / "a_0000.nii.gz"
+    for path in (file, root / "images" / "a_0001.nii.gz"):
+        image = SimpleITK.ReadImage(str(path))
+        image.SetSpacing((5000.0, 1.7, 3.2))
+        SimpleITK.WriteImage(image, str(path))
+    outcome = run_predict(root, model, use_mirroring=False)
+    assert "Correct the header's spacing" in outcome.failed["a"] and outcome.predicted == ["b", "c"]
+
+
+def test_what_is_passed_over_is_named(root: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images = root / "images"
+    (images / "b_0000.nii.gz").rename(images / "b_0000.NII.GZ")
+    (images / "notes.txt").touch()
+    (images / "more").mkdir()
+    (images / "d_0000.nrrd").touch()
+    assert cli.main(command(root, model)) == 0
+    printed = capsys.readouterr().out
+    assert "predicted: 3," in printed and f"passed over in {images}: d_0000.nrrd, more, notes.txt" in printed
+    assert (root / "out" / "b.nii.gz").is_file()
+
+
+def test_parts_are_nnunets(root: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--continue_prediction", "--verbose", "--disable_progress_bar", "-step_size", "0.5"]
+    assert cli.main(command(root, model, "-num_parts", "2", "-part_id", "1", *options)) == 0
+    assert sorted(path.name for path in (root / "out").glob("*.nii.gz")) == ["b.nii.gz"]
+    assert cli.main(command(root, model, "-num_parts", "2", "-part_id", "0")) == 0
+    assert len(list((root / "out").glob("*.nii.gz"))) == 3
+    assert cli.main(command(root, model, "-num_parts", "2", "-part_id", "2")) == 2
+    assert "-part_id 2 and -num_parts 2" in capsys.readouterr().err
+
+
+def test_a_case_of_another_process_is_waited_for(root: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (root / "out" / RECORDS).mkdir(parents=True)
+    others = Claims(root / "out")
+    assert others.take("a")
+    monkeypatch.setattr(pipeline.time, "sleep", lambda seconds: others.release("a"))
+    record = root / "out" / "predict_from_raw_data_args.json"
+    record.write_text(json.dumps({"checkpoints": {"0": "of another model"}}))
+    with pytest.raises(UserError, match="of another model or with other settings"):
+        run_predict(root, model, use_mirroring=False)
+    record.unlink()
+    others.release("a")
+    run_predict(root, model, out=root / "alone", use_mirroring=False)
+    shutil.copytree(root / "alone", root / "out", dirs_exist_ok=True)
+    (root / "out" / "a.nii.gz").unlink()
+    assert others.take("a")
+    outcome = run_predict(root, model, use_mirroring=False)
+    assert (outcome.predicted, outcome.skipped) == (["a"], ["b", "c"]), "taken over when it was given up"
+    assert not list((root / "out" / RECORDS).glob("*.lock"))
+
+
+@pytest.mark.slow
+def test_two_commands_share_a_folder(root: Path, model: Path) -> None:
+    run_predict(root, model, out=root / "alone", use_mirroring=False)
+    program = [sys.executable, "-m", "factorizer_nnunet", *command(root, model)]
+    processes = [subprocess.Popen(program, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    printed = "".join(process.communicate(timeout=300)[0] for process in processes)
+    assert [process.returncode for process in processes] == [0, 0]
+    predicted = [int(number) for number in re.findall(r"predicted: (\d), complete before", printed)]
+    assert sum(predicted) == len(CASES), "each case once"
+    for case in CASES:
+        assert (root / "out" / f"{case}.nii.gz").read_bytes() == (root / "alone" / f"{case}.nii.gz").read_bytes()
+
+
+def test_a_truncated_voxel_block_is_noticed(root: Path, model: Path) -> None:
+    file = root / "images" / "a_0000.nii.gz"
+    file.write_bytes(gzip.compress(gzip.decompress(file.read_bytes())[:-400]))  # a valid gzip file
+    assert "is truncated" in run_predict(root, model, use_mirroring=False).failed["a"]
