@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,9 @@ def write_dataset(root: Path) -> None:
     for settings in plans()["configurations"].values():  # nnU-Net looks at its files to find out how cases are stored
         stored = file.parent / settings.get("data_identifier", "nnUNetPlans_3d")
         stored.mkdir(exist_ok=True)
-        (stored / "case.b2nd").touch()
+        for name in ("case.b2nd", "case_seg.b2nd"):
+            (stored / name).write_bytes(b"data")
+        (stored / "case.pkl").write_bytes(pickle.dumps({}))
     for number, case in enumerate(CASES):
         for channel in range(2):
             write_image(root / "images" / f"{case}_{channel:04d}.nii.gz", number + 10 * channel)
