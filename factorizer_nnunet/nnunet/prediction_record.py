@@ -46,7 +46,8 @@ def record_prediction(
     Raises:
         OSError: a file cannot be read, or the record not written.
     """
-    record_sources(record_file(folder, case), {**images, _MODEL: model, **_outputs(outputs)})
+    # Outputs are among the sources: an edited one must be named, not make the record invalid.
+    record_sources(record_file(folder, case), {**images, _MODEL: model, **_outputs(outputs)}, made={})
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def compare(folder: Path, case: ImageCase, outputs: Sequence[Path], model: Stamp
     sources: dict[str, Source] = {**_images(case), **_outputs(outputs)}
     if model is not None:
         sources[_MODEL] = model
-    changes = changed_sources(record_file(folder, case.name), sources)
+    changes = changed_sources(record_file(folder, case.name), sources, made={})
     if changes is None:
         return Comparison(recorded=False)
     return Comparison(
