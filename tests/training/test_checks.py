@@ -54,6 +54,13 @@ BAD_PLANS: dict[str, tuple[Change, str]] = {
         fullres(normalization_schemes=["ZScoreNormalization"]),
         r"normalization_schemes has 1 entries, the data set 2 channels; plan the data set again",
     ),
+    "no name": (lambda plans: plans.update(plans_name=None), "plans_name None must be text; correct it or plan"),
+    "a list of data sets": (
+        lambda plans: plans.update(dataset_name=[NAME]),
+        "dataset_name .* must be text; correct it",
+    ),
+    "a path for a name": (lambda plans: plans.update(plans_name="../x"), r"plans_name '\.\./x' cannot name a file"),
+    "axes as text": (lambda plans: plans.update(transpose_forward="zyx"), "transpose_forward 'zyx' must be a list"),
     "not preprocessed": (
         fullres(data_identifier="nnUNetPlans_3d_other"),
         rf"no preprocessed data in .*{NAME}/nnUNetPlans_3d_other; run: nnUNetv2_preprocess -d {int(NAME[7:10])} "
