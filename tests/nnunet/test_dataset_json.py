@@ -68,5 +68,5 @@ def test_listed_training_labels() -> None:
 
 @pytest.mark.parametrize("listed", [[], "a", {"a": []}, {"a": {"images": 1, "label": "x"}}, {"a": {"images": [1]}}])
 def test_cases_listed_in_another_form(listed: object) -> None:
-    with pytest.raises(UserError, match='"dataset" must map each case to'):
+    with pytest.raises(UserError, match='"dataset" must map cases to'):
         described(dataset=listed).training_labels(Path("raw"))
