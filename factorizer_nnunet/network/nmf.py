@@ -66,7 +66,7 @@ class NMFSettings:
 
     @property
     def supports_block_gram(self) -> bool:
-        """Whether the NMF of windows that share blocks follows from Gram matrices of the blocks."""
+        """Whether the NMF of windows that share blocks follows from Gram matrices of blocks (``ops.mixer.gram``)."""
         return self.start == "constant" and self.num_constant_steps == 0 and self.is_power_iteration
 
     @property

@@ -42,7 +42,7 @@ class _Windows(NamedTuple):
 
 
 def residual_mixer(x: Tensor, norm: FusableNorm, mixer: MixerLayer, overwrite: bool = False) -> Tensor:
-    """As ``reference.residual_mixer``, for a mixer that ``supports_block_gram``.
+    """As ``reference.residual_mixer``, for settings with ``supports_block_gram``.
 
     With ``overwrite``, only for inference, the result may replace x: allocating a volume costs more than computing it.
     """

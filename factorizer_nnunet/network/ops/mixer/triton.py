@@ -36,7 +36,7 @@ _MAX_PROGRAMS = 1056  # per case, where sums are accumulated: eight for each mul
 def residual_mixer(x: Tensor, norm: FusableNorm, mixer: MixerLayer, dtype: torch.dtype) -> Tensor:
     """As ``reference.residual_mixer``, in half precision ``dtype``, for at most ``MAX_CHANNELS`` channels of x.
 
-    The mixer ``supports_block_gram``.
+    The settings have ``supports_block_gram``.
     """
     x = x.to(dtype)
     scale, shift, eps = fold_scale_and_shift(norm, x)

@@ -16,7 +16,10 @@ def instance_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor
 
 
 def channel_moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    """As ``reference.channel_moments``, a slice of the volume at a time."""
+    """Mean and (biased) variance over the voxels of each case and channel, (B, C) each; x: (B, *spatial, C).
+
+    A slice of the volume at a time: ``torch.var_mean`` takes several times as long on channels-last storage.
+    """
     return _ChannelMoments.apply(x)
 
 

@@ -87,7 +87,7 @@ def _fake_channel_moments(x: Tensor) -> tuple[Tensor, Tensor]:
 
 @operator("channel_moments", _fake_channel_moments)
 def channel_moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    """As ``reference.channel_moments``, in float32."""
+    """As ``cpu.channel_moments``, in float32."""
     x = x.contiguous()
     cases, voxels, channels = len(x), x[0, ..., 0].numel(), x.shape[-1]
     block_c = min(64, padded(channels))
