@@ -8,13 +8,14 @@ kernels; the gradient of the kernels multiplies rows of the gradient with rows o
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import triton
 from torch import Tensor
 from torch.nn import functional as F
 from triton import language as tl
 
-from factorizer_nnunet.network.ops.autograd import Context
 from factorizer_nnunet.network.ops.launch import differentiable, operator, padded
 
 _ROWS = 16  # rows per program
@@ -271,12 +272,12 @@ def _tile_sizes(channels: int, numel: int) -> tuple[int, int]:
     return numel // block_c, block_c
 
 
-def _setup_context(ctx: Context, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
+def _setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
     x, weight, _ = inputs
     ctx.save_for_backward(x, weight)
 
 
-def _backward(ctx: Context, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return _depthwise_backward(grad, *ctx.saved_tensors)
 
 

@@ -12,13 +12,13 @@ pass, which computes H again, once.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from factorizer_nnunet.network.ops.autograd import Context
+from factorizer_nnunet.network.ops import slices
 from factorizer_nnunet.network.ops.mixer.gram import (
     average_projection,
     block_diagonal,
@@ -28,17 +28,25 @@ from factorizer_nnunet.network.ops.mixer.gram import (
 )
 from factorizer_nnunet.network.ops.mixer.reference import MixerLayer
 from factorizer_nnunet.network.ops.mixer.slabs import Slab, scratch, slabs
-from factorizer_nnunet.network.ops.norm.linear_fusion import FusableNorm, NormAndLinear
-from factorizer_nnunet.network.ops.slices import rows, slices
+from factorizer_nnunet.network.ops.norm.linear_fusion import FusableNorm, fold_scale_and_shift, norm_and_linear
 from factorizer_nnunet.network.windows import Family, WindowGrid
 
 
-class _Windows(NamedTuple):
-    """How the NMF is computed: windows by families of shifts, channels of a head, iterations."""
+class _Settings(NamedTuple):
+    """How the branch is computed: windows by families of shifts, channels of a head, iterations, ε of the norm."""
 
     families: Sequence[Family]
     head_dim: int
     num_iters: int
+    eps: float
+
+    def hidden_voxels(self, voxels: Tensor, case: int, *norm_in: Tensor) -> Tensor:
+        """Rows of H from voxels (n, C) of a case; ``norm_in`` are scale and shift of the norm and the first weight."""
+        return norm_and_linear(voxels, case, self.eps, *norm_in).relu_()
+
+    def hidden(self, x: Tensor, norm_in: Sequence[Tensor]) -> Tensor:
+        """H, the matrices to factorize: relu(in_proj(norm(x))), (B, *spatial, C)."""
+        return slices.apply(self.hidden_voxels, x, x.shape[-1], norm_in, torch.empty_like(x))
 
 
 def residual_mixer(x: Tensor, norm: FusableNorm, mixer: MixerLayer, overwrite: bool = False) -> Tensor:
@@ -47,23 +55,21 @@ def residual_mixer(x: Tensor, norm: FusableNorm, mixer: MixerLayer, overwrite: b
     With ``overwrite``, only for inference, the result may replace x: allocating a volume costs more than computing it.
     """
     x = x.contiguous()
-    norm_in = NormAndLinear.fold(norm, x, mixer.in_proj.weight, None)
-    windows = _Windows(mixer.families(x.shape[1:-1]), mixer.head_dim, mixer.nmf.num_iters)
-    weight, bias = mixer.out_proj.weight, mixer.out_proj.bias
-    if overwrite:
-        return _add_mixed(x, windows, weight, bias, norm_in, out=x)[0]
-    return _ResidualMixer.apply(x, windows, weight, bias, *norm_in)
+    scale, shift, eps = fold_scale_and_shift(norm, x)
+    settings = _Settings(mixer.families(x.shape[1:-1]), mixer.head_dim, mixer.nmf.num_iters, eps)
+    tensors = (mixer.out_proj.weight, mixer.out_proj.bias, scale, shift, mixer.in_proj.weight)
+    return _add_mixed(settings, x, *tensors, out=x)[0] if overwrite else _ResidualMixer.apply(settings, x, *tensors)
 
 
 def _add_mixed(
-    x: Tensor, windows: _Windows, weight: Tensor, bias: Tensor, norm_in: NormAndLinear, out: Tensor | None
+    settings: _Settings, x: Tensor, weight: Tensor, bias: Tensor, *norm_in: Tensor, out: Tensor | None = None
 ) -> tuple[Tensor, list[Tensor]]:
     """The result, in the memory of ``out`` if that helps, and the sums of every family's blocks.
 
     weight: (C, C) and bias: (C,) of ``out_proj``.
     """
-    families, head_dim, num_iters = windows
-    hidden = _hidden(x, norm_in)
+    families, head_dim, num_iters, _ = settings
+    hidden = settings.hidden(x, norm_in)
     # With a single family, each voxel of H is read for the last time just before its result is written.
     result = hidden if len(families) == 1 else torch.empty_like(x) if out is None else out
     all_sums: list[Tensor] = []
@@ -85,41 +91,24 @@ def _add_mixed(
     return result, all_sums
 
 
-class _MixerContext(Context):
-    windows: _Windows
-    eps: float
-
-
 class _ResidualMixer(torch.autograd.Function):
-    """weight: (C, C) and bias: (C,) of ``out_proj``; the other arguments are the fields of a ``NormAndLinear``."""
+    """weight: (C, C) and bias: (C,) of ``out_proj``."""
 
     @staticmethod
-    def forward(
-        ctx: _MixerContext,
-        x: Tensor,
-        windows: _Windows,
-        weight: Tensor,
-        bias: Tensor,
-        in_weight: Tensor,
-        in_bias: Tensor | None,
-        scale: Tensor | None,
-        shift: Tensor | None,
-        eps: float,
-    ) -> Tensor:
-        norm_in = NormAndLinear(in_weight, in_bias, scale, shift, eps)
-        result, all_sums = _add_mixed(x, windows, weight, bias, norm_in, out=None)
-        ctx.save_for_backward(x, weight, in_weight, in_bias, scale, shift, *all_sums)
-        ctx.windows, ctx.eps = windows, eps
+    def forward(ctx: Any, settings: _Settings, x: Tensor, weight: Tensor, bias: Tensor, *norm_in: Tensor) -> Tensor:
+        result, all_sums = _add_mixed(settings, x, weight, bias, *norm_in)
+        ctx.save_for_backward(x, weight, *norm_in, *all_sums)
+        ctx.settings = settings
         return result
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: _MixerContext, grad: Tensor) -> tuple[Tensor | None, ...]:
-        families, head_dim, num_iters = ctx.windows
-        x, weight, in_weight, in_bias, scale, shift, *all_sums = ctx.saved_tensors
-        norm_in = NormAndLinear(in_weight, in_bias, scale, shift, ctx.eps)
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        families, head_dim, num_iters, _ = ctx.settings
+        x, weight, *norm_in = ctx.saved_tensors
+        norm_in, all_sums = norm_in[: -len(families)], norm_in[-len(families) :]
         grad = grad.contiguous()
-        hidden = _hidden(x, norm_in)
+        hidden = ctx.settings.hidden(x, norm_in)
         grad_hidden = hidden if len(families) == 1 else torch.zeros_like(hidden)
         grad_weight = torch.zeros_like(weight)
         for family, share, sums in zip(families, shift_shares(families), all_sums, strict=True):
@@ -133,11 +122,9 @@ class _ResidualMixer(torch.autograd.Function):
             grad_weight += share * grad_per_head.flatten(0, 1).mT
             (grad_sums,) = torch.autograd.grad(projection, sums, grad_projection)
             _add_hidden_gradient(grad_hidden, grad, hidden, slabs(x, family), projection.detach(), per_head, grad_sums)
-        grad_x, grad_norm_in = grad_hidden, norm_in.zeros()  # grad_hidden is not read afterwards, so its memory is used
-        for case, part in slices(x, x.shape[-1]):
-            voxels, grad_part = norm_in.norm(rows(x, case, part), case), rows(grad_hidden, case, part)
-            grad_part.copy_(norm_in.backward(grad_norm_in, voxels, grad_part, rows(grad, case, part)))
-        return grad_x, None, grad_weight, grad.flatten(0, -2).sum(0), *grad_norm_in[:-1], None
+        hidden_voxels, channels = ctx.settings.hidden_voxels, x.shape[-1]
+        grad_x, *grad_norm_in = slices.gradients(hidden_voxels, x, channels, norm_in, grad_hidden, out=grad_hidden)
+        return None, grad_x.add_(grad), grad_weight, grad.flatten(0, -2).sum(0), *grad_norm_in
 
 
 def _projection_gradients(
@@ -178,19 +165,10 @@ def _add_hidden_gradient(
         result = slab.view(result_memory, channels)
         torch.baddbmm(slopes[..., -1].flatten(1)[:, None], grad_blocks, matrices.mT, out=result)
         _add_product(result, hidden_blocks, slopes[..., :-1] + slopes[..., :-1].mT)
-        result.masked_fill_(hidden_blocks <= 0, 0)
         if grad_hidden is hidden:
             slab.store(result, grad_hidden)
         else:
             slab.add(result, grad_hidden)
-
-
-def _hidden(x: Tensor, norm_in: NormAndLinear) -> Tensor:
-    """H, the matrices to factorize: relu(in_proj(norm(x))), (B, *spatial, C)."""
-    hidden = torch.empty_like(x)
-    for case, part in slices(x, x.shape[-1]):
-        norm_in.linear(norm_in.norm(rows(x, case, part), case), out=rows(hidden, case, part)).relu_()
-    return hidden
 
 
 def _sum_blocks(hidden: Tensor, family_slabs: Sequence[Slab], head_dim: int, grid: WindowGrid) -> Tensor:

@@ -9,11 +9,11 @@ and per-window results are kept for them.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from factorizer_nnunet.network.ops.autograd import Context
 from factorizer_nnunet.network.ops.launch import differentiable, num_programs, operator, padded
 from factorizer_nnunet.network.ops.mixer.block_geometry import Geometry, geometry, membership, unpacked
 from factorizer_nnunet.network.ops.mixer.gram import shift_shares
@@ -176,13 +176,7 @@ def _block_voxels(blocks: Geometry, limit: int) -> int:
     return min(limit, padded(blocks.block_voxels))
 
 
-class _MixerContext(Context):
-    settings: tuple[Sequence[int], int, int, float, float]  # packed geometry, head_dim, num_iters, share, eps
-    is_residual: bool
-    has_bias: bool
-
-
-def _setup_context(ctx: _MixerContext, inputs: tuple, output: tuple[Tensor, ...]) -> None:
+def _setup_context(ctx: Any, inputs: tuple, output: tuple[Tensor, ...]) -> None:
     x, residual, scale, shift, in_weight, out_weight, bias, *settings = inputs
     ctx.save_for_backward(x, scale, shift, in_weight, out_weight, *output[1:])
     ctx.settings = tuple(settings)
@@ -190,7 +184,7 @@ def _setup_context(ctx: _MixerContext, inputs: tuple, output: tuple[Tensor, ...]
     ctx.mark_non_differentiable(*output[1:])
 
 
-def _backward(ctx: _MixerContext, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+def _backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
     grad_x, sums = _add_family_backward(grad, *ctx.saved_tensors, *ctx.settings, ctx.is_residual)
     channels, eps = grad_x.shape[-1], ctx.settings[-1]
     per_case = sums[:, : 2 * channels].unflatten(1, (2, channels))

@@ -7,11 +7,12 @@ of x and of the norm, and one for those of the weights, which each program sums 
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import triton
 from torch import Tensor, nn
 
-from factorizer_nnunet.network.ops.autograd import Context
 from factorizer_nnunet.network.ops.launch import differentiable, num_programs, operator, padded
 from factorizer_nnunet.network.ops.mlp.triton_kernels import forward, input_gradient, weight_gradient
 from factorizer_nnunet.network.ops.norm.linear_fusion import FusableNorm, fold_scale_and_shift
@@ -122,16 +123,12 @@ def _block_hidden(hidden: int) -> int:
     return min(_MAX_BLOCK_HIDDEN, padded(hidden))
 
 
-class _MLPContext(Context):
-    eps: float
-
-
-def _setup_context(ctx: _MLPContext, inputs: tuple, output: Tensor) -> None:
+def _setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
     *tensors, _, ctx.eps = inputs  # all but the last bias
     ctx.save_for_backward(*tensors)
 
 
-def _backward(ctx: _MLPContext, grad: Tensor) -> tuple[Tensor | None, ...]:
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     grad_x, per_case, weight_sums = _residual_mlp_backward(grad, *ctx.saved_tensors, ctx.eps)
     hidden, channels = ctx.saved_tensors[3].shape
     per_case = per_case.unflatten(1, (3, channels))
