@@ -23,7 +23,17 @@ _TRANSPOSED: dict[int, Callable[..., nn.ConvTranspose2d | nn.ConvTranspose3d]] =
 }
 
 
-class Conv(nn.Module):
+class _ChannelsLast(nn.Module):
+    """A convolution of PyTorch, which expects channels first."""
+
+    conv: nn.Module
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (B, *spatial, C); returns (B, *spatial', C')."""
+        return channels_last(self.conv(channels_first(x)))
+
+
+class Conv(_ChannelsLast):
     """Convolution with odd kernels and stride 1; (B, *spatial, C) to (B, *spatial, C'), no bias."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: Sequence[int]) -> None:
@@ -31,13 +41,9 @@ class Conv(nn.Module):
         padding = tuple(k // 2 for k in kernel_size)
         self.conv = _CONV[len(kernel_size)](in_channels, out_channels, tuple(kernel_size), padding=padding, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x: (B, *spatial, C); returns (B, *spatial, C')."""
-        return channels_last(self.conv(channels_first(x)))
 
-
-class Downsample(nn.Module):
-    """Strided convolution: each patch of ``stride`` voxels becomes one voxel.
+class Downsample(_ChannelsLast):
+    """Strided convolution: each patch of ``stride`` voxels becomes one; (B, *spatial, C) to (B, *spatial / stride, C').
 
     The kernel equals the stride, or has odd sizes and is centered, so that the inputs of adjacent voxels overlap.
     """
@@ -47,21 +53,15 @@ class Downsample(nn.Module):
         padding = tuple(0 if k == s else k // 2 for k, s in zip(kernel_size, stride, strict=True))
         self.conv = _CONV[len(stride)](in_channels, out_channels, tuple(kernel_size), tuple(stride), padding)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x: (B, *spatial, C); returns (B, *spatial / stride, C')."""
-        return channels_last(self.conv(channels_first(x)))
 
+class Upsample(_ChannelsLast):
+    """Transposed convolution whose kernel equals its stride; (B, *spatial, C) to (B, *spatial · stride, C')."""
 
-class Upsample(nn.Module):
-    """Transposed convolution whose kernel equals its stride: each voxel becomes a patch of ``stride`` voxels."""
+    conv: nn.ConvTranspose2d | nn.ConvTranspose3d
 
     def __init__(self, in_channels: int, out_channels: int, stride: Sequence[int]) -> None:
         super().__init__()
         self.conv = _TRANSPOSED[len(stride)](in_channels, out_channels, tuple(stride), tuple(stride))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x: (B, *spatial, C); returns (B, *spatial · stride, C')."""
-        return channels_last(self.conv(channels_first(x)))
 
 
 class DepthwiseConv(nn.Module):
