@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from factorizer_nnunet.network.ops.launch import differentiable, num_programs, operator, padded
+from factorizer_nnunet.network.ops.launch import differentiable, like_first, num_programs, operator, padded
 from factorizer_nnunet.network.ops.mixer.block_geometry import Geometry, geometry, membership, unpacked
 from factorizer_nnunet.network.ops.mixer.gram import shift_shares
 from factorizer_nnunet.network.ops.mixer.reference import MixerLayer
@@ -70,7 +70,7 @@ def _fake_add_family(
     windows, size = unpacked(tuple(packed)).num_windows, (x.shape[-1] // head_dim, head_dim)
     sums = x.new_empty((x.shape[0], windows, *size, head_dim + 1), dtype=torch.float32)
     return (
-        torch.empty_like(x, memory_format=torch.contiguous_format),
+        like_first(x),
         sums,
         sums.new_empty(sums.shape[:2] + size + size[1:]),
     )
@@ -122,7 +122,7 @@ def _add_family(
 def _fake_add_family_backward(grad: Tensor, x: Tensor, *_: object) -> tuple[Tensor, Tensor]:
     channels = x.shape[-1]
     sums = x.new_empty((x.shape[0], channels * (3 + 2 * channels)), dtype=torch.float32)
-    return torch.empty_like(x, memory_format=torch.contiguous_format), sums
+    return like_first(x), sums
 
 
 @operator("residual_mixer_backward", _fake_add_family_backward)

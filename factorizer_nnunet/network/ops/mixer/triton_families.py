@@ -15,7 +15,7 @@ import triton
 from torch import Tensor
 from triton import language as tl
 
-from factorizer_nnunet.network.ops.launch import differentiable, operator, padded
+from factorizer_nnunet.network.ops.launch import differentiable, like_first, operator, padded
 from factorizer_nnunet.network.ops.mixer.block_geometry import Geometry, geometry, membership, unpacked
 from factorizer_nnunet.network.ops.mixer.gram import shift_shares
 from factorizer_nnunet.network.ops.mixer.triton_blocks import (
@@ -216,7 +216,7 @@ def _fake_mix_family(
     heads = x.shape[-1] // head_dim
     windows = (x.shape[0], unpacked(tuple(packed)).num_windows, heads, head_dim)
     sums = x.new_empty((*windows, head_dim + 1), dtype=torch.float32)
-    return torch.empty_like(x, memory_format=torch.contiguous_format), sums, sums.new_empty((*windows, head_dim))
+    return like_first(x), sums, sums.new_empty((*windows, head_dim))
 
 
 @operator("mix_family", _fake_mix_family)
@@ -241,11 +241,7 @@ def _mix_family(
     return y, window_sums, projections
 
 
-def _fake_mix_family_backward(grad: Tensor, x: Tensor, *_: object) -> Tensor:
-    return torch.empty_like(x, memory_format=torch.contiguous_format)
-
-
-@operator("mix_family_backward", _fake_mix_family_backward)
+@operator("mix_family_backward", like_first)
 def _mix_family_backward(
     grad: Tensor,
     x: Tensor,

@@ -13,7 +13,7 @@ import torch
 import triton
 from torch import Tensor, nn
 
-from factorizer_nnunet.network.ops.launch import differentiable, num_programs, operator, padded
+from factorizer_nnunet.network.ops.launch import differentiable, like_first, num_programs, operator, padded
 from factorizer_nnunet.network.ops.mlp.triton_kernels import forward, input_gradient, weight_gradient
 from factorizer_nnunet.network.ops.norm.linear_fusion import FusableNorm, fold_scale_and_shift
 
@@ -30,11 +30,7 @@ def residual_mlp(x: Tensor, norm: FusableNorm, expand: nn.Linear, contract: nn.L
     return _residual_mlp(x, scale, shift, expand.weight, expand.bias, contract.weight, contract.bias, eps)
 
 
-def _fake_residual_mlp(x: Tensor, *_: object) -> Tensor:
-    return torch.empty_like(x, memory_format=torch.contiguous_format)
-
-
-@operator("residual_mlp", _fake_residual_mlp)
+@operator("residual_mlp", like_first)
 def _residual_mlp(
     x: Tensor,
     scale: Tensor,
@@ -76,7 +72,7 @@ def _fake_residual_mlp_backward(
     hidden, channels = expand.shape
     sums = x.new_empty((x.shape[0], 3 * channels), dtype=torch.float32)
     weight_sums = sums.new_empty(x.shape[0], hidden * (2 * channels + 1))
-    return torch.empty_like(x, memory_format=torch.contiguous_format), sums, weight_sums
+    return like_first(x), sums, weight_sums
 
 
 @operator("residual_mlp_backward", _fake_residual_mlp_backward)
