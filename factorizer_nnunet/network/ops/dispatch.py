@@ -103,14 +103,11 @@ def residual_mlp(x: Tensor, norm: nn.Module, expand: nn.Linear, contract: nn.Lin
     return mlp_reference.residual_mlp(x, norm, expand, contract)
 
 
-def residual_mixer(x: Tensor, norm: nn.Module, mixer: MixerLayer, overwrite: bool = False) -> Tensor:
-    """x + mixer(norm(x)); x: (B, *spatial, C), same shape out.
-
-    ``overwrite`` allows x to be overwritten in inference.
-    """
+def residual_mixer(x: Tensor, norm: nn.Module, mixer: MixerLayer) -> Tensor:
+    """x + mixer(norm(x)); x: (B, *spatial, C), same shape out."""
     if isinstance(norm, FusableNorm) and mixer.nmf.supports_block_gram:
         if _is_eager_on_cpu(x) and x.nbytes >= MIN_SLAB_VOLUME_BYTES and _blocks_are_large(x, mixer):
-            return mixer_cpu.residual_mixer(x, norm, mixer, overwrite and not torch.is_grad_enabled())
+            return mixer_cpu.residual_mixer(x, norm, mixer)
         precision = kernel_precision(x)
         if precision is not None:
             from factorizer_nnunet.network.ops.mixer import triton as mixer_triton

@@ -27,7 +27,7 @@ from factorizer_nnunet.network.ops.mixer.gram import (
     shift_shares,
 )
 from factorizer_nnunet.network.ops.mixer.reference import MixerLayer
-from factorizer_nnunet.network.ops.mixer.slabs import Slab, scratch, slabs
+from factorizer_nnunet.network.ops.mixer.slabs import Slab, slabs
 from factorizer_nnunet.network.ops.norm.linear_fusion import FusableNorm, fold_scale_and_shift, norm_and_linear
 from factorizer_nnunet.network.windows import Family, WindowGrid
 
@@ -49,46 +49,13 @@ class _Settings(NamedTuple):
         return slices.apply(self.hidden_voxels, x, x.shape[-1], norm_in, torch.empty_like(x))
 
 
-def residual_mixer(x: Tensor, norm: FusableNorm, mixer: MixerLayer, overwrite: bool = False) -> Tensor:
-    """As ``reference.residual_mixer``, for settings with ``supports_block_gram``.
-
-    With ``overwrite``, only for inference, the result may replace x: allocating a volume costs more than computing it.
-    """
+def residual_mixer(x: Tensor, norm: FusableNorm, mixer: MixerLayer) -> Tensor:
+    """As ``reference.residual_mixer``, for settings with ``supports_block_gram``."""
     x = x.contiguous()
     scale, shift, eps = fold_scale_and_shift(norm, x)
     settings = _Settings(mixer.families(x.shape[1:-1]), mixer.head_dim, mixer.nmf.num_iters, eps)
     tensors = (mixer.out_proj.weight, mixer.out_proj.bias, scale, shift, mixer.in_proj.weight)
-    return _add_mixed(settings, x, *tensors, out=x)[0] if overwrite else _ResidualMixer.apply(settings, x, *tensors)
-
-
-def _add_mixed(
-    settings: _Settings, x: Tensor, weight: Tensor, bias: Tensor, *norm_in: Tensor, out: Tensor | None = None
-) -> tuple[Tensor, list[Tensor]]:
-    """The result, in the memory of ``out`` if that helps, and the sums of every family's blocks.
-
-    weight: (C, C) and bias: (C,) of ``out_proj``.
-    """
-    families, head_dim, num_iters, _ = settings
-    hidden = settings.hidden(x, norm_in)
-    # With a single family, each voxel of H is read for the last time just before its result is written.
-    result = hidden if len(families) == 1 else torch.empty_like(x) if out is None else out
-    all_sums: list[Tensor] = []
-    for family, share in zip(families, shift_shares(families), strict=True):
-        family_slabs = slabs(x, family)
-        sums = _sum_blocks(hidden, family_slabs, head_dim, family.grid)
-        projection = average_projection(sums, family.grid, num_iters)
-        per_head = share * weight.mT.unflatten(0, (-1, head_dim))
-        hidden_memory, x_memory = scratch(family_slabs, x), scratch(family_slabs, x)
-        for slab in family_slabs:
-            matrices = (slab.select_blocks(projection) @ per_head).flatten(-3, -2)
-            hidden_blocks = slab.load(hidden, hidden_memory)
-            if all_sums:
-                slab.add(torch.bmm(hidden_blocks, matrices, out=slab.view(x_memory, x.shape[-1])), result)
-            else:
-                x_blocks = slab.load(x, x_memory)
-                slab.store(x_blocks.baddbmm_(hidden_blocks, matrices).add_(bias), result)
-        all_sums.append(sums)
-    return result, all_sums
+    return _ResidualMixer.apply(settings, x, *tensors)
 
 
 class _ResidualMixer(torch.autograd.Function):
@@ -96,10 +63,23 @@ class _ResidualMixer(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, settings: _Settings, x: Tensor, weight: Tensor, bias: Tensor, *norm_in: Tensor) -> Tensor:
-        result, all_sums = _add_mixed(settings, x, weight, bias, *norm_in)
+        families, head_dim, num_iters, _ = settings
+        hidden = settings.hidden(x, norm_in)
+        # With a single family, each voxel of H is read for the last time just before its result is written.
+        mixed = hidden if len(families) == 1 else torch.zeros_like(hidden)
+        all_sums = []
+        for family, share in zip(families, shift_shares(families), strict=True):
+            family_slabs = slabs(x, family)
+            sums = _sum_blocks(hidden, family_slabs, family.grid, head_dim)
+            projection = average_projection(sums, family.grid, num_iters)
+            per_head = share * weight.mT.unflatten(0, (-1, head_dim))
+            for slab in family_slabs:
+                matrices = (slab.select_blocks(projection) @ per_head).flatten(-3, -2)
+                slab.store(slab.load(hidden) @ matrices, mixed, add=mixed is not hidden)
+            all_sums.append(sums)
         ctx.save_for_backward(x, weight, *norm_in, *all_sums)
         ctx.settings = settings
-        return result
+        return mixed.add_(bias).add_(x)
 
     @staticmethod
     @once_differentiable
@@ -116,30 +96,27 @@ class _ResidualMixer(torch.autograd.Function):
                 sums = sums.detach().requires_grad_()
                 projection = average_projection(sums, family.grid, num_iters)
             per_head = share * weight.mT.unflatten(0, (-1, head_dim))
-            grad_projection, grad_per_head = _projection_gradients(
-                grad, hidden, slabs(x, family), projection.detach(), per_head
-            )
+            arguments = (hidden, grad, slabs(x, family), projection.detach(), per_head)
+            grad_projection, grad_per_head = _projection_gradients(*arguments)
             grad_weight += share * grad_per_head.flatten(0, 1).mT
             (grad_sums,) = torch.autograd.grad(projection, sums, grad_projection)
-            _add_hidden_gradient(grad_hidden, grad, hidden, slabs(x, family), projection.detach(), per_head, grad_sums)
-        hidden_voxels, channels = ctx.settings.hidden_voxels, x.shape[-1]
-        grad_x, *grad_norm_in = slices.gradients(hidden_voxels, x, channels, norm_in, grad_hidden, out=grad_hidden)
+            _add_hidden_gradient(grad_hidden, *arguments, grad_sums)
+        grad_x, *grad_norm_in = slices.gradients(
+            ctx.settings.hidden_voxels, x, x.shape[-1], norm_in, grad_hidden, out=grad_hidden
+        )
         return None, grad_x.add_(grad), grad_weight, grad.flatten(0, -2).sum(0), *grad_norm_in
 
 
 def _projection_gradients(
-    grad: Tensor, hidden: Tensor, family_slabs: Sequence[Slab], projection: Tensor, per_head: Tensor
+    hidden: Tensor, grad: Tensor, family_slabs: Sequence[Slab], projection: Tensor, per_head: Tensor
 ) -> tuple[Tensor, Tensor]:
     """First backward pass: gradients of the projections (B, *blocks, heads, d, d) and of ``per_head``.
 
     per_head: (heads, d, C), the family's share of Wᵀ, by heads.
     """
-    head_dim = per_head.shape[1]
     grad_projection, grad_per_head = torch.empty_like(projection), torch.zeros_like(per_head)
-    hidden_memory, grad_memory = scratch(family_slabs, hidden), scratch(family_slabs, hidden)
     for slab in family_slabs:
-        hidden_blocks, grad_blocks = slab.load(hidden, hidden_memory), slab.load(grad, grad_memory)
-        grad_matrices = (hidden_blocks.mT @ grad_blocks).unflatten(-2, (-1, head_dim))
+        grad_matrices = (slab.load(hidden).mT @ slab.load(grad)).unflatten(-2, (-1, per_head.shape[1]))
         slab.store_blocks(grad_matrices @ per_head.mT, grad_projection)
         projections = slab.select_blocks(projection)
         grad_per_head += projections.movedim(0, 2).flatten(2) @ grad_matrices.movedim(0, 1).flatten(1, 2)
@@ -148,38 +125,30 @@ def _projection_gradients(
 
 def _add_hidden_gradient(
     grad_hidden: Tensor,
-    grad: Tensor,
     hidden: Tensor,
+    grad: Tensor,
     family_slabs: Sequence[Slab],
     projection: Tensor,
     per_head: Tensor,
     grad_sums: Tensor,
 ) -> None:
     """Second backward pass: add dL/dH of a family to ``grad_hidden``, or replace H by it if both are one tensor."""
-    channels = hidden.shape[-1]
-    hidden_memory, grad_memory, result_memory = (scratch(family_slabs, hidden) for _ in range(3))
     for slab in family_slabs:
-        hidden_blocks, grad_blocks = slab.load(hidden, hidden_memory), slab.load(grad, grad_memory)
         slopes = slab.select_blocks(grad_sums)
         matrices = (slab.select_blocks(projection) @ per_head).flatten(-3, -2)
-        result = slab.view(result_memory, channels)
-        torch.baddbmm(slopes[..., -1].flatten(1)[:, None], grad_blocks, matrices.mT, out=result)
-        _add_product(result, hidden_blocks, slopes[..., :-1] + slopes[..., :-1].mT)
-        if grad_hidden is hidden:
-            slab.store(result, grad_hidden)
-        else:
-            slab.add(result, grad_hidden)
+        result = torch.baddbmm(slopes[..., -1].flatten(1)[:, None], slab.load(grad), matrices.mT)
+        _add_product(result, slab.load(hidden), slopes[..., :-1] + slopes[..., :-1].mT)
+        slab.store(result, grad_hidden, add=grad_hidden is not hidden)
 
 
-def _sum_blocks(hidden: Tensor, family_slabs: Sequence[Slab], head_dim: int, grid: WindowGrid) -> Tensor:
+def _sum_blocks(hidden: Tensor, family_slabs: Sequence[Slab], grid: WindowGrid, head_dim: int) -> Tensor:
     """Gram matrix and row sum of each block, (B, *blocks, heads, d, d + 1)."""
     channels = hidden.shape[-1]
     heads = heads_per_group(channels, head_dim)
     counts = [axis.num_blocks for axis in grid.axes]
     sums = hidden.new_empty(hidden.shape[0], *counts, channels // head_dim, head_dim, head_dim + 1)
-    memory = scratch(family_slabs, hidden)
     for slab in family_slabs:
-        blocks = slab.load(hidden, memory)
+        blocks = slab.load(hidden)
         grams = [head_blocks(group.mT @ group, heads) for group in blocks.split(heads * head_dim, -1)]
         row_sums = blocks.sum(1).unflatten(-1, (-1, head_dim))
         slab.store_blocks(torch.cat((torch.cat(grams, 1), row_sums[..., None]), -1), sums)
