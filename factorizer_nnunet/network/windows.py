@@ -100,11 +100,6 @@ class WindowGrid:
     axes: tuple[AxisGrid, ...]
     offsets: tuple[tuple[int, ...], ...]
 
-    @property
-    def padding(self) -> tuple[int, ...]:
-        """Zero voxels appended per axis."""
-        return tuple(axis.padding for axis in self.axes)
-
 
 def window_grid(
     spatial_size: Sequence[int],

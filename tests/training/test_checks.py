@@ -127,6 +127,10 @@ BAD_PLANS: dict[str, tuple[Change, str]] = {
         fullres(patch_size=[16, 18, 16]),
         r"patch_size \[16, 18, 16\] is not divisible by the strides' product 4 on axis 1; change patch_size or",
     ),
+    "strides of two axes": (
+        own_architecture(strides=[[1, 1], [2, 2], [2, 2]], kernel_sizes=[[3, 3]] * 3, window_sizes=[[4, 4]] * 3),
+        r"arch_kwargs\.strides have 2 axes, patch_size 3; make them equal",
+    ),
     "a cascade without its first stage": (
         fullres(previous_stage="3d_lowres"),
         rf"__3d_lowres/predicted_next_stage/3d_fullres lacks 2 .*case_0.*: nnUNetv2_train {NAME} 3d_lowres FOLD",
