@@ -18,10 +18,7 @@ from factorizer_nnunet.network.solvers import SOLVERS, noise_level
 STARTS = ("constant", "uniform", "nndsvd")
 # Below this, a matrix is too small compared with a stored start's U₀, of order 1, for their quotient to be useful.
 _SMALLEST_SCALE = 1e-8
-_SMALLEST_EPS, _LARGEST_EPS = (
-    1e-20,
-    1e-3,
-)  # float32 cannot represent squares of smaller ones; larger ones would be visible
+_SMALLEST_EPS, _LARGEST_EPS = 1e-20, 1e-3  # float32 has no squares of smaller ones; larger ones would be visible
 
 
 @dataclass(frozen=True, kw_only=True)
