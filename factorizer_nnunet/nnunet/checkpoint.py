@@ -81,7 +81,7 @@ def read_fold(path: Path, trusted: bool = False) -> FoldCheckpoint:
     Raises:
         UserError: it is damaged, needs code to be executed, or is not an nnU-Net checkpoint.
     """
-    content = _load(path, trusted)
+    content = load_content(path, trusted, "Continue the training with --c, or copy the file again")
     if not isinstance(content, Mapping) or any(key not in content for key in _NEEDED):
         raise UserError(f"{path} is not a checkpoint of an nnU-Net trainer: it lacks one of {', '.join(_NEEDED)}")
     axes = content.get("inference_allowed_mirroring_axes")
@@ -108,7 +108,17 @@ def count_weights(path: Path) -> int | None:
         return None
 
 
-def _load(path: Path, trusted: bool) -> Any:
+def load_content(path: Path, trusted: bool, fix: str) -> Any:
+    """Load everything in a checkpoint to the CPU.
+
+    Args:
+        path: the file.
+        trusted: whether code in the file may be executed.
+        fix: what the user can do if it is damaged.
+
+    Raises:
+        UserError: it is damaged, or needs code to be executed.
+    """
     try:
         # torch reads damaged weights without comparing their checksums. Before torch 1.6 the file was not a zip.
         if zipfile.is_zipfile(path) and (damage := zip_damage(path)) is not None:
@@ -127,7 +137,7 @@ def _load(path: Path, trusted: bool) -> Any:
             ) from error
         raise UserError(
             f"{path} cannot be read ({next(iter(str(error).splitlines()), type(error).__name__)}): truncated or "
-            "damaged. Continue the training with --c, or copy the file again"
+            f"damaged. {fix}"
         ) from error
 
 

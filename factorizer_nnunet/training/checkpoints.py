@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import pickle
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -70,21 +69,6 @@ def save_atomically(content: dict[str, Any], path: Path) -> None:
         raise UserError(
             f"cannot write {path} ({error}); the previous checkpoint is kept. Free space or fix the folder's "
             "permissions, then continue with --c"
-        ) from error
-
-
-def read_checkpoint(path: str) -> dict[str, Any]:
-    """Read a checkpoint of the user's own training onto the CPU, unpickling it as nnU-Net does.
-
-    Raises:
-        UserError: it is damaged.
-    """
-    try:
-        return torch.load(path, map_location="cpu", weights_only=False)
-    except (EOFError, OSError, RuntimeError, pickle.UnpicklingError) as error:
-        raise UserError(
-            f"{path} cannot be read as a checkpoint ({error}): truncated or damaged; move it away to continue from the "
-            "fold's other checkpoint, or start again without --c"
         ) from error
 
 

@@ -22,6 +22,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.file_stamps import Stamp
 from factorizer_nnunet.core.interrupts import STOPPED, StopRequest
+from factorizer_nnunet.nnunet.checkpoint import load_content
 from factorizer_nnunet.nnunet.fold_checks import check_split, checked_folds
 from factorizer_nnunet.nnunet.folds import ensure_folds
 from factorizer_nnunet.nnunet.model_folder import ALL_CASES, CHECKPOINT_LATEST, FoldFolder
@@ -33,7 +34,6 @@ from factorizer_nnunet.training.checkpoints import (
     Clock,
     completed_epochs,
     minutes_between_checkpoints,
-    read_checkpoint,
     remove_drafts,
     save_atomically,
 )
@@ -214,7 +214,8 @@ class ResumableTrainer(nnUNetTrainer):
             UserError: the file is damaged, was trained on other data, or :meth:`accept_checkpoint` refuses it.
         """
         if isinstance(filename_or_checkpoint, str):
-            checkpoint = read_checkpoint(filename_or_checkpoint)
+            fix = "Move it away to continue from the fold's other checkpoint, or start again without --c"
+            checkpoint = load_content(Path(filename_or_checkpoint), trusted=True, fix=fix)  # of the user's own training
             self.accept_checkpoint(checkpoint, filename_or_checkpoint)
             check_trained_from(checkpoint.get(SOURCES_KEY, {}), self._current_sources(), filename_or_checkpoint)
             self._resumed = checkpoint.get(RESUME_KEY, {})
