@@ -44,25 +44,9 @@ def _residual_mlp(
     """scale, shift, eps: from ``fold_scale_and_shift``; expand: (H, C); contract: (C, H)."""
     x = x.contiguous()
     y = torch.empty_like(x)
-    cases, voxels, channels, hidden = _sizes(x, expand)
-    forward[(triton.cdiv(voxels, _BLOCK_VOXELS), cases)](
-        x,
-        y,
-        scale.contiguous(),
-        shift.contiguous(),
-        expand.to(x.dtype).contiguous(),
-        expand_bias,
-        contract.mT.to(x.dtype).contiguous(),
-        contract_bias,
-        voxels,
-        channels,
-        hidden,
-        eps,
-        eps >= 0,
-        _BLOCK_VOXELS,
-        padded(channels),
-        _block_hidden(hidden),
-    )
+    voxels, channels, hidden, arguments = _arguments(x, scale, shift, expand, expand_bias, contract, eps)
+    grid = (triton.cdiv(voxels, _BLOCK_VOXELS), len(x))
+    forward[grid](x, y, contract_bias, *arguments, _BLOCK_VOXELS, padded(channels), _block_hidden(hidden))
     return y
 
 
@@ -90,10 +74,8 @@ def _residual_mlp_backward(
     (transposed) and expand_bias for each case, (B, 2 H C + H).
     """
     x, grad = x.contiguous(), grad.contiguous()
-    cases, voxels, channels, hidden = _sizes(x, expand)
-    norm = (scale.contiguous(), shift.contiguous())
-    weights = (expand.to(x.dtype).contiguous(), expand_bias, contract.mT.to(x.dtype).contiguous())
-    arguments = (*norm, *weights, voxels, channels, hidden, eps, eps >= 0)
+    voxels, channels, hidden, arguments = _arguments(x, scale, shift, expand, expand_bias, contract, eps)
+    cases = len(x)
     block_voxels = 128 if channels <= 32 else 64
     programs = num_programs(triton.cdiv(voxels, block_voxels), _MAX_PROGRAMS)
     grad_x = torch.empty_like(x)
@@ -110,9 +92,14 @@ def _residual_mlp_backward(
     return grad_x, sums.sum(1), weight_sums.sum(1)
 
 
-def _sizes(x: Tensor, expand: Tensor) -> tuple[int, int, int, int]:
-    """Cases, voxels of a case, channels and hidden channels."""
-    return x.shape[0], x[0, ..., 0].numel(), x.shape[-1], expand.shape[0]
+def _arguments(
+    x: Tensor, scale: Tensor, shift: Tensor, expand: Tensor, expand_bias: Tensor, contract: Tensor, eps: float
+) -> tuple[int, int, int, tuple[Tensor | float, ...]]:
+    """Voxels of a case, channels, hidden channels; and what every kernel takes after the pointers of its own."""
+    sizes = x[0, ..., 0].numel(), x.shape[-1], expand.shape[0]
+    norm = scale.contiguous(), shift.contiguous()
+    weights = expand.to(x.dtype).contiguous(), expand_bias, contract.mT.to(x.dtype).contiguous()
+    return *sizes, (*norm, *weights, *sizes, eps, eps >= 0)
 
 
 def _block_hidden(hidden: int) -> int:
