@@ -78,13 +78,13 @@ class Start(nn.Module):
     u0: Tensor
     v0: Tensor
 
-    def __init__(self, num_channels: int, num_voxels: int, rank: int, kind: str, seed: int = 0) -> None:
+    def __init__(self, num_channels: int, num_voxels: int, rank: int, kind: str) -> None:
         super().__init__()
         self.kind = kind
         self.rank = rank
         if kind == "uniform":
             # Stored with the model; its own generator leaves the global random state unchanged.
-            generator = torch.Generator().manual_seed(seed)
+            generator = torch.Generator().manual_seed(0)
             self.register_buffer("u0", torch.rand(num_channels, rank, generator=generator))
             self.register_buffer("v0", torch.rand(num_voxels, rank, generator=generator))
 
