@@ -1,12 +1,12 @@
 """The residual NMF branch on the CPU in slabs of blocks that fit the cache; rank 1, constant start.
 
-For the same reason as in ``mlp.cpu``: less memory traffic. With H the hidden voxels of a block, relu(in_proj(norm(X))),
+For the same reason as in ``slices``: less memory traffic. With H the hidden voxels of a block, relu(in_proj(norm(X))),
 and P its averaged projection (``gram``), the block becomes X + H M + b. M = P Wᵀ is a matrix per block; W and b belong
 to ``out_proj``. There are two passes over the volume forward: the first sums the Gram matrices of H, from which P
 follows; the second applies M. There are two passes backward, G being the gradient: the first forms dL/dM = Hᵀ G, which
 gives dL/dW, dL/dP and, by autograd through P, the gradients S and s of Gram matrices and row sums; the second forms
 dL/dH = G Mᵀ + H (S + Sᵀ) + 1 sᵀ. All families of shifts share one H. Only x and the sums are kept for the backward
-pass, which computes H again, once.
+pass, which computes H again.
 """
 
 from __future__ import annotations
