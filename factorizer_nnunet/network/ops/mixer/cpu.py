@@ -75,11 +75,12 @@ class _ResidualMixer(torch.autograd.Function):
             per_head = share * weight.mT.unflatten(0, (-1, head_dim))
             for slab in family_slabs:
                 matrices = (slab.select_blocks(projection) @ per_head).flatten(-3, -2)
-                slab.store(slab.load(hidden) @ matrices, mixed, add=mixed is not hidden)
+                part = torch.baddbmm(share * bias, slab.load(hidden), matrices)
+                slab.store(part, mixed, add=mixed is not hidden)
             all_sums.append(sums)
         ctx.save_for_backward(x, weight, *norm_in, *all_sums)
         ctx.settings = settings
-        return mixed.add_(bias).add_(x)
+        return mixed.add_(x)
 
     @staticmethod
     @once_differentiable
