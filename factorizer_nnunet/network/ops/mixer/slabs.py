@@ -81,7 +81,8 @@ def _slabs(shape: tuple[int, ...], family: Family, max_voxels: int) -> list[Slab
     result = []
     for case, chosen in itertools.product(range(shape[0]), itertools.product(*per_axis)):
         blocks, own_axes, places = zip(*chosen, strict=True)
-        pairs = tuple(tuple(zip(*place, strict=True)) for place in itertools.product(*places))
+        boxes = itertools.product(*places)
+        pairs = tuple((tuple(own for own, _ in box), tuple(voxels for _, voxels in box)) for box in boxes)
         result.append(Slab(case, blocks, own_axes, pairs))
     return result
 
