@@ -6,6 +6,7 @@ Importing this module imports neither torch nor nnU-Net, so that ``--help`` answ
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from collections.abc import Sequence
 
@@ -95,6 +96,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: that of the subcommand, 2 for wrong input, 130 when interrupted.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # for names of files that are not UTF-8, as for stderr
     args = build_parser().parse_args(argv)
     try:
         return args.run(args)

@@ -198,5 +198,5 @@ def run(args: argparse.Namespace) -> int:
         options = f"-c {' '.join(names)} -np {num_processes}"
         print("Edit the plans if you like, then preprocess:")
         print(f"  nnUNetv2_preprocess -d {command.split()[1]} -plans_name {plans_file.stem} {options}")
-    print(f"Next, train fold 0 (without a GPU add -device cpu):\n  {command}")
+    print(f"Next, train (without a GPU add -device cpu):\n  {command}")
     return 0

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 
 from factorizer_nnunet.commands.options import add_dataset_option
+from factorizer_nnunet.core.errors import UserError
 
 EPILOG = """\
 examples:
@@ -32,6 +33,13 @@ def run(args: argparse.Namespace) -> int:
     from factorizer_nnunet.running.status import all_done, read_status, status_table
 
     settings = read_request(nnunet_folder("nnUNet_results", writable=False), args.dataset)
-    lines = read_status(settings)
+    try:
+        lines = read_status(settings)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        # Many files of nnU-Net are read here, each of which may have been edited.
+        raise UserError(
+            f"a plans file, folds or another JSON file of {settings.dataset} is damaged ({error!r}). Plan the data set "
+            "again, or restore the file"
+        ) from error
     print(status_table(lines))
     return 0 if all_done(lines) else 1

@@ -64,7 +64,7 @@ def stamp_of_ends(paths: Iterable[Path]) -> Stamp:
     for path in paths:
         try:
             status = path.stat()
-        except FileNotFoundError:
+        except OSError:  # missing, or a link to itself
             continue
         if not stat.S_ISREG(status.st_mode):
             continue  # reading a named pipe would wait forever

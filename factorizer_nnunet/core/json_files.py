@@ -65,7 +65,7 @@ def read_complete_json(path: Path, kind: type = dict) -> Any:
         if unfinished or not text.endswith(("}", "]")):
             return None
         raise UserError(f"{path} is not valid JSON: {error}. Fix or remove it") from error
-    except RecursionError as error:
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, or of nested lists
         raise UserError(f"{path} is not valid JSON: {error}. Fix or remove it") from error
     if not isinstance(content, kind):
         raise UserError(f"{path} contains {type(content).__name__} instead of {kind.__name__}. Fix or remove it")

@@ -35,14 +35,14 @@ def fit_to_dataset(
     Raises:
         ValueError: numbers of channels or outputs differ, or an order is not a permutation.
     """
-    config, state = dict(config), dict(state)
+    config = dict(config)
     if config["in_channels"] != len(heads.channels):
         raise ValueError(
             f"the weights take {config['in_channels']} channels, dataset.json has {len(heads.channels)}: "
             f"{', '.join(heads.channels)}"
         )
-    if config["out_channels"] == 1 and len(heads.outputs) == 2 and not heads.regions:
-        state, config["out_channels"] = with_background(state), 2
+    add_background = config["out_channels"] == 1 and len(heads.outputs) == 2 and not heads.regions
+    config["out_channels"] += add_background
     if config["out_channels"] != len(heads.outputs):
         raise ValueError(
             f"the weights give {config['out_channels']} outputs, dataset.json requires {len(heads.outputs)}: "
@@ -50,11 +50,17 @@ def fit_to_dataset(
         )
     _check_order("input", input_order, heads.channels)
     _check_order("output", output_order, heads.outputs)
-    if input_order is not None:
-        state = reorder_inputs(state, input_order)
-    if output_order is not None:
-        state = reorder_outputs(state, output_order)
-    return config, state
+    fitted = {}
+    for name, value in state.items():
+        if name == STEM and input_order is not None:
+            value = value[:, list(input_order)]
+        if re.fullmatch(r"(head|heads\.\d+)\.(weight|bias)", name):  # deep supervision has several output layers
+            if add_background:  # sigmoid(s) is the second entry of softmax(0, s), so its logit is 0 everywhere
+                value = torch.cat((torch.zeros_like(value), value))
+            if output_order is not None:
+                value = value[list(output_order)]
+        fitted[name] = value
+    return config, fitted
 
 
 def _check_order(what: str, order: Sequence[int] | None, names: Sequence[str]) -> None:
@@ -63,28 +69,3 @@ def _check_order(what: str, order: Sequence[int] | None, names: Sequence[str]) -
             f"the {what} order {list(order)} must contain each number from 0 to {len(names) - 1} once: the "
             f"number in the weights for each of {', '.join(names)}"
         )
-
-
-def reorder_inputs(state: Mapping[str, Tensor], order: Sequence[int]) -> dict[str, Tensor]:
-    """The network whose channel ``i`` is channel ``order[i]`` of this one."""
-    return {name: value[:, list(order)] if name == STEM else value for name, value in state.items()}
-
-
-def reorder_outputs(state: Mapping[str, Tensor], order: Sequence[int]) -> dict[str, Tensor]:
-    """The network whose output ``i`` is output ``order[i]`` of this one."""
-    return {name: value[list(order)] if _is_head(name) else value for name, value in state.items()}
-
-
-def with_background(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The network with two outputs whose softmax equals the sigmoid of the only output of this one.
-
-    Since sigmoid(s) is the second entry of softmax(0, s), the background logit is 0 everywhere.
-    """
-    return {
-        name: torch.cat((torch.zeros_like(value), value)) if _is_head(name) else value for name, value in state.items()
-    }
-
-
-def _is_head(name: str) -> bool:
-    """Whether a parameter belongs to an output layer, of which deep supervision has several."""
-    return re.fullmatch(r"(head|heads\.\d+)\.(weight|bias)", name) is not None

@@ -23,7 +23,7 @@ from factorizer_nnunet.network import from_upstream
 from factorizer_nnunet.network.upstream import upstream_arguments
 from factorizer_nnunet.network.upstream_config import checked_config
 from factorizer_nnunet.nnunet.environment import nnunet_folder
-from factorizer_nnunet.nnunet.model_folder import ALL_CASES, FINGERPRINT_FILE, ModelFolder
+from factorizer_nnunet.nnunet.model_folder import FINGERPRINT_FILE, ModelFolder
 from factorizer_nnunet.nnunet.model_name import ModelName
 from factorizer_nnunet.nnunet.names import PLANS, TRAINER
 
@@ -115,8 +115,7 @@ def import_upstream(request: ImportRequest) -> ImportedModel:
     targets = Targets(dataset.folder / f"{request.plans_name}.json", model, model.fold(request.fold))
     description = dataset.description.content
     targets.check_free(plans, description)
-    fold = request.fold if request.fold == ALL_CASES else int(request.fold)
-    checkpoint = initial_checkpoint(network, plans, request.configuration, fold, description)
+    checkpoint = initial_checkpoint(network, plans, request.configuration, request.fold, description)
     targets.write(plans, description, dataset.folder / FINGERPRINT_FILE, checkpoint)
     return ImportedModel(
         dataset=dataset,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +15,8 @@ from factorizer_nnunet.core.atomic_files import atomic_folder, write_text_atomic
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import load_json_object
 from factorizer_nnunet.network import Factorizer
-from factorizer_nnunet.nnunet.dataset_json import DATASET_FILE
-from factorizer_nnunet.nnunet.model_folder import CHECKPOINT_FINAL, PLANS_FILE, FoldFolder, ModelFolder
+from factorizer_nnunet.nnunet.checkpoint import checkpoint_content
+from factorizer_nnunet.nnunet.model_folder import CHECKPOINT_FINAL, FoldFolder, ModelFolder
 from factorizer_nnunet.nnunet.names import TRAINER
 from factorizer_nnunet.training.trainer import build_optimizer
 
@@ -77,10 +76,7 @@ class Targets:
                 fold = draft / self.fold.path.name
                 fold.mkdir()
                 torch.save(checkpoint, fold / CHECKPOINT_FINAL)
-                (draft / PLANS_FILE).write_text(json.dumps(plans, indent=4), encoding="utf-8")
-                (draft / DATASET_FILE).write_text(json.dumps(description, indent=4), encoding="utf-8")
-                if fingerprint.is_file():
-                    shutil.copyfile(fingerprint, draft / fingerprint.name)
+                ModelFolder(draft).describe(plans, description, fingerprint)
         except (OSError, RuntimeError) as error:  # torch reports a full disk by the latter
             raise UserError(
                 f"cannot write {self.plans_file} and {self.fold.path}: {error}. Free disk space or fix permissions, "
@@ -89,27 +85,19 @@ class Targets:
 
 
 def initial_checkpoint(
-    network: Factorizer, plans: Mapping[str, Any], configuration: str, fold: int | str, description: Mapping[str, Any]
+    network: Factorizer, plans: Mapping[str, Any], configuration: str, fold: str, description: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The checkpoint that nnU-Net's trainer would save before its first epoch with this network.
 
     It can be used for prediction, as ``-pretrained_weights``, for validation (``--val``) and to continue training
     (``--c``).
     """
+    axes = tuple(range(network.config.ndim))
     return {
-        "network_weights": network.state_dict(),
+        **checkpoint_content(network.state_dict(), TRAINER, plans, configuration, fold, description, axes),
         "optimizer_state": build_optimizer(network).state_dict(),
         "grad_scaler_state": None,
         "logging": LocalLogger().get_checkpoint(),
         "_best_ema": None,
         "current_epoch": 0,
-        "init_args": {
-            "plans": dict(plans),
-            "configuration": configuration,
-            "fold": fold,
-            "dataset_json": dict(description),
-            "device": torch.device("cpu"),
-        },
-        "trainer_name": TRAINER,
-        "inference_allowed_mirroring_axes": tuple(range(network.config.ndim)),
     }

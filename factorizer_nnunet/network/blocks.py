@@ -108,7 +108,7 @@ class FactorizerBlock(nn.Module):
             if drops:
                 x = x + self.drop_path(self.dropout(self.mixer(self.norm1(x))))
             else:
-                x = residual_mixer(x, self.norm1, self.mixer, overwrite)
+                x = residual_mixer(x, self.norm1, self.mixer)
             overwrite = True  # x now belongs to the block
         if drops or self.mlp.depthwise is not None:
             return x + self.drop_path(self.mlp(self.norm2(x)))

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from factorizer_nnunet.network.config_values import check_value, is_integer, is_number, require
+from factorizer_nnunet.network.config_values import RULES, check_values, is_integer, is_number, require
 from factorizer_nnunet.network.nmf import NMFSettings
 from factorizer_nnunet.network.positions import SIZED_POSITIONS
 from factorizer_nnunet.network.windows import axis_shifts
@@ -91,9 +91,8 @@ class FactorizerConfig:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            value = _freeze(getattr(self, field.name))
-            object.__setattr__(self, field.name, value)
-            check_value(field.name, value)
+            object.__setattr__(self, field.name, _freeze(getattr(self, field.name)))
+        check_values(vars(self), RULES)
         self._check_lengths()
         self._check_shifts()
         self._check_heads()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeGuard
 
 from factorizer_nnunet.network.norms import NORMS
@@ -15,6 +15,7 @@ DEPTHWISE = ("entry", "mlp", "none")
 DOWNSAMPLINGS = ("patch", "overlap")
 
 Test = Callable[[Any], bool]
+Rules = Mapping[str, tuple[str, Test]]  # name: what is expected, in words and as a test
 
 
 def is_integer(value: object) -> TypeGuard[int]:
@@ -40,23 +41,26 @@ def require(condition: bool, name: str, value: object, expected: str) -> None:
         raise ValueError(f"invalid {name}={value!r}: expected {expected}")
 
 
-def check_value(name: str, value: object) -> None:
-    """Check one setting by itself.
+def check_values(values: Mapping[str, object], rules: Rules) -> None:
+    """Check each value by itself; those without a rule are accepted.
 
     Raises:
-        ValueError: it is invalid; the message says what is expected.
+        ValueError: one is invalid; the message says what is expected.
     """
-    if name in _VALUES:
-        expected, is_valid = _VALUES[name]
-        require(is_valid(value), name, value, expected)
+    for name, value in values.items():
+        if name in rules:
+            expected, is_valid = rules[name]
+            require(is_valid(value), name, value, expected)
 
 
-def _optional(test: Test) -> Test:
+def optional(test: Test) -> Test:
+    """Whether a value is null or passes the test."""
     return lambda value: value is None or test(value)
 
 
-def _list_of(test: Test) -> Test:
-    return lambda value: isinstance(value, tuple) and all(map(test, value))
+def list_of(test: Test) -> Test:
+    """Whether a value is a list whose entries pass the test."""
+    return lambda value: isinstance(value, list | tuple) and all(map(test, value))
 
 
 def _one_of(names: tuple[str, ...]) -> tuple[str, Test]:
@@ -67,30 +71,30 @@ def _is_bool(value: object) -> bool:
     return isinstance(value, bool)
 
 
-_COUNT_OR_NULL = ("an integer of at least 1, or null", _optional(is_count))
-_BLOCKS = ("an integer of at least 0 per stage", _list_of(lambda value: is_integer(value) and value >= 0))
+_COUNT_OR_NULL = ("an integer of at least 1, or null", optional(is_count))
+_BLOCKS = ("an integer of at least 0 per stage", list_of(lambda value: is_integer(value) and value >= 0))
 _PROBABILITY = ("a number in [0, 1)", lambda value: is_number(value) and 0 <= value < 1)
 
 # The settings of the NMF that are missing here are checked by ``NMFSettings``.
-_VALUES: dict[str, tuple[str, Test]] = {
-    "strides": ("a list per stage of an integer of at least 1 per axis", _list_of(_list_of(is_count))),
+RULES: Rules = {
+    "strides": ("a list per stage of an integer of at least 1 per axis", list_of(list_of(is_count))),
     "features_per_stage": (
         "an integer of at least 1 per stage",
-        lambda value: bool(value) and _list_of(is_count)(value),
+        lambda value: bool(value) and list_of(is_count)(value),
     ),
     "n_blocks_per_stage": _BLOCKS,
     "n_blocks_per_stage_decoder": _BLOCKS,
     "kernel_sizes": (
         "a list per stage of an odd integer per axis",
-        _list_of(_list_of(lambda value: is_count(value) and value % 2 == 1)),
+        list_of(list_of(lambda value: is_count(value) and value % 2 == 1)),
     ),
     "window_sizes": (
         "null, or a list per stage of an integer of at least 1 or null per axis",
-        _optional(_list_of(_list_of(_optional(is_count)))),
+        optional(list_of(list_of(optional(is_count)))),
     ),
     "window_counts": (
         "null, or a list per stage of an integer of at least 1 per axis",
-        _optional(_list_of(_list_of(is_count))),
+        optional(list_of(list_of(is_count))),
     ),
     "head_dim": _COUNT_OR_NULL,
     "num_heads": _COUNT_OR_NULL,
@@ -99,16 +103,16 @@ _VALUES: dict[str, tuple[str, Test]] = {
     "rank": ("an integer of at least 1", is_count),
     "num_iters": ("an integer of at least 1", is_count),
     "num_grad_steps": _COUNT_OR_NULL,
-    "eps": ("a number, or null", _optional(is_number)),
+    "eps": ("a number, or null", optional(is_number)),
     "mlp_ratio": ("a number above 0", lambda value: is_number(value) and value > 0),
     "dropout": _PROBABILITY,
     "drop_path": _PROBABILITY,
     "position": _one_of(POSITIONS),
-    "patch_size": ("null, or an integer of at least 1 per axis", _optional(_list_of(is_count))),
+    "patch_size": ("null, or an integer of at least 1 per axis", optional(list_of(is_count))),
     "checkpointing": ("true or false", _is_bool),
     "norm": _one_of(tuple(NORMS)),
     "depthwise": _one_of(DEPTHWISE),
     "downsample": _one_of(DOWNSAMPLINGS),
-    "nmf_stages": ("true or false per stage, or null", _optional(_list_of(_is_bool))),
+    "nmf_stages": ("true or false per stage, or null", optional(list_of(_is_bool))),
     "adapter": _one_of(ADAPTERS),
 }

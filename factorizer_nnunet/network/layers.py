@@ -7,7 +7,7 @@ permuted in memory; convolutions see the same storage as a channels-last (B, C, 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -15,22 +15,35 @@ from torch import Tensor, nn
 from factorizer_nnunet.network.layout import channels_first, channels_last
 from factorizer_nnunet.network.ops import dispatch
 
+# by the number of spatial axes
+_CONV: dict[int, Callable[..., nn.Conv2d | nn.Conv3d]] = {2: nn.Conv2d, 3: nn.Conv3d}
+_TRANSPOSED: dict[int, Callable[..., nn.ConvTranspose2d | nn.ConvTranspose3d]] = {
+    2: nn.ConvTranspose2d,
+    3: nn.ConvTranspose3d,
+}
 
-class Conv(nn.Module):
+
+class _ChannelsLast(nn.Module):
+    """A convolution of PyTorch, which expects channels first."""
+
+    conv: nn.Module
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (B, *spatial, C); returns (B, *spatial', C')."""
+        return channels_last(self.conv(channels_first(x)))
+
+
+class Conv(_ChannelsLast):
     """Convolution with odd kernels and stride 1; (B, *spatial, C) to (B, *spatial, C'), no bias."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: Sequence[int]) -> None:
         super().__init__()
-        stride, padding = (1,) * len(kernel_size), tuple(k // 2 for k in kernel_size)
-        self.conv = _conv(in_channels, out_channels, kernel_size, stride, padding, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x: (B, *spatial, C); returns (B, *spatial, C')."""
-        return channels_last(self.conv(channels_first(x)))
+        padding = tuple(k // 2 for k in kernel_size)
+        self.conv = _CONV[len(kernel_size)](in_channels, out_channels, tuple(kernel_size), padding=padding, bias=False)
 
 
-class Downsample(nn.Module):
-    """Strided convolution: each patch of ``stride`` voxels becomes one voxel.
+class Downsample(_ChannelsLast):
+    """Strided convolution: each patch of ``stride`` voxels becomes one; (B, *spatial, C) to (B, *spatial / stride, C').
 
     The kernel equals the stride, or has odd sizes and is centered, so that the inputs of adjacent voxels overlap.
     """
@@ -38,27 +51,17 @@ class Downsample(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, kernel_size: Sequence[int], stride: Sequence[int]) -> None:
         super().__init__()
         padding = tuple(0 if k == s else k // 2 for k, s in zip(kernel_size, stride, strict=True))
-        self.conv = _conv(in_channels, out_channels, kernel_size, stride, padding, bias=True)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x: (B, *spatial, C); returns (B, *spatial / stride, C')."""
-        return channels_last(self.conv(channels_first(x)))
+        self.conv = _CONV[len(stride)](in_channels, out_channels, tuple(kernel_size), tuple(stride), padding)
 
 
-class Upsample(nn.Module):
-    """Transposed convolution whose kernel equals its stride: each voxel becomes a patch of ``stride`` voxels."""
+class Upsample(_ChannelsLast):
+    """Transposed convolution whose kernel equals its stride; (B, *spatial, C) to (B, *spatial · stride, C')."""
+
+    conv: nn.ConvTranspose2d | nn.ConvTranspose3d
 
     def __init__(self, in_channels: int, out_channels: int, stride: Sequence[int]) -> None:
         super().__init__()
-        self.conv: nn.ConvTranspose2d | nn.ConvTranspose3d
-        if len(stride) == 2:
-            self.conv = nn.ConvTranspose2d(in_channels, out_channels, _pair(stride), _pair(stride))
-        else:
-            self.conv = nn.ConvTranspose3d(in_channels, out_channels, _triple(stride), _triple(stride))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x: (B, *spatial, C); returns (B, *spatial · stride, C')."""
-        return channels_last(self.conv(channels_first(x)))
+        self.conv = _TRANSPOSED[len(stride)](in_channels, out_channels, tuple(stride), tuple(stride))
 
 
 class DepthwiseConv(nn.Module):
@@ -82,26 +85,3 @@ class DepthwiseConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x: (B, *spatial, C); returns the same shape."""
         return dispatch.depthwise_conv(x, self.weight + self.identity, self.bias)
-
-
-def _conv(
-    in_channels: int,
-    out_channels: int,
-    kernel: Sequence[int],
-    stride: Sequence[int],
-    padding: Sequence[int],
-    bias: bool,
-) -> nn.Conv2d | nn.Conv3d:
-    if len(kernel) == 2:
-        return nn.Conv2d(in_channels, out_channels, _pair(kernel), _pair(stride), _pair(padding), bias=bias)
-    return nn.Conv3d(in_channels, out_channels, _triple(kernel), _triple(stride), _triple(padding), bias=bias)
-
-
-def _pair(values: Sequence[int]) -> tuple[int, int]:
-    height, width = values
-    return height, width
-
-
-def _triple(values: Sequence[int]) -> tuple[int, int, int]:
-    depth, height, width = values
-    return depth, height, width

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from factorizer_nnunet.network.windows import AxisGrid, Family, WindowGrid
+from factorizer_nnunet.network.windows import AxisGrid, Family, WindowGrid, window_family
 
 
 def channels_first(x: Tensor) -> Tensor:
@@ -50,8 +49,8 @@ def from_blocks(blocks: Tensor, axes: Sequence[AxisGrid]) -> Tensor:
     padded = [axis.num_blocks * axis.block for axis in axes]
     channels = blocks.shape[ndim + 1] * blocks.shape[-1]
     x = x.permute(*order, ndim + 1, 2 * ndim + 2).reshape(blocks.shape[0], *padded, channels)
-    if any(axis.padding for axis in axes):
-        x = _cropped(x, axes)
+    for i, axis in enumerate(axes, 1):
+        x = x.narrow(i, 0, axis.size) if axis.padding else x
     return x
 
 
@@ -84,51 +83,17 @@ def to_windows(x: Tensor, grid: WindowGrid, offset: Sequence[int], head_dim: int
 
     ``offset`` is one entry of ``grid.offsets``. Windows that the border cuts off are padded with zeros.
     """
-    axes = [_as_windows(axis, start) for axis, start in zip(grid.axes, offset, strict=True)]
-    x = F.pad(x, [0, 0] + [p for axis in reversed(grid.axes) for p in (0, axis.padding)])
-    x = _rolled(x, _to_start(grid, offset))
-    fronts = [_front(axis, start) for axis, start in zip(grid.axes, offset, strict=True)]
-    backs = [axis.size - front - x.shape[i] for i, (axis, front) in enumerate(zip(axes, fronts, strict=True), 1)]
-    x = F.pad(x, [0, 0] + [p for pair in reversed(list(zip(fronts, backs, strict=True))) for p in pair])
-    return to_blocks(x, axes, head_dim)
+    family = window_family(grid, offset)
+    return to_blocks(moved(x, family), family.grid.axes, head_dim)
 
 
 def from_windows(windows: Tensor, grid: WindowGrid, offset: Sequence[int]) -> Tensor:
     """The inverse of ``to_windows``: (B, *spatial, C)."""
-    axes = [_as_windows(axis, start) for axis, start in zip(grid.axes, offset, strict=True)]
-    x = from_blocks(windows, axes)
-    fronts = [_front(axis, start) for axis, start in zip(grid.axes, offset, strict=True)]
-    for i, (axis, front) in enumerate(zip(grid.axes, fronts, strict=True), 1):
-        x = x.narrow(i, front, axis.num_blocks * axis.block)
-    x = _rolled(x, [-voxels for voxels in _to_start(grid, offset)])
-    return _cropped(x, grid.axes)
-
-
-def _cropped(x: Tensor, axes: Sequence[AxisGrid]) -> Tensor:
-    """x (B, *padded, C) without the padding behind the volume."""
-    for i, axis in enumerate(axes, 1):
-        x = x.narrow(i, 0, axis.size)
-    return x
-
-
-def _front(axis: AxisGrid, start: int) -> int:
-    """Zero voxels before the volume that complete a window which the border cuts off; none if cyclic."""
-    return 0 if axis.cyclic else -start % axis.blocks_per_window * axis.block
+    family = window_family(grid, offset)
+    return moved_back(from_blocks(windows, family.grid.axes), family, [axis.size for axis in grid.axes])
 
 
 def _rolled(x: Tensor, shifts: Sequence[int]) -> Tensor:
     """x (B, *spatial, C) rolled along its axes; x itself where all shifts are 0."""
     moving = {i: shift for i, shift in enumerate(shifts, 1) if shift}
     return torch.roll(x, list(moving.values()), list(moving)) if moving else x
-
-
-def _to_start(grid: WindowGrid, offset: Sequence[int]) -> list[int]:
-    """Voxels by which to roll cyclic axes so that windows with borders at ``offset`` begin at 0."""
-    return [-start * axis.block if axis.cyclic else 0 for axis, start in zip(grid.axes, offset, strict=True)]
-
-
-def _as_windows(axis: AxisGrid, start: int) -> AxisGrid:
-    """The axis with one block per window, after padding and rolling."""
-    length = _front(axis, start) + axis.num_blocks * axis.block
-    count = -(-length // axis.window)
-    return replace(axis, size=count * axis.window, block=axis.window, num_blocks=count, blocks_per_window=1)

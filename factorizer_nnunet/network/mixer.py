@@ -110,11 +110,6 @@ class NMFMixer(nn.Module):
                 for offset in grid.offsets
             ]
 
-    @property
-    def supports_block_gram(self) -> bool:
-        """Whether the NMF of all shifts of a family follows from Gram matrices of its blocks (``ops.mixer.gram``)."""
-        return self.nmf.supports_block_gram
-
     def families(self, spatial_size: Sequence[int]) -> list[Family]:
         """The windows of a stage of this size, by families of shifts that share blocks."""
         return families(self.grid(spatial_size), MIN_BLOCK_VOXELS)

@@ -18,10 +18,7 @@ from factorizer_nnunet.network.solvers import SOLVERS, noise_level
 STARTS = ("constant", "uniform", "nndsvd")
 # Below this, a matrix is too small compared with a stored start's U₀, of order 1, for their quotient to be useful.
 _SMALLEST_SCALE = 1e-8
-_SMALLEST_EPS, _LARGEST_EPS = (
-    1e-20,
-    1e-3,
-)  # float32 cannot represent squares of smaller ones; larger ones would be visible
+_SMALLEST_EPS, _LARGEST_EPS = 1e-20, 1e-3  # float32 has no squares of smaller ones; larger ones would be visible
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +63,7 @@ class NMFSettings:
 
     @property
     def supports_block_gram(self) -> bool:
-        """Whether the NMF of windows that share blocks follows from Gram matrices of the blocks."""
+        """Whether the NMF of windows that share blocks follows from Gram matrices of blocks (``ops.mixer.gram``)."""
         return self.start == "constant" and self.num_constant_steps == 0 and self.is_power_iteration
 
     @property
@@ -81,13 +78,13 @@ class Start(nn.Module):
     u0: Tensor
     v0: Tensor
 
-    def __init__(self, num_channels: int, num_voxels: int, rank: int, kind: str, seed: int = 0) -> None:
+    def __init__(self, num_channels: int, num_voxels: int, rank: int, kind: str) -> None:
         super().__init__()
         self.kind = kind
         self.rank = rank
         if kind == "uniform":
             # Stored with the model; its own generator leaves the global random state unchanged.
-            generator = torch.Generator().manual_seed(seed)
+            generator = torch.Generator().manual_seed(0)
             self.register_buffer("u0", torch.rand(num_channels, rank, generator=generator))
             self.register_buffer("v0", torch.rand(num_voxels, rank, generator=generator))
 

@@ -67,15 +67,11 @@ def build_position(kind: str, channels: int, size: Sequence[int] | None) -> nn.M
 
     Args:
         channels: channels of the lowest resolution.
-        size: voxels per axis of the lowest resolution; required for SIZED_POSITIONS.
-
-    Raises:
-        ValueError: the size is missing.
+        size: voxels per axis of the lowest resolution; not None for SIZED_POSITIONS.
     """
     if kind == "none":
         return nn.Identity()
     if kind == "sinusoidal":
         return SinusoidalPosition()
-    if size is None:
-        raise ValueError(f"position={kind} needs the size of the lowest stage: give patch_size, too")
+    assert size is not None  # ``FactorizerConfig`` asks for patch_size
     return LearnedPosition(channels, size) if kind == "learned" else AxialPosition(channels, size)

@@ -205,10 +205,6 @@ def own_name(name: str, num_stages: int) -> str:
     name = re.sub(r"^decoder\.(\d+)\.block\.blocks\.", r"decoder.stages.\1.", name)
     name = re.sub(r"^heads\.(\d+)\.", r"decoder.seg_layers.\1.", name)
     name = re.sub(r"^head\.", "decoder.seg_layers.0.", name)
-    return _block_name(name)
-
-
-def _block_name(name: str) -> str:
     for theirs, ours in _BLOCK_NAMES.items():
         name = name.replace(f".{theirs}.", f".{ours}.")
     return name

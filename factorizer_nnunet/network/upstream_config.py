@@ -6,10 +6,10 @@ It contains the arguments of their network's constructor as JSON; classes may be
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from factorizer_nnunet.network.config_values import is_count, is_integer, is_number
+from factorizer_nnunet.network.config_values import RULES, Rules, check_values, is_count, is_integer, list_of, optional
 
 # Exchangeable parts of their network, and the only one that we have.
 _ONLY = {"norm": "LayerNorm", "act": "ReLU", "factorize": "NMF", "init": "uniform"}
@@ -36,9 +36,9 @@ def checked_config(config: Mapping[str, Any]) -> dict[str, Any]:
             raise ValueError(f"{key}={config[key]!r} has no counterpart: expected {only!r}")
     checked = {key: value for key, value in config.items() if key not in (*_ONLY, *_ABOUT)}
     ndim = len(checked["spatial_size"]) if _are_counts(checked.get("spatial_size")) else 0
-    _check_forms("", checked, _network_forms(ndim))
+    _check("", checked, _network_rules(ndim))
     name, options = checked["reshape"]
-    _check_forms("reshape: ", options, _reshape_forms(ndim))
+    _check("reshape: ", options, _reshape_rules(ndim))
     checked["reshape"] = [_bare(name), options]
     return checked
 
@@ -50,27 +50,19 @@ def _as_json(value: object) -> object:
     return {key: _as_json(v) for key, v in value.items()} if isinstance(value, Mapping) else value
 
 
-# key: what is expected, in words and as a test
-Forms = Mapping[str, tuple[str, Callable[[Any], bool]]]
+def _check(where: str, entries: Mapping[str, Any], rules: Rules) -> None:
+    if unknown := [key for key in entries if key not in rules]:
+        raise ValueError(f"{where}unknown {unknown[0]!r}: expected one of {', '.join(rules)}")
+    try:
+        check_values(entries, rules)
+    except ValueError as error:
+        raise ValueError(f"{where}{error}") from None
 
 
-def _check_forms(where: str, entries: Mapping[str, Any], forms: Forms) -> None:
-    for key, value in entries.items():
-        if key not in forms:
-            raise ValueError(f"{where}unknown {key!r}: expected one of {', '.join(forms)}")
-        expected, is_valid = forms[key]
-        if not is_valid(value):
-            raise ValueError(f"{where}invalid {key}={value!r}: expected {expected}")
-
-
-def _network_forms(ndim: int) -> Forms:
+def _network_rules(ndim: int) -> Rules:
     """Arguments of the constructor; whether numbers fit together is checked by the network."""
     count = ("an integer of at least 1", is_count)
-    number = ("a number", is_number)
-    depths = (
-        "a number of blocks per stage",
-        lambda v: isinstance(v, list) and all(is_integer(depth) and depth >= 0 for depth in v),
-    )
+    depths = ("a number of blocks per stage", list_of(lambda depth: is_integer(depth) and depth >= 0))
     return {
         "in_channels": count,
         "out_channels": count,
@@ -80,39 +72,33 @@ def _network_forms(ndim: int) -> Forms:
         "decoder_depth": depths,
         "strides": (
             f"a list of one stride per stage, each an integer or {ndim} of them",
-            lambda v: isinstance(v, list) and all(is_count(s) or (_are_counts(s) and len(s) == ndim) for s in v),
+            list_of(lambda stride: is_count(stride) or (_are_counts(stride) and len(stride) == ndim)),
         ),
         "reshape": (
             'a name and its options, such as ["SWMatricize", {"head_dim": 8, "patch_size": 8}]',
             lambda v: isinstance(v, list) and len(v) == 2 and isinstance(v[0], str) and isinstance(v[1], dict),
         ),
         "num_deep_supr": ("a number of outputs or false", lambda v: isinstance(v, int)),
-        "rank": count,
         "solver": ("a name", lambda v: isinstance(v, str)),
-        "num_iters": count,
-        "num_grad_steps": ("an integer of at least 1, or null", lambda v: v is None or is_count(v)),
-        "mlp_ratio": number,
-        "dropout": number,
+        **{name: RULES[name] for name in ("rank", "num_iters", "num_grad_steps", "mlp_ratio", "dropout")},
     }
 
 
-def _reshape_forms(ndim: int) -> Forms:
+def _reshape_rules(ndim: int) -> Rules:
     """Options of their matricisation; sizes and shifts in voxels."""
-    count = ("an integer of at least 1, or null", lambda v: v is None or is_count(v))
+    count = ("an integer of at least 1, or null", optional(is_count))
     counts = (
         f"an integer of at least 1, a list of {ndim} of them, or null",
-        lambda v: count[1](v) or (isinstance(v, list) and len(v) == ndim and all(map(count[1], v))),
+        lambda v: count[1](v) or (list_of(count[1])(v) and len(v) == ndim),
     )
-
-    def is_shift(value: object) -> bool:
-        if isinstance(value, list):
-            return len(value) == ndim and all(map(is_integer, value))
-        return value is None or is_integer(value)
-
     shifts = (
         f"a list of shifts, each null, an integer or {ndim} of them",
-        lambda v: v is None or (isinstance(v, list) and bool(v) and all(map(is_shift, v))),
+        optional(lambda v: bool(v) and list_of(optional(is_shift))(v)),
     )
+
+    def is_shift(value: Any) -> bool:
+        return is_integer(value) or (list_of(is_integer)(value) and len(value) == ndim)
+
     return {"head_dim": count, "num_heads": count, "patch_size": counts, "grid_size": counts, "shifts": shifts}
 
 
@@ -121,5 +107,5 @@ def _bare(name: object) -> object:
     return name.lstrip("$").rpartition(".")[2] if isinstance(name, str) else name
 
 
-def _are_counts(value: object) -> bool:
-    return isinstance(value, list) and bool(value) and all(map(is_count, value))
+def _are_counts(value: Any) -> bool:
+    return bool(value) and list_of(is_count)(value)

@@ -100,11 +100,6 @@ class WindowGrid:
     axes: tuple[AxisGrid, ...]
     offsets: tuple[tuple[int, ...], ...]
 
-    @property
-    def padding(self) -> tuple[int, ...]:
-        """Zero voxels appended per axis."""
-        return tuple(axis.padding for axis in self.axes)
-
 
 def window_grid(
     spatial_size: Sequence[int],
@@ -150,9 +145,10 @@ def families(grid: WindowGrid, min_voxels: int) -> list[Family]:
     has its own windows as blocks. (Windows of 8 with shifts of 0, 2, 4, 6 voxels: blocks of 2 for all, or of 4 for 0
     and 4, and for 2 and 6.)
     """
+    whole = [axis.blocks_per_window for axis in grid.axes]
+    half = [count if count % 2 else count // 2 for count in whole]
     result: list[Family] = []
-    for merged in (_not_merged, _half_window, _whole_window):
-        steps = [merged(axis.blocks_per_window) for axis in grid.axes]
+    for steps in ([1] * len(whole), half, whole):
         voxels = math.prod([axis.block * step for axis, step in zip(grid.axes, steps, strict=True)])
         members: dict[tuple[int, ...], list[tuple[int, ...]]] = {}
         for offset in grid.offsets:
@@ -164,16 +160,11 @@ def families(grid: WindowGrid, min_voxels: int) -> list[Family]:
     return result
 
 
-def _not_merged(blocks_per_window: int) -> int:
-    return 1
-
-
-def _half_window(blocks_per_window: int) -> int:
-    return blocks_per_window if blocks_per_window % 2 else blocks_per_window // 2
-
-
-def _whole_window(blocks_per_window: int) -> int:
-    return blocks_per_window
+def window_family(grid: WindowGrid, offset: Sequence[int]) -> Family:
+    """The family of a single shift, one of ``grid.offsets``, whose blocks are its windows."""
+    steps = [axis.blocks_per_window for axis in grid.axes]
+    start = tuple(o % step for o, step in zip(offset, steps, strict=True))
+    return _family(grid, steps, start, [start])
 
 
 def _family(grid: WindowGrid, steps: Sequence[int], start: Sequence[int], offsets: Sequence[tuple[int, ...]]) -> Family:

@@ -51,6 +51,30 @@ class FoldCheckpoint:
     digest: str
 
 
+def checkpoint_content(
+    weights: Mapping[str, torch.Tensor],
+    trainer_name: str,
+    plans: Mapping[str, Any],
+    configuration: str,
+    fold: str,
+    dataset_json: Mapping[str, Any],
+    mirroring_axes: tuple[int, ...] | None,
+) -> dict[str, Any]:
+    """The entries of nnU-Net's checkpoints that predictions read; ``fold`` is a number or ``all``."""
+    return {
+        "network_weights": dict(weights),
+        "trainer_name": trainer_name,
+        "init_args": {
+            "plans": dict(plans),
+            "configuration": configuration,
+            "fold": int(fold) if fold.isdecimal() else fold,
+            "dataset_json": dict(dataset_json),
+            "device": torch.device("cpu"),
+        },
+        "inference_allowed_mirroring_axes": mirroring_axes,
+    }
+
+
 def read_fold(path: Path, trusted: bool = False) -> FoldCheckpoint:
     """Read a checkpoint.
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+import shutil
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,6 +95,13 @@ class ModelFolder:
             UserError: it cannot be read; the message ends with ``fix``.
         """
         return DatasetJson.read(self.dataset_file, fix)
+
+    def describe(self, plans: Mapping[str, Any], dataset_json: Mapping[str, Any], fingerprint: Path) -> None:
+        """Write the plans and ``dataset.json``, and copy the fingerprint if the file exists."""
+        for file, content in ((self.plans_file, plans), (self.dataset_file, dataset_json)):
+            file.write_text(json.dumps(content, indent=4), encoding="utf-8")
+        if fingerprint.is_file():
+            shutil.copyfile(fingerprint, self.path / FINGERPRINT_FILE)
 
     def fold(self, fold: int | str) -> FoldFolder:
         return FoldFolder(self.path / f"{_FOLD}{fold}")

@@ -20,8 +20,9 @@ from factorizer_nnunet.dataset_check.raw import RawDataset, check_raw_dataset, c
 from factorizer_nnunet.nnunet import names, provenance
 from factorizer_nnunet.nnunet.dataset_json import DATASET_FILE
 from factorizer_nnunet.nnunet.environment import nnunet_folder
+from factorizer_nnunet.nnunet.folds import NUMBER_OF_FOLDS
 from factorizer_nnunet.nnunet.label_copies import outdated_label_copies
-from factorizer_nnunet.nnunet.model_folder import FINGERPRINT_FILE
+from factorizer_nnunet.nnunet.model_folder import ALL_CASES, FINGERPRINT_FILE
 from factorizer_nnunet.nnunet.names import id_in_name
 from factorizer_nnunet.nnunet.raw_dataset import find_dataset
 from factorizer_nnunet.planning import checks
@@ -217,7 +218,7 @@ def configurations_with_own_data(configurations: Sequence[str]) -> list[str]:
 def next_command(plans_file: Path, configurations: Sequence[str]) -> str | None:
     """The stock nnU-Net command that trains fold 0 of one of ``configurations``, 3d_fullres if it is among them.
 
-    None if the plans have none of them. A cascade starts with its 3d_lowres.
+    None if the plans have none of them. A cascade starts with its 3d_lowres; too few cases for folds train fold all.
     """
     planned = load_json_object(plans_file, "Remove it and plan again")["configurations"]
     wanted = ["3d_lowres" if name == CASCADE else name for name in configurations]
@@ -226,7 +227,16 @@ def next_command(plans_file: Path, configurations: Sequence[str]) -> str | None:
     if configuration is None:
         return None
     dataset_id = id_in_name(plans_file.parent.name)
-    return f"nnUNetv2_train {dataset_id} {configuration} 0 -tr {names.TRAINER} -p {plans_file.stem}"
+    fold = "0" if _has_folds(plans_file.parent) else ALL_CASES
+    return f"nnUNetv2_train {dataset_id} {configuration} {fold} -tr {names.TRAINER} -p {plans_file.stem}"
+
+
+def _has_folds(folder: Path) -> bool:
+    """Whether there is a file of folds, or nnU-Net can make them."""
+    fingerprint_file = folder / FINGERPRINT_FILE
+    if (folder / names.SPLITS_FILE).exists() or not fingerprint_file.is_file():
+        return True
+    return len(load_json_object(fingerprint_file, "Plan again")["spacings"]) >= NUMBER_OF_FOLDS
 
 
 def _advice_on_outdated(outdated: Sequence[str], preprocessed_next: Sequence[str]) -> str:

@@ -37,7 +37,7 @@ def read_request(results: Path, dataset: str) -> RunSettings:
     content = load_json_object(found[0], fix)
     try:
         return _settings(content)
-    except (KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{found[0]} is not as this version writes it ({error!r}). {fix}") from error
 
 

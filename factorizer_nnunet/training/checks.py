@@ -197,16 +197,18 @@ def _check_network(settings: ConfigurationManager, where: str) -> None:
     try:
         # Without memory for the weights, only to have the network check its settings.
         with torch.device("meta"):
-            build_network(settings, input_channels=1, num_classes=2, deep_supervision=False)
+            network = build_network(settings, input_channels=1, num_classes=2, deep_supervision=False)
     except (TypeError, ValueError) as error:
         raise UserError(
             f"{where}: architecture.arch_kwargs builds no network: {error}; correct it or plan the data set again"
         ) from None  # nnU-Net's command prints an exception with all its causes
-    strides = settings.pool_op_kernel_sizes
-    for axis, size in enumerate(settings.patch_size):
-        total = 1
-        for stride in strides:
-            total *= stride if isinstance(stride, int) else stride[axis]
+    assert isinstance(network, Factorizer)  # as checked above, or a translated U-Net
+    if network.config.ndim != len(settings.patch_size):
+        raise UserError(
+            f"{where}: architecture.arch_kwargs.strides have {network.config.ndim} axes, patch_size "
+            f"{len(settings.patch_size)}; make them equal"
+        )
+    for axis, (size, total) in enumerate(zip(settings.patch_size, network.config.total_stride, strict=True)):
         if size % total:
             raise UserError(
                 f"{where}: patch_size {list(settings.patch_size)} is not divisible by the strides' product {total} on "

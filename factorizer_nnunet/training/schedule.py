@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+_EXPONENT = 0.9  # of the decay, as in nnU-Net
+
 
 class WarmupPolySchedule:
     """Sets the learning rate before every optimizer step, and at the start of each epoch for nnU-Net's loop.
@@ -16,7 +18,6 @@ class WarmupPolySchedule:
         peak: the highest learning rate.
         epochs, iterations_per_epoch: length of the training.
         warmup: iterations over which the rate rises from 0 to its peak.
-        exponent: of the decay; 0.9 in nnU-Net.
     """
 
     def __init__(
@@ -27,14 +28,12 @@ class WarmupPolySchedule:
         epochs: int,
         iterations_per_epoch: int,
         warmup: int,
-        exponent: float = 0.9,
     ) -> None:
         self.optimizer = optimizer
         self.peak = peak
         self.iterations_per_epoch = iterations_per_epoch
         self.total = epochs * iterations_per_epoch
         self.warmup = warmup
-        self.exponent = exponent
         self.iteration = 0
         optimizer.register_step_pre_hook(self._before_optimizer_step)
         self.step(0)
@@ -43,7 +42,7 @@ class WarmupPolySchedule:
         """Learning rate of one iteration, counted from 0 over the whole training."""
         rising = min(1.0, (iteration + 1) / max(1, self.warmup))
         left = max(0.0, 1 - iteration / self.total)
-        return self.peak * rising * left**self.exponent
+        return self.peak * rising * left**_EXPONENT
 
     def step(self, epoch: int) -> None:
         """Go to the first iteration of ``epoch``; nnU-Net calls this at the start of each."""

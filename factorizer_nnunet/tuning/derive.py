@@ -21,12 +21,11 @@ from factorizer_nnunet.core.atomic_files import atomic_folder
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import load_json_object
 from factorizer_nnunet.network import FactorizerConfig
-from factorizer_nnunet.nnunet.dataset_json import DATASET_FILE
-from factorizer_nnunet.nnunet.model_folder import FINGERPRINT_FILE, INFERENCE_FILE, PLANS_FILE, FoldFolder, ModelFolder
+from factorizer_nnunet.nnunet.checkpoint import checkpoint_content
+from factorizer_nnunet.nnunet.model_folder import FINGERPRINT_FILE, FoldFolder, ModelFolder
 from factorizer_nnunet.nnunet.model_name import ModelName, is_plans_name
-from factorizer_nnunet.planning.architecture import factorizer_architecture
 from factorizer_nnunet.prediction.model import TrainedModel
-from factorizer_nnunet.training.building import STOCK_PACKAGE
+from factorizer_nnunet.training.building import trained_architecture
 from factorizer_nnunet.tuning.search_space import PredictionSettings
 
 
@@ -69,13 +68,7 @@ def derived_plans(
         plans_name: new name.
     """
     plans = json.loads(json.dumps(model.plans.plans))
-    architecture = {
-        "network_class_name": model.configuration.network_arch_class_name,
-        "arch_kwargs": model.configuration.network_arch_init_kwargs,
-        "_kw_requires_import": list(model.configuration.network_arch_init_kwargs_req_import),
-    }
-    if architecture["network_class_name"].startswith(STOCK_PACKAGE):
-        architecture = factorizer_architecture(architecture["arch_kwargs"], model.configuration.spacing)
+    architecture = trained_architecture(model.configuration)
     used = config.used_with(setting.num_iters, setting.num_shifts)
     changes: dict[str, Any] = {"num_iters": used.num_iters}
     if used.num_shifts is not None and used.num_shifts < len(used.shifts):
@@ -116,26 +109,21 @@ def write_derived(
     try:
         with atomic_folder(target) as draft:
             for name, checkpoint in model.folds.items():
-                content = {
-                    "network_weights": dict(checkpoint.weights),
-                    "trainer_name": checkpoint.trainer_name,
-                    "init_args": {
-                        "plans": plans,
-                        "configuration": checkpoint.configuration,
-                        "fold": int(name) if name.isdecimal() else name,
-                        "dataset_json": model.dataset.content,
-                        "device": torch.device("cpu"),
-                    },
-                    "inference_allowed_mirroring_axes": setting.mirroring or None,
-                }
+                content = checkpoint_content(
+                    checkpoint.weights,
+                    checkpoint.trainer_name,
+                    plans,
+                    checkpoint.configuration,
+                    name,
+                    model.dataset.content,
+                    setting.mirroring or None,
+                )
                 fold = ModelFolder(draft).fold(name)
                 fold.path.mkdir()
                 torch.save(content, fold.checkpoint(checkpoint_name))
                 _copy_for_export(original.fold(name), fold)
-            for file, values in ((PLANS_FILE, plans), (DATASET_FILE, model.dataset.content), (INFERENCE_FILE, record)):
-                (draft / file).write_text(json.dumps(values, indent=4), encoding="utf-8")
-            if (fingerprint := original.path / FINGERPRINT_FILE).is_file():
-                shutil.copyfile(fingerprint, draft / FINGERPRINT_FILE)
+            ModelFolder(draft).describe(plans, model.dataset.content, original.path / FINGERPRINT_FILE)
+            ModelFolder(draft).inference_file.write_text(json.dumps(record, indent=4), encoding="utf-8")
     except (OSError, RuntimeError) as error:  # torch raises the latter if the disk is full
         raise UserError(
             f"cannot write {target}: {error}. Free some space or fix the permissions, then run the same command again: "

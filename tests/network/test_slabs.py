@@ -32,18 +32,16 @@ def test_blocks_of_slabs_are_those_of_the_moved_volume(
         patch.setattr(module, "_SLAB_BYTES", slab_bytes)
         for family in families(grid, least_voxels):
             slabs = module.slabs(volume, family)
-            memory, seen = module.scratch(slabs, volume), torch.zeros_like(volume)
             counts = [axis.num_blocks for axis in family.grid.axes]
             expected = to_blocks(moved(volume, family), family.grid.axes, 3)
             stored = torch.full(expected.squeeze(len(size) + 1).shape, torch.nan)
+            seen, copy = torch.zeros_like(volume), torch.zeros_like(volume)
             for slab in slabs:
-                matrices = slab.load(volume, memory)
+                matrices = slab.load(volume)
                 slab.store_blocks(matrices, stored)
                 torch.testing.assert_close(slab.select_blocks(stored), matrices)
-                slab.add(torch.ones_like(matrices), seen)
+                slab.store(torch.ones_like(matrices), seen, add=True)
+                slab.store(matrices, copy)
             torch.testing.assert_close(stored, expected.reshape(2, *counts, -1, 3))
             torch.testing.assert_close(seen, torch.ones_like(seen))
-            copy = torch.zeros_like(volume)
-            for slab in slabs:
-                slab.store(slab.load(volume, memory), copy)
             torch.testing.assert_close(copy, volume)

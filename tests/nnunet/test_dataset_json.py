@@ -63,3 +63,10 @@ def test_training_labels_are_those_that_nnunet_finds(tmp_path: Path) -> None:
 def test_listed_training_labels() -> None:
     dataset = described(dataset={"a": {"images": ["elsewhere/x.nii"], "label": "/other/x.nii"}})
     assert dataset.training_labels(Path("raw")) == {"a": Path("/other/x.nii")}
+    assert dataset.training_images(Path("raw")) == {"a": [Path("raw/elsewhere/x.nii")]}
+
+
+@pytest.mark.parametrize("listed", [[], "a", {"a": []}, {"a": {"images": 1, "label": "x"}}, {"a": {"images": [1]}}])
+def test_cases_listed_in_another_form(listed: object) -> None:
+    with pytest.raises(UserError, match='"dataset" must map cases to'):
+        described(dataset=listed).training_labels(Path("raw"))

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import copy
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from factorizer_nnunet.nnunet.fold_checks import check_folds
+from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.nnunet.fold_checks import check_folds, check_split, checked_folds
+from factorizer_nnunet.nnunet.folds import default_folds
 
 CASES = frozenset(f"case_{number:02d}" for number in range(10))
 PATIENTS = {case: f"patient_{int(case[-2:]) // 2}" for case in CASES}
@@ -120,3 +124,32 @@ def test_every_single_damage_is_found(data: st.DataObject) -> None:
     else:
         fold[part] = fold[part][0]  # type: ignore[assignment]
     assert check_folds(content, CASES, {}, made_by_hand=True).problems
+
+
+def test_a_split_beyond_the_files_folds_must_not_divide_patients(tmp_path: Path) -> None:
+    report = {"cases": {case: {"patient": patient} for case, patient in PATIENTS.items()}}
+    (tmp_path / "conversion_report.json").write_text(json.dumps(report))
+    check_split((["case_00", "case_01"], ["case_02", "case_03"]), 7, tmp_path)
+    with pytest.raises(UserError, match=r"fold 7 trains and validates on cases of the same patients: patient_1"):
+        check_split((["case_00", "case_02"], ["case_03"]), 7, tmp_path)
+    check_split((sorted(CASES), sorted(CASES)), "all", tmp_path)
+
+
+def file_with(tmp_path: Path, content: object) -> Path:
+    file = tmp_path / "splits_final.json"
+    file.write_text(json.dumps(content))
+    return file
+
+
+def test_a_case_added_later_is_refused_in_nnunets_folds_only(tmp_path: Path) -> None:
+    file = file_with(tmp_path, default_folds(CASES))
+    assert not checked_folds(file, CASES, None).warnings
+    with pytest.raises(UserError, match=r"1 case in no fold, so never trained on: new\. Correct the file, or move it"):
+        checked_folds(file, CASES | {"new"}, None)
+    by_hand = folds()
+    by_hand[0]["val"], by_hand[1]["val"] = by_hand[1]["val"], by_hand[0]["val"]
+    for number in (0, 1):
+        by_hand[number]["train"] = sorted(CASES - set(by_hand[number]["val"]))
+    file = file_with(tmp_path, by_hand)
+    assert checked_folds(file, CASES | {"new"}, None).warnings == ("1 case in no fold, so never trained on: new",)
+    assert json.loads(file.read_text()) == by_hand

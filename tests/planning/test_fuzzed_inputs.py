@@ -359,5 +359,5 @@ def test_no_damage_ends_in_a_traceback_or_goes_unnoticed(
         except Exception as error:
             where = "".join(traceback.format_tb(error.__traceback__)[-4:])
             failures.append(f"{text}: {type(error).__name__}: {error}\n{where}")
-        print(text)
+        print(ascii(text))
     assert not failures, "\n".join(failures)

@@ -323,6 +323,17 @@ def test_next_command_names_a_configuration_that_exists(tmp_path: Path, wanted: 
     assert next_command(plans_file, ["3d_lowres"]) is None
 
 
+def test_next_command_of_few_cases_trains_all_of_them(tmp_path: Path) -> None:
+    plans_file = tmp_path / NAME / "P.json"
+    write_json(plans_file, {"configurations": {"2d": {}}})
+    for cases, fold in ((4, "all"), (5, "0")):
+        write_json(tmp_path / NAME / "dataset_fingerprint.json", fingerprint(SHAPE, cases))
+        assert f"2d {fold} -tr" in str(next_command(plans_file, ["2d"]))
+    write_json(tmp_path / NAME / "dataset_fingerprint.json", fingerprint(SHAPE, 3))
+    write_json(tmp_path / NAME / "splits_final.json", [])
+    assert "2d 0 -tr" in str(next_command(plans_file, ["2d"])), "the user has made folds"
+
+
 def test_next_command_of_a_cascade_is_its_first_stage(tmp_path: Path) -> None:
     plans_file = tmp_path / NAME / "P.json"
     write_json(plans_file, {"configurations": {"3d_lowres": {}, "3d_fullres": {}, "3d_cascade_fullres": {}}})
@@ -342,7 +353,7 @@ def test_plan_command_from_raw_to_preprocessed_and_again(
     arguments = ["plan", "-d", NAME, "-c", "3d_fullres", "3d_lowres", "-np", "1"]
     assert cli.main([*arguments, "--verify-dataset-integrity"]) == 0
     out = capsys.readouterr().out
-    assert out.endswith("nnUNetv2_train 7 3d_fullres 0 -tr nnUNetTrainerFactorizer -p nnUNetFactorizerPlans\n")
+    assert out.endswith("nnUNetv2_train 7 3d_fullres all -tr nnUNetTrainerFactorizer -p nnUNetFactorizerPlans\n")
     assert "Configuration 3d_lowres not found" in out
     assert "NOTE" not in out
     data = folders / "nnUNet_preprocessed" / NAME

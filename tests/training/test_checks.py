@@ -54,6 +54,13 @@ BAD_PLANS: dict[str, tuple[Change, str]] = {
         fullres(normalization_schemes=["ZScoreNormalization"]),
         r"normalization_schemes has 1 entries, the data set 2 channels; plan the data set again",
     ),
+    "no name": (lambda plans: plans.update(plans_name=None), "plans_name None must be text; correct it or plan"),
+    "a list of data sets": (
+        lambda plans: plans.update(dataset_name=[NAME]),
+        "dataset_name .* must be text; correct it",
+    ),
+    "a path for a name": (lambda plans: plans.update(plans_name="../x"), r"plans_name '\.\./x' cannot name a file"),
+    "axes as text": (lambda plans: plans.update(transpose_forward="zyx"), "transpose_forward 'zyx' must be a list"),
     "not preprocessed": (
         fullres(data_identifier="nnUNetPlans_3d_other"),
         rf"no preprocessed data in .*{NAME}/nnUNetPlans_3d_other; run: nnUNetv2_preprocess -d {int(NAME[7:10])} "
@@ -119,6 +126,10 @@ BAD_PLANS: dict[str, tuple[Change, str]] = {
     "an indivisible patch": (
         fullres(patch_size=[16, 18, 16]),
         r"patch_size \[16, 18, 16\] is not divisible by the strides' product 4 on axis 1; change patch_size or",
+    ),
+    "strides of two axes": (
+        own_architecture(strides=[[1, 1], [2, 2], [2, 2]], kernel_sizes=[[3, 3]] * 3, window_sizes=[[4, 4]] * 3),
+        r"arch_kwargs\.strides have 2 axes, patch_size 3; make them equal",
     ),
     "a cascade without its first stage": (
         fullres(previous_stage="3d_lowres"),
@@ -257,7 +268,21 @@ def test_a_truncated_checkpoint_is_reported(make_trainer: MakeTrainer, tmp_path:
     trainer.initialize()
     trainer.save_checkpoint(str(file))
     file.write_bytes(file.read_bytes()[:2000])
-    with pytest.raises(UserError, match=rf"{file} cannot be read .*: truncated or damaged. Move it away"):
+    with pytest.raises(UserError, match=rf"{file} cannot be read .*: truncated or damaged\. Move it away"):
+        make_trainer().load_checkpoint(str(file))
+
+
+def test_a_checkpoint_with_a_changed_weight_is_reported(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    """torch itself reads it without comparing checksums."""
+    file = tmp_path / "checkpoint_latest.pth"
+    trainer = make_trainer()
+    trainer.initialize()
+    trainer.save_checkpoint(str(file))
+    content = file.read_bytes()
+    weight = next(p for p in trainer.network.parameters() if p.numel() > 100).detach().numpy().tobytes()
+    place = content.index(weight)
+    file.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+    with pytest.raises(UserError, match="cannot be read .*damaged"):
         make_trainer().load_checkpoint(str(file))
 
 

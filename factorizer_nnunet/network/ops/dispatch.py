@@ -77,7 +77,7 @@ def instance_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor
 
 
 def channel_moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance of each case and channel; see ``norm.reference``."""
+    """Mean and variance of each case and channel; see ``norm.cpu``, which works on every device."""
     if can_use_kernels(x) and x.dtype != torch.float64:
         from factorizer_nnunet.network.ops.norm import triton as norm_triton
 
@@ -103,14 +103,11 @@ def residual_mlp(x: Tensor, norm: nn.Module, expand: nn.Linear, contract: nn.Lin
     return mlp_reference.residual_mlp(x, norm, expand, contract)
 
 
-def residual_mixer(x: Tensor, norm: nn.Module, mixer: MixerLayer, overwrite: bool = False) -> Tensor:
-    """x + mixer(norm(x)); x: (B, *spatial, C), same shape out.
-
-    ``overwrite`` allows x to be overwritten in inference.
-    """
-    if isinstance(norm, FusableNorm) and mixer.supports_block_gram:
+def residual_mixer(x: Tensor, norm: nn.Module, mixer: MixerLayer) -> Tensor:
+    """x + mixer(norm(x)); x: (B, *spatial, C), same shape out."""
+    if isinstance(norm, FusableNorm) and mixer.nmf.supports_block_gram:
         if _is_eager_on_cpu(x) and x.nbytes >= MIN_SLAB_VOLUME_BYTES and _blocks_are_large(x, mixer):
-            return mixer_cpu.residual_mixer(x, norm, mixer, overwrite and not torch.is_grad_enabled())
+            return mixer_cpu.residual_mixer(x, norm, mixer)
         precision = kernel_precision(x)
         if precision is not None:
             from factorizer_nnunet.network.ops.mixer import triton as mixer_triton
@@ -126,7 +123,7 @@ def mix_windows(x: Tensor, mixer: MixerLayer) -> Tensor:
     Rank 1 from a constant start goes over blocks that all shifts of a family share; other power iterations go window by
     window, but still by Gram matrices.
     """
-    if not mixer.supports_block_gram:
+    if not mixer.nmf.supports_block_gram:
         by_gram = mixer.nmf.is_power_iteration
         return mixer_reference.mix_windows(x, mixer, gram.project_rank_one if by_gram else mixer_reference.iterate)
     families = mixer.families(x.shape[1:-1])

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch._ops import OpOverload
 
 _NAMESPACE = "factorizer_nnunet"
@@ -33,6 +34,11 @@ def operator(name: str, fake: Callable[..., object]) -> Callable[[Callable[..., 
         return getattr(getattr(torch.ops, _NAMESPACE), name).default
 
     return register
+
+
+def like_first(x: Tensor, *_: object) -> Tensor:
+    """For ``operator``: the result has shape and type of the first argument, and is contiguous."""
+    return torch.empty_like(x, memory_format=torch.contiguous_format)
 
 
 def differentiable(

@@ -7,11 +7,12 @@ have fast kernels.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from factorizer_nnunet.network.layout import channels_first, channels_last
-from factorizer_nnunet.network.ops.autograd import Context
 from factorizer_nnunet.network.ops.depthwise import reference
 
 
@@ -24,12 +25,12 @@ class DepthwiseConv3d(torch.autograd.Function):
     """x: (B, C, D, H, W); weight: (C, 1, *kernel); bias: (C,); returns the shape of x."""
 
     @staticmethod
-    def forward(ctx: Context, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         ctx.save_for_backward(x, weight)
         return reference.convolve_channels(x, weight, bias)
 
     @staticmethod
-    def backward(ctx: Context, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         grad = grad.contiguous(memory_format=torch.channels_last_3d)
         needs_x, needs_weight, needs_bias = ctx.needs_input_grad

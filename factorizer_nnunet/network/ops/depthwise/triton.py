@@ -8,14 +8,15 @@ kernels; the gradient of the kernels multiplies rows of the gradient with rows o
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import triton
 from torch import Tensor
 from torch.nn import functional as F
 from triton import language as tl
 
-from factorizer_nnunet.network.ops.autograd import Context
-from factorizer_nnunet.network.ops.launch import differentiable, operator, padded
+from factorizer_nnunet.network.ops.launch import differentiable, like_first, operator, padded
 
 _ROWS = 16  # rows per program
 _PLANES = 2  # planes over which a program sums gradients of the kernels
@@ -206,23 +207,14 @@ def depthwise_conv(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return _depthwise(x, weight, bias).reshape(x.shape[0], *spatial, -1)
 
 
-def _fake_depthwise(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    return torch.empty_like(x, memory_format=torch.contiguous_format)
-
-
-@operator("depthwise", _fake_depthwise)
+@operator("depthwise", like_first)
 def _depthwise(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """x: (B, D, H, W, C); weight: (1 or 3, 3, 3, C)."""
     return _launch_convolve(x.contiguous(), weight.contiguous(), bias)
 
 
 def _fake_depthwise_backward(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    contiguous = torch.contiguous_format
-    return (
-        torch.empty_like(x, memory_format=contiguous),
-        torch.empty_like(weight, memory_format=contiguous),
-        weight.new_empty(weight.shape[-1]),
-    )
+    return like_first(x), like_first(weight), weight.new_empty(weight.shape[-1])
 
 
 @operator("depthwise_backward", _fake_depthwise_backward)
@@ -271,12 +263,12 @@ def _tile_sizes(channels: int, numel: int) -> tuple[int, int]:
     return numel // block_c, block_c
 
 
-def _setup_context(ctx: Context, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
+def _setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
     x, weight, _ = inputs
     ctx.save_for_backward(x, weight)
 
 
-def _backward(ctx: Context, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return _depthwise_backward(grad, *ctx.saved_tensors)
 
 

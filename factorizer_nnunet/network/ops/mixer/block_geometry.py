@@ -51,7 +51,7 @@ class Geometry:
         ]
 
     def kernel_arguments(self) -> tuple[int, ...]:
-        """The arguments of ``triton_blocks.block_voxels`` after the block: sizes, starts, wraps, counts, block."""
+        """The arguments of ``triton_blocks.block_tile`` about blocks: sizes, starts, wraps, counts, block."""
         return (*self.size, *self.start, *self.wrap, *self.count[1:], *self.block)
 
     def packed(self) -> list[int]:

@@ -1,24 +1,24 @@
 """The residual NMF branch on the CPU in slabs of blocks that fit the cache; rank 1, constant start.
 
-For the same reason as in ``mlp.cpu``: less memory traffic. With H the hidden voxels of a block, relu(in_proj(norm(X))),
+For the same reason as in ``slices``: less memory traffic. With H the hidden voxels of a block, relu(in_proj(norm(X))),
 and P its averaged projection (``gram``), the block becomes X + H M + b. M = P Wᵀ is a matrix per block; W and b belong
 to ``out_proj``. There are two passes over the volume forward: the first sums the Gram matrices of H, from which P
 follows; the second applies M. There are two passes backward, G being the gradient: the first forms dL/dM = Hᵀ G, which
 gives dL/dW, dL/dP and, by autograd through P, the gradients S and s of Gram matrices and row sums; the second forms
 dL/dH = G Mᵀ + H (S + Sᵀ) + 1 sᵀ. All families of shifts share one H. Only x and the sums are kept for the backward
-pass, which computes H again, once.
+pass, which computes H again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from factorizer_nnunet.network.ops.autograd import Context
+from factorizer_nnunet.network.ops import slices
 from factorizer_nnunet.network.ops.mixer.gram import (
     average_projection,
     block_diagonal,
@@ -27,99 +27,69 @@ from factorizer_nnunet.network.ops.mixer.gram import (
     shift_shares,
 )
 from factorizer_nnunet.network.ops.mixer.reference import MixerLayer
-from factorizer_nnunet.network.ops.mixer.slabs import Slab, scratch, slabs
-from factorizer_nnunet.network.ops.norm.linear_fusion import FusableNorm, NormAndLinear
-from factorizer_nnunet.network.ops.slices import rows, slices
+from factorizer_nnunet.network.ops.mixer.slabs import Slab, slabs
+from factorizer_nnunet.network.ops.norm.linear_fusion import FusableNorm, fold_scale_and_shift, norm_and_linear
 from factorizer_nnunet.network.windows import Family, WindowGrid
 
 
-class _Windows(NamedTuple):
-    """How the NMF is computed: windows by families of shifts, channels of a head, iterations."""
+class _Settings(NamedTuple):
+    """How the branch is computed: windows by families of shifts, channels of a head, iterations, ε of the norm."""
 
     families: Sequence[Family]
     head_dim: int
     num_iters: int
-
-
-def residual_mixer(x: Tensor, norm: FusableNorm, mixer: MixerLayer, overwrite: bool = False) -> Tensor:
-    """As ``reference.residual_mixer``, for a mixer that ``supports_block_gram``.
-
-    With ``overwrite``, only for inference, the result may replace x: allocating a volume costs more than computing it.
-    """
-    x = x.contiguous()
-    norm_in = NormAndLinear.fold(norm, x, mixer.in_proj.weight, None)
-    windows = _Windows(mixer.families(x.shape[1:-1]), mixer.head_dim, mixer.nmf.num_iters)
-    weight, bias = mixer.out_proj.weight, mixer.out_proj.bias
-    if overwrite:
-        return _add_mixed(x, windows, weight, bias, norm_in, out=x)[0]
-    return _ResidualMixer.apply(x, windows, weight, bias, *norm_in)
-
-
-def _add_mixed(
-    x: Tensor, windows: _Windows, weight: Tensor, bias: Tensor, norm_in: NormAndLinear, out: Tensor | None
-) -> tuple[Tensor, list[Tensor]]:
-    """The result, in the memory of ``out`` if that helps, and the sums of every family's blocks.
-
-    weight: (C, C) and bias: (C,) of ``out_proj``.
-    """
-    families, head_dim, num_iters = windows
-    hidden = _hidden(x, norm_in)
-    # With a single family, each voxel of H is read for the last time just before its result is written.
-    result = hidden if len(families) == 1 else torch.empty_like(x) if out is None else out
-    all_sums: list[Tensor] = []
-    for family, share in zip(families, shift_shares(families), strict=True):
-        family_slabs = slabs(x, family)
-        sums = _sum_blocks(hidden, family_slabs, head_dim, family.grid)
-        projection = average_projection(sums, family.grid, num_iters)
-        per_head = share * weight.mT.unflatten(0, (-1, head_dim))
-        hidden_memory, x_memory = scratch(family_slabs, x), scratch(family_slabs, x)
-        for slab in family_slabs:
-            matrices = (slab.select_blocks(projection) @ per_head).flatten(-3, -2)
-            hidden_blocks = slab.load(hidden, hidden_memory)
-            if all_sums:
-                slab.add(torch.bmm(hidden_blocks, matrices, out=slab.view(x_memory, x.shape[-1])), result)
-            else:
-                x_blocks = slab.load(x, x_memory)
-                slab.store(x_blocks.baddbmm_(hidden_blocks, matrices).add_(bias), result)
-        all_sums.append(sums)
-    return result, all_sums
-
-
-class _MixerContext(Context):
-    windows: _Windows
     eps: float
+
+    def hidden_voxels(self, voxels: Tensor, case: int, *norm_in: Tensor) -> Tensor:
+        """Rows of H from voxels (n, C) of a case; ``norm_in`` are scale and shift of the norm and the first weight."""
+        return norm_and_linear(voxels, case, self.eps, *norm_in).relu_()
+
+    def hidden(self, x: Tensor, norm_in: Sequence[Tensor]) -> Tensor:
+        """H, the matrices to factorize: relu(in_proj(norm(x))), (B, *spatial, C)."""
+        return slices.apply(self.hidden_voxels, x, x.shape[-1], norm_in, torch.empty_like(x))
+
+
+def residual_mixer(x: Tensor, norm: FusableNorm, mixer: MixerLayer) -> Tensor:
+    """As ``reference.residual_mixer``, for settings with ``supports_block_gram``."""
+    x = x.contiguous()
+    scale, shift, eps = fold_scale_and_shift(norm, x)
+    settings = _Settings(mixer.families(x.shape[1:-1]), mixer.head_dim, mixer.nmf.num_iters, eps)
+    tensors = (mixer.out_proj.weight, mixer.out_proj.bias, scale, shift, mixer.in_proj.weight)
+    return _ResidualMixer.apply(settings, x, *tensors)
 
 
 class _ResidualMixer(torch.autograd.Function):
-    """weight: (C, C) and bias: (C,) of ``out_proj``; the other arguments are the fields of a ``NormAndLinear``."""
+    """weight: (C, C) and bias: (C,) of ``out_proj``."""
 
     @staticmethod
-    def forward(
-        ctx: _MixerContext,
-        x: Tensor,
-        windows: _Windows,
-        weight: Tensor,
-        bias: Tensor,
-        in_weight: Tensor,
-        in_bias: Tensor | None,
-        scale: Tensor | None,
-        shift: Tensor | None,
-        eps: float,
-    ) -> Tensor:
-        norm_in = NormAndLinear(in_weight, in_bias, scale, shift, eps)
-        result, all_sums = _add_mixed(x, windows, weight, bias, norm_in, out=None)
-        ctx.save_for_backward(x, weight, in_weight, in_bias, scale, shift, *all_sums)
-        ctx.windows, ctx.eps = windows, eps
-        return result
+    def forward(ctx: Any, settings: _Settings, x: Tensor, weight: Tensor, bias: Tensor, *norm_in: Tensor) -> Tensor:
+        families, head_dim, num_iters, _ = settings
+        hidden = settings.hidden(x, norm_in)
+        # With a single family, each voxel of H is read for the last time just before its result is written.
+        mixed = hidden if len(families) == 1 else torch.zeros_like(hidden)
+        all_sums = []
+        for family, share in zip(families, shift_shares(families), strict=True):
+            family_slabs = slabs(x, family)
+            sums = _sum_blocks(hidden, family_slabs, family.grid, head_dim)
+            projection = average_projection(sums, family.grid, num_iters)
+            per_head = share * weight.mT.unflatten(0, (-1, head_dim))
+            for slab in family_slabs:
+                matrices = (slab.select_blocks(projection) @ per_head).flatten(-3, -2)
+                part = torch.baddbmm(share * bias, slab.load(hidden), matrices)
+                slab.store(part, mixed, add=mixed is not hidden)
+            all_sums.append(sums)
+        ctx.save_for_backward(x, weight, *norm_in, *all_sums)
+        ctx.settings = settings
+        return mixed.add_(x)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: _MixerContext, grad: Tensor) -> tuple[Tensor | None, ...]:
-        families, head_dim, num_iters = ctx.windows
-        x, weight, in_weight, in_bias, scale, shift, *all_sums = ctx.saved_tensors
-        norm_in = NormAndLinear(in_weight, in_bias, scale, shift, ctx.eps)
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        families, head_dim, num_iters, _ = ctx.settings
+        x, weight, *norm_in = ctx.saved_tensors
+        norm_in, all_sums = norm_in[: -len(families)], norm_in[-len(families) :]
         grad = grad.contiguous()
-        hidden = _hidden(x, norm_in)
+        hidden = ctx.settings.hidden(x, norm_in)
         grad_hidden = hidden if len(families) == 1 else torch.zeros_like(hidden)
         grad_weight = torch.zeros_like(weight)
         for family, share, sums in zip(families, shift_shares(families), all_sums, strict=True):
@@ -127,32 +97,27 @@ class _ResidualMixer(torch.autograd.Function):
                 sums = sums.detach().requires_grad_()
                 projection = average_projection(sums, family.grid, num_iters)
             per_head = share * weight.mT.unflatten(0, (-1, head_dim))
-            grad_projection, grad_per_head = _projection_gradients(
-                grad, hidden, slabs(x, family), projection.detach(), per_head
-            )
+            arguments = (hidden, grad, slabs(x, family), projection.detach(), per_head)
+            grad_projection, grad_per_head = _projection_gradients(*arguments)
             grad_weight += share * grad_per_head.flatten(0, 1).mT
             (grad_sums,) = torch.autograd.grad(projection, sums, grad_projection)
-            _add_hidden_gradient(grad_hidden, grad, hidden, slabs(x, family), projection.detach(), per_head, grad_sums)
-        grad_x, grad_norm_in = grad_hidden, norm_in.zeros()  # grad_hidden is not read afterwards, so its memory is used
-        for case, part in slices(x, x.shape[-1]):
-            voxels, grad_part = norm_in.norm(rows(x, case, part), case), rows(grad_hidden, case, part)
-            grad_part.copy_(norm_in.backward(grad_norm_in, voxels, grad_part, rows(grad, case, part)))
-        return grad_x, None, grad_weight, grad.flatten(0, -2).sum(0), *grad_norm_in[:-1], None
+            _add_hidden_gradient(grad_hidden, *arguments, grad_sums)
+        grad_x, *grad_norm_in = slices.gradients(
+            ctx.settings.hidden_voxels, x, x.shape[-1], norm_in, grad_hidden, out=grad_hidden
+        )
+        return None, grad_x.add_(grad), grad_weight, grad.flatten(0, -2).sum(0), *grad_norm_in
 
 
 def _projection_gradients(
-    grad: Tensor, hidden: Tensor, family_slabs: Sequence[Slab], projection: Tensor, per_head: Tensor
+    hidden: Tensor, grad: Tensor, family_slabs: Sequence[Slab], projection: Tensor, per_head: Tensor
 ) -> tuple[Tensor, Tensor]:
     """First backward pass: gradients of the projections (B, *blocks, heads, d, d) and of ``per_head``.
 
     per_head: (heads, d, C), the family's share of Wᵀ, by heads.
     """
-    head_dim = per_head.shape[1]
     grad_projection, grad_per_head = torch.empty_like(projection), torch.zeros_like(per_head)
-    hidden_memory, grad_memory = scratch(family_slabs, hidden), scratch(family_slabs, hidden)
     for slab in family_slabs:
-        hidden_blocks, grad_blocks = slab.load(hidden, hidden_memory), slab.load(grad, grad_memory)
-        grad_matrices = (hidden_blocks.mT @ grad_blocks).unflatten(-2, (-1, head_dim))
+        grad_matrices = (slab.load(hidden).mT @ slab.load(grad)).unflatten(-2, (-1, per_head.shape[1]))
         slab.store_blocks(grad_matrices @ per_head.mT, grad_projection)
         projections = slab.select_blocks(projection)
         grad_per_head += projections.movedim(0, 2).flatten(2) @ grad_matrices.movedim(0, 1).flatten(1, 2)
@@ -161,47 +126,30 @@ def _projection_gradients(
 
 def _add_hidden_gradient(
     grad_hidden: Tensor,
-    grad: Tensor,
     hidden: Tensor,
+    grad: Tensor,
     family_slabs: Sequence[Slab],
     projection: Tensor,
     per_head: Tensor,
     grad_sums: Tensor,
 ) -> None:
     """Second backward pass: add dL/dH of a family to ``grad_hidden``, or replace H by it if both are one tensor."""
-    channels = hidden.shape[-1]
-    hidden_memory, grad_memory, result_memory = (scratch(family_slabs, hidden) for _ in range(3))
     for slab in family_slabs:
-        hidden_blocks, grad_blocks = slab.load(hidden, hidden_memory), slab.load(grad, grad_memory)
         slopes = slab.select_blocks(grad_sums)
         matrices = (slab.select_blocks(projection) @ per_head).flatten(-3, -2)
-        result = slab.view(result_memory, channels)
-        torch.baddbmm(slopes[..., -1].flatten(1)[:, None], grad_blocks, matrices.mT, out=result)
-        _add_product(result, hidden_blocks, slopes[..., :-1] + slopes[..., :-1].mT)
-        result.masked_fill_(hidden_blocks <= 0, 0)
-        if grad_hidden is hidden:
-            slab.store(result, grad_hidden)
-        else:
-            slab.add(result, grad_hidden)
+        result = torch.baddbmm(slopes[..., -1].flatten(1)[:, None], slab.load(grad), matrices.mT)
+        _add_product(result, slab.load(hidden), slopes[..., :-1] + slopes[..., :-1].mT)
+        slab.store(result, grad_hidden, add=grad_hidden is not hidden)
 
 
-def _hidden(x: Tensor, norm_in: NormAndLinear) -> Tensor:
-    """H, the matrices to factorize: relu(in_proj(norm(x))), (B, *spatial, C)."""
-    hidden = torch.empty_like(x)
-    for case, part in slices(x, x.shape[-1]):
-        norm_in.linear(norm_in.norm(rows(x, case, part), case), out=rows(hidden, case, part)).relu_()
-    return hidden
-
-
-def _sum_blocks(hidden: Tensor, family_slabs: Sequence[Slab], head_dim: int, grid: WindowGrid) -> Tensor:
+def _sum_blocks(hidden: Tensor, family_slabs: Sequence[Slab], grid: WindowGrid, head_dim: int) -> Tensor:
     """Gram matrix and row sum of each block, (B, *blocks, heads, d, d + 1)."""
     channels = hidden.shape[-1]
     heads = heads_per_group(channels, head_dim)
     counts = [axis.num_blocks for axis in grid.axes]
     sums = hidden.new_empty(hidden.shape[0], *counts, channels // head_dim, head_dim, head_dim + 1)
-    memory = scratch(family_slabs, hidden)
     for slab in family_slabs:
-        blocks = slab.load(hidden, memory)
+        blocks = slab.load(hidden)
         grams = [head_blocks(group.mT @ group, heads) for group in blocks.split(heads * head_dim, -1)]
         row_sums = blocks.sum(1).unflatten(-1, (-1, head_dim))
         slab.store_blocks(torch.cat((torch.cat(grams, 1), row_sums[..., None]), -1), sums)

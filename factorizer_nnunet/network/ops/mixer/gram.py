@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,7 +22,6 @@ from torch.nn import functional as F
 
 from factorizer_nnunet.network.layout import from_blocks, moved, moved_back, to_blocks
 from factorizer_nnunet.network.nmf import NMFSettings, Start, full_precision
-from factorizer_nnunet.network.ops.autograd import Context
 from factorizer_nnunet.network.windows import AxisGrid, Family, WindowGrid
 
 _GROUP_CHANNELS = 16  # of the heads that share a matrix product
@@ -117,13 +117,13 @@ class _BlockSums(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Context, blocks: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, blocks: Tensor) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(blocks)
         wide = full_precision(blocks)
         return wide.mT @ wide, wide.sum(-2)
 
     @staticmethod
-    def backward(ctx: Context, grad_gram: Tensor, grad_sum: Tensor) -> Tensor:
+    def backward(ctx: Any, grad_gram: Tensor, grad_sum: Tensor) -> Tensor:
         (blocks,) = ctx.saved_tensors
         *_, voxels, channels = blocks.shape
         flat = full_precision(blocks).reshape(-1, voxels, channels)
@@ -139,12 +139,12 @@ class _Product(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Context, blocks: Tensor, matrices: Tensor) -> Tensor:
+    def forward(ctx: Any, blocks: Tensor, matrices: Tensor) -> Tensor:
         ctx.save_for_backward(blocks, matrices)
         return blocks @ matrices.to(blocks.dtype)
 
     @staticmethod
-    def backward(ctx: Context, grad: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
         blocks, matrices = ctx.saved_tensors
         return grad @ matrices.mT.to(grad.dtype), full_precision(blocks).mT @ full_precision(grad)
 

@@ -9,12 +9,12 @@ and per-window results are kept for them.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from factorizer_nnunet.network.ops.autograd import Context
-from factorizer_nnunet.network.ops.launch import differentiable, num_programs, operator, padded
+from factorizer_nnunet.network.ops.launch import differentiable, like_first, num_programs, operator, padded
 from factorizer_nnunet.network.ops.mixer.block_geometry import Geometry, geometry, membership, unpacked
 from factorizer_nnunet.network.ops.mixer.gram import shift_shares
 from factorizer_nnunet.network.ops.mixer.reference import MixerLayer
@@ -36,7 +36,7 @@ _MAX_PROGRAMS = 1056  # per case, where sums are accumulated: eight for each mul
 def residual_mixer(x: Tensor, norm: FusableNorm, mixer: MixerLayer, dtype: torch.dtype) -> Tensor:
     """As ``reference.residual_mixer``, in half precision ``dtype``, for at most ``MAX_CHANNELS`` channels of x.
 
-    The mixer ``supports_block_gram``.
+    The settings have ``supports_block_gram``.
     """
     x = x.to(dtype)
     scale, shift, eps = fold_scale_and_shift(norm, x)
@@ -70,7 +70,7 @@ def _fake_add_family(
     windows, size = unpacked(tuple(packed)).num_windows, (x.shape[-1] // head_dim, head_dim)
     sums = x.new_empty((x.shape[0], windows, *size, head_dim + 1), dtype=torch.float32)
     return (
-        torch.empty_like(x, memory_format=torch.contiguous_format),
+        like_first(x),
         sums,
         sums.new_empty(sums.shape[:2] + size + size[1:]),
     )
@@ -122,7 +122,7 @@ def _add_family(
 def _fake_add_family_backward(grad: Tensor, x: Tensor, *_: object) -> tuple[Tensor, Tensor]:
     channels = x.shape[-1]
     sums = x.new_empty((x.shape[0], channels * (3 + 2 * channels)), dtype=torch.float32)
-    return torch.empty_like(x, memory_format=torch.contiguous_format), sums
+    return like_first(x), sums
 
 
 @operator("residual_mixer_backward", _fake_add_family_backward)
@@ -176,13 +176,7 @@ def _block_voxels(blocks: Geometry, limit: int) -> int:
     return min(limit, padded(blocks.block_voxels))
 
 
-class _MixerContext(Context):
-    settings: tuple[Sequence[int], int, int, float, float]  # packed geometry, head_dim, num_iters, share, eps
-    is_residual: bool
-    has_bias: bool
-
-
-def _setup_context(ctx: _MixerContext, inputs: tuple, output: tuple[Tensor, ...]) -> None:
+def _setup_context(ctx: Any, inputs: tuple, output: tuple[Tensor, ...]) -> None:
     x, residual, scale, shift, in_weight, out_weight, bias, *settings = inputs
     ctx.save_for_backward(x, scale, shift, in_weight, out_weight, *output[1:])
     ctx.settings = tuple(settings)
@@ -190,7 +184,7 @@ def _setup_context(ctx: _MixerContext, inputs: tuple, output: tuple[Tensor, ...]
     ctx.mark_non_differentiable(*output[1:])
 
 
-def _backward(ctx: _MixerContext, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+def _backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
     grad_x, sums = _add_family_backward(grad, *ctx.saved_tensors, *ctx.settings, ctx.is_residual)
     channels, eps = grad_x.shape[-1], ctx.settings[-1]
     per_case = sums[:, : 2 * channels].unflatten(1, (2, channels))

@@ -8,21 +8,21 @@ those of the sums, dL/dP = Hᵀ G and dL/dH = G Pᵀ + H (S + Sᵀ) + 1 sᵀ.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import triton
 from torch import Tensor
 from triton import language as tl
 
-from factorizer_nnunet.network.ops.autograd import Context
-from factorizer_nnunet.network.ops.launch import differentiable, operator, padded
+from factorizer_nnunet.network.ops.launch import differentiable, like_first, operator, padded
 from factorizer_nnunet.network.ops.mixer.block_geometry import Geometry, geometry, membership, unpacked
 from factorizer_nnunet.network.ops.mixer.gram import shift_shares
 from factorizer_nnunet.network.ops.mixer.triton_blocks import (
-    block_voxels,
+    average_projection,
+    block_tile,
     head_matrices,
-    sum_last_column_over_windows,
-    sum_over_windows,
+    load_sums_gradient,
 )
 from factorizer_nnunet.network.ops.mixer.triton_windows import project_windows, project_windows_backward
 from factorizer_nnunet.network.windows import Family
@@ -63,32 +63,17 @@ def _sum_blocks(
     gram = tl.zeros([BLOCK_C, BLOCK_C], tl.float32)
     row_sum = tl.zeros([BLOCK_C], tl.float32)
     for start in range(0, d_block * h_block * w_block, BLOCK_VOXELS):
-        voxels, in_volume = block_voxels(
-            start + tl.arange(0, BLOCK_VOXELS), block, d_size, h_size, w_size, d_start, h_start, w_start,
-            d_wrap, h_wrap, w_wrap, h_count, w_count, d_block, h_block, w_block,
+        offsets, hidden_mask, in_volume = block_tile(
+            start, block, channels, mask, num_channels, d_size, h_size, w_size, d_start, h_start, w_start,
+            d_wrap, h_wrap, w_wrap, h_count, w_count, d_block, h_block, w_block, BLOCK_VOXELS,
         )  # fmt: skip
-        hidden_mask = in_volume[:, None] & mask[None, :]
-        hidden = tl.load(hidden_ptr + voxels[:, None] * num_channels + channels[None, :], hidden_mask, 0.0)
+        hidden = tl.load(hidden_ptr + offsets, hidden_mask, 0.0)
         gram = tl.dot(tl.trans(hidden), hidden, gram, input_precision=precision)
         row_sum += tl.sum(hidden.to(tl.float32), 0)
     sums_ptr += (case * num_blocks + block) * num_channels * (head_dim + 1)
     pointers, gram_mask = head_matrices(sums_ptr, head_dim + 1, channels, mask, head_dim)
     tl.store(pointers, gram, gram_mask)
     tl.store(sums_ptr + channels * (head_dim + 1) + head_dim, row_sum, mask)
-
-
-@triton.jit
-def _average_projection(
-    projections_ptr, windows_ptr, case, block, share, num_channels, head_dim, num_blocks, num_windows, num_shifts,
-    channels, mask, dtype: tl.constexpr,
-):  # fmt: skip
-    """share · P of a block, in ``dtype``; projections: (cases, windows, heads, d, d)."""
-    projections_ptr += case * num_windows * num_channels * head_dim
-    total = sum_over_windows(
-        projections_ptr, windows_ptr, block, num_blocks, num_channels * head_dim, head_dim, num_shifts, channels, mask,
-        head_dim,
-    )  # fmt: skip
-    return (share / num_shifts * total).to(dtype)
 
 
 @triton.jit
@@ -116,17 +101,15 @@ def _apply_projections(
     block, case, channels, mask = _program(num_channels, group_channels, BLOCK_C)
     volume = case * d_size * h_size * w_size * num_channels
     hidden_ptr, residual_ptr, y_ptr = hidden_ptr + volume, residual_ptr + volume, y_ptr + volume
-    projection = _average_projection(
-        projections_ptr, windows_ptr, case, block, share, num_channels, head_dim, num_blocks, num_windows, num_shifts,
-        channels, mask, hidden_ptr.dtype.element_ty,
+    projection = average_projection(
+        projections_ptr, windows_ptr, case, block, share, num_blocks, num_windows, num_shifts, num_channels, channels,
+        mask, head_dim, hidden_ptr.dtype.element_ty,
     )  # fmt: skip
     for start in range(0, d_block * h_block * w_block, BLOCK_VOXELS):
-        voxels, in_volume = block_voxels(
-            start + tl.arange(0, BLOCK_VOXELS), block, d_size, h_size, w_size, d_start, h_start, w_start,
-            d_wrap, h_wrap, w_wrap, h_count, w_count, d_block, h_block, w_block,
+        offsets, hidden_mask, in_volume = block_tile(
+            start, block, channels, mask, num_channels, d_size, h_size, w_size, d_start, h_start, w_start,
+            d_wrap, h_wrap, w_wrap, h_count, w_count, d_block, h_block, w_block, BLOCK_VOXELS,
         )  # fmt: skip
-        hidden_mask = in_volume[:, None] & mask[None, :]
-        offsets = voxels[:, None] * num_channels + channels[None, :]
         y = tl.dot(tl.load(hidden_ptr + offsets, hidden_mask, 0.0), projection, input_precision=precision)
         if has_residual:
             y += tl.load(residual_ptr + offsets, hidden_mask, 0.0).to(tl.float32)
@@ -159,18 +142,16 @@ def _projection_gradient(
     block, case, channels, mask = _program(num_channels, group_channels, BLOCK_C)
     volume = case * d_size * h_size * w_size * num_channels
     hidden_ptr, grad_ptr, grad_hidden_ptr = hidden_ptr + volume, grad_ptr + volume, grad_hidden_ptr + volume
-    projection = _average_projection(
-        projections_ptr, windows_ptr, case, block, share, num_channels, head_dim, num_blocks, num_windows, num_shifts,
-        channels, mask, hidden_ptr.dtype.element_ty,
+    projection = average_projection(
+        projections_ptr, windows_ptr, case, block, share, num_blocks, num_windows, num_shifts, num_channels, channels,
+        mask, head_dim, hidden_ptr.dtype.element_ty,
     )  # fmt: skip
     grad_projection = tl.zeros([BLOCK_C, BLOCK_C], tl.float32)
     for start in range(0, d_block * h_block * w_block, BLOCK_VOXELS):
-        voxels, in_volume = block_voxels(
-            start + tl.arange(0, BLOCK_VOXELS), block, d_size, h_size, w_size, d_start, h_start, w_start,
-            d_wrap, h_wrap, w_wrap, h_count, w_count, d_block, h_block, w_block,
+        offsets, hidden_mask, in_volume = block_tile(
+            start, block, channels, mask, num_channels, d_size, h_size, w_size, d_start, h_start, w_start,
+            d_wrap, h_wrap, w_wrap, h_count, w_count, d_block, h_block, w_block, BLOCK_VOXELS,
         )  # fmt: skip
-        hidden_mask = in_volume[:, None] & mask[None, :]
-        offsets = voxels[:, None] * num_channels + channels[None, :]
         hidden = tl.load(hidden_ptr + offsets, hidden_mask, 0.0)
         grad = tl.load(grad_ptr + offsets, hidden_mask, 0.0)
         grad_projection = tl.dot(tl.trans(hidden), grad, grad_projection, input_precision=precision)
@@ -203,22 +184,15 @@ def _sums_gradient(
     block, case, channels, mask = _program(num_channels, group_channels, BLOCK_C)
     volume = case * d_size * h_size * w_size * num_channels
     hidden_ptr, grad_hidden_ptr = hidden_ptr + volume, grad_hidden_ptr + volume
-    window_stride = num_channels * (head_dim + 1)
-    grad_sums_ptr += case * num_windows * window_stride
-    grad_gram = sum_over_windows(
-        grad_sums_ptr, windows_ptr, block, num_blocks, window_stride, head_dim + 1, num_shifts, channels, mask, head_dim
-    )
-    grad_gram += tl.trans(grad_gram)
-    grad_row_sum = sum_last_column_over_windows(
-        grad_sums_ptr, windows_ptr, block, num_blocks, window_stride, head_dim + 1, num_shifts, channels, mask, head_dim
-    )
+    grad_gram, grad_row_sum = load_sums_gradient(
+        grad_sums_ptr, windows_ptr, case, block, num_blocks, num_windows, num_shifts, num_channels, channels, mask,
+        head_dim,
+    )  # fmt: skip
     for start in range(0, d_block * h_block * w_block, BLOCK_VOXELS):
-        voxels, in_volume = block_voxels(
-            start + tl.arange(0, BLOCK_VOXELS), block, d_size, h_size, w_size, d_start, h_start, w_start,
-            d_wrap, h_wrap, w_wrap, h_count, w_count, d_block, h_block, w_block,
+        offsets, hidden_mask, in_volume = block_tile(
+            start, block, channels, mask, num_channels, d_size, h_size, w_size, d_start, h_start, w_start,
+            d_wrap, h_wrap, w_wrap, h_count, w_count, d_block, h_block, w_block, BLOCK_VOXELS,
         )  # fmt: skip
-        hidden_mask = in_volume[:, None] & mask[None, :]
-        offsets = voxels[:, None] * num_channels + channels[None, :]
         hidden = tl.load(hidden_ptr + offsets, hidden_mask, 0.0).to(tl.float32)
         # Gradients of Gram matrices have the range of float32; those of H have the range of other gradients.
         grad_hidden = tl.load(grad_hidden_ptr + offsets, hidden_mask, 0.0).to(tl.float32) + grad_row_sum[None, :]
@@ -242,7 +216,7 @@ def _fake_mix_family(
     heads = x.shape[-1] // head_dim
     windows = (x.shape[0], unpacked(tuple(packed)).num_windows, heads, head_dim)
     sums = x.new_empty((*windows, head_dim + 1), dtype=torch.float32)
-    return torch.empty_like(x, memory_format=torch.contiguous_format), sums, sums.new_empty((*windows, head_dim))
+    return like_first(x), sums, sums.new_empty((*windows, head_dim))
 
 
 @operator("mix_family", _fake_mix_family)
@@ -267,11 +241,7 @@ def _mix_family(
     return y, window_sums, projections
 
 
-def _fake_mix_family_backward(grad: Tensor, x: Tensor, *_: object) -> Tensor:
-    return torch.empty_like(x, memory_format=torch.contiguous_format)
-
-
-@operator("mix_family_backward", _fake_mix_family_backward)
+@operator("mix_family_backward", like_first)
 def _mix_family_backward(
     grad: Tensor,
     x: Tensor,
@@ -307,12 +277,7 @@ def _launch_settings(x: Tensor, blocks: Geometry, head_dim: int) -> tuple[tuple[
     return grid, group, (precision, min(_MAX_BLOCK_VOXELS, padded(blocks.block_voxels)), padded(group))
 
 
-class _FamilyContext(Context):
-    settings: tuple[Sequence[int], int, int, float]  # packed geometry, head_dim, num_iters, share
-    has_residual: bool
-
-
-def _setup_context(ctx: _FamilyContext, inputs: tuple, output: tuple[Tensor, ...]) -> None:
+def _setup_context(ctx: Any, inputs: tuple, output: tuple[Tensor, ...]) -> None:
     x, residual, *settings = inputs
     ctx.settings = tuple(settings)
     ctx.has_residual = residual is not None
@@ -320,7 +285,7 @@ def _setup_context(ctx: _FamilyContext, inputs: tuple, output: tuple[Tensor, ...
     ctx.mark_non_differentiable(*output[1:])
 
 
-def _backward(ctx: _FamilyContext, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+def _backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
     grad_x = _mix_family_backward(grad, *ctx.saved_tensors, *ctx.settings)
     return grad_x, grad if ctx.has_residual else None, None, None, None, None
 

@@ -10,10 +10,10 @@ import triton
 from triton import language as tl
 
 from factorizer_nnunet.network.ops.mixer.triton_blocks import (
-    block_voxels,
+    average_projection,
+    block_tile,
     head_matrices,
-    sum_last_column_over_windows,
-    sum_over_windows,
+    load_sums_gradient,
 )
 from factorizer_nnunet.network.ops.norm.triton_tiles import apply_norm, load_norm, norm_gradient
 
@@ -60,12 +60,11 @@ def sum_blocks(
     gram = tl.zeros([BLOCK_C, BLOCK_C], tl.float32)
     row_sum = tl.zeros([BLOCK_C], tl.float32)
     for start in range(0, d_block * h_block * w_block, BLOCK_VOXELS):
-        voxels, in_volume = block_voxels(
-            start + tl.arange(0, BLOCK_VOXELS), block, d_size, h_size, w_size, d_start, h_start, w_start,
-            d_wrap, h_wrap, w_wrap, h_count, w_count, d_block, h_block, w_block,
+        offsets, x_mask, in_volume = block_tile(
+            start, block, channels, mask, num_channels, d_size, h_size, w_size, d_start, h_start, w_start,
+            d_wrap, h_wrap, w_wrap, h_count, w_count, d_block, h_block, w_block, BLOCK_VOXELS,
         )  # fmt: skip
-        offsets = voxels[:, None] * num_channels + channels[None, :]
-        x = tl.load(x_ptr + offsets, in_volume[:, None] & mask[None, :], 0.0)
+        x = tl.load(x_ptr + offsets, x_mask, 0.0)
         hidden, normed, standardized, rstd = _hidden(
             x, in_volume, mask, scale, shift, in_weight, num_channels, eps, is_layer_norm
         )
@@ -112,22 +111,18 @@ def apply_projections(
     scale, shift = load_norm(scale_ptr, shift_ptr, case, channels, mask, num_channels, is_layer_norm)
     in_weight = _load_weight(in_weight_ptr, channels, mask, num_channels, x_ptr.dtype.element_ty)
     out_weight = _load_weight(out_weight_ptr, channels, mask, num_channels, x_ptr.dtype.element_ty)
-    projections_ptr += case.to(tl.int64) * num_windows * num_channels * head_dim
-    projection = sum_over_windows(
-        projections_ptr, windows_ptr, block, num_blocks, num_channels * head_dim, head_dim, num_shifts, channels, mask,
-        head_dim,
+    projection = average_projection(
+        projections_ptr, windows_ptr, case, block, 1.0, num_blocks, num_windows, num_shifts, num_channels, channels,
+        mask, head_dim, in_weight.dtype,
     )  # fmt: skip
-    projection = (projection / num_shifts).to(in_weight.dtype)
     bias = tl.zeros([BLOCK_C], tl.float32)
     if has_bias:
         bias += tl.load(bias_ptr + channels, mask, 0.0)
     for start in range(0, d_block * h_block * w_block, BLOCK_VOXELS):
-        voxels, in_volume = block_voxels(
-            start + tl.arange(0, BLOCK_VOXELS), block, d_size, h_size, w_size, d_start, h_start, w_start,
-            d_wrap, h_wrap, w_wrap, h_count, w_count, d_block, h_block, w_block,
+        offsets, x_mask, in_volume = block_tile(
+            start, block, channels, mask, num_channels, d_size, h_size, w_size, d_start, h_start, w_start,
+            d_wrap, h_wrap, w_wrap, h_count, w_count, d_block, h_block, w_block, BLOCK_VOXELS,
         )  # fmt: skip
-        offsets = voxels[:, None] * num_channels + channels[None, :]
-        x_mask = in_volume[:, None] & mask[None, :]
         x = tl.load(x_ptr + offsets, x_mask, 0.0)
         hidden, normed, standardized, rstd = _hidden(
             x, in_volume, mask, scale, shift, in_weight, num_channels, eps, is_layer_norm
@@ -183,22 +178,18 @@ def projection_gradient(
     grad_bias = tl.zeros([BLOCK_C], tl.float32)
     grad_in_weight = tl.zeros([BLOCK_C, BLOCK_C], tl.float32)
     grad_out_weight = tl.zeros([BLOCK_C, BLOCK_C], tl.float32)
-    projections_ptr += case.to(tl.int64) * num_windows * num_channels * head_dim
     grad_projections_ptr += case.to(tl.int64) * num_blocks * num_channels * head_dim
     for block in range(tl.program_id(0), num_blocks, tl.num_programs(0)):
-        projection = sum_over_windows(
-            projections_ptr, windows_ptr, block, num_blocks, num_channels * head_dim, head_dim, num_shifts, channels,
-            mask, head_dim,
+        projection = average_projection(
+            projections_ptr, windows_ptr, case, block, 1.0, num_blocks, num_windows, num_shifts, num_channels, channels,
+            mask, head_dim, in_weight.dtype,
         )  # fmt: skip
-        projection = (projection / num_shifts).to(in_weight.dtype)
         grad_projection = tl.zeros([BLOCK_C, BLOCK_C], tl.float32)
         for start in range(0, d_block * h_block * w_block, BLOCK_VOXELS):
-            voxels, in_volume = block_voxels(
-                start + tl.arange(0, BLOCK_VOXELS), block, d_size, h_size, w_size, d_start, h_start, w_start,
-                d_wrap, h_wrap, w_wrap, h_count, w_count, d_block, h_block, w_block,
+            offsets, x_mask, in_volume = block_tile(
+                start, block, channels, mask, num_channels, d_size, h_size, w_size, d_start, h_start, w_start,
+                d_wrap, h_wrap, w_wrap, h_count, w_count, d_block, h_block, w_block, BLOCK_VOXELS,
             )  # fmt: skip
-            offsets = voxels[:, None] * num_channels + channels[None, :]
-            x_mask = in_volume[:, None] & mask[None, :]
             x = tl.load(x_ptr + offsets, x_mask, 0.0)
             grad = tl.load(grad_ptr + offsets, x_mask, 0.0)
             hidden, normed, standardized, rstd = _hidden(
@@ -271,25 +262,16 @@ def sums_gradient(
     grad_scale = tl.load(row_ptr + channels, mask, 0.0)
     grad_shift = tl.load(row_ptr + num_channels + channels, mask, 0.0)
     grad_in_weight = tl.load(row_ptr + 3 * num_channels + weight_offsets, weight_mask, 0.0)
-    grad_sums_ptr += case.to(tl.int64) * num_windows * num_channels * (head_dim + 1)
-    window_stride = num_channels * (head_dim + 1)
     for block in range(tl.program_id(0), num_blocks, tl.num_programs(0)):
-        grad_gram = sum_over_windows(
-            grad_sums_ptr, windows_ptr, block, num_blocks, window_stride, head_dim + 1, num_shifts, channels, mask,
-            head_dim,
-        )  # fmt: skip
-        grad_gram += tl.trans(grad_gram)
-        grad_row_sum = sum_last_column_over_windows(
-            grad_sums_ptr, windows_ptr, block, num_blocks, window_stride, head_dim + 1, num_shifts, channels, mask,
+        grad_gram, grad_row_sum = load_sums_gradient(
+            grad_sums_ptr, windows_ptr, case, block, num_blocks, num_windows, num_shifts, num_channels, channels, mask,
             head_dim,
         )  # fmt: skip
         for start in range(0, d_block * h_block * w_block, BLOCK_VOXELS):
-            voxels, in_volume = block_voxels(
-                start + tl.arange(0, BLOCK_VOXELS), block, d_size, h_size, w_size, d_start, h_start, w_start,
-                d_wrap, h_wrap, w_wrap, h_count, w_count, d_block, h_block, w_block,
+            offsets, x_mask, in_volume = block_tile(
+                start, block, channels, mask, num_channels, d_size, h_size, w_size, d_start, h_start, w_start,
+                d_wrap, h_wrap, w_wrap, h_count, w_count, d_block, h_block, w_block, BLOCK_VOXELS,
             )  # fmt: skip
-            offsets = voxels[:, None] * num_channels + channels[None, :]
-            x_mask = in_volume[:, None] & mask[None, :]
             x = tl.load(x_ptr + offsets, x_mask, 0.0)
             hidden, normed, standardized, rstd = _hidden(
                 x, in_volume, mask, scale, shift, in_weight, num_channels, eps, is_layer_norm

@@ -7,12 +7,13 @@ of x and of the norm, and one for those of the weights, which each program sums 
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import triton
 from torch import Tensor, nn
 
-from factorizer_nnunet.network.ops.autograd import Context
-from factorizer_nnunet.network.ops.launch import differentiable, num_programs, operator, padded
+from factorizer_nnunet.network.ops.launch import differentiable, like_first, num_programs, operator, padded
 from factorizer_nnunet.network.ops.mlp.triton_kernels import forward, input_gradient, weight_gradient
 from factorizer_nnunet.network.ops.norm.linear_fusion import FusableNorm, fold_scale_and_shift
 
@@ -29,11 +30,7 @@ def residual_mlp(x: Tensor, norm: FusableNorm, expand: nn.Linear, contract: nn.L
     return _residual_mlp(x, scale, shift, expand.weight, expand.bias, contract.weight, contract.bias, eps)
 
 
-def _fake_residual_mlp(x: Tensor, *_: object) -> Tensor:
-    return torch.empty_like(x, memory_format=torch.contiguous_format)
-
-
-@operator("residual_mlp", _fake_residual_mlp)
+@operator("residual_mlp", like_first)
 def _residual_mlp(
     x: Tensor,
     scale: Tensor,
@@ -47,25 +44,9 @@ def _residual_mlp(
     """scale, shift, eps: from ``fold_scale_and_shift``; expand: (H, C); contract: (C, H)."""
     x = x.contiguous()
     y = torch.empty_like(x)
-    cases, voxels, channels, hidden = _sizes(x, expand)
-    forward[(triton.cdiv(voxels, _BLOCK_VOXELS), cases)](
-        x,
-        y,
-        scale.contiguous(),
-        shift.contiguous(),
-        expand.to(x.dtype).contiguous(),
-        expand_bias,
-        contract.mT.to(x.dtype).contiguous(),
-        contract_bias,
-        voxels,
-        channels,
-        hidden,
-        eps,
-        eps >= 0,
-        _BLOCK_VOXELS,
-        padded(channels),
-        _block_hidden(hidden),
-    )
+    voxels, channels, hidden, arguments = _arguments(x, scale, shift, expand, expand_bias, contract, eps)
+    grid = (triton.cdiv(voxels, _BLOCK_VOXELS), len(x))
+    forward[grid](x, y, contract_bias, *arguments, _BLOCK_VOXELS, padded(channels), _block_hidden(hidden))
     return y
 
 
@@ -75,7 +56,7 @@ def _fake_residual_mlp_backward(
     hidden, channels = expand.shape
     sums = x.new_empty((x.shape[0], 3 * channels), dtype=torch.float32)
     weight_sums = sums.new_empty(x.shape[0], hidden * (2 * channels + 1))
-    return torch.empty_like(x, memory_format=torch.contiguous_format), sums, weight_sums
+    return like_first(x), sums, weight_sums
 
 
 @operator("residual_mlp_backward", _fake_residual_mlp_backward)
@@ -93,10 +74,8 @@ def _residual_mlp_backward(
     (transposed) and expand_bias for each case, (B, 2 H C + H).
     """
     x, grad = x.contiguous(), grad.contiguous()
-    cases, voxels, channels, hidden = _sizes(x, expand)
-    norm = (scale.contiguous(), shift.contiguous())
-    weights = (expand.to(x.dtype).contiguous(), expand_bias, contract.mT.to(x.dtype).contiguous())
-    arguments = (*norm, *weights, voxels, channels, hidden, eps, eps >= 0)
+    voxels, channels, hidden, arguments = _arguments(x, scale, shift, expand, expand_bias, contract, eps)
+    cases = len(x)
     block_voxels = 128 if channels <= 32 else 64
     programs = num_programs(triton.cdiv(voxels, block_voxels), _MAX_PROGRAMS)
     grad_x = torch.empty_like(x)
@@ -113,25 +92,26 @@ def _residual_mlp_backward(
     return grad_x, sums.sum(1), weight_sums.sum(1)
 
 
-def _sizes(x: Tensor, expand: Tensor) -> tuple[int, int, int, int]:
-    """Cases, voxels of a case, channels and hidden channels."""
-    return x.shape[0], x[0, ..., 0].numel(), x.shape[-1], expand.shape[0]
+def _arguments(
+    x: Tensor, scale: Tensor, shift: Tensor, expand: Tensor, expand_bias: Tensor, contract: Tensor, eps: float
+) -> tuple[int, int, int, tuple[Tensor | float, ...]]:
+    """Voxels of a case, channels, hidden channels; and what every kernel takes after the pointers of its own."""
+    sizes = x[0, ..., 0].numel(), x.shape[-1], expand.shape[0]
+    norm = scale.contiguous(), shift.contiguous()
+    weights = expand.to(x.dtype).contiguous(), expand_bias, contract.mT.to(x.dtype).contiguous()
+    return *sizes, (*norm, *weights, *sizes, eps, eps >= 0)
 
 
 def _block_hidden(hidden: int) -> int:
     return min(_MAX_BLOCK_HIDDEN, padded(hidden))
 
 
-class _MLPContext(Context):
-    eps: float
-
-
-def _setup_context(ctx: _MLPContext, inputs: tuple, output: Tensor) -> None:
+def _setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
     *tensors, _, ctx.eps = inputs  # all but the last bias
     ctx.save_for_backward(*tensors)
 
 
-def _backward(ctx: _MLPContext, grad: Tensor) -> tuple[Tensor | None, ...]:
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     grad_x, per_case, weight_sums = _residual_mlp_backward(grad, *ctx.saved_tensors, ctx.eps)
     hidden, channels = ctx.saved_tensors[3].shape
     per_case = per_case.unflatten(1, (3, channels))

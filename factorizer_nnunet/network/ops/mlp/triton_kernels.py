@@ -71,12 +71,12 @@ def _expand(
 def forward(
     x_ptr,
     y_ptr,
+    contract_bias_ptr,
     scale_ptr,
     shift_ptr,
     expand_ptr,
     expand_bias_ptr,
     contract_ptr,
-    contract_bias_ptr,
     num_voxels,
     num_channels,
     num_hidden,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from factorizer_nnunet.network.layout import channels_first, channels_last
-from factorizer_nnunet.network.ops.autograd import Context
 from factorizer_nnunet.network.ops.slices import voxels_per_slice
 
 
@@ -16,17 +17,16 @@ def instance_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor
 
 
 def channel_moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    """As ``reference.channel_moments``, a slice of the volume at a time."""
+    """Mean and (biased) variance over the voxels of each case and channel, (B, C) each; x: (B, *spatial, C).
+
+    A slice of the volume at a time: ``torch.var_mean`` takes several times as long on channels-last storage.
+    """
     return _ChannelMoments.apply(x)
-
-
-class _NormContext(Context):
-    shape: torch.Size
 
 
 class _ChannelMoments(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: _NormContext, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, x: Tensor) -> tuple[Tensor, Tensor]:
         ctx.shape = x.shape
         x = x.flatten(1, -2)
         mean = x.mean(1)
@@ -39,7 +39,7 @@ class _ChannelMoments(torch.autograd.Function):
         return mean, variance / x.shape[1]
 
     @staticmethod
-    def backward(ctx: _NormContext, grad_mean: Tensor, grad_variance: Tensor) -> Tensor:
+    def backward(ctx: Any, grad_mean: Tensor, grad_variance: Tensor) -> Tensor:
         x, mean = ctx.saved_tensors
         slope = 2 * grad_variance / x.shape[1]
         grad = torch.addcmul((grad_mean / x.shape[1] - slope * mean)[:, None], x, slope[:, None])
@@ -56,7 +56,7 @@ class _InstanceNorm(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Context, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
         channels, voxels = x.shape[-1], x[0, ..., 0].numel()
         y, mean, rstd = torch.native_group_norm(
             channels_first(x), weight, bias, x.shape[0], channels, voxels, channels, eps
@@ -65,7 +65,7 @@ class _InstanceNorm(torch.autograd.Function):
         return channels_last(y)
 
     @staticmethod
-    def backward(ctx: Context, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, mean, rstd = ctx.saved_tensors
         x, grad, shape = x.flatten(1, -2), grad.flatten(1, -2), grad.shape
         voxels = x.shape[1]

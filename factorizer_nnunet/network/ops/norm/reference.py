@@ -1,8 +1,7 @@
-"""Instance norm and the moments it needs, by PyTorch."""
+"""Instance norm by PyTorch."""
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -16,12 +15,6 @@ def instance_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor
     norm, its group norm works on channels-last storage.
     """
     return channels_last(F.group_norm(channels_first(x), x.shape[-1], weight, bias, eps))
-
-
-def channel_moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and (biased) variance over the voxels of each case and channel, (B, C) each; x: (B, *spatial, C)."""
-    variance, mean = torch.var_mean(x.flatten(1, -2), 1, correction=0)
-    return mean, variance
 
 
 def scale_and_shift(moments: tuple[Tensor, Tensor], weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor]:

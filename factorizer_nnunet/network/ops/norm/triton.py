@@ -5,12 +5,13 @@ Sums are of differences from the middle voxel, so that a large mean does not dro
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import triton
 from torch import Tensor
 from triton import language as tl
 
-from factorizer_nnunet.network.ops.autograd import Context
 from factorizer_nnunet.network.ops.launch import differentiable, num_programs, operator, padded
 from factorizer_nnunet.network.ops.norm.reference import scale_and_shift
 
@@ -87,7 +88,7 @@ def _fake_channel_moments(x: Tensor) -> tuple[Tensor, Tensor]:
 
 @operator("channel_moments", _fake_channel_moments)
 def channel_moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    """As ``reference.channel_moments``, in float32."""
+    """As ``cpu.channel_moments``, in float32."""
     x = x.contiguous()
     cases, voxels, channels = len(x), x[0, ..., 0].numel(), x.shape[-1]
     block_c = min(64, padded(channels))
@@ -101,11 +102,11 @@ def channel_moments(x: Tensor) -> tuple[Tensor, Tensor]:
     return mean, variance
 
 
-def _setup_context(ctx: Context, inputs: tuple[Tensor], output: tuple[Tensor, Tensor]) -> None:
+def _setup_context(ctx: Any, inputs: tuple[Tensor], output: tuple[Tensor, Tensor]) -> None:
     ctx.save_for_backward(*inputs, output[0])
 
 
-def _backward(ctx: Context, grad_mean: Tensor, grad_variance: Tensor) -> Tensor:
+def _backward(ctx: Any, grad_mean: Tensor, grad_variance: Tensor) -> Tensor:
     x, mean = ctx.saved_tensors
     voxels = x[0, ..., 0].numel()
     slope = 2 * grad_variance / voxels

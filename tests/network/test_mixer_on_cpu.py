@@ -47,9 +47,9 @@ def test_same_result_and_gradients_as_layer_by_layer(
     assert_same_gradients(in_slabs, plain, wanted, rtol=1e-8, atol=1e-9)
 
 
-@pytest.mark.parametrize("shifts", [(0.0, 0.5), (0.0, 0.25, 0.5, 0.75)])
+@pytest.mark.parametrize("shifts", [(0.0, 0.5), (0.25, 0.75), (0.0, 0.25, 0.5, 0.75)])
 @pytest.mark.parametrize("border", ["cut", "cyclic"])
-def test_in_inference_the_result_may_replace_the_input(shifts: tuple, border: str) -> None:
+def test_inference_gives_the_same_and_keeps_its_input(shifts: tuple, border: str) -> None:
     norm, mixer = norm_and_mixer("instance", 3, border, shifts=shifts)
     x = torch.randn(2, 9, 10, 12, 16, dtype=torch.float64)
     with torch.no_grad():
@@ -57,7 +57,6 @@ def test_in_inference_the_result_may_replace_the_input(shifts: tuple, border: st
         kept = x.clone()
         torch.testing.assert_close(cpu.residual_mixer(x, norm, mixer), plain, rtol=1e-11, atol=1e-11)
         assert torch.equal(x, kept)
-        torch.testing.assert_close(cpu.residual_mixer(x, norm, mixer, overwrite=True), plain, rtol=1e-11, atol=1e-11)
 
 
 @pytest.mark.parametrize("shifts", [[0.0, 0.5], [0.0, 0.25, 0.5, 0.75]])

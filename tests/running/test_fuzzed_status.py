@@ -1,0 +1,31 @@
+"""Damaged JSON files of a run: `status` ends with an exit status and a message, whatever they contain."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+from fuzzing import answer, damaged_json, files_below
+from running_example import example_settings
+
+from factorizer_nnunet.running.run import run_here
+from factorizer_nnunet.running.worker_slots import WorkerSlot
+
+
+def test_status_answers_damaged_files(tmp_path: Path, programs: Path) -> None:
+    settings = example_settings(tmp_path, prediction=None)
+    assert run_here(settings, [WorkerSlot("cpu 0")])
+    number = settings.dataset.removeprefix("Dataset").split("_")[0]
+    assert answer(["status", "-d", number]) == 0
+    rng = np.random.default_rng(5)
+    files = sorted(path for path in (tmp_path / "nnUNet_results").rglob("*.json"))
+    files += sorted(path for path in (tmp_path / "nnUNet_preprocessed").rglob("*.json"))
+    for _ in range(80):
+        victim = files[int(rng.integers(len(files)))]
+        content = victim.read_bytes()
+        victim.write_bytes(damaged_json(rng, json.loads(content)))
+        before = files_below(tmp_path)
+        assert answer(["status", "-d", number]) in (0, 1, 2)
+        assert files_below(tmp_path).keys() == before.keys()
+        victim.write_bytes(content)
