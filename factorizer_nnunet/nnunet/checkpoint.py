@@ -155,7 +155,7 @@ def _load(path: Path, trusted: bool, fix: str | None) -> Any:
         ) from error
 
 
-def check_checkpoint(path: Path, fix: str) -> None:
+def check_executes_nothing(path: Path, fix: str) -> None:
     """Check that loading a checkpoint would execute nothing, before nnU-Net unpickles it; damage is not reported.
 
     Args:

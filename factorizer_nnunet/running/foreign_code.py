@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import read_complete_json
-from factorizer_nnunet.nnunet.checkpoint import check_checkpoint
+from factorizer_nnunet.nnunet.checkpoint import check_executes_nothing
 from factorizer_nnunet.nnunet.plans import resolved_configuration
 from factorizer_nnunet.nnunet.safe_pickle import check_pickles
 from factorizer_nnunet.nnunet.trusted_classes import check_named_code
@@ -35,7 +35,7 @@ def foreign_code_problems(settings: RunSettings) -> Iterator[str]:
                 check_pickles(sorted(folder.validation.glob("*.pkl")))
                 checkpoint = folder.last_checkpoint()
                 if checkpoint is not None and not folder.summary.is_file():
-                    check_checkpoint(checkpoint, _FIX)
+                    check_executes_nothing(checkpoint, _FIX)
         except UserError as error:
             yield str(error)
     try:
