@@ -264,7 +264,7 @@ def test_without_splits_the_folds_are_nnunets(root: Path, validated: Path, monke
     beyond = cases.of_fold("7")
     assert len(beyond) == 1 and set(beyond) < set(CASES)
     splits.write_text("[")
-    with pytest.raises(UserError, match=r"splits_final.json is not valid JSON .*; restore it"):
+    with pytest.raises(UserError, match=r"splits_final.json is not valid JSON: .*Correct the file"):
         cases.of_fold("0")
     splits.unlink()
     names = np.array([f"case_{number}" for number in range(7)])
