@@ -18,14 +18,7 @@ from factorizer_nnunet.pages.markup import document, embedded_json, number, shor
 
 
 def write_page(file: Path, explanation: Explanation, top: int, channels: Sequence[str]) -> None:
-    """Write the page atomically.
-
-    Args:
-        file: to be written.
-        explanation: of the case.
-        top: how many components to show of each class and layer.
-        channels: names of the image's channels.
-    """
+    """Write the page atomically, with the ``top`` components of each class and layer; ``channels`` are names."""
     data = page_data(explanation, top, channels)
     embedded = embedded_json(data)
     pieces = [
