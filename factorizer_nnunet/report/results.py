@@ -15,6 +15,7 @@ from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.evaluation.dataset_files import check_agreement, of_references
 from factorizer_nnunet.nnunet.dataset_json import DatasetJson
 from factorizer_nnunet.nnunet.model_folder import ModelFolder
+from factorizer_nnunet.nnunet.training_log import Curve, read_curve
 from factorizer_nnunet.report.folders import (
     CROSS_VALIDATION,
     PREDICTIONS,
@@ -25,7 +26,6 @@ from factorizer_nnunet.report.folders import (
 )
 from factorizer_nnunet.report.sources import Sources
 from factorizer_nnunet.report.titles import titles_for
-from factorizer_nnunet.report.training import Curve, read_curve
 
 
 @dataclass(frozen=True)
