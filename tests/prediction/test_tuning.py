@@ -169,7 +169,7 @@ def test_the_page_and_the_printed_table(validated: Path, capsys: pytest.CaptureF
     assert not list(validated.parent.glob("*fast*"))
     assert cli.main(arguments) == 0
     out = capsys.readouterr().out
-    assert "| iterations | shifts | mirroring | tile step | Dice |" in out
+    assert "| iterations | shifts | mirroring | tile step | Dice " in out
     assert f"-p {PLANS}_fast -step_size 1 -f 0 -i IN -o OUT" in out
     report = validated.parent / "tune_inference" / validated.name
     page = (report / "tune_inference.md").read_text()
