@@ -348,7 +348,7 @@ def test_a_device_that_is_missing_is_refused_first(tmp_path: Path, monkeypatch: 
 
 
 def test_table_is_markdown() -> None:
-    table = run.markdown_table({"fold 0": {"core": 0.5, "mean": 0.25}, "ensemble": {"core": 1.0, "mean": 0.125}})
+    table = run.dice_table({"fold 0": {"core": 0.5, "mean": 0.25}, "ensemble": {"core": 1.0, "mean": 0.125}})
     assert table.splitlines() == [
         "| Dice     |  core |  mean |",
         "|----------|------:|------:|",

@@ -9,14 +9,24 @@ from factorizer_nnunet.dataset_conversion.report.contact_sheet import Pictures
 from factorizer_nnunet.dataset_conversion.report.facts import Facts, labelled, registrations, row_anchors
 from factorizer_nnunet.dataset_conversion.report.outliers import CUT, MIN_CASES
 from factorizer_nnunet.dataset_conversion.report.sections import (
-    cell,
     data_set_section,
     folds_section,
     registrations_section,
     table_section,
     volumes_section,
 )
-from factorizer_nnunet.pages.markup import breakable, document, note, number, short, table, text_of
+from factorizer_nnunet.pages.markup import (
+    breakable,
+    cell,
+    document,
+    legend,
+    note,
+    number,
+    sections,
+    short,
+    table,
+    text_of,
+)
 from factorizer_nnunet.pages.pictures import COLOURS, data_uri
 from factorizer_nnunet.pages.style import SCRIPT, STYLE
 
@@ -25,7 +35,7 @@ _TILES = ((10, 220), (60, 150), (300, 110), (math.inf, 84))  # maximum number of
 
 def html_page(facts: Facts, pictures: Pictures) -> str:
     """Return the page; cases without a picture are listed, too."""
-    sections = {
+    parts = {
         "Left out": _left_out(facts),
         "Cases": _sheet(facts, pictures),
         "Outliers": _outliers(facts),
@@ -35,18 +45,14 @@ def html_page(facts: Facts, pictures: Pictures) -> str:
         "Table": table_section(facts),
         "Data set": data_set_section(facts),
     }
-    shown = {title: (title.lower().replace(" ", "-"), content) for title, content in sections.items() if content}
-    links = "".join(f'<a href="#{anchor}">{title}</a>' for title, (anchor, _) in shown.items())
-    body = "".join(
-        f'<section><h2 id="{anchor}">{title}</h2>{content}</section>' for title, (anchor, content) in shown.items()
-    )
+    links, body = sections((title.lower().replace(" ", "-"), title, content) for title, content in parts.items())
     name, source = facts["dataset"], facts["title"]
     warnings = "".join(f'<p class="warning"><b>Note.</b> {text_of(text)}</p>' for text in facts["warnings"])
     header = (
         f"<header><h1>{text_of(name)}</h1>{note(f'converted from {text_of(source)}')}{_numbers(facts)}{warnings}"
         f"<nav>{links}</nav></header>"
     )
-    return document(f"{name}: conversion of {source}", STYLE, SCRIPT, f"{header}\n<main>{body}</main>")
+    return document(f"{name}: conversion of {source}", STYLE, SCRIPT, f"{header}\n{body}")
 
 
 def _numbers(facts: Facts) -> str:
@@ -84,12 +90,7 @@ def _left_out(facts: Facts) -> str:
 
 
 def _sheet(facts: Facts, pictures: Pictures) -> str:
-    legend = [
-        f'<span><i style="background:{colour}"></i>{text_of(region)}</span>'
-        for region, colour in zip(facts["regions"], COLOURS, strict=False)
-    ]
-    if facts["counts"]["outliers"]:
-        legend.append('<span><i class="frame"></i>outlier</span>')
+    frame = '<span><i class="frame"></i>outlier</span>' if facts["counts"]["outliers"] else ""
     tiles = []
     for name, anchor in row_anchors(facts).items():
         case = facts["cases"][name]
@@ -103,7 +104,7 @@ def _sheet(facts: Facts, pictures: Pictures) -> str:
     lead = "The axial slice with the largest label area of each case, with outlines of its regions."
     return (
         f"{note(f'{lead} Click a picture to see its row in the table.')}"
-        f'<div class="legend">{"".join(legend)}</div>'
+        f"{legend(zip(facts['regions'], COLOURS, strict=False), frame)}"
         f'<div class="sheet" style="--tile:{width}px">{"".join(tiles)}</div>'
     )
 

@@ -7,7 +7,7 @@ import statistics
 from factorizer_nnunet.dataset_conversion.report.contact_sheet import Pictures
 from factorizer_nnunet.dataset_conversion.report.facts import Facts, labelled, registrations, row_anchors
 from factorizer_nnunet.dataset_conversion.report.histogram import decades_of, histogram_svg
-from factorizer_nnunet.pages.markup import charts, figure, note, number, short, table, text_of
+from factorizer_nnunet.pages.markup import cell, charts, figure, note, number, short, table, text_of
 from factorizer_nnunet.pages.pictures import COLOURS, data_uri
 
 _TREATMENTS = {
@@ -16,11 +16,6 @@ _TREATMENTS = {
     "rewrite": "header or voxels repaired",
     "resample": "resampled to the case's grid",
 }
-
-
-def cell(value: object, css_class: str = "") -> str:
-    """A table cell with text."""
-    return f'<td class="{css_class}">{text_of(value)}</td>' if css_class else f"<td>{text_of(value)}</td>"
 
 
 def volumes_section(facts: Facts) -> str:
@@ -38,7 +33,7 @@ def volumes_section(facts: Facts) -> str:
             words += f"; absent in {len(values) - len(filled)} of {len(values)} cases"
         caption = f'<b>{text_of(region)}</b> <span class="soft">{words}</span>'
         figures.append(figure(caption, histogram_svg(values, decades, COLOURS[place % len(COLOURS)])))
-    return note("Number of cases by volume in ml.") + charts(figures)
+    return charts(figures, "Number of cases by volume in ml.")
 
 
 def folds_section(facts: Facts) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 from factorizer_nnunet.core.atomic_files import atomic_file, atomic_folder, write_text_atomically
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.interrupts import terminable
+from factorizer_nnunet.core.markdown import markdown_table
 from factorizer_nnunet.core.processes import core_count, end_marked, script
 from factorizer_nnunet.dataset_conversion.releases import RELEASES
 from factorizer_nnunet.demo.figure import draw_figure
@@ -141,7 +142,7 @@ def _write_results(folder: DemoFolder) -> None:
     model = summary["models"][0]
     rows: dict[str, Dice] = {f"fold {fold}": dice for fold, dice in model["folds"].items()}
     rows[ALL_FOLDS], rows[ENSEMBLE] = model["all_folds"], summary["test"]["dice"]
-    write_text_atomically(folder.table, markdown_table(rows))
+    write_text_atomically(folder.table, dice_table(rows))
     with atomic_file(folder.figure) as draft:
         draw_figure(RELEASE, folder.run.raw / "imagesTs", folder.references, folder.predictions, draft)
     results = {
@@ -155,25 +156,18 @@ def _write_results(folder: DemoFolder) -> None:
     write_text_atomically(folder.results, json.dumps(results, indent=4) + "\n")
 
 
-def markdown_table(rows: Mapping[str, Dice]) -> str:
-    """Return the table of Dice by row name, as Markdown that also reads well in a terminal."""
-    widths = {column: max(len(column), len("0.000")) for column in next(iter(rows.values()))}
-    width = max(len(name) for name in ("Dice", *rows))
-    lines = [
-        f"| {'Dice':<{width}} | " + " | ".join(f"{column:>{wide}}" for column, wide in widths.items()) + " |",
-        f"|{'-' * (width + 2)}|" + "|".join("-" * (wide + 1) + ":" for wide in widths.values()) + "|",
-    ]
-    for name, dice in rows.items():
-        cells = " | ".join(f"{dice[column]:>{wide}.3f}" for column, wide in widths.items())
-        lines.append(f"| {name:<{width}} | {cells} |")
-    return "\n".join(lines) + "\n"
+def dice_table(rows: Mapping[str, Dice]) -> str:
+    """The Dice of every row and column."""
+    columns = list(next(iter(rows.values())))
+    cells = [[name, *(f"{dice[column]:.3f}" for column in columns)] for name, dice in rows.items()]
+    return markdown_table([["Dice", *columns], *cells], right=True) + "\n"
 
 
 def _show(folder: DemoFolder) -> None:
     results = json.loads(folder.results.read_text(encoding="utf-8"))
     print(f"\nCross-validation of {results['patients'] - results['held_out']} patients, each scored by the fold that")
     print(f"was trained without it, and the ensemble of all folds on {results['held_out']} held-out patients:\n")
-    print(markdown_table(results["dice"]))
+    print(dice_table(results["dice"]))
     dice = {row: results["dice"][row][MEAN] for row in (ALL_FOLDS, ENSEMBLE)}
     print(f"Mean Dice: {dice[ENSEMBLE]:.3f} of the ensemble, {dice[ALL_FOLDS]:.3f} of the single folds.")
     print(f"Table: {folder.table}\nPicture: {folder.figure}\nAll numbers: {folder.results}")

@@ -44,7 +44,7 @@ DEFAULT_POLICY: EmptyPolicy = {
     "lesion_dice": EmptyValues(both=UNDEFINED),
     "lesion_hd95": EmptyValues(both=UNDEFINED),
 }
-LESION_WISE = ("lesion_f1", "lesion_dice", "lesion_hd95")
+BY_LESION = ("lesion_f1", "lesion_dice", "lesion_hd95")
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def changed(policy: EmptyPolicy, changes: Iterable[str]) -> EmptyPolicy:
     for change in changes:
         name, _, value = change.partition("=")
         metric, _, situation = name.partition(":")
-        allowed = situations[:1] if metric in LESION_WISE else situations
+        allowed = situations[:1] if metric in BY_LESION else situations
         if metric not in policy or situation not in allowed or not value:
             raise UserError(
                 f"invalid value for empty masks {change!r}: expected METRIC:SITUATION=VALUE, such as dice:both=1; "

@@ -91,7 +91,7 @@ FULL_NAMES = {
     "GTV": GTV,
 }
 PED24 = {"WT": (1, 2, 3, 4), "TC": (1, 2, 3), "ET": (1,), "NETC": (2,), "CC": (3,), "ED": (4,)}
-LESION_WISE = ("lesion_dice", "lesion_hd95")
+RANKED_BY_LESIONS = ("lesion_dice", "lesion_hd95")
 BRATS_2021_MM, BRATS_2023_MM = 373.13, 374.0  # approximately the diagonal of 240 × 240 × 155 voxels
 GLI_2024_MM = 337.0  # approximately that of 182 × 218 × 182 voxels
 
@@ -113,7 +113,7 @@ def _brats_2023(task: str, dilation: int, limit_mm3: float) -> Scheme:
         key=f"brats2023-{task}",
         title=f"BraTS 2023 {task.upper()}, lesion-wise",
         source=M23,
-        ranked_by=LESION_WISE,
+        ranked_by=RANKED_BY_LESIONS,
         regions=ADULT,
         parts=ADULT_PARTS,
         rule=LesionRule(dilation=dilation, min_reference_mm3=limit_mm3, penalty=BRATS_2023_MM),
@@ -143,7 +143,7 @@ def _brats_2024(
         key=f"brats2024-{task}",
         title=f"BraTS 2024 {task.upper()}, lesion-wise",
         source=M24,
-        ranked_by=LESION_WISE,
+        ranked_by=RANKED_BY_LESIONS,
         regions=regions,
         parts=parts,
         rule=rule,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from factorizer_nnunet.core.markdown import markdown_table
 from factorizer_nnunet.evaluation.metrics import VOXELS, Metric
 from factorizer_nnunet.evaluation.scores import Scores, Summary
 
@@ -22,9 +23,9 @@ def markdown(scores: Scores) -> str:
         *([f"Not scored, because only one folder has them: {', '.join(only_one)}."] if only_one else []),
         "## Empty masks",
         "The score of a case in which both masks, only the reference or only the prediction have no voxel.",
-        _table(empty_mask_rows(scores)),
+        markdown_table(empty_mask_rows(scores)),
         "## Lesions",
-        _table(lesion_rule_rows(scores)),
+        markdown_table(lesion_rule_rows(scores)),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -48,7 +49,7 @@ def score_table(scores: Scores) -> str:
         title = metric.title + (f" [{metric.unit}]" if metric.unit else "") + metric.arrow
         cells = [_cell(metric, scores.summary(region, metric.key)) for region in scores.regions]
         rows.append([f"**{title}**" if metric.key in ranked else title, *cells])
-    return _table(rows)
+    return markdown_table(rows)
 
 
 def empty_mask_rows(scores: Scores) -> list[list[str]]:
@@ -67,15 +68,6 @@ def lesion_rule_rows(scores: Scores) -> list[list[str]]:
         [name.replace("_mm3", ", mm³").replace("_", " "), *(_shown(rule[name]) for rule in rules.values())]
         for name in names
     ]
-
-
-def _table(rows: list[list[str]]) -> str:
-    """Markdown that is also readable in a terminal; the first row is the header."""
-    rows = [[" ".join(cell.split()).replace("|", "\\|") for cell in row] for row in rows]
-    widths = [max(len(row[n]) for row in rows) for n in range(len(rows[0]))]
-    lines = ["| " + " | ".join(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True)) + " |" for row in rows]
-    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
-    return "\n".join([lines[0], rule, *lines[1:]])
 
 
 def _cell(metric: Metric, summary: Summary) -> str:

@@ -45,13 +45,7 @@ class BlendedMaps:
         self._weights = np.zeros(self.size, np.float32)
 
     def add(self, maps: Tensor, position: PatchPosition, gaussian: Tensor) -> None:
-        """Add one patch.
-
-        Args:
-            maps: (count, *size of the stage).
-            position: of the patch.
-            gaussian: nnU-Net's weights of a patch, (*patch,), on the device of the maps.
-        """
+        """Add the maps (count, *size of the stage) of a patch with nnU-Net's weights (*patch,), on the same device."""
         target: list[slice] = []
         map_matrices, weight_matrices = [], []
         for axis, (start, patch, stride) in enumerate(zip(position.starts, position.sizes, self.stride, strict=True)):

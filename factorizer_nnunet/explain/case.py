@@ -27,19 +27,9 @@ def explain_case(
     deletion: int = 0,
     checkpoint: str = CHECKPOINT_FINAL,
 ) -> Explanation:
-    """Predict and explain one case; only temporary files are written.
+    """Predict and explain one case with a model folder; only temporary files are written.
 
-    Args:
-        model: model folder ``TRAINER__PLANS__CONFIGURATION``.
-        files: the image, one file per channel.
-        fold: whose weights are used.
-        truth: the true segmentation, if known.
-        device: of torch.
-        stages: such as ``encoder-3``; all if empty.
-        heads: counted from 1; all if empty.
-        with_loadings: also keep the loadings in space.
-        deletion: how many of the best components of each class and stage the deletion test covers.
-        checkpoint: file name in the fold.
+    ``files`` is the image, one file per channel, ``truth`` its true segmentation; for the others see `ExplainOptions`.
 
     Raises:
         UserError: model, stage or head cannot be used.

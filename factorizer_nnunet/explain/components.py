@@ -17,18 +17,12 @@ from factorizer_nnunet.network.mixer import NMFMixer
 
 @dataclass(frozen=True)
 class Component:
-    """One column of the factors of one head.
+    """One column of the factors of one head."""
 
-    Attributes:
-        layer: name of its NMF layer.
-        head, column: counted from 1; a layer of rank 1 only has column 1.
-        channels: first and last + 1 of the layer's hidden channels that the head factorises, counted from 0.
-    """
-
-    layer: str
-    head: int
+    layer: str  # name of its NMF layer
+    head: int  # counted from 1; a layer of rank 1 only has column 1
     column: int
-    channels: tuple[int, int]
+    channels: tuple[int, int]  # of the layer's hidden channels: the head's first and its last + 1, counted from 0
     of_rank_one: bool = True
 
     @property
@@ -39,16 +33,10 @@ class Component:
 
 @dataclass(frozen=True)
 class NMFLayer:
-    """One block of the network that has an NMF.
+    """One block of the network that has an NMF; stages are counted from 1, the highest resolution, on both sides."""
 
-    Attributes:
-        name: such as ``encoder-3``; stages are counted from 1, the highest resolution, in encoder and decoder.
-            If a stage has several blocks, ``encoder-3-block-2``.
-        stride: voxels of the network's input per voxel of the stage, per axis.
-    """
-
-    name: str
-    stride: tuple[int, ...]
+    name: str  # such as encoder-3, or encoder-3-block-2 if a stage has several blocks
+    stride: tuple[int, ...]  # voxels of the network's input per voxel of the stage, per axis
     block: FactorizerBlock
     mixer: NMFMixer
 
@@ -64,10 +52,6 @@ class NMFLayer:
 
 def find_layers(network: nn.Module, model: Path) -> list[NMFLayer]:
     """Return all NMF layers, the encoder's first, each part from the highest resolution down.
-
-    Args:
-        network: as nnU-Net built it.
-        model: its folder, for messages.
 
     Raises:
         UserError: the network is not a Factorizer or has no NMF.

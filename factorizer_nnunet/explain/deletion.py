@@ -13,17 +13,11 @@ from factorizer_nnunet.evaluation.schemes import Labels
 
 @dataclass(frozen=True)
 class ClassChange:
-    """Effect of a deletion on one class.
+    """Effect of a deletion on one class."""
 
-    Attributes:
-        dice_with_prediction: between the predictions without and with the head; None if both are empty.
-        volume_change_ml: volume without the head minus volume with it.
-        dice_change: Dice against the truth without the head minus that with it; None without a truth, or if empty.
-    """
-
-    dice_with_prediction: float | None
-    volume_change_ml: float
-    dice_change: float | None
+    dice_with_prediction: float | None  # between the predictions without and with the head; None if both are empty
+    volume_change_ml: float  # volume without the head minus volume with it
+    dice_change: float | None  # of the Dice against the truth; None without a truth, or if it is empty
 
 
 def class_changes(
@@ -36,12 +30,7 @@ def class_changes(
 ) -> dict[str, ClassChange]:
     """Compare segmentations, label maps of the same shape, class by class.
 
-    Args:
-        with_head, without: predictions.
-        truth: ground truth; its voxels with the value ``ignored`` are left out of ``dice_change``.
-        classes: label values of each class.
-        voxel_mm3: volume of a voxel.
-        ignored: the ignore label, if the data set has one.
+    Voxels of the truth with the value ``ignored`` are left out of ``dice_change``.
     """
     dice = dice_of_regions(without, with_head, classes, None)
     true_dice = []

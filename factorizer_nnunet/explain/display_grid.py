@@ -12,15 +12,10 @@ from factorizer_nnunet.imaging.planes import LARGEST_SIDE, orientation_of
 
 @dataclass(frozen=True)
 class DisplayGrid:
-    """Which voxels of an image's grid are shown.
+    """Which voxels of an image's grid are shown."""
 
-    Attributes:
-        axes: those of the image that run left, back and up.
-        indices: along each of these, the nearest voxel of the image.
-    """
-
-    axes: tuple[int, ...]
-    indices: tuple[np.ndarray, ...]
+    axes: tuple[int, ...]  # those of the image that run left, back and up
+    indices: tuple[np.ndarray, ...]  # along each of these, the nearest voxel of the image
 
     @property
     def size(self) -> tuple[int, ...]:

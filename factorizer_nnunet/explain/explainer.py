@@ -30,23 +30,14 @@ OnMap = Callable[[Component, Volume], None]
 
 @dataclass(frozen=True, kw_only=True)
 class ExplainOptions:
-    """What to explain, and how to predict.
+    """What to explain, and how to predict."""
 
-    Attributes:
-        stages: such as ``encoder-3``; all if empty.
-        heads: counted from 1; all if empty.
-        with_loadings: also keep the columns of U, in space.
-        deletion: how many of the best components of each class and layer the deletion test covers.
-        tile_step_size: of the sliding window, as a fraction of the patch; None: the model's.
-        use_mirroring: average over mirrored images if the training mirrored.
-    """
-
-    stages: tuple[str, ...] = ()
-    heads: tuple[int, ...] = ()
-    with_loadings: bool = False
-    deletion: int = 0
-    tile_step_size: float | None = None
-    use_mirroring: bool = True
+    stages: tuple[str, ...] = ()  # such as encoder-3; all if empty
+    heads: tuple[int, ...] = ()  # counted from 1; all if empty
+    with_loadings: bool = False  # also keep the columns of U, in space
+    deletion: int = 0  # how many of the best components of each class and layer the deletion test covers
+    tile_step_size: float | None = None  # of the sliding window, as a fraction of the patch; None: the model's
+    use_mirroring: bool = True  # average over mirrored images if the training mirrored
 
 
 @dataclass(frozen=True)
@@ -67,7 +58,7 @@ class Explainer:
             case: its files.
             truth: its true segmentation, on the grid of the image.
             folder: for the maps' files while the explanation is used; by default the system's temporary folder.
-            on_map: called with each component and its map (x, y, z) on the original grid, from several threads.
+            on_map: called with each component and its map on the original grid, from several threads.
         """
         model = self.model
         image = preprocess(case, model.description)

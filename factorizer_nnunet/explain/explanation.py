@@ -20,57 +20,34 @@ from factorizer_nnunet.explain.recorder import LayerRecord
 
 @dataclass(frozen=True)
 class Assessment:
-    """What is known of one component in one case.
-
-    Attributes:
-        energy_share: ‖U Vᵀ‖² over ‖X‖² of all heads of its layer.
-        head_share: ‖U Vᵀ‖² over ‖X‖² of its own head: how much of its input the component explains.
-        mean_loading: weights of its channels, norm at most 1: the unit columns of U, averaged by energy.
-        largest: highest value of the map, in units of the hidden features.
-        predicted, true: separation of each class; ``true`` is None without a truth.
-        deletion: change of each class without the component's head; None if not tested.
-    """
+    """What is known of one component in one case."""
 
     component: Component
-    energy_share: float
-    head_share: float
-    mean_loading: tuple[float, ...]
-    largest: float
-    predicted: dict[str, Separation]
-    true: dict[str, Separation] | None
-    deletion: dict[str, ClassChange] | None = None
+    energy_share: float  # ‖U Vᵀ‖² over ‖X‖² of all heads of its layer
+    head_share: float  # ‖U Vᵀ‖² over ‖X‖² of its own head: how much of its input the component explains
+    mean_loading: tuple[float, ...]  # of its channels, norm at most 1: the unit columns of U, averaged by energy
+    largest: float  # highest value of the map, in units of the hidden features
+    predicted: dict[str, Separation]  # by class
+    true: dict[str, Separation] | None  # None without a truth
+    deletion: dict[str, ClassChange] | None = None  # by class, without its head; None if not tested
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """A case, its prediction and its components; the maps are stored at the resolution of their stages.
-
-    Attributes:
-        case: its name.
-        image: (channels, x, y, z).
-        prediction, truth: label values, (x, y, z).
-        classes: label values of each class or region.
-        ignored: the ignore label, if the data set has one.
-        geometry: of the original image.
-        patch: nnU-Net's patch size, with three axes.
-        properties: nnU-Net's, for its writers.
-        records: of the NMF layers, by name.
-        assessments: one per component, in the order of the layers; for the best ones see ``top``.
-        folder: with the maps' files, which are removed together with this object.
-    """
+    """A case, its prediction and its components; the maps are stored at the resolution of their stages."""
 
     case: str
-    image: np.ndarray
-    prediction: np.ndarray
-    truth: np.ndarray | None
-    classes: Mapping[str, Labels]
-    ignored: int | None
+    image: np.ndarray  # (channels, x, y, z)
+    prediction: np.ndarray  # label values, (x, y, z)
+    truth: np.ndarray | None  # likewise
+    classes: Mapping[str, Labels]  # label values of each class or region
+    ignored: int | None  # the ignore label
     geometry: CaseGeometry
-    patch: tuple[int, ...]
-    properties: Mapping[str, Any]
-    records: dict[str, LayerRecord]
-    assessments: list[Assessment] = field(default_factory=list)
-    folder: tempfile.TemporaryDirectory | None = None
+    patch: tuple[int, ...]  # nnU-Net's patch size, with three axes
+    properties: Mapping[str, Any]  # nnU-Net's, for its writers
+    records: dict[str, LayerRecord]  # of the NMF layers, by name
+    assessments: list[Assessment] = field(default_factory=list)  # in the order of the layers
+    folder: tempfile.TemporaryDirectory | None = None  # of the maps' files, removed with this object
 
     def close(self) -> None:
         """Remove the files of the maps."""
@@ -90,7 +67,7 @@ class Explanation:
     def map(self, component: Component) -> Volume:
         """The component's V on the grid of the original image, in units of the hidden features."""
         record = self.records[component.layer]
-        return self.geometry.to_volume(self._on_image(record.maps, record.index(component)))
+        return Volume(self._on_image(record.maps, record.index(component)), self.geometry.grid)
 
     def loadings(self, component: Component) -> Volume:
         """For each voxel, the unit column of U of its window: (x, y, z, head_dim).
@@ -104,7 +81,7 @@ class Explanation:
         width = component.channels[1] - component.channels[0]
         first = record.index(component) * width
         channels = [self._on_image(record.loadings, first + channel) for channel in range(width)]
-        return self.geometry.to_volume(np.stack(channels, -1))
+        return Volume(np.stack(channels, -1), self.geometry.grid)
 
     def top(self, layer: str, name: str, count: int) -> list[Assessment]:
         """The components of a layer that separate a predicted class best, best first; some of them avoid it.

@@ -20,31 +20,19 @@ from factorizer_nnunet.network.ops.mixer.gram import leading_direction
 
 @dataclass(frozen=True)
 class Factors:
-    """Components of one layer for one patch: K = heads × rank, the columns of a head next to each other.
+    """Components of one layer for one patch: K = heads × rank, the columns of a head next to each other."""
 
-    Attributes:
-        maps: (K, *spatial), V in space, averaged over shifts.
-        loadings: (K, head_dim, *spatial), for each voxel the unit column of U of its window, averaged over shifts;
-            None if not requested.
-        mean_loading: (K, head_dim), mean of the unit columns over windows and shifts, times ``energy``.
-        energy: (K,), ‖U Vᵀ‖² of each component, summed over windows, averaged over shifts.
-        head_energy: (heads,), ‖X‖² of each head's input.
-    """
-
-    maps: Tensor
-    loadings: Tensor | None
-    mean_loading: Tensor
-    energy: Tensor
-    head_energy: Tensor
+    maps: Tensor  # (K, *spatial), V in space, averaged over shifts
+    loadings: Tensor | None  # (K, head_dim, *spatial), the unit column of U of each voxel's window, likewise; or None
+    mean_loading: Tensor  # (K, head_dim), mean of the unit columns over windows and shifts, times energy
+    energy: Tensor  # (K,), ‖U Vᵀ‖² of each component, summed over windows, averaged over shifts
+    head_energy: Tensor  # (heads,), ‖X‖² of each head's input
 
 
 def factorise(mixer: NMFMixer, x: Tensor, with_loadings: bool = False) -> Factors:
-    """Compute the factors of one case.
+    """Compute the factors of one case from the mixer's input, (1, *spatial, C).
 
-    Args:
-        mixer: of a layer.
-        x: (1, *spatial, C), the mixer's input.
-        with_loadings: also put the loadings in space, which takes ``head_dim`` times the memory of the maps.
+    The loadings in space take ``head_dim`` times the memory of the maps.
     """
     hidden = full_precision(mixer.nonnegative(x))
     spatial, heads, rank = hidden.shape[1:-1], mixer.num_heads, mixer.nmf.rank

@@ -12,49 +12,35 @@ import torch
 from factorizer_nnunet.explain.interpolation import coarse_position, interpolate, interpolation_matrix
 from factorizer_nnunet.imaging.grid import Grid
 
+_IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])  # between NIfTI's axes, x to the right and y to the front, and SimpleITK's
+
 
 @dataclass(frozen=True)
 class Volume:
-    """Values of voxels and their geometry.
-
-    Attributes:
-        values: (x, y, z), or (x, y, z, channels).
-        spacing: mm, along x, y, z.
-        origin: mm, centre of the first voxel, in ITK's axes: x to the patient's left, y to the back, z up.
-        direction: 3 × 3, row by row.
-    """
+    """Values (x, y, z) or (x, y, z, channels) on a grid."""
 
     values: np.ndarray
-    spacing: tuple[float, ...]
-    origin: tuple[float, ...]
-    direction: tuple[float, ...]
+    grid: Grid
 
     @property
     def affine(self) -> np.ndarray:
-        """Voxels to mm in NIfTI's axes, x to the right and y to the front; 4 × 4."""
+        """Voxels to mm in NIfTI's axes; 4 × 4."""
         matrix = np.eye(4)
-        matrix[:3, :3] = np.reshape(self.direction, (3, 3)) * self.spacing
-        matrix[:3, 3] = self.origin
-        return np.diag([-1.0, -1.0, 1.0, 1.0]) @ matrix
+        matrix[:3, :3] = np.reshape(self.grid.direction, (3, 3)) * self.grid.spacing
+        matrix[:3, 3] = self.grid.origin
+        return _RAS @ matrix
 
 
 @dataclass(frozen=True)
 class CaseGeometry:
-    """How nnU-Net turned the original image into the network's input; axes in the order of its arrays (z, y, x).
+    """How nnU-Net turned the original image into the network's input; axes in the order of its arrays (z, y, x)."""
 
-    Attributes:
-        grid: of the original image, x first.
-        shape: of the original image, after nnU-Net's transposition.
-        box: slices of it that nnU-Net cropped to, the bounding box of nonzero voxels.
-        preprocessed: shape of the crop, resampled to the configuration's spacing.
-        transpose_backward: nnU-Net's.
-    """
-
-    grid: Grid
-    shape: tuple[int, ...]
-    box: tuple[slice, ...]
-    preprocessed: tuple[int, ...]
-    transpose_backward: tuple[int, ...]
+    grid: Grid  # of the original image, x first
+    shape: tuple[int, ...]  # of the original image, after nnU-Net's transposition
+    box: tuple[slice, ...]  # slices of it that nnU-Net cropped to, the bounding box of nonzero voxels
+    preprocessed: tuple[int, ...]  # shape of the crop, resampled to the configuration's spacing
+    transpose_backward: tuple[int, ...]  # nnU-Net's
 
     @classmethod
     def of(
@@ -97,10 +83,6 @@ class CaseGeometry:
         result[self.box] = interpolate(torch.from_numpy(values), matrices).numpy()
         return result.transpose(self.transpose_backward).transpose(2, 1, 0)
 
-    def to_volume(self, values: np.ndarray) -> Volume:
-        """Values (x, y, z, …) on the original grid with its geometry."""
-        return Volume(values, self.grid.spacing, self.grid.origin, self.grid.direction)
-
 
 def _grid(properties: Mapping[str, Any], size: tuple[int, ...]) -> Grid:
     """The grid of an image, as far as nnU-Net's reader keeps it; ``size`` is (x, y, z)."""
@@ -114,10 +96,9 @@ def _grid(properties: Mapping[str, Any], size: tuple[int, ...]) -> Grid:
     if "nibabel_stuff" in properties:
         header = properties["nibabel_stuff"]
         ras = np.asarray(header.get("reoriented_affine", header["original_affine"]))
-        lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ ras
+        lps = _RAS @ ras
         norms = np.linalg.norm(lps[:3, :3], axis=0)
         return Grid(size, tuple(norms), tuple(lps[:3, 3]), tuple((lps[:3, :3] / norms).ravel()))
     # Photographs and stacks of them: nnU-Net knows no more than the size of their pixels.
     x, y, z = (float(mm) for mm in properties["spacing"][::-1])
-    identity = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
-    return Grid(size, (x, y, z if size[2] > 1 else 1.0), (0.0, 0.0, 0.0), identity)
+    return Grid(size, (x, y, z if size[2] > 1 else 1.0), (0.0, 0.0, 0.0), _IDENTITY)

@@ -16,18 +16,14 @@ from factorizer_nnunet.explain.explanation import Assessment, Explanation
 from factorizer_nnunet.explain.geometry import Volume
 
 COMPONENTS_FILE = "components.json"
+LOADINGS = "_loadings"
 MAP_UNIT = "norm over the head's channels of what the component adds to a voxel, in units of the hidden features"
 _LARGEST = np.iinfo(np.int16).max
 
 
-def map_file(component: Component) -> str:
-    """File name of a component's map."""
-    return f"{component.name}.nii.gz"
-
-
-def loadings_file(component: Component) -> str:
-    """File name of a component's loadings in space."""
-    return f"{component.name}_loadings.nii.gz"
+def map_file(component: Component, what: str = "") -> str:
+    """File name of a component's map, or of its ``_loadings`` in space."""
+    return f"{component.name}{what}.nii.gz"
 
 
 def write_map(file: Path, volume: Volume) -> None:
@@ -70,7 +66,7 @@ def write_description(folder: Path, explanation: Explanation, with_maps: bool, w
 def _described(one: Assessment, with_maps: bool, with_loadings: bool) -> dict[str, Any]:
     files = {"map": map_file(one.component)} if with_maps else {}
     if with_loadings:
-        files["loadings"] = loadings_file(one.component)
+        files["loadings"] = map_file(one.component, LOADINGS)
     described = asdict(one)
     component = described.pop("component")
     return {"name": one.component.name, **files, "site": component.pop("layer"), **component, **described}

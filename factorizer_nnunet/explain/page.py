@@ -14,18 +14,11 @@ from factorizer_nnunet.explain.outputs import MAP_UNIT
 from factorizer_nnunet.explain.page_data import page_data
 from factorizer_nnunet.explain.page_script import SCRIPT, STYLE
 from factorizer_nnunet.pages import style
-from factorizer_nnunet.pages.markup import document, embedded_json, number, short, table, text_of
+from factorizer_nnunet.pages.markup import cell, document, embedded_json, legend, number, short, table, text_of
 
 
 def write_page(file: Path, explanation: Explanation, top: int, channels: Sequence[str]) -> None:
-    """Write the page atomically.
-
-    Args:
-        file: to be written.
-        explanation: of the case.
-        top: how many components to show of each class and layer.
-        channels: names of the image's channels.
-    """
+    """Write the page atomically, with the ``top`` components of each class and layer; ``channels`` are names."""
     data = page_data(explanation, top, channels)
     embedded = embedded_json(data)
     pieces = [
@@ -62,9 +55,6 @@ def _controls(data: dict[str, Any]) -> str:
         return f'<label>{label} <select id="{key}">{options}</select></label>'
 
     names = [one["name"] for one in data["classes"]]
-    legend = "".join(
-        f'<span><i style="background:{one["colour"]}"></i>{text_of(one["name"])}</span>' for one in data["classes"]
-    )
     outlined = "".join(
         f'<label><input type="checkbox" data-outline="{name}"{" checked" if name == "prediction" else ""}> '
         f"{name} {'(dotted)' if name == 'truth' else '(line)'}</label>"
@@ -79,8 +69,7 @@ def _controls(data: dict[str, Any]) -> str:
         f'<div class="controls">{choice("class", "components for", names)}'
         f"{choice('channel', 'image', [one['name'] for one in data['images']])}{sliders}"
         '<label>map opacity <input type="range" id="opacity" min="0" max="100" value="70"></label>'
-        f"{outlined}</div>"
-        f'<div class="legend">{legend}</div>'
+        f"{outlined}</div>{legend((one['name'], one['colour']) for one in data['classes'])}"
     )
 
 
@@ -115,7 +104,7 @@ def _ranking(explanation: Explanation) -> str:
 
     rows = []
     for one in sorted(explanation.assessments, key=best, reverse=True):
-        cells = [f"<td>{text_of(one.component.name)}</td>"]
+        cells = [cell(one.component.name)]
         cells += [number(share, f"{share:.2%}") for share in (one.energy_share, one.head_share)]
         for name in explanation.classes:
             cells += _cells(one, name, tested, with_truth)
@@ -131,12 +120,9 @@ def _cells(one: Assessment, name: str, tested: bool, with_truth: bool) -> list[s
             cells += [number(separations[name].auc), number(separations[name].correlation)]
     if tested:
         change = None if one.deletion is None else one.deletion[name]
-        values = (
-            (None, None, None)
-            if change is None
-            else (change.dice_with_prediction, change.volume_change_ml, change.dice_change)
-        )
-        formats = (None, "+.3g", "+.3f") if with_truth else (None, "+.3g")
-        for value, form in zip(values, formats, strict=False):
-            cells.append(number(value, None if value is None or form is None else format(value, form)))
+        formats = {"dice_with_prediction": "", "volume_change_ml": "+.3g"}
+        if with_truth:
+            formats["dice_change"] = "+.3f"
+        for value, form in ((getattr(change, key, None), form) for key, form in formats.items()):
+            cells.append(number(value, format(value, form) if form and value is not None else None))
     return cells

@@ -27,13 +27,7 @@ _SIDES_OF_MAPS = (96, 80, 64, 48, 32, 24, 16, 8)
 
 
 def page_data(explanation: Explanation, top: int, channels: Sequence[str]) -> dict[str, Any]:
-    """Data of the page's script.
-
-    Args:
-        explanation: of the case.
-        top: how many components to show of each class and layer.
-        channels: names of the image's channels.
-    """
+    """Data of the page's script, with the ``top`` components of each class and layer; ``channels`` are names."""
     grid = display_grid(explanation.geometry.grid)
     shown = explanation.top_of_all(top)
     map_grid = _map_grid(explanation.geometry.grid, len(shown))

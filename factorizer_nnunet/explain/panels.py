@@ -43,14 +43,9 @@ class _Row:
 
 
 def write_panels(folder: Path, explanation: Explanation, top: int) -> None:
-    """Write ``panel_CLASS.png`` for each class: a row for the image and one for each of the best components.
+    """Write ``panel_CLASS.png`` for each class: image, then each layer's ``top`` components.
 
     File names keep letters and digits of the class name; classes that become equal get a number.
-
-    Args:
-        folder: to write into.
-        explanation: of the case.
-        top: how many components of each layer.
     """
     words = [re.sub(r"[^A-Za-z0-9]+", "-", name) for name in explanation.classes]
     for number, (name, word) in enumerate(zip(explanation.classes, words, strict=True), start=1):

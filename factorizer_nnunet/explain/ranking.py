@@ -15,14 +15,11 @@ BINS = 4096  # of equal width; scores of a map with at most this many levels are
 class Separation:
     """How a map agrees with a mask.
 
-    Attributes:
-        auc: probability that a voxel of the mask has a higher value than one outside it, ties counting half; None if
-            the mask is empty or full.
-        correlation: Pearson's; None also if the map is constant.
+    The AUC is the probability that a voxel of the mask has a higher value than one outside it, ties counting half.
     """
 
-    auc: float | None
-    correlation: float | None
+    auc: float | None  # None if the mask is empty or full
+    correlation: float | None  # Pearson's; None also if the map is constant
 
     @property
     def strength(self) -> float | None:
@@ -44,13 +41,7 @@ def bin_numbers(values: np.ndarray) -> np.ndarray:
 
 
 def label_histograms(binned: np.ndarray, labels: np.ndarray, ignored: int | None = None) -> np.ndarray:
-    """Count the voxels of each label value in each bin, (labels, bins).
-
-    Args:
-        binned: bin numbers, any shape.
-        labels: nonnegative integers of the same shape.
-        ignored: label value whose voxels are left out.
-    """
+    """Count the voxels of each label value but ``ignored`` in each bin, (labels, bins); both arrays of one shape."""
     highest = int(labels.max(initial=0))
     # Both in the same order, whatever their memory layout; F is that of nnU-Net's arrays with x first.
     joint = labels.ravel(order="F").astype(np.int32) * BINS + binned.ravel(order="F")

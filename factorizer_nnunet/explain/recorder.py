@@ -16,17 +16,11 @@ from factorizer_nnunet.explain.factors import Factors, factorise
 
 @dataclass
 class LayerRecord:
-    """The components of one layer after some patches; sums are over patches, overlaps counted repeatedly.
+    """The components of one layer after some patches; sums are over patches, overlaps counted repeatedly."""
 
-    Attributes:
-        maps: (K, …), on the stage's grid.
-        loadings: (K × head_dim, …), or None.
-        mean_loading, energy, head_energy: as in ``Factors``, summed.
-    """
-
-    maps: BlendedMaps
-    loadings: BlendedMaps | None
-    mean_loading: Tensor
+    maps: BlendedMaps  # (K, …), on the stage's grid
+    loadings: BlendedMaps | None  # (K × head_dim, …), or None
+    mean_loading: Tensor  # as in Factors, summed
     energy: Tensor
     head_energy: Tensor
 
@@ -68,12 +62,9 @@ class LayerRecord:
 
 
 class Recorder:
-    """Record layers during the first forward pass of each patch; the mirrored passes after it are ignored.
+    """Record layers during the first forward pass of each patch, with their maps in files of ``folder``.
 
-    Args:
-        layers: to be recorded.
-        folder: for the files of the maps.
-        with_loadings: also record the loadings in space.
+    The mirrored passes after it are ignored.
     """
 
     def __init__(self, layers: Sequence[NMFLayer], folder: Path, with_loadings: bool) -> None:

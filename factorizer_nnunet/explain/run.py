@@ -23,7 +23,7 @@ from factorizer_nnunet.explain.components import Component
 from factorizer_nnunet.explain.explainer import Explainer, ExplainOptions, build_explainer
 from factorizer_nnunet.explain.geometry import Volume
 from factorizer_nnunet.explain.inputs import cases_from, check_images, check_truths
-from factorizer_nnunet.explain.outputs import loadings_file, map_file, write_description, write_map
+from factorizer_nnunet.explain.outputs import LOADINGS, map_file, write_description, write_map
 from factorizer_nnunet.explain.page import write_page
 from factorizer_nnunet.explain.panels import write_panels
 from factorizer_nnunet.explain.threads import in_threads
@@ -44,27 +44,15 @@ _MAY_DIFFER = ("factorizer_nnunet", "model")
 
 @dataclass(frozen=True, kw_only=True)
 class ExplainRequest(ExplainOptions):
-    """What to explain, with which model, and where to write.
+    """What to explain, with which model, and where to write."""
 
-    Attributes:
-        model: model folder ``TRAINER__PLANS__CONFIGURATION``.
-        images: one folder with ``CASE_0000.ENDING``, …, or the files of one case, in the order of the channels.
-        out: output folder, with one folder per case.
-        fold: a number, or ``all``.
-        truths: folder with true segmentations ``CASE.ENDING``.
-        formats: some of ``FORMATS``.
-        top: how many components of each class and layer page and panels show.
-        checkpoint, device, trusted: as in a prediction.
-        progress_bar: show one.
-    """
-
-    model: Path
-    images: tuple[Path, ...]
-    out: Path
-    fold: str = "0"
-    truths: Path | None = None
+    model: Path  # TRAINER__PLANS__CONFIGURATION
+    images: tuple[Path, ...]  # a folder with CASE_0000.ENDING, …, or all channels of one case, in order
+    out: Path  # gets one folder per case
+    fold: str = "0"  # a number, or all
+    truths: Path | None = None  # folder with true segmentations CASE.ENDING
     formats: tuple[str, ...] = FORMATS
-    top: int = 3
+    top: int = 3  # how many components of each class and layer page and panels show
     checkpoint: str = CHECKPOINT_FINAL
     device: str = "cuda"
     trusted: bool = False
@@ -147,7 +135,7 @@ def explain_into(case: ImageCase, truth: Path | None, explainer: Explainer, requ
             components = [one.component for one in explanation.assessments]
             widest = max(len(one.mean_loading) for one in explanation.assessments)
             in_threads(
-                lambda component: write_map(folder / loadings_file(component), explanation.loadings(component)),
+                lambda component: write_map(folder / map_file(component, LOADINGS), explanation.loadings(component)),
                 components,
                 widest * explanation.bytes_per_map,
             )

@@ -19,12 +19,8 @@ _MAX_BYTES = 4 * 2**30  # of all threads together
 def in_threads(work: Callable[[_Item], _Result], items: Sequence[_Item], bytes_each: int) -> list[_Result]:
     """Return the results in the order of the items; after an error or an interrupt no further item is started.
 
-    Memory does not grow with the number of items: waiting items hold nothing.
-
-    Args:
-        work: called for each item; torch uses one thread in it.
-        items: to be processed.
-        bytes_each: memory that one item needs; large items run in fewer threads.
+    Memory does not grow with the number of items. Torch uses one thread for each item; items that need much memory run
+    in fewer threads.
     """
     threads = max(1, min(core_count(), _MAX_THREADS, _MAX_BYTES // max(bytes_each, 1)))
     before = torch.get_num_threads()

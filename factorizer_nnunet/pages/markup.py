@@ -41,10 +41,18 @@ def short(value: float | None, digits: int = 3) -> str:
 def table(heads: Sequence[str], rows: Iterable[str], sortable: bool = False) -> str:
     """A table of rows that are HTML, below column heads that are text."""
     cells = "".join(f'<th scope="col">{text_of(head)}</th>' for head in heads)
-    kind = ' class="sortable"' if sortable else ""
-    return (
-        f'<div class="scroll"><table{kind}><thead><tr>{cells}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
-    )
+    return table_below(f"<tr>{cells}</tr>", rows, "sortable" if sortable else "")
+
+
+def table_below(head: str, rows: Iterable[str], kind: str = "") -> str:
+    """A table of rows below a head, all HTML; ``kind`` is a class of the style."""
+    shown = f'<table class="{kind}">' if kind else "<table>"
+    return f'<div class="scroll">{shown}<thead>{head}</thead><tbody>{"".join(rows)}</tbody></table></div>'
+
+
+def cell(value: object, kind: str = "") -> str:
+    """A table cell with text; ``kind`` is a class of the style."""
+    return f'<td class="{kind}">{text_of(value)}</td>' if kind else f"<td>{text_of(value)}</td>"
 
 
 def number(value: float | None, shown: str | None = None) -> str:
@@ -59,9 +67,16 @@ def figure(caption: str, content: str) -> str:
     return f"<figure><figcaption>{caption}</figcaption>{content}</figure>"
 
 
-def charts(figures: Iterable[str], kind: str = "charts") -> str:
-    """Figures side by side."""
-    return f'<div class="{kind}">{"".join(figures)}</div>'
+def charts(figures: Iterable[str], lead: str = "", kind: str = "charts") -> str:
+    """Figures side by side, below a note if there is one, both HTML; "" without figures."""
+    content = "".join(figures)
+    return f'{note(lead) if lead else ""}<div class="{kind}">{content}</div>' if content else ""
+
+
+def legend(colours: Iterable[tuple[str, str]], more: str = "") -> str:
+    """The names of colours, given as pairs of text and colour; ``more`` is HTML."""
+    items = "".join(f'<span><i style="background:{colour}"></i>{text_of(name)}</span>' for name, colour in colours)
+    return f'<div class="legend">{items}{more}</div>'
 
 
 def note(content: str) -> str:
@@ -72,6 +87,14 @@ def note(content: str) -> str:
 def details(summary: str, content: str) -> str:
     """Content, HTML, that is hidden until its summary, text, is clicked."""
     return f"<details><summary>{text_of(summary)}</summary>{content}</details>"
+
+
+def sections(parts: Iterable[tuple[str, str, str]]) -> tuple[str, str]:
+    """Links to the sections that have content, and these sections, from anchor, title, which is text, and HTML."""
+    shown = [(anchor, text_of(title), content) for anchor, title, content in parts if content]
+    links = "".join(f'<a href="#{anchor}">{title}</a>' for anchor, title, _ in shown)
+    bodies = (f'<section><h2 id="{anchor}">{title}</h2>{content}</section>' for anchor, title, content in shown)
+    return links, f"<main>{''.join(bodies)}</main>"
 
 
 def document(title: str, style: str, script: str, body: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from factorizer_nnunet.nnunet.model_name import is_cross_validation
 CROSS_VALIDATION, PREDICTIONS = "cross-validation", "predictions"
 
 
-@dataclass
+@dataclass(frozen=True)
 class FoundPredictions:
     """The predictions in a folder, before their references are known."""
 
@@ -24,9 +24,14 @@ class FoundPredictions:
     kind: str  # CROSS_VALIDATION or PREDICTIONS
     dataset: DatasetJson
     plans: Mapping[str, Any]  # empty without plans.json
-    model: ModelFolder | None
+    model: ModelFolder | None  # that predicted, if known
     predictions: dict[str, tuple[Path, str | None]] = field(default_factory=dict)  # file and fold of each case
-    warnings: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)  # what is missing, with --partial
+
+    @property
+    def dataset_name(self) -> str:
+        """Such as Dataset004_Hippocampus; empty without plans."""
+        return str(self.plans.get("dataset_name", ""))
 
 
 def find_predictions(
@@ -67,10 +72,10 @@ def find_predictions(
     )
     ending = found.dataset.file_ending
     if folds:
-        _collect_folds(found, folds, partial, problems)
+        _collect_folds(found, partial, problems)
     else:
-        fold_of = {} if model is None else _folds_of_cases(model, ending)
-        found.predictions = {name: (path, fold_of.get(name)) for name, path in cases_in(folder, ending).items()}
+        fold_of = {case: fold.name for fold in numbered_folds(model) for case in cases_in(fold.validation, ending)}
+        found.predictions.update({name: (path, fold_of.get(name)) for name, path in cases_in(folder, ending).items()})
     expected = found.dataset.num_training
     if found.kind == CROSS_VALIDATION and 0 < len(found.predictions) < expected:
         found.warnings.append(f"{folder}: {len(found.predictions)} of {expected} training cases are validated")
@@ -116,12 +121,15 @@ def _read_json(path: Path, problems: list[str]) -> dict[str, Any]:
         return {}
 
 
-def _collect_folds(found: FoundPredictions, folds: Sequence[FoldFolder], partial: bool, problems: list[str]) -> None:
-    """Add the cases of all validated folds; ``fold_all`` has none, since it was trained on every case."""
+def numbered_folds(model: ModelFolder | None) -> list[FoldFolder]:
+    """All folds but ``fold_all``, which has no validation cases, since it was trained on every case."""
+    return [] if model is None else [fold for fold in model.folds() if fold.name != ALL_CASES]
+
+
+def _collect_folds(found: FoundPredictions, partial: bool, problems: list[str]) -> None:
+    """Add the cases of all validated folds."""
     ending = found.dataset.file_ending
-    for fold in folds:
-        if fold.name == ALL_CASES:
-            continue
+    for fold in numbered_folds(found.model):
         summary = fold.summary
         if not summary.is_file():
             text = f"{fold.path}: its validation is not finished, {summary} does not exist"
@@ -154,12 +162,3 @@ def _summary_references(summary: Path, ending: str, problems: list[str]) -> dict
         problems.append(f"{summary}: is not a summary.json of nnU-Net")
         return {}
     return {file.name.removesuffix(ending): file for file in files}
-
-
-def _folds_of_cases(model: ModelFolder, ending: str) -> dict[str, str]:
-    return {
-        case: fold.name
-        for fold in model.folds()
-        if fold.name != ALL_CASES
-        for case in cases_in(fold.validation, ending)
-    }

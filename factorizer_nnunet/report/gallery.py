@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ from factorizer_nnunet.imaging.planes import (
     slice_labels,
     slice_picture,
 )
-from factorizer_nnunet.pages.markup import breakable, text_of
+from factorizer_nnunet.pages.markup import breakable, legend, text_of
 from factorizer_nnunet.pages.pictures import COLOURS, data_uri, draw, side_for
 from factorizer_nnunet.report.charts.axes import model_class
 from factorizer_nnunet.report.study import Group, Scored
@@ -31,44 +31,30 @@ _EACH = 3  # cases per reason
 _MAX_SIDE = 220  # of a picture in pixels
 
 
-@dataclass(frozen=True)
-class Chosen:
-    """A case to show, and the reason, such as "worst"."""
+def choose_cases(dice: np.ndarray, names: Sequence[str]) -> dict[str, str]:
+    """The worst, median and best cases, and those in which models differ most, with the reason, such as "worst".
 
-    case: str
-    why: str
-
-
-def choose_cases(dice: np.ndarray, names: Sequence[str]) -> list[Chosen]:
-    """The worst, median and best cases, and those in which models differ most; no case twice.
-
-    Args:
-        dice: (models, cases), mean over regions, NaN if undefined.
-        names: of the cases.
+    dice: (models, cases), mean over regions, NaN if undefined.
     """
-    mean = dice.mean(axis=0)
-    order = [int(case) for case in np.argsort(mean, kind="stable") if not np.isnan(mean[case])]
+    mean, spread = dice.mean(axis=0), np.ptp(dice, axis=0)
+    order = [names[case] for case in np.argsort(mean, kind="stable") if not np.isnan(mean[case])]
     each = min(_EACH, len(order) // 3) or 1
     middle = max((len(order) - each) // 2, 0)
     reasons = {"worst": order[:each], "median": order[middle : middle + each], "best": order[-each:][::-1]}
     if dice.shape[0] > 1:
-        spread = np.ptp(dice, axis=0)
-        reasons["models differ most"] = [
-            int(case) for case in np.argsort(-spread, kind="stable") if not np.isnan(mean[case])
-        ]
-    chosen: dict[int, Chosen] = {}
+        reasons["models differ most"] = [names[n] for n in np.argsort(-spread, kind="stable") if not np.isnan(mean[n])]
+    chosen: dict[str, str] = {}
     for why, cases in reasons.items():
-        for case in [case for case in cases if case not in chosen][:each]:
-            chosen[case] = Chosen(names[case], why)
-    return list(chosen.values())
+        chosen.update(dict.fromkeys([case for case in cases if case not in chosen][:each], why))
+    return chosen
 
 
-def gallery(group: Group, chosen: Sequence[Chosen], channel: int = 0, ignore_geometry: bool = False) -> str:
-    """The pictures as HTML.
+def gallery(group: Group, chosen: Mapping[str, str], channel: int = 0, ignore_geometry: bool = False) -> str:
+    """The pictures of cases, chosen for some reason, as HTML.
 
     Args:
         group: the results.
-        chosen: the cases to show.
+        chosen: the reason for each case to show.
         channel: of the image, counted from 0.
         ignore_geometry: draw files of the same shape over each other, wherever their voxels lie.
 
@@ -79,38 +65,31 @@ def gallery(group: Group, chosen: Sequence[Chosen], channel: int = 0, ignore_geo
     side = min(side_for(count), _MAX_SIDE)
     problems: list[str] = []
     figures = []
-    for one in tqdm(chosen, desc="pictures", unit="case", leave=False):
+    for name, why in tqdm(chosen.items(), desc="pictures", unit="case", leave=False):
         try:
-            figures.append(_figure(group, one, channel, side, ignore_geometry))
+            figures.append(_figure(group, name, why, channel, side, ignore_geometry))
         except (OSError, RuntimeError, ValueError, IndexError) as error:  # of SimpleITK, and ours below
-            problems.append(f"{one.case}: {str(error).strip().splitlines()[-1]}")
+            problems.append(f"{name}: {str(error).strip().splitlines()[-1]}")
     if problems:
         raise UserError("\n  ".join(["pictures of these cases cannot be drawn:", *problems]))
-    return f'{_legend(group)}<div class="gallery" style="--columns:{2 + len(group.scored)}">{"".join(figures)}</div>'
+    pictures = f'<div class="gallery" style="--columns:{2 + len(group.scored)}">{"".join(figures)}</div>'
+    return legend(zip(group.regions, COLOURS, strict=False)) + pictures
 
 
-def _legend(group: Group) -> str:
-    items = [
-        f'<span><i style="background:{colour}"></i>{text_of(region)}</span>'
-        for region, colour in zip(group.regions, COLOURS, strict=False)
-    ]
-    return f'<div class="legend">{"".join(items)}</div>'
-
-
-def _figure(group: Group, chosen: Chosen, channel: int, side: int, ignore_geometry: bool) -> str:
-    case = group.case_of(group.scored[0], chosen.case)
+def _figure(group: Group, name: str, why: str, channel: int, side: int, ignore_geometry: bool) -> str:
+    case = group.case_of(group.scored[0], name)
     heads = {"image": "", "reference": "", **{one.title: f" {model_class(one.place)}" for one in group.scored}}
     cells = [f'<span class="head{kind}">{breakable(head)}</span>' for head, kind in heads.items()]
-    for plane, pictures in _pictures(group, chosen.case, channel, side, ignore_geometry):
+    for plane, pictures in _pictures(group, name, channel, side, ignore_geometry):
         for head, jpeg in zip(heads, pictures, strict=True):
-            alt = text_of(f"{chosen.case}, {plane}, {head}")
+            alt = text_of(f"{name}, {plane}, {head}")
             cells.append(f'<img src="{data_uri(jpeg)}" alt="{alt}" loading="lazy" decoding="async">')
-    number = group.number_of[chosen.case]
+    number = group.number_of[name]
     fold = f' <span class="soft">fold {text_of(case.fold)}</span>' if case.fold else ""
     return (
-        f'<figure class="case" id="picture-{number}" data-case="{number}"><figcaption><b>{breakable(chosen.case)}</b> '
-        f'<span class="why">{text_of(chosen.why)}</span>{fold}</figcaption><div class="planes">{"".join(cells)}</div>'
-        f'<p class="dice">{"".join(_dice(group, scored, chosen.case) for scored in group.scored)}</p></figure>'
+        f'<figure class="case" id="picture-{number}" data-case="{number}"><figcaption><b>{breakable(name)}</b> '
+        f'<span class="why">{text_of(why)}</span>{fold}</figcaption><div class="planes">{"".join(cells)}</div>'
+        f'<p class="dice">{"".join(_dice(group, scored, name) for scored in group.scored)}</p></figure>'
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from factorizer_nnunet.pages.markup import document, embedded_json, note, text_of
+from factorizer_nnunet.pages.markup import document, embedded_json, note, sections, text_of
 from factorizer_nnunet.pages.style import SCRIPT, STYLE
 from factorizer_nnunet.report.charts.axes import model_class
 from factorizer_nnunet.report.gallery import choose_cases, gallery
@@ -38,7 +38,7 @@ def html_page(
     """
     comparisons = [compare(group) for group in groups]
     overview = "".join(_overview(group, compared) for group, compared in zip(groups, comparisons, strict=True))
-    sections: list[_Section] = [
+    parts: list[_Section] = [
         ("overview", "Overview", overview),
         ("models", "Models", trained_section(results)),
         ("curves", "Training", curves_section(results)),
@@ -47,9 +47,9 @@ def html_page(
         anchor_end = "" if place == 0 else f"-{place + 1}"
         title_end = f": {group.title}" if len(groups) > 1 else ""
         for anchor, title, content in _group_sections(group, compared, channel, ignore_geometry):
-            sections.append((anchor + anchor_end, title + title_end, content))
-    sections.append(("methods", "Methods", methods_section(groups)))
-    return _document(results, [section for section in sections if section[2]], list(groups[0].number_of))
+            parts.append((anchor + anchor_end, title + title_end, content))
+    parts.append(("methods", "Methods", methods_section(groups)))
+    return _document(results, parts, list(groups[0].number_of))
 
 
 def _overview(group: Group, comparisons: list[Comparison]) -> str:
@@ -71,11 +71,11 @@ def _group_sections(
         ("volumes", "Volumes", volumes_section(group)),
         ("lesions", "Lesion size", lesions_section(group)),
         ("gallery", "Gallery", _gallery_lead(group, channel) + gallery(group, chosen, channel, ignore_geometry)),
-        ("table", "All cases", cases_section(group, {one.case for one in chosen})),
+        ("table", "All cases", cases_section(group, chosen.keys())),
     )
 
 
-def _document(results: Sequence[Result], sections: Sequence[_Section], names: Sequence[str]) -> str:
+def _document(results: Sequence[Result], parts: Sequence[_Section], names: Sequence[str]) -> str:
     datasets = ", ".join(dict.fromkeys(result.dataset_name for result in results if result.dataset_name))
     datasets = datasets or "Segmentation"
     models = "".join(
@@ -83,14 +83,11 @@ def _document(results: Sequence[Result], sections: Sequence[_Section], names: Se
         for place, result in enumerate(results)
     )
     warnings = "".join(_warning(warning) for result in results for warning in result.warnings)
-    links = "".join(f'<a href="#{anchor}">{text_of(title)}</a>' for anchor, title, _ in sections)
+    links, body = sections(parts)
     options = "".join(f'<option value="{text_of(name)}"></option>' for name in names)
     find = (
         '<label>Find a case <input id="find" list="names" autocomplete="off"></label>'
         f'<datalist id="names">{options}</datalist>'
-    )
-    body = "".join(
-        f'<section><h2 id="{anchor}">{text_of(title)}</h2>{content}</section>' for anchor, title, content in sections
     )
     listed = embedded_json(list(names))
     header = f'<header><h1>{text_of(datasets)}</h1><ul class="models">{models}</ul>{warnings}</header>'
@@ -98,7 +95,7 @@ def _document(results: Sequence[Result], sections: Sequence[_Section], names: Se
         f"{datasets}: report",
         STYLE + REPORT_STYLE,
         SCRIPT + REPORT_SCRIPT,
-        f'{header}<nav>{links}{find}</nav><main>{body}</main><div id="tip" role="status"></div>'
+        f'{header}<nav>{links}{find}</nav>{body}<div id="tip" role="status"></div>'
         f'<div id="kept" role="status"></div><script type="application/json" id="cases">{listed}</script>',
     )
 

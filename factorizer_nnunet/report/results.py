@@ -6,15 +6,14 @@ cross-validation (``crossval_results_folds_…``), an ensemble (``ensemble___…
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.evaluation.dataset_files import check_agreement, of_references
 from factorizer_nnunet.nnunet.dataset_json import DatasetJson
-from factorizer_nnunet.nnunet.model_folder import ModelFolder
+from factorizer_nnunet.nnunet.training_log import Curve, read_curve
 from factorizer_nnunet.report.folders import (
     CROSS_VALIDATION,
     PREDICTIONS,
@@ -25,7 +24,6 @@ from factorizer_nnunet.report.folders import (
 )
 from factorizer_nnunet.report.sources import Sources
 from factorizer_nnunet.report.titles import titles_for
-from factorizer_nnunet.report.training import Curve, read_curve
 
 
 @dataclass(frozen=True)
@@ -39,24 +37,13 @@ class ResultCase:
     fold: str | None = None
 
 
-@dataclass(frozen=True)
-class Result:
-    """The predictions of a folder, and the model that made them."""
+@dataclass(frozen=True, kw_only=True)
+class Result(FoundPredictions):
+    """The predictions of a folder with their references, and the model that made them."""
 
     title: str
-    folder: Path
-    kind: str  # CROSS_VALIDATION or PREDICTIONS
-    dataset: DatasetJson
-    plans: Mapping[str, Any]  # empty without plans.json
-    model: ModelFolder | None  # if known
     cases: tuple[ResultCase, ...]
     curves: tuple[Curve, ...]
-    warnings: tuple[str, ...]  # what is missing, with --partial
-
-    @property
-    def dataset_name(self) -> str:
-        """Such as Dataset004_Hippocampus; empty without plans."""
-        return str(self.plans.get("dataset_name", ""))
 
     @property
     def folds(self) -> tuple[str, ...]:
@@ -117,19 +104,10 @@ def _read_result(folder: Path, title: str, sources: Sources, partial: bool, prob
     if sources.dataset_json is None:
         problems += _contradictions(found.dataset, cases)
     if found.kind == PREDICTIONS:
-        found.warnings += _without_prediction(found, cases, sources, partial, problems)
+        found.warnings.extend(_without_prediction(found, cases, sources, partial, problems))
     curves = [] if found.model is None else [read_curve(fold) for fold in found.model.folds()]
-    return Result(
-        title=title,
-        folder=folder,
-        kind=found.kind,
-        dataset=found.dataset,
-        plans=found.plans,
-        model=found.model,
-        cases=tuple(cases),
-        curves=tuple(curve for curve in curves if curve is not None),
-        warnings=tuple(found.warnings),
-    )
+    known = tuple(curve for curve in curves if curve is not None)
+    return Result(**vars(found), title=title, cases=tuple(cases), curves=known)
 
 
 def _contradictions(dataset: DatasetJson, cases: Sequence[ResultCase]) -> Iterator[str]:
@@ -146,8 +124,7 @@ def _contradictions(dataset: DatasetJson, cases: Sequence[ResultCase]) -> Iterat
 def _find_files(found: FoundPredictions, sources: Sources, problems: list[str]) -> list[ResultCase]:
     """Add the reference and the images of each prediction."""
     ending = found.dataset.file_ending
-    dataset_name = str(found.plans.get("dataset_name", ""))
-    folders = sources.references_of(dataset_name, found.kind == CROSS_VALIDATION)
+    folders = sources.references_of(found.dataset_name, found.kind == CROSS_VALIDATION)
     listed = listed_references(found)
     cases = []
     for name, (prediction, fold) in sorted(found.predictions.items()):
@@ -161,7 +138,7 @@ def _find_files(found: FoundPredictions, sources: Sources, problems: list[str]) 
         if reference.samefile(prediction):  # which would get perfect scores
             problems.append(f"{prediction}: is also its own reference; give predictions, or other --references")
             continue
-        images = sources.images_of(dataset_name, name, len(found.dataset.channel_names), ending, reference)
+        images = sources.images_of(found.dataset_name, name, len(found.dataset.channel_names), ending, reference)
         cases.append(ResultCase(name, prediction, reference, images, fold))
     return cases
 

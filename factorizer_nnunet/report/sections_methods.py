@@ -7,7 +7,7 @@ from importlib import metadata
 
 from factorizer_nnunet import __version__
 from factorizer_nnunet.evaluation.table import empty_mask_rows, lesion_rule_rows
-from factorizer_nnunet.pages.markup import details, table, text_of
+from factorizer_nnunet.pages.markup import cell, details, table, text_of
 from factorizer_nnunet.report.statistics import RESAMPLES
 from factorizer_nnunet.report.study import Group
 
@@ -33,10 +33,8 @@ def methods_section(groups: Sequence[Group]) -> str:
         "versions": f"factorizer_nnunet {__version__}, {versions}",
     }
     listed = "".join(f"<dt>{name}</dt><dd>{text_of(text)}</dd>" for name, text in items.items() if text)
-    empty_masks = details("Scores if masks are empty", _table(empty_mask_rows(scores)))
-    return f"<dl>{listed}</dl>{empty_masks}{details('Definition of a lesion', _table(lesion_rule_rows(scores)))}"
-
-
-def _table(rows: list[list[str]]) -> str:
-    heads, *body = rows
-    return table(heads, ["<tr>" + "".join(f"<td>{text_of(cell)}</td>" for cell in row) + "</tr>" for row in body])
+    tables = {"Scores if masks are empty": empty_mask_rows(scores), "Definition of a lesion": lesion_rule_rows(scores)}
+    return f"<dl>{listed}</dl>" + "".join(
+        details(title, table(heads, [f"<tr>{''.join(map(cell, row))}</tr>" for row in body]))
+        for title, (heads, *body) in tables.items()
+    )

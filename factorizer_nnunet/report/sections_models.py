@@ -185,7 +185,6 @@ def _ranks(group: Group) -> str:
             title = f"{region}, {metric.title}"
             count = f'<span class="soft">{values.shape[1]} of {len(group.cases)} cases</span>'
             figures.append(figure(f"<b>{text_of(title)}</b> {count}", ranks_svg(title, shares, models)))
-    if not figures:
-        return ""
-    lead = note("How often each model has each rank by its mean when cases are resampled with replacement.")
-    return f"<h4>Stability of the ranking</h4>{lead}{charts(figures, 'charts narrow')}"
+    lead = "How often each model has each rank by its mean when cases are resampled with replacement."
+    shown = charts(figures, lead, "charts narrow")
+    return f"<h4>Stability of the ranking</h4>{shown}" if shown else ""

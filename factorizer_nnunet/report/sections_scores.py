@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
 from factorizer_nnunet.evaluation.metrics import Metric
-from factorizer_nnunet.pages.markup import charts, details, figure, note, number, table, text_of
+from factorizer_nnunet.pages.markup import cell, charts, details, figure, note, number, table, table_below, text_of
 from factorizer_nnunet.report.charts.axes import model_class, model_heads
 from factorizer_nnunet.report.charts.strips import Strip, strip_svg
 from factorizer_nnunet.report.statistics import Estimate, estimate
@@ -66,8 +66,7 @@ def scores_section(group: Group) -> str:
             best = _best([one.mean for one in found], metric) if several else None
             cells += [_cell(one, metric, one.mean == best) for one in found]
         rows.append(f'<tr><th scope="row">{_head(metric)}</th>{"".join(cells)}</tr>')
-    head = f'<thead><tr><th scope="col">metric</th>{regions}</tr>{second}</thead>'
-    overall = f'<div class="scroll"><table class="scores">{head}<tbody>{"".join(rows)}</tbody></table></div>'
+    overall = table_below(f'<tr><th scope="col">metric</th>{regions}</tr>{second}', rows, "scores")
     lead = "Mean [95 % interval]; below it, the median and the number of cases in which the metric is defined."
     bold = " Bold: best mean." if several else ""
     return note(f"{lead}{bold} ↑ higher is better, ↓ lower is better.") + overall + _per_fold(group)
@@ -108,7 +107,7 @@ def _per_fold(group: Group) -> str:
                     count = f" ({found.count})" if found.defined < found.cases else ""
                     interval = f'<span class="soft">{_interval(found, metric)}{count}</span>'
                     cells.append(f"<td>{metric.shown(found.mean)} {interval}</td>")
-                rows.append(f"<tr><td>{text_of(region)}</td><td>{_head(metric)}</td>{''.join(cells)}</tr>")
+                rows.append(f"<tr>{cell(region)}<td>{_head(metric)}</td>{''.join(cells)}</tr>")
         sizes = [sum(case.fold == fold for case in scored.result.cases) for fold in folds]
         heads = ["region", "metric", *(f"fold {fold} (n = {size})" for fold, size in zip(folds, sizes, strict=True))]
         parts.append(details(f"Per fold: {scored.title}", table(heads, rows)))
@@ -131,10 +130,10 @@ def strips_section(group: Group) -> str:
         "figure, then the arrow keys and Enter."
     )
     more = details("More metrics", charts(figures[False])) if figures[False] else ""
-    return note(lead) + charts(figures[True]) + more
+    return charts(figures[True], lead) + more
 
 
-def cases_section(group: Group, pictured: set[str]) -> str:
+def cases_section(group: Group, pictured: Collection[str]) -> str:
     """A row for every case, with a link to its picture if there is one."""
     fold_of = {case.name: case.fold for case in group.scored[0].result.cases}
     has_folds = bool(group.scored[0].result.folds)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from factorizer_nnunet.nnunet.plans import resolved_configuration
-from factorizer_nnunet.pages.markup import charts, figure, note, short, text_of
+from factorizer_nnunet.pages.markup import cell, charts, figure, short, table_below
 from factorizer_nnunet.report.charts.axes import model_heads
 from factorizer_nnunet.report.charts.curves import Line, curves_svg
 from factorizer_nnunet.report.results import Result
@@ -23,13 +23,9 @@ def trained_section(results: Sequence[Result]) -> str:
     for name in columns[0]:
         texts = [column[name] for column in columns]
         if any(texts):
-            cells = "".join(f"<td>{text_of(text) if text else '–'}</td>" for text in texts)
-            rows.append(f'<tr><th scope="row">{name}</th>{cells}</tr>')
+            rows.append(f'<tr><th scope="row">{name}</th>{"".join(cell(text or "–") for text in texts)}</tr>')
     heads = model_heads([(result.title, place) for place, result in enumerate(results)])
-    return (
-        f'<div class="scroll"><table class="facts"><thead><tr><td></td>{heads}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div>"
-    )
+    return table_below(f"<tr><td></td>{heads}</tr>", rows, "facts")
 
 
 def _data_facts(result: Result) -> dict[str, str]:
@@ -111,10 +107,8 @@ def curves_section(results: Sequence[Result]) -> str:
         ]
         if lines:
             figures.append(figure(f"<b>{title[0].upper()}{title[1:]}</b>", curves_svg(title, lines, within)))
-    if not figures:
-        return ""
     lead = (
         "Thin lines are folds, bold lines their mean. Pseudo Dice is nnU-Net's estimate on random patches during "
         "training; it cannot be compared with the scores below."
     )
-    return note(lead) + charts(figures)
+    return charts(figures, lead)

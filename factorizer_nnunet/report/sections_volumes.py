@@ -7,7 +7,7 @@ from itertools import chain
 import numpy as np
 
 from factorizer_nnunet.evaluation.scores import Lesion
-from factorizer_nnunet.pages.markup import charts, figure, note, short, text_of
+from factorizer_nnunet.pages.markup import charts, figure, short, text_of
 from factorizer_nnunet.report.charts.agreement import Volumes, agreement, agreement_svg
 from factorizer_nnunet.report.charts.detection import detection_svg
 from factorizer_nnunet.report.study import Group
@@ -16,15 +16,13 @@ from factorizer_nnunet.report.study import Group
 def volumes_section(group: Group) -> str:
     """A Bland–Altman plot for each region and model, those of a region in one row; "" without volumes."""
     rows = [figures for region in group.regions if (figures := _volumes_of(group, region))]
-    if not rows:
-        return ""
     if len(group.scored) == 1:
         rows = [list(chain(*rows))]
     lead = (
         "Bland–Altman plots: mean difference and limits of agreement (mean ± 1.96 standard deviations); above 0, the "
         "prediction is too large."
     )
-    return note(lead) + "".join(map(charts, rows))
+    return "".join(charts(figures, lead if row == 0 else "") for row, figures in enumerate(rows))
 
 
 def _volumes_of(group: Group, region: str) -> list[str]:
@@ -66,13 +64,11 @@ def lesions_section(group: Group) -> str:
         if models:
             caption = f'<b>{text_of(region)}</b> <span class="soft">{_detected(group, models)}</span>'
             figures.append(figure(caption, detection_svg(region, models, group.number_of)))
-    if not figures:
-        return ""
     lead = (
         "Fraction of the reference lesions (connected components) that were detected, in bins with equal numbers of "
         "lesions, with Wilson's 95 % interval. Each tick below is a lesion; long ticks are missed lesions."
     )
-    return note(lead) + charts(figures)
+    return charts(figures, lead)
 
 
 def _detected(group: Group, models: dict[str, tuple[int, list[Lesion]]]) -> str:

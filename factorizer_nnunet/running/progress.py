@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import re
-import statistics
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+import numpy as np
+
+from factorizer_nnunet.nnunet.model_folder import FoldFolder
 from factorizer_nnunet.nnunet.names import TRAINER
+from factorizer_nnunet.nnunet.training_log import read_curve, training_logs
 from factorizer_nnunet.running.paths import RunPaths
 from factorizer_nnunet.running.step import Step
 from factorizer_nnunet.training.budget import budget_from_suffix
@@ -19,19 +23,12 @@ _RECENT = 20  # epochs from whose time that of the remaining ones is estimated
 
 @dataclass(frozen=True)
 class TrainingProgress:
-    """Progress of a fold.
+    """Progress of a fold; Dice and time are None before the first finished epoch."""
 
-    Attributes:
-        epochs: finished.
-        total: planned, according to the trainer's name.
-        dice: mean pseudo Dice of the last epoch, on patches of the validation cases; None before the first.
-        seconds_left: from the time of recent epochs, without validation; None before the first.
-    """
-
-    epochs: int
-    total: int
-    dice: float | None
-    seconds_left: float | None
+    epochs: int  # finished
+    total: int  # planned, according to the trainer's name
+    dice: float | None  # mean pseudo Dice of the last epoch, on patches of the validation cases
+    seconds_left: float | None  # from the time of recent epochs, without validation
 
     def __str__(self) -> str:
         dice = "" if self.dice is None else f", Dice {self.dice:.3f}"
@@ -50,25 +47,18 @@ def planned_epochs(trainer: str) -> int:
     return int(match[1]) if match else DEFAULT_EPOCHS
 
 
-def training_progress(fold: Path, trainer: str) -> TrainingProgress | None:
+def training_progress(folder: Path, trainer: str) -> TrainingProgress | None:
     """Read the progress from a fold's logs; None if no training was started."""
-    logs = sorted(fold.glob("training_log_*.txt"), key=lambda log: log.stat().st_mtime)
-    if not logs:
+    fold, total = FoldFolder(folder), planned_epochs(trainer)
+    if not training_logs(fold):
         return None
-    epochs, dice, times, epoch = 0, None, [], 0
-    for log in logs:
-        for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
-            if match := re.search(r"Epoch (\d+)\s*$", line):
-                epoch = int(match[1])
-            elif match := re.search(r"Pseudo dice \[(.*)\]", line):
-                values = [float(value) for value in re.findall(r"(?<![\w.])(\d+\.\d+(?:e-?\d+)?)", match[1])]
-                dice = statistics.fmean(values) if values else None
-            elif match := re.search(r"Epoch time: (\S+) s", line):
-                epochs = epoch + 1
-                times.append(float(match[1]))
-    total = planned_epochs(trainer)
-    left = max(0, total - epochs) * statistics.median(times[-_RECENT:]) if times else None
-    return TrainingProgress(epochs, total, dice, left)
+    curve = read_curve(fold)
+    if curve is None:
+        return TrainingProgress(0, total, None, None)
+    epochs, dice = int(curve.epochs[-1]) + 1, float(curve.pseudo_dice[-1])
+    times = curve.seconds[np.isfinite(curve.seconds)][-_RECENT:]
+    left = max(0, total - epochs) * float(np.median(times)) if times.size else None
+    return TrainingProgress(epochs, total, None if math.isnan(dice) else dice, left)
 
 
 def step_progress(step: Step, paths: RunPaths) -> str:

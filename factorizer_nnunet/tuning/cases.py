@@ -5,7 +5,6 @@ Everything is read from where nnU-Net's own validation reads it; nothing is writ
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.wording import first_few
 from factorizer_nnunet.evaluation.overlap import dice_of_regions
 from factorizer_nnunet.nnunet.environment import nnunet_folder
-from factorizer_nnunet.nnunet.folds import default_folds
+from factorizer_nnunet.nnunet.folds import default_folds, read_folds
 from factorizer_nnunet.nnunet.model_folder import ModelFolder
 from factorizer_nnunet.nnunet.model_name import ModelName
 from factorizer_nnunet.nnunet.names import SPLITS_FILE, id_in_name
@@ -31,24 +30,15 @@ from factorizer_nnunet.prediction.model import TrainedModel
 
 @dataclass(frozen=True)
 class ValidationCase:
-    """A preprocessed case.
+    """A preprocessed case."""
 
-    Attributes:
-        data: (channels, *spatial); in a cascade, the previous stage's segmentation follows the image.
-        properties: what nnU-Net needs to return to the image's grid.
-        reference: labels on that grid.
-    """
-
-    data: torch.Tensor
-    properties: dict[str, Any]
-    reference: np.ndarray
+    data: torch.Tensor  # (channels, *spatial); in a cascade, the previous stage's segmentation follows the image
+    properties: dict[str, Any]  # what nnU-Net needs to return to the image's grid
+    reference: np.ndarray  # labels on that grid
 
 
 class ValidationCases:
     """Validation cases of a model's folds.
-
-    Args:
-        model: trained model; its plans name the data set.
 
     Raises:
         UserError: data preprocessed by the model's plans are missing; the message says how to make them.
@@ -160,12 +150,7 @@ class ValidationCases:
         """As in nnU-Net's trainer: from the file of folds, else nnU-Net's own five; higher folds are random splits."""
         file = self.base / SPLITS_FILE
         names = sorted(self._dataset.get_identifiers(str(self.folder)))
-        try:
-            folds = json.loads(file.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            folds = default_folds(names)
-        except ValueError as error:
-            raise UserError(f"{file} is not valid JSON ({error}); restore it") from error
+        folds = read_folds(file) or default_folds(names)
         try:
             if fold < len(folds):
                 return [str(case) for case in folds[fold]["val"]]

@@ -60,12 +60,6 @@ def derived_plans(
     """The model's plans with another name and, in its configuration, with other iterations and shifts.
 
     The plans of a stock U-Net, which our trainer translates whenever it builds the network, are translated here.
-
-    Args:
-        model: trained model.
-        config: of its network, as trained.
-        setting: how the derived model predicts.
-        plans_name: new name.
     """
     plans = json.loads(json.dumps(model.plans.plans))
     architecture = trained_architecture(model.configuration)
@@ -91,15 +85,7 @@ def write_derived(
     checkpoint_name: str,
     measured: dict[str, Any],
 ) -> None:
-    """Write the folder atomically.
-
-    Args:
-        model: with all folds that the folder is to have.
-        plans: see ``derived_plans``.
-        setting: how it predicts.
-        target: see ``derived_folder``.
-        checkpoint_name: file name in each fold.
-        measured: results of the setting, for the record.
+    """Write the folder with all folds of ``model`` atomically; ``measured`` are the setting's results, for the record.
 
     Raises:
         UserError: the file system refused.

@@ -28,23 +28,15 @@ from factorizer_nnunet.tuning.search_space import PredictionSettings
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """One case predicted with one setting.
+    """One case predicted with one setting."""
 
-    Attributes:
-        fold: whose weights predicted, and whose validation case it is.
-        checkpoint: SHA-256 of the file with the weights; if a fold was trained further, its measurements are outdated.
-        seconds: of the sliding window: network, mirroring and blending.
-        rest_seconds: of resampling to the image's grid, which does not depend on the settings.
-        dice: by region; None if it is in neither reference nor prediction.
-    """
-
-    fold: str
-    checkpoint: str
+    fold: str  # whose weights predicted, and whose validation case it is
+    checkpoint: str  # SHA-256 of the file with the weights: measurements are outdated once a fold is trained further
     case: str
     setting: PredictionSettings
-    seconds: float
-    rest_seconds: float
-    dice: dict[str, float | None]
+    seconds: float  # of the sliding window: network, mirroring and blending
+    rest_seconds: float  # of resampling to the image's grid, which does not depend on the settings
+    dice: dict[str, float | None]  # by region; None if it is in neither reference nor prediction
 
     @property
     def key(self) -> tuple[str, str, PredictionSettings]:
@@ -123,17 +115,7 @@ def measure(
     log: Log,
     progress_bar: bool,
 ) -> None:
-    """Predict every case with every setting that is not in the log yet.
-
-    Args:
-        model: with the folds that are keys of ``names``.
-        cases: to read them from.
-        names: validation cases by fold.
-        settings: to be measured.
-        device: where the network computes.
-        log: gets the results.
-        progress_bar: show one.
-    """
+    """Predict every case with every setting that is not in the log yet; ``names`` are the validation cases by fold."""
     done = {measurement.key for measurement in log.measurements}
     digests = {fold: checkpoint.digest for fold, checkpoint in model.folds.items()}
     wanted = [(digests[fold], case, setting) for fold in names for case in names[fold] for setting in settings]

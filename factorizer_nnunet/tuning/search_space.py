@@ -16,19 +16,12 @@ ALL, NONE = "all", "none"
 
 @dataclass(frozen=True, kw_only=True, order=True)
 class PredictionSettings:
-    """All settings that ``tune-inference`` varies; unlike ``InferenceSettings``, none is left to the plans.
-
-    Attributes:
-        num_iters: NMF iterations.
-        num_shifts: how many window shifts are computed.
-        mirroring: spatial axes along which images are mirrored, in all combinations; empty: no mirroring.
-        tile_step_size: of the sliding window, as a fraction of the patch.
-    """
+    """All settings that ``tune-inference`` varies; unlike ``InferenceSettings``, none is left to the plans."""
 
     num_iters: int
     num_shifts: int
-    mirroring: tuple[int, ...]
-    tile_step_size: float
+    mirroring: tuple[int, ...]  # spatial axes along which images are mirrored, in all combinations; may be empty
+    tile_step_size: float  # of the sliding window, as a fraction of the patch
 
     @property
     def mirroring_text(self) -> str:
@@ -48,26 +41,15 @@ def stock_settings(config: FactorizerConfig, mirroring_axes: Sequence[int] | Non
 
 @dataclass(frozen=True, kw_only=True)
 class SearchSpace:
-    """Values to compare, in every combination; None leaves them to the model.
+    """Values to compare, in every combination; None leaves them to the model."""
 
-    Attributes:
-        iterations: by default 1 and those of the training.
-        shifts: by default 1, 2 and all.
-        mirroring: each ``none``, ``all`` or axes such as ``2`` or ``0,2``; by default none, the last axis, all.
-        steps: of the sliding window.
-    """
-
-    iterations: tuple[int, ...] | None = None
-    shifts: tuple[int, ...] | None = None
-    mirroring: tuple[str, ...] | None = None
-    steps: tuple[float, ...] = DEFAULT_STEPS
+    iterations: tuple[int, ...] | None = None  # by default 1 and those of the training
+    shifts: tuple[int, ...] | None = None  # by default 1, 2 and all
+    mirroring: tuple[str, ...] | None = None  # each none, all or axes such as 0,2; by default none, the last axis, all
+    steps: tuple[float, ...] = DEFAULT_STEPS  # of the sliding window
 
     def settings(self, config: FactorizerConfig, mirroring_axes: Sequence[int] | None) -> list[PredictionSettings]:
-        """All combinations; the first is always the stock command's.
-
-        Args:
-            config: of the trained network.
-            mirroring_axes: along which the training mirrored.
+        """All combinations for a trained network; the first is always the stock command's.
 
         Raises:
             UserError: a value is invalid for the model; the message names the option.

@@ -28,31 +28,28 @@ FEWEST_CASES = 5  # from which a setting is chosen
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """Results of one setting over all cases.
-
-    Attributes:
-        cases: number of cases in which both this setting and the stock command have a Dice.
-        dice: mean over regions of the mean over the cases that have the region, as nnU-Net averages.
-        by_region: the latter means; None if no case has the region.
-        change: of Dice, against the stock command.
-        change_low, change_high: 95 % interval of the mean change over cases; NaN for fewer than two cases.
-        worst_change: lowest change of a single case.
-        seconds: median over cases, of the sliding window.
-        speed_up: the stock command's seconds over these, median of the cases' ratios, which few busy moments disturb.
-        is_best: whether no other setting is both faster and at least as good.
-    """
+    """Results of one setting over all cases."""
 
     setting: PredictionSettings
-    cases: int
-    dice: float
-    by_region: dict[str, float | None]
-    change: float
-    change_low: float
+    cases: int  # in which both this setting and the stock command have a Dice
+    dice: float  # mean over regions of the mean over the cases that have the region, as nnU-Net averages
+    by_region: dict[str, float | None]  # the latter means; None if no case has the region
+    change: float  # of Dice, against the stock command
+    change_low: float  # 95 % interval of the mean change over cases; NaN for fewer than two cases
     change_high: float
-    worst_change: float
-    seconds: float
-    speed_up: float
-    is_best: bool
+    worst_change: float  # of a single case
+    seconds: float  # of the sliding window, median over cases
+    speed_up: float  # the stock command's seconds over these: median over cases, so that busy moments do not matter
+    is_best: bool  # no other setting is both faster and at least as good
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """All settings, the fastest first, the stock command's setting, and the chosen one."""
+
+    rows: list[Row]
+    reference: PredictionSettings
+    chosen: Row
 
 
 def compare(measurements: Sequence[Measurement], settings: Sequence[PredictionSettings]) -> list[Row]:
@@ -106,12 +103,9 @@ def unfit_to_choose(rows: Sequence[Row]) -> str | None:
 
 
 def choose(rows: Sequence[Row], tolerance: float, reference: PredictionSettings) -> Row:
-    """The row of the setting to take, by the rule above.
+    """The row to take by the rule above, with the tolerance in Dice.
 
-    Args:
-        rows: of ``compare``.
-        tolerance: how much Dice may be lost against the stock command.
-        reference: the stock command's setting, which is kept if none is faster, or the cases are too few.
+    It is that of ``reference`` if no other is faster, or if the cases are too few.
     """
     (stock,) = (row for row in rows if row.setting == reference)
     if unfit_to_choose(rows) is not None:

@@ -4,52 +4,39 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from factorizer_nnunet.tuning.search_space import PredictionSettings
-from factorizer_nnunet.tuning.selection import Row
+from factorizer_nnunet.core.markdown import markdown_table
+from factorizer_nnunet.tuning.selection import Comparison
 
-_HEAD = "| iterations | shifts | mirroring | tile step | Dice | change [95 %] | worst case | s/case | speed-up | |"
+_HEAD = ["iterations", "shifts", "mirroring", "tile step", "Dice", "change [95 %]", "worst case", "s/case", "speed-up"]
 
 
-def table(rows: Sequence[Row], reference: PredictionSettings, chosen: PredictionSettings) -> str:
-    """Rows as a Markdown table."""
-    lines = [_HEAD, "|" + "---|" * (_HEAD.count("|") - 1)]
-    for row in rows:
+def table(found: Comparison, best_only: bool = False) -> str:
+    """All settings, or those that no other beats, the stock command's and the chosen one, as a Markdown table."""
+    rows = [[*_HEAD, ""]]
+    for row in found.rows:
         setting = row.setting
-        marks = ["stock command"] * (setting == reference) + ["**chosen**"] * (setting == chosen)
+        marks = ["stock command"] * (setting == found.reference) + ["**chosen**"] * (row == found.chosen)
+        if best_only and not marks and not row.is_best:
+            continue
         change = f"{row.change:+.4f} [{_signed(row.change_low)}, {_signed(row.change_high)}]"
         cells = (
             *(setting.num_iters, setting.num_shifts, setting.mirroring_text, f"{setting.tile_step_size:g}"),
             *(f"{row.dice:.4f}", change, _signed(row.worst_change), f"{row.seconds:.3g}", f"{row.speed_up:.2f}"),
             ", ".join(marks),
         )
-        lines.append(f"| {' | '.join(map(str, cells))} |")
-    return "\n".join(lines)
+        rows.append(list(map(str, cells)))
+    return markdown_table(rows)
 
 
-def best_table(rows: Sequence[Row], reference: PredictionSettings, chosen: PredictionSettings) -> str:
-    """The settings that no other beats, the stock command's and the chosen one, as a Markdown table."""
-    best = [row for row in rows if row.is_best or row.setting in (reference, chosen)]
-    return table(best, reference, chosen)
-
-
-def page(
-    rows: Sequence[Row],
-    reference: PredictionSettings,
-    chosen: PredictionSettings,
-    measured: str,
-    rest_seconds: float,
-    figure: str,
-) -> str:
+def page(found: Comparison, measured: str, rest_seconds: float, figure: str) -> str:
     """The page.
 
     Args:
-        rows: of all settings.
-        reference: the stock command's.
-        chosen: the chosen one.
+        found: the comparison.
         measured: a sentence on what was measured, and where.
         rest_seconds: mean time of resampling.
         figure: file name of the plot.
@@ -68,23 +55,21 @@ interval: with few cases, or on a busy machine, they may be far off.
 
 ## Settings that no other beats in both Dice and time, and the stock command
 
-{best_table(rows, reference, chosen)}
+{table(found, best_only=True)}
 
 ## All settings
 
-{table(rows, reference, chosen)}
+{table(found)}
 """
 
 
-def as_json(
-    rows: Sequence[Row], reference: PredictionSettings, chosen: PredictionSettings, identity: Mapping[str, Any]
-) -> str:
+def as_json(found: Comparison, identity: Mapping[str, Any]) -> str:
     """The comparison for programs; unknown values are null."""
     content = {
         "identity": identity,
-        "reference": asdict(reference),
-        "chosen": asdict(chosen),
-        "rows": [{key: _known(value) for key, value in asdict(row).items()} for row in rows],
+        "reference": asdict(found.reference),
+        "chosen": asdict(found.chosen.setting),
+        "rows": [{key: _known(value) for key, value in asdict(row).items()} for row in found.rows],
     }
     return json.dumps(content, indent=1)
 

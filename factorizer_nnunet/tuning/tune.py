@@ -25,8 +25,8 @@ from factorizer_nnunet.tuning.derive import derived_folder, derived_plans, write
 from factorizer_nnunet.tuning.figure import draw
 from factorizer_nnunet.tuning.measure import Log, measure
 from factorizer_nnunet.tuning.search_space import PredictionSettings, SearchSpace
-from factorizer_nnunet.tuning.selection import DEFAULT_TOLERANCE, Row, choose, compare
-from factorizer_nnunet.tuning.table import as_json, best_table, page
+from factorizer_nnunet.tuning.selection import DEFAULT_TOLERANCE, Comparison, Row, choose, compare
+from factorizer_nnunet.tuning.table import as_json, page, table
 
 REPORTS = "tune_inference"  # folder next to the models of a data set
 _MEASUREMENTS, _PAGE, _NUMBERS, _FIGURE = "measurements.jsonl", "tune_inference.md", "tune_inference.json", "pareto.png"
@@ -34,54 +34,28 @@ _MEASUREMENTS, _PAGE, _NUMBERS, _FIGURE = "measurements.jsonl", "tune_inference.
 
 @dataclass(frozen=True, kw_only=True)
 class TuningRequest:
-    """What to tune, and how.
+    """What to tune, and how."""
 
-    Attributes:
-        model: model folder ``TRAINER__PLANS__CONFIGURATION``.
-        folds: whose validation cases are predicted; None: all of the folder.
-        checkpoint: file name in each fold.
-        device: ``cuda``, ``cpu`` or ``mps``.
-        search_space: values to compare.
-        max_cases: of each fold, the first ones by name; None: all.
-        tolerance: mean Dice that the chosen setting may lose.
-        plans_name: of the derived folder; None: the model's with ``_fast``.
-        measure_only: write no derived folder.
-        report: folder for measurements, page and plot; None: ``tune_inference`` next to the model.
-        trusted: whether code in checkpoints may be run.
-        progress_bar: show one.
-    """
-
-    model: Path
-    folds: tuple[str, ...] | None = None
-    checkpoint: str = CHECKPOINT_FINAL
+    model: Path  # TRAINER__PLANS__CONFIGURATION
+    folds: tuple[str, ...] | None = None  # whose validation cases are predicted; None: all of the folder
+    checkpoint: str = CHECKPOINT_FINAL  # file name in each fold
     device: str = "cuda"
     search_space: SearchSpace = SearchSpace()
-    max_cases: int | None = None
-    tolerance: float = DEFAULT_TOLERANCE
-    plans_name: str | None = None
-    measure_only: bool = False
-    report: Path | None = None
-    trusted: bool = False
+    max_cases: int | None = None  # of each fold, the first ones by name
+    tolerance: float = DEFAULT_TOLERANCE  # mean Dice that the chosen setting may lose
+    plans_name: str | None = None  # of the derived folder; None: the model's with _fast
+    measure_only: bool = False  # write no derived folder
+    report: Path | None = None  # for measurements, page and plot; None: tune_inference next to the model
+    trusted: bool = False  # whether code in checkpoints may be run
     progress_bar: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
-class TuningOutcome:
-    """The comparison and the choice.
+class TuningOutcome(Comparison):
+    """The comparison, the folder of its page, and the model folder that was written, if any."""
 
-    Attributes:
-        rows: of all settings, the fastest first.
-        reference: the stock command's setting.
-        chosen: the row of the chosen setting.
-        report: folder with page, plot and numbers.
-        derived: the model folder that was written; None if not requested, or if no faster setting was good enough.
-    """
-
-    rows: list[Row]
-    reference: PredictionSettings
-    chosen: Row
     report: Path
-    derived: Path | None
+    derived: Path | None  # None if it was not requested, or if no faster setting was good enough
 
     @property
     def page(self) -> Path:
@@ -91,7 +65,7 @@ class TuningOutcome:
     @property
     def table(self) -> str:
         """The settings that no other beats, as Markdown."""
-        return best_table(self.rows, self.reference, self.chosen.setting)
+        return table(self, best_only=True)
 
 
 def tune(request: TuningRequest) -> TuningOutcome:
@@ -122,13 +96,14 @@ def tune(request: TuningRequest) -> TuningOutcome:
     with file_lock(report / ".lock", f"another tune-inference is writing {report}; wait until it ends"):
         log = Log(report / _MEASUREMENTS, identity)
         measure(model, cases, names, settings, device, log, request.progress_bar)
-        rows, chosen = _compare_and_write(request, model, names, settings, log)
-    if chosen.setting == settings[0]:
+        found = _compare_and_write(request, model, names, settings, log)
+    setting = found.chosen.setting
+    if setting == found.reference:
         target = None
     if target is not None:
-        plans = derived_plans(complete, config, chosen.setting, plans_name)
-        write_derived(complete, plans, chosen.setting, target, request.checkpoint, _record(chosen))
-    return TuningOutcome(rows=rows, reference=settings[0], chosen=chosen, report=report, derived=target)
+        plans = derived_plans(complete, config, setting, plans_name)
+        write_derived(complete, plans, setting, target, request.checkpoint, _record(found.chosen))
+    return TuningOutcome(**vars(found), report=report, derived=target)
 
 
 def _compare_and_write(
@@ -137,7 +112,7 @@ def _compare_and_write(
     names: Mapping[str, Sequence[str]],
     settings: Sequence[PredictionSettings],
     log: Log,
-) -> tuple[list[Row], Row]:
+) -> Comparison:
     """Compare the settings on the requested cases and write plot, numbers and page next to the log."""
     wanted = {(model.folds[fold].digest, case) for fold in names for case in names[fold]}
     measurements = [m for m in log.measurements if (m.checkpoint, m.case) in wanted]
@@ -147,21 +122,20 @@ def _compare_and_write(
             "there is no Dice to compare. Measure more cases, with a larger --cases or other folds with -f"
         )
     rows = compare(measurements, settings)
-    chosen = choose(rows, request.tolerance, settings[0])
+    found = Comparison(rows=rows, reference=settings[0], chosen=choose(rows, request.tolerance, settings[0]))
     rest_seconds = sum(m.rest_seconds for m in measurements) / len(measurements)
-    compared = (rows, settings[0], chosen.setting)
     report = log.file.parent
     try:
-        draw(*compared, report / _FIGURE)
-        write_text_atomically(report / _NUMBERS, as_json(*compared, log.identity))
+        draw(found, report / _FIGURE)
+        write_text_atomically(report / _NUMBERS, as_json(found, log.identity))
         summary = _summary(model, names, log.identity)
-        write_text_atomically(report / _PAGE, page(*compared, summary, rest_seconds, _FIGURE))
+        write_text_atomically(report / _PAGE, page(found, summary, rest_seconds, _FIGURE))
     except OSError as error:
         raise UserError(
             f"cannot write in {report}: {error.strerror}. Free some space there, then run the same command again: the "
             "measurements are kept"
         ) from error
-    return rows, chosen
+    return found
 
 
 def _check_options(request: TuningRequest) -> None:

@@ -12,6 +12,7 @@ import torch
 from factorizer_nnunet.explain.blending import BlendedMaps, PatchPosition
 from factorizer_nnunet.explain.geometry import CaseGeometry, Volume
 from factorizer_nnunet.explain.interpolation import coarse_position, fine_position, interpolate, interpolation_matrix
+from factorizer_nnunet.imaging.grid import Grid
 
 PATCH, STRIDE, SIZE = (8, 8, 4), (4, 2, 1), (13, 10, 9)
 
@@ -107,5 +108,6 @@ def test_maps_are_brought_back_through_padding_resampling_crop_and_transposition
 
 
 def test_the_affine_follows_nifti() -> None:
-    volume = Volume(np.zeros((2, 2, 2)), (1.0, 2.0, 3.0), (10.0, 20.0, 30.0), tuple(np.eye(3).ravel()))
+    grid = Grid((2, 2, 2), (1.0, 2.0, 3.0), (10.0, 20.0, 30.0), tuple(np.eye(3).ravel()))
+    volume = Volume(np.zeros((2, 2, 2)), grid)
     np.testing.assert_allclose(volume.affine @ [1, 1, 1, 1], [-11, -22, 33, 1])

@@ -77,7 +77,7 @@ def test_arrays_for_notebooks(root: Path, model: Path) -> None:
     volume, loadings = found.map(best.component), found.loadings(best.component)
     assert volume.values.shape == found.prediction.shape == (20, 17, 7)
     assert volume.values.max() == pytest.approx(best.largest) and best.largest > 0
-    np.testing.assert_allclose(volume.spacing, (1.0, 1.7, 3.2), rtol=1e-6)
+    np.testing.assert_allclose(volume.grid.spacing, (1.0, 1.7, 3.2), rtol=1e-6)
     assert loadings.values.shape == (20, 17, 7, 8)
     assert np.linalg.norm(loadings.values, axis=-1).max() <= 1 + 1e-5
     assert best.deletion["rim"].dice_with_prediction is not None

@@ -169,7 +169,7 @@ def test_the_page_and_the_printed_table(validated: Path, capsys: pytest.CaptureF
     assert not list(validated.parent.glob("*fast*"))
     assert cli.main(arguments) == 0
     out = capsys.readouterr().out
-    assert "| iterations | shifts | mirroring | tile step | Dice |" in out
+    assert "| iterations | shifts | mirroring | tile step | Dice " in out
     assert f"-p {PLANS}_fast -step_size 1 -f 0 -i IN -o OUT" in out
     report = validated.parent / "tune_inference" / validated.name
     page = (report / "tune_inference.md").read_text()
@@ -264,7 +264,7 @@ def test_without_splits_the_folds_are_nnunets(root: Path, validated: Path, monke
     beyond = cases.of_fold("7")
     assert len(beyond) == 1 and set(beyond) < set(CASES)
     splits.write_text("[")
-    with pytest.raises(UserError, match=r"splits_final.json is not valid JSON .*; restore it"):
+    with pytest.raises(UserError, match=r"splits_final.json is not valid JSON: .*Correct the file"):
         cases.of_fold("0")
     splits.unlink()
     names = np.array([f"case_{number}" for number in range(7)])

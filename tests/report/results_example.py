@@ -6,7 +6,6 @@ Predictions are references with random voxels removed, so that models differ.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
 from scipy import ndimage
+from training_logs import training_log
 
 from factorizer_nnunet.evaluation.metrics import metrics_for
 from factorizer_nnunet.evaluation.scores import Files, Lesion, Scores
@@ -112,25 +112,6 @@ def write_predictions(study: Study, folder: Path, cases: Sequence[str], wear: fl
         write_volume(path, moved)
         rows.append({"reference_file": str(reference), "prediction_file": str(path), "metrics": {}})
     (folder / "summary.json").write_text(json.dumps({"metric_per_case": rows, "mean": {}, "foreground_mean": {}}))
-
-
-def training_log(epochs: int, offset: float, first: int = 0) -> str:
-    """A log in the format of nnU-Net."""
-    lines = ["", "#######################################################################", ""]
-    for epoch in range(first, first + epochs):
-        gain = 1 - math.exp(-epoch / 4)
-        dice = f"[np.float32({0.8 * gain - offset / 10:.4f}), np.float32({0.7 * gain - offset / 10:.4f})]"
-        stamp = f"2026-01-01 00:{epoch % 60:02d}:00.000000:"
-        lines += [
-            f"{stamp} ",
-            f"{stamp} Epoch {epoch} ",
-            f"{stamp} Current learning rate: 0.01 ",
-            f"{stamp} train_loss {-0.8 * gain + offset:.4f} ",
-            f"{stamp} val_loss {-0.7 * gain + offset:.4f} ",
-            f"{stamp} Pseudo dice {dice} ",
-            f"{stamp} Epoch time: 30.5 s ",
-        ]
-    return "\n".join(lines) + "\n"
 
 
 def write_volume(path: Path, values: np.ndarray, spacing: tuple[float, ...] = SPACING_MM) -> None:

@@ -158,17 +158,17 @@ def test_an_invalid_channel_is_refused_before_scoring(study: Study, tmp_path: Pa
 def test_cases_are_chosen_by_eye() -> None:
     names = [f"c{number}" for number in range(9)]
     chosen = choose_cases(np.array([[0.5, 0.1, 0.9, 0.2, 0.8, 0.3, 0.7, 0.4, 0.6]]), names)
-    assert [(one.case, one.why) for one in chosen] == [
+    assert list(chosen.items()) == [
         *(("c1", "worst"), ("c3", "worst"), ("c5", "worst")),
         *(("c7", "median"), ("c0", "median"), ("c8", "median")),
         *(("c2", "best"), ("c4", "best"), ("c6", "best")),
     ]
     assert choose_cases(np.array([[np.nan, 0.5]]), ["a", "b"]) == choose_cases(np.array([[0.5]]), ["b"])
-    assert choose_cases(np.array([[np.nan]]), ["a"]) == []
+    assert choose_cases(np.array([[np.nan]]), ["a"]) == {}
     dice = np.stack([np.linspace(0, 1, 20), np.linspace(0, 1, 20) + 0.01])
     dice[1, [0, 5, 12]] += 0.02, 0.2, 0.1  # 0 is among the worst already
     differing = choose_cases(dice, [*map(str, range(20))])
-    assert [one.case for one in differing if one.why == "models differ most"][:2] == ["5", "12"]
+    assert [case for case, why in differing.items() if why == "models differ most"][:2] == ["5", "12"]
 
 
 def test_the_command_writes_the_page_and_refuses_with_status_2(

@@ -44,7 +44,7 @@ def test_a_models_folder_is_read_with_its_folds_files_and_curves(study: Study) -
     assert case.reference == study.raw / "labelsTr" / "blob_007.nii.gz"
     assert case.images == (study.raw / "imagesTr" / "blob_007_0000.nii.gz",)
     assert [curve.epochs.size for curve in result.curves] == [12] * 5
-    assert result.warnings == ()
+    assert result.warnings == []
 
 
 def test_collected_and_postprocessed_predictions_know_their_folds_and_model(study: Study) -> None:
@@ -96,7 +96,7 @@ def test_predictions_take_the_references_given_and_need_them_all(study: Study, t
     assert missing[0] == f"{references}/blob_003.nii.gz: has no prediction in {out}; predict it, or give --partial"
     (result,) = read(study, out, references=references, partial=True)
     assert result.kind == "predictions" and result.names == study.cases[:3]
-    assert result.warnings == (f"7 of 10 references have no prediction in {out}",)
+    assert result.warnings == [f"7 of 10 references have no prediction in {out}"]
     own = problems_of(study, out, references=out)
     assert own[0] == f"{out}/blob_000.nii.gz: is also its own reference; give predictions, or other --references"
 
@@ -139,7 +139,7 @@ def test_unfinished_folds_can_be_left_out_but_not_silently(study: Study) -> None
 
 def test_folds_that_were_never_started_are_reported(study: Study) -> None:
     (result,) = read(study, add_model(study, "nnUNetTrainer", 0.2, folds=[0, 3]))
-    assert result.warnings == (f"{result.folder}: 4 of 10 training cases are validated",)
+    assert result.warnings == [f"{result.folder}: 4 of 10 training cases are validated"]
 
 
 @pytest.mark.parametrize(

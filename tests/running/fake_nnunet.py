@@ -46,7 +46,9 @@ def order(folder: Path, what: str, *words: str) -> Path:
 
 
 LOG = "".join(
-    f"2026: Epoch {epoch}\n2026: Pseudo dice [np.float32(0.5), 0.7]\n2026: Epoch time: 2.0 s\n" for epoch in range(2)
+    f"2026-01-01 00:00:00: {text}\n"
+    for epoch in range(2)
+    for text in (f"Epoch {epoch} ", "train_loss -0.5 ", "Pseudo dice [np.float32(0.5), 0.7] ", "Epoch time: 2.0 s ")
 )
 
 

@@ -134,7 +134,7 @@ def test_epochs_are_read_from_the_trainer_name(trainer: str, epochs: int) -> Non
 
 def test_progress_is_read_from_the_log(tmp_path: Path) -> None:
     assert training_progress(tmp_path, TRAINER) is None
-    (tmp_path / "training_log_1.txt").write_text(LOG + "2026: Epoch 2\n2026: Current learning rate: 0.01\n")
+    (tmp_path / "training_log_1.txt").write_text(LOG + "2026-01-01 00:00:09: Epoch 2 \n")
     progress = training_progress(tmp_path, "nnUNetTrainer_5epochs")
     assert (progress.epochs, progress.total) == (2, 5)
     assert progress.dice == pytest.approx(0.6) and progress.seconds_left == pytest.approx(6.0)

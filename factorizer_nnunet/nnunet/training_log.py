@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -33,13 +34,18 @@ class Curve:
         return float(np.nansum(self.seconds)) / 3600
 
 
+def training_logs(fold: FoldFolder) -> list[Path]:
+    """The logs of a fold, the oldest first; their names contain year, month, day and time, not all with zeros."""
+    return sorted(fold.path.glob("training_log_*.txt"), key=lambda log: [int(n) for n in re.findall(r"\d+", log.name)])
+
+
 def read_curve(fold: FoldFolder) -> Curve | None:
     """The training curve from nnU-Net's logs of a fold; None without a finished epoch.
 
     A training that was continued has several logs; the later one is used for epochs in both.
     """
     rows: dict[int, dict[str, float]] = {}
-    for log in sorted(fold.path.glob("training_log_*.txt")):
+    for log in training_logs(fold):
         _read_log(log.read_text(encoding="utf-8", errors="replace"), rows)
     finished = sorted(epoch for epoch, row in rows.items() if "train_loss" in row)
     if not finished:

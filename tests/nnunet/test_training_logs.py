@@ -1,4 +1,4 @@
-"""What the report reads from nnU-Net's logs and checkpoints."""
+"""What is read from nnU-Net's logs and checkpoints."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from results_example import training_log
+from training_logs import training_log
 
 from factorizer_nnunet.nnunet.checkpoint import count_weights
 from factorizer_nnunet.nnunet.model_folder import FoldFolder
-from factorizer_nnunet.report.training import read_curve
+from factorizer_nnunet.nnunet.training_log import read_curve, training_logs
 
 LOG = """
 #######################################################################
@@ -71,3 +71,10 @@ def test_weights_are_counted_once_and_without_running_code(tmp_path: Path) -> No
     assert count_weights(tmp_path / "checkpoint_best.pth") is None
     torch.save({"network_weights": weights, "trap": Path("x")}, tmp_path / "checkpoint_final.pth")
     assert count_weights(tmp_path / "checkpoint_final.pth") is None  # a class of others is not made
+
+
+def test_logs_are_in_the_order_of_their_times(tmp_path: Path) -> None:
+    names = ["2025_12_31_23_00_00", "2026_2_9_10_00_00", "2026_2_10_09_00_00", "2026_10_1_00_00_00"]
+    for name in reversed(names):
+        (tmp_path / f"training_log_{name}.txt").touch()
+    assert [log.stem.removeprefix("training_log_") for log in training_logs(FoldFolder(tmp_path))] == names
