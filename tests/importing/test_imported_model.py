@@ -20,6 +20,7 @@ from import_example import (
     write_dataset,
     write_json,
 )
+from preprocessed_case import save_case
 from upstream_example import CONFIG, upstream_state
 
 from factorizer_nnunet import cli
@@ -153,8 +154,7 @@ def test_the_checkpoint_serves_nnunets_training(folders: Path) -> None:
     plans = json.loads(imported.targets.plans_file.read_text())
     data = imported.targets.plans_file.parent / f"{UPSTREAM_PLANS_NAME}_3d_fullres"
     data.mkdir()
-    for file in ("case_0.b2nd", "case_0.pkl"):  # from which nnU-Net finds out how the cases are stored
-        (data / file).touch()
+    save_case(data, "case_0")  # from which nnU-Net finds out how the cases are stored
     trainer = nnUNetTrainerFactorizer(
         {**plans, "continue_training": False}, "3d_fullres", "all", describe(2, 3), torch.device("cpu")
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 import SimpleITK
 import torch
 from nnunetv2.run.run_training import get_trainer_from_args
+from preprocessed_case import save_case
 from stock_plans import configuration
 
 from factorizer_nnunet.prediction.predict import PredictionOutcome, PredictionRequest, predict
@@ -63,10 +63,9 @@ def write_dataset(root: Path) -> None:
         file.write_text(json.dumps(content))
     for settings in plans()["configurations"].values():  # nnU-Net looks at its files to find out how cases are stored
         stored = file.parent / settings.get("data_identifier", "nnUNetPlans_3d")
-        stored.mkdir(exist_ok=True)
-        for name in ("case.b2nd", "case_seg.b2nd"):
-            (stored / name).write_bytes(b"data")
-        (stored / "case.pkl").write_bytes(pickle.dumps({}))
+        if not stored.exists():  # the cascade has those of its last stage
+            stored.mkdir()
+            save_case(stored, "case")
     for number, case in enumerate(CASES):
         for channel in range(2):
             write_image(root / "images" / f"{case}_{channel:04d}.nii.gz", number + 10 * channel)

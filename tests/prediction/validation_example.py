@@ -20,7 +20,8 @@ def write_validation(root: Path) -> None:
     manager = PlansManager(plans())
     settings = manager.get_configuration("3d_fullres")
     stored = base / settings.data_identifier
-    (stored / "case.b2nd").unlink()
+    for file in stored.glob("case*"):
+        file.unlink()
     for case in CASES:
         files = [str(root / "images" / f"{case}_{channel:04d}.nii.gz") for channel in range(2)]
         reference = base / "gt_segmentations" / f"{case}.nii.gz"

@@ -8,10 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from nnunet_folders import use_folders_below
-from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
+from preprocessed_case import save_case
 from stock_plans import configuration
 
 from factorizer_nnunet.training.trainer import nnUNetTrainerFactorizer
@@ -53,16 +52,6 @@ def write_folders(root: Path, monkeypatch: pytest.MonkeyPatch, plans: dict[str, 
                 save_case(dataset / settings["data_identifier"], f"case_{number}")
     (dataset / "splits_final.json").write_text(json.dumps([{"train": ["case_0"], "val": ["case_1"]}]))
     (dataset / "dataset.json").write_text(json.dumps(DATASET))
-
-
-def save_case(folder: Path, case: str, image: int = 0, label: int = 0) -> None:
-    """Write the preprocessed files of a case; other numbers give another image or label."""
-    data = np.random.default_rng(image).normal(size=(1, 9, 9, 9)).astype(np.float32) * (1 + image)
-    segmentation = np.zeros(data.shape, np.int8)
-    segmentation[0, label, 2, 2] = 1
-    properties = {"class_locations": {1: np.argwhere(segmentation == 1)}}
-    shape = {"chunks": data.shape, "blocks": data.shape}
-    nnUNetDatasetBlosc2.save_case(data, segmentation, properties, str(folder / case), **shape)
 
 
 def dataset_json() -> dict[str, Any]:

@@ -14,7 +14,7 @@ import pytest
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.crossval_split import generate_crossval_split
-from plans_example import save_case
+from preprocessed_case import save_case
 from short_trainings import EPOCHS, STEPS, BeforeBatch, ShortTrainings, losses_of, weights_of
 
 from factorizer_nnunet.core.errors import UserError
