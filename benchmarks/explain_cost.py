@@ -159,11 +159,13 @@ def measured(root: Path, name: str, network: str, mirror: bool, way: str, device
     os.environ[EXT_TRAINER_VARIABLE] = ext_trainer_value(None)
     torch.set_num_threads(threads)
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])  # maps are written on all available cores
+    from factorizer_nnunet.core.file_stamps import stamp_of_value
     from factorizer_nnunet.explain.components import find_layers
     from factorizer_nnunet.explain.explainer import ExplainOptions, build_explainer
     from factorizer_nnunet.explain.run import ExplainRequest, explain_into
     from factorizer_nnunet.nnunet.image_files import ImageCase
     from factorizer_nnunet.prediction.model import load_model
+    from factorizer_nnunet.prediction.outputs import Outputs
     from factorizer_nnunet.prediction.work import export, preprocess
 
     folder = root / f"{name} {network}"
@@ -183,9 +185,11 @@ def measured(root: Path, name: str, network: str, mirror: bool, way: str, device
         with tempfile.TemporaryDirectory(dir=root) as out:
             start = time.perf_counter()
             if way == PREDICT:
-                data, properties = preprocess(case, model.description)
-                logits = predictor.predict_logits_from_preprocessed_data(torch.from_numpy(data)).cpu().numpy()
-                export(case.name, logits, properties, model.description, Path(out), False)
+                image = preprocess(case, model.description)
+                logits = predictor.predict_logits_from_preprocessed_data(torch.from_numpy(image.data)).cpu().numpy()
+                outputs = Outputs(Path(out), model.file_ending, probabilities=False, model=stamp_of_value(name))
+                outputs.prepare({}, model.dataset.content, model.plans.plans)
+                export(case.name, logits, image, model.description, outputs)
             else:
                 explain_into(case, None, explainer, ExplainRequest(model=folder, images=(), out=Path(out)))
             seconds.append(time.perf_counter() - start)

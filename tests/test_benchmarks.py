@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 # Those that a smaller run below does not start.
-OTHERS = ["accuracy", "conversion", "iteration_time", "killed_commands", "memory_model", "whole_case"]
+OTHERS = ["accuracy", "conversion", "data_check", "iteration_time", "killed_commands", "memory_model", "whole_case"]
 
 # All but SwinUNETR, which takes larger patches.
 NETWORKS = [
@@ -39,12 +39,19 @@ def run(benchmark: str, *options: object) -> str:
 def test_every_benchmark_is_tested() -> None:
     found = {path.stem for path in (ROOT / "benchmarks").glob("*.py") if "__main__" in path.read_text()}
     found |= {path.parent.name for path in (ROOT / "benchmarks").glob("*/__main__.py")}
-    assert found == {*OTHERS, "speed", "evaluation", "explain_cost"}
+    assert found == {*OTHERS, "speed", "evaluation", "explain_cost", "label_export"}
 
 
 @pytest.mark.parametrize("benchmark", OTHERS)
 def test_a_benchmark_starts(benchmark: str) -> None:
     assert f"{benchmark}.py" in run(benchmark, "--help")
+
+
+def test_labels_are_decided_as_by_nnunet() -> None:
+    printed = run("label_export", "--scale", 0.1)
+    assert "| nnU-Net |" in printed
+    first, second = map(int, printed.rpartition(":")[2].split(","))
+    assert abs(first - second) < 1e-3 * first  # ties in half precision
 
 
 def test_every_network_of_the_speed_benchmark_runs(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from factorizer_nnunet.nnunet.integrity import gzip_damage
 from factorizer_nnunet.nnunet.prediction_record import image_stamps
 from factorizer_nnunet.prediction.description import ModelDescription
 from factorizer_nnunet.prediction.outputs import Outputs
+from factorizer_nnunet.prediction.segmentation import segmentation_of
 
 Properties = dict[str, Any]  # what nnU-Net needs to bring a prediction back to the image's grid
 
@@ -154,20 +155,24 @@ def export(case: str, logits: np.ndarray, image: Preprocessed, model: ModelDescr
         model: which predicted.
         outputs: where to write.
     """
-    outputs.write(
-        case,
-        image.images,
-        lambda truncated: export_prediction_from_logits(
-            logits,
-            image.properties,
-            model.configuration,
-            model.plans,
-            model.dataset.content,
-            truncated,
-            outputs.probabilities,
-        ),
-        readable_by(model.plans),
-    )
+
+    def write(truncated: str) -> None:
+        if outputs.probabilities:
+            export_prediction_from_logits(
+                logits,
+                image.properties,
+                model.configuration,
+                model.plans,
+                model.dataset.content,
+                truncated,
+                save_probabilities=True,
+            )
+        else:
+            labels = segmentation_of(logits, image.properties, model)
+            writer = model.plans.image_reader_writer_class()
+            writer.write_seg(labels, f"{truncated}{model.dataset.file_ending}", image.properties)
+
+    outputs.write(case, image.images, write, readable_by(model.plans))
 
 
 def check_complete(file: Path) -> None:

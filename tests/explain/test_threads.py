@@ -31,7 +31,7 @@ def test_after_an_error_no_further_item_is_started(monkeypatch: pytest.MonkeyPat
             started.append(number)
         if number == 1:
             raise error(f"no space left for {number}")
-        end.wait(1)  # the first one is still at work when the second fails
+        end.wait(3)  # the first one is still at work when the second fails
 
     with pytest.raises(error, match="no space left for 1"):
         in_threads(fail, range(1000), 1)

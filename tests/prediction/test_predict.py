@@ -13,6 +13,7 @@ import pytest
 import SimpleITK
 import torch
 from killed_processes import left_draft
+from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from tiny_models import CASES, FACTORIZER, NAME, PLANS, STOCK, run_predict, write_image, write_model
 
@@ -122,11 +123,11 @@ def test_a_worker_that_dies_takes_no_other_case_with_it(monkeypatch: pytest.Monk
 
 
 def test_an_interrupted_export_leaves_nothing_half(root: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(logits: object, *arguments: object) -> None:
-        Path(f"{arguments[4]}.nii.gz").write_bytes(b"half")
+    def interrupted(writer: object, labels: object, file: str, properties: object) -> None:
+        Path(file).write_bytes(b"half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(work, "export_prediction_from_logits", interrupted)
+    monkeypatch.setattr(SimpleITKIO, "write_seg", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run_predict(root, model, use_mirroring=False)
     assert contents(root / "out") == {}
@@ -137,7 +138,7 @@ def test_a_full_disk_ends_it(root: Path, model: Path, monkeypatch: pytest.Monkey
         monkeypatch.setattr(pipeline, "free_space", lambda folder: 4096)
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(work, "export_prediction_from_logits", full)
+    monkeypatch.setattr(work, "segmentation_of", full)
     with pytest.raises(UserError, match=r"no space left for a in .*free space, then run the same command again"):
         run_predict(root, model, use_mirroring=False)
     assert contents(root / "out") == {}

@@ -1,0 +1,134 @@
+"""Labels decided row by row are those of nnU-Net's own export, up to ties in half precision."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny_models
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
+from nnunetv2.preprocessing.resampling.default_resampling import resample_data_or_seg_to_shape
+from nnunetv2.preprocessing.resampling.resample_torch import resample_torch_fornnunet
+from nnunetv2.utilities.label_handling.label_handling import LabelManager
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from scipy.ndimage import gaussian_filter
+
+from factorizer_nnunet.nnunet.dataset_json import DatasetJson
+from factorizer_nnunet.prediction.description import ModelDescription
+from factorizer_nnunet.prediction.label_decision import Source, decide_labels
+from factorizer_nnunet.prediction.resampling import axis_maps
+from factorizer_nnunet.prediction.segmentation import segmentation_of
+
+CLASSES = LabelManager({"background": 0, **{str(value): value for value in range(1, 5)}, "ignore": 5}, None)
+REGIONS = LabelManager({"background": 0, "all": [1, 2, 3], "core": [2, 3], "rim": 3}, [1, 3, 2])
+DEFAULT = partial(resample_data_or_seg_to_shape, is_seg=False, order=1, order_z=0, force_separate_z=None)
+TORCH = partial(resample_torch_fornnunet, is_seg=False, force_separate_z=False)
+ISOTROPIC, THICK = (1.0, 1.1, 0.9), (6.0, 1.0, 1.0)
+sizes = st.tuples(st.integers(1, 9), st.integers(2, 12), st.integers(2, 12))
+
+
+def random_logits(labels: LabelManager, shape: tuple[int, ...], smooth: float, seed: int) -> np.ndarray:
+    random = np.random.default_rng(seed)
+    logits = random.standard_normal((labels.num_segmentation_heads, *shape))
+    return np.stack([gaussian_filter(one, smooth) for one in logits]).astype(np.float32)
+
+
+def share_of_equal(a: np.ndarray, b: np.ndarray) -> float:
+    assert a.shape == b.shape and a.dtype == b.dtype
+    return float((a == b).mean())
+
+
+@pytest.mark.parametrize("resample", [DEFAULT, TORCH, partial(DEFAULT, force_separate_z=True, order_z=1)])
+@pytest.mark.parametrize("labels", [CLASSES, REGIONS])
+@pytest.mark.parametrize("spacing", [ISOTROPIC, THICK])
+@given(source=sizes, target=sizes, seed=st.integers(0, 9), smooth=st.sampled_from([0.0, 1.5]))
+def test_labels_are_those_of_the_resampled_logits(
+    resample: partial,
+    labels: LabelManager,
+    spacing: tuple[float, ...],
+    source: Any,
+    target: Any,
+    seed: int,
+    smooth: float,
+) -> None:
+    logits = random_logits(labels, source, smooth, seed)
+    maps = axis_maps(resample, source, target, spacing, spacing)
+    assert maps is not None
+    expected = labels.convert_logits_to_segmentation(resample(logits.copy(), target, spacing, spacing))
+    found = decide_labels([Source(torch.from_numpy(logits), maps)], labels)
+    assert share_of_equal(found, np.asarray(expected).astype(found.dtype)) == 1
+
+
+@pytest.mark.parametrize("labels", [CLASSES, REGIONS])
+def test_probabilities_of_several_models_are_averaged(labels: LabelManager) -> None:
+    target, spacing = (11, 17, 13), (1.0, 1.0, 1.0)
+    sources, total = [], 0
+    for seed, shape in enumerate([(7, 9, 13), target, (12, 20, 6)]):
+        logits = random_logits(labels, shape, 1.0, seed) * 5
+        maps = axis_maps(DEFAULT, shape, target, spacing, spacing)
+        assert maps is not None
+        sources.append(Source(torch.from_numpy(logits), maps))
+        total += labels.apply_inference_nonlin(DEFAULT(logits.copy(), target, spacing, spacing)).numpy()
+    expected = labels.convert_probabilities_to_segmentation(total / 3)
+    found = decide_labels(sources, labels)
+    assert share_of_equal(found, expected.astype(found.dtype)) == 1
+
+
+def test_where_everything_is_background_nothing_is_computed() -> None:
+    logits = torch.zeros(5, 3, 4, 4)
+    logits[0] = 1
+    maps = axis_maps(DEFAULT, (3, 4, 4), (6, 8, 8), ISOTROPIC, ISOTROPIC)
+    assert maps is not None
+    assert not decide_labels([Source(logits, maps)], CLASSES).any()
+
+
+def test_255_labels_and_more_need_two_bytes() -> None:
+    labels = LabelManager({"background": 0, **{str(value): value for value in range(1, 300)}}, None)
+    logits = torch.zeros(300, 1, 1, 2)
+    logits[299, 0, 0, 1] = 1
+    maps = axis_maps(DEFAULT, (1, 1, 2), (1, 1, 2), ISOTROPIC, ISOTROPIC)
+    assert maps is not None
+    found = decide_labels([Source(logits, maps)], labels)
+    assert found.dtype == np.uint16 and found.ravel().tolist() == [0, 299]
+
+
+@pytest.mark.parametrize(
+    "resample",
+    [
+        partial(DEFAULT, order=3),
+        partial(DEFAULT, unknown=1),
+        partial(TORCH, mode="nearest"),
+        partial(np.resize),
+    ],
+)
+def test_other_resampling_is_left_to_nnunet(resample: partial) -> None:
+    assert axis_maps(resample, (3, 4, 5), (6, 8, 10), ISOTROPIC, ISOTROPIC) is None
+
+
+@pytest.mark.parametrize("order", [1, 3])
+@pytest.mark.parametrize("configuration", ["2d", "3d_fullres"])
+def test_cropped_and_transposed_images(configuration: str, order: int) -> None:
+    content = tiny_models.plans() | {"transpose_forward": [1, 2, 0], "transpose_backward": [2, 0, 1]}
+    for one in content["configurations"].values():
+        one["resampling_fn_probabilities"] = "resample_data_or_seg_to_shape"
+        one["resampling_fn_probabilities_kwargs"] = dict(DEFAULT.keywords) | {"order": order}
+    plans = PlansManager(content)
+    dataset = DatasetJson(tiny_models.DATASET, Path("dataset.json"))
+    model = ModelDescription(plans, plans.get_configuration(configuration), dataset)
+    properties = {
+        "spacing": [1.0, 2.0, 1.5],  # mm, as the reader gives it
+        "shape_before_cropping": (14, 16, 12),
+        "bbox_used_for_cropping": [[1, 11], [2, 15], [0, 9]],
+        "shape_after_cropping_and_before_resampling": (10, 13, 9),
+    }
+    source = (10, 8, 14) if configuration == "2d" else (7, 8, 14)
+    logits = random_logits(model.labels, source, 1.0, 0)
+    expected = convert_predicted_logits_to_segmentation_with_correct_shape(
+        logits.copy(), model.plans, model.configuration, model.labels, properties, num_threads_torch=1
+    )
+    found = segmentation_of(logits, properties, model)
+    assert found.any() and share_of_equal(found, expected) == 1
