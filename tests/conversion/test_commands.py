@@ -100,7 +100,7 @@ def test_nnunet_uses_the_folds(root: Path) -> None:
     with pytest.raises(UserError, match="differ from those in"):
         plan_dataset(5, preprocess=False, num_processes=1)
     target.write_text("{")
-    with pytest.raises(UserError, match="does not contain folds"):
+    with pytest.raises(UserError, match="is not valid JSON"):
         plan_dataset(5, preprocess=False, num_processes=1)
 
 
