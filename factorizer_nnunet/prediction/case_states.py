@@ -21,7 +21,7 @@ class State(Enum):
     MISSING = auto()  # not predicted, or not with everything that is asked for
     CURRENT = auto()  # predicted from these images by this model
     OUTDATED = auto()  # predicted from other images or by another model
-    BROKEN = auto()  # some of its files cannot be read
+    BROKEN = auto()  # some of its files cannot be read, or are missing where there is no record
     EDITED = auto()  # changed by someone after it was predicted
     UNRECORDED = auto()  # by nnUNetv2_predict or an earlier version: of which images is not known
     UNREADABLE = auto()  # the system refuses to read it
@@ -35,7 +35,7 @@ class CaseState:
         state: what it is.
         reason: why, for messages.
         images_changed: whether the images are others than those of the record.
-        broken: files that cannot be read.
+        broken: files that cannot be read, or that are of no use without those that are missing.
     """
 
     state: State
@@ -79,6 +79,8 @@ def state_of(case: ImageCase, outputs: Outputs, readable: Callable[[Path], bool]
         reason = f"{', '.join(file.name for file in broken)} cannot be read"
         return CaseState(State.BROKEN, reason, images_changed, broken)
     if not found.recorded:
+        if lacking := [file.name for file in others if file not in existing]:
+            return CaseState(State.BROKEN, f"has no {', '.join(lacking)}", images_changed, tuple(existing))
         return CaseState(State.UNRECORDED)
     if found.edited:
         return CaseState(State.EDITED, f"{', '.join(found.edited)} was changed after it was written", images_changed)

@@ -27,10 +27,12 @@ class Source:
     Attributes:
         logits: (classes, z, y, x), floating point.
         maps: one for each spatial axis; those of several models lead to the same target grid.
+        rounds: whether interpolated logits are rounded to the type of ``logits``, which decides some ties.
     """
 
     logits: Tensor
     maps: tuple[AxisMap, ...]
+    rounds: bool = False
 
 
 def decide_labels(sources: Sequence[Source], labels: LabelManager) -> np.ndarray:
@@ -116,8 +118,10 @@ def _planes(source: Source, row: int, box: Box) -> Iterator[Tensor]:
     """The logits of each class in a part of a target plane, (y, x), float32."""
     z_map, y_map, x_map = source.maps
     below, above = int(z_map.low[row]), int(z_map.high[row])
+    precision = torch.float64 if source.rounds else torch.float32  # as nnU-Net, so that rounding gives the same
     for plane in source.logits:
-        values = plane[below].float()
+        values = plane[below].to(precision)
         if above != below:
-            values = values.lerp(plane[above].float(), float(z_map.weight[row]))
-        yield y_map.interpolate(x_map.interpolate(values, 1, box[1]), 0, box[0])
+            values = values.lerp(plane[above].to(precision), float(z_map.weight[row]))
+        values = y_map.interpolate(x_map.interpolate(values, 1, box[1]), 0, box[0])
+        yield values.to(plane.dtype).float() if source.rounds else values

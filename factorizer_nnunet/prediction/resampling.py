@@ -41,7 +41,7 @@ class AxisMap:
 
     Attributes:
         low, high: source voxels, (target size,), int64.
-        weight: of ``high``, (target size,), float32, from 0 to 1.
+        weight: of ``high``, (target size,), float64, from 0 to 1.
         is_identity: nothing is resampled along this axis.
     """
 
@@ -57,7 +57,7 @@ class AxisMap:
         below = values.index_select(axis, self.low[part])
         if self.low is self.high:
             return below
-        weight = self.weight[part].view(-1, *[1] * (values.ndim - 1 - axis))
+        weight = self.weight[part].to(values.dtype).view(-1, *[1] * (values.ndim - 1 - axis))
         return below.lerp_(values.index_select(axis, self.high[part]), weight)
 
     def targets_of(self, first: int, last: int) -> tuple[int, int]:
@@ -72,7 +72,7 @@ def linear_map(source: int, target: int) -> AxisMap:
         return _identity(source)
     position = ((torch.arange(target, dtype=torch.float64) + 0.5) * (source / target) - 0.5).clamp(0, source - 1)
     low = position.floor().long()
-    return AxisMap(low, (low + 1).clamp(max=source - 1), (position - low).float(), False)
+    return AxisMap(low, (low + 1).clamp(max=source - 1), position - low, False)
 
 
 def nearest_map(source: int, target: int) -> AxisMap:
@@ -81,7 +81,7 @@ def nearest_map(source: int, target: int) -> AxisMap:
         return _identity(source)
     position = (torch.arange(target, dtype=torch.float64) + 0.5) * (source / target)
     nearest = position.floor().long().clamp(0, source - 1)
-    return AxisMap(nearest, nearest, torch.zeros(target), False)
+    return AxisMap(nearest, nearest, torch.zeros(target, dtype=torch.float64), False)
 
 
 def axis_maps(
@@ -115,6 +115,11 @@ def axis_maps(
     )
 
 
+def keeps_type(resample: Callable[..., Any]) -> bool:
+    """Whether the function rounds its result to the type of its input, such as half precision."""
+    return (resample.func if isinstance(resample, partial) else resample) is resample_data_or_seg_to_shape
+
+
 def _settings(resample: Callable[..., Any]) -> tuple[int, int, bool | None, float] | None:
     """Order in general and along thick slices, whether slices are resampled one by one (None: decide), and from which
     ratio of voxel sizes."""
@@ -135,4 +140,4 @@ def _settings(resample: Callable[..., Any]) -> tuple[int, int, bool | None, floa
 
 def _identity(size: int) -> AxisMap:
     index = torch.arange(size)
-    return AxisMap(index, index, torch.zeros(size), True)
+    return AxisMap(index, index, torch.zeros(size, dtype=torch.float64), True)

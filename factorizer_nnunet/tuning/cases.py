@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to_one_hot
 
@@ -26,6 +25,7 @@ from factorizer_nnunet.nnunet.model_name import ModelName
 from factorizer_nnunet.nnunet.names import SPLITS_FILE, id_in_name
 from factorizer_nnunet.nnunet.safe_pickle import read_pickle
 from factorizer_nnunet.prediction.model import TrainedModel
+from factorizer_nnunet.prediction.segmentation import segmentation_of
 
 
 @dataclass(frozen=True)
@@ -133,10 +133,7 @@ class ValidationCases:
 
     def segmentation(self, logits: torch.Tensor, case: ValidationCase) -> np.ndarray:
         """Logits (classes, *spatial) as labels on the image's own grid."""
-        model = self.model.description
-        return convert_predicted_logits_to_segmentation_with_correct_shape(
-            logits, model.plans, model.configuration, model.labels, case.properties
-        )
+        return segmentation_of(logits.numpy(force=True), case.properties, self.model.description)
 
     def dice(self, segmentation: np.ndarray, case: ValidationCase) -> dict[str, float | None]:
         """Dice of every region; None, as in nnU-Net, if it is in neither reference nor prediction."""

@@ -20,7 +20,7 @@ from scipy.ndimage import gaussian_filter
 from factorizer_nnunet.nnunet.dataset_json import DatasetJson
 from factorizer_nnunet.prediction.description import ModelDescription
 from factorizer_nnunet.prediction.label_decision import Source, decide_labels
-from factorizer_nnunet.prediction.resampling import axis_maps
+from factorizer_nnunet.prediction.resampling import axis_maps, keeps_type
 from factorizer_nnunet.prediction.segmentation import segmentation_of
 
 CLASSES = LabelManager({"background": 0, **{str(value): value for value in range(1, 5)}, "ignore": 5}, None)
@@ -76,6 +76,18 @@ def test_probabilities_of_several_models_are_averaged(labels: LabelManager) -> N
     expected = labels.convert_probabilities_to_segmentation(total / 3)
     found = decide_labels(sources, labels)
     assert share_of_equal(found, expected.astype(found.dtype)) == 1
+
+
+def test_ties_in_half_precision_are_decided_as_nnunet_does() -> None:
+    shape, target = (7, 9, 11), (13, 17, 16)
+    logits = (random_logits(CLASSES, shape, 1.0, 0) * 9 + 1000).astype(np.float16)
+    maps = axis_maps(DEFAULT, shape, target, ISOTROPIC, ISOTROPIC)
+    assert maps is not None and keeps_type(DEFAULT) and not keeps_type(TORCH)
+    resampled = DEFAULT(logits.copy(), target, ISOTROPIC, ISOTROPIC)
+    expected = CLASSES.convert_logits_to_segmentation(resampled).astype(np.uint8)
+    sources = [Source(torch.from_numpy(logits), maps, rounds) for rounds in (False, True)]
+    shares = [share_of_equal(decide_labels([source], CLASSES), expected) for source in sources]
+    assert shares[0] < 0.999 < shares[1]
 
 
 def test_where_everything_is_background_nothing_is_computed() -> None:
