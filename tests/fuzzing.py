@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import os
@@ -28,6 +29,26 @@ CASE_NAMES = (
     "=1+1", "+1", "-1", "@x", "a b", "a'b", 'a"b', "<!--<script>", "<!--", "\u2028", "a,b", "é", "..a", "x\ty",
     "\udcff",
 )  # fmt: skip
+
+
+class HangError(BaseException):
+    """Not an ``Exception``, which what is tested could catch."""
+
+
+@contextlib.contextmanager
+def time_limit(seconds: int, what: str) -> Iterator[None]:
+    """Raise ``HangError`` in the main thread if the block takes longer."""
+
+    def too_long(number: int, frame: FrameType | None) -> None:
+        raise HangError(f"{what}: no end after {seconds} s")
+
+    previous = signal.signal(signal.SIGALRM, too_long)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, previous)
 
 
 def damaged_json(rng: np.random.Generator, content: Any) -> bytes:
@@ -79,22 +100,15 @@ def answer(arguments: Sequence[object]) -> int:
     """The exit status of a command run in this process.
 
     Raises:
-        AssertionError: it hangs.
+        HangError: it hangs.
         Exception: whatever the command lets through, which is the failure that is looked for.
     """
 
-    def too_long(number: int, frame: FrameType | None) -> None:
-        raise AssertionError(f"{arguments} hangs")
-
-    previous = signal.signal(signal.SIGALRM, too_long)
-    signal.alarm(SECONDS)
     try:
-        return cli.main([str(argument) for argument in arguments])
+        with time_limit(SECONDS, f"{arguments}"):
+            return cli.main([str(argument) for argument in arguments])
     except SystemExit as stop:  # of the argument parser
         return int(stop.code or 0)
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, previous)
 
 
 def files_below(folder: Path, *without: Path) -> dict[str, int]:

@@ -14,7 +14,6 @@ import json
 import os
 import random
 import shutil
-import signal
 import time
 import traceback
 import warnings
@@ -25,6 +24,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from fuzzing import HangError, time_limit
 from in_process import use_threads
 from nnunet_folders import use_folders_below
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
@@ -325,20 +325,6 @@ def is_json_object(file: Path) -> bool:
         return False
 
 
-@contextlib.contextmanager
-def no_hang(seconds: int) -> Iterator[None]:
-    def hung(number: int, frame: object) -> None:
-        raise AssertionError(f"no end after {seconds} s")
-
-    before = signal.signal(signal.SIGALRM, hung)
-    signal.alarm(seconds)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
-
-
 def test_no_damage_ends_in_a_traceback_or_goes_unnoticed(
     templates: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -353,10 +339,14 @@ def test_no_damage_ends_in_a_traceback_or_goes_unnoticed(
         damage = Damage(root, seed)
         text = f"seed {seed}, {'; '.join(damage.done) or 'nothing changed'}"
         try:
-            with no_hang(SECONDS_A_ROUND), contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            with (
+                time_limit(SECONDS_A_ROUND, text),
+                contextlib.redirect_stdout(io.StringIO()),
+                warnings.catch_warnings(),
+            ):
                 warnings.simplefilter("ignore")
                 text += f": {run_round(damage, seed)}"
-        except Exception as error:
+        except (Exception, HangError) as error:
             where = "".join(traceback.format_tb(error.__traceback__)[-4:])
             failures.append(f"{text}: {type(error).__name__}: {error}\n{where}")
         print(ascii(text))

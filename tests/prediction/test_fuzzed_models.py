@@ -5,14 +5,12 @@ Bounded and seeded. For a longer search: ``FACTORIZER_FUZZ=SEED:COUNT pytest tes
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import gzip
 import json
 import os
 import random
 import shutil
-import signal
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +18,7 @@ from typing import Any
 
 import pytest
 import torch
+from fuzzing import time_limit
 from tiny_models import run_predict, write_model
 
 from factorizer_nnunet.core.errors import UserError
@@ -138,20 +137,6 @@ def mutate_image(file: Path, rng: random.Random) -> None:
     file.write_bytes(packed[: rng.randrange(len(packed))] if rng.random() < 0.1 else packed)
 
 
-@contextlib.contextmanager
-def time_limit(seconds: int) -> Iterator[None]:
-    def expired(number: int, frame: object) -> None:
-        raise KeyboardInterrupt(f"longer than {seconds} s")  # nothing in between catches it
-
-    previous = signal.signal(signal.SIGALRM, expired)
-    signal.alarm(seconds)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, previous)
-
-
 def files_below(folder: Path, without: Path) -> set[Path]:
     return {path for path in folder.rglob("*") if without not in (path, *path.parents)}
 
@@ -180,7 +165,7 @@ def test_damage_ends_in_a_message(root: Path, monkeypatch: pytest.MonkeyPatch) -
         before = files_below(root, work / "out")
         outcome = None
         try:
-            with time_limit(SECONDS):
+            with time_limit(SECONDS, "a prediction"):
                 outcome = run_predict(
                     root, work / "model", images=work / "images", out=work / "out", use_mirroring=rng.random() < 0.3
                 )
