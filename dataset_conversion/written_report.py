@@ -43,7 +43,7 @@ def read_written_report(file: Path) -> WrittenReport:
     try:
         back = {int(old): int(new) for old, new in content["label_map_back"].items()}
         if any(not 0 <= value < 256 for value in (*back, *back.values())):
-            raise ValueError("label_map_back has values that are no labels")
+            raise ValueError("label_map_back has values that are not labels")
         cases = {path_component(name, f"{file}: a case"): _case(file, one) for name, one in content["cases"].items()}
         return WrittenReport(str(content["release"]), LabelMap(back), cases)
     except (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError) as error:

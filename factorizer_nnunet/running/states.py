@@ -1,7 +1,7 @@
 """How far preparation, training and the choice of the best model are, read from what nnU-Net leaves on disk.
 
 nnU-Net writes most files in place, so that a killed command leaves incomplete ones. A step is done when the file that
-its command writes last is complete and was made from what is there now; files that hinder another attempt are
+its command writes last is complete and was made from its sources as they are; files that hinder another attempt are
 listed, to be set aside. Nothing here writes.
 """
 
