@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from factorizer_nnunet.core.atomic_files import clear_drafts, draft_of, remove_draft, write_text_atomically
+from factorizer_nnunet.core.disk import free_space
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.file_stamps import Stamp
 from factorizer_nnunet.core.json_files import load_json_object, read_complete_json
@@ -34,7 +34,7 @@ DECISIVE = (
 # Lower bounds on the size of predictions, and of the probabilities of each class, as fractions of one image file:
 # with less free space than that, writing would surely fail.
 _LEAST_LABELS, _LEAST_PROBABILITIES = 1 / 500, 1 / 20
-LEAST_SPACE = 1 << 20
+_LEAST_SPACE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class Outputs:
             UserError: there is too little.
         """
         share = _LEAST_LABELS + (_LEAST_PROBABILITIES * num_classes if self.probabilities else 0)
-        needed = LEAST_SPACE + int(share * sum(case.files[0].stat().st_size for case in cases))
+        needed = _LEAST_SPACE + int(share * sum(case.files[0].stat().st_size for case in cases))
         free = free_space(self.folder)
         if cases and free < needed:
             raise UserError(
@@ -159,12 +159,6 @@ class Outputs:
                 file.replace(final)
         finally:
             remove_draft(draft)
-
-
-def free_space(folder: Path) -> int:
-    """Free bytes on the disk of a folder, which need not exist yet."""
-    existing = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
-    return shutil.disk_usage(existing).free
 
 
 def check_folder(folder: Path) -> None:

@@ -13,6 +13,7 @@ import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from tqdm import tqdm
 
+from factorizer_nnunet.core.disk import is_disk_full
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.wording import count_of
 from factorizer_nnunet.core.worker_pool import WorkerPool
@@ -20,7 +21,7 @@ from factorizer_nnunet.nnunet.image_files import ImageCase
 from factorizer_nnunet.prediction.case_states import State, make_way, state_of
 from factorizer_nnunet.prediction.claims import Claims
 from factorizer_nnunet.prediction.description import ModelDescription
-from factorizer_nnunet.prediction.outputs import LEAST_SPACE, Outputs, free_space
+from factorizer_nnunet.prediction.outputs import Outputs
 from factorizer_nnunet.prediction.work import Preprocessed, check_logits, export, preprocess, readable_by
 
 QUEUED_EXPORTS = 2  # in addition to those being written: a fast GPU must not fill the memory
@@ -140,7 +141,7 @@ class Pipeline:
                     self.outcome.predicted.append(name)
                     self._finished(name)
                     continue
-                if free_space(self.outputs.folder) < LEAST_SPACE:
+                if is_disk_full(self.outputs.folder, error):
                     raise UserError(
                         f"no space left for {name} in {self.outputs.folder} ({reason_of(error)}). Existing predictions "
                         "are complete: free space, then run the same command again"

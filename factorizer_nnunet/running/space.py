@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import math
 import os
-import shutil
 from collections import defaultdict
 from pathlib import Path
 
+from factorizer_nnunet.core.disk import existing_parent, free_space
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import read_complete_json
 from factorizer_nnunet.nnunet.folds import NUMBER_OF_FOLDS, read_folds
-from factorizer_nnunet.nnunet.plans import resolved_configuration
-from factorizer_nnunet.running.paths import RunPaths
+from factorizer_nnunet.planning.space import COMPRESSED, preprocessed_bytes
 from factorizer_nnunet.running.settings import RunSettings
 from factorizer_nnunet.running.states import preprocessed_state
 from factorizer_nnunet.running.steps import build_steps, data_needed
 
-_COMPRESSED = 0.2  # nnU-Net compresses data and probabilities, rarely to less than a fifth
-_DATA_BYTES, _PROBABILITY_BYTES = 4, 2
+_PROBABILITY_BYTES = 2
 
 
 def check_space(settings: RunSettings) -> None:
@@ -33,14 +31,14 @@ def check_space(settings: RunSettings) -> None:
         (settings.paths.preprocessed, _data_bytes(settings)),
         (settings.paths.results, _result_bytes(settings)),
     ):
-        existing = next(one for one in (folder, *folder.parents) if one.exists())
+        existing = existing_parent(folder)
         disk = os.stat(existing).st_dev
         wanted[disk] += size
         folders.setdefault(disk, existing)
     problems = [
         f"{folders[disk]} has {free / 1e9:.1f} GB free, but the run will write at least {size / 1e9:.1f} GB"
         for disk, size in wanted.items()
-        if (free := shutil.disk_usage(folders[disk]).free) < size
+        if (free := free_space(folders[disk])) < size
     ]
     if problems:
         raise UserError(
@@ -49,11 +47,14 @@ def check_space(settings: RunSettings) -> None:
 
 
 def _data_bytes(settings: RunSettings) -> float:
-    """Size of the missing preprocessed data, 4 bytes per voxel and channel."""
+    """Size of the missing preprocessed data."""
     paths = settings.paths
     missing = [pair for pair in data_needed(settings) if not preprocessed_state(paths, *pair).done]
-    channels = len(paths.raw_dataset().channel_names)
-    return sum(_voxels(paths, *pair) for pair in missing) * channels * _DATA_BYTES * _COMPRESSED
+    fingerprint, channels = read_complete_json(paths.fingerprint), len(paths.raw_dataset().channel_names)
+    return sum(
+        preprocessed_bytes(fingerprint, read_complete_json(paths.plans(plans)) or {}, name, channels)
+        for plans, name in missing
+    )
 
 
 def _result_bytes(settings: RunSettings) -> float:
@@ -62,19 +63,5 @@ def _result_bytes(settings: RunSettings) -> float:
     classes = len(paths.raw_dataset().labels)
     trainings = [step for step in build_steps(settings) if step.trains is not None]
     missing = sum(not step.look().done for step in trainings) / (len(read_folds(paths.splits)) or NUMBER_OF_FOLDS)
-    return missing * sum(_own_voxels(paths)) * classes * _PROBABILITY_BYTES * _COMPRESSED
-
-
-def _voxels(paths: RunPaths, plans: str, name: str) -> float:
-    """Voxels of all training cases at the spacing of a configuration."""
-    own = _own_voxels(paths)
-    planned = resolved_configuration(read_complete_json(paths.plans(plans)) or {}, name, plans)["spacing"]
-    if len(planned) < 3:  # slices are resampled only within their plane, and little
-        return sum(own)
-    volumes = zip(own, read_complete_json(paths.fingerprint)["spacings"], strict=True)
-    return sum(voxels * math.prod(spacing) / math.prod(planned) for voxels, spacing in volumes)
-
-
-def _own_voxels(paths: RunPaths) -> list[int]:
-    """Voxels of each training case after nnU-Net's cropping."""
-    return [math.prod(shape) for shape in read_complete_json(paths.fingerprint)["shapes_after_crop"]]
+    voxels = sum(math.prod(shape) for shape in read_complete_json(paths.fingerprint)["shapes_after_crop"])
+    return missing * voxels * classes * _PROBABILITY_BYTES * COMPRESSED

@@ -135,7 +135,6 @@ def test_an_interrupted_export_leaves_nothing_half(root: Path, model: Path, monk
 
 def test_a_full_disk_ends_it(root: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*arguments: object) -> None:
-        monkeypatch.setattr(pipeline, "free_space", lambda folder: 4096)
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(work, "segmentation_of", full)

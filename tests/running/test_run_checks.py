@@ -16,7 +16,6 @@ from running_example import DATASET, TEST_CASES, example_settings, paths_of
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.nnunet.model_name import ModelName
 from factorizer_nnunet.nnunet.names import PLANS, TRAINER, template_plans_name
-from factorizer_nnunet.running import space
 from factorizer_nnunet.running.checks import check_after_planning, check_before_planning
 from factorizer_nnunet.running.run import run_here
 from factorizer_nnunet.running.settings import RunSettings
@@ -130,7 +129,7 @@ def test_a_full_disk_is_reported_before(planned: RunSettings, monkeypatch: pytes
     settings = replace(planned, models=trainer)
     check_after_planning(settings)
     usage = type("Usage", (), {"free": 10})
-    monkeypatch.setattr(space.shutil, "disk_usage", lambda folder: usage)
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: usage)
     with pytest.raises(UserError, match=r"no space left: .* has 0.0 GB free, but the run will write at least"):
         check_after_planning(settings)
 
