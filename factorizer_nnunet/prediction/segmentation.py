@@ -11,7 +11,7 @@ from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
 from factorizer_nnunet.prediction.description import ModelDescription
 from factorizer_nnunet.prediction.label_decision import Source, decide_labels
-from factorizer_nnunet.prediction.resampling import AxisMap, axis_maps
+from factorizer_nnunet.prediction.resampling import AxisMap, axis_maps, keeps_type
 
 
 def segmentation_of(logits: np.ndarray, properties: dict[str, Any], model: ModelDescription) -> np.ndarray:
@@ -28,17 +28,14 @@ def segmentation_of(logits: np.ndarray, properties: dict[str, Any], model: Model
     Returns:
         labels in the axis order of the image reader, uint8 or uint16.
     """
-    maps = _maps(logits, properties, model)
-    if maps is None or type(model.labels) is not LabelManager:
+    maps, labels = _maps(logits, properties, model), model.labels
+    if maps is None or type(labels) is not LabelManager:
+        threads = torch.get_num_threads()
         return convert_predicted_logits_to_segmentation_with_correct_shape(
-            logits,
-            model.plans,
-            model.configuration,
-            model.labels,
-            properties,
-            num_threads_torch=torch.get_num_threads(),
+            logits, model.plans, model.configuration, labels, properties, num_threads_torch=threads
         )
-    cropped = decide_labels([Source(torch.from_numpy(logits), maps)], model.labels)
+    rounds = keeps_type(model.configuration.resampling_fn_probabilities)
+    cropped = decide_labels([Source(torch.from_numpy(logits), maps, rounds)], labels)
     complete = np.zeros(properties["shape_before_cropping"], cropped.dtype)
     complete[tuple(slice(*bounds) for bounds in properties["bbox_used_for_cropping"])] = cropped
     return complete.transpose(model.plans.transpose_backward)
