@@ -121,7 +121,12 @@ def raw_sources(raw: Path, description: DatasetJson) -> dict[str, Source]:
         "reader": description.content.get("overwrite_image_reader_writer"),
     }
     declared = dataclasses.replace(stamp_of_value(values), modified_ns=int(newest([raw / DATASET_FILE]) * 1e9))
-    return {os.path.relpath(file, raw): file for file in files} | {DATASET_FILE: declared}
+    return {raw_name(file, raw): file for file in files} | {DATASET_FILE: declared}
+
+
+def raw_name(file: Path, raw: Path) -> str:
+    """What ``raw_sources`` calls an image or label."""
+    return os.path.relpath(file, raw)
 
 
 def declared_values(description: DatasetJson) -> dict[str, Any]:

@@ -15,7 +15,7 @@ def previous_stage(model: ModelName) -> ModelName | None:
 
 
 def data_configuration(configuration: str) -> str:
-    """The configuration whose preprocessed data another one uses: a cascade those of the full resolution."""
+    """The configuration whose preprocessed data a configuration uses: for a cascade, the full resolution."""
     return FULLRES if configuration == CASCADE else configuration
 
 

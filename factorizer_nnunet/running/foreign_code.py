@@ -11,11 +11,12 @@ from collections.abc import Iterator
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import read_complete_json
 from factorizer_nnunet.nnunet.checkpoint import check_executes_nothing
-from factorizer_nnunet.nnunet.plans import resolved_configuration
 from factorizer_nnunet.nnunet.safe_pickle import check_pickles
 from factorizer_nnunet.nnunet.trusted_classes import check_named_code
 from factorizer_nnunet.running.best_configuration import read_best_configuration
+from factorizer_nnunet.running.cascade import data_configuration
 from factorizer_nnunet.running.settings import RunSettings
+from factorizer_nnunet.running.sources import data_folder
 
 _FIX = "Move it away, then run the same command again"
 
@@ -28,9 +29,9 @@ def foreign_code_problems(settings: RunSettings) -> Iterator[str]:
         try:
             plans = read_complete_json(file) or {}
             check_named_code(plans, model.configuration, str(file))
-            planned = resolved_configuration(plans, model.configuration, str(file))
-            check_pickles(sorted((paths.preprocessed / planned.get("data_identifier", "")).glob("*.pkl")))
-            for fold in settings.folds:
+            data = data_folder(paths, model.plans, data_configuration(model.configuration))
+            check_pickles(sorted(data.glob("*.pkl")))
+            for fold in settings.folds_of(model):
                 folder = paths.fold(model, fold)
                 check_pickles(sorted(folder.validation.glob("*.pkl")))
                 checkpoint = folder.last_checkpoint()

@@ -95,7 +95,7 @@ class Inference(InferenceFiles):
         outdated: list[Path] = []
         for model in best.stages:
             folder = self.folder / model.folder
-            if self._is_of_another_model(model, changes, changed):
+            if self._is_of_another_model(best, model, changes, changed):
                 outdated.append(folder)
                 continue
             for case, images in cases.items():
@@ -160,7 +160,9 @@ class Inference(InferenceFiles):
         source = self.before_postprocessing(best)
         return [command_lines.postprocess(self.settings, source, self.prediction.output, best)]
 
-    def _is_of_another_model(self, model: ModelName, changes: Sequence[str] | None, changed: Set[str]) -> bool:
+    def _is_of_another_model(
+        self, best: BestConfiguration, model: ModelName, changes: Sequence[str] | None, changed: Set[str]
+    ) -> bool:
         """Whether a folder's predictions are of other images or with other mirroring, or of folds before they changed.
 
         Without a record of the sources, times tell whether a fold was trained after the prediction began.
@@ -172,11 +174,10 @@ class Inference(InferenceFiles):
         asked = {"images": str(self.prediction.images), "use_mirroring": self.prediction.mirroring}
         if any(content.get(key, value) != value for key, value in asked.items()):
             return True
-        folds = self.best().folds
         if changes is None:
-            trained = newest(self.settings.paths.fold(model, fold).checkpoint() for fold in folds)
+            trained = newest(self.settings.paths.fold(model, fold).checkpoint() for fold in best.folds)
             return began.stat().st_mtime < trained
-        return any(checkpoint_entry(model, fold) in changed for fold in folds)
+        return any(checkpoint_entry(model, fold) in changed for fold in best.folds)
 
     def _state_of_folder(self, step: str, folder: Path) -> State:
         """The state of a folder that appears complete, made from predictions of the same cases in other folders."""

@@ -55,8 +55,8 @@ class InferenceFiles:
 
     def segmentations(self, folders: Sequence[Path]) -> list[Path]:
         """The segmentations of all cases in these folders, whether they exist or not."""
-        ending = self.file_ending
-        return [folder / f"{case}{ending}" for folder in folders for case in self.cases()]
+        ending, cases = self.file_ending, self.cases()
+        return [folder / f"{case}{ending}" for folder in folders for case in cases]
 
     def images(self) -> dict[str, list[Path]]:
         """The image files of each case, in the order of the channels."""
@@ -80,11 +80,11 @@ class InferenceFiles:
     def merged_from(self) -> Derived:
         """Segmentations merged from the predictions of both models, with what nnU-Net merges: probabilities."""
         best = self.best()
-        endings = list(self.endings(best, best.models[0]))
+        endings, cases = list(self.endings(best, best.models[0])), self.cases()
         sources: dict[str, Source] = {
             f"{model.folder}/{case}{ending}": self.folder / model.folder / f"{case}{ending}"
             for model in best.models
-            for case in self.cases()
+            for case in cases
             for ending in endings
         }
         return self._derived(ENSEMBLE, sources, self.segmentations([self.folder / ENSEMBLE]))

@@ -122,7 +122,8 @@ class LocalExecutor:
     def _collect(self, running: Running, outcome: StepOutcome, bar: tqdm) -> None:
         """Wait until a step ends, showing the progress of all meanwhile."""
         while not (ended := wait(running, _LOOK_SECONDS, FIRST_COMPLETED).done):
-            progress = [f"{short_name(step)} {step_progress(step, self._paths)}" for step, _ in running.values()]
+            steps = [step for step, _ in running.values()]
+            progress = [f"{short_name(step)} {step_progress(step, self._paths, step.look())}" for step in steps]
             bar.set_postfix_str("; ".join(progress))
         for future in ended:
             step, slot = running.pop(future)

@@ -14,7 +14,7 @@ from factorizer_nnunet.nnunet.model_folder import FoldFolder
 from factorizer_nnunet.nnunet.names import TRAINER
 from factorizer_nnunet.nnunet.training_log import read_curve, training_logs
 from factorizer_nnunet.running.paths import RunPaths
-from factorizer_nnunet.running.step import Step
+from factorizer_nnunet.running.step import State, Step
 from factorizer_nnunet.training.budget import budget_from_suffix
 
 DEFAULT_EPOCHS = 1000  # nnU-Net's
@@ -61,11 +61,10 @@ def training_progress(folder: Path, trainer: str) -> TrainingProgress | None:
     return TrainingProgress(epochs, total, None if math.isnan(dice) else dice, left)
 
 
-def step_progress(step: Step, paths: RunPaths) -> str:
-    """The progress of a step in a few words; empty if unknown."""
-    progress_in_words = step.look().progress
-    if step.trains is None or progress_in_words:
-        return progress_in_words
+def step_progress(step: Step, paths: RunPaths, state: State) -> str:
+    """The progress of a step that is in this state, in a few words; empty if unknown."""
+    if step.trains is None or state.progress:
+        return state.progress
     model, fold = step.trains
     progress = training_progress(paths.fold(model, fold).path, model.trainer)
     return "" if progress is None else str(progress)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from factorizer_nnunet.nnunet.folds import NUMBER_OF_FOLDS, read_folds
 from factorizer_nnunet.nnunet.model_name import ModelName
 from factorizer_nnunet.nnunet.names import id_in_name
-from factorizer_nnunet.running.cascade import with_previous_stages
+from factorizer_nnunet.running.cascade import previous_stage, with_previous_stages
 from factorizer_nnunet.running.paths import Folders, RunPaths
 
 
@@ -62,6 +63,21 @@ class RunSettings:
     def trained_models(self) -> tuple[ModelName, ...]:
         """All models to be trained, each after the one that it refines, none twice."""
         return with_previous_stages(self.models)
+
+    @property
+    def trainings(self) -> list[tuple[ModelName, int]]:
+        """Every model and fold to train."""
+        return [(model, fold) for model in self.trained_models for fold in self.folds_of(model)]
+
+    def folds_of(self, model: ModelName) -> tuple[int, ...]:
+        """The folds to train; a cascade needs segmentations of all cases, thus all folds of its low resolution."""
+        if not self.next_stages(model):
+            return self.folds
+        return tuple(range(len(read_folds(self.paths.splits)) or NUMBER_OF_FOLDS))
+
+    def next_stages(self, model: ModelName) -> tuple[str, ...]:
+        """The configurations that refine the segmentations of a model."""
+        return tuple(other.configuration for other in self.models if previous_stage(other) == model)
 
     @property
     def plans(self) -> tuple[str, ...]:

@@ -78,7 +78,13 @@ def note_plans_of_fingerprint(paths: RunPaths, plans: str) -> None:
     """Before a fingerprint is replaced: record that plans which another command made belong to the present one."""
     made = provenance.plans_made(paths.plans(plans))
     if paths.plans(plans).is_file() and paths.fingerprint.is_file() and not made.record.exists():
-        record_sources(made.record, {FINGERPRINT: paths.fingerprint, PLANS: _UNKNOWN}, {})
+        _record_as_edited(paths, plans)
+
+
+def _record_as_edited(paths: RunPaths, plans: str) -> None:
+    """Record that plans belong to the present fingerprint, but not what they were."""
+    record = provenance.plans_made(paths.plans(plans)).record
+    record_sources(record, {FINGERPRINT: paths.fingerprint, PLANS: _UNKNOWN}, {})
 
 
 def training(paths: RunPaths, model: ModelName, fold: int) -> Derived | None:
@@ -126,7 +132,7 @@ def _changes_of_raw(paths: RunPaths, model: ModelName, fold: int) -> list[str]:
     cases = {*split["train"], *split["val"]}
     labels, images = dataset.training_labels(paths.raw), dataset.training_images(paths.raw)
     others = {
-        str(file.relative_to(paths.raw)) if file.is_relative_to(paths.raw) else str(file)
+        provenance.raw_name(file, paths.raw)
         for case in labels
         if case not in cases
         for file in (labels[case], *images[case])
@@ -135,18 +141,16 @@ def _changes_of_raw(paths: RunPaths, model: ModelName, fold: int) -> list[str]:
 
 
 def accept_outdated(settings: RunSettings) -> list[str]:
-    """Let stale plans and trainings count as made from what there is now, as the user asks; says which."""
+    """Let stale plans and trainings count as up to date, as the user asked; returns their paths."""
     paths, accepted = settings.paths, []
     for plans in settings.plans:
         if paths.plans(plans).is_file() and paths.fingerprint.is_file() and plans_changes(paths, plans)[0]:
-            record = provenance.plans_made(paths.plans(plans)).record
-            record_sources(record, {FINGERPRINT: paths.fingerprint, PLANS: _UNKNOWN}, {})
+            _record_as_edited(paths, plans)
             accepted.append(str(paths.plans(plans)))
-    for model in settings.trained_models:
-        for fold in range(len(read_folds(paths.splits))):
-            with contextlib.suppress(UserError):  # what cannot be read fails its own step
-                made = training(paths, model, fold)
-                if made is not None and made.changes():
-                    made.write_record()
-                    accepted.append(str(paths.fold(model, fold).path))
+    for model, fold in settings.trainings:
+        with contextlib.suppress(UserError):  # what cannot be read fails its own step
+            made = training(paths, model, fold)
+            if made is not None and made.changes():
+                made.write_record()
+                accepted.append(str(paths.fold(model, fold).path))
     return accepted

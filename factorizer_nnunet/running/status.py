@@ -40,7 +40,7 @@ def _status(step: Step, paths: RunPaths, job: str | None, local: bool) -> StepSt
         return StepStatus(step.name, DONE, "")
     if seen.blocked:
         return StepStatus(step.name, FAILED, seen.blocked)
-    progress = step_progress(step, paths)
+    progress = step_progress(step, paths, seen)
     if job is not None:
         state = RUNNING if job.startswith("RUNNING") else WAITING
         return StepStatus(step.name, state, ", ".join(part for part in (progress, f"SLURM: {job}") if part))

@@ -66,7 +66,7 @@ class Step:
     trains: tuple[ModelName, int] | None = None
 
     def look(self) -> State:
-        """The state; blocked if the disk does not tell it, for then nothing may be done again."""
+        """The state; blocked if it cannot be read, since nothing may be redone then."""
         try:
             return self.state()
         except (OSError, UserError) as error:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from factorizer_nnunet.nnunet.folds import NUMBER_OF_FOLDS, ensure_folds, read_folds
+from factorizer_nnunet.nnunet.folds import ensure_folds
 from factorizer_nnunet.nnunet.integrity import is_complete
 from factorizer_nnunet.nnunet.model_name import ModelName
 from factorizer_nnunet.nnunet.provenance import record_plans
@@ -35,8 +35,7 @@ def build_steps(settings: RunSettings) -> list[Step]:
     """All steps, each after those that it needs."""
     steps = _preparation(settings)
     prepared = steps[-1].name
-    for model in settings.trained_models:
-        steps += [_training(settings, model, fold, prepared) for fold in _folds_of(settings, model)]
+    steps += [_training(settings, model, fold, prepared) for model, fold in settings.trainings]
     steps.append(
         Step(
             name=BEST,
@@ -134,12 +133,12 @@ def _write_folds(paths: RunPaths) -> None:
 
 def _training(settings: RunSettings, model: ModelName, fold: int, prepared: str) -> Step:
     previous = previous_stage(model)
-    before = [] if previous is None else [train_name(previous, other) for other in _folds_of(settings, previous)]
+    before = [] if previous is None else [train_name(previous, other) for other in settings.folds_of(previous)]
     return Step(
         name=train_name(model, fold),
         after=(prepared, *before),
         on_device=True,
-        state=partial(states.fold_state, settings, model, fold, _next_stages(settings, model)),
+        state=partial(states.fold_state, settings, model, fold, settings.next_stages(model)),
         prepare=partial(_before_training, settings.paths, model, fold),
         finish=partial(_after_training, settings.paths, model, fold),
         trains=(model, fold),
@@ -158,17 +157,6 @@ def _after_training(paths: RunPaths, model: ModelName, fold: int) -> None:
     """Record what stock trainers do not."""
     record_training(paths, model, fold)
     record_segmentations(paths.fold(model, fold), paths.raw_dataset().file_ending)
-
-
-def _next_stages(settings: RunSettings, model: ModelName) -> tuple[str, ...]:
-    return tuple(other.configuration for other in settings.models if previous_stage(other) == model)
-
-
-def _folds_of(settings: RunSettings, model: ModelName) -> tuple[int, ...]:
-    """The folds to train; a cascade needs segmentations of all cases, thus all folds of its low resolution."""
-    if not _next_stages(settings, model):
-        return settings.folds
-    return tuple(range(len(read_folds(settings.paths.splits)) or NUMBER_OF_FOLDS))
 
 
 def _resumed_training(paths: RunPaths, model: ModelName, fold: int) -> tuple[str, ...]:

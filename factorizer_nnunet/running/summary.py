@@ -40,7 +40,7 @@ def summarize(settings: RunSettings) -> dict[str, Any]:
     regions = settings.paths.raw_dataset().region_keys
     return {
         "dataset": settings.dataset,
-        "models": [_model(settings.paths, model, steps, regions, best) for model in settings.trained_models],
+        "models": [_model(settings.paths, model, steps, described, regions, best) for model in settings.trained_models],
         "best": None if best is None else _best(best),
         "test": _test(settings.prediction, regions, described),
         "steps": list(described.values()),
@@ -86,13 +86,19 @@ def dice_by_region(file: Path, region_keys: Mapping[str, str]) -> dict[str, floa
 
 
 def _model(
-    paths: RunPaths, model: ModelName, steps: list[Step], regions: Mapping[str, str], best: BestConfiguration | None
+    paths: RunPaths,
+    model: ModelName,
+    steps: list[Step],
+    described: Mapping[str, Mapping[str, Any]],
+    regions: Mapping[str, str],
+    best: BestConfiguration | None,
 ) -> dict[str, Any]:
     folds = {}
     for step in steps:
         if step.trains is not None and step.trains[0] == model:
             fold = step.trains[1]
-            folds[str(fold)] = dice_by_region(paths.fold(model, fold).summary, regions) if step.look().done else None
+            done = described[step.name]["state"] == DONE
+            folds[str(fold)] = dice_by_region(paths.fold(model, fold).summary, regions) if done else None
     all_folds = None
     if best is not None and model in best.considered:
         all_folds = dice_by_region(paths.model(model).cross_validation(best.folds) / SUMMARY_FILE, regions)
