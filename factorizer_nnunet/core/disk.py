@@ -7,8 +7,8 @@ import os
 import shutil
 from pathlib import Path
 
-# With less than this left, whatever failed there most likely failed for it: torch says "unexpected pos", blosc2 "Error
-# while creating the NDArray", and many leave no errno.
+# With less than this left, whatever failed there most likely failed because of it: torch says "unexpected pos", blosc2
+# "Error while creating the NDArray", and many leave no errno.
 _NEARLY_NOTHING = 1 << 20
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -24,7 +24,7 @@ def free_space(folder: Path) -> int:
 
 
 def is_disk_full(folder: Path, error: BaseException | None = None) -> bool:
-    """Whether a failure to write below ``folder`` was one of space: its errno says so, or hardly any space is left.
+    """Whether a failure to write below ``folder`` was for lack of space: by its errno, or by what is left.
 
     Args:
         folder: where it was written; it need not exist.

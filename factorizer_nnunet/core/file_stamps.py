@@ -72,6 +72,15 @@ def stamp_of_ends(paths: Iterable[Path]) -> Stamp:
     return dataclasses.replace(stamp_of_value(parts), size=sum(size for _, size, _ in parts))
 
 
+def has_size_and_time(path: Path, stamp: Stamp) -> bool:
+    """Whether a file has the size and time of a stamp, so that it need not be read."""
+    try:
+        status = path.stat()
+    except OSError:
+        return False
+    return (status.st_size, status.st_mtime_ns) == (stamp.size, stamp.modified_ns)
+
+
 def is_unchanged(path: Path, stamp: Stamp) -> bool:
     """Whether a file has the content that the stamp was taken of, False if it cannot be read.
 

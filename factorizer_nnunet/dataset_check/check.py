@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from factorizer_nnunet.core.errors import UserError
-from factorizer_nnunet.core.file_stamps import Stamp, is_unchanged, stamp_of
+from factorizer_nnunet.core.file_stamps import Stamp, has_size_and_time, is_unchanged, stamp_of
 from factorizer_nnunet.core.wording import count_of
 from factorizer_nnunet.core.worker_pool import map_unordered
 from factorizer_nnunet.dataset_check.facts import FileFacts, read_facts
@@ -58,7 +58,8 @@ def check_dataset(
     for path, is_label in {p: p == case.label for case in cases for p in (*case.images, case.label)}.items():
         old = before.get(os.fspath(path))
         if old is not None and is_unchanged(path, old.stamp):
-            known[path] = old
+            # A file that was only touched gets its new time, so that it need not be read again.
+            known[path] = old if has_size_and_time(path, old.stamp) else Known(stamp_of(path), old.facts)
         else:
             to_read.append((path, is_label))
     facts = {path: one.facts for path, one in known.items()}
@@ -82,7 +83,7 @@ def check_dataset(
             f"{count_of(len(problems), 'problem')} in the images and labels of {expected.json_file.parent}; nothing "
             f"has been written:\n{listed}\nTo use the data as they are: {SKIP_OPTION}"
         )
-    if to_read:
+    if {os.fspath(path): one for path, one in known.items()} != before:
         record_folder.mkdir(parents=True, exist_ok=True)
         write_record(record_file, reader, {os.fspath(path): one for path, one in known.items()})
     return CheckedDataset(known, tuple(dataset_warnings(readable, expected)), len(to_read))

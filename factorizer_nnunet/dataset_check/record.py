@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from factorizer_nnunet.core.atomic_files import write_text_atomically
-from factorizer_nnunet.core.file_stamps import Stamp
+from factorizer_nnunet.core.file_stamps import Stamp, has_size_and_time
 from factorizer_nnunet.dataset_check.facts import FileFacts
 from factorizer_nnunet.imaging.grid import Grid
 
@@ -46,15 +46,7 @@ def recorded_stamps(file: Path) -> dict[Path, Stamp]:
         stamps = {Path(path): Stamp(**entry["stamp"]) for path, entry in entries.items()}
     except (AttributeError, KeyError, OSError, TypeError, ValueError):
         return {}
-    return {path: stamp for path, stamp in stamps.items() if _has_size_and_time(path, stamp)}
-
-
-def _has_size_and_time(path: Path, stamp: Stamp) -> bool:
-    try:
-        status = path.stat()
-    except OSError:
-        return False
-    return (status.st_size, status.st_mtime_ns) == (stamp.size, stamp.modified_ns)
+    return {path: stamp for path, stamp in stamps.items() if has_size_and_time(path, stamp)}
 
 
 def write_record(file: Path, reader: str, known: Mapping[str, Known]) -> None:

@@ -22,7 +22,7 @@ class Expected:
     Attributes:
         json_file: the file.
         channel_names: in order.
-        labels: name of each declared value, the ignore label's, too.
+        labels: name of each declared value, including the ignore label.
         constant_images: files known to be constant, which conversion has accepted.
     """
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 import re
 import zipfile
@@ -15,6 +14,7 @@ import numpy as np
 import torch
 
 from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.file_stamps import stamp_of
 from factorizer_nnunet.nnunet.integrity import zip_damage
 
 _NEEDED = ("network_weights", "trainer_name", "init_args")
@@ -97,7 +97,7 @@ def read_fold(path: Path, trusted: bool = False) -> FoldCheckpoint:
         trainer_name=content["trainer_name"],
         configuration=configuration,
         mirroring_axes=_checked_axes(content.get("inference_allowed_mirroring_axes"), path),
-        digest=_digest(path),
+        digest=stamp_of(path).sha256,
     )
 
 
@@ -223,11 +223,3 @@ def _all_asked(path: Path) -> list[str]:
             return torch.serialization.get_unsafe_globals_in_checkpoint(path)
     except Exception:  # files of other forms
         return []
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while chunk := stream.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()

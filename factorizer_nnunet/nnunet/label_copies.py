@@ -10,8 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from factorizer_nnunet.core.file_stamps import is_unchanged, stamp_of
-
-FOLDER = "gt_segmentations"  # in a dataset's folder in nnUNet_preprocessed
+from factorizer_nnunet.nnunet.names import LABEL_FOLDER
 
 
 def outdated_label_copies(labels: Mapping[str, Path], folder: Path, ending: str) -> Iterator[Path]:
@@ -23,7 +22,7 @@ def outdated_label_copies(labels: Mapping[str, Path], folder: Path, ending: str)
         ending: of the files, with its dot.
     """
     for case, label in labels.items():
-        copy = folder / FOLDER / f"{case}{ending}"
+        copy = folder / LABEL_FOLDER / f"{case}{ending}"
         try:
             if copy.exists() and not is_unchanged(copy, stamp_of(label)):
                 yield copy

@@ -6,6 +6,7 @@ import re
 
 TRAINER = "nnUNetTrainerFactorizer"  # trainers with another number of epochs append it, see ``training.budget``
 PLANS = "nnUNetFactorizerPlans"  # of the default planner; see ``plans_name`` for the others
+LABEL_FOLDER = "gt_segmentations"  # nnU-Net's copies of the labels, in a dataset's folder in nnUNet_preprocessed
 SPLITS_FILE = "splits_final.json"  # the folds; nnU-Net's planner copies it from the raw to the preprocessed data
 
 _TEMPLATE_PLANS = "nnUNetFactorizerTemplatePlans"

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from factorizer_nnunet.nnunet.image_files import image_name
+from factorizer_nnunet.nnunet.names import LABEL_FOLDER
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Sources:
         preprocessed = self._folder("nnUNet_preprocessed", dataset)
         parts = ("labelsTr", "labelsTs") if crossed else ("labelsTs", "labelsTr")
         places = [] if raw is None else [raw / part for part in parts]
-        places += [] if preprocessed is None else [preprocessed / "gt_segmentations"]
+        places += [] if preprocessed is None else [preprocessed / LABEL_FOLDER]
         return [*([] if self.references is None else [self.references]), *places]
 
     def images_of(self, dataset: str, case: str, channels: int, ending: str, reference: Path) -> tuple[Path, ...]:

@@ -10,11 +10,10 @@ from factorizer_nnunet.nnunet.dataset_json import DATASET_FILE, DatasetJson
 from factorizer_nnunet.nnunet.folds import read_folds
 from factorizer_nnunet.nnunet.model_folder import FINGERPRINT_FILE, FoldFolder, ModelFolder
 from factorizer_nnunet.nnunet.model_name import ModelName
-from factorizer_nnunet.nnunet.names import SPLITS_FILE
+from factorizer_nnunet.nnunet.names import LABEL_FOLDER, SPLITS_FILE
 
 RUN_FOLDER = "factorizer_run"  # next to the models in nnUNet_results: logs, measurements, summary
 REQUEST_FILE = "request.json"
-LABEL_FOLDER = "gt_segmentations"  # nnU-Net's copy of the labels
 
 
 @dataclass(frozen=True)

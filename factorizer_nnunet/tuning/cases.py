@@ -22,7 +22,7 @@ from factorizer_nnunet.nnunet.environment import nnunet_folder
 from factorizer_nnunet.nnunet.folds import default_folds, read_folds
 from factorizer_nnunet.nnunet.model_folder import ModelFolder
 from factorizer_nnunet.nnunet.model_name import ModelName
-from factorizer_nnunet.nnunet.names import SPLITS_FILE, id_in_name
+from factorizer_nnunet.nnunet.names import LABEL_FOLDER, SPLITS_FILE, id_in_name
 from factorizer_nnunet.nnunet.safe_pickle import read_pickle
 from factorizer_nnunet.prediction.model import TrainedModel
 from factorizer_nnunet.prediction.segmentation import segmentation_of
@@ -141,7 +141,7 @@ class ValidationCases:
         return dice_of_regions(segmentation, case.reference, dataset.regions, dataset.ignore_label)
 
     def _reference(self, case: str) -> Path:
-        return self.base / "gt_segmentations" / f"{case}{self.model.file_ending}"
+        return self.base / LABEL_FOLDER / f"{case}{self.model.file_ending}"
 
     def _validation_cases(self, fold: int) -> list[str]:
         """As in nnU-Net's trainer: from the file of folds, else nnU-Net's own five; higher folds are random splits."""
