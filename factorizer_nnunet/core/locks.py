@@ -20,6 +20,10 @@ _UNSUPPORTED = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 _ATTEMPTS = 20  # to lock a file that others remove meanwhile
 
 
+class LockedError(UserError):
+    """Another process has locked the file."""
+
+
 @contextlib.contextmanager
 def file_lock(lock: Path, busy: str) -> Iterator[None]:
     """Lock the file ``lock`` against other processes; never waits. A killed process unlocks it by ending.
@@ -31,7 +35,8 @@ def file_lock(lock: Path, busy: str) -> Iterator[None]:
         busy: the error message if another process has locked it.
 
     Raises:
-        UserError: another process has locked the file, or it cannot be locked.
+        LockedError: another process has locked the file.
+        UserError: it cannot be locked.
         OSError: the file cannot be created.
     """
     stream = _lock(lock, busy)
@@ -75,12 +80,12 @@ def _lock(lock: Path, busy: str) -> TextIO | None:
         except OSError as error:
             stream.close()
             if isinstance(error, BlockingIOError):
-                raise UserError(busy) from error
+                raise LockedError(busy) from error
             if error.errno in _UNSUPPORTED:
                 return None
             raise UserError(f"cannot lock {lock}: {error.strerror}. Use a folder on another disk") from error
         stream.close()
-    raise UserError(busy)
+    raise LockedError(busy)
 
 
 @contextlib.contextmanager
@@ -93,7 +98,7 @@ def _owned(link: Path, busy: str) -> Iterator[None]:
         os.symlink(own, link)
     except FileExistsError:
         _refuse_owner(link, busy)
-        raise UserError(busy) from None
+        raise LockedError(busy) from None
     except OSError as error:
         raise UserError(
             f"{link.parent} is on a file system with neither locks nor links ({error.strerror}). Use another disk"
@@ -110,7 +115,7 @@ def _refuse_owner(link: Path, busy: str) -> None:
     if owner is not None and not _is_gone(owner):
         identity, _, host = owner.partition("@")
         process = f"process {identity.split('-')[0]} on {host}"
-        raise UserError(f"{busy} ({process}; if it is not running any more, remove {link})")
+        raise LockedError(f"{busy} ({process}; if it is not running any more, remove {link})")
 
 
 def _remove_if_gone(link: Path) -> None:

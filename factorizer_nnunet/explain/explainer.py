@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
 
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.explain.components import Component, NMFLayer, check_heads, find_layers, select_layers
@@ -23,6 +22,7 @@ from factorizer_nnunet.explain.recorder import Recorder
 from factorizer_nnunet.explain.threads import in_threads
 from factorizer_nnunet.nnunet.image_files import ImageCase
 from factorizer_nnunet.prediction.model import TrainedModel
+from factorizer_nnunet.prediction.segmentation import segmentation_of
 from factorizer_nnunet.prediction.work import check_logits, preprocess
 
 OnMap = Callable[[Component, Volume], None]
@@ -92,11 +92,7 @@ class Explainer:
         """Predict label values, (x, y, z) on the grid of the original image."""
         # Not ``predict_logits_from_preprocessed_data``: it loads weights first and so would undo a deletion.
         logits = check_logits(self.predictor.predict_sliding_window_return_logits(data).cpu()).numpy()
-        return _x_first(
-            convert_predicted_logits_to_segmentation_with_correct_shape(
-                logits, self.model.plans, self.model.configuration, self.model.description.labels, properties
-            )
-        )
+        return _x_first(segmentation_of(logits, properties, self.model.description))
 
     def _with_deletion(self, explanation: Explanation, data: torch.Tensor) -> Explanation:
         """The same explanation with the deletion test of the heads of the best components."""

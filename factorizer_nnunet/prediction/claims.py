@@ -6,8 +6,7 @@ import contextlib
 from pathlib import Path
 from types import TracebackType
 
-from factorizer_nnunet.core.errors import UserError
-from factorizer_nnunet.core.locks import file_lock, is_locked
+from factorizer_nnunet.core.locks import LockedError, file_lock, is_locked
 from factorizer_nnunet.nnunet.prediction_record import RECORDS
 
 _BUSY = "another process predicts this case"
@@ -35,10 +34,8 @@ class Claims:
         with contextlib.ExitStack() as stack:
             try:
                 stack.enter_context(file_lock(self._file(case), _BUSY))
-            except UserError as error:
-                if str(error).startswith(_BUSY):
-                    return False
-                raise
+            except LockedError:
+                return False
             self._taken[case] = stack.pop_all()
         return True
 

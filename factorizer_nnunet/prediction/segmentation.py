@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from factorizer_nnunet.prediction.label_decision import Source, decide_labels
 from factorizer_nnunet.prediction.resampling import AxisMap, axis_maps, keeps_type
 
 
-def segmentation_of(logits: np.ndarray, properties: dict[str, Any], model: ModelDescription) -> np.ndarray:
+def segmentation_of(logits: np.ndarray, properties: Mapping[str, Any], model: ModelDescription) -> np.ndarray:
     """Labels as nnU-Net writes them, but without the resampled logits of all classes in memory.
 
     Where nnU-Net has been extended (a resampling function or label manager of its own in the plans), nnU-Net's own
@@ -41,7 +42,7 @@ def segmentation_of(logits: np.ndarray, properties: dict[str, Any], model: Model
     return complete.transpose(model.plans.transpose_backward)
 
 
-def _maps(logits: np.ndarray, properties: dict[str, Any], model: ModelDescription) -> tuple[AxisMap, ...] | None:
+def _maps(logits: np.ndarray, properties: Mapping[str, Any], model: ModelDescription) -> tuple[AxisMap, ...] | None:
     target = properties["shape_after_cropping_and_before_resampling"]
     target_spacing = [properties["spacing"][axis] for axis in model.plans.transpose_forward]
     spacing = list(model.configuration.spacing)
