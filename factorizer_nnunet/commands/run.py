@@ -29,6 +29,7 @@ examples:
   factorizer-nnunet run -d 4 --compare nnUNetTrainer:nnUNetPlans     # the best of both backbones, or their mean
   factorizer-nnunet run -d 4 --template brats_fast            # ready settings for BraTS
   factorizer-nnunet run -d 4 --gpus 0,1                       # two folds at a time
+  factorizer-nnunet run -d 4 --hours 24                       # all folds are trained in a day
   factorizer-nnunet run -d 4 --executor slurm --partition gpu --time 2-00:00:00
   factorizer-nnunet run -d 4 --device cpu -tr nnUNetTrainerFactorizer_20epochs_50iters --gpu-memory-target 0.6
 
@@ -73,6 +74,12 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
         "cascade",
     )
     add("-tr", "--trainer", default=TRAINER, metavar="NAME", help=f"trainer (default: {TRAINER})")
+    add(
+        "--hours",
+        type=float,
+        metavar="H",
+        help="time for all trainings with their validations, shared equally (default: the epochs of the trainer)",
+    )
     plans = parser.add_mutually_exclusive_group()
     plans.add_argument("-p", "--plans", default=PLANS, metavar="NAME", help=f"plans (default: {PLANS})")
     plans.add_argument(
@@ -122,16 +129,24 @@ def _add_slurm_options(slurm: argparse._ArgumentGroup) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run or submit, and print where the results are."""
+    from factorizer_nnunet.running.hours import share_hours
     from factorizer_nnunet.running.run import run_here
     from factorizer_nnunet.running.worker_slots import available_device, plan_worker_slots, visible_gpus
 
     settings = _settings(args)
     if args.executor == "slurm":
+        if args.hours is not None:
+            raise UserError(
+                "--hours is shared by the trainings of one machine, while SLURM decides how many jobs run at a time: "
+                f"give each training a time instead, such as -tr {TRAINER}_6h"
+            )
         return _submit(args, settings)
     available_device(args.device)
-    gpus = _gpus(args, visible_gpus())
+    slots = plan_worker_slots(args.device, _gpus(args, visible_gpus()), args.gpus_per_fold, args.folds_at_a_time)
+    if args.hours is not None:
+        settings = share_hours(settings, args.hours, len(slots))
     try:
-        done = run_here(settings, plan_worker_slots(args.device, gpus, args.gpus_per_fold, args.folds_at_a_time))
+        done = run_here(settings, slots)
     except KeyboardInterrupt:
         print("\nStopped; run the same command again to continue.")
         return 130

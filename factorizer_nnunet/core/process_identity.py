@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 import socket
+import time
 from pathlib import Path
 
 _IDENTITY = re.compile(r"(\d+)-(\d+)-([0-9a-f]{8})")
@@ -42,6 +43,12 @@ def has_ended(identity: str) -> bool | None:
     except OSError:  # another user's
         return False
     return False
+
+
+def process_age() -> float:
+    """Seconds since this process started; 0 on systems without /proc."""
+    start = _start_of(os.getpid())
+    return 0.0 if start is None else time.clock_gettime(time.CLOCK_BOOTTIME) - start / os.sysconf("SC_CLK_TCK")
 
 
 def _start_of(pid: int) -> int | None:

@@ -16,6 +16,7 @@ from factorizer_nnunet.nnunet.training_log import read_curve, training_logs
 from factorizer_nnunet.running.paths import RunPaths
 from factorizer_nnunet.running.step import State, Step
 from factorizer_nnunet.training.budget import budget_from_suffix
+from factorizer_nnunet.training.time_plan import read_time_plan
 
 DEFAULT_EPOCHS = 1000  # nnU-Net's
 _RECENT = 20  # epochs from whose time that of the remaining ones is estimated
@@ -26,7 +27,7 @@ class TrainingProgress:
     """Progress of a fold; Dice and time are None before the first finished epoch."""
 
     epochs: int  # finished
-    total: int  # planned, according to the trainer's name
+    total: int  # planned, according to the trainer's name, or measured for a time
     dice: float | None  # mean pseudo Dice of the last epoch, on patches of the validation cases
     seconds_left: float | None  # from the time of recent epochs, without validation
 
@@ -48,8 +49,13 @@ def planned_epochs(trainer: str) -> int:
 
 
 def training_progress(folder: Path, trainer: str) -> TrainingProgress | None:
-    """Read the progress from a fold's logs; None if no training was started."""
-    fold, total = FoldFolder(folder), planned_epochs(trainer)
+    """Read the progress from a fold's logs; None if no training was started.
+
+    Raises:
+        UserError: the plan of a training with a time is damaged.
+    """
+    fold, plan = FoldFolder(folder), read_time_plan(folder)
+    total = planned_epochs(trainer) if plan is None else plan.epochs
     if not training_logs(fold):
         return None
     curve = read_curve(fold)

@@ -1,8 +1,8 @@
 """Length of training, as the trainer's name says.
 
 nnU-Net distinguishes trainers of other lengths by a suffix, and keeps their results in folders of that name. Here one
-grammar replaces a class per length: ``nnUNetTrainerFactorizer_20epochs``, ``..._50iters``, ``..._lr3e-4`` or
-any combination in this order, such as ``nnUNetTrainerFactorizer_20epochs_50iters_lr3e-4``.
+grammar replaces a class per length: ``nnUNetTrainerFactorizer_20epochs``, ``..._6h`` or ``..._30m`` instead of epochs,
+``..._50iters``, ``..._lr3e-4``, or several in this order, such as ``nnUNetTrainerFactorizer_20epochs_50iters_lr3e-4``.
 """
 
 from __future__ import annotations
@@ -11,14 +11,23 @@ import math
 import re
 from dataclasses import asdict, dataclass
 
-_SUFFIX = re.compile(r"(?:_(?P<epochs>\d+)epochs)?(?:_(?P<iters>\d+)iters)?(?:_lr(?P<lr>\d+(?:\.\d+)?(?:e-?\d+)?))?")
+_SUFFIX = re.compile(
+    r"(?:_(?P<epochs>\d+)epochs?|_(?P<hours>\d+(?:\.\d+)?)h|_(?P<minutes>\d+)m)?(?:_(?P<iters>\d+)iters?)?"
+    r"(?:_lr(?P<lr>\d+(?:\.\d+)?(?:e-?\d+)?))?"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """Length of a training; None means nnU-Net's or the recipe's own value."""
+    """Length of a training; None means nnU-Net's or the recipe's own value.
+
+    Attributes:
+        minutes: of the complete command with its validation, from which the number of epochs follows.
+        iterations_per_epoch: with a time, the most that an epoch may have.
+    """
 
     epochs: int | None = None
+    minutes: float | None = None
     iterations_per_epoch: int | None = None
     learning_rate: float | None = None
 
@@ -29,7 +38,7 @@ class Budget:
 
 
 def budget_from_suffix(suffix: str) -> Budget:
-    """Read a suffix such as ``_20epochs_50iters_lr3e-4``.
+    """Read a suffix such as ``_20epochs_50iters_lr3e-4`` or ``_6h``.
 
     Raises:
         ValueError: the suffix is not of this form, or a value is zero.
@@ -37,12 +46,14 @@ def budget_from_suffix(suffix: str) -> Budget:
     match = _SUFFIX.fullmatch(suffix)
     if match is None:
         raise ValueError(
-            f"invalid trainer suffix {suffix!r}: expected any of _<n>epochs, _<n>iters and _lr<x>, in this order, e.g. "
-            "_20epochs_50iters_lr3e-4"
+            f"invalid trainer suffix {suffix!r}: expected any of _<n>epochs (or a time, _<n>h or _<n>m), _<n>iters and "
+            "_lr<x>, in this order, e.g. _20epochs_50iters_lr3e-4 or _6h"
         )
-    epochs, iterations, rate = match["epochs"], match["iters"], match["lr"]
+    epochs, hours, minutes, iterations, rate = match.group("epochs", "hours", "minutes", "iters", "lr")
+    time = float(minutes) if minutes else 60 * float(hours) if hours else None
     budget = Budget(
         epochs=None if epochs is None else int(epochs),
+        minutes=time,
         iterations_per_epoch=None if iterations is None else int(iterations),
         learning_rate=None if rate is None else float(rate),
     )

@@ -18,8 +18,13 @@ class Verdict(enum.IntEnum):
 
 def verdict_of_all_ranks(verdict: Verdict, device: torch.device) -> Verdict:
     """The highest verdict of all processes; every process of a distributed training must call this equally often."""
+    return Verdict(int(largest_of_all_ranks(verdict, device)))
+
+
+def largest_of_all_ranks(value: float, device: torch.device) -> float:
+    """The largest value of all processes; every process of a distributed training must call this equally often."""
     if not (dist.is_available() and dist.is_initialized()):
-        return verdict
-    highest = torch.tensor(int(verdict), device=device)
-    dist.all_reduce(highest, op=dist.ReduceOp.MAX)
-    return Verdict(int(highest))
+        return value
+    largest = torch.tensor(float(value), device=device)
+    dist.all_reduce(largest, op=dist.ReduceOp.MAX)
+    return float(largest)

@@ -31,15 +31,18 @@ class WarmupPolySchedule:
     ) -> None:
         self.optimizer = optimizer
         self.peak = peak
-        self.iterations_per_epoch = iterations_per_epoch
-        self.total = epochs * iterations_per_epoch
-        self.warmup = warmup
-        self.iteration = 0
+        self.set_length(epochs=epochs, iterations_per_epoch=iterations_per_epoch, warmup=warmup)
         optimizer.register_step_pre_hook(self._before_optimizer_step)
         self.step(0)
 
+    def set_length(self, *, epochs: int, iterations_per_epoch: int, warmup: int) -> None:
+        """Set the length of the training; arguments as for the class. It is used from the next ``step``."""
+        self.iterations_per_epoch = iterations_per_epoch
+        self.total = epochs * iterations_per_epoch
+        self.warmup = warmup
+
     def rate(self, iteration: int) -> float:
-        """Learning rate of one iteration, counted from 0 over the whole training."""
+        """Learning rate of one iteration, counted from 0 over the complete training."""
         rising = min(1.0, (iteration + 1) / max(1, self.warmup))
         left = max(0.0, 1 - iteration / self.total)
         return self.peak * rising * left**_EXPONENT

@@ -13,11 +13,11 @@ from torch import nn
 from factorizer_nnunet.network import Factorizer
 from factorizer_nnunet.nnunet.inference_settings import refuse_in_training, settings_from_environment
 from factorizer_nnunet.nnunet.names import TRAINER
-from factorizer_nnunet.training.budget import Budget, budget_from_suffix
+from factorizer_nnunet.training.budget import budget_from_suffix
 from factorizer_nnunet.training.building import build_network
 from factorizer_nnunet.training.checks import check_checkpoint, check_training_inputs
-from factorizer_nnunet.training.resumable import ResumableTrainer
 from factorizer_nnunet.training.schedule import WarmupPolySchedule
+from factorizer_nnunet.training.timed import TimedTrainer
 
 # With fewer stages there is only one decoder output, and nnU-Net's deep supervision gives the last one no weight.
 _MIN_STAGES_FOR_DEEP_SUPERVISION = 3
@@ -28,7 +28,7 @@ WEIGHT_DECAY = 1e-2  # AdamW's usual value; others were not compared
 MAX_GRADIENT_NORM = 1.0  # as in the experiments for this recipe; others were not compared
 
 
-class nnUNetTrainerFactorizer(ResumableTrainer):
+class nnUNetTrainerFactorizer(TimedTrainer):
     """Trains a Factorizer on our plans or on any stock plans, whose U-Net is translated.
 
     Recipe: AdamW with linear warm-up and polynomial decay, gradients clipped to norm 1; loss, deep supervision,
@@ -39,8 +39,6 @@ class nnUNetTrainerFactorizer(ResumableTrainer):
             shifts, which is for predictions only; before anything is written.
     """
 
-    budget = Budget()
-    num_epochs: int
     save_every: int  # epochs
 
     def __init__(
@@ -61,8 +59,7 @@ class nnUNetTrainerFactorizer(ResumableTrainer):
         if self.budget.iterations_per_epoch is not None:
             self.num_iterations_per_epoch = self.budget.iterations_per_epoch
             self.num_val_iterations_per_epoch = self.budget.validation_iterations
-        # A short training, too, must leave a checkpoint to continue from.
-        self.save_every = max(1, min(self.save_every, self.num_epochs // 10))
+        self.change_length()
         strides = self.configuration_manager.pool_op_kernel_sizes
         self.enable_deep_supervision = len(strides) >= _MIN_STAGES_FOR_DEEP_SUPERVISION
 
@@ -101,15 +98,24 @@ class nnUNetTrainerFactorizer(ResumableTrainer):
         """AdamW and its schedule; gradients are clipped before each optimizer step."""
         optimizer = build_optimizer(self.network, self.initial_lr, self.weight_decay)
         optimizer.register_step_pre_hook(self._clip_gradients)
-        total = self.num_epochs * self.num_iterations_per_epoch
-        schedule = WarmupPolySchedule(
-            optimizer,
-            peak=self.initial_lr,
-            epochs=self.num_epochs,
-            iterations_per_epoch=self.num_iterations_per_epoch,
-            warmup=min(1000, total // 20),
-        )
-        return optimizer, schedule
+        return optimizer, WarmupPolySchedule(optimizer, peak=self.initial_lr, **self._length)
+
+    @property
+    def _length(self) -> dict[str, int]:
+        """Epochs, iterations and warm-up, as the schedule takes them."""
+        warmup = min(1000, self.num_epochs * self.num_iterations_per_epoch // 20)
+        return {
+            "epochs": self.num_epochs,
+            "iterations_per_epoch": self.num_iterations_per_epoch,
+            "warmup": warmup,
+        }
+
+    def change_length(self) -> None:
+        """Let schedule and checkpoints follow the number of epochs."""
+        # A short training, too, must leave a checkpoint to continue from.
+        self.save_every = max(1, min(self.save_every, self.num_epochs // 10))
+        if self.lr_scheduler is not None:
+            self.lr_scheduler.set_length(**self._length)
 
     def _clip_gradients(self, optimizer: torch.optim.Optimizer, args: tuple, kwargs: dict) -> None:
         # nnU-Net's training step clips to 12, meant for SGD; a hook lowers that without copying the step.

@@ -12,6 +12,10 @@ SUFFIXES = {
     "_50iters": Budget(iterations_per_epoch=50),
     "_lr3e-4": Budget(learning_rate=3e-4),
     "_lr0.01": Budget(learning_rate=0.01),
+    "_1epoch": Budget(epochs=1),
+    "_6h": Budget(minutes=360),
+    "_0.5h_lr3e-4": Budget(minutes=30, learning_rate=3e-4),
+    "_30m_50iters": Budget(minutes=30, iterations_per_epoch=50),
     "_lr1": Budget(learning_rate=1.0),
     "_20epochs_lr2.5e-4": Budget(epochs=20, learning_rate=2.5e-4),
     "_20epochs_50iters_lr3e-4": Budget(epochs=20, iterations_per_epoch=50, learning_rate=3e-4),
@@ -25,7 +29,22 @@ def test_a_suffix_says_the_budget(suffix: str) -> None:
 
 @pytest.mark.parametrize(
     "suffix",
-    ["_20epoch", "20epochs", "_epochs", "_50iters_20epochs", "_20epochs_", "_-1epochs", "_lr-1", "_lr", "_Lr1", "_x"],
+    [
+        "_20epo",
+        "20epochs",
+        "_6hours",
+        "_6h_20epochs",
+        "_1h_30m",
+        "_1.5m",
+        "_epochs",
+        "_50iters_20epochs",
+        "_20epochs_",
+        "_-1epochs",
+        "_lr-1",
+        "_lr",
+        "_Lr1",
+        "_x",
+    ],
 )
 def test_other_suffixes_are_reported_with_an_example(suffix: str) -> None:
     with pytest.raises(ValueError, match=rf"invalid trainer suffix '{suffix}': .*e\.g\. _20epochs_50iters_lr3e-4"):
@@ -37,6 +56,8 @@ def test_other_suffixes_are_reported_with_an_example(suffix: str) -> None:
     [
         ("_0epochs", "epochs"),
         ("_0iters", "iterations_per_epoch"),
+        ("_0h", "minutes"),
+        ("_0m", "minutes"),
         ("_lr0", "learning_rate"),
         ("_lr0.0", "learning_rate"),
     ],

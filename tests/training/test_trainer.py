@@ -36,8 +36,8 @@ def test_nnunet_finds_the_trainer_and_its_variants(monkeypatch: pytest.MonkeyPat
 
 def test_nnunets_lookup_tells_a_malformed_suffix(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("nnUNet_extTrainer", str(ext_trainer_folder()))
-    with pytest.raises(ValueError, match="invalid trainer suffix '_20epoch'"):
-        recursive_find_trainer_class_by_name("nnUNetTrainerFactorizer_20epoch")
+    with pytest.raises(ValueError, match="invalid trainer suffix '_20epo'"):
+        recursive_find_trainer_class_by_name("nnUNetTrainerFactorizer_20epo")
 
 
 def test_trainers_of_others_are_not_made_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,102 @@
+"""How many epochs fit a time: from the measured time of an iteration to the length of a training.
+
+The plan is made once, before the first epoch, and kept in the fold's folder, so that a resumed training has the same
+number of epochs and the same learning rates.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from factorizer_nnunet.core.atomic_files import write_text_atomically
+from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.json_files import load_json_object
+
+TIME_PLAN_FILE = "time_plan.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuredTimes:
+    """What a training was measured to take, in seconds.
+
+    Attributes:
+        spent: from the start of the command to the first epoch.
+        step: one training iteration, with its loading.
+        validation_step: one iteration of an epoch's validation, with its loading.
+        final: the validation after the last epoch, which predicts all cases of the fold; estimated.
+    """
+
+    spent: float
+    step: float
+    validation_step: float
+    final: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimePlan:
+    """Length of a training that fits a time."""
+
+    epochs: int
+    iterations_per_epoch: int
+    validation_iterations: int
+
+
+def plan_time(minutes: float, times: MeasuredTimes, iterations: int, validation_iterations: int) -> TimePlan:
+    """The longest training that ends with its validation in ``minutes``.
+
+    Epochs are shortened, to half of ``iterations`` at the most, so that a few of them, too, fill the time: 2.5 complete
+    epochs become three shorter ones.
+
+    Raises:
+        UserError: not even one epoch fits.
+    """
+    available = 60 * minutes - times.spent - times.final
+    epoch = iterations * times.step + validation_iterations * times.validation_step
+    if available < epoch:
+        needed = math.ceil((times.spent + times.final + epoch) / 60)
+        raise UserError(
+            f"a training of {minutes:g} minutes is too short: starting takes {_minutes(times.spent)}, one epoch of "
+            f"{iterations} iterations {_minutes(epoch)} and the validation of the fold's cases {_minutes(times.final)} "
+            f"minutes. Use a trainer that ends with _{needed}m or more, or shorter epochs, such as "
+            f"_{minutes:g}m_{max(1, iterations // 5)}iters"
+        )
+    epochs = math.ceil(available / epoch)
+    shortened = math.floor((available / epochs - validation_iterations * times.validation_step) / times.step)
+    if shortened < iterations / 2:  # validation takes most of an epoch
+        epochs, shortened = math.floor(available / epoch), iterations
+    return TimePlan(
+        epochs=epochs,
+        iterations_per_epoch=min(iterations, shortened),
+        validation_iterations=validation_iterations,
+    )
+
+
+def write_time_plan(plan: TimePlan, times: MeasuredTimes, fold: Path) -> None:
+    """Keep a plan, and what it follows from, in the folder of a fold."""
+    content = {**asdict(plan), "measured_seconds": asdict(times)}
+    write_text_atomically(fold / TIME_PLAN_FILE, json.dumps(content, indent=4) + "\n")
+
+
+def read_time_plan(fold: Path) -> TimePlan | None:
+    """The plan of a fold; None if there is none.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    file = fold / TIME_PLAN_FILE
+    if not file.is_file():
+        return None
+    fix = "Restore it, or move the fold's folder away and train again without --c"
+    content = load_json_object(file, fix)
+    values = {field.name: content.get(field.name) for field in fields(TimePlan)}
+    counts = {name: value for name, value in values.items() if isinstance(value, int) and value > 0}
+    if len(counts) < len(values):
+        raise UserError(f"{file} does not give the epochs and iterations of a training. {fix}")
+    return TimePlan(**counts)
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:.1f}"

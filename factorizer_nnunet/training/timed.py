@@ -1,0 +1,208 @@
+"""A trainer whose number of epochs follows from a time, such as six hours.
+
+Before the first epoch, some iterations are run to measure them; then weights, optimizer and random state are as before.
+The final validation is estimated from one tile of the sliding window and the export of one case.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import math
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from nnunetv2.configuration import default_num_processes
+from nnunetv2.inference.export_prediction import export_prediction_from_logits
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from nnunetv2.inference.sliding_window_prediction import compute_steps_for_sliding_window
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.default_n_proc_DA import get_allowed_n_proc_DA
+
+from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.process_identity import process_age
+from factorizer_nnunet.core.processes import core_count
+from factorizer_nnunet.training.budget import Budget
+from factorizer_nnunet.training.random_state import random_state, restore_random_state
+from factorizer_nnunet.training.ranks import largest_of_all_ranks
+from factorizer_nnunet.training.resumable import ResumableTrainer
+from factorizer_nnunet.training.time_plan import (
+    TIME_PLAN_FILE,
+    MeasuredTimes,
+    TimePlan,
+    plan_time,
+    read_time_plan,
+    write_time_plan,
+)
+
+_SHARE = 0.01  # of the time, for each of warm-up and measurement of training and of validation steps
+_FEWEST, _MOST = 2, 50  # steps that are measured
+
+
+class TimedTrainer(ResumableTrainer):
+    """Fixes the number of epochs so that training and validation end in ``budget.minutes``, if these are set.
+
+    Raises:
+        UserError: the time is too short for one epoch, or the plan of a training that is continued is missing.
+    """
+
+    budget = Budget()
+    num_epochs: int
+
+    def __init__(
+        self,
+        plans: dict,
+        configuration: str,
+        fold: int,
+        dataset_json: dict,
+        device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net's own signature
+    ) -> None:
+        self._import_seconds = process_age()
+        self._started = time.monotonic() - self._import_seconds
+        self._time_plan: TimePlan | None = None
+        self._continues = False
+        super().__init__(plans, configuration, fold, dataset_json, device)
+
+    def load_checkpoint(self, filename_or_checkpoint: dict[str, Any] | str) -> None:
+        """Load as usual, and keep the number of epochs that was fixed at the start of the training."""
+        self._continues = True
+        if self.budget.minutes is not None and (plan := read_time_plan(Path(self.output_folder))):
+            self._follow(plan)
+        super().load_checkpoint(filename_or_checkpoint)
+
+    def on_train_start(self) -> None:
+        """Start as usual, then fix the number of epochs."""
+        super().on_train_start()
+        if self.budget.minutes is None or self._time_plan is not None:
+            return
+        folder = Path(self.output_folder)
+        if self._continues:
+            raise UserError(
+                f"{folder / TIME_PLAN_FILE}, which gives the number of epochs, is missing: restore it, or train again "
+                "without --c"
+            )
+        times = self._measure()
+        plan = plan_time(self.budget.minutes, times, self.num_iterations_per_epoch, self.num_val_iterations_per_epoch)
+        if self.local_rank == 0:
+            write_time_plan(plan, times, folder)
+        self._follow(plan)
+        self.print_to_log_file(
+            f"{self.budget.minutes:g} minutes: {plan.epochs} epochs of {plan.iterations_per_epoch} iterations. "
+            f"A training step takes {times.step:.3g} s, a validation step {times.validation_step:.3g} s, and the "
+            f"validation at the end about {times.final:.0f} s"
+        )
+
+    def change_length(self) -> None:
+        """Called when number and length of the epochs have changed, for what follows from them."""
+
+    def _follow(self, plan: TimePlan) -> None:
+        self._time_plan = plan
+        self.num_epochs = plan.epochs
+        self.num_iterations_per_epoch = plan.iterations_per_epoch
+        self.num_val_iterations_per_epoch = plan.validation_iterations
+        self.change_length()
+
+    def _measure(self) -> MeasuredTimes:
+        """Measure steps and the final validation; all processes of a training return the same."""
+        with self._undone():
+            self.network.train()
+            step = self._seconds_of(lambda: nnUNetTrainer.train_step(self, next(self.dataloader_train)))
+            with torch.no_grad():
+                self.network.eval()
+                validation = self._seconds_of(lambda: nnUNetTrainer.validation_step(self, next(self.dataloader_val)))
+                final = largest_of_all_ranks(self._seconds_of_final_validation(), self.device)
+        spent = largest_of_all_ranks(time.monotonic() - self._started, self.device)
+        return MeasuredTimes(spent=spent, step=step, validation_step=validation, final=final)
+
+    def _seconds_of(self, step: Callable[[], Any]) -> float:
+        """The mean time of a step, when batches that were prepared beforehand are used up."""
+        assert self.budget.minutes is not None  # else nothing is measured
+        limit = 60 * self.budget.minutes * _SHARE
+        self._repeat(step, max(_FEWEST, 2 * get_allowed_n_proc_DA()), limit)
+        count, seconds = self._repeat(step, _MOST, limit)
+        return seconds / count
+
+    def _repeat(self, step: Callable[[], Any], most: int, limit: float) -> tuple[int, float]:
+        """Run at least ``_FEWEST`` and at the most ``most`` steps in ``limit`` seconds: how many, and their time."""
+        start = time.monotonic()
+        for count in range(1, most + 1):
+            step()
+            seconds = largest_of_all_ranks(time.monotonic() - start, self.device)
+            if count >= _FEWEST and seconds > limit:
+                break
+        return count, seconds
+
+    @contextlib.contextmanager
+    def _undone(self) -> Iterator[None]:
+        """Restore weights, optimizer, scaler and random state after the block."""
+        parts = [part for part in (self.network, self.optimizer, self.grad_scaler) if part is not None]
+        before = [copy.deepcopy(part.state_dict()) for part in parts]
+        random = random_state(self.device)
+        yield
+        for part, state in zip(parts, before, strict=True):
+            part.load_state_dict(state)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.lr_scheduler.step(self.current_epoch)
+        restore_random_state(random, self.device)
+
+    def _seconds_of_final_validation(self) -> float:
+        """Time of predicting the cases of this process and of writing the last one."""
+        _, cases = self.do_split()
+        cases = cases[self.local_rank :: torch.distributed.get_world_size()] if self.is_ddp else cases
+        dataset = self.dataset_class(
+            self.preprocessed_dataset_folder,
+            cases,
+            folder_with_segs_from_previous_stage=self.folder_with_segs_from_previous_stage,
+        )
+        shapes = {case: dataset.load_case(case)[0].shape[1:] for case in dataset.identifiers}
+        if not shapes:
+            return 0.0
+        predict = sum(map(self._number_of_tiles, shapes.values())) * self._seconds_of_tile()
+        typical = sorted(shapes, key=lambda case: math.prod(shapes[case]))[len(shapes) // 2]
+        export = self._seconds_of_export(shapes[typical], dataset.load_case(typical)[3])
+        exports_at_once = min(default_num_processes, core_count())
+        # Two pools are started, for the export and for the scores, whose processes import what this one has imported.
+        pools = 2 * self._import_seconds * max(1.0, default_num_processes / core_count())
+        return max(predict, len(shapes) * export / exports_at_once) + export + pools
+
+    def _number_of_tiles(self, shape: tuple[int, ...]) -> int:
+        """Positions of the sliding window in an image of ``shape`` voxels; a 2D network goes through each slice."""
+        patch = tuple(self.configuration_manager.patch_size)
+        slices, axes = math.prod(shape[: len(shape) - len(patch)]), shape[len(shape) - len(patch) :]
+        padded = tuple(max(sizes) for sizes in zip(axes, patch, strict=True))
+        return slices * math.prod(map(len, compute_steps_for_sliding_window(padded, patch, 0.5)))
+
+    def _seconds_of_tile(self) -> float:
+        """Time of one tile with its mirrored passes, as nnU-Net's validation predicts it."""
+        predictor = nnUNetPredictor(perform_everything_on_device=True, device=self.device, allow_tqdm=False)
+        self.set_deep_supervision_enabled(False)
+        predictor.manual_initialization(
+            self.network,
+            self.plans_manager,
+            self.configuration_manager,
+            None,
+            self.dataset_json,
+            type(self).__name__,
+            self.inference_allowed_mirroring_axes,
+        )
+        patch = self.configuration_manager.patch_size
+        tile = torch.zeros(self.num_input_channels, *[1] * (3 - len(patch)), *patch)
+        predictor.predict_sliding_window_return_logits(tile)  # the first one compiles and tunes
+        start = time.monotonic()
+        predictor.predict_sliding_window_return_logits(tile)
+        seconds = time.monotonic() - start
+        self.set_deep_supervision_enabled(self.enable_deep_supervision)
+        return seconds
+
+    def _seconds_of_export(self, shape: tuple[int, ...], properties: dict[str, Any]) -> float:
+        """Time of resampling and writing one case in this process."""
+        logits = torch.zeros(self.label_manager.num_segmentation_heads, *shape)
+        managers = (self.configuration_manager, self.plans_manager, self.dataset_json)
+        start = time.monotonic()
+        with tempfile.TemporaryDirectory() as folder:
+            export_prediction_from_logits(logits, properties, *managers, str(Path(folder) / "case"))
+        return time.monotonic() - start
