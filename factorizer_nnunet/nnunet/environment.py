@@ -125,6 +125,12 @@ def folder_problem(variable: str, *, writable: bool, current: Mapping[str, str] 
         return FolderProblem(
             f"{variable} names {value}, which you may not read", "Change its permissions or the variable"
         )
+    for other in FOLDER_VARIABLES:
+        if other != variable and other in current and os.path.realpath(current[other]) == os.path.realpath(value):
+            return FolderProblem(
+                f"{variable} and {other} name the same folder, {value}, in which their files would be mixed",
+                f"Set {variable} to a folder of its own",
+            )
     if writable and not os.access(value, os.W_OK | os.X_OK):
         return FolderProblem(
             f"{variable} names {value}, in which you may not write",

@@ -56,9 +56,8 @@ class nnUNetTrainerFactorizer(TimedTrainer):
         self.weight_decay = WEIGHT_DECAY
         self.max_gradient_norm = MAX_GRADIENT_NORM
         self.num_epochs = self.budget.epochs or self.num_epochs
-        if self.budget.iterations_per_epoch is not None:
-            self.num_iterations_per_epoch = self.budget.iterations_per_epoch
-            self.num_val_iterations_per_epoch = self.budget.validation_iterations
+        self.num_iterations_per_epoch = self.budget.iterations_per_epoch or self.num_iterations_per_epoch
+        self.num_val_iterations_per_epoch = self.budget.validation_iterations or self.num_val_iterations_per_epoch
         self.change_length()
         strides = self.configuration_manager.pool_op_kernel_sizes
         self.enable_deep_supervision = len(strides) >= _MIN_STAGES_FOR_DEEP_SUPERVISION

@@ -132,11 +132,21 @@ def test_a_file_is_not_a_folder(tmp_path: Path) -> None:
         nnunet_folder("nnUNet_raw", writable=False, current={"nnUNet_raw": str(tmp_path / "file")})
 
 
+def test_two_variables_must_not_name_one_folder(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "data")
+    (tmp_path / "results").mkdir()
+    names = {"nnUNet_raw": "data", "nnUNet_preprocessed": "link", "nnUNet_results": "results"}
+    with pytest.raises(UserError, match="nnUNet_raw and nnUNet_preprocessed name the same folder.*folder of its own"):
+        required_folders({variable: str(tmp_path / name) for variable, name in names.items()})
+
+
 def test_only_folders_to_be_written_must_be_writable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Permissions do not bind the superuser, under whom tests may run, so the answer of the system is replaced.
+    create_folders(tmp_path)
     monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.W_OK)
-    environment = {name: str(tmp_path) for name in FOLDER_VARIABLES}
-    assert nnunet_folder("nnUNet_raw", writable=False, current=environment) == tmp_path
+    environment = environment_variables(tmp_path, {})
+    assert nnunet_folder("nnUNet_raw", writable=False, current=environment) == tmp_path / "nnUNet_raw"
     with pytest.raises(UserError, match="nnUNet_preprocessed names .* may not write"):
         required_folders(environment)
 
