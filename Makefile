@@ -3,8 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-# A process for each core, one thread each; a file's tests stay together, so that they share what is made for them.
-FAST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow" -n auto --dist loadfile
+# A process for each core, one thread each; tests that share what is made for them stay together (tests/conftest.py).
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --dist loadgroup
+FAST := $(PYTEST) -m "not slow" -n auto
+# Slow tests wait for commands that mostly import: two at a time are enough.
+SLOW := $(PYTEST) -m slow -n 2
 
 .PHONY: help install demo test test-fast types clean
 
@@ -45,7 +48,7 @@ test: $(INSTALLED)
 	@$(MAKE) --no-print-directory types
 	@echo "==> fast tests, then those that run nnU-Net's commands"
 	@$(FAST)
-	@$(BIN)/python -m pytest -q -m slow
+	@$(SLOW)
 
 test-fast: $(INSTALLED)
 	@$(FAST)

@@ -1,4 +1,6 @@
-"""Choose Triton's interpreter where there is no GPU, and leave out exhaustive tests unless they are asked for."""
+"""Choose Triton's interpreter where there is no GPU, leave out exhaustive tests unless they are asked for, and keep
+tests that share what is made for them in one process.
+"""
 
 from __future__ import annotations
 
@@ -16,3 +18,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         left_out = [item for item in items if item.get_closest_marker("exhaustive")]
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
+    for item in items:  # one process runs a file, and all of ``pipeline``, which shares trained folds
+        folder = item.path.parent.name
+        item.add_marker(pytest.mark.xdist_group(folder if folder == "pipeline" else f"{folder}/{item.path.name}"))
