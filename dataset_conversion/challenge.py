@@ -63,7 +63,14 @@ def find_data_set(release: Release, predictions: Path, raw_folder: Path, dataset
     )
 
 
-def to_challenge(release: Release, predictions: Path, out: Path, data_set: Path, archive: bool = False) -> Submission:
+def to_challenge(
+    release: Release,
+    predictions: Path,
+    out: Path,
+    data_set: Path,
+    archive: bool = False,
+    ignore_geometry: bool = False,
+) -> Submission:
     """Write the predictions with the release's label values and file names to the new folder ``out``.
 
     Args:
@@ -72,6 +79,7 @@ def to_challenge(release: Release, predictions: Path, out: Path, data_set: Path,
         out: a folder that does not exist yet; it appears when it is complete.
         data_set: folder of the converted data set, below nnUNet_raw.
         archive: also write ``out``.zip with the same files.
+        ignore_geometry: predictions of the image's shape may lie elsewhere; they are written where the image lies.
 
     Raises:
         UserError: ``out`` exists, there are no predictions, there are problems (all in one message), or the disk is
@@ -87,7 +95,7 @@ def to_challenge(release: Release, predictions: Path, out: Path, data_set: Path,
     if not files:
         raise UserError(f"{predictions} has no predictions CASE{FILE_ENDING}: give the folder of nnUNetv2_predict")
     reading = tqdm(files, desc="checking", unit="case", disable=None)
-    problems = [text for path in reading for text in _problems(release, path, report, data_set)]
+    problems = [text for path in reading for text in _problems(release, path, report, data_set, ignore_geometry)]
     if problems:
         lines = "\n".join(f"  {text}" for text in problems)
         raise UserError(f"{count_of(len(problems), 'problem')} in {predictions}, nothing was written:\n{lines}")
@@ -120,7 +128,7 @@ def _submitted_name(release: Release, name: str, case: WrittenCase) -> str:
     return release.submission.format_map({**case.fields, "case": name})
 
 
-def _problems(release: Release, path: Path, report: WrittenReport, data_set: Path) -> list[str]:
+def _problems(release: Release, path: Path, report: WrittenReport, data_set: Path, ignore_geometry: bool) -> list[str]:
     name = path.name.removesuffix(FILE_ENDING)
     if name not in report.cases:
         return [f"{path}: {name} is not a case of {data_set.name}"]
@@ -141,7 +149,7 @@ def _problems(release: Release, path: Path, report: WrittenReport, data_set: Pat
         grid = grid_of(read_header(image))
     except OSError as error:
         return [*texts, f"{image}, the image of this case: {error}"]
-    if difference := grid_problem(volume.grid, grid, "the image"):
+    if difference := grid_problem(volume.grid, grid, "the image", ignore_geometry):
         texts.append(f"{path}: {difference}")
     try:
         counts = count_labels(integer_labels(volume.values))

@@ -45,7 +45,8 @@ class ImageFacts:
     """Facts about one channel of a case on its source grid, and how its file is written for nnU-Net.
 
     ``treatment`` is "copy" (byte for byte), "compress" (plain NIfTI, whatever its name), "split" (one image of a
-    series), "rewrite" (repaired header, dropped axes or zeroed voxels), or "resample" (to the case's grid).
+    series), "rewrite" (repaired header, dropped axes or zeroed voxels), "resample" (to the case's grid), or "move" (the
+    same voxels on the case's grid).
     """
 
     grid: Grid
@@ -93,7 +94,7 @@ def examine(release: Release, channels: Sequence[Channel], options: Options, cas
     Bad files become problems and never raise. Runs in worker processes; at most two images are in memory at a time.
     ``channels`` are those to convert, one per image of the case.
     """
-    return _Examination(release, channels, case).run(options.remap_of(case.name))
+    return _Examination(release, channels, case, options.ignore_geometry).run(options.remap_of(case.name))
 
 
 @dataclass
@@ -103,6 +104,7 @@ class _Examination:
     release: Release
     channels: Sequence[Channel]
     case: SourceCase
+    ignore_geometry: bool
     problems: list[Problem] = field(default_factory=list)
     notes: list[Problem] = field(default_factory=list)
     shown: tuple[int, np.ndarray] | None = None  # the axial slice with the most label, and its label values
@@ -223,8 +225,12 @@ class _Examination:
                 offsets_mm[path] = largest_offset_mm(file.grid, grid)
             elif isinstance(file, ImageFacts) and self.channels[number].own_grid:
                 images[number] = replace(file, treatment="resample")
-            else:
+            elif grid_problem(file.grid, grid, name, self.ignore_geometry) is not None:
                 self._problem(path, problem)
+            else:
+                self._note(path, f"{geometry_difference(file.grid, grid)} of {name}, whose grid it is written with")
+                if isinstance(file, ImageFacts):
+                    images[number] = replace(file, treatment="move")
         path = max(offsets_mm, key=offsets_mm.__getitem__)
         if offsets_mm[path] > _ROUNDING_MM:
             self._note(path, f"is offset from {name} by up to {offsets_mm[path]:.2g} mm, which is within the tolerance")

@@ -60,6 +60,7 @@ def write_case(
     """
     case = examined.case
     read = lru_cache(maxsize=1)(read_volume)  # a series is read once for all of its channels
+    grid_header = read_header(case.images[grid_channel(channels)])
     registered = []
     for number, (channel, path, facts) in enumerate(zip(channels, case.images, examined.images, strict=True)):
         target = folder / case.image_file(number)
@@ -75,17 +76,17 @@ def write_case(
         else:
             part = read(path).part(channel.volume)
             stored = _finite(part) if release.non_finite_to_zero else part.stored
-            _write_bytes(target, nifti_bytes(stored, part.header, part.slope, part.intercept))
+            header = grid_header if facts.treatment == "move" else part.header
+            _write_bytes(target, nifti_bytes(stored, header, part.slope, part.intercept))
     if case.label is not None:
         target = folder / case.label_file
         target.parent.mkdir(exist_ok=True)
-        header = read_header(case.images[grid_channel(channels)])
         volume = read_volume(case.label)
         labels = scheme.labels.apply(remapped(integer_labels(volume.values), options.remap_of(case.name)))
-        if _is_unchanged(volume, labels, header):
+        if _is_unchanged(volume, labels, grid_header):
             _copy(case.label, target, options.link)
         else:
-            _write_bytes(target, nifti_bytes(labels, header))
+            _write_bytes(target, nifti_bytes(labels, grid_header))
     return registered
 
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from factorizer_nnunet.commands.options import request_of
+from factorizer_nnunet.commands.options import add_geometry_option, request_of
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.interrupts import terminable
 from factorizer_nnunet.dataset_conversion.options import Options, parse_remap, read_patients
@@ -70,6 +70,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--no-registration", dest="register", action="store_false", help="align channels on other grids by headers only"
     )
     add("--skip-invalid", action="store_true", help="leave out cases with problems and list them")
+    add_geometry_option(parser, "accept")
     add("--dry-run", action="store_true", help="check the source and show what would be written")
     add(
         "--remap",

@@ -11,7 +11,7 @@ import argparse
 import os
 from typing import TYPE_CHECKING
 
-from factorizer_nnunet.commands.options import user_path
+from factorizer_nnunet.commands.options import add_geometry_option, user_path
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.interrupts import terminable
 from factorizer_nnunet.core.wording import count_of
@@ -53,12 +53,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="names labels or regions (default: the one in or above PREDICTIONS or next to REFERENCES; without one, "
         "every label value is a region)",
     )
-    add(
-        "--ignore-geometry",
-        action="store_true",
-        help="score files of the same shape even if origin, voxel size or direction differ; the reference's voxel size "
-        "is used",
-    )
+    add_geometry_option(parser, "score, with the reference's voxel size,")
     add("--scheme", default="none", metavar="SCHEME", help="score as in this challenge (default: none)")
     add("--tolerances", nargs="+", type=float, metavar="MM", help="tolerances of surface Dice in mm (default: 1 2)")
     add("--only-common", action="store_true", help="score only cases that are in both folders; the others are listed")

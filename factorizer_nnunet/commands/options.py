@@ -73,6 +73,15 @@ def add_data_check_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_geometry_option(parser: argparse.ArgumentParser, effect: str) -> None:
+    """``--ignore-geometry``, whose ``effect`` on files of the same shape the help text describes."""
+    parser.add_argument(
+        "--ignore-geometry",
+        action="store_true",
+        help=f"{effect} files of the same shape even if their geometry differs",
+    )
+
+
 def add_device_options(parser: argparse.ArgumentParser) -> None:
     """``-device`` and ``--disable_progress_bar``: ``device`` and ``progress_bar``."""
     parser.add_argument("-device", "--device", choices=["cuda", "cpu", "mps"], default="cuda", help="(default: cuda)")

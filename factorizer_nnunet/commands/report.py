@@ -11,6 +11,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from factorizer_nnunet.commands.options import add_geometry_option
+
 EPILOG = """\
 RESULTS is a model folder (nnUNet_results/DATASET/TRAINER__PLANS__CONFIGURATION with its validated folds), a folder
 crossval_results_folds_… or ensemble___… of nnUNetv2_find_best_configuration, or the output of nnUNetv2_predict. By
@@ -37,7 +39,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--scheme", default="none", metavar="NAME", help="score as in this challenge, see evaluate (default: none)")
     add("--scores", type=Path, metavar="DIR", help="where to save scores (default: next to the page)")
     add("-np", "--num-processes", type=int, default=1, metavar="N", help="cases scored at the same time (default: 1)")
-    add("--ignore-geometry", action="store_true", help="score files of the same shape even if their geometry differs")
+    add_geometry_option(parser, "score")
     add("--partial", action="store_true", help="allow missing folds or cases, with a warning on the page")
 
 

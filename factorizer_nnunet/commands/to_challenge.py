@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from factorizer_nnunet.commands.options import add_geometry_option
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.interrupts import terminable
 
@@ -29,6 +30,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("out", type=Path, metavar="OUT", help="a new folder")
     add("-d", "--dataset", type=int, metavar="ID", help="converted data set (default: the one with these cases)")
     add("--zip", action="store_true", help="also write the same files to OUT.zip")
+    add_geometry_option(parser, "accept")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -43,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     release = RELEASES[args.release]
     data_set = find_data_set(release, args.predictions, nnunet_folder("nnUNet_raw", writable=False), args.dataset)
     with terminable():
-        submission = to_challenge(release, args.predictions, args.out, data_set, args.zip)
+        submission = to_challenge(release, args.predictions, args.out, data_set, args.zip, args.ignore_geometry)
     print(f"{count_of(submission.cases, 'prediction')} written to {submission.archive or submission.folder}")
     if submission.missing:
         shown = first_few(submission.missing, SHOWN)

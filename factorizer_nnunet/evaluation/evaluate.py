@@ -112,7 +112,7 @@ def evaluate_pairs(
 
 
 def _check(pairs: Sequence[CasePair], regions: Regions, num_processes: int, ignore_geometry: bool) -> None:
-    check = partial(problems_of, declared=regions.declared, ignore=regions.ignore, compare_grids=not ignore_geometry)
+    check = partial(problems_of, declared=regions.declared, ignore=regions.ignore, ignore_geometry=ignore_geometry)
     problems = sorted(text for texts in map_unordered(check, pairs, num_processes, "checking") for text in texts)
     if problems:
         lines = "\n".join(f"  {text}" for text in problems)

@@ -8,7 +8,7 @@ from pathlib import Path
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.wording import count_of, first_few
 from factorizer_nnunet.evaluation.reading import ENDINGS, ending_of, read_labels
-from factorizer_nnunet.imaging.grid import geometry_difference
+from factorizer_nnunet.imaging.checks import grid_problem
 from factorizer_nnunet.imaging.labels import count_labels
 
 
@@ -55,7 +55,7 @@ def pairs_in_folders(predictions: Path, references: Path, only_common: bool) -> 
 
 
 def problems_of(
-    pair: CasePair, declared: frozenset[int] | None, ignore: int | None, compare_grids: bool = True
+    pair: CasePair, declared: frozenset[int] | None, ignore: int | None, ignore_geometry: bool = False
 ) -> list[str]:
     """Everything that prevents a case from being scored; each text begins with the file.
 
@@ -63,7 +63,7 @@ def problems_of(
         pair: the files to check.
         declared: label values that may occur; None allows all that are not negative.
         ignore: label that only the reference may contain.
-        compare_grids: also where voxels lie, not only how many there are.
+        ignore_geometry: only the number of voxels must be the same, not where they lie.
     """
     problems, grids, shapes = [], [], []
     for path, allowed in (
@@ -85,13 +85,10 @@ def problems_of(
             problems.append(f"{path}: unexpected label values {values}; expected {expected}")
     if len(grids) == 2 and shapes[0] != shapes[1]:
         problems.append(f"{pair.prediction}: shape {shapes[1]} differs from {shapes[0]} of {pair.reference}")
-    elif len(grids) == 2 and compare_grids:
-        difference = geometry_difference(grids[1], grids[0])
+    elif len(grids) == 2:
+        difference = grid_problem(grids[1], grids[0], str(pair.reference), ignore_geometry)
         if difference is not None:
-            problems.append(
-                f"{pair.prediction}: {difference} of {pair.reference}; if the same voxels are meant nevertheless, give "
-                "--ignore-geometry"
-            )
+            problems.append(f"{pair.prediction}: {difference}")
     return problems
 
 

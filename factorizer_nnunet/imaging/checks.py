@@ -47,10 +47,15 @@ def unexpected_labels_problem(counts: Mapping[int, int], allowed: Collection[int
     return f"unexpected label values {', '.join(unexpected)}; {owner} has {sorted(allowed)}" if unexpected else None
 
 
-def grid_problem(grid: Grid, reference: Grid, name: str) -> str | None:
-    """A grid that differs from `reference`, the one of the file `name`."""
+def grid_problem(grid: Grid, reference: Grid, name: str, ignore_geometry: bool = False) -> str | None:
+    """A grid that differs from `reference`, the one of the file `name`; only in its shape if geometry is ignored."""
     difference = geometry_difference(grid, reference)
-    return None if difference is None else f"{difference} of {name}"
+    if difference is None:
+        return None
+    if grid.size != reference.size:
+        return f"{difference} of {name}"
+    advice = "if the same voxels are meant nevertheless, give --ignore-geometry"
+    return None if ignore_geometry else f"{difference} of {name}; {advice}"
 
 
 def compression_problem(volume: Volume, path: Path) -> str | None:

@@ -13,7 +13,8 @@ from tqdm import tqdm
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.evaluation.reading import PIXELS, read_labels, read_pixels
 from factorizer_nnunet.evaluation.surface import bounding_box
-from factorizer_nnunet.imaging.grid import Grid, geometry_difference
+from factorizer_nnunet.imaging.checks import grid_problem
+from factorizer_nnunet.imaging.grid import Grid
 from factorizer_nnunet.imaging.planes import (
     PLANES,
     axis_across,
@@ -138,9 +139,9 @@ def _dice(group: Group, scored: Scored, case: str) -> str:
 
 def _on_grid(values: np.ndarray, own: Grid, path: Path, grid: Grid, ignore_geometry: bool) -> np.ndarray:
     """Voxels of a file, which must have this grid, or at least its shape."""
-    different = geometry_difference(own, grid)
-    if different is not None and not (ignore_geometry and own.size == grid.size):
-        raise ValueError(f"{path}: {different} of the reference; --ignore-geometry draws them nevertheless")
+    different = grid_problem(own, grid, "the reference", ignore_geometry)
+    if different is not None:
+        raise ValueError(f"{path}: {different}")
     return values
 
 

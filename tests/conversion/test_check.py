@@ -102,7 +102,8 @@ def test_files_off_the_grid_are_problems(tmp_path: Path) -> None:
     write(tmp_path / "case_t2.nii.gz", image_values(shape=(8, 10, 5)), OBLIQUE)
     expected = [
         "case_t2.nii.gz: shape (8, 10, 5) differs from (8, 10, 6) of case_t1.nii.gz",
-        "case_seg.nii.gz: spacing (1.0, 1.5, 3.1) differs from (1.0, 1.5, 3.0) of case_t1.nii.gz",
+        "case_seg.nii.gz: spacing (1.0, 1.5, 3.1) differs from (1.0, 1.5, 3.0) of case_t1.nii.gz; if the same voxels "
+        "are meant nevertheless, give --ignore-geometry",
     ]
     assert texts(look(case)) == expected
     (tmp_path / "case_t1.nii.gz").write_bytes(b"")

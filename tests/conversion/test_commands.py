@@ -6,6 +6,8 @@ import json
 import shutil
 from pathlib import Path
 
+import nibabel
+import numpy as np
 import pytest
 from nnunet_folders import use_folders_below, write_fingerprint
 from trees import build_tree
@@ -42,6 +44,45 @@ def test_auto_convert_and_back(root: Path, capsys: pytest.CaptureFixture[str]) -
     assert run("to-challenge", "brats2023-gli", labels, root / "out", "--zip") == 0
     assert (root / "out.zip").is_file()
     assert {path.name for path in (root / "out").iterdir()} == {path.name for path in labels.iterdir()}
+
+
+def test_files_of_one_shape_elsewhere_are_converted_if_their_geometry_is_to_be_ignored(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One image and its label are 3 mm off, as after an export that lost the origin; a prediction, too."""
+    tree = build_tree("brats2023-gli", root / "shifted")
+    case = next(iter(tree.labels))
+    first, moved = tree.images[case][:2]
+    for path in (moved, tree.labels[case]):
+        _move(path, 3.0)
+    command = ("convert", "brats2023-gli", root / "shifted", "-d", 5, "--name", "Glioma", "--jobs", 1)
+    assert run(*command) == 2
+    message = capsys.readouterr().err
+    assert message.count(f"of {first.name}; if the same voxels are meant nevertheless, give --ignore-geometry") == 2
+    assert run(*command, "--ignore-geometry") == 0
+    folder = root / "nnUNet_raw" / "Dataset005_Glioma"
+    written = [nibabel.load(folder / name) for name in (f"imagesTr/{case}_0001.nii.gz", f"labelsTr/{case}.nii.gz")]
+    for image, source in zip(written, (moved, tree.labels[case]), strict=True):
+        np.testing.assert_array_equal(image.affine, nibabel.load(first).affine)
+        assert np.count_nonzero(image.dataobj) == np.count_nonzero(nibabel.load(source).dataobj)
+
+    shutil.copytree(folder / "labelsTr", root / "predictions")
+    _move(root / "predictions" / f"{case}.nii.gz", 3.0)
+    back = ("to-challenge", "brats2023-gli", root / "predictions", root / "out")
+    assert run(*back) == 2
+    assert f"{case}.nii.gz: origin" in (message := capsys.readouterr().err) and "--ignore-geometry" in message
+    assert run(*back, "--ignore-geometry") == 0
+    submitted = nibabel.load(root / "out" / f"{case}.nii.gz")
+    np.testing.assert_array_equal(submitted.affine, nibabel.load(first).affine)
+
+
+def _move(path: Path, distance_mm: float) -> None:
+    image = nibabel.load(path)
+    affine = image.affine.copy()
+    affine[0, 3] += distance_mm
+    moved = nibabel.Nifti1Image(np.asanyarray(image.dataobj), affine)
+    path.unlink()
+    nibabel.save(moved, path)
 
 
 def test_dry_run_needs_no_target_and_writes_nothing(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
