@@ -2,9 +2,10 @@
 
     python -m benchmarks.killed_commands --work DIR --kills 100 --page docs/measured/killed_commands.md
 
-Each command first runs undisturbed. Then it is started, killed with SIGKILL after a random part of that time together
-with all its workers, and started again, as often as its share of the kills says; the last start is not disturbed. The
-data are the demo's synthetic patients, on the CPU.
+Each command first runs undisturbed. Then it is started, killed with SIGKILL together with all its workers, and started
+again, as often as its share of the kills says; the last start is not disturbed. Half of the kills come after a random
+part of the undisturbed time, the others soon after the command has begun to write. The data are the demo's synthetic
+patients, on the CPU. Run again, the script skips the commands that it has finished in DIR.
 """
 
 from __future__ import annotations
@@ -16,17 +17,18 @@ import json
 import os
 import platform
 import random
+import runpy
 import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from factorizer_nnunet.core.atomic_files import is_draft
+from factorizer_nnunet.core.atomic_files import is_draft, write_text_atomically
 from factorizer_nnunet.core.processes import end_marked, script
 from factorizer_nnunet.core.set_aside import is_set_aside
 from factorizer_nnunet.demo.phantom import write_set
@@ -36,9 +38,11 @@ from factorizer_nnunet.nnunet.integrity import gzip_damage, is_complete
 OWNER_VARIABLE = "FACTORIZER_NNUNET_KILLED_COMMANDS"  # in the environment of every process that is started
 DATASET, TRAINER, EPOCHS = "Dataset007_Phantom", "nnUNetTrainerFactorizer_2epochs_2iters", 2
 SHARES = {  # of 100 kills
-    **{"convert": 14, "plan": 9, "run": 17, "predict": 12},
-    **{"evaluate": 12, "report": 12, "explain": 12, "to-challenge": 12},
+    **{"convert": 13, "plan": 5, "run": 8, "predict": 11, "evaluate": 14, "report": 12, "explain": 11},
+    **{"tune-inference": 6, "to-challenge": 14, "import-upstream": 6},
 }
+MODALITIES, IMPORTED_PLANS = 4, "nnUNetImportedPlans"
+UPSTREAM_EXAMPLE = Path(__file__).parents[1] / "tests" / "upstream_example.py"
 _CHECKED = {".json", ".npz", ".pkl", ".pth"}
 
 
@@ -63,7 +67,9 @@ def commands(root: Path) -> dict[str, Killed]:
     """All commands, in the order in which each uses the results of those before."""
     raw, results = root / "nnUNet_raw" / DATASET, root / "nnUNet_results" / DATASET
     preprocessed = root / "nnUNet_preprocessed" / DATASET
-    model = results / f"{TRAINER}__nnUNetFactorizerTemplatePlans_demo__3d_fullres"
+    plans = "nnUNetFactorizerTemplatePlans_demo"
+    model = results / f"{TRAINER}__{plans}__3d_fullres"
+    imported = results / f"nnUNetTrainerFactorizer__{IMPORTED_PLANS}__3d_fullres"
     images, out = str(raw / "imagesTs"), root / "out"
     of_model = ("-i", images, "-m", str(model), "-f", "0", "-device", "cpu")
     runs = ("-tr", TRAINER, "--device", "cpu", "-f", "0", "-np", "1", "--disable-tta")
@@ -86,12 +92,36 @@ def commands(root: Path) -> dict[str, Killed]:
             (str(model), "--partial", "-o", str(out / "report.html")), (out / "report.html", out / "report_scores")
         ),
         "explain": Killed((*of_model, "-o", folders["explained"], "--stage", "encoder-3"), (out / "explained",)),
+        "tune-inference": Killed(
+            ("-m", str(model), "-f", "0", "--iterations", "1", "--shifts", "1", "--mirroring", "none")
+            + ("--step-sizes", "1", "-device", "cpu"),
+            (results / "tune_inference",),
+        ),
         "to-challenge": Killed(
             ("brats2021", folders["predict"], folders["submission"], "-d", "7", "--zip"),
             (Path(folders["submission"]), out / "submission.zip"),
             refuses=True,
         ),
+        "import-upstream": Killed(
+            (str(root / "upstream.pt"), "--config", str(root / "upstream.json"), "-d", "7", "-p", plans)
+            + ("--plans-name", IMPORTED_PLANS, "-f", "0"),
+            (imported, preprocessed / f"{IMPORTED_PLANS}.json"),
+            refuses=True,
+        ),
     }
+
+
+def write_inputs(root: Path) -> None:
+    """The patients, weights of the authors' implementation, and a file of the user among the results."""
+    create_folders(root)
+    if not (root / "source").exists():
+        write_set(root / "source", training=5, held_out=2, seed=0)
+    example = runpy.run_path(str(UPSTREAM_EXAMPLE))
+    config = {**example["CONFIG"], "in_channels": MODALITIES}
+    (root / "upstream.json").write_text(json.dumps(config))
+    torch.save(example["upstream_state"](config), root / "upstream.pt")
+    (root / "out").mkdir(exist_ok=True)
+    (root / "out" / "mine.md").write_text("a file of the user")
 
 
 def start(root: Path, name: str, command: Killed) -> subprocess.Popen:
@@ -110,6 +140,37 @@ def kill_all(root: Path, process: subprocess.Popen) -> None:
     while end_marked(OWNER_VARIABLE, str(root)):  # repeated, since a process may start another meanwhile
         pass
     process.wait()
+
+
+def kill_soon(root: Path, process: subprocess.Popen, seconds: float, rng: random.Random) -> bool:
+    """Kill a command at a random moment; returns whether it was still running.
+
+    Args:
+        root: the folder of data and results.
+        process: the command.
+        seconds: how long it runs undisturbed.
+        rng: draws the moment.
+    """
+    delay = rng.uniform(0, 1.1 * seconds)
+    if rng.random() < 0.5:
+        before, delay = set(_drafts(root)), rng.uniform(0, 0.1 * seconds)
+        while process.poll() is None and before.issuperset(_drafts(root)):
+            time.sleep(0.005)
+    try:
+        process.wait(delay)
+    except subprocess.TimeoutExpired:
+        kill_all(root, process)
+        return True
+    return False
+
+
+def _drafts(root: Path) -> Iterator[Path]:
+    return (
+        Path(folder, name)
+        for folder, folders, files in os.walk(root)
+        for name in (*folders, *files)
+        if is_draft(Path(name))
+    )
 
 
 def half_files(command: Killed) -> list[str]:
@@ -171,20 +232,17 @@ def training_problems(command: Killed) -> list[str]:
 
 def try_command(root: Path, name: str, command: Killed, kills: int, rng: random.Random) -> dict[str, object]:
     """Run a command undisturbed, then kill it again and again; returns what was seen."""
+    _remove(command)
     began = time.monotonic()
     status = start(root, name, command).wait()
     seconds = time.monotonic() - began
     problems = [f"undisturbed, it ended with status {status}"] if status else []
     expected, alone = contents(command.outputs), others(root, command)
     _remove(command)
-    came = 0
-    for _ in range(kills):
-        process, delay = start(root, name, command), rng.uniform(0, 1.1 * seconds)
-        try:
-            process.wait(delay)
-        except subprocess.TimeoutExpired:
-            kill_all(root, process)
-            came += 1
+    came = starts = 0
+    while came < kills and starts < 3 * kills:
+        starts += 1
+        came += kill_soon(root, start(root, name, command), seconds, rng)
         problems += [] if command.in_place else half_files(command)
         if command.refuses and command.outputs[0].exists():
             problems += _differences(expected, contents(command.outputs[:1]), only_found=True)
@@ -194,7 +252,7 @@ def try_command(root: Path, name: str, command: Killed, kills: int, rng: random.
     problems += [f"draft left: {path}" for path in root.rglob("*") if is_draft(path) or path.name.endswith(".draft")]
     after = others(root, command)
     problems += [f"changed or lost: {file}" for file, digest in alone.items() if after.get(file) != digest]
-    return {"command": name, "seconds": round(seconds, 1), "starts": kills + 1, "kills": came, "problems": problems}
+    return {"command": name, "seconds": round(seconds, 1), "starts": starts + 1, "kills": came, "problems": problems}
 
 
 def _differences(expected: Mapping[str, str], found: Mapping[str, str], only_found: bool = False) -> list[str]:
@@ -223,8 +281,8 @@ def page(seen: Sequence[Mapping[str, object]], arguments: argparse.Namespace) ->
             f"Repeat with `python -m benchmarks.killed_commands --work DIR --kills {arguments.kills} --seed "
             f"{arguments.seed} --commands {' '.join(arguments.commands)}`.",
             f"Synthetic BraTS patients of the demo (5 to train, 2 to predict), one fold of {EPOCHS} "
-            f"epochs, on the CPU. {kills} kills with SIGKILL, of the command and all its workers, at random moments; a "
-            "start that ended before its moment came is not counted as a kill.",
+            f"epochs, on the CPU. {kills} kills with SIGKILL, of the command and all its workers, half of them at "
+            "random moments, half soon after it began to write; a start that ended before is not counted as a kill.",
             f"Machine: {platform.machine()}, {os.cpu_count()} cores; torch {torch.__version__}.",
             "",
             f"**{problems} problems**: files under their final names that are not complete, results that differ from "
@@ -248,26 +306,29 @@ def _problems(one: Mapping[str, object]) -> list[str]:
 def main() -> None:
     """Kill the commands and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, required=True, help="new folder for data and results")
+    parser.add_argument(
+        "--work", type=Path, required=True, help="folder for data and results, new or of the same kill run"
+    )
     parser.add_argument("--kills", type=int, default=100, help="of all commands together (default: 100)")
     parser.add_argument("--commands", nargs="+", choices=SHARES, default=list(SHARES), help="those to kill")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--page", type=Path, help="Markdown file to write")
     arguments = parser.parse_args()
-    root, rng = arguments.work.absolute(), random.Random(arguments.seed)
-    create_folders(root)
-    if not (root / "source").exists():
-        write_set(root / "source", training=5, held_out=2, seed=0)
-    (root / "out").mkdir(exist_ok=True)
-    (root / "out" / "mine.md").write_text("a file of the user")
-    seen: list[dict[str, object]] = []
+    root = arguments.work.absolute()
+    write_inputs(root)
+    finished = root / "seen.txt"  # not among the files that the commands must leave alone
+    seen: list[dict[str, object]] = json.loads(finished.read_text()) if finished.exists() else []
     share = arguments.kills / sum(SHARES[name] for name in arguments.commands)
     for name, command in commands(root).items():
+        if any(one["command"] == name for one in seen):
+            continue
         if name not in arguments.commands:
             if not all(output.exists() for output in command.outputs) and start(root, name, command).wait():
                 raise SystemExit(f"{name} failed, see {root / 'log.txt'}")
             continue
+        rng = random.Random(f"{arguments.seed} {name}")
         seen.append(try_command(root, name, command, round(SHARES[name] * share), rng))
+        write_text_atomically(finished, json.dumps(seen))
         print(json.dumps(seen[-1]), flush=True)
         if arguments.page is not None:
             arguments.page.write_text(page(seen, arguments), encoding="utf-8")
