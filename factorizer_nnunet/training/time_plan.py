@@ -26,12 +26,14 @@ class MeasuredTimes:
         spent: from the start of the command to the first epoch.
         step: one training iteration, with its loading.
         validation_step: one iteration of an epoch's validation, with its loading.
+        epoch_end: nnU-Net's plot of the progress, and a checkpoint.
         final: the validation after the last epoch, which predicts all cases of the fold; estimated.
     """
 
     spent: float
     step: float
     validation_step: float
+    epoch_end: float
     final: float
 
 
@@ -54,18 +56,19 @@ def plan_time(minutes: float, times: MeasuredTimes, iterations: int, validation_
         UserError: not even one epoch fits.
     """
     available = 60 * minutes - times.spent - times.final
-    epoch = iterations * times.step + validation_iterations * times.validation_step
+    others = validation_iterations * times.validation_step + times.epoch_end
+    epoch = iterations * times.step + others
     if available < epoch:
         needed = math.ceil((times.spent + times.final + epoch) / 60)
         raise UserError(
             f"a training of {minutes:g} minutes is too short: starting takes {_minutes(times.spent)}, one epoch of "
             f"{iterations} iterations {_minutes(epoch)} and the validation of the fold's cases {_minutes(times.final)} "
-            f"minutes. Use a trainer that ends with _{needed}m or more, or shorter epochs, such as "
-            f"_{minutes:g}m_{max(1, iterations // 5)}iters"
+            f"minutes. Use a trainer with _{needed}m or more, or shorter epochs: add _{max(1, iterations // 5)}iters to "
+            "its name"
         )
     epochs = math.ceil(available / epoch)
-    shortened = math.floor((available / epochs - validation_iterations * times.validation_step) / times.step)
-    if shortened < iterations / 2:  # validation takes most of an epoch
+    shortened = math.floor((available / epochs - others) / times.step)
+    if shortened < iterations / 2:  # the others take most of an epoch
         epochs, shortened = math.floor(available / epoch), iterations
     return TimePlan(
         epochs=epochs,

@@ -20,12 +20,14 @@ from nnunetv2.configuration import default_num_processes
 from nnunetv2.inference.export_prediction import export_prediction_from_logits
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.inference.sliding_window_prediction import compute_steps_for_sliding_window
+from nnunetv2.training.logging.nnunet_logger import LocalLogger
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.default_n_proc_DA import get_allowed_n_proc_DA
 
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.process_identity import process_age
 from factorizer_nnunet.core.processes import core_count
+from factorizer_nnunet.nnunet.model_folder import CHECKPOINT_BEST
 from factorizer_nnunet.training.budget import Budget
 from factorizer_nnunet.training.random_state import random_state, restore_random_state
 from factorizer_nnunet.training.ranks import largest_of_all_ranks
@@ -115,8 +117,9 @@ class TimedTrainer(ResumableTrainer):
                 self.network.eval()
                 validation = self._seconds_of(lambda: nnUNetTrainer.validation_step(self, next(self.dataloader_val)))
                 final = largest_of_all_ranks(self._seconds_of_final_validation(), self.device)
+        epoch_end = largest_of_all_ranks(self._seconds_of_epoch_end(), self.device)
         spent = largest_of_all_ranks(time.monotonic() - self._started, self.device)
-        return MeasuredTimes(spent=spent, step=step, validation_step=validation, final=final)
+        return MeasuredTimes(spent=spent, step=step, validation_step=validation, epoch_end=epoch_end, final=final)
 
     def _seconds_of(self, step: Callable[[], Any]) -> float:
         """The mean time of a step, when batches that were prepared beforehand are used up."""
@@ -148,6 +151,16 @@ class TimedTrainer(ResumableTrainer):
         self.optimizer.zero_grad(set_to_none=True)
         self.lr_scheduler.step(self.current_epoch)
         restore_random_state(random, self.device)
+
+    def _seconds_of_epoch_end(self) -> float:
+        logger = LocalLogger()
+        logger.load_checkpoint({key: [0.5, 0.5] for key in logger.get_checkpoint()})
+        with tempfile.TemporaryDirectory() as folder:
+            logger.plot_progress_png(folder)  # the first plot looks for fonts
+            start = time.monotonic()
+            logger.plot_progress_png(folder)
+            self.save_checkpoint(str(Path(folder) / CHECKPOINT_BEST))
+            return time.monotonic() - start
 
     def _seconds_of_final_validation(self) -> float:
         """Time of predicting the cases of this process and of writing the last one."""

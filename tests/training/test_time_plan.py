@@ -24,13 +24,20 @@ from factorizer_nnunet.training.timed import TimedTrainer
 from factorizer_nnunet.training.trainer import nnUNetTrainerFactorizer
 
 TRAINER = "nnUNetTrainerFactorizer_1m_6iters"
-TIMES = MeasuredTimes(spent=30, step=0.1, validation_step=0.05, final=90)
+TIMES = MeasuredTimes(spent=30, step=0.1, validation_step=0.05, epoch_end=1.0, final=90)
 
 seconds = st.floats(1e-3, 100)
 
 
 @given(
-    times=st.builds(MeasuredTimes, spent=st.floats(0, 600), step=seconds, validation_step=seconds, final=seconds),
+    times=st.builds(
+        MeasuredTimes,
+        spent=st.floats(0, 600),
+        step=seconds,
+        validation_step=seconds,
+        epoch_end=seconds,
+        final=seconds,
+    ),
     minutes=st.floats(1, 60 * 48),
     iterations=st.integers(20, 250),
 )
@@ -39,10 +46,10 @@ def test_the_plan_ends_in_time_and_uses_it(times: MeasuredTimes, minutes: float,
     try:
         plan = plan_time(minutes, times, iterations, validation)
     except UserError:
-        epoch = iterations * times.step + validation * times.validation_step
+        epoch = iterations * times.step + validation * times.validation_step + times.epoch_end
         assert times.spent + times.final + epoch > 60 * minutes * (1 - 1e-9)
         return
-    epoch = plan.iterations_per_epoch * times.step + plan.validation_iterations * times.validation_step
+    epoch = plan.iterations_per_epoch * times.step + validation * times.validation_step + times.epoch_end
     total = times.spent + times.final + plan.epochs * epoch
     assert iterations / 2 <= plan.iterations_per_epoch <= iterations
     assert total <= 60 * minutes * (1 + 1e-9)
@@ -52,10 +59,12 @@ def test_the_plan_ends_in_time_and_uses_it(times: MeasuredTimes, minutes: float,
 
 
 def test_a_time_that_is_too_short_is_refused_with_one_that_is_not() -> None:
-    with pytest.raises(UserError, match=r"of 2 minutes is too short: starting takes 0\.5, .* _3m or .* _2m_50iters"):
+    with pytest.raises(
+        UserError, match=r"of 2 minutes is too short: starting takes 0\.5, .* _3m or more, .* add _50iters to its name"
+    ):
         plan_time(2, TIMES, 250, 50)
     assert plan_time(3, TIMES, 250, 50).epochs >= 1
-    assert plan_time(2.1, TIMES, 50, 10) == TimePlan(epochs=2, iterations_per_epoch=25, validation_iterations=10)
+    assert plan_time(2.2, TIMES, 50, 10) == TimePlan(epochs=2, iterations_per_epoch=45, validation_iterations=10)
 
 
 def test_the_plan_is_kept_in_the_folds_folder_and_shown_by_status(tmp_path: Path) -> None:
