@@ -63,8 +63,8 @@ def plan_time(minutes: float, times: MeasuredTimes, iterations: int, validation_
         raise UserError(
             f"a training of {minutes:g} minutes is too short: starting takes {_minutes(times.spent)}, one epoch of "
             f"{iterations} iterations {_minutes(epoch)} and the validation of the fold's cases {_minutes(times.final)} "
-            f"minutes. Use a trainer with _{needed}m or more, or shorter epochs: add _{max(1, iterations // 5)}iters to "
-            "its name"
+            f"minutes. Use a trainer with _{needed}m or more, or shorter epochs: add _{max(1, iterations // 5)}iters "
+            "to its name"
         )
     epochs = math.ceil(available / epoch)
     shortened = math.floor((available / epochs - others) / times.step)
