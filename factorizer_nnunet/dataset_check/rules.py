@@ -9,9 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
+from factorizer_nnunet.core.wording import count_of
 from factorizer_nnunet.dataset_check.facts import FileFacts
+from factorizer_nnunet.imaging.checks import not_finite_text
 from factorizer_nnunet.imaging.grid import geometry_difference, has_right_angles
 
+_UNLIKELY_RATIO = 20.0  # of voxel sizes; scanners of one study differ by less, while mm and m or µm differ by 1000
 _LARGEST_INT16 = 2**15 - 1  # nnU-Net keeps labels as int16 in preprocessed data
 
 
@@ -79,13 +82,13 @@ def _intensity_problems(path: Path, facts: FileFacts, expected: Expected) -> Ite
     if facts.not_finite:
         yield _finding(
             path,
-            f"{facts.not_finite} voxels are NaN or infinite (or too large for 32-bit floating point)",
+            f"{not_finite_text(facts.not_finite)} (or too large for 32-bit floating point)",
             "Replace them with a value that makes sense for the image, such as that of the background",
         )
-    for number, value in facts.constant_channels:
-        if path.name not in expected.constant_images:
-            which = f"channel {names[number]} is" if names else "is"
-            yield _finding(path, f"{which} constant: every voxel is {value:g}", "Replace the image or remove the case")
+    constant = () if path.name in expected.constant_images else facts.constant_channels
+    for number, value in constant if names else constant[:1]:
+        which = f"channel {names[number]} is" if names else "is"
+        yield _finding(path, f"{which} constant: every voxel is {value:g}", "Replace the image or remove the case")
     for number in facts.overflowing_channels:
         which = f"channel {names[number]} has" if names else "has"
         yield _finding(
@@ -121,14 +124,14 @@ def _label_problems(path: Path, facts: FileFacts, expected: Expected) -> Iterato
         yield _finding(path, f"has {facts.channels} channels, where a label has one", fix)
         return
     if facts.not_finite:
-        yield _finding(path, f"{facts.not_finite} voxels are NaN or infinite", "Correct the label")
+        yield _finding(path, not_finite_text(facts.not_finite), "Correct the label")
         return
     if facts.fractional:
         examples = ", ".join(f"{value:.7g}" for value in facts.fractional_examples)
         yield _finding(
             path,
-            f"{facts.fractional} voxels have values that are not integers, such as {examples}, which nnU-Net cuts off "
-            "after the point",
+            f"{count_of(facts.fractional, 'voxel')} with values that are not integers, such as {examples}, which nnU-Net "
+            "cuts off after the point",
             "Save it as an integer type without a scale factor in the header",
         )
         return
@@ -137,13 +140,13 @@ def _label_problems(path: Path, facts: FileFacts, expected: Expected) -> Iterato
         return
     undeclared = {value: count for value, count in facts.values.items() if value not in expected.labels}
     if undeclared:
-        listed = ", ".join(f"{value} ({count} voxels)" for value, count in list(undeclared.items())[:5])
+        listed = ", ".join(f"{value} ({count_of(count, 'voxel')})" for value, count in list(undeclared.items())[:5])
         more = f" and {len(undeclared) - 5} more" if len(undeclared) > 5 else ""
         yield _finding(
             path,
             f"has values that {expected.json_file} does not declare: {listed}{more}; declared are "
             f"{', '.join(map(str, sorted(expected.labels)))}",
-            "Correct the label, or declare the values under labels",
+            "Correct the label" + (", or declare the values under labels" if max(undeclared) > 0 else ""),
         )
 
 
@@ -188,7 +191,8 @@ def dataset_problems(label_facts: Mapping[str, FileFacts], folder: Path, expecte
 
 
 def dataset_warnings(label_facts: Mapping[str, FileFacts], expected: Expected) -> Iterator[str]:
-    """What may be intended but should be known: classes that hardly occur."""
+    """What may be intended but should be known: classes that hardly occur, voxels of quite another size."""
+    yield from _spacing_warnings(label_facts)
     counts = cases_with_value(label_facts.values())
     total = len(label_facts)
     for value, name in sorted(expected.labels.items()):
@@ -196,6 +200,18 @@ def dataset_warnings(label_facts: Mapping[str, FileFacts], expected: Expected) -
             continue
         where = "no case" if counts[value] == 0 else f"1 of {total} cases"
         yield f"label {value} ({name}) occurs in {where}: it cannot be learned and validated"
+
+
+def _spacing_warnings(label_facts: Mapping[str, FileFacts]) -> Iterator[str]:
+    """Cases whose voxels are, along an axis, far smaller or larger than most: their header may give another unit."""
+    sizes = {case: np.asarray(facts.spacing) for case, facts in label_facts.items() if len(facts.spacing) == 3}
+    if not sizes:
+        return
+    usual = np.median(list(sizes.values()), 0)
+    for case, size in sizes.items():
+        if np.any(np.maximum(size / usual, usual / size) > _UNLIKELY_RATIO):
+            found, most = (" × ".join(f"{value:g}" for value in voxel) for voxel in (size, usual))
+            yield f"case {case} has voxels of {found} mm (z, y, x), most have about {most} mm: check its header"
 
 
 def cases_with_value(label_facts: Iterable[FileFacts]) -> Counter[int]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from factorizer_nnunet.core.wording import count_of
 from factorizer_nnunet.imaging.grid import Grid, geometry_difference
 from factorizer_nnunet.imaging.volume import Volume
 
@@ -17,7 +18,12 @@ from factorizer_nnunet.imaging.volume import Volume
 def not_finite_problem(values: np.ndarray) -> str | None:
     """NaN or infinite voxels, which SimpleITK reads as 0 or nnU-Net spreads over the entire image."""
     number = count_not_finite(values)
-    return f"{number} voxels are NaN or infinite" if number else None
+    return not_finite_text(number) if number else None
+
+
+def not_finite_text(number: int) -> str:
+    """Such as "3 voxels are NaN or infinite"."""
+    return f"{count_of(number, 'voxel')} {'is' if number == 1 else 'are'} NaN or infinite"
 
 
 def count_not_finite(values: np.ndarray) -> int:

@@ -32,7 +32,8 @@ def read_request(results: Path, dataset: str) -> RunSettings:
     if len(found) != 1:
         runs = sorted(path.parent.parent.name for path in results.glob(f"*/{RUN_FOLDER}/{REQUEST_FILE}"))
         known = f"there are runs of {', '.join(runs)}" if runs else "start one with factorizer-nnunet run"
-        raise UserError(f"{len(found)} runs of data set {dataset} in {results}; {known}")
+        count = f"{len(found)} data sets with runs have" if found else "no run has"
+        raise UserError(f"{count} the ID or name {dataset} in {results}; {known}")
     fix = "Start the run again, which rewrites it"
     content = load_json_object(found[0], fix)
     try:

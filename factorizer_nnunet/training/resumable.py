@@ -45,7 +45,9 @@ from factorizer_nnunet.training.ranks import Verdict, verdict_of_all_ranks
 # Our entry next to nnU-Net's in a checkpoint: {"losses": of the epoch's training steps, "random_state": …}.
 RESUME_KEY = "factorizer_resume"
 SOURCES_KEY = "factorizer_trained_from"  # SHA-256 of what the fold is trained from, see ``provenance.split_sources``
-_OTHER_CHECKPOINT = "Move it away to continue from the fold's other checkpoint, or start again without --c"
+_OTHER_CHECKPOINT = (
+    "Move it away to continue from another checkpoint of the fold, if there is one, or start again without --c"
+)
 
 
 class ResumableTrainer(nnUNetTrainer):

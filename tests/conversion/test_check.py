@@ -228,8 +228,8 @@ def test_scaled_labels_are_rounded(tmp_path: Path) -> None:
     ("value", "expected"),
     [
         (1.5, "1 voxels are not integers, e.g. 1.5"),
-        (np.nan, "1 voxels are NaN or infinite"),
-        (np.inf, "1 voxels are NaN or infinite"),
+        (np.nan, "1 voxel is NaN or infinite"),
+        (np.inf, "1 voxel is NaN or infinite"),
         (-2.0, "1 voxels have negative label values: -2"),
     ],
 )

@@ -16,7 +16,8 @@ from skimage import io
 
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.dataset_check.check import CaseFiles, CheckedDataset, check_dataset
-from factorizer_nnunet.dataset_check.rules import Expected
+from factorizer_nnunet.dataset_check.facts import FileFacts
+from factorizer_nnunet.dataset_check.rules import Expected, dataset_warnings
 
 SHAPE = (10, 12, 14)  # z, y, x
 SPACING = (0.8, 1.1, 2.5)  # x, y, z in mm
@@ -177,7 +178,7 @@ def test_a_declared_ignore_label_passes_and_negative_values_do_not(dataset: Data
     dataset.check()
     label[0, 0, :3] = -1
     dataset.write(dataset.path("a"), label)
-    with pytest.raises(UserError, match=r"-1 \(3 voxels\)"):
+    with pytest.raises(UserError, match=r"-1 \(3 voxels\); declared are 0, 1, 2, 3\. Correct the label\n"):
         dataset.check()
 
 
@@ -247,6 +248,14 @@ def test_classes_that_hardly_occur_are_warnings(dataset: Dataset) -> None:
     warnings = dataset.check().warnings
     assert any("label 2 (core) occurs in 1 of 2 cases" in text for text in warnings)
     assert any("label 3 (vessel) occurs in no case" in text for text in warnings)
+
+
+@pytest.mark.parametrize(("size", "warned"), [((1000.0, 900.0, 800.0), True), ((1e-3,) * 3, True), ((5, 0.4, 0.4), 0)])
+def test_voxels_of_another_unit_are_a_warning(size: tuple[float, ...], warned: bool) -> None:
+    facts = {f"case_{number}": FileFacts(spacing=(1.0, 0.9, 0.8), values={0: 9, 1: 2}) for number in range(4)}
+    facts["odd"] = FileFacts(spacing=size, values={0: 9, 1: 2})
+    warnings = list(dataset_warnings(facts, Expected(Path("dataset.json"), ("CT",), {0: "background", 1: "organ"})))
+    assert len(warnings) == warned and all(text.startswith("case odd has voxels of ") for text in warnings)
 
 
 def test_what_is_unchanged_is_not_read_again(dataset: Dataset) -> None:

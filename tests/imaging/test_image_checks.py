@@ -36,8 +36,8 @@ def test_problems_of_voxels() -> None:
     assert not_finite_problem(values) is None and constant_problem(values) is None
     assert constant_problem(np.full((2, 2, 2), 7)) == "is constant: every voxel is 7"
     values[0, 0, 0] = np.nan
-    assert not_finite_problem(values) == "1 voxels are NaN or infinite"
-    with pytest.raises(ValueError, match="1 voxels are NaN or infinite"):
+    assert not_finite_problem(values) == "1 voxel is NaN or infinite"
+    with pytest.raises(ValueError, match="1 voxel is NaN or infinite"):
         integer_labels(values)
 
 

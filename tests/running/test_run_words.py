@@ -150,7 +150,7 @@ def test_the_last_request_comes_back(tmp_path: Path) -> None:
     plain = replace(settings, prediction=None)
     write_request(plain)
     assert read_request(settings.folders.results, "501") == plain
-    with pytest.raises(UserError, match="0 runs of data set 7 in .*; there are runs of Dataset501_Fake"):
+    with pytest.raises(UserError, match="no run has the ID or name 7 in .*; there are runs of Dataset501_Fake"):
         read_request(settings.folders.results, "7")
 
 
