@@ -130,8 +130,8 @@ def _label_problems(path: Path, facts: FileFacts, expected: Expected) -> Iterato
         examples = ", ".join(f"{value:.7g}" for value in facts.fractional_examples)
         yield _finding(
             path,
-            f"{count_of(facts.fractional, 'voxel')} with values that are not integers, such as {examples}, which nnU-Net "
-            "cuts off after the point",
+            f"{count_of(facts.fractional, 'voxel')} with values that are not integers, such as {examples}, which "
+            "nnU-Net cuts off after the point",
             "Save it as an integer type without a scale factor in the header",
         )
         return
