@@ -12,12 +12,13 @@ import functools
 import hashlib
 import json
 import os
-import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from factorizer_nnunet.core.atomic_files import write_text_atomically
+from factorizer_nnunet.core.json_files import json_or_none
+from factorizer_nnunet.core.regular_files import status_of_regular
 
 _CHUNK_BYTES = 1 << 20
 _END_BYTES = 1 << 16
@@ -32,7 +33,29 @@ class Stamp:
     sha256: str
 
 
-Source = Path | Stamp  # what something is made from: a file, or the stamp of a value
+@dataclass(frozen=True)
+class Content:
+    """A file that may be written with other bytes and the same content, of which ``digest`` gives a digest."""
+
+    path: Path
+    digest: Callable[[Path], str]
+
+
+Source = Path | Content | Stamp  # what something is made from: a file, its content, or the stamp of a value
+ADDED, CHANGED, REMOVED = "added", "changed", "removed"
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What has changed since a record was written: ``ADDED``, ``CHANGED`` or ``REMOVED`` by name.
+
+    Attributes:
+        made: of what was made. If anything, the record says nothing about the rest.
+        sources: of its sources; empty if ``made`` is not.
+    """
+
+    made: Mapping[str, str]
+    sources: Mapping[str, str]
 
 
 def stamp_of(path: Path) -> Stamp:
@@ -41,8 +64,14 @@ def stamp_of(path: Path) -> Stamp:
     Raises:
         OSError: it cannot be read.
     """
-    status = path.stat()
-    return Stamp(status.st_size, status.st_mtime_ns, _digest(os.fspath(path), status.st_size, status.st_mtime_ns))
+    stamp = _size_and_time(path)
+    return dataclasses.replace(stamp, sha256=_digest(os.fspath(path), stamp.size, stamp.modified_ns))
+
+
+def _size_and_time(path: Path) -> Stamp:
+    """A stamp without a digest."""
+    status = status_of_regular(path)
+    return Stamp(status.st_size, status.st_mtime_ns, "")
 
 
 def stamp_of_value(value: object) -> Stamp:
@@ -63,11 +92,9 @@ def stamp_of_ends(paths: Iterable[Path]) -> Stamp:
     parts: list[tuple[str, int, str]] = []
     for path in paths:
         try:
-            status = path.stat()
+            status = status_of_regular(path)
         except OSError:  # missing, or a link to itself
             continue
-        if not stat.S_ISREG(status.st_mode):
-            continue  # reading a named pipe would wait forever
         parts.append((path.name, status.st_size, _digest_of_ends(os.fspath(path), status.st_size, status.st_mtime_ns)))
     return dataclasses.replace(stamp_of_value(parts), size=sum(size for _, size, _ in parts))
 
@@ -144,54 +171,68 @@ def take_stamps(sources: Mapping[str, Source], known: Mapping[Path, Stamp] | Non
     """
     known = known or {}
     return {
-        name: source if isinstance(source, Stamp) else known.get(source) or stamp_of(source)
+        name: known.get(source) or stamp_of(source) if isinstance(source, Path) else _stamp(source)
         for name, source in sources.items()
     }
 
 
-def changed_sources(record: Path, sources: Mapping[str, Source], made: Mapping[str, Source]) -> list[str] | None:
-    """What has changed since ``record_sources``: "a (changed)", "b (added)", "c (removed)".
+def _stamp(source: Content | Stamp) -> Stamp:
+    if isinstance(source, Stamp):
+        return source
+    return dataclasses.replace(_size_and_time(source.path), sha256=source.digest(source.path))
+
+
+def changes_of(record: Path, sources: Mapping[str, Source], made: Mapping[str, Source]) -> Changes | None:
+    """What has changed since ``record_sources``; None without a record."""
+    content = _read_record(record)
+    if content is None:
+        return None
+    changed = changes_since(content["made"], made)
+    return Changes(changed, {} if changed else changes_since(content["sources"], sources))
+
+
+def changed_sources(
+    record: Path, sources: Mapping[str, Source], made: Mapping[str, Source] | None = None
+) -> Mapping[str, str] | None:
+    """How sources have changed since ``record_sources``.
 
     None without a record of what was made, that is, if there is none or something else was made since.
     """
-    content = _read_record(record)
-    if content is None or changes_since(content["made"], made):
-        return None
-    return changes_since(content["sources"], sources)
+    changes = changes_of(record, sources, made or {})
+    return None if changes is None or changes.made else changes.sources
 
 
-def changed_results(record: Path, made: Mapping[str, Source]) -> list[str]:
-    """What differs from what was made when the record was written; empty without a record."""
-    content = _read_record(record)
-    return [] if content is None else changes_since(content["made"], made)
-
-
-def changes_since(before: Mapping[str, Stamp], sources: Mapping[str, Source]) -> list[str]:
-    """What differs between earlier stamps and the sources now, as ``changed_sources`` says it."""
-    changes = []
+def changes_since(before: Mapping[str, Stamp], sources: Mapping[str, Source]) -> dict[str, str]:
+    """How sources differ from earlier stamps: ``ADDED``, ``CHANGED`` or ``REMOVED`` by name, sorted."""
+    changes = {}
     for name in sorted({*before, *sources}):
         if name not in sources:
-            changes.append(f"{name} (removed)")
+            changes[name] = REMOVED
         elif name not in before:
-            changes.append(f"{name} (added)")
+            changes[name] = ADDED
         elif not _is_same(sources[name], before[name]):
-            changes.append(f"{name} (changed)")
+            changes[name] = CHANGED
     return changes
 
 
+def in_words(changes: Mapping[str, str]) -> list[str]:
+    """Changes for a message, such as "a.nii.gz (changed)"."""
+    return [f"{name} ({change})" for name, change in changes.items()]
+
+
 def _is_same(source: Source, before: Stamp) -> bool:
-    if isinstance(source, Stamp):
-        return source.sha256 == before.sha256
-    return is_unchanged(source, before)
+    if isinstance(source, Path):
+        return is_unchanged(source, before)
+    if isinstance(source, Content) and has_size_and_time(source.path, before):
+        return True
+    return _stamp(source).sha256 == before.sha256
 
 
 def _read_record(record: Path) -> dict[str, dict[str, Stamp]] | None:
-    if not record.is_file():
-        return None
+    content = json_or_none(record)
     try:
-        content = json.loads(record.read_text(encoding="utf-8"))
         return {
             part: {str(name): Stamp(**entry) for name, entry in content[part].items()} for part in ("sources", "made")
         }
-    except (AttributeError, KeyError, OSError, RecursionError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError):
         return None

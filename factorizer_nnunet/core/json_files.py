@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import stat
 from pathlib import Path
 from typing import Any
 
 from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.regular_files import status_of_regular
 
 
 def load_json(path: Path, fix: str) -> Any:
@@ -21,7 +21,7 @@ def load_json(path: Path, fix: str) -> Any:
         UserError: the file cannot be read, or is not valid JSON.
     """
     try:
-        _refuse_special(path)
+        status_of_regular(path)
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}. {fix}") from error
@@ -52,7 +52,7 @@ def read_complete_json(path: Path, kind: type = dict) -> Any:
         UserError: the file is damaged in another way, for instance by an edit; it must not be replaced silently.
     """
     try:
-        _refuse_special(path)
+        status_of_regular(path)
         text = path.read_text(encoding="utf-8").strip()
     except (FileNotFoundError, NotADirectoryError):
         return None
@@ -72,7 +72,10 @@ def read_complete_json(path: Path, kind: type = dict) -> Any:
     return content
 
 
-def _refuse_special(path: Path) -> None:
-    """Raise OSError for a folder, and for a named pipe, on which reading would wait forever."""
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise OSError("it is not a regular file")
+def json_or_none(path: Path) -> Any:
+    """Read a JSON file whose loss only costs time; None if it cannot be read or is not valid JSON."""
+    try:
+        status_of_regular(path)
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, RecursionError, ValueError):
+        return None

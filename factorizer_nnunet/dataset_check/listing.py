@@ -11,22 +11,13 @@ from pathlib import Path
 
 from factorizer_nnunet.core.path_names import MAX_BYTES, component_problem
 from factorizer_nnunet.core.wording import first_few
-from factorizer_nnunet.nnunet.dataset_json import DatasetJson
+from factorizer_nnunet.nnunet.dataset_json import CaseFiles, DatasetJson, expanded
 from factorizer_nnunet.nnunet.image_files import case_and_channel, image_name
 
 # Case names that end like nnU-Net's own files next to a case's data: such a case is taken for another's label.
 _RESERVED_ENDINGS = ("_seg", "_segFromPrevStage")
 _LONGEST_ADDITION = len("_segFromPrevStage.b2nd")  # what nnU-Net appends to a case name
 _MACOS_PREFIX = "._"
-
-
-@dataclass(frozen=True)
-class CaseFiles:
-    """The files of a training case."""
-
-    name: str
-    images: tuple[Path, ...]
-    label: Path
 
 
 @dataclass
@@ -170,13 +161,8 @@ def _list_declared(folder: Path, description: DatasetJson, listing: Listing) -> 
         elif (problem := component_problem(name)) is not None:
             listing.problems.append(f"{where}: the case name {name!r} {problem}. Rename the case")
         else:
-            files = [_expanded(folder, file) for file in (*images, label)]
+            files = [expanded(folder, file) for file in (*images, label)]
             listing.cases.append(CaseFiles(name, tuple(files[:-1]), files[-1]))
-
-
-def _expanded(folder: Path, file: str) -> Path:
-    """A file as nnU-Net finds it: variables expanded, relative to the dataset's folder."""
-    return Path(os.path.abspath(folder / os.path.expandvars(file)))
 
 
 def _name_problems(case: CaseFiles) -> Iterator[str]:

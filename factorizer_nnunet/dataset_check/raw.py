@@ -18,10 +18,10 @@ from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.wording import count_of
 from factorizer_nnunet.dataset_check.check import CheckedDataset, check_dataset
 from factorizer_nnunet.dataset_check.declaration import declaration_problems
-from factorizer_nnunet.dataset_check.listing import CaseFiles, list_cases
+from factorizer_nnunet.dataset_check.listing import list_cases
 from factorizer_nnunet.dataset_check.rules import Expected
 from factorizer_nnunet.nnunet.conversion_report import constant_images
-from factorizer_nnunet.nnunet.dataset_json import DATASET_FILE, DatasetJson
+from factorizer_nnunet.nnunet.dataset_json import DATASET_FILE, CaseFiles, DatasetJson
 from factorizer_nnunet.nnunet.environment import nnunet_folder
 from factorizer_nnunet.nnunet.raw_dataset import find_dataset
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from factorizer_nnunet.core.atomic_files import write_text_atomically
 from factorizer_nnunet.core.file_stamps import Stamp, has_size_and_time
+from factorizer_nnunet.core.json_files import json_or_none
 from factorizer_nnunet.dataset_check.facts import FileFacts
 from factorizer_nnunet.imaging.grid import Grid
 
@@ -28,23 +29,21 @@ class Known:
 
 def read_record(file: Path, reader: str) -> dict[str, Known]:
     """What is known of files, by their path; nothing where the record is missing, damaged or of another reader."""
-    if not file.is_file():
-        return {}
+    content = json_or_none(file)
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
         if (content["version"], content["reader"]) != (_VERSION, reader):
             return {}
         return {path: _known(entry) for path, entry in content["files"].items()}
-    except (AttributeError, KeyError, OSError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError):
         return {}  # files are read again then
 
 
 def recorded_stamps(file: Path) -> dict[Path, Stamp]:
     """The stamps in a record, of the files that still have their size and time; empty without a readable record."""
+    content = json_or_none(file)
     try:
-        entries = json.loads(file.read_text(encoding="utf-8"))["files"]
-        stamps = {Path(path): Stamp(**entry["stamp"]) for path, entry in entries.items()}
-    except (AttributeError, KeyError, OSError, TypeError, ValueError):
+        stamps = {Path(path): Stamp(**entry["stamp"]) for path, entry in content["files"].items()}
+    except (AttributeError, KeyError, TypeError):
         return {}
     return {path: stamp for path, stamp in stamps.items() if has_size_and_time(path, stamp)}
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from factorizer_nnunet.core.json_files import json_or_none
 
 REPORT_FILE = "conversion_report.json"  # in the dataset's folder in nnUNet_raw
 
@@ -27,9 +28,7 @@ def constant_images(raw: Path) -> frozenset[str]:
 
 
 def _cases(raw: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    try:
-        cases = json.loads((raw / REPORT_FILE).read_text(encoding="utf-8"))["cases"]
-    except (KeyError, OSError, TypeError, ValueError):
-        return
+    content = json_or_none(raw / REPORT_FILE)
+    cases = content.get("cases") if isinstance(content, dict) else None
     if isinstance(cases, dict):
         yield from ((name, case) for name, case in cases.items() if isinstance(case, dict))

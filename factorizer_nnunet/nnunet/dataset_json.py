@@ -21,6 +21,15 @@ _FORMAT_FIX = "Fix it as nnU-Net's dataset_format.md describes"
 
 
 @dataclass(frozen=True)
+class CaseFiles:
+    """The files of a training case."""
+
+    name: str
+    images: tuple[Path, ...]
+    label: Path
+
+
+@dataclass(frozen=True)
 class DatasetJson:
     """A ``dataset.json``. Only what is asked for is checked; :mod:`dataset_check` checks everything.
 
@@ -146,8 +155,8 @@ class DatasetJson:
             path_component(case, f"a case in {self.path}")
         return found
 
-    def training_labels(self, raw: Path) -> dict[str, Path]:
-        """The label file of every training case by case name, whether it exists or not.
+    def training_cases(self, raw: Path) -> dict[str, CaseFiles]:
+        """The files of every training case by its name, whether they exist or not; images in the order of the channels.
 
         nnU-Net's own function gives the same, but starts a pool of processes for it on every call.
 
@@ -158,26 +167,25 @@ class DatasetJson:
             UserError: as for ``listed``.
         """
         if (listed := self.listed) is not None:
-            return {case: raw / os.path.expandvars(label) for case, (_, label) in listed.items()}
-        cases, _ = channels_by_case(raw / "imagesTr", self.file_ending)
-        return {case: raw / "labelsTr" / f"{case}{self.file_ending}" for case in cases}
-
-    def training_images(self, raw: Path) -> dict[str, list[Path]]:
-        """The image files of every training case by case name, in the order of the channels.
-
-        Args:
-            raw: the data set's folder in ``nnUNet_raw``.
-
-        Raises:
-            UserError: as for ``listed``.
-        """
-        if (listed := self.listed) is not None:
-            return {case: [raw / os.path.expandvars(file) for file in files] for case, (files, _) in listed.items()}
-        cases, _ = channels_by_case(raw / "imagesTr", self.file_ending)
+            return {
+                case: CaseFiles(case, tuple(expanded(raw, file) for file in files), expanded(raw, label))
+                for case, (files, label) in listed.items()
+            }
+        images, ending = raw / "imagesTr", self.file_ending
+        cases, _ = channels_by_case(images, ending)
         return {
-            case: [raw / "imagesTr" / image_name(case, channel, self.file_ending) for channel in sorted(channels)]
+            case: CaseFiles(
+                case,
+                tuple(images / image_name(case, channel, ending) for channel in sorted(channels)),
+                raw / "labelsTr" / f"{case}{ending}",
+            )
             for case, channels in cases.items()
         }
+
+
+def expanded(raw: Path, file: str) -> Path:
+    """A file as nnU-Net finds it: variables expanded, relative to the dataset's folder."""
+    return Path(os.path.abspath(raw / os.path.expandvars(file)))
 
 
 def _is_label(value: object) -> bool:

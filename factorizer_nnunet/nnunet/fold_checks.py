@@ -101,7 +101,9 @@ def checked_folds(file: Path, cases: Set[str], raw: Path | None) -> FoldFindings
         UserError: the file is not valid JSON, or a fold cannot be used; nothing has been changed.
     """
     content = load_json(file, _FIX)
-    found = check_folds(content, cases, {} if raw is None else patients_of(raw), _is_made_by_hand(content, raw))
+    patients = {} if raw is None else patients_of(raw)
+    given = None if raw is None or not patients else raw / SPLITS_FILE
+    found = check_folds(content, cases, patients, _is_made_by_hand(content, given))
     if found.problems:
         listed = "; ".join(found.problems)
         raise UserError(f"{file}: {listed}. {_FIX}")
@@ -129,10 +131,10 @@ def check_split(split: tuple[Sequence[str], Sequence[str]], fold: int | str, raw
 _FIX = "Correct the file, or move it away: nnU-Net's five folds of all cases are then made"
 
 
-def _is_made_by_hand(content: Any, raw: Path | None) -> bool:
-    """Whether folds are neither nnU-Net's of the cases that they name nor those that conversion made."""
-    if raw is not None and (raw / SPLITS_FILE).is_file() and patients_of(raw):
-        return load_json(raw / SPLITS_FILE, _FIX) != content
+def _is_made_by_hand(content: Any, converted: Path | None) -> bool:
+    """Whether folds are neither nnU-Net's of the cases that they name nor those in the file that conversion made."""
+    if converted is not None and converted.is_file():
+        return bool(load_json(converted, _FIX) != content)
     try:
         names = {name for fold in content for part in _PARTS for name in fold[part]}
         return bool(content != default_folds(names))

@@ -6,25 +6,30 @@ or a copy that was cut off, stays.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from factorizer_nnunet.core.file_stamps import is_unchanged, stamp_of
+from factorizer_nnunet.core.file_stamps import Stamp, is_unchanged, stamp_of
+from factorizer_nnunet.nnunet.dataset_json import CaseFiles
 from factorizer_nnunet.nnunet.names import LABEL_FOLDER
 
 
-def outdated_label_copies(labels: Mapping[str, Path], folder: Path, ending: str) -> Iterator[Path]:
+def outdated_label_copies(
+    cases: Iterable[CaseFiles], folder: Path, ending: str, known: Mapping[Path, Stamp] | None = None
+) -> Iterator[Path]:
     """The copies whose content is not that of their label.
 
     Args:
-        labels: the label file of each training case; those that cannot be read are passed over.
+        cases: the training cases; labels that cannot be read are passed over.
         folder: the dataset's folder in ``nnUNet_preprocessed``.
         ending: of the files, with its dot.
+        known: stamps of files that need not be read again.
     """
-    for case, label in labels.items():
-        copy = folder / LABEL_FOLDER / f"{case}{ending}"
+    known = known or {}
+    for case in cases:
+        copy = folder / LABEL_FOLDER / f"{case.name}{ending}"
         try:
-            if copy.exists() and not is_unchanged(copy, stamp_of(label)):
+            if copy.exists() and not is_unchanged(copy, known.get(case.label) or stamp_of(case.label)):
                 yield copy
         except OSError:
             continue

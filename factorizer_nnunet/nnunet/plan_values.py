@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.path_names import path_component
 from factorizer_nnunet.nnunet.plans import resolved_configuration
 
 # key: type in JSON, and its name in messages
@@ -47,8 +47,8 @@ def check_values(plans: Mapping[str, Any], configuration: str, name: str) -> Non
     """
     _check_kinds(plans, _OF_PLANS, name, "")
     for key in ("plans_name", "dataset_name"):
-        if key in plans and Path(plans[key]).name != plans[key]:
-            raise UserError(f"{name}: {key} {plans[key]!r} cannot name a file; correct it or plan the data set again")
+        if key in plans:
+            path_component(plans[key], f"{key} in {name}")
     settings = resolved_configuration(plans, configuration, name)
     where = f"{name}, configuration {configuration}"
     _check_kinds(settings, _OF_CONFIGURATION, where, "")

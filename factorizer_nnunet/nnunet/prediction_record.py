@@ -10,7 +10,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from factorizer_nnunet.core.file_stamps import Source, Stamp, changed_sources, record_sources, stamp_of
+from factorizer_nnunet.core.file_stamps import (
+    CHANGED,
+    Source,
+    Stamp,
+    changed_sources,
+    in_words,
+    record_sources,
+    stamp_of,
+)
 from factorizer_nnunet.nnunet.image_files import ImageCase
 
 RECORDS = ".factorizer"  # folder of the records and locks, in the folder of the segmentations
@@ -79,17 +87,17 @@ def compare(folder: Path, case: ImageCase, outputs: Sequence[Path], model: Stamp
     sources: dict[str, Source] = {**_images(case), **_outputs(outputs)}
     if model is not None:
         sources[_MODEL] = model
-    changes = changed_sources(record_file(folder, case.name), sources, made={})
+    changes = changed_sources(record_file(folder, case.name), sources)
     if changes is None:
         return Comparison(recorded=False)
     return Comparison(
         recorded=True,
-        images=tuple(change for change in changes if change.startswith((_IMAGE, _PREVIOUS))),
-        model=model is not None and any(change.startswith(_MODEL) for change in changes),
+        images=tuple(in_words({name: changes[name] for name in changes if name.startswith((_IMAGE, _PREVIOUS))})),
+        model=model is not None and _MODEL in changes,
         edited=tuple(
-            change.removeprefix(f"{_OUTPUT} ").removesuffix(" (changed)")
-            for change in changes
-            if change.startswith(_OUTPUT) and change.endswith(" (changed)")
+            name.removeprefix(f"{_OUTPUT} ")
+            for name, change in changes.items()
+            if name.startswith(_OUTPUT) and change == CHANGED
         ),
     )
 

@@ -17,22 +17,26 @@ from pathlib import Path
 from typing import Any
 
 from factorizer_nnunet.core.file_stamps import (
+    Changes,
+    Content,
     Source,
     Stamp,
-    changed_results,
-    changed_sources,
+    changes_of,
+    in_words,
     record_sources,
     stamp_of_ends,
     stamp_of_value,
 )
 from factorizer_nnunet.core.wording import first_few
-from factorizer_nnunet.nnunet.dataset_json import DATASET_FILE, DatasetJson
+from factorizer_nnunet.nnunet.dataset_json import DATASET_FILE, CaseFiles, DatasetJson
 from factorizer_nnunet.nnunet.integrity import newest, oldest
 from factorizer_nnunet.nnunet.model_folder import FINGERPRINT_FILE, FoldFolder
 from factorizer_nnunet.nnunet.plans import resolved_configuration
+from factorizer_nnunet.nnunet.previous_stage import digest_of_segmentation, segmentation_files
 
 FOLDER = "factorizer_sources"  # in a dataset's folder in nnUNet_preprocessed, and in the folder of a trained fold
 FINGERPRINT, PLANS = "fingerprint", "plans"  # sources of plans
+_PREVIOUS = "previous stage's segmentation of"  # a case: source of a cascade's training
 # What planning and training read of dataset.json; other entries, such as a description, may change.
 _DATASET_KEYS = ("labels", "regions_class_order", "channel_names", "modality", "overwrite_image_reader_writer")
 _CASE_ENDINGS = (".pkl", ".b2nd", "_seg.b2nd", ".npz")  # of preprocessed files; the last in nnU-Net's older format
@@ -71,48 +75,48 @@ class Derived:
     made: Mapping[str, Source]
     files: tuple[Path, ...]
 
-    def changes(self) -> list[str] | None:
-        """What has changed since it was made, such as "labelsTr/a.nii.gz (changed)"; None if there is no record."""
-        return changed_sources(self.record, self.sources, self.made)
+    def changes(self) -> Changes | None:
+        """What has changed since it was made; None without a record.
 
-    def replaced(self) -> list[str]:
-        """What was damaged, or made again by a stock command, since the record was written."""
-        return changed_results(self.record, self.made)
+        Changes of ``made`` are damage, or a stock command has made it again since.
+        """
+        return changes_of(self.record, self.sources, self.made)
+
+    def changed_sources(self) -> Mapping[str, str] | None:
+        """What has changed of its sources since it was made; None without a record of it."""
+        changes = self.changes()
+        return None if changes is None or changes.made else changes.sources
 
     def is_older(self) -> bool:
         """Whether a source has a later time; for what has no record."""
         files = [source for source in self.sources.values() if isinstance(source, Path)]
+        files += [source.path for source in self.sources.values() if isinstance(source, Content)]
         values = [source.modified_ns / 1e9 for source in self.sources.values() if isinstance(source, Stamp)]
         return max(newest(files), *values, 0.0) > oldest(file for file in self.files if file.exists())
 
     def stale_reason(self) -> str | None:
         """Why it must be made again, in words; None if it need not."""
-        if replaced := self.replaced():
-            return f"it is not as it was made: {first_few(replaced, 3)}"
         changes = self.changes()
         if changes is None:
             return "its sources are newer" if self.is_older() else None
-        return f"its sources have changed since: {first_few(changes, 3)}" if changes else None
+        if changes.made:
+            return f"it is not as it was made: {first_few(in_words(changes.made), 3)}"
+        return f"its sources have changed since: {first_few(in_words(changes.sources), 3)}" if changes.sources else None
 
     def write_record(self, known: Mapping[Path, Stamp] | None = None) -> None:
         """Write what it has just been made from; ``known`` stamps need not be taken again."""
         record_sources(self.record, self.sources, self.made, known)
 
 
-def raw_sources(raw: Path, description: DatasetJson) -> dict[str, Source]:
+def raw_sources(raw: Path, description: DatasetJson, cases: Iterable[CaseFiles]) -> dict[str, Source]:
     """All images and labels of the training cases by their path in the raw dataset, and what dataset.json declares.
 
     Args:
         raw: the dataset's folder in ``nnUNet_raw``.
         description: its dataset.json.
-
-    Raises:
-        UserError: dataset.json lists cases in another form than nnU-Net's.
+        cases: all training cases.
     """
-    files = [
-        *description.training_labels(raw).values(),
-        *(image for images in description.training_images(raw).values() for image in images),
-    ]
+    files = [file for case in cases for file in (case.label, *case.images)]
     # Names of labels and channels do not change the data, only the plans that are made of them.
     values = {
         "labels": list(description.labels.values()),
@@ -121,7 +125,7 @@ def raw_sources(raw: Path, description: DatasetJson) -> dict[str, Source]:
         "reader": description.content.get("overwrite_image_reader_writer"),
     }
     declared = dataclasses.replace(stamp_of_value(values), modified_ns=int(newest([raw / DATASET_FILE]) * 1e9))
-    return {raw_name(file, raw): file for file in files} | {DATASET_FILE: declared}
+    return {**{raw_name(file, raw): file for file in files}, DATASET_FILE: declared}
 
 
 def raw_name(file: Path, raw: Path) -> str:
@@ -188,18 +192,26 @@ def record_plans(plans_file: Path) -> None:
     plans_made(plans_file).write_record()
 
 
-def split_sources(data: Path, train: Iterable[str], val: Iterable[str]) -> dict[str, Stamp]:
+def split_sources(
+    data: Path, train: Iterable[str], val: Iterable[str], previous: Path | None = None
+) -> dict[str, Source]:
     """What a fold is trained from: its preprocessed cases, and which of them it trains and validates on.
 
     Args:
         data: the folder of the configuration's preprocessed data.
         train: names of training cases.
         val: names of validation cases.
+        previous: the folder of the previous stage's segmentations, which a cascade is trained on, too.
     """
     parts = {"training cases": sorted(train), "validation cases": sorted(val)}
     lists = {name: stamp_of_value(names) for name, names in parts.items()}
     cases = sorted({name for names in parts.values() for name in names})
-    return {**{case: _repeatable_stamp(data, case) for case in cases}, **lists}
+    segmentations = {} if previous is None else segmentation_files(previous, cases)
+    return {
+        **{case: _repeatable_stamp(data, case) for case in cases},
+        **lists,
+        **{f"{_PREVIOUS} {case}": Content(file, digest_of_segmentation) for case, file in segmentations.items()},
+    }
 
 
 def _repeatable_stamp(data: Path, case: str) -> Stamp:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.regular_files import status_of_regular
 from factorizer_nnunet.core.wording import first_few
 
 _make_array = np.zeros(1).__reduce__()[0]
@@ -66,6 +67,7 @@ def read_pickle(path: Path) -> Any:
         UserError: it is damaged, or asks for other code.
     """
     try:
+        status_of_regular(path)
         with path.open("rb") as stream:
             return _Unpickler(stream).load()
     except _ForeignNameError as error:
@@ -74,7 +76,9 @@ def read_pickle(path: Path) -> Any:
             "file, so it is refused. Remove it and make it again with the command that wrote it"
         ) from error
     except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
+        raise UserError(
+            f"cannot read {path}: {error.strerror or error}. Correct its permissions, or move it away and make it again"
+        ) from error
     except Exception as error:  # a damaged pickle raises nearly anything
         kind = _CutOffError if isinstance(error, EOFError | pickle.UnpicklingError) else UserError
         raise kind(

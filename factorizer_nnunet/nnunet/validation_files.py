@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from factorizer_nnunet.core.file_stamps import changed_sources, record_sources
+from factorizer_nnunet.core.file_stamps import REMOVED, changed_sources, record_sources
 from factorizer_nnunet.core.set_aside import EDITED, set_aside
 from factorizer_nnunet.nnunet.model_folder import FoldFolder
 from factorizer_nnunet.nnunet.provenance import FOLDER
-
-_REMOVED = " (removed)"
 
 
 def record_segmentations(fold: FoldFolder, file_ending: str) -> None:
@@ -33,9 +31,9 @@ def keep_edited(fold: FoldFolder, file_ending: str) -> list[Path]:
         OSError: a file cannot be renamed.
     """
     found = _segmentations(fold, file_ending)
-    changes = changed_sources(_record(fold), found, {})
+    changes = changed_sources(_record(fold), found)
     if changes is not None:
-        edited = [change.rpartition(" (")[0] for change in changes if not change.endswith(_REMOVED)]
+        edited = [name for name, change in changes.items() if change != REMOVED]
     elif fold.summary.is_file():
         scored = fold.summary.stat().st_mtime
         edited = [name for name, path in found.items() if path.stat().st_mtime > scored]

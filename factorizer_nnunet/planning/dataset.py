@@ -93,7 +93,7 @@ def plan_dataset(
     old_plans = checks.load_own_plans(plans_file)
     checks.check_configurations(configurations, old_plans)
     wanted = configurations_with_own_data(configurations)
-    sources = provenance.raw_sources(raw.folder, raw.description)
+    sources = provenance.raw_sources(raw.folder, raw.description, raw.cases)
     clean = clean or checks.is_fingerprint_stale(provenance.fingerprint(folder, sources))
     _check_existing(raw, folder, chosen, wanted, clean)
     stamps = _stamps(raw, folder, sources, num_processes, check_data)
@@ -115,7 +115,7 @@ def plan_dataset(
         print(f"NOTE: {plans_file} was overwritten with different plans. {advice}")
     if preprocess:
         reused = partial(_reuse, plans, other_plans=other_plans, folder=folder, cases=planner.dataset, sources=sources)
-        _preprocess(raw, plans_file, plans, wanted, reused, num_processes)
+        _preprocess(raw, plans_file, plans, wanted, reused, num_processes, stamps)
         for configuration in set(wanted) & set(plans["configurations"]):
             provenance.preprocessed_data(folder, plans, configuration, planner.dataset, sources).write_record(stamps)
     return plans_file
@@ -153,6 +153,7 @@ def _preprocess(
     wanted: Sequence[str],
     reused: Callable[[str], bool],
     num_processes: int,
+    stamps: Mapping[Path, Stamp],
 ) -> None:
     """Preprocess the configurations whose data cannot be reused."""
     planned = [configuration for configuration in wanted if configuration in plans["configurations"]]
@@ -161,8 +162,7 @@ def _preprocess(
     # nnU-Net reports those that it skips.
     missing = [configuration for configuration in wanted if configuration not in planned or not reused(configuration)]
     check_space(plans_file.parent, plans, [name for name in missing if name in planned], raw.num_channels)
-    labels = raw.description.training_labels(raw.folder)
-    for copy in outdated_label_copies(labels, plans_file.parent, raw.description.file_ending):
+    for copy in outdated_label_copies(raw.cases, plans_file.parent, raw.description.file_ending, stamps):
         copy.unlink()  # nnU-Net copies the label again
     with failures_reported("preprocessing", plans_file.parent, raw.cases, try_preprocessing(raw, plans, planned)):
         preprocess_dataset(raw.id, plans_file.stem, missing, num_processes=[num_processes])

@@ -19,8 +19,8 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from factorizer_nnunet.core.disk import free_space, is_disk_full
 from factorizer_nnunet.core.errors import UserError
-from factorizer_nnunet.dataset_check.listing import CaseFiles
 from factorizer_nnunet.dataset_check.raw import RawDataset
+from factorizer_nnunet.nnunet.dataset_json import CaseFiles
 
 LOG_FILE = "factorizer_plan_error.log"  # in the dataset's folder in nnUNet_preprocessed
 TryCase = Callable[[CaseFiles], object]

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
-from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
+from nnunetv2.imageio.reader_writer_registry import recursive_find_reader_writer_by_name
 
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import load_json_object
@@ -51,15 +50,13 @@ def typical_image(raw: RawDataset, fingerprint_file: Path | None) -> ImageGeomet
 
 def _read(raw: RawDataset) -> tuple[list[Sequence[float]], list[Sequence[int]]]:
     """Spacings and shapes of some cases, from the first channel of each, uncropped."""
-    dataset_json = raw.description.content
-    cases = list(get_filenames_of_train_images_and_targets(str(raw.folder), dataset_json).values())
-    chosen = [cases[i] for i in np.linspace(0, len(cases) - 1, min(MAX_CASES_READ, len(cases)), dtype=int)]
-    reader = determine_reader_writer_from_dataset_json(dataset_json, cases[0]["images"][0], verbose=False)()
+    chosen = np.linspace(0, raw.num_cases - 1, min(MAX_CASES_READ, raw.num_cases), dtype=int)
+    reader = recursive_find_reader_writer_by_name(raw.reader)()
     spacings, shapes = [], []
-    for case in chosen:
-        file = case["images"][0]
+    for number in chosen:
+        file = raw.cases[number].images[0]
         try:
-            image, properties = reader.read_images([file])
+            image, properties = reader.read_images([str(file)])
         except Exception as error:  # the exceptions depend on the image library
             raise UserError(f"{file} cannot be read ({error}). Replace it") from error
         spacings.append(properties["spacing"])

@@ -7,7 +7,6 @@ depend on the folder of others: preprocessing again, which first removes the fol
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,6 +19,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.file_stamps import Source
+from factorizer_nnunet.core.json_files import json_or_none
 from factorizer_nnunet.nnunet.integrity import is_preprocessed
 from factorizer_nnunet.nnunet.provenance import Derived, preprocessed_data, preprocessing_settings
 from factorizer_nnunet.nnunet.safe_pickle import read_pickle
@@ -98,10 +98,7 @@ def plans_in(dataset_folder: Path) -> list[dict[str, Any]]:
     """All readable plans of a data set in ``nnUNet_preprocessed``."""
     found = []
     for file in filter(Path.is_file, sorted(dataset_folder.glob("*.json"))):
-        try:
-            content = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue  # not one of our files, so not our error to report
+        content = json_or_none(file)  # others' files may be damaged
         if isinstance(content, dict) and isinstance(content.get("configurations"), dict):
             found.append(content)
     return found
@@ -139,10 +136,13 @@ def _is_up_to_date(folder: Path, cases: Mapping[str, Mapping[str, Any]], data: D
 
 
 def _has_spacing(folder: Path, case: str, spacing: Sequence[float], transpose: Sequence[int]) -> bool:
-    """Whether a case has the size that resampling to ``spacing`` gives, since plans may have been edited afterwards."""
+    """Whether a case can be read and has the size that resampling to ``spacing`` gives: plans may have been edited."""
     properties = read_pickle(folder / f"{case}.pkl")
     original = [properties["spacing"][axis] for axis in transpose]
     target = [*original[: len(original) - len(spacing)], *spacing]  # 2D configurations keep the slice distance
     expected = compute_new_shape(properties["shape_after_cropping_and_before_resampling"], original, target)
-    data = nnUNetDatasetBlosc2(str(folder), [case]).load_case(case)[0]
+    try:
+        data = nnUNetDatasetBlosc2(str(folder), [case]).load_case(case)[0]
+    except Exception:  # whatever blosc2 raises on random bytes
+        return False
     return tuple(data.shape[1:]) == tuple(int(v) for v in expected)

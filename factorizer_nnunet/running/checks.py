@@ -121,7 +121,7 @@ def _stale_problems(settings: RunSettings) -> Iterator[str]:
 
 def _folds_problems(settings: RunSettings) -> Iterator[str]:
     paths = settings.paths
-    cases = paths.raw_dataset().training_labels(paths.raw)
+    cases = paths.raw_dataset().training_cases(paths.raw)
     file = next((file for file in (paths.splits, paths.raw / SPLITS_FILE) if file.is_file()), None)
     if file is None:
         defined = NUMBER_OF_FOLDS

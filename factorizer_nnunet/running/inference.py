@@ -5,7 +5,7 @@ Predictions of single models and their mean lie in the run's own folder, the fin
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,14 +88,14 @@ class Inference(InferenceFiles):
         if best is None:
             return State(False)
         cases = self.images()
-        changes = self.predicted().changes()
-        changed = {change.rpartition(" (")[0] for change in changes or []}
+        changes = self.predicted().changed_sources()
+        changed = set(changes or ())
         done = 0
         incomplete: list[Path] = []
         outdated: list[Path] = []
         for model in best.stages:
             folder = self.folder / model.folder
-            if self._is_of_another_model(best, model, changes, changed):
+            if self._is_of_another_model(best, model, changes):
                 outdated.append(folder)
                 continue
             for case, images in cases.items():
@@ -161,7 +161,7 @@ class Inference(InferenceFiles):
         return [command_lines.postprocess(self.settings, source, self.prediction.output, best)]
 
     def _is_of_another_model(
-        self, best: BestConfiguration, model: ModelName, changes: Sequence[str] | None, changed: Set[str]
+        self, best: BestConfiguration, model: ModelName, changes: Mapping[str, str] | None
     ) -> bool:
         """Whether a folder's predictions are of other images or with other mirroring, or of folds before they changed.
 
@@ -177,7 +177,7 @@ class Inference(InferenceFiles):
         if changes is None:
             trained = newest(self.settings.paths.fold(model, fold).checkpoint() for fold in best.folds)
             return began.stat().st_mtime < trained
-        return any(checkpoint_entry(model, fold) in changed for fold in best.folds)
+        return any(checkpoint_entry(model, fold) in changes for fold in best.folds)
 
     def _state_of_folder(self, step: str, folder: Path) -> State:
         """The state of a folder that appears complete, made from predictions of the same cases in other folders."""

@@ -9,7 +9,7 @@ import contextlib
 from pathlib import Path
 
 from factorizer_nnunet.core.errors import UserError
-from factorizer_nnunet.core.file_stamps import Source, Stamp, record_sources
+from factorizer_nnunet.core.file_stamps import Source, Stamp, in_words, record_sources
 from factorizer_nnunet.core.json_files import read_complete_json
 from factorizer_nnunet.core.path_names import path_component
 from factorizer_nnunet.core.wording import first_few
@@ -20,7 +20,7 @@ from factorizer_nnunet.nnunet.integrity import is_complete
 from factorizer_nnunet.nnunet.model_name import ModelName
 from factorizer_nnunet.nnunet.plans import resolved_configuration
 from factorizer_nnunet.nnunet.provenance import FINGERPRINT, PLANS, Derived
-from factorizer_nnunet.running.cascade import data_configuration
+from factorizer_nnunet.running.cascade import data_configuration, previous_stage
 from factorizer_nnunet.running.paths import RunPaths
 from factorizer_nnunet.running.settings import RunSettings
 
@@ -35,22 +35,24 @@ def known_stamps(paths: RunPaths) -> dict[Path, Stamp]:
     return recorded_stamps(paths.preprocessed / RECORD_FILE)
 
 
-def raw_sources(paths: RunPaths) -> dict[str, Source]:
-    """What fingerprint and preprocessed data are made from."""
-    return provenance.raw_sources(paths.raw, paths.raw_dataset())
-
-
 def fingerprint(paths: RunPaths) -> Derived:
     """The fingerprint."""
-    return provenance.fingerprint(paths.preprocessed, raw_sources(paths))
+    return provenance.fingerprint(paths.preprocessed, _raw_cases(paths)[1])
 
 
 def preprocessed_data(paths: RunPaths, plans: str, configuration: str) -> Derived:
     """The preprocessed data of a configuration that the plans have."""
     content = read_complete_json(paths.plans(plans)) or {}
     data_folder(paths, plans, configuration)
-    cases = paths.raw_dataset().training_labels(paths.raw)
-    return provenance.preprocessed_data(paths.preprocessed, content, configuration, cases, raw_sources(paths))
+    cases, sources = _raw_cases(paths)
+    return provenance.preprocessed_data(paths.preprocessed, content, configuration, cases, sources)
+
+
+def _raw_cases(paths: RunPaths) -> tuple[list[str], dict[str, Source]]:
+    """Names of all training cases, and what fingerprint and preprocessed data are made from."""
+    dataset = paths.raw_dataset()
+    cases = dataset.training_cases(paths.raw)
+    return list(cases), provenance.raw_sources(paths.raw, dataset, cases.values())
 
 
 def data_folder(paths: RunPaths, plans: str, configuration: str) -> Path:
@@ -68,7 +70,7 @@ def data_folder(paths: RunPaths, plans: str, configuration: str) -> Path:
 def plans_changes(paths: RunPaths, plans: str) -> tuple[bool, bool]:
     """Whether fingerprint or ``dataset.json`` have changed since planning, and whether the plans have been edited."""
     made = provenance.plans_made(paths.plans(plans))
-    changed = {change.partition(" (")[0] for change in made.changes() or []}
+    changed = made.changed_sources() or {}
     declared = [provenance.declared_values(one) for one in (paths.raw_dataset(), DatasetJson.read(paths.dataset_json))]
     is_edited = PLANS in changed or not made.record.exists()
     return FINGERPRINT in changed or declared[0] != declared[1], is_edited
@@ -95,14 +97,16 @@ def training(paths: RunPaths, model: ModelName, fold: int) -> Derived | None:
     planned = configuration in (read_complete_json(paths.plans(model.plans)) or {}).get("configurations", {})
     if not planned or fold >= len(folds) or not is_complete(folder.checkpoint()):
         return None
-    data = data_folder(paths, model.plans, configuration)
-    return provenance.trained_fold(folder, provenance.split_sources(data, folds[fold]["train"], folds[fold]["val"]))
+    data, split = data_folder(paths, model.plans, configuration), folds[fold]
+    previous = previous_stage(model)
+    segmentations = None if previous is None else paths.model(previous).next_stage(model.configuration)
+    return provenance.trained_fold(folder, provenance.split_sources(data, split["train"], split["val"], segmentations))
 
 
 def record_training(paths: RunPaths, model: ModelName, fold: int) -> None:
     """Record what a finished training was made from, if the trainer did not."""
     made = training(paths, model, fold)
-    if made is not None and made.changes() is None:
+    if made is not None and made.changed_sources() is None:
         made.write_record()
 
 
@@ -114,30 +118,31 @@ def stale_training(paths: RunPaths, model: ModelName, fold: int) -> str | None:
     made = training(paths, model, fold)
     if made is None:
         return None
-    changes = made.changes() or _changes_of_raw(paths, model, fold)
+    changes = made.changed_sources() or _changes_of_raw(paths, model, fold)
     if not changes:
         return None
     return (
-        f"{paths.fold(model, fold).path} was trained on what has changed since: {first_few(changes, 3)}. It is neither "
-        f"used nor removed: train in a new nnUNet_results, move the fold away, or use it as it is with {ACCEPT_OPTION}"
+        f"{paths.fold(model, fold).path} was trained on what has changed since: {first_few(in_words(changes), 3)}. It "
+        "is neither used nor removed: train in a new nnUNet_results, move the fold away, or use it as it is with "
+        f"{ACCEPT_OPTION}"
     )
 
 
-def _changes_of_raw(paths: RunPaths, model: ModelName, fold: int) -> list[str]:
+def _changes_of_raw(paths: RunPaths, model: ModelName, fold: int) -> dict[str, str]:
     """Changes since preprocessing of what a fold's cases are made from."""
-    changes = preprocessed_data(paths, model.plans, data_configuration(model.configuration)).changes() or []
+    data = preprocessed_data(paths, model.plans, data_configuration(model.configuration))
+    changes = data.changed_sources()
     if not changes:
-        return []
-    dataset, split = paths.raw_dataset(), read_folds(paths.splits)[fold]
-    cases = {*split["train"], *split["val"]}
-    labels, images = dataset.training_labels(paths.raw), dataset.training_images(paths.raw)
+        return {}
+    split = read_folds(paths.splits)[fold]
+    used = {*split["train"], *split["val"]}
     others = {
         provenance.raw_name(file, paths.raw)
-        for case in labels
-        if case not in cases
-        for file in (labels[case], *images[case])
+        for case in paths.raw_dataset().training_cases(paths.raw).values()
+        if case.name not in used
+        for file in (case.label, *case.images)
     }
-    return [change for change in changes if change.rpartition(" (")[0] not in others]
+    return {name: change for name, change in changes.items() if name not in others}
 
 
 def accept_outdated(settings: RunSettings) -> list[str]:
@@ -150,7 +155,7 @@ def accept_outdated(settings: RunSettings) -> list[str]:
     for model, fold in settings.trainings:
         with contextlib.suppress(UserError):  # what cannot be read fails its own step
             made = training(paths, model, fold)
-            if made is not None and made.changes():
+            if made is not None and made.changed_sources():
                 made.write_record()
                 accepted.append(str(paths.fold(model, fold).path))
     return accepted

@@ -59,15 +59,15 @@ def preprocessed_state(paths: RunPaths, plans: str, name: str) -> State:
     if not resolved_configuration(read_complete_json(paths.plans(plans)) or {}, name, plans):
         return State(False)
     dataset = paths.raw_dataset()
-    labels = dataset.training_labels(paths.raw)
+    cases = dataset.training_cases(paths.raw)
     folder = data_folder(paths, plans, name)
-    cases = sum(is_preprocessed(folder, case) for case in labels)
+    done = sum(is_preprocessed(folder, case) for case in cases)
     # nnU-Net copies a label again only if the original is newer than the copy: it would keep others.
-    outdated = tuple(outdated_label_copies(labels, paths.preprocessed, dataset.file_ending))
-    copied = not outdated and all((paths.labels / f"{case}{dataset.file_ending}").exists() for case in labels)
-    if cases == len(labels) and (reason := preprocessed_data(paths, plans, name).stale_reason()) is not None:
-        return State(False, f"0 of {len(labels)} cases: {reason}", outdated=outdated)
-    return State(cases == len(labels) and copied, f"{cases} of {len(labels)} cases", outdated=outdated)
+    outdated = tuple(outdated_label_copies(cases.values(), paths.preprocessed, dataset.file_ending))
+    copied = not outdated and all((paths.labels / f"{case}{dataset.file_ending}").exists() for case in cases)
+    if done == len(cases) and (reason := preprocessed_data(paths, plans, name).stale_reason()) is not None:
+        return State(False, f"0 of {len(cases)} cases: {reason}", outdated=outdated)
+    return State(done == len(cases) and copied, f"{done} of {len(cases)} cases", outdated=outdated)
 
 
 def folds_state(paths: RunPaths) -> State:

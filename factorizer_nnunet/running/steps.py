@@ -128,7 +128,7 @@ def _before_fingerprint(settings: RunSettings) -> list[str]:
 
 def _write_folds(paths: RunPaths) -> None:
     """Make nnU-Net's folds once: trainings that start at the same time would each make them."""
-    ensure_folds(paths.splits, paths.raw_dataset().training_labels(paths.raw))
+    ensure_folds(paths.splits, paths.raw_dataset().training_cases(paths.raw))
 
 
 def _training(settings: RunSettings, model: ModelName, fold: int, prepared: str) -> Step:

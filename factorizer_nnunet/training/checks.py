@@ -12,14 +12,18 @@ import torch
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
 from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.wording import count_of, first_few
 from factorizer_nnunet.network import Factorizer
 from factorizer_nnunet.network.config_values import is_integer
 from factorizer_nnunet.nnunet.dataset_json import DATASET_FILE, DatasetJson
 from factorizer_nnunet.nnunet.environment import nnunet_folder
+from factorizer_nnunet.nnunet.integrity import is_complete
 from factorizer_nnunet.nnunet.model_folder import ModelFolder
 from factorizer_nnunet.nnunet.model_name import ModelName
 from factorizer_nnunet.nnunet.names import id_in_name
 from factorizer_nnunet.nnunet.plan_values import check_values
+from factorizer_nnunet.nnunet.plans import resolved_configuration
+from factorizer_nnunet.nnunet.previous_stage import segmentation_files
 from factorizer_nnunet.nnunet.raw_dataset import raw_folder
 from factorizer_nnunet.nnunet.safe_pickle import check_pickles
 from factorizer_nnunet.nnunet.trusted_classes import check_named_code
@@ -82,7 +86,7 @@ def check_plans(plans: Mapping[str, Any], configuration: str, dataset_json: Mapp
         raise UserError(
             f"{name} has no configuration {configuration!r}; it has {sorted(manager.available_configurations)}"
         )
-    _check_dataset(plans, name, nnunet_folder("nnUNet_preprocessed", writable=False), dataset_json)
+    _check_dataset(plans, configuration, name, dataset_json)
     settings = manager.get_configuration(configuration)
     where = f"{name}, configuration {configuration}"
     _require_keys(settings.configuration, _CONFIGURATION_KEYS, where)
@@ -142,7 +146,8 @@ def _defining(plans: Mapping[str, Any], configuration: str) -> dict[str, Any]:
     return {"dataset_name": plans["dataset_name"], "configuration": configuration, **values}
 
 
-def _check_dataset(plans: Mapping[str, Any], name: str, preprocessed: Path, dataset_json: Mapping[str, Any]) -> None:
+def _check_dataset(plans: Mapping[str, Any], configuration: str, name: str, dataset_json: Mapping[str, Any]) -> None:
+    preprocessed = nnunet_folder("nnUNet_preprocessed", writable=False)
     described = preprocessed / plans["dataset_name"] / DATASET_FILE
     if not described.is_file():
         raise UserError(
@@ -157,25 +162,27 @@ def _check_dataset(plans: Mapping[str, Any], name: str, preprocessed: Path, data
             "data set's plans for another, run nnUNetv2_move_plans_between_datasets"
         )
     num_channels = len(dataset.channel_names)
-    for configuration, settings in plans["configurations"].items():
-        schemes = settings.get("normalization_schemes")
-        if schemes is not None and len(schemes) != num_channels:
-            raise UserError(
-                f"{name}, configuration {configuration}: normalization_schemes has {len(schemes)} entries, the data "
-                f"set {num_channels} channels; plan the data set again"
-            )
+    schemes = resolved_configuration(plans, configuration, name).get("normalization_schemes")
+    if schemes is not None and (not isinstance(schemes, list | tuple) or len(schemes) != num_channels):
+        raise UserError(
+            f"{name}, configuration {configuration}: normalization_schemes {schemes} must be a list with one entry for "
+            f"each of the data set's {num_channels} channels; plan the data set again"
+        )
 
 
 def _check_previous_stage(predictions: Path, data: Path, command: str) -> None:
     # nnU-Net notices only when it loads the first case that lacks one.
-    cases = {file.stem for file in data.glob("*.pkl")}  # nnU-Net's preprocessing writes one per case
-    predicted = {file.name.split(".")[0] for file in predictions.iterdir()} if predictions.is_dir() else set()
-    missing = sorted(case for case in cases if case.split(".")[0] not in predicted)
-    if missing or not predicted:
-        examples = f" ({', '.join(missing[:3])} …)" if missing else ""
+    cases = sorted(file.stem for file in data.glob("*.pkl"))  # nnU-Net's preprocessing writes one per case
+    predicted = segmentation_files(predictions, cases)
+    if missing := [case for case in cases if case not in predicted]:
         raise UserError(
             f"a cascade needs the previous stage's predictions of all {len(cases)} cases, but {predictions} lacks "
-            f"{len(missing)} of them{examples}; train every fold of it first: {command}"
+            f"{len(missing)} of them ({first_few(missing, 3)}); train every fold of it first: {command}"
+        )
+    if cut_off := [file.name for file in predicted.values() if not is_complete(file)]:
+        raise UserError(
+            f"{predictions}: {count_of(len(cut_off), 'file')} cut off ({first_few(cut_off, 3)}). Remove them and "
+            f"validate their folds again: {command} --val"
         )
 
 

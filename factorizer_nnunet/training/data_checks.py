@@ -6,7 +6,7 @@ themselves say so; times alone only warn, since clocks and copies may be wrong a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,9 @@ import numpy as np
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 
 from factorizer_nnunet.core.errors import UserError
-from factorizer_nnunet.core.file_stamps import Source, Stamp, changes_since
+from factorizer_nnunet.core.file_stamps import CHANGED, REMOVED, Source, Stamp, changes_since, in_words
 from factorizer_nnunet.core.wording import count_of, first_few
-from factorizer_nnunet.nnunet.dataset_json import DATASET_FILE, DatasetJson
+from factorizer_nnunet.nnunet.dataset_json import DATASET_FILE, CaseFiles, DatasetJson
 from factorizer_nnunet.nnunet.integrity import is_preprocessed
 from factorizer_nnunet.nnunet.label_copies import outdated_label_copies
 from factorizer_nnunet.nnunet.names import id_in_name
@@ -55,33 +55,32 @@ def check_data(folder: Path, plans: Mapping[str, Any], configuration: str, raw: 
     if raw is not None:
         description = DatasetJson.read(raw / DATASET_FILE, f"Correct it, or move {raw} away to train without raw data")
         _check_declaration(description, DatasetJson.read(folder / DATASET_FILE), number)
-        if not description.training_labels(raw):
-            raw = None  # only dataset.json was kept
-    if raw is not None:
-        _check_label_copies(description, raw, folder)
-        sources = raw_sources(raw, description)
-        if missing := sorted(set(description.training_labels(raw)) - set(cases)):
+        raw_cases = description.training_cases(raw)
+        if raw_cases:  # otherwise only dataset.json was kept
+            _check_label_copies(raw_cases.values(), raw, folder, description.file_ending)
+            sources = raw_sources(raw, description, raw_cases.values())
+        if missing := sorted(set(raw_cases) - set(cases)):
             yield f"{count_of(len(missing), 'case')} of {raw} not in {data}, so never trained on: {first_few(missing)}"
     made = preprocessed_data(folder, plans, configuration, cases, sources)
     changes = made.changes()
-    if changes is None:
-        if replaced := made.replaced():
-            _check_readable(data, [case for case in cases if f"{case} (changed)" in replaced], len(cases))
+    if changes is None or changes.made:
+        if changes is not None:
+            _check_readable(data, [case for case in cases if changes.made.get(case) == CHANGED], len(cases))
             yield (
-                f"{data} is not as factorizer-nnunet plan made it: {first_few(replaced, 3)}. Unless another command "
-                f"has preprocessed since, stop and preprocess again: {again}"
+                f"{data} is not as factorizer-nnunet plan made it: {first_few(in_words(changes.made), 3)}. Unless "
+                f"another command has preprocessed since, stop and preprocess again: {again}"
             )
-        if raw is not None and made.is_older():
+        if sources and made.is_older():
             yield (
                 f"files in {raw} have later times than the preprocessed data in {data}. If they have changed since, "
                 f"stop and preprocess again: {again}"
             )
         return
-    if raw is None:
-        changes = [change for change in changes if not change.endswith(" (removed)")]
-    if changes:
+    # Without raw data nobody knows whether they have changed.
+    changed = {name: change for name, change in changes.sources.items() if sources or change != REMOVED}
+    if changed:
         raise UserError(
-            f"the data in {data} were made from other sources: {first_few(changes, 3)}. Make them again: "
+            f"the data in {data} were made from other sources: {first_few(in_words(changed), 3)}. Make them again: "
             f"factorizer-nnunet plan -d {number} -c {configuration} plans and preprocesses, {again} only preprocesses. "
             f"To train on them as they are, remove {made.record}"
         )
@@ -98,11 +97,12 @@ def check_trained_from(before: Mapping[str, str], sources: Mapping[str, Source],
     Raises:
         UserError: it was not.
     """
-    changes = changes_since({name: Stamp(0, 0, digest) for name, digest in before.items()}, sources) if before else []
+    changes = changes_since({name: Stamp(0, 0, digest) for name, digest in before.items()}, sources) if before else {}
     if changes:
         raise UserError(
-            f"{checkpoint} was trained on other data: {first_few(changes)}. Restore them, or train the fold again "
-            f"without --c, on the data as they are now; to start from these weights: -pretrained_weights {checkpoint}"
+            f"{checkpoint} was trained on other data: {first_few(in_words(changes))}. Restore them, or train the fold "
+            "again without --c, on the data as they are now; to start from these weights: -pretrained_weights "
+            f"{checkpoint}"
         )
 
 
@@ -115,9 +115,8 @@ def _check_declaration(raw: DatasetJson, used: DatasetJson, number: int) -> None
         )
 
 
-def _check_label_copies(description: DatasetJson, raw: Path, folder: Path) -> None:
-    labels = description.training_labels(raw)
-    if old := list(outdated_label_copies(labels, folder, description.file_ending)):
+def _check_label_copies(cases: Iterable[CaseFiles], raw: Path, folder: Path, ending: str) -> None:
+    if old := list(outdated_label_copies(cases, folder, ending)):
         names = first_few([copy.name for copy in old])
         raise UserError(
             f"{old[0].parent} has {count_of(len(old), 'label')} that differ from those in {raw} ({names}): the "

@@ -20,7 +20,7 @@ from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from factorizer_nnunet.core.errors import UserError
-from factorizer_nnunet.core.file_stamps import Stamp
+from factorizer_nnunet.core.file_stamps import Stamp, take_stamps
 from factorizer_nnunet.core.interrupts import STOPPED, StopRequest
 from factorizer_nnunet.nnunet.checkpoint import read_checkpoint
 from factorizer_nnunet.nnunet.fold_checks import check_split, checked_folds
@@ -40,7 +40,7 @@ from factorizer_nnunet.training.checkpoints import (
 from factorizer_nnunet.training.data_checks import check_trained_from
 from factorizer_nnunet.training.divergence import describe_divergence
 from factorizer_nnunet.training.random_state import random_state, restore_random_state
-from factorizer_nnunet.training.ranks import Verdict, verdict_of_all_ranks
+from factorizer_nnunet.training.ranks import Verdict, on_first_rank, verdict_of_all_ranks
 
 # Our entry next to nnU-Net's in a checkpoint: {"losses": of the epoch's training steps, "random_state": …}.
 RESUME_KEY = "factorizer_resume"
@@ -126,21 +126,26 @@ class ResumableTrainer(nnUNetTrainer):
         if self._split is None:  # later calls must get the same, whatever happens to the file
             if self.dataset_class is None:
                 self.dataset_class = infer_dataset_class(self.preprocessed_dataset_folder)
-            raw = raw_folder(self.plans_manager.dataset_name)
-            if self.fold != ALL_CASES:
-                cases = self.dataset_class.get_identifiers(self.preprocessed_dataset_folder)
-                file = Path(self.preprocessed_dataset_folder_base) / SPLITS_FILE
-                ensure_folds(file, cases)
-                for warning in checked_folds(file, set(cases), raw).warnings:
-                    self.print_to_log_file(f"WARNING: {file}: {warning}")
-            self._split = super().do_split()
-            check_split(self._split, self.fold, raw)
+            self._split = on_first_rank(self._checked_split)
         return self._split
+
+    def _checked_split(self) -> tuple[list[str], list[str]]:
+        raw = raw_folder(self.plans_manager.dataset_name)
+        if self.fold != ALL_CASES:
+            cases = self.dataset_class.get_identifiers(self.preprocessed_dataset_folder)
+            file = Path(self.preprocessed_dataset_folder_base) / SPLITS_FILE
+            ensure_folds(file, cases)
+            for warning in checked_folds(file, set(cases), raw).warnings:
+                self.print_to_log_file(f"WARNING: {file}: {warning}")
+        split: tuple[list[str], list[str]] = super().do_split()
+        check_split(split, self.fold, raw)
+        return split
 
     def on_train_start(self) -> None:
         """Start as nnU-Net does, then restore the random state of the checkpoint."""
         super().on_train_start()
-        self._sources = self._current_sources()
+        self.do_split()  # in all processes
+        self._sources = on_first_rank(self._current_sources)
         if self.local_rank == 0:
             remove_drafts(Path(self.output_folder))
             if "random_state" in self._resumed:  # only now, after the data loaders have drawn their first batches
@@ -217,12 +222,17 @@ class ResumableTrainer(nnUNetTrainer):
             UserError: the file is damaged, was trained on other data, or :meth:`accept_checkpoint` refuses it.
         """
         if isinstance(filename_or_checkpoint, str):
-            # First without executing code in it: nnU-Net unpickles the file without looking.
-            checkpoint = read_checkpoint(Path(filename_or_checkpoint), fix=_OTHER_CHECKPOINT)
-            self.accept_checkpoint(checkpoint, filename_or_checkpoint)
-            check_trained_from(checkpoint.get(SOURCES_KEY, {}), self._current_sources(), filename_or_checkpoint)
-            self._resumed = checkpoint.get(RESUME_KEY, {})
+            self.do_split()  # in all processes
+            self._resumed = on_first_rank(lambda: self._checked_resume(filename_or_checkpoint))
         super().load_checkpoint(filename_or_checkpoint)
+
+    def _checked_resume(self, file: str) -> dict[str, Any]:
+        """Our entry in a checkpoint that can be resumed, read without executing code: nnU-Net unpickles it unseen."""
+        checkpoint = read_checkpoint(Path(file), fix=_OTHER_CHECKPOINT)
+        self.accept_checkpoint(checkpoint, file)
+        check_trained_from(checkpoint.get(SOURCES_KEY, {}), self._current_sources(), file)
+        resumed: dict[str, Any] = checkpoint.get(RESUME_KEY, {})
+        return resumed
 
     def accept_checkpoint(self, checkpoint: dict[str, Any], path: str) -> None:
         """Check a checkpoint before it is loaded; subclasses raise UserError to refuse it."""
@@ -235,7 +245,11 @@ class ResumableTrainer(nnUNetTrainer):
             trained_fold(final, self._sources).write_record()
 
     def _current_sources(self) -> dict[str, Stamp]:
-        return split_sources(Path(self.preprocessed_dataset_folder), *self.do_split())
+        previous = self.folder_with_segs_from_previous_stage
+        sources = split_sources(
+            Path(self.preprocessed_dataset_folder), *self.do_split(), None if previous is None else Path(previous)
+        )
+        return take_stamps(sources)
 
     def _save_within_epoch(self) -> None:
         state = {

@@ -16,6 +16,7 @@ from factorizer_nnunet.nnunet.names import TRAINER
 from factorizer_nnunet.training.budget import budget_from_suffix
 from factorizer_nnunet.training.building import build_network
 from factorizer_nnunet.training.checks import check_checkpoint, check_training_inputs
+from factorizer_nnunet.training.ranks import on_first_rank
 from factorizer_nnunet.training.schedule import WarmupPolySchedule
 from factorizer_nnunet.training.timed import TimedTrainer
 
@@ -50,7 +51,7 @@ class nnUNetTrainerFactorizer(TimedTrainer):
         device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net's own signature
     ) -> None:
         refuse_in_training()
-        check_training_inputs(plans, configuration, dataset_json, type(self).__name__)
+        on_first_rank(lambda: check_training_inputs(plans, configuration, dataset_json, type(self).__name__))
         super().__init__(plans, configuration, fold, dataset_json, device)
         self.initial_lr = self.budget.learning_rate or LEARNING_RATE
         self.weight_decay = WEIGHT_DECAY

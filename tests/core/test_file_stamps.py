@@ -7,7 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from factorizer_nnunet.core.file_stamps import changed_sources, record_sources, stamp_of, stamp_of_ends, stamp_of_value
+from factorizer_nnunet.core.file_stamps import (
+    ADDED,
+    CHANGED,
+    REMOVED,
+    changed_sources,
+    record_sources,
+    stamp_of,
+    stamp_of_ends,
+    stamp_of_value,
+)
 
 
 @pytest.fixture
@@ -19,7 +28,7 @@ def files(tmp_path: Path) -> dict[str, Path]:
 
 
 def test_nothing_is_known_without_a_record(tmp_path: Path, files: dict[str, Path]) -> None:
-    assert changed_sources(tmp_path / "record.json", files, {}) is None
+    assert changed_sources(tmp_path / "record.json", files) is None
 
 
 @pytest.mark.parametrize(
@@ -27,7 +36,7 @@ def test_nothing_is_known_without_a_record(tmp_path: Path, files: dict[str, Path
 )
 def test_a_damaged_record_is_none(tmp_path: Path, files: dict[str, Path], text: str) -> None:
     (tmp_path / "record.json").write_text(text)
-    assert changed_sources(tmp_path / "record.json", files, {}) is None
+    assert changed_sources(tmp_path / "record.json", files) is None
 
 
 @pytest.mark.parametrize("days", [-400, 400])
@@ -35,7 +44,7 @@ def test_times_alone_change_nothing(tmp_path: Path, files: dict[str, Path], days
     record_sources(tmp_path / "made" / "record.json", files, {})
     time = files["a"].stat().st_mtime + days * 86_400
     os.utime(files["a"], (time, time))
-    assert changed_sources(tmp_path / "made" / "record.json", files, {}) == []
+    assert changed_sources(tmp_path / "made" / "record.json", files) == {}
 
 
 @pytest.mark.parametrize("days", [-400, 400])
@@ -46,7 +55,7 @@ def test_other_content_of_the_same_size_is_a_change_at_any_time(
     time = files["a"].stat().st_mtime + days * 86_400
     files["a"].write_text("x" * 100)
     os.utime(files["a"], (time, time))
-    assert changed_sources(tmp_path / "record.json", files, {}) == ["a (changed)"]
+    assert changed_sources(tmp_path / "record.json", files) == {"a": CHANGED}
 
 
 def test_added_removed_and_missing_sources(tmp_path: Path, files: dict[str, Path]) -> None:
@@ -54,21 +63,21 @@ def test_added_removed_and_missing_sources(tmp_path: Path, files: dict[str, Path
     files["b"].unlink()
     files["c"] = tmp_path / "c"
     del files["a"]
-    assert changed_sources(tmp_path / "record.json", files, {}) == ["a (removed)", "b (changed)", "c (added)"]
+    assert changed_sources(tmp_path / "record.json", files) == {"a": REMOVED, "b": CHANGED, "c": ADDED}
 
 
 def test_values_are_sources_too(tmp_path: Path) -> None:
     record = tmp_path / "record.json"
     record_sources(record, {"labels": stamp_of_value({"b": 1, "a": [1, 2]})}, {})
-    assert changed_sources(record, {"labels": stamp_of_value({"a": [1, 2], "b": 1})}, {}) == []
-    assert changed_sources(record, {"labels": stamp_of_value({"a": [1, 3], "b": 1})}, {}) == ["labels (changed)"]
+    assert changed_sources(record, {"labels": stamp_of_value({"a": [1, 2], "b": 1})}) == {}
+    assert changed_sources(record, {"labels": stamp_of_value({"a": [1, 3], "b": 1})}) == {"labels": CHANGED}
 
 
 def test_known_stamps_are_not_taken_again(tmp_path: Path, files: dict[str, Path]) -> None:
     stamp = stamp_of(files["a"])
     files["a"].chmod(0)
     record_sources(tmp_path / "record.json", {"a": files["a"]}, {}, {files["a"]: stamp})
-    assert changed_sources(tmp_path / "record.json", {"a": stamp}, {}) == []
+    assert changed_sources(tmp_path / "record.json", {"a": stamp}) == {}
 
 
 def test_a_record_says_nothing_about_what_was_made_later(tmp_path: Path, files: dict[str, Path]) -> None:
@@ -76,7 +85,7 @@ def test_a_record_says_nothing_about_what_was_made_later(tmp_path: Path, files: 
     made.write_text("first")
     record_sources(record, files, {"made": stamp_of(made)})
     files["a"].write_text("changed")
-    assert changed_sources(record, files, {"made": stamp_of(made)}) == ["a (changed)"]
+    assert changed_sources(record, files, {"made": stamp_of(made)}) == {"a": CHANGED}
     made.write_text("second")
     assert changed_sources(record, files, {"made": stamp_of(made)}) is None
 

@@ -11,7 +11,7 @@ from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 
 from factorizer_nnunet.core.errors import UserError
-from factorizer_nnunet.nnunet.dataset_json import DatasetJson
+from factorizer_nnunet.nnunet.dataset_json import CaseFiles, DatasetJson
 
 LABELS = {"background": 0, "edema": 1, "tumor": 2, "ignore": 3}
 REGIONS = {"background": 0, "whole": [1, 2], "core": [2], "scar": 3}
@@ -57,16 +57,18 @@ def test_training_labels_are_those_that_nnunet_finds(tmp_path: Path) -> None:
     (tmp_path / "dataset.json").write_text(json.dumps(described().content))
     found = get_filenames_of_train_images_and_targets(str(tmp_path))
     dataset = DatasetJson.read(tmp_path / "dataset.json")
-    assert dataset.training_labels(tmp_path) == {case: Path(files["label"]) for case, files in found.items()}
+    assert dataset.training_cases(tmp_path) == {
+        case: CaseFiles(case, tuple(map(Path, files["images"])), Path(files["label"])) for case, files in found.items()
+    }
 
 
-def test_listed_training_labels() -> None:
-    dataset = described(dataset={"a": {"images": ["elsewhere/x.nii"], "label": "/other/x.nii"}})
-    assert dataset.training_labels(Path("raw")) == {"a": Path("/other/x.nii")}
-    assert dataset.training_images(Path("raw")) == {"a": [Path("raw/elsewhere/x.nii")]}
+def test_listed_training_cases() -> None:
+    dataset = described(dataset={"a": {"images": ["../elsewhere/x.nii"], "label": "/other/x.nii"}})
+    expected = CaseFiles("a", (Path("/elsewhere/x.nii"),), Path("/other/x.nii"))
+    assert dataset.training_cases(Path("/raw")) == {"a": expected}
 
 
 @pytest.mark.parametrize("listed", [[], "a", {"a": []}, {"a": {"images": 1, "label": "x"}}, {"a": {"images": [1]}}])
 def test_cases_listed_in_another_form(listed: object) -> None:
     with pytest.raises(UserError, match='"dataset" must map cases to'):
-        described(dataset=listed).training_labels(Path("raw"))
+        described(dataset=listed).training_cases(Path("raw"))

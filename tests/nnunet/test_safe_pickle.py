@@ -65,3 +65,9 @@ def test_nothing_else_is_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     with pytest.raises(UserError, match=f"case.pkl {message}.*Likewise other.pkl$"):
         check_pickles([file, other, cut])
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_named_pipe_is_reported_instead_of_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "case.pkl")
+    with pytest.raises(UserError, match=r"cannot read .*case.pkl: it is not a regular file"):
+        check_pickles([tmp_path / "case.pkl"])

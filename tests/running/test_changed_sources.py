@@ -17,7 +17,10 @@ from test_fake_runs import SLOTS, commands_run, states_of
 
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.nnunet.folds import read_folds
+from factorizer_nnunet.nnunet.model_name import ModelName
+from factorizer_nnunet.nnunet.names import PLANS, TRAINER
 from factorizer_nnunet.nnunet.provenance import FOLDER
+from factorizer_nnunet.running.cascade import CASCADE
 from factorizer_nnunet.running.run import run_here
 from factorizer_nnunet.running.settings import RunSettings
 
@@ -82,6 +85,22 @@ def test_a_fold_moved_away_is_trained_again_on_the_changed_data(tmp_path: Path, 
     started = [command.split()[0] for command in new_commands(settings, before)]
     assert started.count("nnUNetv2_train") == started.count("nnUNetv2_preprocess") == 2
     assert started.count("factorizer-nnunet") == 1, "plans follow the fingerprint"
+
+
+def test_a_cascade_is_refused_when_the_segmentations_that_it_refines_change(tmp_path: Path, programs: Path) -> None:
+    model = ModelName(TRAINER, PLANS, CASCADE)
+    settings = example_settings(tmp_path, models=(model,), prediction=None)
+    assert run_here(settings, SLOTS) and run_here(settings, SLOTS)
+    case = training_case(settings, "train")
+    lowres = ModelName(TRAINER, PLANS, "3d_lowres")
+    file = paths_of(settings).model(lowres).next_stage(CASCADE) / f"{case}.b2nd"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    message = rf"{CASCADE}/fold_0 was trained on what has changed.*segmentation of {case} \(changed\)"
+    with pytest.raises(UserError, match=message):
+        run_here(settings, SLOTS)
+    assert run_here(replace(settings, accept_outdated=True), SLOTS) and run_here(settings, SLOTS)
 
 
 def test_segmentations_corrected_by_hand_are_kept_when_a_fold_is_validated_again(

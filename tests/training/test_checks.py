@@ -8,8 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from plans_example import NAME, MakeTrainer, dataset_json, example_plans
 from stock_plans import configuration, stock_kwargs
 
@@ -59,7 +61,10 @@ BAD_PLANS: dict[str, tuple[Change, str]] = {
         lambda plans: plans.update(dataset_name=[NAME]),
         "dataset_name .* must be text; correct it",
     ),
-    "a path for a name": (lambda plans: plans.update(plans_name="../x"), r"plans_name '\.\./x' cannot name a file"),
+    "a path for a name": (
+        lambda plans: plans.update(plans_name="../x"),
+        r"plans_name in .*: '\.\./x' contains a separator",
+    ),
     "axes as text": (lambda plans: plans.update(transpose_forward="zyx"), "transpose_forward 'zyx' must be a list"),
     "not preprocessed": (
         fullres(data_identifier="nnUNetPlans_3d_other"),
@@ -169,11 +174,15 @@ def test_a_cascade_passes_once_its_first_stage_has_predicted(make_trainer: MakeT
     predictions.mkdir(parents=True)
     plans = example_plans()
     fullres(previous_stage="3d_lowres")(plans)
-    (predictions / "case_0.b2nd").touch()
-    with pytest.raises(UserError, match=r"of all 2 cases, but .* lacks 1 of them \(case_1 …\)"):
+    segmentation = np.ones((1, 9, 9, 9), np.uint8)
+    nnUNetDatasetBlosc2.save_seg(segmentation, str(predictions / "case_0"))
+    with pytest.raises(UserError, match=r"of all 2 cases, but .* lacks 1 of them \(case_1\)"):
         make_trainer(plans=copy.deepcopy(plans))
-    (predictions / "case_1.b2nd").touch()
-    assert make_trainer(plans=plans).is_cascaded
+    nnUNetDatasetBlosc2.save_seg(segmentation, str(predictions / "case_1"))
+    assert make_trainer(plans=copy.deepcopy(plans)).is_cascaded
+    (predictions / "case_1.b2nd").write_bytes((predictions / "case_1.b2nd").read_bytes()[:-9])
+    with pytest.raises(UserError, match=r"1 file cut off \(case_1.b2nd\). Remove them and validate their folds again"):
+        make_trainer(plans=plans)
 
 
 def test_a_module_that_plans_name_is_not_executed(

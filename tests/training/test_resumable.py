@@ -254,11 +254,11 @@ def test_a_finished_fold_says_what_it_was_trained_from(short: ShortTrainings) ->
     sources = trainer._current_sources()
     assert set(sources) == {"case_0", "case_1", "training cases", "validation cases"}
     finished = trained_fold(FoldFolder(short.fold), sources)
-    assert finished.changes() == []
+    assert finished.changed_sources() == {}
     saved = torch.load(short.fold / "checkpoint_final.pth", weights_only=False)
     assert saved[SOURCES_KEY] == {name: stamp.sha256 for name, stamp in sources.items()}
     (short.fold / "checkpoint_final.pth").write_bytes(b"another training")
-    assert trained_fold(FoldFolder(short.fold), sources).changes() is None
+    assert trained_fold(FoldFolder(short.fold), sources).changed_sources() is None
 
 
 @pytest.mark.parametrize("what", ["image", "label", "folds"])
