@@ -163,10 +163,10 @@ def _check_dataset(plans: Mapping[str, Any], configuration: str, name: str, data
         )
     num_channels = len(dataset.channel_names)
     schemes = resolved_configuration(plans, configuration, name).get("normalization_schemes")
-    if schemes is not None and (not isinstance(schemes, list | tuple) or len(schemes) != num_channels):
+    if schemes is not None and len(schemes) != num_channels:
         raise UserError(
-            f"{name}, configuration {configuration}: normalization_schemes {schemes} must be a list with one entry for "
-            f"each of the data set's {num_channels} channels; plan the data set again"
+            f"{name}, configuration {configuration}: normalization_schemes has {len(schemes)} entries, the data set "
+            f"{num_channels} channels; plan the data set again"
         )
 
 

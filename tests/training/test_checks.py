@@ -161,6 +161,13 @@ def test_the_same_plans_unchanged_pass(make_trainer: MakeTrainer) -> None:
     assert make_trainer().configuration_name == "3d_fullres"
 
 
+def test_another_configuration_may_be_damaged(make_trainer: MakeTrainer) -> None:
+    make_trainer()
+    plans = example_plans()
+    plans["configurations"]["2d"] = 3
+    make_trainer(plans=plans)
+
+
 def test_our_own_plans_pass(make_trainer: MakeTrainer) -> None:
     plans = example_plans()
     own_architecture()(plans)
