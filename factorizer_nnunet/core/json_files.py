@@ -22,7 +22,7 @@ def load_json(path: Path, fix: str) -> Any:
     """
     try:
         status_of_regular(path)
-        return json.loads(path.read_text(encoding="utf-8"))
+        return _parse(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}. {fix}") from error
     except (ValueError, RecursionError) as error:  # also wrong bytes, and thousands of nested lists
@@ -59,7 +59,7 @@ def read_complete_json(path: Path, kind: type = dict) -> Any:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read {path}: {error}. Fix or remove it") from error
     try:
-        content = json.loads(text)
+        content = _parse(text)
     except json.JSONDecodeError as error:
         unfinished = error.pos >= len(text) or error.msg.startswith("Unterminated")
         if unfinished or not text.endswith(("}", "]")):
@@ -79,3 +79,17 @@ def json_or_none(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, RecursionError, ValueError):
         return None
+
+
+def _parse(text: str) -> Any:
+    """``json.loads``, which silently keeps the last of several entries of one name; here that is a ValueError."""
+    return json.loads(text, object_pairs_hook=_unique)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        names = [name for name, _ in pairs]
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"an object has {repeated!r} more than once")
+    return content
