@@ -41,8 +41,10 @@ workflow, for data set 4 in nnU-Net's raw layout:
        factorizer-nnunet convert brats2021 ~/downloads/BraTS2021 -d 4
   2. fingerprint, plan and preprocess
        factorizer-nnunet plan -d 4
-  3. train, one fold at a time, and choose the best configuration
-       nnUNetv2_train 4 3d_fullres 0 -tr nnUNetTrainerFactorizer -p nnUNetFactorizerPlans
+  3. train five folds and choose the best configuration
+       for fold in 0 1 2 3 4; do
+           nnUNetv2_train 4 3d_fullres $fold -tr nnUNetTrainerFactorizer -p nnUNetFactorizerPlans --npz
+       done
        nnUNetv2_find_best_configuration 4 -c 3d_fullres -tr nnUNetTrainerFactorizer -p nnUNetFactorizerPlans
   4. predict
        nnUNetv2_predict -d 4 -c 3d_fullres -tr nnUNetTrainerFactorizer -p nnUNetFactorizerPlans -i IN -o OUT
