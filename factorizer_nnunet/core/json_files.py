@@ -37,7 +37,7 @@ def load_json_object(path: Path, fix: str) -> dict[str, Any]:
     """
     content = load_json(path, fix)
     if not isinstance(content, dict):
-        raise UserError(f"{path} contains {type(content).__name__} instead of a JSON object. {fix}")
+        raise UserError(f"{path} contains {_described(content)} instead of an object. {fix}")
     return content
 
 
@@ -68,7 +68,7 @@ def read_complete_json(path: Path, kind: type = dict) -> Any:
     except (ValueError, RecursionError) as error:  # a number of thousands of digits, or of nested lists
         raise UserError(f"{path} is not valid JSON: {error}. Fix or remove it") from error
     if not isinstance(content, kind):
-        raise UserError(f"{path} contains {type(content).__name__} instead of {kind.__name__}. Fix or remove it")
+        raise UserError(f"{path} contains {_described(content)} instead of {_described(kind())}. Fix or remove it")
     return content
 
 
@@ -83,6 +83,8 @@ def json_or_none(path: Path) -> Any:
 
 def _parse(text: str) -> Any:
     """``json.loads``, which silently keeps the last of several entries of one name; here that is a ValueError."""
+    if text.startswith("\ufeff"):
+        raise ValueError("it starts with a byte order mark, which nnU-Net cannot read; save it as UTF-8 without BOM")
     return json.loads(text, object_pairs_hook=_unique)
 
 
@@ -93,3 +95,11 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         repeated = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"an object has {repeated!r} more than once")
     return content
+
+
+def _described(content: Any) -> str:
+    """The type of a JSON value, in JSON's words."""
+    if content is None or isinstance(content, bool):
+        return json.dumps(content)
+    names = {dict: "an object", list: "a list", str: "text"}
+    return names.get(type(content), "a number")

@@ -61,6 +61,12 @@ def _label_problems(description: DatasetJson) -> Iterator[str]:
     if not isinstance(labels, dict):
         yield f"{json_file}: labels must map names to numbers, such as {example}, not {labels!r}. Correct them"
         return
+    if all(name.isdecimal() and isinstance(value, str) for name, value in labels.items()):
+        yield f"{json_file}: labels maps values to names, as before nnU-Net 2: turn them round, such as {example}"
+        return
+    if wrong_case := [name for name in labels if name != name.lower() and name.lower() in ("background", "ignore")]:
+        yield f"{json_file}: write label {wrong_case[0]!r} in lower case, as nnU-Net expects it"
+        return
     for name, value in labels.items():
         numbers = value if isinstance(value, list) else [value]
         if not numbers or not all(isinstance(n, int) and not isinstance(n, bool) for n in numbers):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from factorizer_nnunet.core.path_names import MAX_BYTES, component_problem
-from factorizer_nnunet.core.wording import first_few
+from factorizer_nnunet.core.wording import count_of, first_few
 from factorizer_nnunet.nnunet.dataset_json import CaseFiles, DatasetJson, expanded
 from factorizer_nnunet.nnunet.image_files import case_and_channel, image_name
 
@@ -119,8 +119,9 @@ def _names_in(folder: Path, ending: str, listing: Listing) -> Iterator[str]:
     metadata = [name for name in names if name.startswith(_MACOS_PREFIX) and name.lower().endswith(ending.lower())]
     if metadata:
         listing.problems.append(
-            f"{folder} has {len(metadata)} files that macOS wrote next to the images ({first_few(metadata, 3)}); "
-            f"nnU-Net would take them for images. Remove them: find {folder} -name '._*' -delete"
+            f"{folder} has {count_of(len(metadata), 'file')} that macOS wrote next to the images or labels "
+            f"({first_few(metadata, 3)}); nnU-Net would take them for cases. Remove them: "
+            f"find {folder} -name '._*' -delete"
         )
     other_case = [name for name in names if name.lower().endswith(ending.lower()) and not name.endswith(ending)]
     if other_case:

@@ -31,7 +31,7 @@ def read_request(results: Path, dataset: str) -> RunSettings:
     found = sorted(results.glob(f"{name}/{RUN_FOLDER}/{REQUEST_FILE}"))
     if len(found) != 1:
         runs = sorted(path.parent.parent.name for path in results.glob(f"*/{RUN_FOLDER}/{REQUEST_FILE}"))
-        known = f"there are runs of {', '.join(runs)}" if runs else "start one with factorizer-nnunet run"
+        known = f"there are runs of {', '.join(runs)}" if runs else "factorizer-nnunet run starts one"
         count = f"{len(found)} data sets with runs have" if found else "no run has"
         raise UserError(f"{count} the ID or name {dataset} in {results}; {known}")
     fix = "Start the run again, which rewrites it"

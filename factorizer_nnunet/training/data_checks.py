@@ -119,7 +119,7 @@ def _check_label_copies(cases: Iterable[CaseFiles], raw: Path, folder: Path, end
     if old := list(outdated_label_copies(cases, folder, ending)):
         names = first_few([copy.name for copy in old])
         raise UserError(
-            f"{old[0].parent} has {count_of(len(old), 'label')} that differ from those in {raw} ({names}): the "
+            f"{old[0].parent} differs from {raw} in {count_of(len(old), 'label')} ({names}): the "
             "validation would be scored against them. Remove these copies and preprocess again, which copies the labels"
         )
 

@@ -10,6 +10,7 @@ import torch
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 
+from factorizer_nnunet.core.errors import print_user_errors_without_traceback
 from factorizer_nnunet.network import Factorizer
 from factorizer_nnunet.nnunet.inference_settings import refuse_in_training, settings_from_environment
 from factorizer_nnunet.nnunet.names import TRAINER
@@ -50,6 +51,7 @@ class nnUNetTrainerFactorizer(TimedTrainer):
         dataset_json: dict,
         device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net's own signature
     ) -> None:
+        print_user_errors_without_traceback()  # in nnUNetv2_train
         refuse_in_training()
         on_first_rank(lambda: check_training_inputs(plans, configuration, dataset_json, type(self).__name__))
         super().__init__(plans, configuration, fold, dataset_json, device)

@@ -18,3 +18,10 @@ def test_an_entry_written_twice_is_refused(tmp_path: Path, read) -> None:  # noq
         read(file)
     file.write_text('{"labels": {"background": 0, "edema": 1}, "others": [{"edema": 1}, {"edema": 1}]}')
     assert read(file)["labels"] == {"background": 0, "edema": 1}
+
+
+def test_a_byte_order_mark_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "dataset.json"
+    file.write_text('{"labels": {}}', encoding="utf-8-sig")
+    with pytest.raises(UserError, match="byte order mark, .* save it as UTF-8 without BOM"):
+        load_json(file, "Correct it")

@@ -77,12 +77,13 @@ def undecodable(raw: Path) -> None:
 BAD_DATASETS = {
     "no dataset.json": (remove("dataset.json"), r"Dataset007_Tiny has no dataset\.json"),
     "not JSON": (lambda raw: (raw / "dataset.json").write_text("{"), r"dataset\.json is not valid JSON"),
-    "no object": (lambda raw: write_json(raw / "dataset.json", [1]), r"contains list instead of a JSON object"),
+    "no object": (lambda raw: write_json(raw / "dataset.json", [1]), r"contains a list instead of an object"),
     "no channels": (without("channel_names"), r"lacks channel_names"),
     "keys missing": (without("labels", "file_ending"), r"lacks labels, file_ending"),
     "channels as list": (with_values(channel_names=["T1"]), r"channel_names must map"),
     "ending without dot": (with_values(file_ending="nii.gz"), r'file_ending must be a text such as "\.nii\.gz"'),
-    "labels the other way": (with_values(labels={"0": "background", "1": "box"}), r"label '0' must be an integer"),
+    "labels the other way": (with_values(labels={"0": "background", "1": "box"}), r"values to names, .*turn them round"),
+    "Background": (with_values(labels={"Background": 0, "box": 1}), r"label 'Background' in lower case"),
     "labels with a gap": (
         with_values(labels={"background": 0, "box": 1, "ball": 3}),
         r"labels must be consecutive from 0 \(background\), not \[0, 1, 3\]",
@@ -125,7 +126,7 @@ BAD_DATASETS = {
     "a name that is too long": (rename_case("case_1", "c" * 235), r"the name is too long"),
     "files of macOS": (
         lambda raw: (raw / "imagesTr/._case_0_0000.nii.gz").write_bytes(b"\0\5\x16\7"),
-        r"1 files that macOS wrote .*find .*imagesTr -name '\._\*' -delete",
+        r"1 file that macOS wrote .*find .*imagesTr -name '\._\*' -delete",
     ),
     "an ending in capitals": (
         lambda raw: (raw / "labelsTr/case_0.nii.gz").rename(raw / "labelsTr/case_0.NII.GZ"),

@@ -146,7 +146,7 @@ def test_folds_that_were_never_started_are_reported(study: Study) -> None:
     ("content", "expected"),
     [
         ("{", "is not valid JSON"),
-        ("[]", "contains list instead of a JSON object"),
+        ("[]", "contains a list instead of an object"),
         ('{"a": 1}', "is not a summary.json"),
     ],
 )
