@@ -101,5 +101,5 @@ def _described(content: Any) -> str:
     """The type of a JSON value, in JSON's words."""
     if content is None or isinstance(content, bool):
         return json.dumps(content)
-    names = {dict: "an object", list: "a list", str: "text"}
+    names: dict[type, str] = {dict: "an object", list: "a list", str: "text"}
     return names.get(type(content), "a number")
