@@ -38,8 +38,8 @@ from factorizer_nnunet.nnunet.integrity import gzip_damage, is_complete
 OWNER_VARIABLE = "FACTORIZER_NNUNET_KILLED_COMMANDS"  # in the environment of every process that is started
 DATASET, TRAINER, EPOCHS = "Dataset007_Phantom", "nnUNetTrainerFactorizer_2epochs_2iters", 2
 SHARES = {  # of 100 kills
-    **{"convert": 13, "plan": 5, "run": 8, "predict": 11, "evaluate": 14, "report": 12, "explain": 11},
-    **{"tune-inference": 6, "to-challenge": 14, "import-upstream": 6},
+    **{"convert": 13, "plan": 5, "run": 4, "predict": 8, "evaluate": 20, "report": 10, "explain": 8},
+    **{"tune-inference": 5, "to-challenge": 20, "import-upstream": 7},
 }
 MODALITIES, IMPORTED_PLANS = 4, "nnUNetImportedPlans"
 UPSTREAM_EXAMPLE = Path(__file__).parents[1] / "tests" / "upstream_example.py"
@@ -153,9 +153,9 @@ def kill_soon(root: Path, process: subprocess.Popen, seconds: float, rng: random
     """
     delay = rng.uniform(0, 1.1 * seconds)
     if rng.random() < 0.5:
-        before, delay = set(_drafts(root)), rng.uniform(0, 0.1 * seconds)
-        while process.poll() is None and before.issuperset(_drafts(root)):
-            time.sleep(0.005)
+        before, delay = set(_paths(root)), rng.uniform(0, 0.2 * seconds)
+        while process.poll() is None and before.issuperset(_paths(root)):
+            time.sleep(0.01)
     try:
         process.wait(delay)
     except subprocess.TimeoutExpired:
@@ -164,13 +164,8 @@ def kill_soon(root: Path, process: subprocess.Popen, seconds: float, rng: random
     return False
 
 
-def _drafts(root: Path) -> Iterator[Path]:
-    return (
-        Path(folder, name)
-        for folder, folders, files in os.walk(root)
-        for name in (*folders, *files)
-        if is_draft(Path(name))
-    )
+def _paths(root: Path) -> Iterator[str]:
+    return (os.path.join(folder, name) for folder, folders, files in os.walk(root) for name in (*folders, *files))
 
 
 def half_files(command: Killed) -> list[str]:
@@ -242,17 +237,27 @@ def try_command(root: Path, name: str, command: Killed, kills: int, rng: random.
     came = starts = 0
     while came < kills and starts < 3 * kills:
         starts += 1
-        came += kill_soon(root, start(root, name, command), seconds, rng)
-        problems += [] if command.in_place else half_files(command)
-        if command.refuses and command.outputs[0].exists():
+        process = start(root, name, command)
+        was_killed = kill_soon(root, process, seconds, rng)
+        came += was_killed
+        if not was_killed:
+            problems += [f"ended with status {process.returncode}"] if process.returncode else []
+            problems += _result_problems(expected, command)
+        elif not command.in_place:
+            problems += half_files(command)
+        if not was_killed or (command.refuses and command.outputs[0].exists()):
             problems += _differences(expected, contents(command.outputs[:1]), only_found=True)
-            _remove(command)
+            _remove(command)  # so that the next start has something to do
     problems += [f"the last start ended with status {status}"] if (status := start(root, name, command).wait()) else []
-    problems += _differences(expected, contents(command.outputs)) + half_files(command) + training_problems(command)
+    problems += _result_problems(expected, command)
     problems += [f"draft left: {path}" for path in root.rglob("*") if is_draft(path) or path.name.endswith(".draft")]
     after = others(root, command)
     problems += [f"changed or lost: {file}" for file, digest in alone.items() if after.get(file) != digest]
     return {"command": name, "seconds": round(seconds, 1), "starts": starts + 1, "kills": came, "problems": problems}
+
+
+def _result_problems(expected: Mapping[str, str], command: Killed) -> list[str]:
+    return _differences(expected, contents(command.outputs)) + half_files(command) + training_problems(command)
 
 
 def _differences(expected: Mapping[str, str], found: Mapping[str, str], only_found: bool = False) -> list[str]:

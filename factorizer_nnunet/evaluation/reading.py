@@ -93,16 +93,19 @@ def read_pixels(path: Path, is_image: bool = False) -> tuple[np.ndarray, Grid]:
     Raises:
         OSError: it cannot be read, or has another shape.
     """
-    # Imported here: the other formats do not need it.
+    # Imported here: the other formats do not need them.
+    import tifffile
     from skimage import io
 
+    is_tiff = path.name.lower().endswith(TIFF)
     log = logging.getLogger("tifffile")
     level = log.level
     log.setLevel(logging.CRITICAL)  # what it logs about damaged files would have no file name
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            pixels = np.asarray(io.imread(path))
+            # scikit-image takes a volume of 3 or 4 slices for a colour image and moves its axes.
+            pixels = np.asarray(tifffile.imread(path) if is_tiff else io.imread(path))
     except MemoryError:
         raise
     except Exception as error:  # the readers of these formats raise exceptions of many kinds
@@ -113,7 +116,6 @@ def read_pixels(path: Path, is_image: bool = False) -> tuple[np.ndarray, Grid]:
         pixels = pixels.astype(np.uint8)
     if is_image and pixels.ndim == 3 and pixels.shape[-1] in (3, 4):
         pixels = pixels[..., :3].mean(axis=-1)
-    is_tiff = path.name.lower().endswith(TIFF)
     if pixels.ndim not in ((2, 3) if is_tiff else (2,)) or not pixels.size or pixels.dtype.kind not in "iuf":
         raise OSError(f"has pixels of shape {pixels.shape}, expected one grey value per pixel: is it a colour image?")
     values = pixels.T

@@ -109,13 +109,14 @@ def _pictures(
     # Skull-stripped brains fill only a part of their volume.
     box = bounding_box(_any_filled([image, reference, *predictions])) or (slice(None),) * 3
     image, *segmentations = (volume[box] for volume in (image, reference, *predictions))
+    size, is_flat = grid.size, min(grid.size) == 1  # of the complete image
     grid = replace(grid, size=image.shape)
     labels = group.scored[0].scores.labels
     largest_first = sorted(group.regions, key=lambda region: -int(np.isin(segmentations[0], labels[region]).sum()))
     colours = [COLOURS[group.regions.index(region) % len(COLOURS)] for region in largest_first]
     filled = _any_filled(segmentations)
     for name, plane in PLANES.items():
-        if grid.size[axis_across(plane, grid)] == max(grid.size) and min(grid.size) == 1:
+        if is_flat and size[axis_across(plane, grid)] > 1:
             continue  # a 2D image has a single plane
         number = fullest_slice(filled, plane, grid)
         grey = slice_picture(image, plane, grid, number, window)

@@ -6,7 +6,8 @@ model, its ensembling and its postprocessing unpickle files without looking.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import read_complete_json
@@ -24,24 +25,34 @@ _FIX = "Move it away, then run the same command again"
 def foreign_code_problems(settings: RunSettings) -> Iterator[str]:
     """One line for each of plans, preprocessed data, checkpoints and results that would execute foreign code."""
     paths = settings.paths
+    folders: dict[Path, None] = {}  # with pickles that nnU-Net reads; models share preprocessed data
     for model in settings.trained_models:
         file = paths.plans(model.plans)
         try:
-            plans = read_complete_json(file) or {}
-            check_named_code(plans, model.configuration, str(file))
-            data = data_folder(paths, model.plans, data_configuration(model.configuration))
-            check_pickles(sorted(data.glob("*.pkl")))
+            check_named_code(read_complete_json(file) or {}, model.configuration, str(file))
+            folders[data_folder(paths, model.plans, data_configuration(model.configuration))] = None
             for fold in settings.folds_of(model):
                 folder = paths.fold(model, fold)
-                check_pickles(sorted(folder.validation.glob("*.pkl")))
+                folders[folder.validation] = None
                 checkpoint = folder.last_checkpoint()
                 if checkpoint is not None and not folder.summary.is_file():
                     check_executes_nothing(checkpoint, _FIX)
         except UserError as error:
             yield str(error)
+    if settings.prediction is not None:  # to be merged
+        folders |= dict.fromkeys(paths.before_merging(settings.prediction.output).glob("*/"))
+    for pickles in (sorted(folder.glob("*.pkl")) for folder in folders):
+        yield from _pickle_problems(pickles)
     try:
         best = read_best_configuration(paths)
-        if best is not None:
-            check_pickles([best.postprocessing] if best.postprocessing.is_file() else [])
+    except UserError as error:
+        yield str(error)
+    else:
+        yield from _pickle_problems([best.postprocessing] if best is not None and best.postprocessing.is_file() else [])
+
+
+def _pickle_problems(files: Sequence[Path]) -> Iterator[str]:
+    try:
+        check_pickles(files)
     except UserError as error:
         yield str(error)

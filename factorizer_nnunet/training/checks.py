@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import pydoc
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.wording import count_of, first_few
 from factorizer_nnunet.network import Factorizer
 from factorizer_nnunet.network.config_values import is_integer
+from factorizer_nnunet.nnunet.checkpoint import check_executes_nothing
 from factorizer_nnunet.nnunet.dataset_json import DATASET_FILE, DatasetJson
 from factorizer_nnunet.nnunet.environment import nnunet_folder
 from factorizer_nnunet.nnunet.integrity import is_complete
@@ -112,6 +114,22 @@ def check_checkpoint(checkpoint: Mapping[str, Any], plans: Mapping[str, Any], co
             f"{path} was trained with other plans: {key} was {old}, now it is {new}; restore the plans "
             "it was trained with, or start a new training without --c"
         )
+
+
+def check_pretrained_weights(arguments: Sequence[str]) -> None:
+    """Check the file of ``-pretrained_weights`` before nnU-Net unpickles it, which does not pass it to the trainer.
+
+    Args:
+        arguments: those of nnUNetv2_train.
+
+    Raises:
+        UserError: it asks for code.
+    """
+    option = "-pretrained_weights"  # every abbreviation is ambiguous, because of -p
+    files = [words[1] for words in itertools.pairwise(arguments) if words[0] == option]
+    files += [word.partition("=")[2] for word in arguments if word.startswith(f"{option}=")]
+    for file in files:
+        check_executes_nothing(Path(file), "Use a checkpoint that nnU-Net has written")
 
 
 def _first_difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str, Any, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from factorizer_nnunet.nnunet.inference_settings import refuse_in_training, sett
 from factorizer_nnunet.nnunet.names import TRAINER
 from factorizer_nnunet.training.budget import budget_from_suffix
 from factorizer_nnunet.training.building import build_network
-from factorizer_nnunet.training.checks import check_checkpoint, check_training_inputs
+from factorizer_nnunet.training.checks import check_checkpoint, check_pretrained_weights, check_training_inputs
 from factorizer_nnunet.training.ranks import on_first_rank
 from factorizer_nnunet.training.schedule import WarmupPolySchedule
 from factorizer_nnunet.training.timed import TimedTrainer
@@ -66,11 +67,16 @@ class nnUNetTrainerFactorizer(TimedTrainer):
         self.enable_deep_supervision = len(strides) >= _MIN_STAGES_FOR_DEEP_SUPERVISION
 
     def initialize(self) -> None:
-        """Initialize as nnU-Net does, on the CPU with OMP_NUM_THREADS threads if that is set."""
+        """Initialize as nnU-Net does, on the CPU with OMP_NUM_THREADS threads if that is set.
+
+        Raises:
+            UserError: the file of ``-pretrained_weights`` asks for code.
+        """
         # nnUNetv2_train takes all cores whatever the variable says; folds trained at the same time would then mostly
         # wait for each other's threads.
         if self.device.type == "cpu" and os.environ.get("OMP_NUM_THREADS", "").isdecimal():
             torch.set_num_threads(max(1, int(os.environ["OMP_NUM_THREADS"])))
+        check_pretrained_weights(sys.argv[1:])
         super().initialize()
 
     @staticmethod

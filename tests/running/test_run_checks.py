@@ -146,3 +146,12 @@ def test_files_that_nnunet_would_execute_are_refused(planned: RunSettings) -> No
         check_after_planning(planned)
     assert f"{folder / 'case_0.pkl'} asks for posix.getcwd" in str(error.value)
     assert "checkpoint_final.pth asks for posix.getcwd" in str(error.value)
+
+
+def test_probabilities_to_merge_with_foreign_properties_are_refused(planned: RunSettings) -> None:
+    assert planned.prediction is not None
+    folder = planned.paths.before_merging(planned.prediction.output) / planned.models[0].folder
+    folder.mkdir(parents=True)
+    (folder / "new_0.pkl").write_bytes(pickle.dumps(os.getcwd))
+    with pytest.raises(UserError, match=rf"{folder / 'new_0.pkl'} asks for posix.getcwd"):
+        check_after_planning(planned)

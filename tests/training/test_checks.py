@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from plans_example import NAME, MakeTrainer, dataset_json, example_plans
 from stock_plans import configuration, stock_kwargs
 
 from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.nnunet.environment import ext_trainer_folder
 from factorizer_nnunet.planning.architecture import factorizer_architecture
 from factorizer_nnunet.training.trainer import nnUNetTrainerFactorizer
 
@@ -318,3 +321,30 @@ def test_checks_leave_the_plans_as_they_came(make_trainer: MakeTrainer) -> None:
     expected = example_plans()
     del expected["continue_training"]
     assert plans == expected
+
+
+class Foreign:
+    def __reduce__(self) -> tuple:
+        return os.mkdir, ("ran",)
+
+
+@pytest.mark.parametrize("option", [["-pretrained_weights", "w.pth"], ["-pretrained_weights=w.pth"]])
+def test_pretrained_weights_that_ask_for_code_are_refused(
+    make_trainer: MakeTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: list[str]
+) -> None:
+    """Given to nnU-Net's own command, which unpickles them."""
+    from nnunetv2.run.run_training import run_training_entry
+
+    make_trainer()  # writes the folders
+    preprocessed = tmp_path / "nnUNet_preprocessed" / NAME
+    (preprocessed / "nnUNetPlans.json").write_text(json.dumps(example_plans()))
+    monkeypatch.chdir(tmp_path)
+    torch.save({"network_weights": {}, "extra": Foreign()}, "w.pth")
+    trainer = ["-tr", "nnUNetTrainerFactorizer", "-p", "nnUNetPlans", "-device", "cpu"]
+    monkeypatch.setenv("nnUNet_extTrainer", str(ext_trainer_folder()))
+    monkeypatch.setattr(sys, "argv", ["nnUNetv2_train", NAME, "3d_fullres", "0", *trainer, *option])
+    with pytest.raises(UserError, match=r"w\.pth asks for posix\.mkdir, .*Use a checkpoint that nnU-Net has written"):
+        run_training_entry()
+    assert not Path("ran").exists()
+    monkeypatch.setattr(sys, "argv", ["nnUNetv2_train", NAME, "3d_fullres", "0", *trainer])
+    make_trainer().initialize()
