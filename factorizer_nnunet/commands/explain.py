@@ -109,7 +109,8 @@ def run(args: argparse.Namespace) -> int:
     with terminable():
         outcome = explain(request_of(ExplainRequest, args))
     if outcome.passed_over:
-        print(f"not images of the cases, passed over in {args.images[0]}: {first_few(outcome.passed_over, 20)}")
+        why = "they are not named like the model's images, CASE_0000 and their ending"
+        print(f"passed over in {args.images[0]}: {first_few(outcome.passed_over, 20)} ({why})")
     for folder in outcome.set_aside:
         print(f"explained again, since images or labels have changed; the old folder is now {folder}")
     return print_cases("explained", outcome.explained, outcome.skipped, outcome.failed, args.out)

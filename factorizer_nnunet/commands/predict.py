@@ -116,7 +116,8 @@ def run(args: argparse.Namespace) -> int:
     with terminable():
         outcome = predict(request)
     if outcome.passed_over:
-        print(f"not images of the cases, passed over in {args.images}: {first_few(outcome.passed_over, 20)}")
+        why = "they are not named like the model's images, CASE_0000 and their ending"
+        print(f"passed over in {args.images}: {first_few(outcome.passed_over, 20)} ({why})")
     for line in outcome.set_aside:
         print(f"predicted again: {line}")
     for case, reason in outcome.kept.items():

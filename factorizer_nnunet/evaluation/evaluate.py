@@ -83,6 +83,8 @@ def evaluate_pairs(
     found: frozenset[int] = frozenset()
     if dataset is None and scheme.regions is None:
         found = found.union(*map_unordered(labels_in, pairs, num_processes, "looking for labels"))
+        if not found - {0}:  # perhaps since no file can be read
+            _check(pairs, Regions({}, {}, None, scheme=scheme), num_processes, ignore_geometry)
     regions = regions_of(dataset, scheme, found)
     scheme = regions.scheme
     _check(pairs, regions, num_processes, ignore_geometry)

@@ -193,6 +193,8 @@ def _missing(
     """
     out = request.out
     check_folder(out)
+    if out.resolve() in {(path if path.is_dir() else path.parent).resolve() for path in request.images}:
+        raise UserError(f"{out} is the folder of the images. Name another folder with -o")
     existing = [case for case in cases if (out / case.name).exists()]
     fix = "Name another folder with -o"
     record = out / SETTINGS_FILE

@@ -166,6 +166,8 @@ def _find_checkpoints(model: ModelFolder, folds: Sequence[str], name: str) -> Ma
         advice = f"name an existing one with -chk ({', '.join(others)})" if others else "train them"
         if existing:
             advice = f"name those with -f {' '.join(existing)}, or train the others"
+        if ModelFolder(model.path.parent).plans_file.is_file():
+            advice = f"it lies in the model folder {model.path.parent}: name that"
         raise UserError(f"{model.path} has no {name} of fold {', '.join(missing)}: {advice}")
     return files
 

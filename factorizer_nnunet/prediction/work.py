@@ -26,6 +26,7 @@ from factorizer_nnunet.imaging.payload import payload_problem
 from factorizer_nnunet.nnunet.image_files import ImageCase
 from factorizer_nnunet.nnunet.integrity import gzip_damage
 from factorizer_nnunet.nnunet.prediction_record import image_stamps
+from factorizer_nnunet.prediction.channel_grids import channel_grid_problem
 from factorizer_nnunet.prediction.description import ModelDescription
 from factorizer_nnunet.prediction.outputs import Outputs
 from factorizer_nnunet.prediction.segmentation import segmentation_of
@@ -59,11 +60,14 @@ def preprocess(case: ImageCase, model: ModelDescription) -> Preprocessed:
     In a cascade the previous stage's segmentation comes after the images, one channel per label.
 
     Raises:
-        UserError: the image has other channels than the model, NaN or infinite voxels, or an impossible spacing.
+        UserError: the image has other channels than the model, channels on other grids, NaN or infinite voxels, or an
+            impossible spacing.
         OSError: a file is truncated; nnU-Net's readers raise exceptions of their own.
     """
     for file in (*case.files, *([case.previous] if case.previous else [])):
         check_complete(file)
+    if (problem := channel_grid_problem(case.files)) is not None:
+        raise UserError(problem)
     stamps = image_stamps(case)
     reader = model.plans.image_reader_writer_class()
     image, properties = _read_images(reader, case.files, model.dataset.file_ending)
@@ -135,6 +139,8 @@ def _check_image(image: np.ndarray, properties: Mapping[str, Any], model: ModelD
     target = [*original[: len(original) - len(model.configuration.spacing)], *model.configuration.spacing]
     voxels = math.prod(max(1.0, size * mm / to) for size, mm, to in zip(shape, original, target, strict=True))
     sizes = f"voxels of {' × '.join(f'{mm:g}' for mm in original)} mm in the header, {target} mm in the plans"
+    if any(round(size * mm / to) < 1 for size, mm, to in zip(shape, original, target, strict=True)):
+        raise UserError(f"at the model's spacing it is less than a voxel long ({sizes}). Correct the header's spacing")
     if voxels > _MAX_GROWTH * math.prod(shape):
         raise UserError(f"at the model's spacing it has {voxels:.3g} voxels ({sizes}). Correct the header's spacing")
     needed = voxels * _FLOAT_BYTES * (model.num_input_channels + model.labels.num_segmentation_heads)

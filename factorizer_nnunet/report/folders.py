@@ -136,7 +136,8 @@ def _collect_folds(found: FoundPredictions, partial: bool, problems: list[str]) 
             if partial:
                 found.warnings.append(text)
             else:
-                problems.append(f"{text}; finish it with nnUNetv2_train … {fold.name} --val, or give --partial")
+                resume = "--val" if fold.checkpoint().is_file() else "--c"
+                problems.append(f"{text}; finish it with nnUNetv2_train … {fold.name} {resume}, or give --partial")
             continue
         files = cases_in(fold.validation, ending)
         listed = _summary_references(summary, ending, problems).keys()

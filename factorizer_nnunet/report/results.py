@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.wording import count_of
 from factorizer_nnunet.evaluation.dataset_files import check_agreement, of_references
 from factorizer_nnunet.nnunet.dataset_json import DatasetJson
 from factorizer_nnunet.nnunet.training_log import Curve, read_curve
@@ -73,7 +74,9 @@ def read_results(
     if not folders:
         raise UserError("no folder of results: give at least one")
     if names is not None and len(names) != len(folders):
-        raise UserError(f"{len(names)} names for {len(folders)} folders of results: give one name for each folder")
+        raise UserError(
+            f"{count_of(len(names), 'name')} for {count_of(len(folders), 'folder')} of results: give one name for each"
+        )
     problems: list[str] = []
     if names is not None and len(set(names)) < len(names):
         problems.append(f"names {', '.join(names)}: give different names")
@@ -126,14 +129,15 @@ def _find_files(found: FoundPredictions, sources: Sources, problems: list[str]) 
     ending = found.dataset.file_ending
     folders = sources.references_of(found.dataset_name, found.kind == CROSS_VALIDATION)
     listed = listed_references(found)
+    unknown = "nnUNet_raw is not set" if found.dataset_name else "the data set of these predictions is not known"
     cases = []
     for name, (prediction, fold) in sorted(found.predictions.items()):
         candidates = [folder / f"{name}{ending}" for folder in folders]
         candidates += [listed[name]] if name in listed else []
         reference = next((path for path in candidates if path.is_file()), None)
         if reference is None:
-            tried = " or ".join(map(str, candidates)) if candidates else "in nnUNet_raw, which is not set"
-            problems.append(f"{prediction}: no reference, looked for {tried}; give --references FOLDER")
+            tried = f"looked for {' or '.join(map(str, candidates))}" if candidates else unknown
+            problems.append(f"{prediction}: no reference, {tried}; give --references FOLDER")
             continue
         if reference.samefile(prediction):  # which would get perfect scores
             problems.append(f"{prediction}: is also its own reference; give predictions, or other --references")

@@ -96,7 +96,7 @@ def unfit_to_choose(rows: Sequence[Row]) -> str | None:
     """Why no setting can be chosen from these measurements; None if one can."""
     cases = min(row.cases for row in rows)
     if cases < FEWEST_CASES:
-        return f"only {count_of(cases, 'case')} with a Dice were measured, and at least {FEWEST_CASES} are needed"
+        return f"only {count_of(cases, 'measured case')} with a Dice, and at least {FEWEST_CASES} are needed"
     if all(math.isnan(row.change_low) for row in rows):
         return "the changes of Dice have no interval"
     return None

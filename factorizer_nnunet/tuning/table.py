@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from factorizer_nnunet.core.markdown import markdown_table
-from factorizer_nnunet.tuning.selection import Comparison
+from factorizer_nnunet.tuning.selection import Comparison, unfit_to_choose
 
 _HEAD = ["iterations", "shifts", "mirroring", "tile step", "Dice", "change [95 %]", "worst case", "s/case", "speed-up"]
 
@@ -17,9 +17,10 @@ _HEAD = ["iterations", "shifts", "mirroring", "tile step", "Dice", "change [95 %
 def table(found: Comparison, best_only: bool = False) -> str:
     """All settings, or those that no other beats, the stock command's and the chosen one, as a Markdown table."""
     rows = [[*_HEAD, ""]]
+    is_chosen = unfit_to_choose(found.rows) is None
     for row in found.rows:
         setting = row.setting
-        marks = ["stock command"] * (setting == found.reference) + ["**chosen**"] * (row == found.chosen)
+        marks = ["stock command"] * (setting == found.reference) + ["**chosen**"] * (is_chosen and row == found.chosen)
         if best_only and not marks and not row.is_best:
             continue
         change = f"{row.change:+.4f} [{_signed(row.change_low)}, {_signed(row.change_high)}]"

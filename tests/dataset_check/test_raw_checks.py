@@ -82,7 +82,7 @@ BAD_DATASETS = {
     "keys missing": (without("labels", "file_ending"), r"lacks labels, file_ending"),
     "channels as list": (with_values(channel_names=["T1"]), r"channel_names must map"),
     "ending without dot": (with_values(file_ending="nii.gz"), r'file_ending must be a text such as "\.nii\.gz"'),
-    "labels the other way": (with_values(labels={"0": "background", "1": "box"}), r"values to names, .*turn them round"),
+    "labels the other way": (with_values(labels={"0": "background", "1": "box"}), r"maps values to names"),
     "Background": (with_values(labels={"Background": 0, "box": 1}), r"label 'Background' in lower case"),
     "labels with a gap": (
         with_values(labels={"background": 0, "box": 1, "ball": 3}),

@@ -186,3 +186,12 @@ def test_files_that_contradict_each_other_are_refused(data_set: Path) -> None:
     own.write_text(json.dumps({"labels": {"background": 0, "tumor": 1, "ignore": 2}}))
     with pytest.raises(UserError, match=r"p/dataset.json of the predictions and .*raw/dataset.json of the references"):
         find_dataset_json(predictions, references)
+
+
+def test_files_that_cannot_be_read_are_not_called_empty(tmp_path: Path) -> None:
+    """Without dataset.json, the values of the labels come from the files."""
+    for folder in ("p", "r"):
+        (tmp_path / folder).mkdir()
+        io.imsave(tmp_path / folder / "a.png", np.full((8, 9, 3), 2, np.uint8), check_contrast=False)
+    with pytest.raises(UserError, match=r"a\.png: has pixels of shape .* is it a colour image\?"):
+        evaluate_folder(tmp_path / "p", tmp_path / "r")

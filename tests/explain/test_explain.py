@@ -123,6 +123,8 @@ def test_bad_images_truths_and_folders_are_refused_before_anything_is_written(ro
     (root / "images" / "c_0001.nii.gz").write_bytes(complete)
     with pytest.raises(UserError, match="cannot make /proc/explained: .*Name another folder with -o"):
         explained(root, model, out=Path("/proc/explained"))
+    with pytest.raises(UserError, match="images is the folder of the images. Name another folder with -o"):
+        explained(root, model, out=root / "images")
     with pytest.raises(UserError, match="missing.nii.gz not found"):
         explained(root, model, images=(root / "missing.nii.gz",))
     (root / "labels").mkdir()

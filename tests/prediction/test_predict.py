@@ -15,6 +15,7 @@ import torch
 from killed_processes import left_draft
 from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from tiny_models import CASES, FACTORIZER, NAME, PLANS, STOCK, run_predict, write_image, write_model
 
 from factorizer_nnunet import cli
@@ -46,8 +47,9 @@ def test_predictions_equal_nnunets(root: Path, trainer: str, configuration: str,
         assert run_predict(root, lowres, out=root / "lowres", use_mirroring=False).failed == {}
         predicted_next = root / "nnUNet_results" / NAME / lowres.name / "predicted_next_stage" / configuration
         predicted_next.mkdir(parents=True)
-        for stored in (root / "nnUNet_preprocessed" / NAME / "nnUNetPlans_3d").iterdir():
-            (predicted_next / stored.name).touch()  # without these, no cascade is trained
+        for stored in (root / "nnUNet_preprocessed" / NAME / "nnUNetPlans_3d").glob("*.pkl"):
+            # without these, no cascade is trained
+            nnUNetDatasetBlosc2.save_seg(np.ones((1, 4, 4, 4), np.uint8), str(predicted_next / stored.stem))
         options["previous_stage"] = root / "lowres"
         stock["folder_with_segs_from_prev_stage"] = str(root / "lowres")
     model = write_model(root, trainer, configuration, folds)
@@ -197,6 +199,7 @@ def mistakes(root: Path, model: Path) -> dict[str, dict]:
         "no checkpoint_best.pth of fold 0: name an existing one with -chk (checkpoint_f": {
             "checkpoint": "checkpoint_best.pth"
         },
+        f"it lies in the model folder {model}: name that": {"model": model / "fold_0"},
         "there is no model in": {"model": root / "nnUNet_results" / NAME / "none"},
         "is not a folder. Name the folder of the images with -i": {"images": root / "no"},
         "has no images CASE_0000.nii.gz": {"images": elsewhere},

@@ -110,12 +110,15 @@ def test_references_are_found_by_nnunets_own_summary(study: Study, tmp_path: Pat
 
 def test_all_problems_of_all_folders_are_reported_at_once(study: Study, tmp_path: Path) -> None:
     model = add_model(study, "nnUNetTrainer", 0.2)
-    (model / "fold_1" / "validation" / "summary.json").unlink()
+    for fold in ("fold_0", "fold_1"):
+        (model / fold / "validation" / "summary.json").unlink()
+    (model / "fold_1" / "checkpoint_final.pth").touch()  # only its validation is missing
     (model / "fold_2" / "validation" / "blob_007.nii.gz").unlink()
     write_volume(model / "fold_3" / "validation" / "stranger.nii.gz", np.zeros((4, 4, 4), np.uint8))
     (study.raw / "labelsTr" / "blob_009.nii.gz").unlink()
     problems = problems_of(study, model, tmp_path / "nothing", model.parent)
     patterns = (
+        r"fold_0: its validation is not finished.*nnUNetv2_train … 0 --c, or give --partial",
         r"fold_1: its validation is not finished.*--val, or give --partial",
         r"fold_2/validation/blob_007.nii.gz: is missing, but .*summary.json has its scores",
         r"fold_3/validation/stranger.nii.gz: is not in .*summary.json",
@@ -168,7 +171,7 @@ def test_a_single_fold_and_an_empty_folder_are_refused(study: Study, tmp_path: P
 
 def test_names_are_one_for_each_and_different(study: Study) -> None:
     models = [add_model(study, trainer, 0.2) for trainer in ("nnUNetTrainer", "nnUNetTrainerFactorizer")]
-    with pytest.raises(UserError, match="1 names for 2 folders"):
+    with pytest.raises(UserError, match="1 name for 2 folders"):
         read_results(models, Sources(environment=study.environment), ["one"])
     with pytest.raises(UserError, match="give different names"):
         read_results(models, Sources(environment=study.environment), ["one", "one"])
