@@ -25,9 +25,12 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from factorizer_nnunet.nnunet.environment import (
+    AUGMENTATION_VARIABLE,
     COMPILE_VARIABLE,
     EXT_TRAINER_VARIABLE,
     FOLDER_VARIABLES,
+    Augmentation,
+    augmentation_setting,
     ext_trainer_folder,
     folder_problem,
 )
@@ -91,6 +94,7 @@ def all_probes() -> list[Probe]:
         Probe("torch and torchvision", check_torchvision, MATCH_TORCH),
         Probe("GPU", check_gpu, REINSTALL),
         Probe("torch.compile", check_compile, "switch it off: export nnUNet_compile=f"),
+        Probe(AUGMENTATION_VARIABLE, check_augmentation, f"run: unset {AUGMENTATION_VARIABLE}"),
         *(
             Probe(name, partial(check_folder, name), f"set {name} to a folder on a working disk")
             for name in FOLDER_VARIABLES
@@ -227,6 +231,17 @@ def check_compile() -> Check:
     x = torch.arange(8.0, device=device)
     torch.testing.assert_close(torch.compile(lambda t: t * 2 + 1)(x), x * 2 + 1)
     return Check(name, Status.OK, f"works; nnUNet_compile is {'not set' if setting is None else setting}")
+
+
+def check_augmentation() -> Check:
+    """Say where training samples are augmented; a wrong value raises."""
+    setting = augmentation_setting()
+    where = {
+        Augmentation.AUTO: "not set: the workers augment; device moves it to the GPU, where it was not measured yet",
+        Augmentation.DEVICE: "device: workers read, the training device augments; this was not measured on a GPU yet",
+        Augmentation.WORKERS: "workers: as in nnU-Net",
+    }
+    return Check(AUGMENTATION_VARIABLE, Status.OK, where[setting])
 
 
 def check_folder(variable: str) -> Check:

@@ -39,7 +39,7 @@ def run(benchmark: str, *options: object) -> str:
 def test_every_benchmark_is_tested() -> None:
     found = {path.stem for path in (ROOT / "benchmarks").glob("*.py") if "__main__" in path.read_text()}
     found |= {path.parent.name for path in (ROOT / "benchmarks").glob("*/__main__.py")}
-    assert found == {*OTHERS, "speed", "evaluation", "explain_cost", "label_export"}
+    assert found == {*OTHERS, "speed", "evaluation", "explain_cost", "label_export", "throughput"}
 
 
 @pytest.mark.parametrize("benchmark", OTHERS)
@@ -80,3 +80,11 @@ def test_a_drawn_case_is_explained() -> None:
 def test_a_small_case_is_scored_alike_by_all_libraries(tmp_path: Path) -> None:
     printed = run("evaluation", "--work", tmp_path, "--cases", 1, "--folder-cases", 1, "--shape", 48, 48, 40)
     assert "surface-distance agrees" in printed and "cases per s" in printed
+
+
+def test_workers_that_read_boxes_take_less_time(tmp_path: Path) -> None:
+    small = ("--patch", 24, 24, 24, "--shape", 40, 36, 44, "--cases", 1, "--rounds", 1, "--batches", 2)
+    run("throughput", "--work", tmp_path, *small, "--docs", tmp_path)
+    (row,) = [line for line in (tmp_path / "throughput.md").read_text().splitlines() if line.startswith("| 24×24×24")]
+    stock, boxes = map(float, row.split("|")[5:7])
+    assert 0 < boxes < stock  # MB

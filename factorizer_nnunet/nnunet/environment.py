@@ -11,14 +11,38 @@ import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 
 from factorizer_nnunet.core.errors import UserError
 
 EXT_TRAINER_VARIABLE = "nnUNet_extTrainer"
 COMPILE_VARIABLE = "nnUNet_compile"
+AUGMENTATION_VARIABLE = "nnUNet_factorizer_augmentation"
 RAW_VARIABLE = "nnUNet_raw"
 FOLDER_VARIABLES = (RAW_VARIABLE, "nnUNet_preprocessed", "nnUNet_results")
+
+
+class Augmentation(str, Enum):
+    """Where training samples are augmented, as :data:`AUGMENTATION_VARIABLE` says."""
+
+    AUTO = "auto"  # the workers, until augmentation on the device has been measured on a GPU
+    DEVICE = "device"
+    WORKERS = "workers"
+
+
+def augmentation_setting(current: Mapping[str, str] = os.environ) -> Augmentation:
+    """The value of :data:`AUGMENTATION_VARIABLE`; not set or empty means auto.
+
+    Raises:
+        UserError: it is none of the values.
+    """
+    value = current.get(AUGMENTATION_VARIABLE, "").strip() or Augmentation.AUTO.value
+    try:
+        return Augmentation(value)
+    except ValueError:
+        known = ", ".join(setting.value for setting in Augmentation)
+        raise UserError(f"{AUGMENTATION_VARIABLE} is {value!r}; set it to one of {known}, or unset it") from None
 
 
 def ext_trainer_folder() -> Path:

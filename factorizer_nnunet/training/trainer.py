@@ -15,12 +15,12 @@ from factorizer_nnunet.core.errors import print_user_errors_without_traceback
 from factorizer_nnunet.network import Factorizer
 from factorizer_nnunet.nnunet.inference_settings import refuse_in_training, settings_from_environment
 from factorizer_nnunet.nnunet.names import TRAINER
+from factorizer_nnunet.training.augmented import AugmentedTrainer
 from factorizer_nnunet.training.budget import budget_from_suffix
 from factorizer_nnunet.training.building import build_network
 from factorizer_nnunet.training.checks import check_checkpoint, check_pretrained_weights, check_training_inputs
 from factorizer_nnunet.training.ranks import on_first_rank
 from factorizer_nnunet.training.schedule import WarmupPolySchedule
-from factorizer_nnunet.training.timed import TimedTrainer
 
 # With fewer stages there is only one decoder output, and nnU-Net's deep supervision gives the last one no weight.
 _MIN_STAGES_FOR_DEEP_SUPERVISION = 3
@@ -31,15 +31,15 @@ WEIGHT_DECAY = 1e-2  # AdamW's usual value; others were not compared
 MAX_GRADIENT_NORM = 1.0  # as in the experiments for this recipe; others were not compared
 
 
-class nnUNetTrainerFactorizer(TimedTrainer):
+class nnUNetTrainerFactorizer(AugmentedTrainer):
     """Trains a Factorizer on our plans or on any stock plans, whose U-Net is translated.
 
     Recipe: AdamW with linear warm-up and polynomial decay, gradients clipped to norm 1; loss, deep supervision,
     augmentation and sampling are nnU-Net's. Subclasses made by ``trainer_variant`` change the length of training.
 
     Raises:
-        UserError: plans, data set and configuration do not fit together, or environment variables set iterations or
-            shifts, which is for predictions only; before anything is written.
+        UserError: plans, data set and configuration do not fit together, the variable for augmentation has a wrong
+            value, or variables set iterations or shifts, which is for predictions only; before anything is written.
     """
 
     save_every: int  # epochs

@@ -1,0 +1,90 @@
+"""A trainer whose samples are augmented by the workers or on the device, as a variable says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.nnunet.environment import AUGMENTATION_VARIABLE, Augmentation, augmentation_setting
+from factorizer_nnunet.training.augmentation.augmenter import DeviceAugmenter, augment_on_device
+from factorizer_nnunet.training.data_wait import DataWait, Measured
+from factorizer_nnunet.training.timed import TimedTrainer
+
+_MUCH_WAITING = 0.2  # of the time; below, another way of augmentation gains little
+
+
+class AugmentedTrainer(TimedTrainer):
+    """Augments where ``nnUNet_factorizer_augmentation`` says, and logs how long the training waits for its data.
+
+    Raises:
+        UserError: the variable has a wrong value, or asks for a device that cannot augment.
+    """
+
+    def __init__(
+        self,
+        plans: dict,
+        configuration: str,
+        fold: int,
+        dataset_json: dict,
+        device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net's own signature
+    ) -> None:
+        self._augmentation = checked_augmentation(device)
+        self._data_wait = DataWait()
+        super().__init__(plans, configuration, fold, dataset_json, device)
+
+    def get_dataloaders(self) -> tuple[Any, Any]:
+        """nnU-Net's loaders; on the device, those that take their place and give the same batches."""
+        loaders = super().get_dataloaders()
+        if self._augmentation is not Augmentation.DEVICE:
+            return loaders
+        training, validation = (augment_on_device(one, self.device, self.print_to_log_file) for one in loaders)
+        return training, validation
+
+    def on_train_epoch_start(self) -> None:
+        """Start an epoch as usual."""
+        super().on_train_epoch_start()
+        self._data_wait.epoch_begins()
+
+    def train_step(self, batch: dict) -> dict:
+        """Run a step as usual; after some of them, the log says how long they wait for data."""
+        self._data_wait.step_begins()
+        output = super().train_step(batch)
+        measured = self._data_wait.step_ends()
+        if measured is not None:
+            by_workers = not isinstance(self.dataloader_train, DeviceAugmenter)
+            self.print_to_log_file(describe_wait(measured, self.device.type == "cuda", by_workers))
+        return output
+
+    def on_train_end(self) -> None:
+        """End as usual; nnU-Net ends the workers of its own augmenters only."""
+        super().on_train_end()
+        for loader in (self.dataloader_train, self.dataloader_val):
+            if isinstance(loader, DeviceAugmenter):
+                loader.finish()
+
+
+def checked_augmentation(device: torch.device) -> Augmentation:
+    """Where the environment asks for samples of a training on ``device`` to be augmented.
+
+    Raises:
+        UserError: the value is unknown, or the device cannot augment.
+    """
+    setting = augmentation_setting()
+    if setting is Augmentation.DEVICE and device.type == "mps":  # torch has no 3D grid_sample there
+        raise UserError(
+            f"{AUGMENTATION_VARIABLE} is 'device', which does not work on mps; set it to workers, or unset it"
+        )
+    return setting
+
+
+def describe_wait(measured: Measured, on_gpu: bool, by_workers: bool) -> str:
+    """A line about the time that a training waits for data; it advises another setting only where that may help."""
+    line = (
+        f"a step takes {measured.step:.3f} s, after {measured.waiting:.3f} s of waiting for data ({measured.share:.0%} "
+        f"of the time); {'the workers augment' if by_workers else 'the device augments'}"
+    )
+    if on_gpu and by_workers and measured.share > _MUCH_WAITING:
+        line += f". {AUGMENTATION_VARIABLE}=device moves that to the GPU, where it has not been measured yet"
+    return line
