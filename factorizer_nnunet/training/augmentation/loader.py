@@ -28,7 +28,7 @@ class BoxLoader(nnUNetDataLoader):
 
     def __init__(self, stock: nnUNetDataLoader, draws: SpatialDraws | None) -> None:
         # nnU-Net's trainer has passed all arguments already; the loader keeps only what it made of them.
-        vars(self).update(vars(stock))
+        self.__dict__.update(vars(stock))
         self.transforms = self._collect
         self._draws = draws
         self._boxes: dict[str, list[Any]] = {}
