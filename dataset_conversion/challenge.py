@@ -91,6 +91,8 @@ def to_challenge(
     for path in (out, packed) if archive else (out,):
         if path.exists():
             raise UserError(f"{path} already exists and is not overwritten: remove it or choose another OUT")
+    if Path(os.path.abspath(predictions)) in out.parents:
+        raise UserError(f"{out} would be within {predictions}, among the predictions: choose another OUT")
     files = sorted(path for path in predictions.glob("*") if is_nifti(path.name))
     if not files:
         raise UserError(f"{predictions} has no predictions CASE{FILE_ENDING}: give the folder of nnUNetv2_predict")

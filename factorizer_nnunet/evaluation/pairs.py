@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,7 +39,7 @@ def pairs_in_folders(predictions: Path, references: Path, only_common: bool) -> 
             f"(predictions: {first_few(sorted(predicted), 2)}; references: {first_few(sorted(reference_files), 2)})"
         )
     lines = [
-        f"  {files[case]}: no {what} in {other}"
+        f"  {files[case]}: {_missing(what, other / files[case].name)}"
         for files, others, what, other in (
             (reference_files, predicted, "prediction", predictions),
             (predicted, reference_files, "reference", references),
@@ -101,6 +102,13 @@ def labels_in(pair: CasePair) -> frozenset[int]:
         except OSError:
             continue
     return frozenset(values)
+
+
+def _missing(what: str, expected: Path) -> str:
+    """Why a file has no counterpart."""
+    if os.path.lexists(expected):
+        return f"the {what} {expected} is a dangling link, or not a file"
+    return f"no {what} in {expected.parent}"
 
 
 def _label_files(folder: Path) -> dict[str, Path]:

@@ -74,7 +74,8 @@ def _cell(metric: Metric, summary: Summary) -> str:
     if not summary.defined:
         return f"undefined ({summary.count})"
     spread = "" if math.isnan(summary.std) else f" ± {summary.std:.{metric.digits}f}"
-    return f"{summary.mean:.{metric.digits}f}{spread} ({summary.count})"
+    mean = round(summary.mean, metric.digits) + 0.0  # not -0.00
+    return f"{mean:.{metric.digits}f}{spread} ({summary.count})"
 
 
 def _shown(value: object) -> str:

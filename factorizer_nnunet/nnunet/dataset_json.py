@@ -91,18 +91,27 @@ class DatasetJson:
         """Values of every label or region by name, background and the ignore label included.
 
         Raises:
-            UserError: the file declares none, or they are not numbers.
+            UserError: the file declares none, or they are not integers; the background is not 0, or two labels have one
+                value.
         """
         entries = self.content.get("labels")
         if not isinstance(entries, Mapping) or not all(_is_label(value) for value in entries.values()):
             raise UserError(
-                f'{self.path}: labels must map names to numbers or lists of them, such as {{"tumor": 1}}, not {entries}'
+                f"{self.path}: labels must map names to integers or lists of them, such as "
+                f'{{"tumor": 1}}, not {entries}'
             )
         try:
             "".join(entries).encode("utf-8")
         except UnicodeEncodeError as error:
             raise UserError(f"{self.path}: the name of a label is not valid text: {error}. Correct it") from error
-        return {name: _values(value) for name, value in entries.items()}
+        labels = {name: _values(value) for name, value in entries.items()}
+        if labels.get(BACKGROUND, (0,)) != (0,):
+            raise UserError(f"{self.path}: label {BACKGROUND!r} must be 0, as in nnU-Net, not {entries[BACKGROUND]}")
+        named: dict[int, str] = {}
+        for name, value in entries.items():
+            if not isinstance(value, list) and named.setdefault(value, name) != name:
+                raise UserError(f"{self.path}: labels {named[value]!r} and {name!r} have the same value {value}")
+        return labels
 
     @property
     def regions(self) -> dict[str, tuple[int, ...]]:

@@ -38,8 +38,15 @@ def test_regions_have_the_keys_of_nnunets_scores() -> None:
 
 @pytest.mark.parametrize("labels", [None, ["background"], {"0": "background"}, {"tumor": []}, {"tumor": [0.5]}])
 def test_wrong_labels_are_refused(labels: object) -> None:
-    with pytest.raises(UserError, match=r"dataset\.json: labels must map names to numbers or lists of them"):
+    with pytest.raises(UserError, match=r"dataset\.json: labels must map names to integers or lists of them"):
         _ = described(labels=labels).labels
+
+
+def test_background_is_0_and_no_value_has_two_names() -> None:
+    with pytest.raises(UserError, match="label 'background' must be 0, as in nnU-Net, not 1"):
+        _ = described(labels={"background": 1, "edema": 0}).labels
+    with pytest.raises(UserError, match="labels 'edema' and 'core' have the same value 1"):
+        _ = described(labels={"background": 0, "edema": 1, "core": 1}).labels
 
 
 def test_channels_are_in_the_order_of_their_numbers() -> None:

@@ -43,7 +43,7 @@ def test_a_json_file_spoilt_by_an_edit_is_not_taken_for_a_half(tmp_path: Path) -
     with pytest.raises(UserError, match=r"plans.json is not valid JSON.*Fix or remove it"):
         read_complete_json(file)
     file.write_text("[1]")
-    with pytest.raises(UserError, match="list instead of dict"):
+    with pytest.raises(UserError, match="a list instead of an object"):
         read_complete_json(file)
 
 
