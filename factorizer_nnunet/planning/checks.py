@@ -17,7 +17,7 @@ from factorizer_nnunet.network.config_values import is_number
 from factorizer_nnunet.nnunet.fold_checks import checked_folds
 from factorizer_nnunet.nnunet.folds import Fold, read_folds
 from factorizer_nnunet.nnunet.names import PLANS, SPLITS_FILE
-from factorizer_nnunet.nnunet.plans import check_names
+from factorizer_nnunet.nnunet.plans import check_names, resolved_configuration
 from factorizer_nnunet.nnunet.provenance import Derived
 from factorizer_nnunet.planning.planner import CASCADE, DEFAULT_CONFIGURATIONS, nnUNetPlannerFactorizer
 from factorizer_nnunet.planning.sizes import SIZES
@@ -78,6 +78,11 @@ def load_own_plans(plans_file: Path) -> dict[str, Any] | None:
     if not isinstance(plans.get("configurations"), dict):
         raise UserError(f"{plans_file} has no configurations. {fix}")
     check_names(plans, plans_file)
+    try:
+        for name in plans["configurations"]:
+            resolved_configuration(plans, name, str(plans_file))
+    except UserError as error:
+        raise UserError(f"{error}. {fix}") from error
     return plans
 
 

@@ -103,6 +103,10 @@ def test_old_options_are_accepted_but_not_shown(raw: Path, folders: Path, capsys
         ),
         ({"configurations": {}}, r"made by another planner.*--plans-name"),
         ({"experiment_planner_used": "nnUNetPlannerFactorizer"}, r"has no configurations"),
+        (
+            {"experiment_planner_used": "nnUNetPlannerFactorizer", "configurations": {"2d": 7}},
+            r"configuration 2d: must be an object.*Remove .* or choose another name",
+        ),
     ],
 )
 def test_plans_of_others_are_not_overwritten(raw: Path, folders: Path, content: dict, message: str) -> None:
