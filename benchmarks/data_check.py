@@ -4,7 +4,8 @@
 
 Writes synthetic patients (240 x 240 x 155 voxels, four channels and a label) in nnU-Net's raw layout below DIR once,
 then reads them with nnU-Net's reader, unpacks them without making arrays, and checks them as ``plan`` does, in turns
-and with the same number of processes. The second check, which finds its record, is timed as well.
+and with the same number of processes. The second check, which finds its record, is timed as well. With --plan, the
+check is also compared with ``plan`` of 3d_fullres, which includes it. --document writes the page of the results.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import os
 import platform
 import shutil
 import statistics
+import subprocess
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -28,12 +30,15 @@ from scipy.ndimage import gaussian_filter
 
 from factorizer_nnunet.core.worker_pool import map_unordered
 from factorizer_nnunet.dataset_check.check import Expected, check_dataset
-from factorizer_nnunet.dataset_check.listing import CaseFiles
-from factorizer_nnunet.dataset_check.record import RECORD_FILE
+from factorizer_nnunet.nnunet.dataset_json import CaseFiles
+from factorizer_nnunet.nnunet.environment import create_folders, environment_variables
 
 SHAPE = (240, 240, 155)
 CHANNELS = ("T1", "T1ce", "T2", "FLAIR")
 READER = "SimpleITKIO"
+DATASET_ID = 998
+READING = "reading every file with nnU-Net's reader, as the fingerprint does"
+CHECKING = "checking every voxel, as `plan` does first, with digests of the files"
 _CHUNK_BYTES = 1 << 20
 
 
@@ -75,50 +80,106 @@ def unpack(path: Path) -> int:
         return sum(len(chunk) for chunk in iter(lambda: stream.read(_CHUNK_BYTES), b""))
 
 
+def times_in_turns(
+    cases: Sequence[CaseFiles], expected: Expected, record: Path, processes: int, rounds: int
+) -> dict[str, float]:
+    """Median seconds of each way to go through all files, by its name."""
+    files = [path for case in cases for path in (*case.images, case.label)]
+
+    def all_files(function: Callable[[Path], int]) -> None:
+        for _ in map_unordered(function, files, processes, function.__name__):
+            pass
+
+    check = partial(check_dataset, cases, expected, READER, record, processes)
+    ways: dict[str, Callable[[], object]] = {
+        READING: partial(all_files, read),
+        "unpacking every file without making an array": partial(all_files, unpack),
+        CHECKING: check,
+        "checking again, files unchanged": check,
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(rounds):
+        shutil.rmtree(record, ignore_errors=True)
+        for name, way in ways.items():
+            start = time.perf_counter()
+            way()
+            seconds[name].append(time.perf_counter() - start)
+    return {name: statistics.median(times) for name, times in seconds.items()}
+
+
+def time_of_plan(root: Path, processes: int) -> float:
+    """Seconds of ``plan -d ID -c 3d_fullres`` with fingerprint and preprocessing, from the beginning."""
+    shutil.rmtree(root / "nnUNet_preprocessed", ignore_errors=True)
+    create_folders(root)
+    command = ["factorizer-nnunet", "plan", "-d", str(DATASET_ID), "-c", "3d_fullres", "-np", str(processes)]
+    start = time.perf_counter()
+    subprocess.run(command, check=True, env={**os.environ, **environment_variables(root)})
+    return time.perf_counter() - start
+
+
+def page(command: str, cases: Sequence[CaseFiles], seconds: dict[str, float], plan: float | None) -> str:
+    """The results in Markdown."""
+    files = [path for case in cases for path in (*case.images, case.label)]
+    megabytes = sum(path.stat().st_size for path in files) / 1e6
+    rows = "\n".join(f"| {name} | {each:.2f} | {each / seconds[READING]:.2f} |" for name, each in seconds.items())
+    versions = (
+        f"{platform.machine()}, Python {platform.python_version()}, SimpleITK {version('SimpleITK')}, "
+        f"nnunetv2 {version('nnunetv2')}"
+    )
+    text = f"""# What looking at every voxel costs
+
+`{command}`:
+{len(cases)} synthetic patients with {len(CHANNELS)} channels and a label ({len(files)} files, {megabytes:.0f} MB).
+{os.cpu_count()} cores, which other programs used, too ({versions}); files in the page cache.
+Medians of the rounds.
+
+| | s | relative to reading |
+|---|---|---|
+{rows}
+"""
+    if plan is not None:
+        text += f"""
+`plan -c 3d_fullres` of the same files with as many processes, that is, check, fingerprint and preprocessing, took
+{plan:.0f} s: the check is {seconds[CHECKING] / plan:.1%} of it.
+"""
+    return f"""{text}
+Time grows with the number of cases, except that the fingerprint draws 10⁸ voxels of each channel from any number of
+cases. On a disk or network drive reading is the limit, for each alike.
+"""
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print times and ratios."""
+    """Measure and print the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="folder for the patients and the records")
     parser.add_argument("--cases", type=int, default=100, help="patients (default 100, some 20 MB each)")
     parser.add_argument("--shape", type=int, nargs=3, default=SHAPE, help="voxels (default 240 240 155)")
     parser.add_argument("--rounds", type=int, default=3, help="turns (default 3)")
     parser.add_argument("--processes", type=int, default=os.cpu_count(), help="default: all cores")
+    parser.add_argument("--plan", action="store_true", help="also plan and preprocess them, once")
+    parser.add_argument("--document", type=Path, help="also write the page to this file")
     options = parser.parse_args(arguments)
-    raw = options.work / "x".join(map(str, [options.cases, *options.shape]))
+    root = options.work / "x".join(map(str, [options.cases, *options.shape]))
+    raw = root / "nnUNet_raw" / f"Dataset{DATASET_ID}_Measured"
     cases = write_cases(raw, tuple(options.shape), options.cases)
-    files = [path for case in cases for path in (*case.images, case.label)]
-    (raw / "dataset.json").write_text(json.dumps({"labels": {"background": 0, "edema": 1, "core": 2}}))
-    expected = Expected(raw / "dataset.json", CHANNELS, {0: "background", 1: "edema", 2: "core"}, frozenset())
-    record = options.work / "record"
-
-    def all_files(function: Callable[[Path], int]) -> None:
-        for _ in map_unordered(function, files, options.processes, function.__name__):
-            pass
-
-    check = partial(check_dataset, cases, expected, READER, record, options.processes)
-    ways = {
-        "reading": partial(all_files, read),
-        "unpacking": partial(all_files, unpack),
-        "checking": check,
-        "checking again": check,
+    content = {
+        "channel_names": dict(zip("0123", CHANNELS, strict=True)),
+        "labels": {"background": 0, "edema": 1, "core": 2},
+        "numTraining": options.cases,
+        "file_ending": ".nii.gz",
     }
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(options.rounds):
-        shutil.rmtree(record, ignore_errors=True)
-        for name, way in ways.items():
-            start = time.perf_counter()
-            way()
-            seconds[name].append(time.perf_counter() - start)
-    total = sum(path.stat().st_size for path in files)
-    print(
-        f"{platform.machine()}, {os.cpu_count()} cores, {options.processes} processes, Python "
-        f"{platform.python_version()}, SimpleITK {version('SimpleITK')}, nnunetv2 {version('nnunetv2')}\n"
-        f"{len(cases)} cases, {len(files)} files, {total / 1e6:.0f} MB; record {RECORD_FILE}"
+    (raw / "dataset.json").write_text(json.dumps(content))
+    expected = Expected(raw / "dataset.json", CHANNELS, {0: "background", 1: "edema", 2: "core"}, frozenset())
+    seconds = times_in_turns(cases, expected, root / "record", options.processes, options.rounds)
+    plan = time_of_plan(root, options.processes) if options.plan else None
+    command = (
+        f"python -m benchmarks.data_check --work DIR --cases {options.cases} --rounds {options.rounds} "
+        f"--processes {options.processes}{' --plan' if options.plan else ''}"
     )
-    reading = statistics.median(seconds["reading"])
-    for name, times in seconds.items():
-        middle = statistics.median(times)
-        print(f"{name:14s} {middle:7.2f} s  {middle / reading:6.2f} x reading")
+    text = page(command, cases, seconds, plan)
+    print(text)
+    if options.document is not None:
+        options.document.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
