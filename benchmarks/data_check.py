@@ -144,7 +144,8 @@ Medians of the rounds.
 """
     return f"""{text}
 Time grows with the number of cases, except that the fingerprint draws 10⁸ voxels of each channel from any number of
-cases. On a disk or network drive reading is the limit, for each alike.
+cases; so with more cases the check is a larger part of `plan`, and with 2d, too, a smaller one. On a disk or network
+drive reading is the limit, for each alike.
 """
 
 

@@ -12,6 +12,7 @@ from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.file_stamps import Stamp, has_size_and_time, is_unchanged, stamp_of
 from factorizer_nnunet.core.wording import count_of
 from factorizer_nnunet.core.worker_pool import map_unordered
+from factorizer_nnunet.dataset_check.duplicates import duplicate_warnings
 from factorizer_nnunet.dataset_check.facts import FileFacts, read_facts
 from factorizer_nnunet.dataset_check.record import RECORD_FILE, Known, read_record, write_record
 from factorizer_nnunet.dataset_check.rules import (
@@ -86,7 +87,8 @@ def check_dataset(
     if {os.fspath(path): one for path, one in known.items()} != before:
         record_folder.mkdir(parents=True, exist_ok=True)
         write_record(record_file, reader, {os.fspath(path): one for path, one in known.items()})
-    return CheckedDataset(known, tuple(dataset_warnings(readable, expected)), len(to_read))
+    warnings = (*dataset_warnings(readable, expected), *duplicate_warnings(cases, known))
+    return CheckedDataset(known, warnings, len(to_read))
 
 
 def _look_at(reader: str, file: tuple[Path, bool]) -> tuple[Path, Stamp | None, FileFacts]:

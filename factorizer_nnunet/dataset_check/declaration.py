@@ -89,12 +89,36 @@ def _label_problems(description: DatasetJson) -> Iterator[str]:
             "lists of numbers, which also need regions_class_order"
         )
         return
+    if has_regions and (mixed_up := _values_mixed_up(description, order)):
+        yield (
+            f"{json_file}: regions_class_order {order} writes {mixed_up}. It needs for each region, in the order of "
+            "labels, a value that says to which regions a voxel belongs; regions that contain others come first"
+        )
+        return
     values = sorted(description.label_values)
     if values != list(range(len(values))):
         yield (
             f"{json_file}: labels must be consecutive from 0 (background), not {values}. Renumber them there and in "
             "the label files"
         )
+
+
+def _values_mixed_up(description: DatasetJson, order: list[int]) -> str:
+    """Which values a perfect prediction writes as values of other regions, in words; empty if none.
+
+    nnU-Net writes the value of each region over those of earlier ones.
+    """
+    regions = description.regions
+
+    def regions_of(value: int) -> list[str]:
+        return [name for name, values in regions.items() if value in values]
+
+    wrong = []
+    for value in sorted({value for values in regions.values() for value in values}):
+        written = [number for number, values in zip(order, regions.values(), strict=True) if value in values][-1]
+        if regions_of(written) != regions_of(value):
+            wrong.append(f"{written} for {value} ({' and '.join(regions_of(value))})")
+    return ", ".join(wrong)
 
 
 def _is_reader(name: str) -> bool:

@@ -75,7 +75,11 @@ def check_voxels(raw: RawDataset, record_folder: Path, num_processes: int) -> Ch
     names = {value: name for name, values in raw.description.labels.items() for value in reversed(values)}
     single = {values[0]: name for name, values in raw.description.labels.items() if len(values) == 1}
     expected = Expected(
-        raw.description.path, raw.description.channel_names, {**names, **single}, constant_images(raw.folder)
+        raw.description.path,
+        raw.description.channel_names,
+        {**names, **single},
+        constant_images(raw.folder),
+        raw.description.ignore_label,
     )
     return check_dataset(raw.cases, expected, raw.reader, record_folder, num_processes)
 

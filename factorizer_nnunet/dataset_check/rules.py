@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from factorizer_nnunet.core.wording import count_of
+from factorizer_nnunet.core.wording import count_of, first_few
 from factorizer_nnunet.dataset_check.facts import FileFacts
 from factorizer_nnunet.imaging.checks import not_finite_text
 from factorizer_nnunet.imaging.grid import geometry_difference, has_right_angles
@@ -27,12 +27,19 @@ class Expected:
         channel_names: in order.
         labels: name of each declared value, including the ignore label.
         constant_images: files known to be constant, which conversion has accepted.
+        ignore: the label of voxels that are neither trained on nor scored.
     """
 
     json_file: Path
     channel_names: tuple[str, ...]
     labels: Mapping[int, str]
     constant_images: frozenset[str] = frozenset()
+    ignore: int | None = None
+
+    @property
+    def foreground(self) -> dict[int, str]:
+        """Names of the values that are learned."""
+        return {value: name for value, name in sorted(self.labels.items()) if value not in (0, self.ignore)}
 
 
 @dataclass(frozen=True)
@@ -127,7 +134,7 @@ def _label_problems(path: Path, facts: FileFacts, expected: Expected) -> Iterato
         yield _finding(path, not_finite_text(facts.not_finite), "Correct the label")
         return
     if facts.fractional:
-        examples = ", ".join(f"{value:.7g}" for value in facts.fractional_examples)
+        examples = ", ".join(str(np.float32(value)) for value in facts.fractional_examples)
         yield _finding(
             path,
             f"{count_of(facts.fractional, 'voxel')} with values that are not integers, such as {examples}, which "
@@ -176,8 +183,9 @@ def dataset_problems(label_facts: Mapping[str, FileFacts], folder: Path, expecte
         text = f"declares labels above {_LARGEST_INT16}, which wrap around in nnU-Net's preprocessed data"
         yield _finding(expected.json_file, text, "Renumber the labels")
     counts = cases_with_value(label_facts.values())
-    if label_facts and not any(value != 0 for value in counts if value in expected.labels):
-        yield _finding(folder, "no label file has any foreground: every voxel is 0", "Add the labels")
+    if label_facts and not any(counts[value] for value in expected.foreground):
+        ignored = "" if expected.ignore is None else f" or {expected.ignore} (ignore)"
+        yield _finding(folder, f"no label file has any foreground: every voxel is 0{ignored}", "Add the labels")
         return
     for value, name in expected.labels.items():
         types = {facts.stored_type for facts in label_facts.values()}
@@ -195,11 +203,13 @@ def dataset_warnings(label_facts: Mapping[str, FileFacts], expected: Expected) -
     yield from _spacing_warnings(label_facts)
     counts = cases_with_value(label_facts.values())
     total = len(label_facts)
-    for value, name in sorted(expected.labels.items()):
-        if value == 0 or counts[value] > 1 or total <= 1:
+    for value, name in expected.foreground.items():
+        if counts[value] > 1 or total <= 1:
             continue
         where = "no case" if counts[value] == 0 else f"1 of {total} cases"
         yield f"label {value} ({name}) occurs in {where}: it cannot be learned and validated"
+    if ignored := [name for name, facts in label_facts.items() if set(facts.values or ()) == {expected.ignore}]:
+        yield f"{count_of(len(ignored), 'label')} with no voxel that is not ignored: {first_few(ignored, 3)}"
 
 
 def _spacing_warnings(label_facts: Mapping[str, FileFacts]) -> Iterator[str]:

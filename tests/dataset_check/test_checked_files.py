@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import shutil
 from pathlib import Path
 
 import nibabel
@@ -34,9 +35,9 @@ class Dataset:
         self.label = np.zeros(SHAPE, np.uint8)
         self.label[2:6, 3:9, 4:9] = 1
         self.label[3:5, 4:7, 5:7] = 2
-        for case in "ab":
-            self.write(self.path(case, 0), self.image)
-            self.write(self.path(case), self.label)
+        for number, case in enumerate("ab"):  # the second case is mirrored
+            self.write(self.path(case, 0), self.image[:: 1 - 2 * number])
+            self.write(self.path(case), self.label[:: 1 - 2 * number])
 
     def path(self, case: str, channel: int | None = None) -> Path:
         return self.folder / f"{case}{'' if channel is None else f'_{channel:04d}'}{self.ending}"
@@ -49,7 +50,8 @@ class Dataset:
     def check(self, processes: int = 1) -> CheckedDataset:
         cases = [CaseFiles(case, (self.path(case, 0),), self.path(case)) for case in "ab"]
         names = tuple(f"channel {number}" for number in range(self.channels))
-        expected = Expected(self.folder / "dataset.json", names, self.labels)
+        ignore = next((value for value, name in self.labels.items() if name == "ignore"), None)
+        expected = Expected(self.folder / "dataset.json", names, self.labels, ignore=ignore)
         return check_dataset(cases, expected, self.reader, self.folder / "preprocessed", processes)
 
     def problems(self) -> str:
@@ -240,6 +242,41 @@ def test_no_foreground_anywhere(dataset: Dataset) -> None:
     for case in "ab":
         dataset.write(dataset.path(case), np.zeros(SHAPE, np.uint8))
     assert "no label file has any foreground" in dataset.problems()
+
+
+def test_voxels_to_ignore_are_not_foreground(dataset: Dataset) -> None:
+    dataset.labels[3] = "ignore"
+    dataset.write(dataset.path("a"), np.full(SHAPE, 3, np.uint8))
+    warnings = dataset.check().warnings
+    assert any("1 label with no voxel that is not ignored: a" in text for text in warnings)
+    assert not any("(ignore) occurs" in text for text in warnings)
+    (dataset.folder / "preprocessed" / "factorizer_data_check.json").unlink()
+    (dataset.folder / "preprocessed").rmdir()
+    dataset.write(dataset.path("b"), np.full(SHAPE, 3, np.uint8))
+    assert "no label file has any foreground: every voxel is 0 or 3 (ignore)" in dataset.problems()
+
+
+def test_values_close_to_an_integer_are_shown_with_their_digits(dataset: Dataset) -> None:
+    dataset.write(dataset.path("a"), dataset.label * np.float32(0.9999999))
+    assert "values that are not integers, such as 0.9999999, 1.9999998" in dataset.problems()
+
+
+def test_copied_files_are_warnings(dataset: Dataset) -> None:
+    shutil.copy(dataset.path("a", 0), dataset.path("b", 0))
+    (warning,) = dataset.check().warnings
+    assert warning.startswith(
+        "images of different cases have the same content, such as a_0000.nii.gz and b_0000.nii.gz. Check that none"
+    )
+    shutil.copy(dataset.path("a"), dataset.path("b"))
+    assert any(text.startswith("labels of different cases") for text in dataset.check().warnings)
+
+
+def test_a_channel_copied_under_another_name_is_a_warning(dataset: Dataset) -> None:
+    image, label = dataset.path("a", 0), dataset.path("a")
+    expected = Expected(dataset.folder / "dataset.json", ("T1", "T2"), dataset.labels)
+    case = CaseFiles("a", (image, image), label)
+    checked = check_dataset([case], expected, dataset.reader, dataset.folder / "preprocessed", 1)
+    assert [text.partition(",")[0] for text in checked.warnings] == ["channels of a case have the same content"]
 
 
 def test_classes_that_hardly_occur_are_warnings(dataset: Dataset) -> None:

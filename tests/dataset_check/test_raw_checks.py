@@ -51,6 +51,11 @@ def rename_case(old: str, new: str) -> Callable[[Path], None]:
     return change
 
 
+def name_twice(raw: Path) -> None:
+    file = raw / "dataset.json"
+    file.write_text(file.read_text().replace('"box": 1', '"box": 1, "box": 2'))
+
+
 def dangling(raw: Path) -> None:
     path = raw / "imagesTr/case_0_0001.nii.gz"
     path.unlink()
@@ -93,6 +98,19 @@ BAD_DATASETS = {
         with_values(labels={"background": 0, "a": [1, 2], "b": [2]}),
         r"regions_class_order must",
     ),
+    "regions written as others": (
+        with_values(labels={"background": 0, "a": [1, 2], "b": [2]}, regions_class_order=[2, 1]),
+        r"regions_class_order \[2, 1\] writes 2 for 1 \(a\), 1 for 2 \(a and b\)\. It needs",
+    ),
+    "an inner region first": (
+        with_values(labels={"background": 0, "b": [2], "a": [1, 2]}, regions_class_order=[2, 1]),
+        r"regions_class_order \[2, 1\] writes 1 for 2 \(b and a\)\. It needs .* contain others come first",
+    ),
+    "regions with undeclared values": (
+        with_values(labels={"background": 0, "a": [1, 2], "b": [2]}, regions_class_order=[1, 9]),
+        r"writes 9 for 2 \(a and b\)",
+    ),
+    "a name twice": (name_twice, r"dataset.json is not valid JSON: an object has 'box' more than once"),
     "no images": (remove("imagesTr/*"), r"no training images in .*imagesTr"),
     "wrong ending": (with_values(file_ending=".mha"), r"no training images in .*correct file_ending"),
     "wrong number": (with_values(numTraining=5), r"numTraining 5, but there are 3 training cases .*case_0"),
