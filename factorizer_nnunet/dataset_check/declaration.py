@@ -89,7 +89,7 @@ def _label_problems(description: DatasetJson) -> Iterator[str]:
             "lists of numbers, which also need regions_class_order"
         )
         return
-    if has_regions and (mixed_up := _values_mixed_up(description, order)):
+    if isinstance(order, list) and has_regions and (mixed_up := _values_mixed_up(description, order)):
         yield (
             f"{json_file}: regions_class_order {order} writes {mixed_up}. It needs for each region, in the order of "
             "labels, a value that says to which regions a voxel belongs; regions that contain others come first"
