@@ -28,7 +28,7 @@ from pathlib import Path
 
 import torch
 
-from factorizer_nnunet.core.atomic_files import is_draft, write_text_atomically
+from factorizer_nnunet.core.atomic_files import is_draft, remove_draft, write_text_atomically
 from factorizer_nnunet.core.processes import end_marked, script
 from factorizer_nnunet.core.set_aside import is_set_aside
 from factorizer_nnunet.demo.phantom import write_set
@@ -55,12 +55,14 @@ class Killed:
         outputs: files and folders that it makes.
         refuses: it refuses outputs that exist; otherwise it resumes.
         in_place: nnU-Net's commands write in place there, so only the end result is checked.
+        trains: from random weights, so that only the names of its results are the same every time.
     """
 
     words: tuple[str, ...]
     outputs: tuple[Path, ...]
     refuses: bool = False
     in_place: bool = False
+    trains: bool = False
 
 
 def commands(root: Path) -> dict[str, Killed]:
@@ -81,6 +83,7 @@ def commands(root: Path) -> dict[str, Killed]:
             ("-d", "7", "--template", "demo", *runs, "--output", folders["run"]),
             (results, Path(folders["run"])),
             in_place=True,
+            trains=True,
         ),
         "predict": Killed((*of_model, "-o", folders["predict"], "-npp", "1", "-nps", "1"), (Path(folders["predict"]),)),
         "evaluate": Killed(
@@ -189,10 +192,11 @@ def _files(outputs: Sequence[Path]) -> list[Path]:
     ]
 
 
-def contents(outputs: Sequence[Path]) -> dict[str, str]:
+def contents(command: Killed, outputs: Sequence[Path]) -> dict[str, str]:
     """Names of all files of a result; with the digest of the content where it is the same every time."""
+    endings = () if command.trains else (".nii.gz", ".csv")
     return {
-        f"{output.name}/{file.relative_to(output)}": _digest(file) if file.name.endswith((".nii.gz", ".csv")) else ""
+        f"{output.name}/{file.relative_to(output)}": _digest(file) if file.name.endswith(endings) else ""
         for output in outputs
         for file in _files([output])
         if file.name not in (".lock", "events.txt")
@@ -228,11 +232,13 @@ def training_problems(command: Killed) -> list[str]:
 def try_command(root: Path, name: str, command: Killed, kills: int, rng: random.Random) -> dict[str, object]:
     """Run a command undisturbed, then kill it again and again; returns what was seen."""
     _remove(command)
+    for left in [Path(path) for path in _paths(root) if is_draft(Path(path))]:
+        remove_draft(left)  # of a kill run that was stopped
     began = time.monotonic()
     status = start(root, name, command).wait()
     seconds = time.monotonic() - began
     problems = [f"undisturbed, it ended with status {status}"] if status else []
-    expected, alone = contents(command.outputs), others(root, command)
+    expected, alone = contents(command, command.outputs), others(root, command)
     _remove(command)
     came = starts = 0
     while came < kills and starts < 3 * kills:
@@ -246,7 +252,7 @@ def try_command(root: Path, name: str, command: Killed, kills: int, rng: random.
         elif not command.in_place:
             problems += half_files(command)
         if not was_killed or (command.refuses and command.outputs[0].exists()):
-            problems += _differences(expected, contents(command.outputs[:1]), only_found=True)
+            problems += _differences(expected, contents(command, command.outputs[:1]), only_found=True)
             _remove(command)  # so that the next start has something to do
     problems += [f"the last start ended with status {status}"] if (status := start(root, name, command).wait()) else []
     problems += _result_problems(expected, command)
@@ -257,7 +263,7 @@ def try_command(root: Path, name: str, command: Killed, kills: int, rng: random.
 
 
 def _result_problems(expected: Mapping[str, str], command: Killed) -> list[str]:
-    return _differences(expected, contents(command.outputs)) + half_files(command) + training_problems(command)
+    return _differences(expected, contents(command, command.outputs)) + half_files(command) + training_problems(command)
 
 
 def _differences(expected: Mapping[str, str], found: Mapping[str, str], only_found: bool = False) -> list[str]:

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from factorizer_nnunet.core.atomic_files import atomic_file, atomic_folder
 from factorizer_nnunet.core.errors import UserError
-from factorizer_nnunet.core.wording import count_of
+from factorizer_nnunet.core.wording import list_of_problems
 from factorizer_nnunet.dataset_conversion.cases import FILE_ENDING
 from factorizer_nnunet.dataset_conversion.layout import is_nifti
 from factorizer_nnunet.dataset_conversion.report import REPORT_FILE
@@ -99,8 +99,7 @@ def to_challenge(
     reading = tqdm(files, desc="checking", unit="case", disable=None)
     problems = [text for path in reading for text in _problems(release, path, report, data_set, ignore_geometry)]
     if problems:
-        lines = "\n".join(f"  {text}" for text in problems)
-        raise UserError(f"{count_of(len(problems), 'problem')} in {predictions}, nothing was written:\n{lines}")
+        raise UserError(list_of_problems(problems, f"in {predictions}, nothing was written"))
     cases = {path.name.removesuffix(FILE_ENDING): path for path in files}
     try:
         with contextlib.ExitStack() as pending:  # the archive appears after the folder, so entered before it

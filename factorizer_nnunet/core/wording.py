@@ -10,6 +10,11 @@ def count_of(number: int, what: str) -> str:
     return f"{number} {what}" + ("" if number == 1 else "s")
 
 
+def list_of_problems(problems: Sequence[str], where: str) -> str:
+    """An error of several lines, such as "2 problems in FOLDER, nothing was written" and one line for each."""
+    return "\n  ".join([f"{count_of(len(problems), 'problem')} {where}:", *problems])
+
+
 def first_few(names: Sequence[str], most: int = 5) -> str:
     """The first ``most`` of the names, followed by … if there are more."""
     return ", ".join(names[:most]) + (", …" if len(names) > most else "")

@@ -11,7 +11,7 @@ from typing import Any
 
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.path_names import component_problem
-from factorizer_nnunet.core.wording import count_of
+from factorizer_nnunet.core.wording import list_of_problems
 from factorizer_nnunet.core.worker_pool import map_unordered
 from factorizer_nnunet.evaluation.case import TOLERANCES_MM, CaseScores, score_arrays
 from factorizer_nnunet.evaluation.metrics import metrics_for
@@ -117,8 +117,7 @@ def _check(pairs: Sequence[CasePair], regions: Regions, num_processes: int, igno
     check = partial(problems_of, declared=regions.declared, ignore=regions.ignore, ignore_geometry=ignore_geometry)
     problems = sorted(text for texts in map_unordered(check, pairs, num_processes, "checking") for text in texts)
     if problems:
-        lines = "\n".join(f"  {text}" for text in problems)
-        raise UserError(f"{count_of(len(problems), 'problem')} with label files, nothing was scored:\n{lines}")
+        raise UserError(list_of_problems(problems, "with label files, nothing was scored"))
 
 
 def _score(

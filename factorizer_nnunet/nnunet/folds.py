@@ -20,14 +20,22 @@ def read_folds(file: Path) -> list[Fold]:
     """The folds in a file; empty if it does not exist.
 
     Raises:
-        UserError: the file cannot be read, or does not contain a list.
+        UserError: the file cannot be read, or does not contain a list of folds.
     """
     if not os.path.lexists(file):  # a link to nothing is reported, not replaced
         return []
     folds = load_json(file, _FIX)
     if not isinstance(folds, list):
         raise UserError(f"{file} contains {type(folds).__name__} instead of a list of folds. {_FIX}")
+    wrong = next((number for number, fold in enumerate(folds) if not _is_fold(fold)), None)
+    if wrong is not None:
+        raise UserError(f'{file}: fold {wrong} is not {{"train": [CASE, …], "val": [CASE, …]}}. {_FIX}')
     return folds
+
+
+def _is_fold(fold: object) -> bool:
+    parts = [fold.get(part) for part in ("train", "val")] if isinstance(fold, dict) else [None]
+    return all(isinstance(part, list) and all(isinstance(case, str) for case in part) for part in parts)
 
 
 def default_folds(cases: Iterable[str]) -> list[Fold]:

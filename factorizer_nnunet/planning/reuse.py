@@ -17,9 +17,11 @@ from nnunetv2.preprocessing.resampling.default_resampling import compute_new_sha
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
+from factorizer_nnunet.core.atomic_files import atomic_folder
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.file_stamps import Source
 from factorizer_nnunet.core.json_files import json_or_none
+from factorizer_nnunet.core.set_aside import OUTDATED, set_aside
 from factorizer_nnunet.nnunet.integrity import is_preprocessed
 from factorizer_nnunet.nnunet.provenance import Derived, preprocessed_data, preprocessing_settings
 from factorizer_nnunet.nnunet.safe_pickle import read_pickle
@@ -54,12 +56,11 @@ def preprocessed_folder(
 
 
 def link_preprocessed(source: Path, target: Path) -> None:
-    """Replace the folder ``target`` atomically by one with the files of ``source``."""
-    draft = target.with_name(f"{target.name}.linking")
-    shutil.rmtree(draft, ignore_errors=True)  # left by an interrupted run
-    shutil.copytree(source, draft, copy_function=_link_or_copy)
-    shutil.rmtree(target, ignore_errors=True)
-    draft.rename(target)
+    """Put a folder with the files of ``source`` in the place of ``target``, which is set aside if it exists."""
+    with atomic_folder(target) as draft:
+        shutil.copytree(source, draft, copy_function=_link_or_copy, dirs_exist_ok=True)
+        if target.exists():
+            set_aside(target, OUTDATED)
 
 
 def _link_or_copy(source: str, target: str) -> None:

@@ -14,6 +14,7 @@ from factorizer_nnunet.core.set_aside import is_set_aside
 from factorizer_nnunet.nnunet.integrity import is_complete, newest
 from factorizer_nnunet.nnunet.model_folder import PREDICTION_FILE, SUMMARY_FILE
 from factorizer_nnunet.nnunet.model_name import ModelName
+from factorizer_nnunet.nnunet.provenance import Derived
 from factorizer_nnunet.running import command_lines
 from factorizer_nnunet.running.best_configuration import (
     BestConfiguration,
@@ -115,13 +116,13 @@ class Inference(InferenceFiles):
             return State(False)
         if not best.is_ensemble:
             return State(True, "one model, nothing to merge")
-        return self._state_of_folder(ENSEMBLE, self.folder / ENSEMBLE)
+        return self._state_of_folder(self.folder / ENSEMBLE, self.merged_from())
 
     def postprocessing_state(self) -> State:
         """Done when the final segmentations are made from the present ones before postprocessing."""
         if current_best_configuration(self.settings) is None:
             return State(False)
-        return self._state_of_folder(POSTPROCESS, self.prediction.output)
+        return self._state_of_folder(self.prediction.output, self.postprocessed_from())
 
     def scores_state(self) -> State:
         """Done when the scores are of the present segmentations and references."""
@@ -179,14 +180,11 @@ class Inference(InferenceFiles):
             return began.stat().st_mtime < trained
         return any(checkpoint_entry(model, fold) in changes for fold in best.folds)
 
-    def _state_of_folder(self, step: str, folder: Path) -> State:
+    def _state_of_folder(self, folder: Path, made: Derived) -> State:
         """The state of a folder that appears complete, made from predictions of the same cases in other folders."""
         files = self.segmentations([folder])
         present = [file for file in files if file.exists()]
-        if len(present) == len(files):
-            made = self.merged_from() if step == ENSEMBLE else self.postprocessed_from()
-            reason = made.stale_reason()
-            if reason is None:
-                return State(True)
+        if len(present) == len(files) and made.stale_reason() is None:
+            return State(True)
         has_files = folder.is_dir() and any(not is_set_aside(path.name) for path in folder.iterdir())
         return State(False, outdated=(folder,) if has_files else ())

@@ -37,6 +37,7 @@ def read_request(results: Path, dataset: str) -> RunSettings:
     fix = "Start the run again, which rewrites it"
     content = load_json_object(found[0], fix)
     try:
+        path_component(content["dataset"], f"dataset in {found[0]}")
         return _settings(content)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{found[0]} is not as this version writes it ({error!r}). {fix}") from error
@@ -50,5 +51,6 @@ def _settings(content: dict) -> RunSettings:
         paths = {key: prediction[key] and Path(prediction[key]) for key in ("images", "output", "references")}
         prediction = Prediction(**{**prediction, **paths})
     folds = tuple(content.pop("folds"))
-    path_component(content["dataset"], "dataset")
+    if not all(type(fold) is int for fold in folds):
+        raise ValueError(f"folds {folds}")
     return RunSettings(folders=folders, models=models, folds=folds, prediction=prediction, **content)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
+from factorizer_nnunet.core.markdown import markdown_table
 from factorizer_nnunet.running.summary import DONE, FAILED
 
 
@@ -57,7 +58,9 @@ def _dice_table(models: Sequence[Mapping[str, Any]]) -> str:
     if not rows:
         return "No fold is done."
     regions = list(dict.fromkeys(region for _, _, dice in rows for region in dice))
-    return _table(["model", "fold", *regions], [[model, fold, *_cells(dice, regions)] for model, fold, dice in rows])
+    return markdown_table(
+        [["model", "fold", *regions], *([model, fold, *_cells(dice, regions)] for model, fold, dice in rows)]
+    )
 
 
 def _best(best: Mapping[str, Any] | None) -> list[str]:
@@ -71,7 +74,7 @@ def _best(best: Mapping[str, Any] | None) -> list[str]:
             f"* best ensemble of two against the best single model, `{best['best_single_model']}`: {gain:+.4f}"
         )
     rows = [[f"`{name}`", f"{dice:.4f}"] for name, dice in sorted(best["all"].items(), key=lambda item: -item[1])]
-    return ["## The best configuration", "\n".join(lines), _table(["model or ensemble", "mean Dice"], rows)]
+    return ["## The best configuration", "\n".join(lines), markdown_table([["model or ensemble", "mean Dice"], *rows])]
 
 
 def _test(test: Mapping[str, Any] | None) -> list[str]:
@@ -79,17 +82,17 @@ def _test(test: Mapping[str, Any] | None) -> list[str]:
         return []
     parts = ["## Test images", f"Segmentations of `{test['images']}` are in `{test['output']}`."]
     if test["dice"] is not None:
-        parts.append(_table(list(test["dice"]), [_cells(test["dice"], list(test["dice"]))]))
+        parts.append(markdown_table([list(test["dice"]), _cells(test["dice"], list(test["dice"]))]))
     return parts
 
 
 def _steps_table(steps: Sequence[Mapping[str, Any]]) -> str:
-    rows = []
+    rows = [["step", "state", "attempts", "time", "memory", "GPU memory"]]
     for step in steps:
         seconds = str(timedelta(seconds=round(step["seconds"]))) if step["attempts"] else ""
         memory, gpu = (_gigabytes(step[key]) for key in ("memory_gb", "gpu_memory_gb"))
         rows.append([step["name"], step["state"], str(step["attempts"] or ""), seconds, memory, gpu])
-    return _table(["step", "state", "attempts", "time", "memory", "GPU memory"], rows)
+    return markdown_table(rows)
 
 
 def _gigabytes(value: float | None) -> str:
@@ -98,7 +101,3 @@ def _gigabytes(value: float | None) -> str:
 
 def _cells(dice: Mapping[str, float], regions: Sequence[str]) -> list[str]:
     return [f"{dice[region]:.4f}" if region in dice else "" for region in regions]
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *rows))

@@ -39,7 +39,8 @@ class nnUNetTrainerFactorizer(AugmentedTrainer):
 
     Raises:
         UserError: plans, data set and configuration do not fit together, the variable for augmentation has a wrong
-            value, or variables set iterations or shifts, which is for predictions only; before anything is written.
+            value, variables set iterations or shifts, which is for predictions only, or ``-pretrained_weights`` ask for
+            code; before anything is written.
     """
 
     save_every: int  # epochs
@@ -54,6 +55,7 @@ class nnUNetTrainerFactorizer(AugmentedTrainer):
     ) -> None:
         print_user_errors_without_traceback()  # in nnUNetv2_train
         refuse_in_training()
+        check_pretrained_weights(sys.argv[1:])
         on_first_rank(lambda: check_training_inputs(plans, configuration, dataset_json, type(self).__name__))
         super().__init__(plans, configuration, fold, dataset_json, device)
         self.initial_lr = self.budget.learning_rate or LEARNING_RATE
@@ -67,16 +69,11 @@ class nnUNetTrainerFactorizer(AugmentedTrainer):
         self.enable_deep_supervision = len(strides) >= _MIN_STAGES_FOR_DEEP_SUPERVISION
 
     def initialize(self) -> None:
-        """Initialize as nnU-Net does, on the CPU with OMP_NUM_THREADS threads if that is set.
-
-        Raises:
-            UserError: the file of ``-pretrained_weights`` asks for code.
-        """
+        """Initialize as nnU-Net does, on the CPU with OMP_NUM_THREADS threads if that is set."""
         # nnUNetv2_train takes all cores whatever the variable says; folds trained at the same time would then mostly
         # wait for each other's threads.
         if self.device.type == "cpu" and os.environ.get("OMP_NUM_THREADS", "").isdecimal():
             torch.set_num_threads(max(1, int(os.environ["OMP_NUM_THREADS"])))
-        check_pretrained_weights(sys.argv[1:])
         super().initialize()
 
     @staticmethod

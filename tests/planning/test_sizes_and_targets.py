@@ -17,6 +17,7 @@ from factorizer_nnunet import cli
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.network import FactorizerConfig
 from factorizer_nnunet.nnunet.dataset_json import DatasetJson
+from factorizer_nnunet.nnunet.integrity import is_preprocessed
 from factorizer_nnunet.nnunet.names import parse_plans_name, plans_name
 from factorizer_nnunet.nnunet.provenance import raw_sources
 from factorizer_nnunet.planning.description import describe_plans
@@ -110,7 +111,8 @@ def found_data(measured: Path, plans: dict) -> Path | None:
     """The folder whose files can be used for 3d_fullres of new plans."""
     planner = nnUNetPlannerFactorizer(7)
     raw = Path(planner.raw_dataset_folder)
-    sources = raw_sources(raw, DatasetJson.read(raw / "dataset.json"))
+    description = DatasetJson.read(raw / "dataset.json")
+    sources = raw_sources(raw, description, description.training_cases(raw).values())
     return preprocessed_folder(plans, "3d_fullres", plans_in(measured), measured, planner.dataset, sources)
 
 
@@ -124,6 +126,7 @@ def test_complete_data_with_equal_settings_are_linked(measured: Path) -> None:
     link_preprocessed(source, target)
     assert sorted(f.name for f in target.iterdir()) == sorted(f.name for f in source.iterdir())
     assert all(file.samefile(target / file.name) for file in source.iterdir())
+    assert is_preprocessed(target.with_name(f"{target.name}.outdated-1"), "case_0")
     shutil.rmtree(source)  # as nnU-Net does before it preprocesses again
     assert nnUNetDatasetBlosc2(str(target)).load_case("case_0")[0].shape == (1, 20, 28, 24)
 

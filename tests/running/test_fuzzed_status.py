@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 from fuzzing import answer, damaged_json, files_below
 from running_example import example_settings
 
@@ -13,7 +14,7 @@ from factorizer_nnunet.running.run import run_here
 from factorizer_nnunet.running.worker_slots import WorkerSlot
 
 
-def test_status_answers_damaged_files(tmp_path: Path, programs: Path) -> None:
+def test_status_answers_damaged_files(tmp_path: Path, programs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     settings = example_settings(tmp_path, prediction=None)
     assert run_here(settings, [WorkerSlot("cpu 0")])
     number = settings.dataset.removeprefix("Dataset").split("_")[0]
@@ -26,6 +27,9 @@ def test_status_answers_damaged_files(tmp_path: Path, programs: Path) -> None:
         content = victim.read_bytes()
         victim.write_bytes(damaged_json(rng, json.loads(content)))
         before = files_below(tmp_path)
-        assert answer(["status", "-d", number]) in (0, 1, 2)
+        status = answer(["status", "-d", number])
+        assert status in (0, 1, 2)
+        message = capsys.readouterr().err
+        assert status < 2 or victim.name in message or "no run has the ID" in message, f"{victim}: {message}"
         assert files_below(tmp_path).keys() == before.keys()
         victim.write_bytes(content)
