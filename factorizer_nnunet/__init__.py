@@ -6,4 +6,21 @@ The package in the order of the data flow: ``dataset_conversion`` (challenge dat
 authors' implementation.
 """
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from factorizer_nnunet.prediction.predictor import Predictor
+
+__all__ = ["Predictor", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import ``Predictor`` when it is asked for: it needs nnU-Net, which the network alone does not."""
+    if name == "Predictor":
+        return importlib.import_module("factorizer_nnunet.prediction.predictor").Predictor
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

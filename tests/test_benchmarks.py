@@ -11,7 +11,16 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 # Those that a smaller run below does not start.
-OTHERS = ["accuracy", "conversion", "data_check", "iteration_time", "killed_commands", "memory_model", "whole_case"]
+OTHERS = [
+    "accuracy",
+    "conversion",
+    "data_check",
+    "iteration_time",
+    "killed_commands",
+    "memory_model",
+    "prediction",
+    "whole_case",
+]
 
 # All but SwinUNETR, which takes larger patches.
 NETWORKS = [

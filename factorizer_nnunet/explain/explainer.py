@@ -91,8 +91,8 @@ class Explainer:
     def _segmentation(self, data: torch.Tensor, properties: Mapping[str, Any]) -> np.ndarray:
         """Predict label values, (x, y, z) on the grid of the original image."""
         # Not ``predict_logits_from_preprocessed_data``: it loads weights first and so would undo a deletion.
-        logits = check_logits(self.predictor.predict_sliding_window_return_logits(data).cpu()).numpy()
-        return _x_first(segmentation_of(logits, properties, self.model.description))
+        logits = check_logits(self.predictor.predict_sliding_window_return_logits(data).cpu())
+        return _x_first(segmentation_of(logits.unbind(1), logits.shape[1:], properties, self.model.description))
 
     def _with_deletion(self, explanation: Explanation, data: torch.Tensor) -> Explanation:
         """The same explanation with the deletion test of the heads of the best components."""

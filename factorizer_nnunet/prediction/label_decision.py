@@ -1,13 +1,14 @@
 """From logits on the network's grid to labels on the image's, row by row, without the full-size logits of all classes.
 
 Rows are planes of the first axis. In each, one class after another is interpolated and compared with the best so far.
+The planes of the logits are taken one after the other, as the network finishes them; two at a time are kept.
 Only the box around the foreground is computed: where all source voxels around a target voxel decide for background, so
 does every mean of them, also over several models.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,7 @@ from torch import Tensor
 from factorizer_nnunet.prediction.resampling import AxisMap
 
 Box = tuple[slice, slice]  # rows and columns of a plane
+Extent = tuple[int, int, int, int]  # first and last row, first and last column
 
 
 @dataclass(frozen=True)
@@ -25,12 +27,12 @@ class Source:
     """A model's logits, and how they are resampled.
 
     Attributes:
-        logits: (classes, z, y, x), floating point.
+        planes: (classes, y, x) each, floating point, in the order of z.
         maps: one for each spatial axis; those of several models lead to the same target grid.
-        rounds: whether interpolated logits are rounded to the type of ``logits``, which decides some ties.
+        rounds: whether interpolated logits are rounded to the type of the planes, which decides some ties.
     """
 
-    logits: Tensor
+    planes: Iterable[Tensor]
     maps: tuple[AxisMap, ...]
     rounds: bool = False
 
@@ -47,11 +49,13 @@ def decide_labels(sources: Sequence[Source], labels: LabelManager) -> np.ndarray
     """
     values = _label_values(labels)
     result = np.zeros([len(axis.low) for axis in sources[0].maps], values.dtype)
-    extents = [_foreground_extents(source.logits, labels.has_regions) for source in sources]
+    windows = [_Window(source, labels.has_regions) for source in sources]
     for row in range(len(result)):
-        box = _target_box(sources, extents, row)
+        for window in windows:
+            window.move_to(row)
+        box = _target_box(windows)
         if box is not None:
-            result[row][box] = values[_decide_plane(sources, row, box, labels.has_regions).numpy(force=True)]
+            result[row][box] = values[_decide_plane(windows, box, labels.has_regions).numpy(force=True)]
     return result
 
 
@@ -61,44 +65,74 @@ def _label_values(labels: LabelManager) -> np.ndarray:
     return np.array(values, np.uint8 if len(labels.foreground_labels) < 255 else np.uint16)
 
 
-def _foreground_extents(logits: Tensor, has_regions: bool) -> list[tuple[int, int, int, int] | None]:
-    """First and last row and column of the foreground in each plane of the source; None where there is none."""
-    extents = []
-    for row in range(logits.shape[1]):
-        plane = logits[:, row].float()
-        foreground = plane.amax(0) > 0 if has_regions else (plane[1:] > plane[0]).any(0)
-        y, x = (foreground.any(axis).nonzero().flatten() for axis in (1, 0))
-        extents.append((int(y[0]), int(y[-1]), int(x[0]), int(x[-1])) if len(y) else None)
-    return extents
+class _Window:
+    """The planes of a source that a target plane is interpolated from, with the extents of their foreground."""
+
+    def __init__(self, source: Source, has_regions: bool) -> None:
+        self.maps, self.rounds = source.maps, source.rounds
+        self._planes, self._has_regions = enumerate(source.planes), has_regions
+        self._kept: dict[int, tuple[Tensor, Extent | None]] = {}
+        self._low = self._high = 0
+        self._weight = 0.0
+
+    def move_to(self, row: int) -> None:
+        """Take planes until those of a target plane are complete; target planes come in ascending order."""
+        z_map = self.maps[0]
+        self._low, self._high, self._weight = int(z_map.low[row]), int(z_map.high[row]), float(z_map.weight[row])
+        while self._high not in self._kept:
+            number, plane = next(self._planes)
+            if number >= self._low:
+                self._kept[number] = plane, _foreground_extent(plane, self._has_regions)
+        self._kept = {number: kept for number, kept in self._kept.items() if number >= self._low}
+
+    def target_bounds(self) -> Iterator[tuple[int, int, int, int]]:
+        """Start and end of rows and columns of the target plane that each source plane's foreground has a part in."""
+        _, y_map, x_map = self.maps
+        for number in {self._low, self._high}:
+            if (found := self._kept[number][1]) is not None:
+                yield *y_map.targets_of(*found[:2]), *x_map.targets_of(*found[2:])
+
+    def classes(self, box: Box) -> Iterator[Tensor]:
+        """The logits of each class in a part of the target plane, (y, x), float32."""
+        low, high = self._kept[self._low][0], self._kept[self._high][0]
+        y_map, x_map = (axis.to(low.device) for axis in self.maps[1:])
+        precision = torch.float64 if self.rounds else torch.float32  # as nnU-Net, so that rounding gives the same
+        for below, above in zip(low, high, strict=True):
+            values = below.to(precision)
+            if self._low != self._high:
+                values = values.lerp(above.to(precision), self._weight)
+            values = y_map.interpolate(x_map.interpolate(values, 1, box[1]), 0, box[0])
+            yield values.to(below.dtype).float() if self.rounds else values
 
 
-def _target_box(
-    sources: Sequence[Source], extents: Sequence[Sequence[tuple[int, int, int, int] | None]], row: int
-) -> Box | None:
+def _foreground_extent(plane: Tensor, has_regions: bool) -> Extent | None:
+    """First and last row and column of the foreground in a source plane; None where there is none."""
+    plane = plane.float()
+    foreground = plane.amax(0) > 0 if has_regions else (plane[1:] > plane[0]).any(0)
+    y, x = (foreground.any(axis).nonzero().flatten() for axis in (1, 0))
+    return (int(y[0]), int(y[-1]), int(x[0]), int(x[-1])) if len(y) else None
+
+
+def _target_box(windows: Sequence[_Window]) -> Box | None:
     """The part of a target plane in which any model may see foreground."""
-    bounds = []
-    for source, extent in zip(sources, extents, strict=True):
-        z_map, y_map, x_map = source.maps
-        for z in {int(z_map.low[row]), int(z_map.high[row])}:
-            if (found := extent[z]) is not None:
-                bounds.append((*y_map.targets_of(*found[:2]), *x_map.targets_of(*found[2:])))
+    bounds = [bound for window in windows for bound in window.target_bounds()]
     if not bounds:
         return None
     y_start, y_stop, x_start, x_stop = zip(*bounds, strict=True)
     return slice(min(y_start), max(y_stop)), slice(min(x_start), max(x_stop))
 
 
-def _decide_plane(sources: Sequence[Source], row: int, box: Box, has_regions: bool) -> Tensor:
+def _decide_plane(windows: Sequence[_Window], box: Box, has_regions: bool) -> Tensor:
     """Decisions in a part of a target plane: a class, or the last region above 0.5 plus 1, 0 for none."""
-    if len(sources) == 1:
-        return _decide(_planes(sources[0], row, box), 0.0 if has_regions else None)
+    if len(windows) == 1:
+        return _decide(windows[0].classes(box), 0.0 if has_regions else None)
     total: Tensor | None = None
-    for source in sources:
-        logits = torch.stack(list(_planes(source, row, box)))
+    for window in windows:
+        logits = torch.stack(list(window.classes(box)))
         probabilities = logits.sigmoid() if has_regions else logits.softmax(0)
         total = probabilities if total is None else total.add_(probabilities)
     assert total is not None
-    return _decide(iter(total / len(sources)), 0.5 if has_regions else None)
+    return _decide(iter(total / len(windows)), 0.5 if has_regions else None)
 
 
 def _decide(planes: Iterator[Tensor], threshold: float | None) -> Tensor:
@@ -112,16 +146,3 @@ def _decide(planes: Iterator[Tensor], threshold: float | None) -> Tensor:
         if threshold is None:
             best = torch.maximum(best, plane)
     return decided
-
-
-def _planes(source: Source, row: int, box: Box) -> Iterator[Tensor]:
-    """The logits of each class in a part of a target plane, (y, x), float32."""
-    z_map, y_map, x_map = source.maps
-    below, above = int(z_map.low[row]), int(z_map.high[row])
-    precision = torch.float64 if source.rounds else torch.float32  # as nnU-Net, so that rounding gives the same
-    for plane in source.logits:
-        values = plane[below].to(precision)
-        if above != below:
-            values = values.lerp(plane[above].to(precision), float(z_map.weight[row]))
-        values = y_map.interpolate(x_map.interpolate(values, 1, box[1]), 0, box[0])
-        yield values.to(plane.dtype).float() if source.rounds else values

@@ -75,7 +75,6 @@ class TrainedModel:
         tile_step_size: float,
         use_mirroring: bool,
         on_device: bool,
-        verbose: bool = False,
         predictor_class: type[nnUNetPredictor] = nnUNetPredictor,
     ) -> nnUNetPredictor:
         """Build nnU-Net's predictor for this model.
@@ -85,7 +84,6 @@ class TrainedModel:
             tile_step_size: step of the sliding window, as a fraction of the patch.
             use_mirroring: average over mirrored images if the training mirrored.
             on_device: keep the complete result on the device, too; with CUDA only.
-            verbose: whether it prints what it does.
             predictor_class: ``nnUNetPredictor`` or a subclass.
         """
         predictor = predictor_class(
@@ -93,7 +91,7 @@ class TrainedModel:
             use_mirroring=use_mirroring,
             perform_everything_on_device=on_device,
             device=device,
-            verbose=verbose,
+            verbose=False,
             allow_tqdm=False,
         )
         predictor.manual_initialization(

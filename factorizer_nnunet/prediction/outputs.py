@@ -29,7 +29,7 @@ _STAMP = "settings_sha256"  # entry in the folder's record, our own
 # Settings that change predictions. Older records lack some, which could not be chosen then.
 DECISIVE = (
     *("trainer", "plans", "configuration", "checkpoints", "tile_step_size", "use_mirroring"),
-    *("num_iters", "num_shifts"),
+    *("num_iters", "num_shifts", "skip_empty_tiles"),
 )
 # Lower bounds on the size of predictions, and of the probabilities of each class, as fractions of one image file:
 # with less free space than that, writing would surely fail.
@@ -87,7 +87,7 @@ class Outputs:
         record, plans_file = self.folder / PREDICTION_FILE, self.folder / PLANS_FILE
         before = load_json_object(record, fix) if record.is_file() else {}
         if "checkpoints" in before:
-            different = [key for key in DECISIVE if before.get(key) != settings[key]]
+            different = [key for key in DECISIVE if before.get(key) != settings.get(key)]
         else:  # written by nnUNetv2_predict, which records only the plans
             different = [] if plans_file.is_file() and load_json_object(plans_file, fix) == plans else ["plans"]
         if different:

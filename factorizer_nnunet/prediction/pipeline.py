@@ -9,6 +9,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from tqdm import tqdm
@@ -21,8 +22,11 @@ from factorizer_nnunet.nnunet.image_files import ImageCase
 from factorizer_nnunet.prediction.case_states import State, make_way, state_of
 from factorizer_nnunet.prediction.claims import Claims
 from factorizer_nnunet.prediction.description import ModelDescription
+from factorizer_nnunet.prediction.memory import MemoryLimit
 from factorizer_nnunet.prediction.outputs import Outputs
-from factorizer_nnunet.prediction.work import Preprocessed, check_logits, export, preprocess, readable_by
+from factorizer_nnunet.prediction.segmentation import logits_of, segmentation_of
+from factorizer_nnunet.prediction.sliding_window import logit_planes
+from factorizer_nnunet.prediction.work import Preprocessed, export, preprocess, readable_by
 
 QUEUED_EXPORTS = 2  # in addition to those being written: a fast GPU must not fill the memory
 _SECONDS_BETWEEN_LOOKS = 1.0  # at cases of other processes
@@ -59,6 +63,9 @@ class Pipeline:
         outcome: gets what happens to each case.
         num_readers, num_writers: number of worker processes; with 0, this process does the work.
         progress_bar: whether to show one.
+        memory: what the prediction may take in all; a case that needs more fails. None: all of the machine.
+        skip_empty_tiles: whether tiles without any contrast are background without asking the network.
+        verbose: whether to print the time of each stage of a case.
     """
 
     def __init__(
@@ -71,11 +78,15 @@ class Pipeline:
         num_readers: int,
         num_writers: int,
         progress_bar: bool,
+        memory: MemoryLimit | None,
+        skip_empty_tiles: bool = False,
+        verbose: bool = False,
     ) -> None:
         self.model, self.predictor, self.outputs, self.outcome = model, predictor, outputs, outcome
         self.num_readers, self.num_writers = num_readers, num_writers
-        self.progress_bar = progress_bar
-        self._exports: dict[Future[None], str] = {}
+        self.progress_bar, self.memory, self.skip_empty_tiles = progress_bar, memory, skip_empty_tiles
+        self.verbose = verbose
+        self._exports: dict[Future[float], tuple[str, dict[str, float]]] = {}  # with the seconds of the stages before
 
     def run(self, cases: Sequence[ImageCase]) -> None:
         """Predict the cases that no other process predicts, then wait for those, or take them over.
@@ -121,24 +132,42 @@ class Pipeline:
     def _predict(self, cases: Iterator[ImageCase], most: int) -> None:
         num_readers, num_writers = min(self.num_readers, most), min(self.num_writers, most)
         with WorkerPool(num_readers) as readers, WorkerPool(num_writers) as writers:
-            for case, read in _read_ahead(cases, readers, self.model):
+            for case, read in _read_ahead(cases, readers, self.model, self.memory):
                 try:
-                    image = image_of(read, case, readers, self.model)
-                    logits = self.predictor.predict_logits_from_preprocessed_data(torch.from_numpy(image.data)).cpu()
-                    array = check_logits(logits).numpy()
+                    image = image_of(read, case, readers, self.model, self.memory)
+                    predicted, seconds = self._predicted(image)
                 except Exception as error:  # concerns this case only: a damaged image, or one too large for the device
                     self._failed(case.name, error)
                     continue
-                self._exports[writers.submit(export, case.name, array, image, self.model, self.outputs)] = case.name
+                future = writers.submit(
+                    export, case.name, predicted, image.properties, image.images, self.model, self.outputs
+                )
+                self._exports[future] = case.name, seconds
+                del image, read, predicted  # the next image may need the memory
                 self._collect(most_left=num_writers + QUEUED_EXPORTS if num_writers else 0)
             self._collect(most_left=0)
+
+    def _predicted(self, image: Preprocessed) -> tuple[np.ndarray, dict[str, float]]:
+        """Labels on the image's grid, or all logits where probabilities are to be written; and seconds by stage."""
+        shape, start = image.data.shape[1:], time.perf_counter()
+        seconds = {"reading and preprocessing": image.seconds, "network": 0.0}
+        planes = _timed(logit_planes(self.predictor, torch.from_numpy(image.data), self.skip_empty_tiles), seconds)
+        if self.outputs.probabilities:
+            predicted = logits_of(planes, shape)
+        else:
+            predicted = segmentation_of(planes, shape, image.properties, self.model)
+        seconds["labels"] = time.perf_counter() - start - seconds["network"]
+        return predicted, seconds
 
     def _collect(self, most_left: int) -> None:
         while len(self._exports) > most_left:
             for future in wait(self._exports, return_when=FIRST_COMPLETED).done:
-                name, error = self._exports.pop(future), future.exception()
+                (name, seconds), error = self._exports.pop(future), future.exception()
                 if error is None:
                     self.outcome.predicted.append(name)
+                    if self.verbose:
+                        stages = {**seconds, "writing": future.result()}
+                        self._bar.write(f"{name}: {', '.join(f'{stage} {s:.1f} s' for stage, s in stages.items())}")
                     self._finished(name)
                     continue
                 if is_disk_full(self.outputs.folder, error):
@@ -157,18 +186,33 @@ class Pipeline:
         self._bar.update()
 
 
-def image_of(read: Future[Preprocessed], case: ImageCase, readers: WorkerPool, model: ModelDescription) -> Preprocessed:
+def _timed(planes: Iterator[torch.Tensor], seconds: dict[str, float]) -> Iterator[torch.Tensor]:
+    """The same planes; the time until each comes is added to the seconds of the network."""
+    start = time.perf_counter()
+    for plane in planes:
+        seconds["network"] += time.perf_counter() - start
+        yield plane
+        start = time.perf_counter()
+
+
+def image_of(
+    read: Future[Preprocessed],
+    case: ImageCase,
+    readers: WorkerPool,
+    model: ModelDescription,
+    memory: MemoryLimit | None,
+) -> Preprocessed:
     """The case that was read; read again if a process died, since all cases being read then are lost with it."""
     try:
         return read.result()
     except BrokenProcessPool:
-        return readers.submit(preprocess, case, model).result()
+        return readers.submit(preprocess, case, model, memory).result()
 
 
 def reason_of(error: BaseException) -> str:
     """Why a case failed, in one line."""
     if isinstance(error, BrokenProcessPool):
-        return "a worker process died, most likely because memory ran out: lower -npp and -nps"
+        return "a worker process died, most likely because memory ran out: lower --memory, or -npp and -nps"
     text = " ".join(str(error).split())[:300]
     if isinstance(error, UserError):
         return text
@@ -177,12 +221,12 @@ def reason_of(error: BaseException) -> str:
 
 
 def _read_ahead(
-    cases: Iterator[ImageCase], readers: WorkerPool, model: ModelDescription
+    cases: Iterator[ImageCase], readers: WorkerPool, model: ModelDescription, memory: MemoryLimit | None
 ) -> Iterator[tuple[ImageCase, Future[Preprocessed]]]:
     """Yield each case with its future image; as many as there are processes are read in advance."""
     reading: deque[tuple[ImageCase, Future[Preprocessed]]] = deque()
     for case in cases:
-        reading.append((case, readers.submit(preprocess, case, model)))
+        reading.append((case, readers.submit(preprocess, case, model, memory)))
         if len(reading) > readers.count:
             yield reading.popleft()
     yield from reading

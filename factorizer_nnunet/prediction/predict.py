@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import SimpleITK
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
 from factorizer_nnunet import __version__
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.file_stamps import Stamp, stamp_of_value
+from factorizer_nnunet.core.memory import free_memory
 from factorizer_nnunet.core.wording import first_few
 from factorizer_nnunet.nnunet.image_files import ImageCase, find_cases, passed_over
 from factorizer_nnunet.nnunet.inference_settings import InferenceSettings, is_tile_step
@@ -19,7 +22,9 @@ from factorizer_nnunet.nnunet.model_folder import ALL_CASES, CHECKPOINT_FINAL
 from factorizer_nnunet.nnunet.prediction_record import image_stamps, record_prediction
 from factorizer_nnunet.prediction.case_states import CaseState, State, state_of
 from factorizer_nnunet.prediction.claims import Claims
+from factorizer_nnunet.prediction.description import ModelDescription
 from factorizer_nnunet.prediction.devices import chosen_device
+from factorizer_nnunet.prediction.memory import RESERVE, MemoryLimit, case_memory, processes_within
 from factorizer_nnunet.prediction.model import TrainedModel, load_model
 from factorizer_nnunet.prediction.outputs import DECISIVE, Outputs
 from factorizer_nnunet.prediction.pipeline import Pipeline, PredictionOutcome, reason_of
@@ -48,7 +53,9 @@ class PredictionRequest:
         progress_bar: whether to show one.
         num_parts, part_id: predict every ``num_parts``-th case, starting with number ``part_id``.
         continue_prediction: take segmentations without a record of their images as complete.
-        verbose: let nnU-Net's predictor print what it does.
+        memory: GB that all processes may take together; None: what is free, less a reserve.
+        skip_empty_tiles: tiles without any contrast are background without asking the network.
+        verbose: print the time of each stage of a case.
     """
 
     model: Path
@@ -70,6 +77,8 @@ class PredictionRequest:
     num_parts: int = 1
     part_id: int = 0
     continue_prediction: bool = False
+    memory: float | None = None
+    skip_empty_tiles: bool = False
     verbose: bool = False
 
 
@@ -106,18 +115,43 @@ def predict(request: PredictionRequest) -> PredictionOutcome:
             tile_step_size=step,
             use_mirroring=request.use_mirroring,
             on_device=request.on_device,
-            verbose=request.verbose,
         )
+        size = int(free_memory() * (1 - RESERVE) if request.memory is None else request.memory * 1e9)
+        limit = MemoryLimit(size, device.type == "cuda" and request.on_device)
+        readers, writers = _processes(request, model.description, left, limit)
         Pipeline(
             model.description,
             predictor,
             outputs,
             outcome,
-            num_readers=request.preprocessing_processes,
-            num_writers=request.export_processes,
+            num_readers=readers,
+            num_writers=writers,
+            memory=None if request.memory is None else limit,  # an estimate alone should not refuse a case
             progress_bar=request.progress_bar,
+            skip_empty_tiles=request.skip_empty_tiles,
+            verbose=request.verbose,
         ).run(left)
     return outcome
+
+
+def _processes(
+    request: PredictionRequest, model: ModelDescription, cases: Sequence[ImageCase], limit: MemoryLimit
+) -> tuple[int, int]:
+    """The numbers of processes for which the largest case leaves memory, by the size of its file."""
+    wanted = request.preprocessing_processes, request.export_processes
+    largest = max(cases, key=lambda case: case.files[0].stat().st_size)
+    reader = SimpleITK.ImageFileReader()
+    reader.SetFileName(str(largest.files[0]))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError:  # a format that SimpleITK does not know, or a damaged file, which will be reported
+        return wanted
+    size, spacing = ([*values[2::-1]] for values in (reader.GetSize(), reader.GetSpacing()))
+    if len(size) < 3:
+        return wanted
+    size, spacing = ([values[axis] for axis in model.plans.transpose_forward] for values in (size, spacing))
+    needed = case_memory(size, spacing, model, request.save_probabilities, limit.on_gpu)
+    return processes_within(needed, limit.size, *wanted)
 
 
 def _check_unrecorded(request: PredictionRequest, states: Mapping[str, CaseState]) -> None:
@@ -180,6 +214,7 @@ def _settings(request: PredictionRequest, model: TrainedModel, tile_step_size: f
         "use_mirroring": request.use_mirroring,
         "num_iters": model.inference_settings.num_iters,  # None: as the plans say
         "num_shifts": model.inference_settings.num_shifts,
+        **({"skip_empty_tiles": True} if request.skip_empty_tiles else {}),  # unknown to older records
         "images": str(request.images.absolute()),
         "previous_stage": request.previous_stage and str(request.previous_stage.absolute()),
         "save_probabilities": request.save_probabilities,
@@ -188,7 +223,7 @@ def _settings(request: PredictionRequest, model: TrainedModel, tile_step_size: f
 
 def _stamp(settings: Mapping[str, Any], model: TrainedModel) -> Stamp:
     """The stamp of all that decides what is predicted from an image."""
-    decisive = {key: settings[key] for key in DECISIVE}
+    decisive = {key: settings[key] for key in DECISIVE if key in settings}
     return stamp_of_value({**decisive, "plans": model.plans.plans, "dataset": model.dataset.content})
 
 
@@ -197,6 +232,8 @@ def _check_options(request: PredictionRequest) -> None:
         raise UserError(f"-step_size {request.tile_step_size} must be above 0 and at most 1; nnU-Net's is 0.5")
     if min(request.preprocessing_processes, request.export_processes) < 0:
         raise UserError("-npp and -nps must be 0 or more")
+    if request.memory is not None and not (math.isfinite(request.memory) and request.memory > 0):
+        raise UserError(f"--memory {request.memory:g} must be above 0, in GB")
     if not 0 <= request.part_id < request.num_parts:
         raise UserError(
             f"-part_id {request.part_id} and -num_parts {request.num_parts}: parts are counted from 0 to -num_parts - 1"

@@ -60,6 +60,12 @@ class AxisMap:
         weight = self.weight[part].to(values.dtype).view(-1, *[1] * (values.ndim - 1 - axis))
         return below.lerp_(values.index_select(axis, self.high[part]), weight)
 
+    def to(self, device: torch.device) -> AxisMap:
+        """The same map where the values are."""
+        low = self.low.to(device)
+        high = low if self.low is self.high else self.high.to(device)
+        return AxisMap(low, high, self.weight.to(device), self.is_identity)
+
     def targets_of(self, first: int, last: int) -> tuple[int, int]:
         """Start and end (exclusive) of the target voxels that the source voxels first to last have a part in."""
         start = int(torch.searchsorted(self.high, first))

@@ -7,6 +7,7 @@ import io
 import math
 import os
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,15 +29,14 @@ from factorizer_nnunet.nnunet.integrity import gzip_damage
 from factorizer_nnunet.nnunet.prediction_record import image_stamps
 from factorizer_nnunet.prediction.channel_grids import channel_grid_problem
 from factorizer_nnunet.prediction.description import ModelDescription
+from factorizer_nnunet.prediction.memory import MemoryLimit, case_memory
 from factorizer_nnunet.prediction.outputs import Outputs
-from factorizer_nnunet.prediction.segmentation import segmentation_of
 
 Properties = dict[str, Any]  # what nnU-Net needs to bring a prediction back to the image's grid
 
 # An image that has so many more voxels at the model's spacing has a wrong spacing in its header: of 10 mm slices,
 # 0.5 mm are 20 times as many, and 4 mm voxels in 0.5 mm are 512 times as many.
 _MAX_GROWTH = 1000
-_FLOAT_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -47,51 +47,85 @@ class Preprocessed:
         data: (channels, *spatial), float32.
         properties: what nnU-Net needs to return to the image's grid.
         images: stamps of the files it was read from.
+        seconds: that reading and preprocessing took.
     """
 
     data: np.ndarray
     properties: Properties
     images: Mapping[str, Stamp]
+    seconds: float
 
 
-def preprocess(case: ImageCase, model: ModelDescription) -> Preprocessed:
+def preprocess(case: ImageCase, model: ModelDescription, memory: MemoryLimit | None = None) -> Preprocessed:
     """Read a case and preprocess it as the network expects.
 
     In a cascade the previous stage's segmentation comes after the images, one channel per label.
 
+    Args:
+        case: its files.
+        model: which will predict it.
+        memory: what a prediction may take in all; None: all memory of the machine.
+
     Raises:
         UserError: the image has other channels than the model, channels on other grids, NaN or infinite voxels, or an
-            impossible spacing.
+            impossible spacing, or takes more memory.
         OSError: a file is truncated; nnU-Net's readers raise exceptions of their own.
     """
+    start = time.perf_counter()
     for file in (*case.files, *([case.previous] if case.previous else [])):
         check_complete(file)
     if (problem := channel_grid_problem(case.files)) is not None:
         raise UserError(problem)
     stamps = image_stamps(case)
     reader = model.plans.image_reader_writer_class()
-    image, properties = _read_images(reader, case.files, model.dataset.file_ending)
-    _check_image(image, properties, model)
+    image, properties = read_images(reader, case.files, model.dataset.file_ending)
     previous = None
     if case.previous is not None:
         previous, _ = reader.read_seg(str(case.previous))
         if not set(np.unique(previous).tolist()) <= model.dataset.label_values:
             raise UserError(f"{case.previous} contains labels that dataset.json does not declare")
+    data, properties = preprocess_array(image, properties, previous, model, memory)
+    return Preprocessed(data, properties, stamps, time.perf_counter() - start)
+
+
+def preprocess_array(
+    image: np.ndarray,
+    properties: Properties,
+    previous: np.ndarray | None,
+    model: ModelDescription,
+    memory: MemoryLimit | None = None,
+) -> tuple[np.ndarray, Properties]:
+    """Preprocess an image as the network expects.
+
+    Args:
+        image: (channels, *spatial), in the order of nnU-Net's readers.
+        properties: with ``spacing`` in mm in the order of the axes.
+        previous: the previous stage's segmentation in a cascade, (1, *spatial).
+        model: which will predict it.
+        memory: what a prediction may take in all; None: all memory of the machine.
+
+    Returns:
+        ``data`` and ``properties`` of ``Preprocessed``.
+
+    Raises:
+        UserError: as ``preprocess``.
+    """
+    _check_image(image, properties, model, memory)
     data, segmentation, properties = model.configuration.preprocessor_class(verbose=False).run_case_npy(
         image, previous, properties, model.plans, model.configuration, model.dataset.content
     )
-    if case.previous is not None:
+    if previous is not None:
         data = np.vstack(
             (data, convert_labelmap_to_one_hot(segmentation[0], model.labels.foreground_labels, data.dtype))
         )
     data = np.ascontiguousarray(data, np.float32)
     if (problem := not_finite_problem(data)) is not None:
         raise UserError(f"after preprocessing, {problem}: check intensities and spacing of the image")
-    return Preprocessed(data, properties, stamps)
+    return data, properties
 
 
 def check_logits(logits: torch.Tensor) -> torch.Tensor:
-    """Return the output of the network, (classes, *spatial), if all of it is finite.
+    """Return the output of the network, (classes, …), if all of it is finite.
 
     nnU-Net adds up outputs in half precision and notices infinity, but not the NaN that two infinities give: every
     comparison with NaN is false, so the segmentation would be empty.
@@ -107,7 +141,7 @@ def check_logits(logits: torch.Tensor) -> torch.Tensor:
     return logits
 
 
-def _read_images(reader: BaseReaderWriter, files: Sequence[Path], file_ending: str) -> tuple[np.ndarray, Properties]:
+def read_images(reader: BaseReaderWriter, files: Sequence[Path], file_ending: str) -> tuple[np.ndarray, Properties]:
     """Read the channels of a case; some readers know their formats only by an ending in lower case."""
     names = tuple(str(file) for file in files)
     try:
@@ -122,7 +156,9 @@ def _read_images(reader: BaseReaderWriter, files: Sequence[Path], file_ending: s
         return reader.read_images(tuple(map(str, links)))
 
 
-def _check_image(image: np.ndarray, properties: Mapping[str, Any], model: ModelDescription) -> None:
+def _check_image(
+    image: np.ndarray, properties: Mapping[str, Any], model: ModelDescription, memory: MemoryLimit | None
+) -> None:
     """Check an image, (channels, *spatial), for what nnU-Net would compute with to a wrong or endless end."""
     expected = len(model.dataset.channel_names)
     if len(image) != expected:
@@ -143,30 +179,44 @@ def _check_image(image: np.ndarray, properties: Mapping[str, Any], model: ModelD
         raise UserError(f"at the model's spacing it is less than a voxel long ({sizes}). Correct the header's spacing")
     if voxels > _MAX_GROWTH * math.prod(shape):
         raise UserError(f"at the model's spacing it has {voxels:.3g} voxels ({sizes}). Correct the header's spacing")
-    needed = voxels * _FLOAT_BYTES * (model.num_input_channels + model.labels.num_segmentation_heads)
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if needed > memory:
+    limit, whose = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), "this machine has"
+    if memory is not None:
+        limit, whose = memory.size, "it may take"
+    needed = case_memory(shape, original, model, on_gpu=memory is None or memory.on_gpu).together(0, 0)
+    if needed > limit:
         raise UserError(
-            f"it needs {needed / 1e9:.0f} GB at the model's spacing ({sizes}), this machine has {memory / 1e9:.0f} GB"
+            f"it needs {needed / 1e9:.1f} GB at the model's spacing ({sizes}), {whose} {limit / 1e9:.1f} GB. Free "
+            "memory, raise --memory, or predict it on another machine"
         )
 
 
-def export(case: str, logits: np.ndarray, image: Preprocessed, model: ModelDescription, outputs: Outputs) -> None:
+def export(
+    case: str,
+    prediction: np.ndarray,
+    properties: Properties,
+    images: Mapping[str, Stamp],
+    model: ModelDescription,
+    outputs: Outputs,
+) -> float:
     """Write the prediction of a case on the grid of its image, completely or not at all.
 
     Args:
         case: its name.
-        logits: (classes, *spatial), as the network returns them.
-        image: from ``preprocess``.
+        prediction: labels, as ``segmentation_of`` gives them; logits, (classes, z, y, x), if probabilities are wanted.
+        properties, images: of the case, from ``preprocess``.
         model: which predicted.
         outputs: where to write.
+
+    Returns:
+        seconds that it took.
     """
+    start = time.perf_counter()
 
     def write(truncated: str) -> None:
         if outputs.probabilities:
             export_prediction_from_logits(
-                logits,
-                image.properties,
+                prediction,
+                properties,
                 model.configuration,
                 model.plans,
                 model.dataset.content,
@@ -174,11 +224,11 @@ def export(case: str, logits: np.ndarray, image: Preprocessed, model: ModelDescr
                 save_probabilities=True,
             )
         else:
-            labels = segmentation_of(logits, image.properties, model)
             writer = model.plans.image_reader_writer_class()
-            writer.write_seg(labels, f"{truncated}{model.dataset.file_ending}", image.properties)
+            writer.write_seg(prediction, f"{truncated}{model.dataset.file_ending}", properties)
 
-    outputs.write(case, image.images, write, readable_by(model.plans))
+    outputs.write(case, images, write, readable_by(model.plans))
+    return time.perf_counter() - start
 
 
 def check_complete(file: Path) -> None:

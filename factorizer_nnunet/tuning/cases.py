@@ -133,7 +133,7 @@ class ValidationCases:
 
     def segmentation(self, logits: torch.Tensor, case: ValidationCase) -> np.ndarray:
         """Logits (classes, *spatial) as labels on the image's own grid."""
-        return segmentation_of(logits.numpy(force=True), case.properties, self.model.description)
+        return segmentation_of(logits.unbind(1), logits.shape[1:], case.properties, self.model.description)
 
     def dice(self, segmentation: np.ndarray, case: ValidationCase) -> dict[str, float | None]:
         """Dice of every region; None, as in nnU-Net, if it is in neither reference nor prediction."""

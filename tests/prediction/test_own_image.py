@@ -19,7 +19,7 @@ from tiny_models import CASES, run_predict, write_image
 from factorizer_nnunet import cli
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.nnunet.prediction_record import RECORDS
-from factorizer_nnunet.prediction import pipeline
+from factorizer_nnunet.prediction import pipeline, sliding_window
 from factorizer_nnunet.prediction.claims import Claims
 
 
@@ -94,12 +94,12 @@ def test_images_that_are_not_finite_fail(root: Path, model: Path, value: float) 
 def test_an_output_that_is_not_finite_fails(root: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As half precision gives on a GPU: nnU-Net notices infinity, but not NaN."""
 
-    def overflowed(self: object, data: torch.Tensor) -> torch.Tensor:
-        logits = torch.zeros(3, *data.shape[1:], dtype=torch.half)
-        logits[1, 0, 0, 0] = torch.tensor(6e4, dtype=torch.half) * 2 - torch.inf
+    def overflowed(self: object, tile: torch.Tensor, sums: object) -> torch.Tensor:
+        logits = torch.zeros(3, *tile.shape[1:], dtype=torch.half)
+        logits[1] = torch.tensor(6e4, dtype=torch.half) * 2 - torch.inf
         return logits
 
-    monkeypatch.setattr(pipeline.nnUNetPredictor, "predict_logits_from_preprocessed_data", overflowed)
+    monkeypatch.setattr(sliding_window._Network, "logits", overflowed)
     outcome = run_predict(root, model)
     assert list(outcome.failed) == list(CASES) and not list((root / "out").glob("*.nii.gz"))
     assert "the output of the network contains NaN or infinity" in outcome.failed["a"]

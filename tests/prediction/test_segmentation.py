@@ -59,7 +59,7 @@ def test_labels_are_those_of_the_resampled_logits(
     maps = axis_maps(resample, source, target, spacing, spacing)
     assert maps is not None
     expected = labels.convert_logits_to_segmentation(resample(logits.copy(), target, spacing, spacing))
-    found = decide_labels([Source(torch.from_numpy(logits), maps)], labels)
+    found = decide_labels([Source(torch.from_numpy(logits).unbind(1), maps)], labels)
     assert share_of_equal(found, np.asarray(expected).astype(found.dtype)) == 1
 
 
@@ -71,7 +71,7 @@ def test_probabilities_of_several_models_are_averaged(labels: LabelManager) -> N
         logits = random_logits(labels, shape, 1.0, seed) * 5
         maps = axis_maps(DEFAULT, shape, target, spacing, spacing)
         assert maps is not None
-        sources.append(Source(torch.from_numpy(logits), maps))
+        sources.append(Source(torch.from_numpy(logits).unbind(1), maps))
         total += labels.apply_inference_nonlin(DEFAULT(logits.copy(), target, spacing, spacing)).numpy()
     expected = labels.convert_probabilities_to_segmentation(total / 3)
     found = decide_labels(sources, labels)
@@ -85,7 +85,7 @@ def test_ties_in_half_precision_are_decided_as_nnunet_does() -> None:
     assert maps is not None and keeps_type(DEFAULT) and not keeps_type(TORCH)
     resampled = DEFAULT(logits.copy(), target, ISOTROPIC, ISOTROPIC)
     expected = CLASSES.convert_logits_to_segmentation(resampled).astype(np.uint8)
-    sources = [Source(torch.from_numpy(logits), maps, rounds) for rounds in (False, True)]
+    sources = [Source(torch.from_numpy(logits).unbind(1), maps, rounds) for rounds in (False, True)]
     shares = [share_of_equal(decide_labels([source], CLASSES), expected) for source in sources]
     assert shares[0] < 0.999 < shares[1]
 
@@ -95,7 +95,7 @@ def test_where_everything_is_background_nothing_is_computed() -> None:
     logits[0] = 1
     maps = axis_maps(DEFAULT, (3, 4, 4), (6, 8, 8), ISOTROPIC, ISOTROPIC)
     assert maps is not None
-    assert not decide_labels([Source(logits, maps)], CLASSES).any()
+    assert not decide_labels([Source(logits.unbind(1), maps)], CLASSES).any()
 
 
 def test_255_labels_and_more_need_two_bytes() -> None:
@@ -104,7 +104,7 @@ def test_255_labels_and_more_need_two_bytes() -> None:
     logits[299, 0, 0, 1] = 1
     maps = axis_maps(DEFAULT, (1, 1, 2), (1, 1, 2), ISOTROPIC, ISOTROPIC)
     assert maps is not None
-    found = decide_labels([Source(logits, maps)], labels)
+    found = decide_labels([Source(logits.unbind(1), maps)], labels)
     assert found.dtype == np.uint16 and found.ravel().tolist() == [0, 299]
 
 
@@ -142,5 +142,5 @@ def test_cropped_and_transposed_images(configuration: str, order: int) -> None:
     expected = convert_predicted_logits_to_segmentation_with_correct_shape(
         logits.copy(), model.plans, model.configuration, model.labels, properties, num_threads_torch=1
     )
-    found = segmentation_of(logits, properties, model)
+    found = segmentation_of(torch.from_numpy(logits).unbind(1), source, properties, model)
     assert found.any() and share_of_equal(found, expected) == 1

@@ -1,0 +1,243 @@
+"""Time and peak memory of predictions, next to nnUNetv2_predict with the same model on the same machine.
+
+    python -m benchmarks.prediction --work FOLDER --scale 0.5 --json results.json    # about ten minutes on two cores
+    python -m benchmarks.prediction --work FOLDER --json results.json --limit 4      # a CT with 4 GB in all, ours only
+
+Memory is the sum of the resident memory of all processes of a command, looked at every 20 ms. Cases and models are made
+by this script: an ellipsoid with random texture in constant air, and a narrow U-Net with random weights that sees
+background in air. On a CPU a network of the usual width takes most of the time; on a GPU, reading, resampling and
+writing do, and this narrow network stands for that. Rows that the JSON file has are not measured again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK
+import torch
+from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+
+GB = 1e9
+_SECONDS_BETWEEN_LOOKS = 0.02
+_AIR, _TEXTURE = -1.0, 12  # value outside the ellipsoid; voxels of the image for each independent random value
+
+
+@dataclass(frozen=True)
+class Row:
+    """Images and a model for them; sizes and millimetres along z, y, x."""
+
+    size: tuple[int, int, int]
+    spacing: tuple[float, float, float]
+    plan_spacing: tuple[float, float, float]
+    patch: int  # along each axis
+    labels: Mapping[str, Any]
+    regions_order: tuple[int, ...] | None = None
+    channels: int = 1
+    cases: int = 1
+    folds: int = 1
+    scaled: bool = True
+
+
+_CT = Row(
+    (300, 512, 512),
+    (1.0, 0.8, 0.8),
+    (1.5, 1.5, 1.5),
+    128,
+    {"background": 0, **{f"organ {number}": number for number in range(1, 25)}},
+)
+_REGIONS = {"background": 0, "whole": [1, 2, 3], "core": [2, 3], "enhancing": 3}
+ROWS = {
+    "CT, 25 classes": _CT,
+    "MR, 4 channels, regions": Row((155, 240, 240), (1, 1, 1), (1, 1, 1), 128, _REGIONS, (1, 2, 3), channels=4),
+    "small cases": Row(
+        (36, 50, 35), (1, 1, 1), (1, 1, 1), 32, {"background": 0, "a": 1, "p": 2}, cases=200, scaled=False
+    ),
+    "CT, five folds": replace(_CT, folds=5),
+}
+
+
+def write_images(row: Row, size: Sequence[int], folder: Path) -> None:
+    """Write the cases; the same ones each time."""
+    folder.mkdir(parents=True, exist_ok=True)
+    axes = np.meshgrid(*[np.linspace(-1, 1, one, dtype=np.float32) for one in size], indexing="ij", sparse=True)
+    inside = sum((axis / 0.8) ** 2 for axis in axes) < 1
+    for case in range(row.cases):
+        for channel in range(row.channels):
+            torch.manual_seed(10 * case + channel)
+            coarse = torch.randn(1, 1, *[max(2, one // _TEXTURE) for one in size])
+            texture = torch.nn.functional.interpolate(coarse, tuple(size), mode="trilinear")[0, 0].numpy()
+            image = SimpleITK.GetImageFromArray(np.where(inside, texture * 100, _AIR * 1000).astype(np.int16))
+            image.SetSpacing(row.spacing[::-1])
+            SimpleITK.WriteImage(image, str(folder / f"case{case:03d}_{channel:04d}.nii.gz"))
+
+
+def write_model(row: Row, patch: int, folder: Path) -> None:
+    """Write plans, ``dataset.json`` and the checkpoints of a narrow U-Net with random weights."""
+    widths = [8, 16, 16]
+    architecture = {
+        "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
+        "arch_kwargs": {
+            **{"n_stages": 3, "features_per_stage": widths, "n_conv_per_stage": [1] * 3},
+            **{"n_conv_per_stage_decoder": [1] * 2, "kernel_sizes": [[3] * 3] * 3, "conv_bias": True},
+            **{"strides": [[1] * 3, [2] * 3, [2] * 3], "conv_op": "torch.nn.modules.conv.Conv3d"},
+            **{"norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d", "norm_op_kwargs": {"affine": True}},
+            **{"nonlin": "torch.nn.LeakyReLU", "nonlin_kwargs": {"inplace": True}, "dropout_op": None},
+            "dropout_op_kwargs": None,
+        },
+        "_kw_requires_import": ["conv_op", "norm_op", "nonlin", "dropout_op"],
+    }
+    linear = {"is_seg": False, "order": 1, "order_z": 0, "force_separate_z": None}
+    configuration = {
+        "data_identifier": "nnUNetPlans_3d_fullres",
+        "preprocessor_name": "DefaultPreprocessor",
+        **{"batch_size": 2, "patch_size": [patch] * 3, "spacing": list(row.plan_spacing), "architecture": architecture},
+        "normalization_schemes": ["ZScoreNormalization"] * row.channels,
+        "use_mask_for_norm": [False] * row.channels,
+        **{f"resampling_fn_{one}": "resample_data_or_seg_to_shape" for one in ("data", "seg", "probabilities")},
+        "resampling_fn_data_kwargs": {**linear, "order": 3},
+        "resampling_fn_seg_kwargs": {**linear, "is_seg": True},
+        "resampling_fn_probabilities_kwargs": linear,
+    }
+    plans = {
+        **{"dataset_name": "Dataset990_Benchmark", "plans_name": "nnUNetPlans", "image_reader_writer": "SimpleITKIO"},
+        **{"transpose_forward": [0, 1, 2], "transpose_backward": [0, 1, 2], "label_manager": "LabelManager"},
+        "foreground_intensity_properties_per_channel": {str(channel): {} for channel in range(row.channels)},
+        "configurations": {"3d_fullres": configuration},
+    }
+    dataset = {
+        "channel_names": {str(channel): f"channel {channel}" for channel in range(row.channels)},
+        **{"labels": row.labels, "numTraining": 1, "file_ending": ".nii.gz"},
+        **({} if row.regions_order is None else {"regions_class_order": row.regions_order}),
+    }
+    outputs = len(row.labels) - (row.regions_order is not None)
+    for fold in range(row.folds):
+        torch.manual_seed(fold)
+        network = get_network_from_plans(
+            architecture["network_class_name"],
+            architecture["arch_kwargs"],
+            architecture["_kw_requires_import"],
+            row.channels,
+            outputs,
+            deep_supervision=False,
+        ).eval()
+        with torch.no_grad():  # background where nothing is
+            head = network.decoder.seg_layers[-1]
+            air = network(torch.full((1, row.channels, 32, 32, 32), _AIR))[0, :, 16, 16, 16]
+            head.bias -= air + 0.1 if row.regions_order else air
+            if not row.regions_order:
+                head.bias[0] += 0.1
+        checkpoint = {
+            **{"network_weights": network.state_dict(), "trainer_name": "nnUNetTrainer"},
+            "init_args": {"configuration": "3d_fullres"},
+            "inference_allowed_mirroring_axes": (0, 1, 2),
+        }
+        (folder / f"fold_{fold}").mkdir(parents=True, exist_ok=True)
+        torch.save(checkpoint, folder / f"fold_{fold}" / "checkpoint_final.pth")
+    for name, content in (("plans", plans), ("dataset", dataset)):
+        (folder / f"{name}.json").write_text(json.dumps(content))
+
+
+def measure(command: Sequence[str], log: Path, limit: float | None) -> dict[str, float]:
+    """Seconds and peak memory in GB of a command with all its processes; with a limit, of each process's data."""
+
+    def limited() -> None:
+        if limit is not None:
+            resource.setrlimit(resource.RLIMIT_DATA, (int(limit * GB), int(limit * GB)))
+
+    environment = {**os.environ, "nnUNet_compile": "f", "PYTHONUNBUFFERED": "1"}
+    for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
+        environment.setdefault(name, str(log.parent))
+    start, most = time.monotonic(), 0
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            command, env=environment, stdout=output, stderr=output, start_new_session=True, preexec_fn=limited
+        )
+        while process.poll() is None:
+            most = max(most, _resident(process.pid))
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command)}: exit status {process.returncode}, see {log}")
+    return {"seconds": round(time.monotonic() - start, 1), "gb": round(most / GB, 2)}
+
+
+def _resident(session: int) -> int:
+    """Bytes of resident memory of all processes of a session."""
+    total = 0
+    for folder in Path("/proc").iterdir():
+        try:
+            if folder.name.isdecimal() and os.getsid(int(folder.name)) == session:
+                total += int((folder / "statm").read_text().split()[1]) * resource.getpagesize()
+        except OSError:  # it has ended
+            continue
+    return total
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True, help="folder for cases, models and predictions")
+    parser.add_argument("--json", type=Path, required=True, help="results, extended by each run")
+    parser.add_argument("--scale", type=float, default=1.0, help="of images and patches along each axis (default: 1)")
+    parser.add_argument("--cases", type=int, help="number of small cases (default: 200)")
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
+    parser.add_argument("--limit", type=float, help="GB of data of each process (RLIMIT_DATA), and --memory; ours only")
+    parser.add_argument(
+        "--mirroring", action="store_true", help="average over mirrored images, which takes 8 times as long"
+    )
+    args = parser.parse_args()
+    results: dict[str, Any] = json.loads(args.json.read_text()) if args.json.exists() else {}
+    for name in args.rows:
+        row = ROWS[name]
+        if args.cases is not None and row.cases > 1:
+            row = replace(row, cases=args.cases)
+        scale = args.scale if row.scaled else 1.0
+        folder = args.work / f"{name.replace(', ', '-').replace(' ', '_')}-{scale}"
+        images, model = folder / "images", folder / "nnUNetTrainer__nnUNetPlans__3d_fullres"
+        if not images.is_dir():
+            write_images(row, [int(size * scale) for size in row.size], images)
+        write_model(row, max(32, int(row.patch * scale) // 8 * 8), model)
+        shared = ["-i", str(images), "-device", "cpu", "-f", *map(str, range(row.folds))]
+        shared += [] if args.mirroring else ["--disable_tta"]
+        programs = {
+            "nnU-Net": [str(Path(sys.executable).with_name("nnUNetv2_predict_from_modelfolder"))],
+            "factorizer-nnunet": [sys.executable, "-m", "factorizer_nnunet", "predict"],
+        }
+        for program, command in programs.items():
+            key = f"{name}, scale {scale}, {program}"
+            if args.limit is not None:
+                key += f", limit {args.limit:g} GB"
+                command = [*command, "--memory", str(args.limit)]
+            if key in results or (args.limit is not None and program == "nnU-Net"):
+                continue
+            out = folder / "out" / program
+            shutil.rmtree(out, ignore_errors=True)
+            out.parent.mkdir(exist_ok=True)
+            results[key] = measure(
+                [*command, "-m", str(model), "-o", str(out), *shared], folder / f"{program}.log", args.limit
+            )
+            args.json.write_text(json.dumps(results, indent=1))
+            print(f"{key}: {results[key]}", flush=True)
+        theirs, ours = (sorted((folder / "out" / program).glob("*.nii.gz")) for program in programs)
+        if theirs and ours:
+            equal = [_equal(*files) for files in zip(theirs, ours, strict=True)]
+            print(f"{name}: {100 * min(equal):.3f} % of voxels have equal labels, in the worst case")
+
+
+def _equal(*files: Path) -> float:
+    one, other = (SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(file))) for file in files)
+    return float((one == other).mean())
+
+
+if __name__ == "__main__":
+    main()

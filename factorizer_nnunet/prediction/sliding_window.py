@@ -1,0 +1,194 @@
+"""The network's logits, plane by plane: sums of tiles are kept only for planes that later tiles still reach.
+
+Tiles, their weights and the order of their sums are those of nnU-Net's ``predict_sliding_window_return_logits``, so one
+fold gives its logits bit for bit. Several folds are averaged in each tile, and their sums have single precision: in
+corners of an image all weights are near 0, where half precision is coarse.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from acvl_utils.cropping_and_padding.padding import pad_nd_image
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from nnunetv2.inference.sliding_window_prediction import compute_gaussian, compute_steps_for_sliding_window
+from torch import Tensor, nn
+
+from factorizer_nnunet.prediction.work import check_logits
+
+SIGMA_SCALE, MOST_WEIGHT = 1 / 8, 10  # of the tiles' weights, as in nnU-Net
+_CPU = torch.device("cpu")
+
+
+def logit_planes(predictor: nnUNetPredictor, data: Tensor, skip_empty: bool = False) -> Iterator[Tensor]:
+    """Yield the logits of each plane along the first axis.
+
+    Args:
+        predictor: with the weights of one or several folds, which are averaged.
+        data: (channels, z, y, x), preprocessed, float32.
+        skip_empty: tiles in which each channel has one value are background, without the network.
+
+    Yields:
+        (classes, y, x), half precision, on the GPU if the sums are there.
+
+    Raises:
+        UserError: the output of the network contains NaN or infinity.
+        torch.OutOfMemoryError: the GPU has too little memory even with the sums in main memory.
+    """
+    patch = tuple(predictor.configuration_manager.patch_size)
+    padded, unpadded = pad_nd_image(data, patch, "constant", {"value": 0}, True, None)
+    depth, *plane = padded.shape[1:]
+    steps = compute_steps_for_sliding_window(padded.shape[-len(patch) :], patch, predictor.tile_step_size)
+    height = patch[0]
+    if len(patch) == len(plane):  # 2D: a tile has one plane
+        steps, height = [list(range(depth)), *steps], 1
+    network = _Network.of(predictor)
+    on_gpu = predictor.device.type == "cuda" and predictor.perform_everything_on_device
+    sums = _Sums(
+        classes=predictor.label_manager.num_segmentation_heads,
+        precision=torch.half if len(network.folds) == 1 else torch.float,
+        height=height,
+        plane=tuple(plane),
+        patch=patch,
+        on_gpu=on_gpu,
+        gpu=predictor.device,
+    )
+    wanted = range(depth)[unpadded[1]]
+    rows, columns = unpadded[2:]
+    for start, until in zip(steps[0], [*steps[0][1:], depth], strict=True):
+        for y, x in itertools.product(*steps[1:]):
+            part = (slice(start, start + height), slice(y, y + patch[-2]), slice(x, x + patch[-1]))
+            tile = padded[:, part[0], part[1], part[2]]
+            if skip_empty and _is_empty(tile):
+                continue
+            logits = network.logits(tile if len(patch) == len(part) else tile[:, 0], sums)
+            sums.add(logits if len(patch) == len(part) else logits[:, None], part)
+        for row in range(start, until):
+            logits = sums.pop(row)
+            if row in wanted:
+                yield check_logits(logits[:, rows, columns].half())
+
+
+def _is_empty(tile: Tensor) -> bool:
+    lowest, highest = tile.flatten(1).aminmax(dim=1)
+    return bool((lowest == highest).all())
+
+
+@dataclass(kw_only=True)
+class _Sums:
+    """Weighted sums of logits for as many planes as a tile has; plane z is in row ``z % height``."""
+
+    classes: int
+    precision: torch.dtype
+    height: int
+    plane: tuple[int, ...]
+    patch: tuple[int, ...]
+    on_gpu: bool
+    gpu: torch.device
+    logits: Tensor = field(init=False)
+    weights: Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        try:
+            self._allocate()
+        except torch.OutOfMemoryError:
+            if not self.on_gpu:
+                raise
+            self.on_gpu = False
+            self._allocate()
+
+    @property
+    def device(self) -> torch.device:
+        return self.gpu if self.on_gpu else _CPU
+
+    def _allocate(self) -> None:
+        shape = (self.height, *self.plane)
+        self.logits = torch.zeros((self.classes, *shape), dtype=self.precision, device=self.device)
+        self.weights = torch.zeros(shape, dtype=self.precision, device=self.device)
+
+    def leave_gpu(self) -> None:
+        """Continue in main memory."""
+        self.on_gpu = False
+        self.logits, self.weights = self.logits.cpu(), self.weights.cpu()
+        torch.cuda.empty_cache()
+
+    @torch.inference_mode()
+    def add(self, logits: Tensor, part: tuple[slice, ...]) -> None:
+        """Add a tile's logits, (classes, z, y, x), at a part of the image."""
+        gaussian = compute_gaussian(self.patch, SIGMA_SCALE, MOST_WEIGHT, device=self.device).view(logits.shape[1:])
+        logits = logits.to(self.device).mul_(gaussian)
+        first = part[0].start % self.height
+        wrapped = self.height - first  # planes of the tile up to the last row; the others begin at row 0
+        for target, source in ((slice(first, None), slice(wrapped)), (slice(first), slice(wrapped, None))):
+            self.logits[:, target, part[1], part[2]] += logits[:, source]
+            self.weights[target, part[1], part[2]] += gaussian[source]
+
+    def pop(self, row: int) -> Tensor:
+        """The logits of a finished plane, whose place is then free; where no tile was, background."""
+        sums, weights = self.logits[:, row % self.height], self.weights[row % self.height]
+        logits = sums / weights
+        empty = weights == 0
+        if empty.any():
+            logits[:, empty] = -1
+            logits[0, empty] = 1 if self.classes > 1 else -1
+        sums.zero_()
+        weights.zero_()
+        return logits
+
+
+@dataclass
+class _Network:
+    """The mean of the folds' logits, each averaged over mirrored tiles."""
+
+    module: nn.Module
+    compiled: nn.Module  # the same, compiled where nnU-Net's setting says so
+    folds: Sequence[Mapping[str, Tensor]]
+    mirrored: list[tuple[int, ...]]  # axes of a tile with batch and channels
+    device: torch.device
+
+    @classmethod
+    def of(cls, predictor: nnUNetPredictor) -> _Network:
+        network = predictor.network.to(predictor.device).eval()
+        module = getattr(network, "_orig_mod", network)
+        axes = [axis + 2 for axis in predictor.allowed_mirroring_axes or ()] if predictor.use_mirroring else []
+        mirrored = [chosen for size in range(len(axes)) for chosen in itertools.combinations(axes, size + 1)]
+        own = module.state_dict()
+        folds = [
+            {name: weight.to(predictor.device, own[name].dtype) for name, weight in fold.items()}
+            for fold in predictor.list_of_parameters
+        ]
+        if len(folds) == 1:
+            module.load_state_dict(folds[0])
+        return cls(module, network, folds, mirrored, predictor.device)
+
+    def logits(self, tile: Tensor, sums: _Sums) -> Tensor:
+        """(classes, *spatial) of a tile, (channels, *spatial); makes room on the GPU if it is full."""
+        try:
+            return self._mean(tile)
+        except torch.OutOfMemoryError:
+            if not sums.on_gpu:
+                raise
+        # Outside the handler, whose error would keep the tensors of the failed attempt alive.
+        print("not enough memory on the GPU: the sums of the tiles of this case are kept in main memory instead")
+        sums.leave_gpu()
+        return self._mean(tile)
+
+    def _mean(self, tile: Tensor) -> Tensor:
+        images = tile[None].to(self.device, memory_format=torch.contiguous_format)
+        precision = torch.autocast("cuda") if self.device.type == "cuda" else contextlib.nullcontext()
+        total: Tensor | None = None
+        with torch.inference_mode(), precision:
+            for fold in self.folds:
+                if len(self.folds) > 1:  # without a copy
+                    self.module.load_state_dict(fold, assign=True)
+                logits = self.compiled(images)
+                for axes in self.mirrored:
+                    logits += self.compiled(images.flip(axes)).flip(axes)
+                logits /= len(self.mirrored) + 1
+                total = logits if total is None else total.add_(logits)
+            assert total is not None
+            return total[0] if len(self.folds) == 1 else total[0] / len(self.folds)
