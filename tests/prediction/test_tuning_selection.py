@@ -137,7 +137,7 @@ def test_nothing_is_chosen_from_fewer_than_five_cases(known: int) -> None:
     chosen = choose(rows, tolerance=0.002, reference=REFERENCE)
     assert chosen.setting == (fast if known == 5 else REFERENCE)
     reason = unfit_to_choose(rows)
-    assert reason is None if known == 5 else reason is not None and reason.startswith(f"only {known} case")
+    assert reason is None if known == 5 else reason is not None and reason.startswith(f"only {known} measured case")
 
 
 def test_dice_of_regions_by_hand() -> None:

@@ -17,7 +17,7 @@ from factorizer_nnunet.running.settings import Prediction, RunSettings
 DATASET = "Dataset501_Fake"
 CASES = tuple(f"case_{number}" for number in range(6))
 TEST_CASES = ("new_0", "new_1")
-LABELS = {"background": 0, "core": 1, "whole": [1, 2]}
+LABELS = {"background": 0, "whole": [1, 2], "core": 1}
 
 
 def write_raw(raw: Path) -> None:
