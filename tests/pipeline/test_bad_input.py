@@ -30,7 +30,7 @@ def test_the_command_says_what_is_wrong_and_writes_nothing(
     edit_json(planned.plans_file("indivisiblePlans"), rename)
     shutil.copy(planned.plans_file(), planned.plans_file("foreignPlans", dataset=REGIONS))
     mistakes = {
-        "invalid trainer suffix '_20epoch': expected any of _<n>epochs": {"trainer": f"{names.TRAINER}_20epoch"},
+        "invalid trainer suffix '_20epo': expected any of _<n>epochs": {"trainer": f"{names.TRAINER}_20epo"},
         "patch_size [12, 24, 25] is not divisible by the strides' product 4 on axis 2": {"plans": "indivisiblePlans"},
         f"was made for {BLOBS}, not for the data set": {"plans": "foreignPlans", "dataset": REGIONS},
     }
