@@ -166,6 +166,8 @@ def measured(root: Path, name: str, network: str, mirror: bool, way: str, device
     from factorizer_nnunet.nnunet.image_files import ImageCase
     from factorizer_nnunet.prediction.model import load_model
     from factorizer_nnunet.prediction.outputs import Outputs
+    from factorizer_nnunet.prediction.segmentation import segmentation_of
+    from factorizer_nnunet.prediction.sliding_window import logit_planes
     from factorizer_nnunet.prediction.work import export, preprocess
 
     folder = root / f"{name} {network}"
@@ -186,10 +188,11 @@ def measured(root: Path, name: str, network: str, mirror: bool, way: str, device
             start = time.perf_counter()
             if way == PREDICT:
                 image = preprocess(case, model.description)
-                logits = predictor.predict_logits_from_preprocessed_data(torch.from_numpy(image.data)).cpu().numpy()
+                planes = logit_planes(predictor, torch.from_numpy(image.data))
+                labels = segmentation_of(planes, image.data.shape[1:], image.properties, model.description)
                 outputs = Outputs(Path(out), model.file_ending, probabilities=False, model=stamp_of_value(name))
                 outputs.prepare({}, model.dataset.content, model.plans.plans)
-                export(case.name, logits, image, model.description, outputs)
+                export(case.name, labels, image.properties, image.images, model.description, outputs)
             else:
                 explain_into(case, None, explainer, ExplainRequest(model=folder, images=(), out=Path(out)))
             seconds.append(time.perf_counter() - start)
