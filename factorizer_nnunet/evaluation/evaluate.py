@@ -80,11 +80,8 @@ def evaluate_pairs(
     if names:
         raise UserError("\n  ".join(["these files cannot be scored, rename them:", *names]))
     metrics = metrics_for(tolerances_mm)
-    found: frozenset[int] = frozenset()
-    if dataset is None and scheme.regions is None:
-        found = found.union(*map_unordered(labels_in, pairs, num_processes, "looking for labels"))
-        if not found - {0}:  # perhaps since no file can be read
-            _check(pairs, Regions({}, {}, None, scheme=scheme), num_processes, ignore_geometry)
+    needs_values = dataset is None and scheme.regions is None
+    found = _values_in(pairs, scheme, num_processes, ignore_geometry) if needs_values else frozenset()
     regions = regions_of(dataset, scheme, found)
     scheme = regions.scheme
     _check(pairs, regions, num_processes, ignore_geometry)
@@ -111,6 +108,14 @@ def evaluate_pairs(
         ),
         settings=_settings(scheme, regions, dataset, ignore_geometry),
     )
+
+
+def _values_in(pairs: Sequence[CasePair], scheme: Scheme, num_processes: int, ignore_geometry: bool) -> frozenset[int]:
+    """Label values of all files; if there are none, perhaps since no file can be read, that is reported."""
+    found: frozenset[int] = frozenset().union(*map_unordered(labels_in, pairs, num_processes, "looking for labels"))
+    if not found - {0}:
+        _check(pairs, Regions({}, {}, None, scheme=scheme), num_processes, ignore_geometry)
+    return found
 
 
 def _check(pairs: Sequence[CasePair], regions: Regions, num_processes: int, ignore_geometry: bool) -> None:
