@@ -80,6 +80,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="predictions of the previous stage, for a cascade",
     )
     add("--not_on_device", dest="on_device", action="store_false", help="keep results in main memory, for large images")
+    add(
+        "--memory",
+        type=float,
+        metavar="GB",
+        help="that all processes may take together (default: what is free, less a tenth); bounds their number",
+    )
+    add(
+        "--skip-empty-tiles",
+        action="store_true",
+        help="parts of the image without any contrast are background, without running the network on them",
+    )
     add("-num_parts", type=int, metavar="N", help="number of commands that share the cases (default: 1)")
     add("-part_id", type=int, metavar="N", help="which of them this is, counted from 0 (default: 0)")
     add(
@@ -88,7 +99,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="keep segmentations that nnUNetv2_predict wrote; those of this command are always kept",
     )
-    add("--verbose", action="store_true", help="let nnU-Net print what it does with each image")
+    add("--verbose", action="store_true", help="print the time of each stage of a case")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -174,6 +174,19 @@ def test_parts_are_nnunets(root: Path, model: Path, capsys: pytest.CaptureFixtur
     assert "-part_id 2 and -num_parts 2" in capsys.readouterr().err
 
 
+def test_memory_empty_tiles_and_stage_times_are_options(
+    root: Path, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(command(root, model, "--memory", "0")) == 2
+    assert "--memory 0 must be above 0, in GB" in capsys.readouterr().err
+    assert not (root / "out").exists()
+    assert cli.main(command(root, model, "--memory", "0.001")) == 1
+    printed = "".join(capsys.readouterr())
+    assert "GB at the model's spacing" in printed and "it may take 0.0 GB" in printed
+    assert cli.main(command(root, model, "--memory", "64", "--skip-empty-tiles", "--verbose")) == 0
+    assert "a: reading and preprocessing" in "".join(capsys.readouterr())
+
+
 def test_a_case_of_another_process_is_waited_for(root: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (root / "out" / RECORDS).mkdir(parents=True)
     others = Claims(root / "out")
