@@ -22,22 +22,15 @@ class AugmentedTrainer(TimedTrainer):
         UserError: the variable has a wrong value, or asks for a device that cannot augment.
     """
 
-    def __init__(
-        self,
-        plans: dict,
-        configuration: str,
-        fold: int,
-        dataset_json: dict,
-        device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net's own signature
-    ) -> None:
-        self._augmentation = checked_augmentation(device)
+    def initialize(self) -> None:
+        """Initialize as usual."""
         self._data_wait = DataWait()
-        super().__init__(plans, configuration, fold, dataset_json, device)
+        super().initialize()
 
     def get_dataloaders(self) -> tuple[Any, Any]:
         """nnU-Net's loaders; on the device, those that take their place and give the same batches."""
         loaders = super().get_dataloaders()
-        if self._augmentation is not Augmentation.DEVICE:
+        if checked_augmentation(self.device) is not Augmentation.DEVICE:
             return loaders
         training, validation = (augment_on_device(one, self.device, self.print_to_log_file) for one in loaders)
         return training, validation

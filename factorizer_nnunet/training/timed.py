@@ -55,19 +55,11 @@ class TimedTrainer(ResumableTrainer):
     budget = Budget()
     num_epochs: int
 
-    def __init__(
-        self,
-        plans: dict,
-        configuration: str,
-        fold: int,
-        dataset_json: dict,
-        device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net's own signature
-    ) -> None:
-        self._import_seconds = process_age()
-        self._started = time.monotonic() - self._import_seconds
-        self._time_plan: TimePlan | None = None
-        self._continues = False
-        super().__init__(plans, configuration, fold, dataset_json, device)
+    # When this module is imported, all that a worker process of nnU-Net imports has been, too.
+    _import_seconds = process_age()
+    _started = time.monotonic() - _import_seconds
+    _time_plan: TimePlan | None = None
+    _continues = False
 
     def load_checkpoint(self, filename_or_checkpoint: dict[str, Any] | str) -> None:
         """Load as usual, and keep the number of epochs that was fixed at the start of the training."""

@@ -15,7 +15,7 @@ from factorizer_nnunet.core.errors import print_user_errors_without_traceback
 from factorizer_nnunet.network import Factorizer
 from factorizer_nnunet.nnunet.inference_settings import refuse_in_training, settings_from_environment
 from factorizer_nnunet.nnunet.names import TRAINER
-from factorizer_nnunet.training.augmented import AugmentedTrainer
+from factorizer_nnunet.training.augmented import AugmentedTrainer, checked_augmentation
 from factorizer_nnunet.training.budget import budget_from_suffix
 from factorizer_nnunet.training.building import build_network
 from factorizer_nnunet.training.checks import check_checkpoint, check_pretrained_weights, check_training_inputs
@@ -55,6 +55,7 @@ class nnUNetTrainerFactorizer(AugmentedTrainer):
     ) -> None:
         print_user_errors_without_traceback()  # in nnUNetv2_train
         refuse_in_training()
+        checked_augmentation(device)
         check_pretrained_weights(sys.argv[1:])
         on_first_rank(lambda: check_training_inputs(plans, configuration, dataset_json, type(self).__name__))
         super().__init__(plans, configuration, fold, dataset_json, device)
