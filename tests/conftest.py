@@ -1,4 +1,4 @@
-"""Choose Triton's interpreter where there is no GPU, leave out exhaustive tests unless they are asked for, and keep
+"""Choose Triton's interpreter on machines without a GPU, leave out exhaustive tests unless they are asked for, and keep
 tests that share what is made for them in one process.
 """
 

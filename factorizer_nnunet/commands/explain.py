@@ -18,10 +18,10 @@ from factorizer_nnunet.commands.options import (
     add_model_option,
     add_window_options,
     print_cases,
+    print_passed_over,
     request_of,
 )
 from factorizer_nnunet.core.interrupts import terminable
-from factorizer_nnunet.core.wording import first_few
 
 EPILOG = """\
 examples:
@@ -108,9 +108,7 @@ def run(args: argparse.Namespace) -> int:
     use_own_trainer()
     with terminable():
         outcome = explain(request_of(ExplainRequest, args))
-    if outcome.passed_over:
-        why = "they are not named like the model's images, CASE_0000 and their ending"
-        print(f"passed over in {args.images[0]}: {first_few(outcome.passed_over, 20)} ({why})")
+    print_passed_over(outcome.passed_over, args.images[0])
     for folder in outcome.set_aside:
         print(f"explained again, since images or labels have changed; the old folder is now {folder}")
     return print_cases("explained", outcome.explained, outcome.skipped, outcome.failed, args.out)

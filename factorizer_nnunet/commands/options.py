@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
-from collections.abc import Mapping, Sized
+from collections.abc import Mapping, Sequence, Sized
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from factorizer_nnunet.core.wording import first_few
 from factorizer_nnunet.nnunet.model_folder import CHECKPOINT_FINAL
 
 if TYPE_CHECKING:
@@ -100,6 +101,13 @@ def add_window_options(parser: argparse.ArgumentParser, mirroring: str) -> None:
         help="step of the sliding window, as a fraction of the patch (default: the model's, 0.5 unless it was tuned)",
     )
     parser.add_argument("--disable_tta", dest="use_mirroring", action="store_false", help=mirroring)
+
+
+def print_passed_over(names: Sequence[str], folder: Path) -> None:
+    """Print which files of a folder of images were left out, if any."""
+    if names:
+        why = "they are not named like the model's images, CASE_0000 and their ending"
+        print(f"passed over in {folder}: {first_few(names, 20)} ({why})")
 
 
 def print_cases(done: str, now: Sized, before: Sized, failed: Mapping[str, str], out: Path) -> int:

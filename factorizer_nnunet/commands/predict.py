@@ -18,11 +18,11 @@ from factorizer_nnunet.commands.options import (
     add_device_options,
     add_window_options,
     print_cases,
+    print_passed_over,
     request_of,
 )
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.interrupts import terminable
-from factorizer_nnunet.core.wording import first_few
 from factorizer_nnunet.nnunet.model_name import ModelName
 from factorizer_nnunet.nnunet.names import PLANS, TRAINER
 
@@ -126,9 +126,7 @@ def run(args: argparse.Namespace) -> int:
     )
     with terminable():
         outcome = predict(request)
-    if outcome.passed_over:
-        why = "they are not named like the model's images, CASE_0000 and their ending"
-        print(f"passed over in {args.images}: {first_few(outcome.passed_over, 20)} ({why})")
+    print_passed_over(outcome.passed_over, args.images)
     for line in outcome.set_aside:
         print(f"predicted again: {line}")
     for case, reason in outcome.kept.items():

@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     if args.release not in RELEASES:
         raise UserError(f"unknown release {args.release!r}: choose from {', '.join(RELEASES)}")
     if not args.predictions.is_dir():
-        raise UserError(f"there is no folder {args.predictions}: name the output folder of a prediction")
+        raise UserError(f"{args.predictions} is not a folder: name the output folder of a prediction")
     release = RELEASES[args.release]
     data_set = find_data_set(release, args.predictions, nnunet_folder("nnUNet_raw", writable=False), args.dataset)
     with terminable():

@@ -21,7 +21,7 @@ import nibabel
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
-from factorizer_nnunet.imaging.grid import Grid
+from factorizer_nnunet.imaging.grid import Grid, grid_from_sitk
 from factorizer_nnunet.imaging.labels import count_labels
 from factorizer_nnunet.imaging.payload import missing_payload, nifti_header
 from factorizer_nnunet.imaging.volume import read_beginning, read_volume
@@ -159,9 +159,7 @@ def _grid(path: Path) -> tuple[Grid | None, str]:
     file.SetFileName(os.fspath(path))
     file.ReadImageInformation()
     stored_type = sitk.GetPixelIDValueAsString(file.GetPixelID())
-    if file.GetDimension() != 3:
-        return None, stored_type
-    return Grid(file.GetSize(), file.GetSpacing(), file.GetOrigin(), file.GetDirection()), stored_type
+    return grid_from_sitk(file), stored_type
 
 
 class _Raiser(logging.Handler):

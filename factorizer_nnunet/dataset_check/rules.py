@@ -12,7 +12,7 @@ import numpy as np
 from factorizer_nnunet.core.wording import count_of, first_few
 from factorizer_nnunet.dataset_check.facts import FileFacts
 from factorizer_nnunet.imaging.checks import not_finite_text
-from factorizer_nnunet.imaging.grid import geometry_difference, has_right_angles
+from factorizer_nnunet.imaging.grid import geometry_difference, has_right_angles, spacing_difference
 
 _UNLIKELY_RATIO = 20.0  # of voxel sizes; scanners of one study differ by less, while mm and m or µm differ by 1000
 _LARGEST_INT16 = 2**15 - 1  # nnU-Net keeps labels as int16 in preprocessed data
@@ -170,8 +170,7 @@ def _grid_problems(files: Sequence[tuple[Path, FileFacts]], num_images: int) -> 
             difference = geometry_difference(facts.grid, reference.grid)
         else:
             difference = None
-        if difference is None and not np.allclose(facts.spacing, reference.spacing):  # nnU-Net's own, narrower limit
-            difference = f"voxel size {facts.spacing} mm differs from {reference.spacing} mm"
+        difference = difference or spacing_difference(facts.spacing, reference.spacing)
         if difference is not None:
             yield _finding(path, f"{difference} of {first.name}", f"Resample the {what} to the grid of {first.name}")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -56,6 +57,11 @@ def geometry_difference(grid: Grid, reference: Grid) -> str | None:
     }
     name = max(alone, key=alone.__getitem__)
     return f"{name} {_rounded(getattr(grid, name))} differs from {_rounded(getattr(reference, name))}"
+
+
+def spacing_difference(spacing: Sequence[float], reference: Sequence[float]) -> str | None:
+    """Describe how voxel sizes in mm differ by nnU-Net's own limit, narrower than ours; None if they do not."""
+    return None if np.allclose(spacing, reference) else f"voxel size {spacing} mm differs from {reference} mm"
 
 
 def largest_offset_mm(grid: Grid, reference: Grid) -> float:
@@ -149,7 +155,16 @@ def _grid_of_bytes(header: bytes) -> Grid:
             reader.ReadImageInformation()
         finally:
             sitk.ProcessObject.SetGlobalWarningDisplay(shows_warnings)
-    return Grid(reader.GetSize(), reader.GetSpacing(), reader.GetOrigin(), reader.GetDirection())
+    grid = grid_from_sitk(reader)
+    assert grid is not None  # such a header describes three axes
+    return grid
+
+
+def grid_from_sitk(image: sitk.Image | sitk.ImageFileReader) -> Grid | None:
+    """The grid of an image, or of a reader that has read a header; None unless it has three axes."""
+    if image.GetDimension() != 3:
+        return None
+    return Grid(image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection())
 
 
 def _straightened(header: nibabel.Nifti1Header) -> tuple[nibabel.Nifti1Header, float]:

@@ -10,10 +10,9 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
-from factorizer_nnunet.imaging.grid import Grid, geometry_difference
+from factorizer_nnunet.imaging.grid import Grid, geometry_difference, grid_from_sitk, spacing_difference
 
 
 def channel_grid_problem(files: Sequence[Path]) -> str | None:
@@ -26,9 +25,7 @@ def channel_grid_problem(files: Sequence[Path]) -> str | None:
     for file, grid in grids.items():
         if grid is None or reference is None:
             continue
-        difference = geometry_difference(grid, reference)
-        if difference is None and not np.allclose(grid.spacing, reference.spacing):  # nnU-Net's own, narrower limit
-            difference = f"voxel size {grid.spacing} mm differs from {reference.spacing} mm"
+        difference = geometry_difference(grid, reference) or spacing_difference(grid.spacing, reference.spacing)
         if difference is not None:
             return f"{file.name}: {difference} of {files[0].name}. Resample it to that grid"
     return None
@@ -42,6 +39,4 @@ def _grid(file: Path) -> Grid | None:
         reader.ReadImageInformation()
     except RuntimeError:
         return None
-    if reader.GetDimension() != 3:
-        return None
-    return Grid(reader.GetSize(), reader.GetSpacing(), reader.GetOrigin(), reader.GetDirection())
+    return grid_from_sitk(reader)

@@ -184,11 +184,14 @@ def test_a_transform_gives_the_values_of_batchgeneratorsv2(transform: BasicTrans
         torch.testing.assert_close(given["segmentation"], expected["segmentation"], rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("transform", intensity_transforms(), ids=lambda transform: type(transform).__name__)
+ON_DEVICE = [  # one labels components with a library for the CPU
+    one for one in intensity_transforms() if type(one) is not RemoveRandomConnectedComponentFromOneHotEncodingTransform
+]
+
+
+@pytest.mark.parametrize("transform", ON_DEVICE, ids=lambda transform: type(transform).__name__)
 def test_a_transform_does_not_wait_for_the_device(transform: BasicTransform) -> None:
     """Tensors of the meta device have no values: whoever asks for one, or mixes devices, gets an exception."""
-    if type(transform) is RemoveRandomConnectedComponentFromOneHotEncodingTransform:
-        pytest.skip("labels components on the CPU")
     for number in range(10):
         seed(number)
         sample = {name: value.to("meta") for name, value in sample_for(transform, number).items()}
