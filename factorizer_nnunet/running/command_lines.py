@@ -96,11 +96,6 @@ def predict(
     return ("factorizer-nnunet", "predict", "-d", settings.dataset, *options)
 
 
-def stock(command: Command) -> Command:
-    """nnU-Net's own command that does the same, where ours is a thin layer over it."""
-    return ("nnUNetv2_predict", *command[2:]) if command[:2] == ("factorizer-nnunet", "predict") else command
-
-
 def ensemble(settings: RunSettings, folders: Sequence[Path], output: Path) -> Command:
     return ("nnUNetv2_ensemble", "-i", *map(str, folders), "-o", str(output), *_processes(settings))
 

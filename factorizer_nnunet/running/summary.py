@@ -13,7 +13,6 @@ from factorizer_nnunet.core.json_files import read_complete_json
 from factorizer_nnunet.nnunet.model_folder import SUMMARY_FILE
 from factorizer_nnunet.nnunet.model_name import ModelName
 from factorizer_nnunet.running.best_configuration import BestConfiguration, current_best_configuration
-from factorizer_nnunet.running.command_lines import stock
 from factorizer_nnunet.running.inference_files import INFERENCE_STEPS, SCORES
 from factorizer_nnunet.running.measurements import read_attempts
 from factorizer_nnunet.running.paths import RunPaths
@@ -30,7 +29,7 @@ def summarize(settings: RunSettings) -> dict[str, Any]:
 
     Returns:
         ``dataset``; ``models``, each with ``folds`` and the Dice over all of them; ``best`` or None; ``test`` or None;
-        ``steps`` with state, cost and stock commands. Dice is by class or region, ``mean`` over the foreground.
+        ``steps`` with state, cost and commands. Dice is by class or region, ``mean`` over the foreground.
     """
     steps = build_steps(settings)
     best = None
@@ -67,7 +66,7 @@ def describe_step(step: Step, paths: RunPaths, chosen: bool) -> dict[str, Any]:
         "seconds": round(sum(attempt.seconds for attempt in attempts), 1),
         "memory_gb": max((attempt.memory_gb for attempt in attempts), default=None),
         "gpu_memory_gb": max(gpu, default=None),
-        "commands": [shlex.join(stock(command)) for command in step.commands()] if known else [],
+        "commands": [shlex.join(command) for command in step.commands()] if known else [],
         "log": str(paths.log(step.name)),
     }
 

@@ -11,7 +11,6 @@ from blobs import TEST_CASES
 from workspace import (
     BLOBS,
     EPOCHS,
-    IN_ONE_PROCESS,
     PLANS,
     TRAINER,
     Workspace,
@@ -63,8 +62,6 @@ def _assert_as_by_hand(folds: Workspace, results: Path, summary: dict, out: Path
         folder = tmp_path / f"by_hand_{number}"
         folders.append(folder)
         command[command.index("-o") + 1] = str(folder)
-        if "-npp" not in command:
-            command += IN_ONE_PROCESS
         folds.run(*command, nnUNet_results=str(results))
     for name in ("ensemble", "postprocess"):
         step = next(step for step in summary["steps"] if step["name"] == name)

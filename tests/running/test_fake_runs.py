@@ -64,7 +64,7 @@ def test_a_run_ends_with_predictions_scores_and_a_summary(tmp_path: Path, progra
     page = paths_of(settings).summary.with_suffix(".md").read_text()
     assert f"{len(summary['steps'])} of {len(summary['steps'])} steps are done" in page
     assert f"nnUNetv2_train 501 2d 4 -tr {TRAINER} -p {PLANS} -device cpu --npz\n" in page
-    assert "nnUNetv2_predict -d Dataset501_Fake" in page
+    assert "factorizer-nnunet predict -d Dataset501_Fake" in page
 
 
 def test_run_again_it_does_nothing(tmp_path: Path, programs: Path) -> None:
