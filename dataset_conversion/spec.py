@@ -57,7 +57,7 @@ class LabelMap:
 
 
 @dataclass(frozen=True)
-class Scheme:
+class LabelScheme:
     """Meaning of label values: how they are written, and the regions that nnU-Net trains and scores.
 
     ``regions`` are sets of written values, larger regions first. ``regions_class_order`` is the value that each region
@@ -115,7 +115,7 @@ class Release:
     unlabelled_case_name: str = ""  # the same below ``unlabelled`` folders if both parts count from 1; "": not needed
     channels: tuple[Channel, ...]
     label: tuple[str, ...]  # patterns as in ``Channel.file``; the first that matches is used
-    schemes: tuple[Scheme, ...]  # the first that covers all label values found is used
+    schemes: tuple[LabelScheme, ...]  # the first that covers all label values found is used
     root: str  # distinguishes this release from others with the same case names
     unlabelled: str  # cases below such a folder have no label
     preferred: str | None = None  # folder with corrections, whose files override others of the same name

@@ -13,7 +13,7 @@ from factorizer_nnunet.dataset_conversion.cases import Problem
 from factorizer_nnunet.dataset_conversion.check import Examined, examine
 from factorizer_nnunet.dataset_conversion.discover import SourceListing, find_cases
 from factorizer_nnunet.dataset_conversion.options import Options
-from factorizer_nnunet.dataset_conversion.spec import Channel, Release, Scheme
+from factorizer_nnunet.dataset_conversion.spec import Channel, LabelScheme, Release
 from factorizer_nnunet.imaging.checks import unexpected_labels_problem
 
 _MIN_CASES_FOR_TELLTALE = 5
@@ -25,7 +25,7 @@ class Survey:
 
     release: Release
     channels: tuple[Channel, ...]
-    scheme: Scheme
+    scheme: LabelScheme
     kept: tuple[Examined, ...]
     problems: tuple[Problem, ...]
     notes: tuple[Problem, ...]
@@ -89,17 +89,17 @@ def refuse_problems(survey: Survey, listing: SourceListing, options: Options) ->
         raise UserError(f"no case of {release.title} below {where}: expected files like {release.example}")
 
 
-def _scheme(release: Release, examined: Sequence[Examined]) -> Scheme:
+def _scheme(release: Release, examined: Sequence[Examined]) -> LabelScheme:
     """The scheme that leaves the fewest cases with unknown values; the first in case of a tie."""
 
-    def misfits(scheme: Scheme) -> int:
+    def misfits(scheme: LabelScheme) -> int:
         labels = [e.label for e in examined if e.label is not None]
         return sum(any(value not in scheme.labels.to_nnunet for value in label.counts) for label in labels)
 
     return min(release.schemes, key=misfits)
 
 
-def _hints(release: Release, scheme: Scheme, examined: Sequence[Examined]) -> Iterator[str]:
+def _hints(release: Release, scheme: LabelScheme, examined: Sequence[Examined]) -> Iterator[str]:
     """Possible causes of unexpected label values: another release if most cases have them, otherwise mistakes."""
     labels = [set(e.label.counts) for e in examined if e.label is not None]
     unexpected = [values for values in labels if values - {*scheme.labels.to_nnunet}]

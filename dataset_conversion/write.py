@@ -19,7 +19,7 @@ from factorizer_nnunet.dataset_conversion import registration as rigid
 from factorizer_nnunet.dataset_conversion.cases import FILE_ENDING
 from factorizer_nnunet.dataset_conversion.check import Examined, grid_channel
 from factorizer_nnunet.dataset_conversion.options import Options
-from factorizer_nnunet.dataset_conversion.spec import Channel, Release, Scheme
+from factorizer_nnunet.dataset_conversion.spec import Channel, LabelScheme, Release
 from factorizer_nnunet.imaging.checks import count_not_finite
 from factorizer_nnunet.imaging.grid import grid_of
 from factorizer_nnunet.imaging.labels import integer_labels, remapped
@@ -45,7 +45,7 @@ class Registered:
 def write_case(
     release: Release,
     channels: Sequence[Channel],
-    scheme: Scheme,
+    scheme: LabelScheme,
     folder: Path,
     options: Options,
     examined: Examined,
@@ -98,7 +98,7 @@ def _is_unchanged(label: Volume, mapped: np.ndarray, header: nibabel.Nifti1Heade
 
 
 def dataset_json(
-    release: Release, channels: Sequence[Channel], scheme: Scheme, name: str, num_training: int
+    release: Release, channels: Sequence[Channel], scheme: LabelScheme, name: str, num_training: int
 ) -> dict[str, Any]:
     """Return the content of dataset.json; the order of regions matters to nnU-Net."""
     if scheme.regions_class_order is None:

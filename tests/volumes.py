@@ -11,12 +11,12 @@ from nifti_files import axes, write
 from scipy.ndimage import gaussian_filter
 
 from factorizer_nnunet.dataset_conversion.cases import SourceCase
-from factorizer_nnunet.dataset_conversion.spec import Channel, LabelMap, Release, Scheme
+from factorizer_nnunet.dataset_conversion.spec import Channel, LabelMap, LabelScheme, Release
 
 SHAPE = (8, 10, 6)
 SPACING = (1.0, 1.5, 3.0)
 OBLIQUE = axes(SPACING, degrees=20)
-SCHEME = Scheme(
+SCHEME = LabelScheme(
     LabelMap({0: 0, 2: 1, 1: 2, 4: 3}),
     {"whole tumor": (1, 2, 3), "tumor core": (2, 3), "enhancing tumor": (3,)},
     regions_class_order=(1, 2, 3),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from factorizer_nnunet.dataset_conversion.releases.isles import LESION
-from factorizer_nnunet.dataset_conversion.spec import Channel, LabelMap, Release, Scheme
+from factorizer_nnunet.dataset_conversion.spec import Channel, LabelMap, LabelScheme, Release
 
 _SPACE = "{case}_space-MNI152NLin2009aSym"
 
@@ -25,7 +25,7 @@ ATLAS_2 = Release(
     case=r"(?P<subject>sub-r\d{3}s\d{3})_(?P<session>ses-\d+)",
     channels=(Channel("T1w", f"{_SPACE}_T1w"),),
     label=(f"{_SPACE}_label-L_desc-T1lesion_mask",),
-    schemes=(LESION, Scheme(LabelMap({0: 0, 1: 1, 255: 1}, back={0: 0, 1: 1}), {"lesion": (1,)})),
+    schemes=(LESION, LabelScheme(LabelMap({0: 0, 1: 1, 255: 1}, back={0: 0, 1: 1}), {"lesion": (1,)})),
     root=r"ATLAS_?-?2.*",
     unlabelled=r"(?:ATLAS_?-?2_?)?Test(?:ing)?",
     patient=r"(sub-r\d{3}s\d{3})_ses-\d+",

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from functools import partial
 
-from factorizer_nnunet.dataset_conversion.spec import Channel, LabelMap, Release, Scheme
+from factorizer_nnunet.dataset_conversion.spec import Channel, LabelMap, LabelScheme, Release
 
 # 2018-2021. Raw values: 1 necrotic and non-enhancing core, 2 edema, 4 enhancing tumour. Written values are those of
 # nnU-Net's own converter (nnunetv2/dataset_conversion/Dataset137_BraTS21.py), so that trained models are compatible.
-UP_TO_2021 = Scheme(
+UP_TO_2021 = LabelScheme(
     LabelMap({0: 0, 2: 1, 1: 2, 4: 3}),
     {"whole tumor": (1, 2, 3), "tumor core": (2, 3), "enhancing tumor": (3,)},
     (1, 2, 3),
@@ -16,14 +16,14 @@ UP_TO_2021 = Scheme(
 
 # From 2023 on: 1 non-enhancing core, 2 edema, 3 enhancing tumour. This holds for all five tasks of 2023, including
 # children (regions as in the organisers' metric code, rachitsaluja/BraTS-2023-Metrics).
-FROM_2023 = Scheme(
+FROM_2023 = LabelScheme(
     LabelMap({0: 0, 1: 1, 2: 2, 3: 3}),
     {"whole tumor": (1, 2, 3), "tumor core": (1, 3), "enhancing tumor": (3,)},
     (2, 1, 3),
 )
 
 # After treatment, 4 is the resection cavity, which is not part of the whole tumour (rachitsaluja/BraTS-2024-Metrics).
-WITH_CAVITY = Scheme(
+WITH_CAVITY = LabelScheme(
     LabelMap({0: 0, 1: 1, 2: 2, 3: 3, 4: 4}),
     {"whole tumor": (1, 2, 3), "tumor core": (1, 3), "enhancing tumor": (3,), "resection cavity": (4,)},
     (2, 1, 3, 4),
@@ -31,14 +31,14 @@ WITH_CAVITY = Scheme(
 
 # Children from 2024 on: 1 enhancing, 2 non-enhancing, 3 cystic component, 4 edema (rachitsaluja/BraTS-2024-Metrics).
 # The numbers are those of 2023, with different meanings.
-CHILDREN_FROM_2024 = Scheme(
+CHILDREN_FROM_2024 = LabelScheme(
     LabelMap({0: 0, 1: 1, 2: 2, 3: 3, 4: 4}),
     {"whole tumor": (1, 2, 3, 4), "tumor core": (1, 2, 3), "cystic component": (3,), "enhancing tumor": (1,)},
     (4, 2, 3, 1),
 )
 
 # Radiotherapy of meningioma: one target volume.
-RADIOTHERAPY = Scheme(LabelMap({0: 0, 1: 1}), {"gross tumor volume": (1,)})
+RADIOTHERAPY = LabelScheme(LabelMap({0: 0, 1: 1}), {"gross tumor volume": (1,)})
 
 CHANNELS_UP_TO_2021 = (
     Channel("T1", "{case}_t1"),

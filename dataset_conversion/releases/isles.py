@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from factorizer_nnunet.dataset_conversion.spec import Channel, LabelMap, Scheme
+from factorizer_nnunet.dataset_conversion.spec import Channel, LabelMap, LabelScheme
 
-LESION = Scheme(LabelMap({0: 0, 1: 1}), {"lesion": (1,)})
+LESION = LabelScheme(LabelMap({0: 0, 1: 1}), {"lesion": (1,)})
 
 # Each file is in a folder of its own name. The archive was renamed from VSD to SMIR, and both prefixes occur, even
 # within one release. The archive gave each file a number, and one of them identifies a submission.

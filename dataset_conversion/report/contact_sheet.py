@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageFilter
 
-from factorizer_nnunet.dataset_conversion.spec import Scheme
+from factorizer_nnunet.dataset_conversion.spec import LabelScheme
 from factorizer_nnunet.dataset_conversion.survey import Survey
 from factorizer_nnunet.dataset_conversion.write import Registered
 from factorizer_nnunet.pages.pictures import draw, side_for
@@ -45,7 +45,7 @@ def head_mask(image: np.ndarray) -> np.ndarray:
     return smooth > smooth.mean()
 
 
-def region_masks(label: np.ndarray, scheme: Scheme) -> list[np.ndarray]:
+def region_masks(label: np.ndarray, scheme: LabelScheme) -> list[np.ndarray]:
     """Boolean masks (rows, columns) of the scheme's regions, in order, from raw label values."""
     to_nnunet = scheme.labels.to_nnunet
     return [

@@ -17,7 +17,7 @@ from factorizer_nnunet.dataset_conversion.cases import Problem
 from factorizer_nnunet.dataset_conversion.check import Examined, LabelFacts, grid_channel
 from factorizer_nnunet.dataset_conversion.options import Options
 from factorizer_nnunet.dataset_conversion.report.outliers import MIN_CASES, Outlier, find_outliers
-from factorizer_nnunet.dataset_conversion.spec import Scheme
+from factorizer_nnunet.dataset_conversion.spec import LabelScheme
 from factorizer_nnunet.dataset_conversion.survey import Survey
 from factorizer_nnunet.dataset_conversion.write import Registered
 
@@ -103,14 +103,14 @@ def registrations(facts: Facts) -> list[tuple[str, Facts]]:
     return sorted(found, key=lambda pair: pair[1]["ok"])
 
 
-def total_mm3(scheme: Scheme, examined: Examined) -> float:
+def total_mm3(scheme: LabelScheme, examined: Examined) -> float:
     """Volume of all foreground in a case; 0 for an unlabelled case."""
     if examined.label is None:
         return 0.0
     return _mm3(scheme, examined.label, [value for value in scheme.labels.to_nnunet.values() if value])
 
 
-def _mm3(scheme: Scheme, label: LabelFacts, values: Sequence[int]) -> float:
+def _mm3(scheme: LabelScheme, label: LabelFacts, values: Sequence[int]) -> float:
     """Volume of all label values that are written as one of ``values``."""
     return label.grid.voxel_mm3 * sum(
         n for raw, n in label.counts.items() if scheme.labels.to_nnunet.get(raw) in values
@@ -156,7 +156,7 @@ def _images(examined: Examined, channels: Sequence[str]) -> list[dict[str, Any]]
     ]
 
 
-def _label(examined: Examined, label: LabelFacts, scheme: Scheme) -> dict[str, Any]:
+def _label(examined: Examined, label: LabelFacts, scheme: LabelScheme) -> dict[str, Any]:
     return {
         "source": str(examined.case.label),
         "file": examined.case.label_file,

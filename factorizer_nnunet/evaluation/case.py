@@ -23,7 +23,7 @@ from factorizer_nnunet.evaluation.lesions import (
 )
 from factorizer_nnunet.evaluation.metrics import NSD_PREFIX, surface_dice
 from factorizer_nnunet.evaluation.overlap import dice, iou, ratio
-from factorizer_nnunet.evaluation.schemes import NONE, Labels, Scheme
+from factorizer_nnunet.evaluation.schemes import NONE, Labels, ScoringScheme
 from factorizer_nnunet.evaluation.surface import Surface, SurfaceDistances, bounding_box, distances_between, surface_of
 
 TOLERANCES_MM = (1.0, 2.0)  # of surface Dice
@@ -48,7 +48,7 @@ def score_arrays(
     reference: np.ndarray,
     spacing_mm: tuple[float, ...],
     regions: Mapping[str, Labels],
-    scheme: Scheme = NONE,
+    scheme: ScoringScheme = NONE,
     tolerances_mm: tuple[float, ...] = TOLERANCES_MM,
     ignore: int | None = None,
 ) -> CaseScores:
@@ -81,7 +81,7 @@ class _Case:
         prediction: np.ndarray,
         reference: np.ndarray,
         spacing_mm: tuple[float, ...],
-        scheme: Scheme,
+        scheme: ScoringScheme,
         ignore: int | None,
     ) -> None:
         self._flat = reference.ndim == 2

@@ -18,7 +18,7 @@ from factorizer_nnunet.evaluation.metrics import metrics_for
 from factorizer_nnunet.evaluation.pairs import CasePair, labels_in, pairs_in_folders, problems_of
 from factorizer_nnunet.evaluation.reading import read_labels
 from factorizer_nnunet.evaluation.regions import Regions, regions_of
-from factorizer_nnunet.evaluation.schemes import NONE, Scheme
+from factorizer_nnunet.evaluation.schemes import NONE, ScoringScheme
 from factorizer_nnunet.evaluation.scores import Files, Lesion, Scores
 from factorizer_nnunet.evaluation.unfinished import saved_or_computed, stamp_of
 from factorizer_nnunet.nnunet.dataset_json import DatasetJson
@@ -28,7 +28,7 @@ def evaluate_folder(
     predictions: Path,
     references: Path,
     dataset: DatasetJson | None = None,
-    scheme: Scheme = NONE,
+    scheme: ScoringScheme = NONE,
     tolerances_mm: tuple[float, ...] = TOLERANCES_MM,
     num_processes: int = 1,
     unfinished: Path | None = None,
@@ -53,7 +53,7 @@ def evaluate_folder(
 def evaluate_pairs(
     pairs: Sequence[CasePair],
     dataset: DatasetJson | None = None,
-    scheme: Scheme = NONE,
+    scheme: ScoringScheme = NONE,
     tolerances_mm: tuple[float, ...] = TOLERANCES_MM,
     num_processes: int = 1,
     unfinished: Path | None = None,
@@ -110,7 +110,9 @@ def evaluate_pairs(
     )
 
 
-def _values_in(pairs: Sequence[CasePair], scheme: Scheme, num_processes: int, ignore_geometry: bool) -> frozenset[int]:
+def _values_in(
+    pairs: Sequence[CasePair], scheme: ScoringScheme, num_processes: int, ignore_geometry: bool
+) -> frozenset[int]:
     """Label values of all files; if there are none, perhaps since no file can be read, that is reported."""
     found: frozenset[int] = frozenset().union(*map_unordered(labels_in, pairs, num_processes, "looking for labels"))
     if not found - {0}:
@@ -126,7 +128,7 @@ def _check(pairs: Sequence[CasePair], regions: Regions, num_processes: int, igno
 
 
 def _score(
-    pair: CasePair, regions: Regions, scheme: Scheme, tolerances_mm: tuple[float, ...], unfinished: Path | None
+    pair: CasePair, regions: Regions, scheme: ScoringScheme, tolerances_mm: tuple[float, ...], unfinished: Path | None
 ) -> tuple[str, CaseScores]:
     """The name and the scores of a case."""
 
@@ -141,7 +143,9 @@ def _score(
     return pair.case, saved_or_computed(unfinished / f"{pair.case}.json", inputs, compute)
 
 
-def _settings(scheme: Scheme, regions: Regions, dataset: DatasetJson | None, ignore_geometry: bool) -> dict[str, Any]:
+def _settings(
+    scheme: ScoringScheme, regions: Regions, dataset: DatasetJson | None, ignore_geometry: bool
+) -> dict[str, Any]:
     """Everything needed to repeat the evaluation, as JSON values."""
     settings = {
         "title": scheme.title,

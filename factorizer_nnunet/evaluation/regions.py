@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.evaluation.parts import CORE, WHOLE, part_named
-from factorizer_nnunet.evaluation.schemes import FULL_NAMES, NONE, Labels, Scheme
+from factorizer_nnunet.evaluation.schemes import FULL_NAMES, NONE, Labels, ScoringScheme
 from factorizer_nnunet.nnunet.dataset_json import DatasetJson
 
 
@@ -19,11 +19,13 @@ class Regions:
     keys: Mapping[str, str]  # the name of each region in nnU-Net's summary.json
     declared: frozenset[int] | None  # values that may occur, including 0; None: any
     ignore: int | None = None  # label of voxels that are not scored
-    scheme: Scheme = NONE  # with the values of `labels`
+    scheme: ScoringScheme = NONE  # with the values of `labels`
     meaning: str = ""  # which values a challenge's regions have here, such as "tumor core = 1 + 4"
 
 
-def regions_of(dataset: DatasetJson | None, scheme: Scheme = NONE, found: frozenset[int] = frozenset()) -> Regions:
+def regions_of(
+    dataset: DatasetJson | None, scheme: ScoringScheme = NONE, found: frozenset[int] = frozenset()
+) -> Regions:
     """Choose the regions to score.
 
     Args:
@@ -67,7 +69,7 @@ def _meaning(regions: Mapping[str, Labels]) -> str:
     return ", ".join(f"{FULL_NAMES.get(name, name)} = {' + '.join(map(str, v))}" for name, v in regions.items())
 
 
-def _values_by_release(scheme: Scheme, declared: Mapping[str, Labels], file: str) -> dict[int, Labels]:
+def _values_by_release(scheme: ScoringScheme, declared: Mapping[str, Labels], file: str) -> dict[int, Labels]:
     """The values that dataset.json has for each value of the release, by the names of its labels and regions.
 
     A value belongs to the part of a tumor that is in exactly the same named regions: with "whole tumor" 1, 2, 3, "tumor
@@ -113,7 +115,7 @@ def _values_by_release(scheme: Scheme, declared: Mapping[str, Labels], file: str
     return {release: tuple(values) for release, values in found.items() if values}
 
 
-def _fix(scheme: Scheme) -> str:
+def _fix(scheme: ScoringScheme) -> str:
     return (
         f"Give a copy with names such as {', '.join(dict.fromkeys(scheme.parts.values()))} with --dataset-json, or use "
         "another --scheme"

@@ -20,7 +20,7 @@ I22, I24 = (f"github.com/ezequieldlrosa/isles{year}, utils/eval_utils.py" for ye
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scheme:
+class ScoringScheme:
     """One way to score: the regions, what a lesion is, and the values for empty masks."""
 
     key: str
@@ -37,7 +37,7 @@ class Scheme:
         """The rule for a region, given by its label values."""
         return self.region_rules.get(labels, self.rule)
 
-    def renumbered(self, values: Mapping[int, Labels]) -> Scheme:
+    def renumbered(self, values: Mapping[int, Labels]) -> ScoringScheme:
         """The scheme for files with other label values; regions of which no value is given are left out.
 
         Args:
@@ -96,8 +96,8 @@ BRATS_2021_MM, BRATS_2023_MM = 373.13, 374.0  # approximately the diagonal of 24
 GLI_2024_MM = 337.0  # approximately that of 182 × 218 × 182 voxels
 
 
-def _brats_plain(year: int) -> Scheme:
-    return Scheme(
+def _brats_plain(year: int) -> ScoringScheme:
+    return ScoringScheme(
         key=f"brats{year}",
         title=f"BraTS {year}",
         source="www.med.upenn.edu/cbica/brats2019/evaluation.html; values for empty masks from participants' reports",
@@ -108,8 +108,8 @@ def _brats_plain(year: int) -> Scheme:
     )
 
 
-def _brats_2023(task: str, dilation: int, limit_mm3: float) -> Scheme:
-    return Scheme(
+def _brats_2023(task: str, dilation: int, limit_mm3: float) -> ScoringScheme:
+    return ScoringScheme(
         key=f"brats2023-{task}",
         title=f"BraTS 2023 {task.upper()}, lesion-wise",
         source=M23,
@@ -138,8 +138,8 @@ def _brats_2024(
     regions: Mapping[str, Labels],
     rule: LesionRule,
     region_rules: Mapping[Labels, LesionRule] | None = None,
-) -> Scheme:
-    return Scheme(
+) -> ScoringScheme:
+    return ScoringScheme(
         key=f"brats2024-{task}",
         title=f"BraTS 2024 {task.upper()}, lesion-wise",
         source=M24,
@@ -180,7 +180,7 @@ _BRATS_2024 = (
 )
 
 
-def _brats_2025(last: Scheme) -> Scheme:
+def _brats_2025(last: ScoringScheme) -> ScoringScheme:
     """The rules of 2024, still in the code of July 2025; the ranking of 2025 is not confirmed."""
     key, title = (text.replace("2024", "2025") for text in (last.key, last.title))
     return replace(last, key=key, title=title, source=f"{M24} (July 2025); not confirmed for 2025", ranked_by=())
@@ -189,8 +189,8 @@ def _brats_2025(last: Scheme) -> Scheme:
 _ISLES_POLICY = {**DEFAULT_POLICY, "dice": EmptyValues(both=1.0), "lesion_f1": EmptyValues(both=1.0)}
 _ISLES_RANKED = ("dice", "volume_error", "lesion_count_error", "lesion_f1")
 
-NONE = Scheme(key="none", title="no challenge's scheme", source="")
-SCHEMES: dict[str, Scheme] = {
+NONE = ScoringScheme(key="none", title="no challenge's scheme", source="")
+SCHEMES: dict[str, ScoringScheme] = {
     scheme.key: scheme
     for scheme in (
         NONE,
@@ -202,7 +202,7 @@ SCHEMES: dict[str, Scheme] = {
         _brats_2023("met", 1, 2),
         *_BRATS_2024,
         *map(_brats_2025, _BRATS_2024),
-        Scheme(
+        ScoringScheme(
             key="isles2022",
             title="ISLES'22",
             source=I22,
@@ -211,7 +211,7 @@ SCHEMES: dict[str, Scheme] = {
             parts={1: LESION},
             empty=_ISLES_POLICY,
         ),
-        Scheme(
+        ScoringScheme(
             key="isles2024",
             title="ISLES'24",
             source=f"{I24}; IoU of 0.2 in its later version, 0.5 in its first",
@@ -225,7 +225,7 @@ SCHEMES: dict[str, Scheme] = {
 }
 
 
-def scheme_named(name: str, lesion_rule: LesionRule | None = None, empty: Iterable[str] = ()) -> Scheme:
+def scheme_named(name: str, lesion_rule: LesionRule | None = None, empty: Iterable[str] = ()) -> ScoringScheme:
     """The scheme with this name, a key of `SCHEMES`.
 
     Args:

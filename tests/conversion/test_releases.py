@@ -24,7 +24,7 @@ from factorizer_nnunet.dataset_conversion.layout import (
     unlabelled_folder,
 )
 from factorizer_nnunet.dataset_conversion.releases import RELEASES
-from factorizer_nnunet.dataset_conversion.spec import Channel, LabelMap, Release, Scheme
+from factorizer_nnunet.dataset_conversion.spec import Channel, LabelMap, LabelScheme, Release
 
 EVERY_RELEASE = pytest.mark.parametrize("release", RELEASES.values(), ids=RELEASES)
 EVERY_SCHEME = pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_declarations_need_neither_torch_nor_nnunet() -> None:
 
 
 @EVERY_SCHEME
-def test_regions_give_labels_back_as_nnunet_exports_them(release: Release, scheme: Scheme) -> None:
+def test_regions_give_labels_back_as_nnunet_exports_them(release: Release, scheme: LabelScheme) -> None:
     """Later regions overwrite earlier ones; every written value must survive."""
     written = np.array(sorted(set(scheme.labels.to_nnunet.values())))
     order = scheme.regions_class_order or [value for (value,) in scheme.regions.values()]
@@ -81,7 +81,7 @@ def test_regions_give_labels_back_as_nnunet_exports_them(release: Release, schem
 
 
 @EVERY_SCHEME
-def test_submitted_values_are_those_of_the_release(release: Release, scheme: Scheme) -> None:
+def test_submitted_values_are_those_of_the_release(release: Release, scheme: LabelScheme) -> None:
     """Converting written values back and forth changes nothing; raw values survive unless some merge."""
     back = scheme.labels.inverse()
     written = np.array(sorted(back.to_nnunet))
@@ -301,16 +301,16 @@ def test_channels_are_chosen_by_name() -> None:
 
 def test_inconsistent_declarations_are_refused() -> None:
     with pytest.raises(ValueError, match="invalid written labels .*: nnU-Net needs 0, 1, 2"):
-        Scheme(LabelMap({0: 0, 4: 2}), {"lesion": (2,)})
+        LabelScheme(LabelMap({0: 0, 4: 2}), {"lesion": (2,)})
     with pytest.raises(ValueError, match=r"must cover the labels \[1, 2\]"):
-        Scheme(LabelMap({0: 0, 1: 1, 2: 2}), {"lesion": (1,)})
+        LabelScheme(LabelMap({0: 0, 1: 1, 2: 2}), {"lesion": (1,)})
     with pytest.raises(ValueError, match="one order entry per region"):
-        Scheme(LabelMap({0: 0, 1: 1, 2: 2}), {"all": (1, 2), "core": (2,)}, (1,))
+        LabelScheme(LabelMap({0: 0, 1: 1, 2: 2}), {"all": (1, 2), "core": (2,)}, (1,))
     with pytest.raises(ValueError, match="labels merge in .*, which cannot be inverted"):
         LabelMap({0: 0, 1: 1, 4: 1}).inverse()
 
     def release(*channels: Channel) -> Release:
-        scheme = Scheme(LabelMap({0: 0, 1: 1}), {"lesion": (1,)})
+        scheme = LabelScheme(LabelMap({0: 0, 1: 1}), {"lesion": (1,)})
         text = dict.fromkeys(("key", "title", "case", "root", "unlabelled", "submission", "example"), "x")
         return Release(**text, channels=channels, label=("x",), schemes=(scheme,), licence="", reference="")
 

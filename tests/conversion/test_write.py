@@ -18,7 +18,7 @@ from volumes import CHANNELS, OBLIQUE, SCHEME, SHAPE, case_in, image_values, lab
 from factorizer_nnunet.dataset_conversion.cases import SourceCase
 from factorizer_nnunet.dataset_conversion.check import examine
 from factorizer_nnunet.dataset_conversion.options import Options
-from factorizer_nnunet.dataset_conversion.spec import Channel, LabelMap, Release, Scheme
+from factorizer_nnunet.dataset_conversion.spec import Channel, LabelMap, LabelScheme, Release
 from factorizer_nnunet.dataset_conversion.write import Registered, dataset_json, write_case
 
 SERIES = tuple(Channel(name, "{case}", volume=number) for name, number in (("T1", 1), ("T2", 2), ("FLAIR", 0)))
@@ -40,7 +40,7 @@ def convert(
     out: Path,
     of: Release | None = None,
     *,
-    scheme: Scheme = SCHEME,
+    scheme: LabelScheme = SCHEME,
     remap: dict[int, int] | None = None,
     link: bool = False,
     register: bool = True,
@@ -145,7 +145,7 @@ def test_scaled_and_replaced_labels(source: Path, out: Path) -> None:
     labels = label_values().astype(np.uint16)
     labels[labels == 1] = 6
     labels[labels == 2] = 65535
-    binary = Scheme(LabelMap({0: 0, 1: 1}), {"lesion": (1,)})
+    binary = LabelScheme(LabelMap({0: 0, 1: 1}), {"lesion": (1,)})
     slope = 1.5259021893e-05
     # 6 and 4 are scaled to nearly 0: only 65535 remains.
     case = case_in(source, label=np.where(labels == 65535, labels, 0).astype(np.uint16), slope=slope)
@@ -159,7 +159,7 @@ def test_scaled_and_replaced_labels(source: Path, out: Path) -> None:
 
 def test_values_outside_the_scheme_are_not_written(source: Path, out: Path) -> None:
     with pytest.raises(ValueError, match="values"):
-        convert(case_in(source), out, scheme=Scheme(LabelMap({0: 0, 1: 1}), {"lesion": (1,)}))
+        convert(case_in(source), out, scheme=LabelScheme(LabelMap({0: 0, 1: 1}), {"lesion": (1,)}))
     assert not list((out / "labelsTr").iterdir())
 
 
@@ -218,7 +218,7 @@ def flair_case(source: Path) -> SourceCase:
 
 def test_images_on_other_grids_are_registered(source: Path, out: Path) -> None:
     case = flair_case(source)
-    (one,) = convert(case, out, release(WITH_FLAIR), scheme=Scheme(LabelMap({0: 0, 1: 1}), {"lesion": (1,)}))
+    (one,) = convert(case, out, release(WITH_FLAIR), scheme=LabelScheme(LabelMap({0: 0, 1: 1}), {"lesion": (1,)}))
     assert one.channel == "FLAIR" and one.registration.ok
     assert one.registration.translation_mm == pytest.approx(6, abs=0.5)
     flair, dwi = image_of(out, 1), image_of(out, 0)
@@ -233,7 +233,7 @@ def test_images_on_other_grids_are_registered(source: Path, out: Path) -> None:
 
 def test_without_registration_headers_decide(source: Path, out: Path) -> None:
     case = flair_case(source)
-    binary = Scheme(LabelMap({0: 0, 1: 1}), {"lesion": (1,)})
+    binary = LabelScheme(LabelMap({0: 0, 1: 1}), {"lesion": (1,)})
     (one,) = convert(case, out, release(WITH_FLAIR), scheme=binary, register=False)
     assert one.registration.ok and one.registration.translation_mm == 0
     assert "headers only" in one.registration.text
@@ -282,6 +282,6 @@ def test_dataset_json_with_regions_in_order(out: Path) -> None:
 
 
 def test_dataset_json_with_plain_labels() -> None:
-    plain = dataset_json(release(), CHANNELS[1:], Scheme(LabelMap({0: 0, 1: 1}), {"lesion": (1,)}), "Small", 1)
+    plain = dataset_json(release(), CHANNELS[1:], LabelScheme(LabelMap({0: 0, 1: 1}), {"lesion": (1,)}), "Small", 1)
     assert plain["labels"] == {"background": 0, "lesion": 1} and "regions_class_order" not in plain
     assert plain["channel_names"] == {"0": "T2"}
