@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +26,12 @@ FAST = {ITERATIONS_VARIABLE: "1", SHIFTS_VARIABLE: "1"}
 
 
 def test_derived_folder_and_variables_give_stock_commands_the_same_faster_predictions(
-    folds: Workspace, tmp_path: Path
+    folds: Workspace, pool: ThreadPoolExecutor, tmp_path: Path
 ) -> None:
+    options = ("--save_probabilities", *IN_ONE_PROCESS)
+    plain = ("3d_fullres", (0,), "--disable_tta", *options)
+    without_settings = pool.submit(folds.predict, "not_mirrored", *plain)
+    with_variables = pool.submit(folds.predict, "by_variable", *plain, **FAST)
     one = ("--iterations", 1, "--shifts", 1, "--mirroring", "none", "--step-sizes", 0.5)
     tuned = folds.run(
         "factorizer-nnunet",
@@ -36,19 +41,17 @@ def test_derived_folder_and_variables_give_stock_commands_the_same_faster_predic
     assert "3 of fold 0, 3 of fold 1" in (tmp_path / "tune_inference.md").read_text()
     derived = folds.model("3d_fullres", plans=f"{PLANS}_fast")
     assert f"-p {PLANS}_fast -step_size 0.5 -f 0 1" in tuned.stdout and str(derived) in tuned.stdout
-    options = ("--save_probabilities", *IN_ONE_PROCESS)
-    fast = folds.predict("fast", "3d_fullres", (0,), *options, plans=f"{PLANS}_fast")
-    by_variable = folds.predict("by_variable", "3d_fullres", (0,), "--disable_tta", *options, **FAST)
-    assert_same_predictions(fast, by_variable, TEST_CASES)
-    as_trained = folds.predict("not_mirrored", "3d_fullres", (0,), "--disable_tta", *options)
-    before, after = (read_probabilities(folder, TEST_CASES[0]) for folder in (as_trained, fast))
-    assert np.abs(after - before).max() > 1e-3, "the settings had no effect"
+    with_settings = pool.submit(folds.predict, "fast", "3d_fullres", (0,), *options, plans=f"{PLANS}_fast")
     folds.run(
         "nnUNetv2_predict_from_modelfolder",
         *("-i", folds.unseen, "-o", tmp_path / "out", "-m", derived, "-f", 0, *ON_CPU),
         *("-npp", 1, "-nps", 1, "--save_probabilities"),  # this command wants worker processes
     )
+    fast = with_settings.result()
     assert_same_predictions(fast, tmp_path / "out", TEST_CASES)
+    assert_same_predictions(fast, with_variables.result(), TEST_CASES)
+    before, after = (read_probabilities(folder, TEST_CASES[0]) for folder in (without_settings.result(), fast))
+    assert np.abs(after - before).max() > 1e-3, "the settings had no effect"
     folds.run(
         "nnUNetv2_export_model_to_zip",
         *("-d", derived.parent.name, "-c", "3d_fullres", "-f", 0, 1, "-o", tmp_path / "model.zip"),
