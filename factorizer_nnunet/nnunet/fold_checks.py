@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
@@ -12,7 +13,8 @@ from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import load_json
 from factorizer_nnunet.core.wording import count_of, first_few
 from factorizer_nnunet.nnunet.conversion_report import patients_of
-from factorizer_nnunet.nnunet.folds import default_folds
+from factorizer_nnunet.nnunet.folds import default_folds, folds_in_use
+from factorizer_nnunet.nnunet.model_folder import ALL_CASES
 from factorizer_nnunet.nnunet.names import SPLITS_FILE
 
 _PARTS = ("train", "val")
@@ -110,22 +112,31 @@ def checked_folds(file: Path, cases: Set[str], raw: Path | None) -> FoldFindings
     return found
 
 
-def check_split(split: tuple[Sequence[str], Sequence[str]], fold: int | str, raw: Path | None) -> None:
-    """Check that no patient is on both sides of a split, also of one that nnU-Net draws for a fold beyond the file's.
+def check_fold(fold: int | str, file: Path, cases: Set[str], raw: Path | None) -> None:
+    """Check that a fold can be trained.
 
     Args:
-        split: names of training and of validation cases.
-        fold: its number, or ``all``, which trains and validates on every case.
+        fold: its number, or ``all``, which needs no folds.
+        file: ``splits_final.json``; if it does not exist, nnU-Net makes it.
+        cases: names of all preprocessed cases.
         raw: the dataset's folder in ``nnUNet_raw``; None if there is none.
 
     Raises:
-        UserError: a patient is on both sides.
+        UserError: as for ``checked_folds``; there are too few cases for folds; or nnU-Net would draw the fold at
+            random, without regard to patients.
     """
-    if raw is None or not isinstance(fold, int):
+    if fold == ALL_CASES:
         return
-    parts = dict(zip(_PARTS, map(list, split), strict=True))
-    if problems := _patient_problems(fold, parts, patients_of(raw)):
-        raise UserError(f"{problems[0]}. Add this fold to {SPLITS_FILE}, without dividing patients, or choose another")
+    folds = folds_in_use(file, cases)
+    if os.path.lexists(file):
+        checked_folds(file, cases, raw)
+    patients = {} if raw is None else patients_of(raw)
+    if isinstance(fold, int) and fold >= len(folds) and len(set(patients.values())) < len(patients):
+        raise UserError(
+            f"fold {fold} is not one of the {len(folds)} folds of {file}: nnU-Net would draw it at random, which "
+            "may put cases of one patient on both sides. Add it to the file, without dividing patients, or choose "
+            "another"
+        )
 
 
 _FIX = "Correct the file, or move it away: nnU-Net's five folds of all cases are then made"

@@ -46,19 +46,26 @@ def default_folds(cases: Iterable[str]) -> list[Fold]:
     return folds
 
 
-def ensure_folds(file: Path, cases: Collection[str]) -> None:
-    """Write nnU-Net's five folds of ``cases`` to ``file`` unless it exists.
-
-    nnU-Net itself writes the file in place, at the first training of a data set, which may be killed.
+def folds_in_use(file: Path, cases: Collection[str]) -> list[Fold]:
+    """The folds in a file, or those that nnU-Net makes of ``cases`` if it does not exist.
 
     Raises:
         UserError: the file exists, but is not valid; or there are too few cases.
     """
-    if read_folds(file):
-        return
+    if folds := read_folds(file):
+        return folds
     if len(cases) < NUMBER_OF_FOLDS:
         raise UserError(
             f"{len(cases)} training cases are too few for {NUMBER_OF_FOLDS} folds. Train on all of them instead: "
             "nnUNetv2_train … all"
         )
-    write_text_atomically(file, json.dumps(default_folds(cases), indent=4))
+    return default_folds(cases)
+
+
+def ensure_folds(file: Path, cases: Collection[str]) -> None:
+    """Write nnU-Net's five folds of ``cases`` to ``file`` unless it exists; raises as ``folds_in_use`` does.
+
+    nnU-Net itself writes the file in place, at the first training of a data set, which may be killed.
+    """
+    if not read_folds(file):
+        write_text_atomically(file, json.dumps(folds_in_use(file, cases), indent=4))

@@ -13,16 +13,18 @@ import torch
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
 from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.json_files import load_json_object
 from factorizer_nnunet.core.wording import count_of, first_few
 from factorizer_nnunet.network import Factorizer
 from factorizer_nnunet.network.config_values import is_integer
 from factorizer_nnunet.nnunet.checkpoint import check_executes_nothing
 from factorizer_nnunet.nnunet.dataset_json import DATASET_FILE, DatasetJson
 from factorizer_nnunet.nnunet.environment import nnunet_folder
+from factorizer_nnunet.nnunet.fold_checks import check_fold
 from factorizer_nnunet.nnunet.integrity import is_complete
-from factorizer_nnunet.nnunet.model_folder import ModelFolder
+from factorizer_nnunet.nnunet.model_folder import FINGERPRINT_FILE, ModelFolder
 from factorizer_nnunet.nnunet.model_name import ModelName
-from factorizer_nnunet.nnunet.names import id_in_name
+from factorizer_nnunet.nnunet.names import SPLITS_FILE, id_in_name
 from factorizer_nnunet.nnunet.plan_values import check_values
 from factorizer_nnunet.nnunet.plans import resolved_configuration
 from factorizer_nnunet.nnunet.previous_stage import segmentation_files
@@ -31,18 +33,24 @@ from factorizer_nnunet.nnunet.safe_pickle import check_pickles
 from factorizer_nnunet.nnunet.trusted_classes import check_named_code
 from factorizer_nnunet.planning.architecture import NETWORK_CLASS
 from factorizer_nnunet.training.building import STOCK_PACKAGE, build_network
-from factorizer_nnunet.training.data_checks import check_data
+from factorizer_nnunet.training.data_checks import cases_in, check_data
 
 # What a checkpoint's weights depend on; batch size and the like may change between sessions.
 _DEFINING_KEYS = ("patch_size", "spacing", "architecture", "normalization_schemes")
 _PLANS_KEYS = ("plans_name", "dataset_name", "configurations")
+# nnU-Net copies the fingerprint into the model's folder, when it has already written there.
+_FINGERPRINT_FIX = "Restore it, or compute it again: nnUNetv2_extract_fingerprint -d {} --clean"
 _CONFIGURATION_KEYS = ("data_identifier", "patch_size", "batch_size", "spacing")
 
 
 def check_training_inputs(
-    plans: Mapping[str, Any], configuration: str, dataset_json: Mapping[str, Any], trainer_name: str
+    plans: Mapping[str, Any],
+    configuration: str,
+    fold: int | str,
+    dataset_json: Mapping[str, Any],
+    trainer_name: str,
 ) -> None:
-    """Check the arguments of a trainer before anything is written.
+    """Check the arguments of a trainer, and the files that it uses, before anything is written.
 
     Raises:
         UserError: names the folder, file or key, and how to fix it.
@@ -57,9 +65,11 @@ def check_training_inputs(
             f"-plans_name {plans['plans_name']} -c {configuration}"
         )
     check_pickles(sorted(data.glob("*.pkl")))  # nnU-Net's data loader unpickles them
-    folder = preprocessed / plans["dataset_name"]
-    for warning in check_data(folder, plans, configuration, raw_folder(plans["dataset_name"])):
+    folder, raw = preprocessed / plans["dataset_name"], raw_folder(plans["dataset_name"])
+    load_json_object(folder / FINGERPRINT_FILE, _FINGERPRINT_FIX.format(id_in_name(plans["dataset_name"])))
+    for warning in check_data(folder, plans, configuration, raw):
         print(f"WARNING: {warning}")
+    check_fold(fold, folder / SPLITS_FILE, cases_in(data), raw)
     if settings.previous_stage_name is not None:
         previous = ModelName(trainer_name, plans["plans_name"], settings.previous_stage_name)
         _check_previous_stage(
@@ -79,7 +89,7 @@ def check_plans(plans: Mapping[str, Any], configuration: str, dataset_json: Mapp
     Raises:
         UserError: names the file or key, and how to fix it.
     """
-    name = f"{plans.get('plans_name', 'the plans file')}.json"
+    name = _place(plans)
     _require_keys(plans, _PLANS_KEYS, name)
     check_values(plans, configuration, name)
     check_named_code(plans, configuration, name)
@@ -132,6 +142,13 @@ def check_pretrained_weights(arguments: Sequence[str]) -> None:
         check_executes_nothing(Path(file), "Use a checkpoint that nnU-Net has written")
 
 
+def _place(plans: Mapping[str, Any]) -> str:
+    """Where plans lie, for messages; only their name if they do not lie where they say."""
+    file = f"{plans.get('plans_name', 'the plans file')}.json"
+    place = nnunet_folder("nnUNet_preprocessed", writable=False) / str(plans.get("dataset_name")) / file
+    return str(place) if place.is_file() else file
+
+
 def _first_difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str, Any, Any]:
     """The first key, as a path, whose values differ, and both values; None for a missing value."""
     key = next(key for key in {**after, **before} if after.get(key) != before.get(key))
@@ -169,15 +186,15 @@ def _check_dataset(plans: Mapping[str, Any], configuration: str, name: str, data
     described = preprocessed / plans["dataset_name"] / DATASET_FILE
     if not described.is_file():
         raise UserError(
-            f"{name} was made for {plans['dataset_name']}, but there is no {described}; to use one data set's plans "
-            "for another, run nnUNetv2_move_plans_between_datasets"
+            f"{plans['plans_name']}.json was made for {plans['dataset_name']}, but there is no {described}; to use one "
+            "data set's plans for another, run nnUNetv2_move_plans_between_datasets"
         )
     # nnU-Net passes the content of dataset.json, not the name: copies of one data set cannot be distinguished.
     dataset = DatasetJson.read(described, "Plan the data set again")
     if dataset.content != dataset_json:
         raise UserError(
-            f"{name} was made for {plans['dataset_name']}, not for the data set it is used with; to use one "
-            "data set's plans for another, run nnUNetv2_move_plans_between_datasets"
+            f"{plans['plans_name']}.json was made for {plans['dataset_name']}, not for the data set it is used with; "
+            "to use one data set's plans for another, run nnUNetv2_move_plans_between_datasets"
         )
     num_channels = len(dataset.channel_names)
     schemes = resolved_configuration(plans, configuration, name).get("normalization_schemes")

@@ -43,7 +43,7 @@ def check_data(folder: Path, plans: Mapping[str, Any], configuration: str, raw: 
     again = f"nnUNetv2_preprocess -d {number} -plans_name {plans['plans_name']} -c {configuration}"
     if foreign := sorted(path.name for path in data.iterdir() if path.suffix not in _ENDINGS):
         raise UserError(f"{data} contains other files than preprocessed cases: {first_few(foreign)}. Move them away")
-    cases = _cases_in(data)
+    cases = sorted(cases_in(data))
     if not cases:
         raise UserError(f"{data} has no preprocessed cases. Preprocess: {again}")
     if incomplete := [case for case in cases if not is_preprocessed(data, case)]:
@@ -140,6 +140,6 @@ def _check_readable(data: Path, suspects: Sequence[str], num_cases: int) -> None
             ) from error
 
 
-def _cases_in(data: Path) -> list[str]:
-    """Every case with any file that nnU-Net reads."""
-    return sorted({path.stem.removesuffix("_seg") for path in data.iterdir()})
+def cases_in(data: Path) -> set[str]:
+    """Every case with any file in a folder of preprocessed data."""
+    return {path.stem.removesuffix("_seg") for path in data.iterdir()}

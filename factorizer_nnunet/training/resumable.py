@@ -23,7 +23,7 @@ from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.file_stamps import Stamp, take_stamps
 from factorizer_nnunet.core.interrupts import STOPPED, StopRequest
 from factorizer_nnunet.nnunet.checkpoint import read_checkpoint
-from factorizer_nnunet.nnunet.fold_checks import check_split, checked_folds
+from factorizer_nnunet.nnunet.fold_checks import checked_folds
 from factorizer_nnunet.nnunet.folds import ensure_folds
 from factorizer_nnunet.nnunet.model_folder import ALL_CASES, CHECKPOINT_LATEST, FoldFolder
 from factorizer_nnunet.nnunet.names import SPLITS_FILE
@@ -130,15 +130,13 @@ class ResumableTrainer(nnUNetTrainer):
         return self._split
 
     def _checked_split(self) -> tuple[list[str], list[str]]:
-        raw = raw_folder(self.plans_manager.dataset_name)
         if self.fold != ALL_CASES:
             cases = self.dataset_class.get_identifiers(self.preprocessed_dataset_folder)
             file = Path(self.preprocessed_dataset_folder_base) / SPLITS_FILE
             ensure_folds(file, cases)
-            for warning in checked_folds(file, set(cases), raw).warnings:
+            for warning in checked_folds(file, set(cases), raw_folder(self.plans_manager.dataset_name)).warnings:
                 self.print_to_log_file(f"WARNING: {file}: {warning}")
         split: tuple[list[str], list[str]] = super().do_split()
-        check_split(split, self.fold, raw)
         return split
 
     def on_train_start(self) -> None:

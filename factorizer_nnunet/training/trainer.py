@@ -57,7 +57,7 @@ class nnUNetTrainerFactorizer(AugmentedTrainer):
         refuse_in_training()
         checked_augmentation(device)
         check_pretrained_weights(sys.argv[1:])
-        on_first_rank(lambda: check_training_inputs(plans, configuration, dataset_json, type(self).__name__))
+        on_first_rank(lambda: check_training_inputs(plans, configuration, fold, dataset_json, type(self).__name__))
         super().__init__(plans, configuration, fold, dataset_json, device)
         self.initial_lr = self.budget.learning_rate or LEARNING_RATE
         self.weight_decay = WEIGHT_DECAY

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from factorizer_nnunet.core.errors import UserError
-from factorizer_nnunet.nnunet.fold_checks import check_folds, check_split, checked_folds
+from factorizer_nnunet.nnunet.fold_checks import check_fold, check_folds, checked_folds
 from factorizer_nnunet.nnunet.folds import default_folds
 
 CASES = frozenset(f"case_{number:02d}" for number in range(10))
@@ -126,13 +126,27 @@ def test_every_single_damage_is_found(data: st.DataObject) -> None:
     assert check_folds(content, CASES, {}, made_by_hand=True).problems
 
 
-def test_a_split_beyond_the_files_folds_must_not_divide_patients(tmp_path: Path) -> None:
+def test_a_fold_beyond_the_files_must_not_divide_patients(tmp_path: Path) -> None:
     report = {"cases": {case: {"patient": patient} for case, patient in PATIENTS.items()}}
     (tmp_path / "conversion_report.json").write_text(json.dumps(report))
-    check_split((["case_00", "case_01"], ["case_02", "case_03"]), 7, tmp_path)
-    with pytest.raises(UserError, match=r"fold 7 trains and validates on cases of the same patients: patient_1"):
-        check_split((["case_00", "case_02"], ["case_03"]), 7, tmp_path)
-    check_split((sorted(CASES), sorted(CASES)), "all", tmp_path)
+    file = file_with(tmp_path, folds())
+    check_fold(4, file, CASES, tmp_path)
+    check_fold("all", file, CASES, tmp_path)
+    check_fold(7, file, CASES, None)
+    with pytest.raises(UserError, match=r"fold 7 is not one of the 5 folds of .*splits_final.json: nnU-Net would draw"):
+        check_fold(7, file, CASES, tmp_path)
+    single = {"cases": {case: {"patient": case} for case in PATIENTS}}
+    (tmp_path / "conversion_report.json").write_text(json.dumps(single))
+    check_fold(7, file, CASES, tmp_path)
+
+
+def test_folds_that_do_not_exist_need_five_cases(tmp_path: Path) -> None:
+    file = tmp_path / "splits_final.json"
+    check_fold(0, file, CASES, None)
+    assert not file.exists()
+    with pytest.raises(UserError, match=r"3 training cases are too few for 5 folds"):
+        check_fold(0, file, set(sorted(CASES)[:3]), None)
+    check_fold("all", file, set(sorted(CASES)[:3]), None)
 
 
 def file_with(tmp_path: Path, content: object) -> Path:

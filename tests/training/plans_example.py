@@ -52,6 +52,7 @@ def write_folders(root: Path, monkeypatch: pytest.MonkeyPatch, plans: dict[str, 
                 save_case(dataset / settings["data_identifier"], f"case_{number}")
     (dataset / "splits_final.json").write_text(json.dumps([{"train": ["case_0"], "val": ["case_1"]}]))
     (dataset / "dataset.json").write_text(json.dumps(DATASET))
+    (dataset / "dataset_fingerprint.json").write_text("{}")
 
 
 def dataset_json() -> dict[str, Any]:

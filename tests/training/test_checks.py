@@ -229,6 +229,45 @@ def test_a_changed_dataset_json_is_reported(make_trainer: MakeTrainer, tmp_path:
         make_trainer()
 
 
+DAMAGED_FILES = {
+    "folds cut off": ("splits_final.json", '[{"train": ["case_0"', r"not valid JSON: .*Correct the file, or move it"),
+    "folds of other cases": (
+        "splits_final.json",
+        '[{"train": ["case_0"], "val": ["case_7"]}]',
+        r"fold 0 names cases that the dataset does not have: case_7\. Correct the file, or move it away",
+    ),
+    "no folds": ("splits_final.json", None, r"2 training cases are too few for 5 folds.* nnUNetv2_train … all"),
+    "empty fingerprint": ("dataset_fingerprint.json", "", r"is not valid JSON: .*nnUNetv2_extract_fingerprint -d 511"),
+    "fingerprint of a list": ("dataset_fingerprint.json", "[1]", r"contains a list instead of an object\. Restore it"),
+    "no fingerprint": ("dataset_fingerprint.json", None, r"cannot read .*Restore it, or compute it again: nnUNetv2"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED_FILES)
+def test_a_damaged_file_is_refused_before_the_fold_has_a_folder(
+    make_trainer: MakeTrainer, tmp_path: Path, name: str
+) -> None:
+    make_trainer(configuration="2d")
+    file, content, message = DAMAGED_FILES[name]
+    damaged = tmp_path / "nnUNet_preprocessed" / NAME / file
+    damaged.unlink() if content is None else damaged.write_text(content)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(UserError, match=message) as caught:
+        make_trainer()
+    assert sorted(tmp_path.rglob("*")) == before
+    assert file in str(caught.value) or name == "no folds"
+
+
+def test_messages_about_plans_give_their_path(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    make_trainer(configuration="2d")
+    file = tmp_path / "nnUNet_preprocessed" / NAME / "nnUNetPlans.json"
+    file.write_text("{}")
+    plans = example_plans()
+    fullres(batch_size=0)(plans)
+    with pytest.raises(UserError, match=rf"^{file}, configuration 3d_fullres: batch_size 0 must be an integer"):
+        make_trainer(plans=plans)
+
+
 OTHER_PLANS: dict[str, tuple[Change, str]] = {
     "patch": (fullres(patch_size=[16, 16, 32]), r"patch_size was \[16, 16, 32\], now it is \[16, 16, 16\]"),
     "spacing": (fullres(spacing=[2.0, 1.0, 1.0]), r"spacing was \[2\.0, 1\.0, 1\.0\], now it is \[1\.0, 1\.0, 1\.0\]"),
