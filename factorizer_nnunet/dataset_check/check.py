@@ -80,9 +80,10 @@ def check_dataset(
         problems += dataset_problems(readable, cases[0].label.parent, expected)
     if problems:
         listed = "\n".join(f"- {problem}" for problem in problems)
+        advice = f"\nTo use the data as they are: {SKIP_OPTION}" if all(one.may_be_meant for one in problems) else ""
         raise UserError(
             f"{count_of(len(problems), 'problem')} in the images and labels of {expected.json_file.parent}; nothing "
-            f"has been written:\n{listed}\nTo use the data as they are: {SKIP_OPTION}"
+            f"has been written:\n{listed}{advice}"
         )
     if {os.fspath(path): one for path, one in known.items()} != before:
         record_folder.mkdir(parents=True, exist_ok=True)

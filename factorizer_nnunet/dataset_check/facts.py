@@ -22,7 +22,7 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
 from factorizer_nnunet.imaging.grid import Grid, grid_from_sitk
-from factorizer_nnunet.imaging.labels import count_labels
+from factorizer_nnunet.imaging.labels import INTEGER_TOLERANCE, count_labels
 from factorizer_nnunet.imaging.payload import missing_payload, nifti_header
 from factorizer_nnunet.imaging.volume import read_beginning, read_volume
 
@@ -52,6 +52,7 @@ class FileFacts:
     values: dict[int, int] | None = None
     fractional: int = 0  # voxels of a label file whose value is not an integer
     fractional_examples: tuple[float, ...] = ()
+    only_rounding: bool = False  # whether these values are next to integers, as arithmetic with floats leaves them
 
 
 def read_facts(path: Path, reader: str, is_label: bool) -> FileFacts:
@@ -108,8 +109,13 @@ def _label_facts(array: np.ndarray, facts: dict) -> FileFacts:
         rounded = np.trunc(values)
         wrong = values != rounded
         if wrong.any():
-            examples = tuple(float(value) for value in np.unique(values[wrong])[:_EXAMPLES])
-            return FileFacts(**facts, fractional=int(np.count_nonzero(wrong)), fractional_examples=examples)
+            fractional = values[wrong]
+            return FileFacts(
+                **facts,
+                fractional=fractional.size,
+                fractional_examples=tuple(float(value) for value in np.unique(fractional)[:_EXAMPLES]),
+                only_rounding=bool((np.abs(fractional - np.rint(fractional)) <= INTEGER_TOLERANCE).all()),
+            )
         if np.abs(values).max() > _LARGEST_LABEL:
             return FileFacts(**facts)
         values = values.astype(np.int32)

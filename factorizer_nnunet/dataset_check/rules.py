@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,11 @@ from factorizer_nnunet.imaging.grid import geometry_difference, has_right_angles
 
 _UNLIKELY_RATIO = 20.0  # of voxel sizes; scanners of one study differ by less, while mm and m or µm differ by 1000
 _LARGEST_INT16 = 2**15 - 1  # nnU-Net keeps labels as int16 in preprocessed data
+# Replaces the file that is given to it.
+_ROUND = (
+    "python -c 'import sys, SimpleITK as s; s.WriteImage(s.Cast(s.Round(s.ReadImage(sys.argv[1])), s.sitkInt16), "
+    "sys.argv[1])'"
+)
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,23 @@ class Expected:
 
 
 @dataclass(frozen=True)
+class Finding:
+    """What is wrong with a file, and how to fix it; as text, two sentences.
+
+    Attributes:
+        may_be_meant: nnU-Net can work with such data, so that the user may decide.
+    """
+
+    path: Path
+    problem: str
+    fix: str
+    may_be_meant: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.problem}. {self.fix}"
+
+
+@dataclass(frozen=True)
 class CaseFacts:
     """One training case: its files and what they contain."""
 
@@ -51,12 +74,12 @@ class CaseFacts:
     label: tuple[Path, FileFacts]
 
 
-def case_problems(case: CaseFacts, expected: Expected) -> Iterator[str]:
+def case_problems(case: CaseFacts, expected: Expected) -> Iterator[Finding]:
     """All that is wrong with one case."""
     readable = []
     for path, facts in (*case.images, case.label):
         if facts.error:
-            yield _finding(path, facts.error, "Replace the file")
+            yield Finding(path, facts.error, "Replace the file")
         else:
             readable.append((path, facts))
             yield from _geometry_problems(path, facts)
@@ -71,23 +94,18 @@ def case_problems(case: CaseFacts, expected: Expected) -> Iterator[str]:
     yield from _grid_problems(readable, len(images))
 
 
-def _finding(path: Path, text: str, fix: str) -> str:
-    """A sentence about a file, and one that says how to fix it."""
-    return f"{path}: {text}. {fix}"
-
-
-def _geometry_problems(path: Path, facts: FileFacts) -> Iterator[str]:
+def _geometry_problems(path: Path, facts: FileFacts) -> Iterator[Finding]:
     if not all(np.isfinite(size) and size > 0 for size in facts.spacing):
         voxel = " × ".join(f"{size:g}" for size in facts.spacing)
-        yield _finding(path, f"its header gives voxels of {voxel} mm", "Correct the voxel size in the header")
+        yield Finding(path, f"its header gives voxels of {voxel} mm", "Correct the voxel size in the header")
     elif facts.grid is not None and not has_right_angles(facts.grid):
-        yield _finding(path, "its axes are not at right angles", "Resample it to a grid with perpendicular axes")
+        yield Finding(path, "its axes are not at right angles", "Resample it to a grid with perpendicular axes")
 
 
-def _intensity_problems(path: Path, facts: FileFacts, expected: Expected) -> Iterator[str]:
+def _intensity_problems(path: Path, facts: FileFacts, expected: Expected) -> Iterator[Finding]:
     names = expected.channel_names if facts.channels == len(expected.channel_names) > 1 else ()
     if facts.not_finite:
-        yield _finding(
+        yield Finding(
             path,
             f"{not_finite_text(facts.not_finite)} (or too large for 32-bit floating point)",
             "Replace them with a value that makes sense for the image, such as that of the background",
@@ -95,10 +113,10 @@ def _intensity_problems(path: Path, facts: FileFacts, expected: Expected) -> Ite
     constant = () if path.name in expected.constant_images else facts.constant_channels
     for number, value in constant if names else constant[:1]:
         which = f"channel {names[number]} is" if names else "is"
-        yield _finding(path, f"{which} constant: every voxel is {value:g}", "Replace the image or remove the case")
+        yield Finding(path, f"{which} constant: every voxel is {value:g}", "Replace the image or remove the case", True)
     for number in facts.overflowing_channels:
         which = f"channel {names[number]} has" if names else "has"
-        yield _finding(
+        yield Finding(
             path,
             f"{which} values so large that mean or standard deviation are not finite in 32-bit floating point, which "
             "nnU-Net normalises with",
@@ -106,7 +124,7 @@ def _intensity_problems(path: Path, facts: FileFacts, expected: Expected) -> Ite
         )
 
 
-def _channel_problems(case: CaseFacts, expected: Expected) -> Iterator[str]:
+def _channel_problems(case: CaseFacts, expected: Expected) -> Iterator[Finding]:
     found, wanted = sum(facts.channels for _, facts in case.images), len(expected.channel_names)
     if found == wanted:
         return
@@ -114,42 +132,45 @@ def _channel_problems(case: CaseFacts, expected: Expected) -> Iterator[str]:
     if len(case.images) == 1:
         hint = " (red, green, blue and transparency)" if facts.channels == 4 else ""
         fix = "Save the image with as many channels, or correct channel_names"
-        yield _finding(path, f"has {found} channels{hint}, but {expected.json_file} names {wanted}", fix)
+        yield Finding(path, f"has {found} channels{hint}, but {expected.json_file} names {wanted}", fix)
         return
     for path, facts in case.images:
         if facts.channels != 1:
-            yield _finding(
+            yield Finding(
                 path,
                 f"has {facts.channels} channels, but each of the {len(case.images)} files of this case must have one",
                 "Save it with one channel",
             )
 
 
-def _label_problems(path: Path, facts: FileFacts, expected: Expected) -> Iterator[str]:
+def _label_problems(path: Path, facts: FileFacts, expected: Expected) -> Iterator[Finding]:
     if facts.channels != 1:
         fix = "Save the label with one value for each voxel (a PNG label must not be an RGB image)"
-        yield _finding(path, f"has {facts.channels} channels, where a label has one", fix)
+        yield Finding(path, f"has {facts.channels} channels, where a label has one", fix)
         return
     if facts.not_finite:
-        yield _finding(path, not_finite_text(facts.not_finite), "Correct the label")
+        yield Finding(path, not_finite_text(facts.not_finite), "Correct the label")
         return
     if facts.fractional:
-        examples = ", ".join(str(np.float32(value)) for value in facts.fractional_examples)
-        yield _finding(
+        examples = [str(np.float32(value)) for value in facts.fractional_examples]
+        yield Finding(
             path,
-            f"{count_of(facts.fractional, 'voxel')} with values that are not integers, such as {examples}, which "
-            "nnU-Net cuts off after the point",
-            "Save it as an integer type without a scale factor in the header",
+            f"{count_of(facts.fractional, 'voxel')} with values that are not integers, such as {', '.join(examples)}: "
+            "nnU-Net finds none of its classes in them, and later cuts off what follows the point "
+            f"({examples[0]} becomes {int(facts.fractional_examples[0])})",
+            f"Keep a copy of the file, then round its values: {_ROUND} {shlex.quote(str(path))}"
+            if facts.only_rounding
+            else "Save it as an integer type without a scale factor in the header",
         )
         return
     if facts.values is None:
-        yield _finding(path, "has too many or too large values for a label", "Check that the file is a label")
+        yield Finding(path, "has too many or too large values for a label", "Check that the file is a label")
         return
     undeclared = {value: count for value, count in facts.values.items() if value not in expected.labels}
     if undeclared:
         listed = ", ".join(f"{value} ({count_of(count, 'voxel')})" for value, count in list(undeclared.items())[:5])
         more = f" and {len(undeclared) - 5} more" if len(undeclared) > 5 else ""
-        yield _finding(
+        yield Finding(
             path,
             f"has values that {expected.json_file} does not declare: {listed}{more}; declared are "
             f"{', '.join(map(str, sorted(expected.labels)))}",
@@ -157,7 +178,7 @@ def _label_problems(path: Path, facts: FileFacts, expected: Expected) -> Iterato
         )
 
 
-def _grid_problems(files: Sequence[tuple[Path, FileFacts]], num_images: int) -> Iterator[str]:
+def _grid_problems(files: Sequence[tuple[Path, FileFacts]], num_images: int) -> Iterator[Finding]:
     """Files of a case that do not lie on the grid of its first readable one."""
     if not files:
         return
@@ -172,28 +193,36 @@ def _grid_problems(files: Sequence[tuple[Path, FileFacts]], num_images: int) -> 
             difference = None
         difference = difference or spacing_difference(facts.spacing, reference.spacing)
         if difference is not None:
-            yield _finding(path, f"{difference} of {first.name}", f"Resample the {what} to the grid of {first.name}")
+            yield Finding(
+                path,
+                f"{difference} of {first.name}",
+                f"Resample the {what} to the grid of {first.name}",
+                # nnU-Net reads channels of other voxel sizes as little as of other shapes.
+                may_be_meant=facts.shape == reference.shape
+                and (what == "label" or spacing_difference(facts.spacing, reference.spacing) is None),
+            )
 
 
-def dataset_problems(label_facts: Mapping[str, FileFacts], folder: Path, expected: Expected) -> Iterator[str]:
+def dataset_problems(label_facts: Mapping[str, FileFacts], folder: Path, expected: Expected) -> Iterator[Finding]:
     """What only all labels together, those of each case in ``folder``, show."""
     too_large = [value for value in expected.labels if value > _LARGEST_INT16]
     if too_large:
         text = f"declares labels above {_LARGEST_INT16}, which wrap around in nnU-Net's preprocessed data"
-        yield _finding(expected.json_file, text, "Renumber the labels")
+        yield Finding(expected.json_file, text, "Renumber the labels")
     counts = cases_with_value(label_facts.values())
     if label_facts and not any(counts[value] for value in expected.foreground):
         ignored = "" if expected.ignore is None else f" or {expected.ignore} (ignore)"
-        yield _finding(folder, f"no label file has any foreground: every voxel is 0{ignored}", "Add the labels")
+        yield Finding(folder, f"no label file has any foreground: every voxel is 0{ignored}", "Add the labels")
         return
     for value, name in expected.labels.items():
         types = {facts.stored_type for facts in label_facts.values()}
         if not counts[value] and types and all(_exceeds(value, stored) for stored in types):
-            yield _finding(
+            yield Finding(
                 folder,
                 f"label {value} ({name}) cannot be stored in the files' type {', '.join(sorted(types))}: such values "
                 "have become other numbers when the labels were saved",
                 "Save the labels again as int16 or uint16",
+                may_be_meant=True,
             )
 
 

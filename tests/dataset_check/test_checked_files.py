@@ -6,6 +6,8 @@ import gzip
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import nibabel
@@ -16,7 +18,7 @@ import tifffile
 from skimage import io
 
 from factorizer_nnunet.core.errors import UserError
-from factorizer_nnunet.dataset_check.check import CaseFiles, CheckedDataset, check_dataset
+from factorizer_nnunet.dataset_check.check import SKIP_OPTION, CaseFiles, CheckedDataset, check_dataset
 from factorizer_nnunet.dataset_check.facts import FileFacts
 from factorizer_nnunet.dataset_check.rules import Expected, dataset_warnings
 
@@ -180,7 +182,7 @@ def test_a_declared_ignore_label_passes_and_negative_values_do_not(dataset: Data
     dataset.check()
     label[0, 0, :3] = -1
     dataset.write(dataset.path("a"), label)
-    with pytest.raises(UserError, match=r"-1 \(3 voxels\); declared are 0, 1, 2, 3\. Correct the label\n"):
+    with pytest.raises(UserError, match=r"-1 \(3 voxels\); declared are 0, 1, 2, 3\. Correct the label$"):
         dataset.check()
 
 
@@ -258,7 +260,33 @@ def test_voxels_to_ignore_are_not_foreground(dataset: Dataset) -> None:
 
 def test_values_close_to_an_integer_are_shown_with_their_digits(dataset: Dataset) -> None:
     dataset.write(dataset.path("a"), dataset.label * np.float32(0.9999999))
-    assert "values that are not integers, such as 0.9999999, 1.9999998" in dataset.problems()
+    text = dataset.problems()
+    assert "values that are not integers, such as 0.9999999, 1.9999998: nnU-Net finds none" in text
+    assert "(0.9999999 becomes 0)" in text
+
+
+@pytest.mark.parametrize("factor", [np.float32(1.0000001), np.float64(0.99999992)])
+def test_the_command_that_rounds_a_label_does(tmp_path: Path, factor: np.floating) -> None:
+    folder = tmp_path / "it's a folder"
+    folder.mkdir()
+    dataset = Dataset(folder)
+    dataset.write(dataset.path("a"), dataset.label * factor)
+    text = dataset.problems()
+    assert SKIP_OPTION not in text
+    command = next(line for line in text.splitlines() if "then round" in line).partition("round its values: ")[2]
+    subprocess.run(["bash", "-c", command.replace("python ", f"{sys.executable} ", 1)], check=True)
+    dataset.check()
+    rounded = sitk.ReadImage(os.fspath(dataset.path("a")))
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(rounded), dataset.label)
+    np.testing.assert_allclose(rounded.GetSpacing(), SPACING)
+
+
+def test_only_what_may_be_meant_may_be_used_as_it_is(dataset: Dataset) -> None:
+    """nnU-Net gets past a constant image, but no option helps where a file cannot be read."""
+    dataset.write(dataset.path("a", 0), np.full(SHAPE, 7, np.int16))
+    assert dataset.problems().endswith(f"To use the data as they are: {SKIP_OPTION}")
+    dataset.path("b", 0).write_bytes(b"no image")
+    assert "2 problems" in dataset.problems() and SKIP_OPTION not in dataset.problems()
 
 
 def test_copied_files_are_warnings(dataset: Dataset) -> None:

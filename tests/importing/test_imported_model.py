@@ -155,6 +155,7 @@ def test_the_checkpoint_serves_nnunets_training(folders: Path) -> None:
     data = imported.targets.plans_file.parent / f"{UPSTREAM_PLANS_NAME}_3d_fullres"
     data.mkdir()
     save_case(data, "case_0")  # from which nnU-Net finds out how the cases are stored
+    (data.parent / "dataset_fingerprint.json").write_text("{}")
     trainer = nnUNetTrainerFactorizer(
         {**plans, "continue_training": False}, "3d_fullres", "all", describe(2, 3), torch.device("cpu")
     )
