@@ -57,7 +57,7 @@ def plans() -> dict[str, Any]:
 
 def write_dataset(root: Path) -> None:
     """Plans in ``nnUNet_preprocessed`` and three images in ``images`` below ``root``."""
-    for name, content in ((f"{PLANS}.json", plans()), ("dataset.json", DATASET)):
+    for name, content in ((f"{PLANS}.json", plans()), ("dataset.json", DATASET), ("dataset_fingerprint.json", {})):
         file = root / "nnUNet_preprocessed" / NAME / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(content))
