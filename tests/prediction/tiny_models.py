@@ -65,7 +65,8 @@ def write_dataset(root: Path) -> None:
         stored = file.parent / settings.get("data_identifier", "nnUNetPlans_3d")
         if not stored.exists():  # the cascade has those of its last stage
             stored.mkdir()
-            save_case(stored, "case")
+            for number in range(5):  # one for each fold
+                save_case(stored, f"case{number}")
     for number, case in enumerate(CASES):
         for channel in range(2):
             write_image(root / "images" / f"{case}_{channel:04d}.nii.gz", number + 10 * channel)
