@@ -1,12 +1,14 @@
 """Time and peak memory of predictions, next to nnUNetv2_predict with the same model on the same machine.
 
-    python -m benchmarks.prediction --work FOLDER --scale 0.5 --json results.json    # about ten minutes on two cores
-    python -m benchmarks.prediction --work FOLDER --json results.json --limit 4      # a CT with 4 GB in all, ours only
+    python -m benchmarks.prediction --work FOLDER --json results.json --scale 0.5  # about ten minutes on two cores
+    python -m benchmarks.prediction --work FOLDER --json results.json --limit 4    # the CT with 4 GB in all, ours only
+    python -m benchmarks.prediction --json docs/measured/prediction.json --page docs/measured/prediction.md
 
 Memory is the sum of the resident memory of all processes of a command, looked at every 20 ms. Cases and models are made
-by this script: an ellipsoid with random texture in constant air, and a narrow U-Net with random weights that sees
-background in air. On a CPU a network of the usual width takes most of the time; on a GPU, reading, resampling and
-writing do, and this narrow network stands for that. Rows that the JSON file has are not measured again.
+by this script: an ellipsoid with random texture in constant air, and a tiny U-Net with random weights that sees
+background in air. On a CPU a network of the usual width takes nearly all of the time, so that no other part could be
+seen; on a GPU, reading, resampling and writing take most, and this tiny network stands for that. Rows that the JSON
+file has are not measured again.
 """
 
 from __future__ import annotations
@@ -14,6 +16,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import platform
+import re
 import resource
 import shutil
 import subprocess
@@ -21,15 +25,18 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import SimpleITK
 import torch
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 
 GB = 1e9
+STOCK, OURS = "nnU-Net", "factorizer-nnunet"
 _SECONDS_BETWEEN_LOOKS = 0.02
 _AIR, _TEXTURE = -1.0, 12  # value outside the ellipsoid; voxels of the image for each independent random value
 
@@ -84,14 +91,13 @@ def write_images(row: Row, size: Sequence[int], folder: Path) -> None:
 
 
 def write_model(row: Row, patch: int, folder: Path) -> None:
-    """Write plans, ``dataset.json`` and the checkpoints of a narrow U-Net with random weights."""
-    widths = [8, 16, 16]
+    """Write plans, ``dataset.json`` and the checkpoints of a tiny U-Net with random weights."""
     architecture = {
         "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
         "arch_kwargs": {
-            **{"n_stages": 3, "features_per_stage": widths, "n_conv_per_stage": [1] * 3},
-            **{"n_conv_per_stage_decoder": [1] * 2, "kernel_sizes": [[3] * 3] * 3, "conv_bias": True},
-            **{"strides": [[1] * 3, [2] * 3, [2] * 3], "conv_op": "torch.nn.modules.conv.Conv3d"},
+            **{"n_stages": 2, "features_per_stage": [4, 4], "n_conv_per_stage": [1, 1]},
+            **{"n_conv_per_stage_decoder": [1], "kernel_sizes": [[1] * 3, [3] * 3], "conv_bias": True},
+            **{"strides": [[1] * 3, [4] * 3], "conv_op": "torch.nn.modules.conv.Conv3d"},
             **{"norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d", "norm_op_kwargs": {"affine": True}},
             **{"nonlin": "torch.nn.LeakyReLU", "nonlin_kwargs": {"inplace": True}, "dropout_op": None},
             "dropout_op_kwargs": None,
@@ -149,8 +155,18 @@ def write_model(row: Row, patch: int, folder: Path) -> None:
         (folder / f"{name}.json").write_text(json.dumps(content))
 
 
-def measure(command: Sequence[str], log: Path, limit: float | None) -> dict[str, float]:
-    """Seconds and peak memory in GB of a command with all its processes; with a limit, of each process's data."""
+def measure(command: Sequence[str], log: Path, limit: float | None) -> dict[str, Any]:
+    """Run a command to its end.
+
+    Args:
+        command: what to run.
+        log: gets what it prints.
+        limit: GB of data that each of its processes may allocate.
+
+    Returns:
+        ``seconds``; ``gb``, the peak of all processes together; ``growth``, the peak of the last third of the time
+        relative to that of the middle third; ``stages``, seconds of all cases in each, where the command prints them.
+    """
 
     def limited() -> None:
         if limit is not None:
@@ -159,17 +175,33 @@ def measure(command: Sequence[str], log: Path, limit: float | None) -> dict[str,
     environment = {**os.environ, "nnUNet_compile": "f", "PYTHONUNBUFFERED": "1"}
     for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
         environment.setdefault(name, str(log.parent))
-    start, most = time.monotonic(), 0
+    start, memory = time.monotonic(), [0]
     with log.open("w") as output:
         process = subprocess.Popen(
             command, env=environment, stdout=output, stderr=output, start_new_session=True, preexec_fn=limited
         )
         while process.poll() is None:
-            most = max(most, _resident(process.pid))
+            memory.append(_resident(process.pid))
             time.sleep(_SECONDS_BETWEEN_LOOKS)
     if process.returncode:
         raise SystemExit(f"{' '.join(command)}: exit status {process.returncode}, see {log}")
-    return {"seconds": round(time.monotonic() - start, 1), "gb": round(most / GB, 2)}
+    third = max(1, len(memory) // 3)
+    middle, last = memory[third : 2 * third], memory[2 * third :]
+    return {
+        "seconds": round(time.monotonic() - start, 1),
+        "gb": round(max(memory) / GB, 2),
+        "growth": round(max(last) / max(middle), 3) if middle and max(middle) else None,
+        "stages": _stages(log),
+    }
+
+
+def _stages(log: Path) -> dict[str, float]:
+    """Seconds of each stage in the lines of ``--verbose``, added up."""
+    total: dict[str, float] = {}
+    for line in re.findall(r"^case\d+: (.* s)$", log.read_text(), re.MULTILINE):
+        for stage, seconds in re.findall(r"([a-z ]+) ([\d.]+) s", line):
+            total[stage.strip()] = round(total.get(stage.strip(), 0) + float(seconds), 1)
+    return total
 
 
 def _resident(session: int) -> int:
@@ -184,10 +216,109 @@ def _resident(session: int) -> int:
     return total
 
 
+def measure_row(name: str, args: argparse.Namespace, results: dict[str, Any]) -> None:
+    """Predict a row's cases with each program that the results lack, and compare the segmentations."""
+    row = ROWS[name]
+    if args.cases is not None and row.cases > 1:
+        row = replace(row, cases=args.cases)
+    scale = args.scale if row.scaled else 1.0
+    key = name if scale == 1 else f"{name}, scale {scale:g}"
+    folder = args.work / key.replace(", ", "-").replace(" ", "_")
+    images, model = folder / "images", folder / "nnUNetTrainer__nnUNetPlans__3d_fullres"
+    if not images.is_dir():
+        write_images(row, [int(size * scale) for size in row.size], images)
+    write_model(row, max(32, int(row.patch * scale) // 8 * 8), model)
+    shared = ["-m", str(model), "-i", str(images), "-device", "cpu", "-f", *map(str, range(row.folds))]
+    shared += [] if args.mirroring else ["--disable_tta"]
+    ours = [sys.executable, "-m", "factorizer_nnunet", "predict", "--verbose"]
+    if args.limit is None:
+        stock = str(Path(sys.executable).with_name("nnUNetv2_predict_from_modelfolder"))
+        programs = {STOCK: [stock], OURS: ours}
+    else:
+        programs = {f"{OURS}, {args.limit:g} GB": [*ours, "--memory", str(args.limit)]}
+    found = results.setdefault(key, {})
+    for program, command in programs.items():
+        if program in found:
+            continue
+        out = folder / "out" / program
+        shutil.rmtree(out, ignore_errors=True)
+        out.parent.mkdir(exist_ok=True)
+        found[program] = measure([*command, *shared, "-o", str(out)], folder / f"{program}.log", args.limit)
+        print(f"{key}, {program}: {found[program]}", flush=True)
+        pairs = [(file, folder / "out" / STOCK / file.name) for file in sorted(out.glob("*.nii.gz"))]
+        if program != STOCK and all(other.is_file() for _, other in pairs):
+            found[program]["equal"] = round(min(_equal(*pair) for pair in pairs), 6)
+        versions = ", ".join(f"{one} {version(one)}" for one in ("torch", "nnunetv2"))
+        found["machine"] = f"{platform.machine()}, {os.cpu_count()} cores, {versions}"
+        args.json.write_text(json.dumps(results, indent=1) + "\n")
+
+
+def _equal(*files: Path) -> float:
+    one, other = (SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(file))) for file in files)
+    return float((one == other).mean())
+
+
+def page(results: Mapping[str, Any], picture: str) -> str:
+    """The results as Markdown."""
+    lines = [
+        "# Time and memory of predictions",
+        "",
+        "Repeat with `python -m benchmarks.prediction --work FOLDER --json results.json`. Memory is the peak of all",
+        "processes of a command together. The network is tiny, since on a CPU one of the usual width takes nearly all",
+        "of the time, in either program; on a GPU the other parts do.",
+        "",
+        "| case | program | s | GB | time | memory | equal labels | growth |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for key, found in results.items():
+        for program, one in found.items():
+            if program == "machine":
+                continue
+            stock = found.get(STOCK)
+            ratios = [f"{one[unit] / stock[unit]:.2f} ×" if stock else "–" for unit in ("seconds", "gb")]
+            equal = f"{100 * one['equal']:.3f} %" if "equal" in one else "–"
+            cells = [key, program, one["seconds"], one["gb"], *ratios, equal, one["growth"]]
+            lines.append(f"| {' | '.join(map(str, cells))} |")
+    machines = sorted({found["machine"] for found in results.values()})
+    lines += [
+        "",
+        "Time and memory are relative to nnU-Net; labels equal to nnU-Net's are those of the worst case; growth is the",
+        "peak of memory in the last third of the time relative to the middle third.",
+        f"Machine: {'; '.join(machines)}, which other programs used, too.",
+        "",
+        f"![Seconds of each stage]({picture})",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def draw(results: Mapping[str, Any], file: Path) -> None:
+    """Draw the seconds of each stage next to the time of nnU-Net."""
+    rows = [
+        (key, program, one) for key, found in results.items() for program, one in found.items() if program != "machine"
+    ]
+    figure, axes = plt.subplots(figsize=(9, 0.6 + 0.45 * len(rows)), layout="constrained")
+    stages = ("reading and preprocessing", "network", "labels", "writing")
+    colours = dict(zip(stages, plt.get_cmap("tab10").colors, strict=False))
+    for place, (_, _, one) in enumerate(rows):
+        axes.barh(place, one["seconds"], color="0.85")
+        left = 0.0
+        for stage, seconds in one["stages"].items():
+            axes.barh(place, seconds, left=left, height=0.5, color=colours[stage])
+            left += seconds
+    axes.set_yticks(range(len(rows)), [f"{key}: {program}" for key, program, _ in rows])
+    axes.invert_yaxis()
+    axes.set_xlabel("seconds; grey: the command; colour: stages of all cases, which overlap")
+    axes.legend([plt.Rectangle((0, 0), 1, 1, color=colour) for colour in colours.values()], colours, ncols=4)
+    figure.savefig(file, dpi=110)
+    plt.close(figure)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, required=True, help="folder for cases, models and predictions")
+    parser.add_argument("--work", type=Path, help="folder for cases, models and predictions; without it, only the page")
     parser.add_argument("--json", type=Path, required=True, help="results, extended by each run")
+    parser.add_argument("--page", type=Path, help="Markdown file to write from all results, with a picture next to it")
     parser.add_argument("--scale", type=float, default=1.0, help="of images and patches along each axis (default: 1)")
     parser.add_argument("--cases", type=int, help="number of small cases (default: 200)")
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
@@ -197,46 +328,12 @@ def main() -> None:
     )
     args = parser.parse_args()
     results: dict[str, Any] = json.loads(args.json.read_text()) if args.json.exists() else {}
-    for name in args.rows:
-        row = ROWS[name]
-        if args.cases is not None and row.cases > 1:
-            row = replace(row, cases=args.cases)
-        scale = args.scale if row.scaled else 1.0
-        folder = args.work / f"{name.replace(', ', '-').replace(' ', '_')}-{scale}"
-        images, model = folder / "images", folder / "nnUNetTrainer__nnUNetPlans__3d_fullres"
-        if not images.is_dir():
-            write_images(row, [int(size * scale) for size in row.size], images)
-        write_model(row, max(32, int(row.patch * scale) // 8 * 8), model)
-        shared = ["-i", str(images), "-device", "cpu", "-f", *map(str, range(row.folds))]
-        shared += [] if args.mirroring else ["--disable_tta"]
-        programs = {
-            "nnU-Net": [str(Path(sys.executable).with_name("nnUNetv2_predict_from_modelfolder"))],
-            "factorizer-nnunet": [sys.executable, "-m", "factorizer_nnunet", "predict"],
-        }
-        for program, command in programs.items():
-            key = f"{name}, scale {scale}, {program}"
-            if args.limit is not None:
-                key += f", limit {args.limit:g} GB"
-                command = [*command, "--memory", str(args.limit)]
-            if key in results or (args.limit is not None and program == "nnU-Net"):
-                continue
-            out = folder / "out" / program
-            shutil.rmtree(out, ignore_errors=True)
-            out.parent.mkdir(exist_ok=True)
-            results[key] = measure(
-                [*command, "-m", str(model), "-o", str(out), *shared], folder / f"{program}.log", args.limit
-            )
-            args.json.write_text(json.dumps(results, indent=1))
-            print(f"{key}: {results[key]}", flush=True)
-        theirs, ours = (sorted((folder / "out" / program).glob("*.nii.gz")) for program in programs)
-        if theirs and ours:
-            equal = [_equal(*files) for files in zip(theirs, ours, strict=True)]
-            print(f"{name}: {100 * min(equal):.3f} % of voxels have equal labels, in the worst case")
-
-
-def _equal(*files: Path) -> float:
-    one, other = (SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(file))) for file in files)
-    return float((one == other).mean())
+    for name in args.rows if args.work else ():
+        measure_row(name, args, results)
+    if args.page is not None:
+        picture = args.page.with_suffix(".png")
+        draw(results, picture)
+        args.page.write_text(page(results, picture.name), encoding="utf-8")
 
 
 if __name__ == "__main__":

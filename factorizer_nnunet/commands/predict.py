@@ -70,7 +70,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
             f"-{option}",
             type=int,
             metavar="N",
-            help=f"number of processes for {what} (default: nnUNet_{option} or 3); 0: no extra process",
+            help=f"number of processes for {what} (default: nnUNet_{option}, or by device and cores); 0: no extra one",
         )
     add(
         "-prev_stage_predictions",
@@ -152,8 +152,8 @@ def _model_folder(args: argparse.Namespace) -> Path:
     return nnunet_folder("nnUNet_results", writable=False) / name / model.folder
 
 
-def _processes(given: int | None, variable: str) -> int:
+def _processes(given: int | None, variable: str) -> int | None:
     if given is not None:
         return given
     value = os.environ.get(variable, "")
-    return int(value) if value.isdecimal() else 3
+    return int(value) if value.isdecimal() else None

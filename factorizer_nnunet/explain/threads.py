@@ -6,9 +6,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import TypeVar
 
-import torch
-
 from factorizer_nnunet.core.processes import core_count
+from factorizer_nnunet.prediction.devices import torch_threads
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -23,16 +22,11 @@ def in_threads(work: Callable[[_Item], _Result], items: Sequence[_Item], bytes_e
     in fewer threads.
     """
     threads = max(1, min(core_count(), _MAX_THREADS, _MAX_BYTES // max(bytes_each, 1)))
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)  # new threads of the pool inherit it
-    try:
-        with ThreadPoolExecutor(threads) as pool:
-            try:
-                futures = [pool.submit(work, item) for item in items]
-                wait(futures, return_when=FIRST_EXCEPTION)
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
-        failed = [future for future in futures if not future.cancelled() and future.exception() is not None]
-        return [future.result() for future in failed[:1] or futures]
-    finally:
-        torch.set_num_threads(before)
+    with torch_threads(1), ThreadPoolExecutor(threads) as pool:
+        try:
+            futures = [pool.submit(work, item) for item in items]
+            wait(futures, return_when=FIRST_EXCEPTION)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+    failed = [future for future in futures if not future.cancelled() and future.exception() is not None]
+    return [future.result() for future in failed[:1] or futures]

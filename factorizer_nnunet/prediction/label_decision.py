@@ -16,6 +16,7 @@ import torch
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from torch import Tensor
 
+from factorizer_nnunet.prediction.devices import torch_threads
 from factorizer_nnunet.prediction.resampling import AxisMap
 
 Box = tuple[slice, slice]  # rows and columns of a plane
@@ -54,8 +55,11 @@ def decide_labels(sources: Sequence[Source], labels: LabelManager) -> np.ndarray
         for window in windows:
             window.move_to(row)
         box = _target_box(windows)
-        if box is not None:
-            result[row][box] = values[_decide_plane(windows, box, labels.has_regions).numpy(force=True)]
+        if box is None:
+            continue
+        with torch_threads(1):  # a plane of one class is too little work for several
+            decided = _decide_plane(windows, box, labels.has_regions, len(values))
+        result[row][box] = values[decided.numpy(force=True)]
     return result
 
 
@@ -82,7 +86,8 @@ class _Window:
         while self._high not in self._kept:
             number, plane = next(self._planes)
             if number >= self._low:
-                self._kept[number] = plane, _foreground_extent(plane, self._has_regions)
+                with torch_threads(1):
+                    self._kept[number] = plane, _foreground_extent(plane, self._has_regions)
         self._kept = {number: kept for number, kept in self._kept.items() if number >= self._low}
 
     def target_bounds(self) -> Iterator[tuple[int, int, int, int]]:
@@ -96,11 +101,11 @@ class _Window:
         """The logits of each class in a part of the target plane, (y, x), float32."""
         low, high = self._kept[self._low][0], self._kept[self._high][0]
         y_map, x_map = (axis.to(low.device) for axis in self.maps[1:])
-        precision = torch.float64 if self.rounds else torch.float32  # as nnU-Net, so that rounding gives the same
-        for below, above in zip(low, high, strict=True):
-            values = below.to(precision)
+        rows, columns = y_map.sources_of(box[0]), x_map.sources_of(box[1])
+        for below, above in zip(low[:, rows, columns], high[:, rows, columns], strict=True):
+            values = below.float()
             if self._low != self._high:
-                values = values.lerp(above.to(precision), self._weight)
+                values = values.lerp(above.float(), self._weight)
             values = y_map.interpolate(x_map.interpolate(values, 1, box[1]), 0, box[0])
             yield values.to(below.dtype).float() if self.rounds else values
 
@@ -108,7 +113,7 @@ class _Window:
 def _foreground_extent(plane: Tensor, has_regions: bool) -> Extent | None:
     """First and last row and column of the foreground in a source plane; None where there is none."""
     plane = plane.float()
-    foreground = plane.amax(0) > 0 if has_regions else (plane[1:] > plane[0]).any(0)
+    foreground = plane.amax(0) > 0 if has_regions else plane[1:].amax(0) > plane[0]
     y, x = (foreground.any(axis).nonzero().flatten() for axis in (1, 0))
     return (int(y[0]), int(y[-1]), int(x[0]), int(x[-1])) if len(y) else None
 
@@ -122,26 +127,30 @@ def _target_box(windows: Sequence[_Window]) -> Box | None:
     return slice(min(y_start), max(y_stop)), slice(min(x_start), max(x_stop))
 
 
-def _decide_plane(windows: Sequence[_Window], box: Box, has_regions: bool) -> Tensor:
+def _decide_plane(windows: Sequence[_Window], box: Box, has_regions: bool, count: int) -> Tensor:
     """Decisions in a part of a target plane: a class, or the last region above 0.5 plus 1, 0 for none."""
     if len(windows) == 1:
-        return _decide(windows[0].classes(box), 0.0 if has_regions else None)
+        return _decide(windows[0].classes(box), 0.0 if has_regions else None, count)
     total: Tensor | None = None
     for window in windows:
         logits = torch.stack(list(window.classes(box)))
         probabilities = logits.sigmoid() if has_regions else logits.softmax(0)
         total = probabilities if total is None else total.add_(probabilities)
     assert total is not None
-    return _decide(iter(total / len(windows)), 0.5 if has_regions else None)
+    return _decide(iter(total / len(windows)), 0.5 if has_regions else None, count)
 
 
-def _decide(planes: Iterator[Tensor], threshold: float | None) -> Tensor:
-    """The number of the largest plane at each voxel, or with a threshold that of the last one above it plus 1."""
+def _decide(planes: Iterator[Tensor], threshold: float | None, count: int) -> Tensor:
+    """The number of the largest plane at each voxel, or with a threshold that of the last one above it plus 1.
+
+    ``count`` numbers are possible.
+    """
     first = next(planes)
     best = first if threshold is None else torch.full_like(first, threshold)
-    decided = (first > best).int()
+    kind = torch.uint8 if count <= 256 else torch.int32
+    decided = (first > best).to(kind)
     for number, plane in enumerate(planes, 1):
-        above = (plane > best).int()
+        above = (plane > best).to(kind)
         decided = torch.maximum(decided, above.mul_(number + (threshold is not None)))  # later numbers are larger
         if threshold is None:
             best = torch.maximum(best, plane)

@@ -130,7 +130,8 @@ class Pipeline:
             yield case
 
     def _predict(self, cases: Iterator[ImageCase], most: int) -> None:
-        num_readers, num_writers = min(self.num_readers, most), min(self.num_writers, most)
+        others = most - 1  # while one case is predicted; with a single case, processes would only cost memory and time
+        num_readers, num_writers = min(self.num_readers, others), min(self.num_writers, others)
         with WorkerPool(num_readers) as readers, WorkerPool(num_writers) as writers:
             for case, read in _read_ahead(cases, readers, self.model, self.memory):
                 try:

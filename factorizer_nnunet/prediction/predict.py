@@ -23,7 +23,7 @@ from factorizer_nnunet.nnunet.prediction_record import image_stamps, record_pred
 from factorizer_nnunet.prediction.case_states import CaseState, State, state_of
 from factorizer_nnunet.prediction.claims import Claims
 from factorizer_nnunet.prediction.description import ModelDescription
-from factorizer_nnunet.prediction.devices import chosen_device
+from factorizer_nnunet.prediction.devices import chosen_device, worker_count
 from factorizer_nnunet.prediction.memory import RESERVE, MemoryLimit, case_memory, processes_within
 from factorizer_nnunet.prediction.model import TrainedModel, load_model
 from factorizer_nnunet.prediction.outputs import DECISIVE, Outputs
@@ -46,7 +46,8 @@ class PredictionRequest:
         use_mirroring: average over mirrored images where the training mirrored.
         on_device: keep complete results on the GPU, too.
         save_probabilities: also write ``CASE.npz`` and ``CASE.pkl``, which ensembles need.
-        preprocessing_processes, export_processes: number of worker processes; with 0, this process does the work.
+        preprocessing_processes, export_processes: number of worker processes; with 0, this process does the work; None:
+            by the device and the number of cores.
         previous_stage: folder with the previous stage's predictions, in a cascade.
         trusted: whether code in checkpoints may be executed.
         inference_settings: iterations and shifts of a Factorizer.
@@ -68,8 +69,8 @@ class PredictionRequest:
     use_mirroring: bool = True
     on_device: bool = True
     save_probabilities: bool = False
-    preprocessing_processes: int = 3
-    export_processes: int = 3
+    preprocessing_processes: int | None = None
+    export_processes: int | None = None
     previous_stage: Path | None = None
     trusted: bool = False
     inference_settings: InferenceSettings = InferenceSettings()
@@ -138,7 +139,9 @@ def _processes(
     request: PredictionRequest, model: ModelDescription, cases: Sequence[ImageCase], limit: MemoryLimit
 ) -> tuple[int, int]:
     """The numbers of processes for which the largest case leaves memory, by the size of its file."""
-    wanted = request.preprocessing_processes, request.export_processes
+    chosen = worker_count(request.device)
+    readers, writers = request.preprocessing_processes, request.export_processes
+    wanted = chosen if readers is None else readers, chosen if writers is None else writers
     largest = max(cases, key=lambda case: case.files[0].stat().st_size)
     reader = SimpleITK.ImageFileReader()
     reader.SetFileName(str(largest.files[0]))
@@ -230,7 +233,7 @@ def _stamp(settings: Mapping[str, Any], model: TrainedModel) -> Stamp:
 def _check_options(request: PredictionRequest) -> None:
     if request.tile_step_size is not None and not is_tile_step(request.tile_step_size):
         raise UserError(f"-step_size {request.tile_step_size} must be above 0 and at most 1; nnU-Net's is 0.5")
-    if min(request.preprocessing_processes, request.export_processes) < 0:
+    if min(request.preprocessing_processes or 0, request.export_processes or 0) < 0:
         raise UserError("-npp and -nps must be 0 or more")
     if request.memory is not None and not (math.isfinite(request.memory) and request.memory > 0):
         raise UserError(f"--memory {request.memory:g} must be above 0, in GB")

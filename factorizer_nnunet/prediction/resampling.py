@@ -50,15 +50,28 @@ class AxisMap:
     weight: Tensor
     is_identity: bool
 
-    def interpolate(self, values: Tensor, axis: int, part: slice) -> Tensor:
-        """Interpolate values along an axis, for a part of the target voxels."""
+    def sources_of(self, part: slice) -> slice:
+        """The source voxels that some target voxels are means of."""
         if self.is_identity:
-            return values.narrow(axis, part.start, part.stop - part.start)
-        below = values.index_select(axis, self.low[part])
+            return part
+        return slice(int(self.low[part.start]), int(self.high[part.stop - 1]) + 1)
+
+    def interpolate(self, values: Tensor, axis: int, part: slice) -> Tensor:
+        """Interpolate along an axis.
+
+        Args:
+            values: of the source voxels that ``sources_of(part)`` names.
+            axis: of ``values``.
+            part: target voxels to compute.
+        """
+        if self.is_identity:
+            return values
+        first = self.low[part.start]
+        below = values.index_select(axis, self.low[part] - first)
         if self.low is self.high:
             return below
         weight = self.weight[part].to(values.dtype).view(-1, *[1] * (values.ndim - 1 - axis))
-        return below.lerp_(values.index_select(axis, self.high[part]), weight)
+        return below.lerp_(values.index_select(axis, self.high[part] - first), weight)
 
     def to(self, device: torch.device) -> AxisMap:
         """The same map where the values are."""

@@ -91,8 +91,6 @@ def predict(
     options += [] if previous is None else ["-prev_stage_predictions", str(previous)]
     options += [] if prediction.mirroring else ["--disable_tta"]
     options += ["--save_probabilities"] if probabilities else []
-    # Without a GPU, workers would compete with the network for the processor, and each would import PyTorch.
-    options += [] if settings.device == "cuda" else ["-npp", "0", "-nps", "0"]
     return ("factorizer-nnunet", "predict", "-d", settings.dataset, *options)
 
 
