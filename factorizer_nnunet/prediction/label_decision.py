@@ -3,12 +3,12 @@
 Rows are planes of the first axis. In each, one class after another is interpolated and compared with the best so far.
 The planes of the logits are taken one after the other, as the network finishes them; two at a time are kept.
 Only the box around the foreground is computed: where all source voxels around a target voxel decide for background, so
-does every mean of them, also over several models.
+does every mean of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,7 +29,7 @@ class Source:
 
     Attributes:
         planes: (classes, y, x) each, floating point, in the order of z.
-        maps: one for each spatial axis; those of several models lead to the same target grid.
+        maps: one for each spatial axis, to the target grid.
         rounds: whether interpolated logits are rounded to the type of the planes, which decides some ties.
     """
 
@@ -38,27 +38,22 @@ class Source:
     rounds: bool = False
 
 
-def decide_labels(sources: Sequence[Source], labels: LabelManager) -> np.ndarray:
+def decide_labels(source: Source, labels: LabelManager) -> np.ndarray:
     """Labels on the target grid: the most probable class, or regions above 0.5 in the order of ``regions_class_order``.
-
-    Args:
-        sources: of one model, or of several whose probabilities are averaged.
-        labels: of the models.
 
     Returns:
         (z, y, x), uint8, or uint16 from 255 labels on, as nnU-Net stores them.
     """
     values = _label_values(labels)
-    result = np.zeros([len(axis.low) for axis in sources[0].maps], values.dtype)
-    windows = [_Window(source, labels.has_regions) for source in sources]
+    result = np.zeros([len(axis.low) for axis in source.maps], values.dtype)
+    window = _Window(source, labels.has_regions)
     for row in range(len(result)):
-        for window in windows:
-            window.move_to(row)
-        box = _target_box(windows)
+        window.move_to(row)
+        box = window.target_box()
         if box is None:
             continue
         with torch_threads(1):  # a plane of one class is too little work for several
-            decided = _decide_plane(windows, box, labels.has_regions, len(values))
+            decided = _decide(window.classes(box), labels.has_regions, len(values))
         result[row][box] = values[decided.numpy(force=True)]
     return result
 
@@ -90,12 +85,17 @@ class _Window:
                     self._kept[number] = plane, _foreground_extent(plane, self._has_regions)
         self._kept = {number: kept for number, kept in self._kept.items() if number >= self._low}
 
-    def target_bounds(self) -> Iterator[tuple[int, int, int, int]]:
-        """Start and end of rows and columns of the target plane that each source plane's foreground has a part in."""
+    def target_box(self) -> Box | None:
+        """The part of the target plane that foreground in the source planes has a part in."""
+        extents = [extent for _, extent in (self._kept[number] for number in {self._low, self._high}) if extent]
+        if not extents:
+            return None
+        y_first, y_last, x_first, x_last = zip(*extents, strict=True)
         _, y_map, x_map = self.maps
-        for number in {self._low, self._high}:
-            if (found := self._kept[number][1]) is not None:
-                yield *y_map.targets_of(*found[:2]), *x_map.targets_of(*found[2:])
+        rows = slice(*y_map.targets_of(min(y_first), max(y_last)))
+        columns = slice(*x_map.targets_of(min(x_first), max(x_last)))
+        # A coarser grid may have no voxel that the foreground has a part in.
+        return (rows, columns) if rows.start < rows.stop and columns.start < columns.stop else None
 
     def classes(self, box: Box) -> Iterator[Tensor]:
         """The logits of each class in a part of the target plane, (y, x), float32."""
@@ -118,40 +118,18 @@ def _foreground_extent(plane: Tensor, has_regions: bool) -> Extent | None:
     return (int(y[0]), int(y[-1]), int(x[0]), int(x[-1])) if len(y) else None
 
 
-def _target_box(windows: Sequence[_Window]) -> Box | None:
-    """The part of a target plane in which any model may see foreground."""
-    bounds = [bound for window in windows for bound in window.target_bounds()]
-    if not bounds:
-        return None
-    y_start, y_stop, x_start, x_stop = zip(*bounds, strict=True)
-    return slice(min(y_start), max(y_stop)), slice(min(x_start), max(x_stop))
-
-
-def _decide_plane(windows: Sequence[_Window], box: Box, has_regions: bool, count: int) -> Tensor:
-    """Decisions in a part of a target plane: a class, or the last region above 0.5 plus 1, 0 for none."""
-    if len(windows) == 1:
-        return _decide(windows[0].classes(box), 0.0 if has_regions else None, count)
-    total: Tensor | None = None
-    for window in windows:
-        logits = torch.stack(list(window.classes(box)))
-        probabilities = logits.sigmoid() if has_regions else logits.softmax(0)
-        total = probabilities if total is None else total.add_(probabilities)
-    assert total is not None
-    return _decide(iter(total / len(windows)), 0.5 if has_regions else None, count)
-
-
-def _decide(planes: Iterator[Tensor], threshold: float | None, count: int) -> Tensor:
-    """The number of the largest plane at each voxel, or with a threshold that of the last one above it plus 1.
+def _decide(planes: Iterator[Tensor], has_regions: bool, count: int) -> Tensor:
+    """The number of the largest plane at each voxel, or with regions that of the last one above 0 plus 1.
 
     ``count`` numbers are possible.
     """
     first = next(planes)
-    best = first if threshold is None else torch.full_like(first, threshold)
+    best = torch.zeros_like(first) if has_regions else first
     kind = torch.uint8 if count <= 256 else torch.int32
     decided = (first > best).to(kind)
     for number, plane in enumerate(planes, 1):
         above = (plane > best).to(kind)
-        decided = torch.maximum(decided, above.mul_(number + (threshold is not None)))  # later numbers are larger
-        if threshold is None:
+        decided = torch.maximum(decided, above.mul_(number + has_regions))  # later numbers are larger
+        if not has_regions:
             best = torch.maximum(best, plane)
     return decided

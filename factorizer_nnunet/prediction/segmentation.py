@@ -40,7 +40,7 @@ def segmentation_of(
             logits, model.plans, model.configuration, labels, dict(properties), num_threads_torch=threads
         )
     rounds = keeps_type(model.configuration.resampling_fn_probabilities)
-    cropped = decide_labels([Source(planes, maps, rounds)], labels)
+    cropped = decide_labels(Source(planes, maps, rounds), labels)
     complete = np.zeros(properties["shape_before_cropping"], cropped.dtype)
     complete[tuple(slice(*bounds) for bounds in properties["bbox_used_for_cropping"])] = cropped
     return complete.transpose(model.plans.transpose_backward)

@@ -59,23 +59,8 @@ def test_labels_are_those_of_the_resampled_logits(
     maps = axis_maps(resample, source, target, spacing, spacing)
     assert maps is not None
     expected = labels.convert_logits_to_segmentation(resample(logits.copy(), target, spacing, spacing))
-    found = decide_labels([Source(torch.from_numpy(logits).unbind(1), maps)], labels)
+    found = decide_labels(Source(torch.from_numpy(logits).unbind(1), maps), labels)
     assert share_of_equal(found, np.asarray(expected).astype(found.dtype)) == 1
-
-
-@pytest.mark.parametrize("labels", [CLASSES, REGIONS])
-def test_probabilities_of_several_models_are_averaged(labels: LabelManager) -> None:
-    target, spacing = (11, 17, 13), (1.0, 1.0, 1.0)
-    sources, total = [], 0
-    for seed, shape in enumerate([(7, 9, 13), target, (12, 20, 6)]):
-        logits = random_logits(labels, shape, 1.0, seed) * 5
-        maps = axis_maps(DEFAULT, shape, target, spacing, spacing)
-        assert maps is not None
-        sources.append(Source(torch.from_numpy(logits).unbind(1), maps))
-        total += labels.apply_inference_nonlin(DEFAULT(logits.copy(), target, spacing, spacing)).numpy()
-    expected = labels.convert_probabilities_to_segmentation(total / 3)
-    found = decide_labels(sources, labels)
-    assert share_of_equal(found, expected.astype(found.dtype)) == 1
 
 
 def test_ties_in_half_precision_are_decided_as_nnunet_does() -> None:
@@ -86,7 +71,7 @@ def test_ties_in_half_precision_are_decided_as_nnunet_does() -> None:
     resampled = DEFAULT(logits.copy(), target, ISOTROPIC, ISOTROPIC)
     expected = CLASSES.convert_logits_to_segmentation(resampled).astype(np.uint8)
     sources = [Source(torch.from_numpy(logits).unbind(1), maps, rounds) for rounds in (False, True)]
-    shares = [share_of_equal(decide_labels([source], CLASSES), expected) for source in sources]
+    shares = [share_of_equal(decide_labels(source, CLASSES), expected) for source in sources]
     assert shares[0] < 0.999 < shares[1]
 
 
@@ -95,7 +80,17 @@ def test_where_everything_is_background_nothing_is_computed() -> None:
     logits[0] = 1
     maps = axis_maps(DEFAULT, (3, 4, 4), (6, 8, 8), ISOTROPIC, ISOTROPIC)
     assert maps is not None
-    assert not decide_labels([Source(logits.unbind(1), maps)], CLASSES).any()
+    assert not decide_labels(Source(logits.unbind(1), maps), CLASSES).any()
+
+
+def test_foreground_that_a_coarser_grid_passes_over_is_lost_as_in_nnunet() -> None:
+    logits = torch.zeros(5, 9, 9, 9)
+    logits[0], logits[3, :, 8, 8] = 1, 2  # the means of a grid of two voxels along each axis are of 1, 2, 6 and 7
+    maps = axis_maps(DEFAULT, (9, 9, 9), (2, 2, 2), ISOTROPIC, ISOTROPIC)
+    assert maps is not None
+    expected = CLASSES.convert_logits_to_segmentation(DEFAULT(logits.numpy(), (2, 2, 2), ISOTROPIC, ISOTROPIC))
+    found = decide_labels(Source(logits.unbind(1), maps), CLASSES)
+    assert not found.any() and not np.any(expected)
 
 
 def test_255_labels_and_more_need_two_bytes() -> None:
@@ -104,7 +99,7 @@ def test_255_labels_and_more_need_two_bytes() -> None:
     logits[299, 0, 0, 1] = 1
     maps = axis_maps(DEFAULT, (1, 1, 2), (1, 1, 2), ISOTROPIC, ISOTROPIC)
     assert maps is not None
-    found = decide_labels([Source(logits.unbind(1), maps)], labels)
+    found = decide_labels(Source(logits.unbind(1), maps), labels)
     assert found.dtype == np.uint16 and found.ravel().tolist() == [0, 299]
 
 
