@@ -5,7 +5,9 @@
 Writes synthetic patients (240 x 240 x 155 voxels, four channels and a label) in nnU-Net's raw layout below DIR once,
 then reads them with nnU-Net's reader, unpacks them without making arrays, and checks them as ``plan`` does, in turns
 and with the same number of processes. The second check, which finds its record, is timed as well. With --plan, the
-check is also compared with ``plan`` of 3d_fullres, which includes it. --document writes the page of the results.
+check is also compared with ``plan`` of 3d_fullres, which includes it. What has been measured is kept in
+``measured.json`` below DIR and is not measured again. --document writes the page of the results, and the numbers next
+to it as JSON.
 """
 
 from __future__ import annotations
@@ -18,11 +20,11 @@ import platform
 import shutil
 import statistics
 import subprocess
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import NamedTuple
 
 import nibabel
 import numpy as np
@@ -39,7 +41,23 @@ READER = "SimpleITKIO"
 DATASET_ID = 998
 READING = "reading every file with nnU-Net's reader, as the fingerprint does"
 CHECKING = "checking every voxel, as `plan` does first, with digests of the files"
+PLANNING = "plan"
 _CHUNK_BYTES = 1 << 20
+
+
+class Times(NamedTuple):
+    """Seconds by the clock, and of all processors together, which other programs hardly change."""
+
+    wall: float
+    cpu: float
+
+
+def times_of(way: Callable[[], object]) -> Times:
+    """How long a function takes, with the processes that it starts and ends."""
+    before = os.times()
+    way()
+    after = os.times()
+    return Times(after.elapsed - before.elapsed, sum(after[:4]) - sum(before[:4]))
 
 
 def write_cases(folder: Path, shape: tuple[int, ...], cases: int) -> list[CaseFiles]:
@@ -82,8 +100,8 @@ def unpack(path: Path) -> int:
 
 def times_in_turns(
     cases: Sequence[CaseFiles], expected: Expected, record: Path, processes: int, rounds: int
-) -> dict[str, float]:
-    """Median seconds of each way to go through all files, by its name."""
+) -> dict[str, Times]:
+    """Median times of each way to go through all files, by its name."""
     files = [path for case in cases for path in (*case.images, case.label)]
 
     def all_files(function: Callable[[Path], int]) -> None:
@@ -97,31 +115,33 @@ def times_in_turns(
         CHECKING: check,
         "checking again, files unchanged": check,
     }
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    times: dict[str, list[Times]] = {name: [] for name in ways}
     for _ in range(rounds):
         shutil.rmtree(record, ignore_errors=True)
         for name, way in ways.items():
-            start = time.perf_counter()
-            way()
-            seconds[name].append(time.perf_counter() - start)
-    return {name: statistics.median(times) for name, times in seconds.items()}
+            times[name].append(times_of(way))
+    return {name: Times(*map(statistics.median, zip(*each, strict=True))) for name, each in times.items()}
 
 
-def time_of_plan(root: Path, processes: int) -> float:
-    """Seconds of ``plan -d ID -c 3d_fullres`` with fingerprint and preprocessing, from the beginning."""
+def times_of_plan(root: Path, processes: int) -> Times:
+    """Times of ``plan -d ID -c 3d_fullres`` with fingerprint and preprocessing, from the beginning."""
     shutil.rmtree(root / "nnUNet_preprocessed", ignore_errors=True)
     create_folders(root)
     command = ["factorizer-nnunet", "plan", "-d", str(DATASET_ID), "-c", "3d_fullres", "-np", str(processes)]
-    start = time.perf_counter()
-    subprocess.run(command, check=True, env={**os.environ, **environment_variables(root)})
-    return time.perf_counter() - start
+    environment = {**os.environ, **environment_variables(root)}
+    return times_of(partial(subprocess.run, command, check=True, env=environment))
 
 
-def page(command: str, cases: Sequence[CaseFiles], seconds: dict[str, float], plan: float | None) -> str:
+def page(command: str, cases: Sequence[CaseFiles], times: Mapping[str, Times]) -> str:
     """The results in Markdown."""
     files = [path for case in cases for path in (*case.images, case.label)]
     megabytes = sum(path.stat().st_size for path in files) / 1e6
-    rows = "\n".join(f"| {name} | {each:.2f} | {each / seconds[READING]:.2f} |" for name, each in seconds.items())
+    reading, check, plan = times[READING], times[CHECKING], times.get(PLANNING)
+    rows = "\n".join(
+        f"| {name} | {one.wall:.1f} | {one.wall / reading.wall:.2f} | {one.cpu:.1f} | {one.cpu / reading.cpu:.2f} |"
+        for name, one in times.items()
+        if name != PLANNING
+    )
     versions = (
         f"{platform.machine()}, Python {platform.python_version()}, SimpleITK {version('SimpleITK')}, "
         f"nnunetv2 {version('nnunetv2')}"
@@ -131,16 +151,17 @@ def page(command: str, cases: Sequence[CaseFiles], seconds: dict[str, float], pl
 `{command}`:
 {len(cases)} synthetic patients with {len(CHANNELS)} channels and a label ({len(files)} files, {megabytes:.0f} MB).
 {os.cpu_count()} cores, which other programs used, too ({versions}); files in the page cache.
-Medians of the rounds.
+Medians of the rounds. Seconds of all processors together (CPU s) depend little on other programs.
 
-| | s | relative to reading |
-|---|---|---|
+| | s | relative to reading | CPU s | relative to reading |
+|---|---|---|---|---|
 {rows}
 """
     if plan is not None:
         text += f"""
 `plan -c 3d_fullres` of the same files with as many processes, that is, check, fingerprint and preprocessing, took
-{plan:.0f} s: the check is {seconds[CHECKING] / plan:.1%} of it.
+{plan.wall:.0f} s and {plan.cpu:.0f} CPU s: the check is {check.wall / plan.wall:.1%} and
+{check.cpu / plan.cpu:.1%} of it.
 """
     return f"""{text}
 Time grows with the number of cases, except that the fingerprint draws 10⁸ voxels of each channel from any number of
@@ -158,7 +179,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=3, help="turns (default 3)")
     parser.add_argument("--processes", type=int, default=os.cpu_count(), help="default: all cores")
     parser.add_argument("--plan", action="store_true", help="also plan and preprocess them, once")
-    parser.add_argument("--document", type=Path, help="also write the page to this file")
+    parser.add_argument("--document", type=Path, help="also write the page to this file, and the numbers next to it")
     options = parser.parse_args(arguments)
     root = options.work / "x".join(map(str, [options.cases, *options.shape]))
     raw = root / "nnUNet_raw" / f"Dataset{DATASET_ID}_Measured"
@@ -171,16 +192,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     }
     (raw / "dataset.json").write_text(json.dumps(content))
     expected = Expected(raw / "dataset.json", CHANNELS, {0: "background", 1: "edema", 2: "core"}, frozenset())
-    seconds = times_in_turns(cases, expected, root / "record", options.processes, options.rounds)
-    plan = time_of_plan(root, options.processes) if options.plan else None
+    kept = root / "measured.json"
+    times = {name: Times(*one) for name, one in json.loads(kept.read_text()).items()} if kept.exists() else {}
+    if READING not in times:
+        times |= times_in_turns(cases, expected, root / "record", options.processes, options.rounds)
+        kept.write_text(json.dumps(times, indent=1))
+    if options.plan and PLANNING not in times:
+        times[PLANNING] = times_of_plan(root, options.processes)
+        kept.write_text(json.dumps(times, indent=1))
     command = (
         f"python -m benchmarks.data_check --work DIR --cases {options.cases} --rounds {options.rounds} "
         f"--processes {options.processes}{' --plan' if options.plan else ''}"
     )
-    text = page(command, cases, seconds, plan)
+    text = page(command, cases, times)
     print(text)
     if options.document is not None:
         options.document.write_text(text, encoding="utf-8")
+        seconds = {name: one._asdict() for name, one in times.items()}
+        numbers = {"cases": options.cases, "processes": options.processes, "seconds": seconds}
+        options.document.with_suffix(".json").write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -12,16 +12,11 @@ from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.file_stamps import Stamp, has_size_and_time, is_unchanged, stamp_of
 from factorizer_nnunet.core.wording import count_of
 from factorizer_nnunet.core.worker_pool import map_unordered
+from factorizer_nnunet.dataset_check.dataset_rules import dataset_problems, dataset_warnings
 from factorizer_nnunet.dataset_check.duplicates import duplicate_warnings
 from factorizer_nnunet.dataset_check.facts import FileFacts, read_facts
 from factorizer_nnunet.dataset_check.record import RECORD_FILE, Known, read_record, write_record
-from factorizer_nnunet.dataset_check.rules import (
-    CaseFacts,
-    Expected,
-    case_problems,
-    dataset_problems,
-    dataset_warnings,
-)
+from factorizer_nnunet.dataset_check.rules import CaseFacts, Expected, case_problems
 from factorizer_nnunet.nnunet.dataset_json import CaseFiles
 
 SKIP_OPTION = "--no-data-check"

@@ -13,7 +13,7 @@ from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import load_json
 from factorizer_nnunet.core.wording import count_of, first_few
 from factorizer_nnunet.nnunet.conversion_report import patients_of
-from factorizer_nnunet.nnunet.folds import default_folds, folds_in_use
+from factorizer_nnunet.nnunet.folds import FIX, default_folds, folds_in_use
 from factorizer_nnunet.nnunet.model_folder import ALL_CASES
 from factorizer_nnunet.nnunet.names import SPLITS_FILE
 
@@ -102,13 +102,13 @@ def checked_folds(file: Path, cases: Set[str], raw: Path | None) -> FoldFindings
     Raises:
         UserError: the file is not valid JSON, or a fold cannot be used; nothing has been changed.
     """
-    content = load_json(file, _FIX)
+    content = load_json(file, FIX)
     patients = {} if raw is None else patients_of(raw)
     given = None if raw is None or not patients else raw / SPLITS_FILE
     found = check_folds(content, cases, patients, _is_made_by_hand(content, given))
     if found.problems:
         listed = "; ".join(found.problems)
-        raise UserError(f"{file}: {listed}. {_FIX}")
+        raise UserError(f"{file}: {listed}. {FIX}")
     return found
 
 
@@ -139,13 +139,10 @@ def check_fold(fold: int | str, file: Path, cases: Set[str], raw: Path | None) -
         )
 
 
-_FIX = "Correct the file, or move it away: nnU-Net's five folds of all cases are then made"
-
-
 def _is_made_by_hand(content: Any, converted: Path | None) -> bool:
     """Whether folds are neither nnU-Net's of the cases that they name nor those in the file that conversion made."""
     if converted is not None and converted.is_file():
-        return bool(load_json(converted, _FIX) != content)
+        return bool(load_json(converted, FIX) != content)
     try:
         names = {name for fold in content for part in _PARTS for name in fold[part]}
         return bool(content != default_folds(names))

@@ -13,7 +13,7 @@ from factorizer_nnunet.core.json_files import load_json
 
 NUMBER_OF_FOLDS = 5  # that nnU-Net makes
 Fold = dict[str, list[str]]  # names of cases under "train" and "val"
-_FIX = "Correct the file, or move it away: nnU-Net's folds of all cases, which are always the same, are then made"
+FIX = "Correct the file, or move it away: nnU-Net's folds of all cases, which are always the same, are then made"
 
 
 def read_folds(file: Path) -> list[Fold]:
@@ -24,12 +24,12 @@ def read_folds(file: Path) -> list[Fold]:
     """
     if not os.path.lexists(file):  # a link to nothing is reported, not replaced
         return []
-    folds = load_json(file, _FIX)
+    folds = load_json(file, FIX)
     if not isinstance(folds, list):
-        raise UserError(f"{file} contains {type(folds).__name__} instead of a list of folds. {_FIX}")
+        raise UserError(f"{file} contains {type(folds).__name__} instead of a list of folds. {FIX}")
     wrong = next((number for number, fold in enumerate(folds) if not _is_fold(fold)), None)
     if wrong is not None:
-        raise UserError(f'{file}: fold {wrong} is not {{"train": [CASE, …], "val": [CASE, …]}}. {_FIX}')
+        raise UserError(f'{file}: fold {wrong} is not {{"train": [CASE, …], "val": [CASE, …]}}. {FIX}')
     return folds
 
 

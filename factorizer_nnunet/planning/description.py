@@ -45,15 +45,20 @@ def describe_plans(plans_file: Path, configurations: Sequence[str]) -> str:
         channels = determine_num_input_channels(manager, settings, dataset_json)
         slices = plans["original_median_shape_after_transp"][0]
         stock = stock_configuration(settings.configuration, name, plans_file, slices)
-        parts.append(
-            _describe(settings.configuration, f"{plans_file.name}, configuration {name}", channels, heads, *stock)
-        )
+        parts.append(_describe(settings.configuration, plans_file, name, channels, heads, *stock))
     return "\n\n".join(parts)
 
 
 def _describe(
-    configuration: Mapping[str, Any], where: str, channels: int, heads: int, stock: Mapping[str, Any], source: str
+    configuration: Mapping[str, Any],
+    plans_file: Path,
+    name: str,
+    channels: int,
+    heads: int,
+    stock: Mapping[str, Any],
+    source: str,
 ) -> str:
+    where = f"{plans_file}, configuration {name}"
     architecture = configuration["architecture"]
     if architecture.get("network_class_name") != NETWORK_CLASS:
         raise UserError(f"{where}: architecture.network_class_name is not {NETWORK_CLASS}: cannot show it")
@@ -69,8 +74,8 @@ def _describe(
     stock_macs = multiply_adds(stock["architecture"], stock_patch, channels, heads)
     voxel, stock_voxel = macs / math.prod(patch), stock_macs / math.prod(stock_patch)
     lines = [
-        f"{where}: {configuration['batch_size']} patches of {_by(patch)} voxels of {_by(spacing)} mm, "
-        f"{channels} channels, {heads} outputs",
+        f"{plans_file.name}, configuration {name}: {configuration['batch_size']} patches of {_by(patch)} voxels of "
+        f"{_by(spacing)} mm, {channels} channels, {heads} outputs",
         *_table(config, patch, spacing, memory),
         *_memory_lines(memory),
         f"forward pass, multiply-adds: {macs / 1e9:.1f} G per patch, {voxel / 1e3:.0f} k per voxel; "

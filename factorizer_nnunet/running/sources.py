@@ -62,7 +62,7 @@ def data_folder(paths: RunPaths, plans: str, configuration: str) -> Path:
         UserError: the plans do not name it, or lead outside.
     """
     file = paths.plans(plans)
-    settings = resolved_configuration(read_complete_json(file) or {}, configuration, plans)
+    settings = resolved_configuration(read_complete_json(file) or {}, configuration, str(file))
     where = f"data_identifier of {configuration} in {file}"
     return paths.preprocessed / path_component(settings.get("data_identifier"), where)
 

@@ -56,7 +56,8 @@ def plans_state(paths: RunPaths, plans: str) -> State:
 
 def preprocessed_state(paths: RunPaths, plans: str, name: str) -> State:
     """Done when every case is preprocessed from its present files and all labels are copied, which comes last."""
-    if not resolved_configuration(read_complete_json(paths.plans(plans)) or {}, name, plans):
+    file = paths.plans(plans)
+    if not resolved_configuration(read_complete_json(file) or {}, name, str(file)):
         return State(False)
     dataset = paths.raw_dataset()
     cases = dataset.training_cases(paths.raw)

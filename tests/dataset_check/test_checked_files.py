@@ -19,8 +19,9 @@ from skimage import io
 
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.dataset_check.check import SKIP_OPTION, CaseFiles, CheckedDataset, check_dataset
+from factorizer_nnunet.dataset_check.dataset_rules import dataset_warnings
 from factorizer_nnunet.dataset_check.facts import FileFacts
-from factorizer_nnunet.dataset_check.rules import Expected, dataset_warnings
+from factorizer_nnunet.dataset_check.rules import Expected
 
 SHAPE = (10, 12, 14)  # z, y, x
 SPACING = (0.8, 1.1, 2.5)  # x, y, z in mm
