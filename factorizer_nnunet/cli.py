@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
 import sys
 from collections.abc import Sequence
 
@@ -27,6 +28,7 @@ from factorizer_nnunet.commands import (
     to_challenge,
     tune_inference,
 )
+from factorizer_nnunet.commands.parser import SubcommandParser
 from factorizer_nnunet.core.errors import UserError
 
 DESCRIPTION = """\
@@ -71,9 +73,12 @@ def build_parser() -> argparse.ArgumentParser:
         description=DESCRIPTION,
         epilog=WORKFLOW,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"factorizer-nnunet {__version__}")
-    subparsers = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
+    subparsers = parser.add_subparsers(
+        title="commands", dest="command", metavar="COMMAND", required=True, parser_class=SubcommandParser
+    )
     setting_up, working = (env, convert, plan), (run, status, predict, tune_inference, import_upstream)
     for command in (*setting_up, *working, explain, evaluate, report, to_challenge, demo, doctor):
         summary, _, description = (command.__doc__ or "").partition("\n\n")
@@ -106,6 +111,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # what read the output has ended, such as ``| head``
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes what is left as it ends
+        return 0
     except OSError as error:
         if error.filename is None:
             raise

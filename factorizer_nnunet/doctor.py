@@ -55,6 +55,7 @@ MIN_PYTHON = (3, 10)
 FREE_GB_WARN = 20.0  # preprocessed data and checkpoints of one mid-sized data set
 FREE_GB_FAIL = 1.0
 SET_TRAINER_FOLDER = 'run: eval "$(factorizer-nnunet env)"'
+SET_FOLDERS = 'run: eval "$(factorizer-nnunet env --root DIR)", with the folder that shall contain nnU-Net\'s three'
 REINSTALL = "install again into an empty virtual environment: pip install . in the checkout of factorizer_nnunet"
 MATCH_TORCH = "install both from one index: pip install --force-reinstall torch torchvision"
 
@@ -63,6 +64,7 @@ class Status(str, Enum):
     """Result of a check; only ``FAIL`` makes the exit status 1."""
 
     OK = "ok"
+    TO_DO = "todo"  # not set up yet, as after a new installation
     WARN = "warn"
     FAIL = "fail"
 
@@ -247,6 +249,8 @@ def check_augmentation() -> Check:
 def check_folder(variable: str) -> Check:
     """Check that a data folder is set, exists, is writable, and has space."""
     # Training writes everywhere except in the raw data, which may well be on a read-only share.
+    if not os.environ.get(variable):
+        return Check(variable, Status.TO_DO, "not set", SET_FOLDERS)
     problem = folder_problem(variable, writable=variable != "nnUNet_raw")
     if problem is not None:
         return Check(variable, Status.FAIL, problem.problem, problem.fix)
@@ -272,7 +276,7 @@ def check_ext_trainer() -> Check:
     """Check that ``nnUNet_extTrainer`` contains the folder of our trainer shim."""
     value = os.environ.get(EXT_TRAINER_VARIABLE, "")
     if not value.strip():
-        return Check(EXT_TRAINER_VARIABLE, Status.FAIL, "not set", SET_TRAINER_FOLDER)
+        return Check(EXT_TRAINER_VARIABLE, Status.TO_DO, "not set", SET_TRAINER_FOLDER)
     folders = [os.path.realpath(folder) for folder in value.split(os.pathsep) if folder.strip()]
     if str(ext_trainer_folder()) not in folders:
         return Check(EXT_TRAINER_VARIABLE, Status.FAIL, f"{value} lacks {ext_trainer_folder()}", SET_TRAINER_FOLDER)
@@ -281,6 +285,10 @@ def check_ext_trainer() -> Check:
 
 def check_trainer() -> Check:
     """Check that nnU-Net's own lookup finds our trainer, and not another of the same name."""
+    if not os.environ.get(EXT_TRAINER_VARIABLE, "").strip():
+        return Check(
+            "trainer", Status.TO_DO, f"nnU-Net finds it once {EXT_TRAINER_VARIABLE} is set", SET_TRAINER_FOLDER
+        )
     from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
     with contextlib.redirect_stdout(io.StringIO()):  # the lookup prints every module that it visits

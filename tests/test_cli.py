@@ -131,3 +131,77 @@ def test_options_become_the_fields_of_the_same_names() -> None:
     assert plain == ExplainRequest(model=Path("m"), images=(Path("a"), Path("b")), out=Path("o"))
     chosen = request_of(ExplainRequest, parser.parse_args([*model, "--disable_tta", "--format", "png,", "--head", "2"]))
     assert (chosen.use_mirroring, chosen.formats, chosen.heads) == (False, ("png",), (2,))
+
+
+@pytest.mark.parametrize(
+    "spelled",
+    [
+        "-i a -o b -m c -device cpu --disable_tta --save_probabilities -step_size 0.5 -prev_stage_predictions d",
+        "--input a --output b --model c --device cpu --disable-tta --save-probabilities --step-size=0.5 "
+        "--prev-stage-predictions=d",
+        "--i a --o b --m c -device=cpu -disable_tta -save-probabilities --step_size 0.5 -prev-stage_predictions d",
+    ],
+)
+def test_options_may_be_spelled_with_dashes_and_underscores(spelled: str) -> None:
+    args = cli.build_parser().parse_args(["predict", *spelled.split()])
+    assert (args.images, args.out, args.model, args.device) == (Path("a"), Path("b"), Path("c"), "cpu")
+    assert (args.use_mirroring, args.save_probabilities, args.tile_step_size) == (False, True, 0.5)
+    assert args.previous_stage == Path("d")
+
+
+def test_a_declared_spelling_is_not_taken_for_another() -> None:
+    args = cli.build_parser().parse_args(["predict", "-i", "a", "-o", "b", "-d", "4", "-c", "2d", "--c"])
+    assert (args.configuration, args.continue_prediction) == ("2d", True)
+
+
+def test_values_that_look_like_options_are_left_to_argparse() -> None:
+    parse = cli.build_parser().parse_args
+    assert parse(["demo", "--seed", "-3"]).seed == -3
+    assert parse(["report", "--", "-strange_name"]).results == [Path("-strange_name")]
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (
+            ["predict", "--memry", "3"],
+            "factorizer-nnunet predict: error: unknown option --memry; did you mean --memory?",
+        ),
+        (["plan", "--gpu-mem", "3"], "unknown option --gpu-mem; "),
+        (["run", "-d", "4", "--fold", "0"], "did you mean --folds?"),
+        (["evaluate", "-q"], "unknown option -q; see factorizer-nnunet evaluate --help"),
+        (["status", "-d", "4", "5"], "factorizer-nnunet status: error: unexpected argument 5"),
+    ],
+)
+def test_a_wrong_option_shows_the_usage_of_its_command_and_the_nearest_one(
+    capsys: pytest.CaptureFixture[str], argv: list[str], message: str
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.main(argv)
+    error = capsys.readouterr().err
+    assert end.value.code == 2 and message in error
+    assert error.startswith(f"usage: factorizer-nnunet {argv[0]} ")
+
+
+def test_names_of_earlier_versions_are_accepted_and_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    parse = cli.build_parser().parse_args
+    assert parse(["plan", "-d", "4", "--configurations", "2d"]).configurations == ["2d"]
+    assert parse(["evaluate", "-p", "a", "-r", "b", "--out", "c"]).predictions == Path("a")
+    assert "--configurations" not in output_of(capsys, "plan", "--help")
+
+
+def test_each_shared_option_has_one_long_name() -> None:
+    names: dict[str, set[str]] = {}
+    (commands,) = (action for action in cli.build_parser()._actions if action.dest == "command")
+    for parser in dict(commands.choices or {}).values():
+        for action in parser._actions:
+            if action.option_strings and not action.option_strings[0].startswith("--"):
+                names.setdefault(action.option_strings[0], set()).update(action.option_strings[1:])
+    assert {"-d", "-c", "-f", "-p", "-tr", "-i", "-o", "-np", "-device"} <= set(names)
+    assert {short: long for short, long in names.items() if len(long) > 1} == {}
+
+
+def test_a_reader_that_ends_early_is_no_error(tmp_path: Path) -> None:
+    command = f"{sys.executable} -m factorizer_nnunet convert list | head -c 1"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -12,7 +12,12 @@ from packaging.requirements import Requirement
 
 from factorizer_nnunet import cli, doctor
 from factorizer_nnunet.doctor import Check, Probe, Status
-from factorizer_nnunet.nnunet.environment import create_folders, environment_variables, ext_trainer_folder
+from factorizer_nnunet.nnunet.environment import (
+    FOLDER_VARIABLES,
+    create_folders,
+    environment_variables,
+    ext_trainer_folder,
+)
 
 
 def results(*probes: Probe) -> list[Check]:
@@ -95,12 +100,24 @@ def test_free_space(gb: float, status: Status) -> None:
 
 def test_folders(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("nnUNet_raw", raising=False)
-    assert doctor.check_folder("nnUNet_raw").detail == "nnUNet_raw is not set"
+    check = doctor.check_folder("nnUNet_raw")
+    assert (check.status, check.detail) == (Status.TO_DO, "not set") and "env --root" in check.fix
     monkeypatch.setenv("nnUNet_raw", str(tmp_path / "gone"))
     check = doctor.check_folder("nnUNet_raw")
     assert check.status is Status.FAIL and "mkdir -p" in check.fix
     monkeypatch.setenv("nnUNet_raw", str(tmp_path))
     assert "GB free" in doctor.check_folder("nnUNet_raw").detail
+
+
+def test_a_fresh_installation_ends_well_with_the_next_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for variable in (*FOLDER_VARIABLES, "nnUNet_extTrainer"):
+        monkeypatch.delenv(variable, raising=False)
+    assert cli.main(["doctor"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("\ntodo  ") == 5 and "fail  " not in out
+    assert 'The installation works. To do next: run: eval "$(factorizer-nnunet env --root DIR)"' in out
 
 
 def test_raw_data_may_be_read_only_but_results_may_not(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -112,7 +129,7 @@ def test_raw_data_may_be_read_only_but_results_may_not(monkeypatch: pytest.Monke
 
 def test_trainer_folder_must_be_in_the_variable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("nnUNet_extTrainer", raising=False)
-    assert doctor.check_ext_trainer().detail == "not set"
+    assert doctor.check_ext_trainer().status is doctor.check_trainer().status is Status.TO_DO
     monkeypatch.setenv("nnUNet_extTrainer", str(tmp_path))
     assert "lacks" in doctor.check_ext_trainer().detail
     monkeypatch.setenv("nnUNet_extTrainer", f"{tmp_path}{os.pathsep}{ext_trainer_folder()}/.")

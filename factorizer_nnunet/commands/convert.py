@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from factorizer_nnunet.commands.options import add_geometry_option, request_of
+from factorizer_nnunet.commands.options import add_geometry_option, add_shared, request_of
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.interrupts import terminable
 from factorizer_nnunet.dataset_conversion.options import Options, parse_remap, read_patients
@@ -51,11 +51,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="SOURCE",
         help="folder of the unpacked release; several are combined, and corrected files replace the originals",
     )
-    add("-d", "--dataset", dest="dataset_id", type=int, metavar="ID", help="ID of the new data set, 1 to 999")
+    add_shared(parser, "-d", dest="dataset_id", type=int, metavar="ID", help="ID of the new data set, 1 to 999")
     add("--name", metavar="NAME", help="name after DatasetXXX_ (default: from the release's title)")
     add("--channels", nargs="+", metavar="CHANNEL", help="channels in this order (default: all)")
-    add(
+    add_shared(
+        parser,
+        "-np",
         "--jobs",
+        dest="jobs",
         type=int,
         default=min(MAX_JOBS, os.cpu_count() or 1),
         metavar="N",

@@ -13,6 +13,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from factorizer_nnunet.commands.options import DEVICES, add_shared
+
 EPILOG = """\
 examples:
   factorizer-nnunet demo
@@ -29,12 +31,22 @@ in the folder afterwards:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add = parser.add_argument
-    add("--out", type=Path, default=Path("factorizer_demo"), metavar="DIR", help="folder (default: ./factorizer_demo)")
+    add_shared(
+        parser,
+        "-o",
+        "--out",
+        dest="out",
+        type=Path,
+        default=Path("factorizer_demo"),
+        metavar="DIR",
+        help="folder (default: ./factorizer_demo)",
+    )
     add("--patients", type=int, default=25, metavar="N", help="patients, a fifth of them held out (default: 25)")
     add("--seed", type=int, default=0, metavar="S", help="random seed of the patients (default: 0)")
-    add(
-        "--device",
-        choices=("auto", "cpu", "cuda", "mps"),
+    add_shared(
+        parser,
+        "-device",
+        choices=("auto", *DEVICES),
         default="auto",
         help="where to train and predict (default: auto, which is CUDA if there is a GPU, else the CPU)",
     )

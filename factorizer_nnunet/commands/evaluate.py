@@ -11,7 +11,7 @@ import argparse
 import os
 from typing import TYPE_CHECKING
 
-from factorizer_nnunet.commands.options import add_geometry_option, user_path
+from factorizer_nnunet.commands.options import add_geometry_option, add_shared, user_path
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.interrupts import terminable
 from factorizer_nnunet.core.wording import count_of
@@ -26,10 +26,10 @@ OUT will contain summary.json (nnU-Net's, extended), scores.csv (a row per case,
 per reference lesion) and scores.md (the printed table and how it was computed).
 
 examples:
-  factorizer-nnunet evaluate -p predictions -r nnUNet_raw/Dataset004_Hippocampus/labelsTr -o scores
-  factorizer-nnunet evaluate -p predictions -r labelsTs --scheme brats2023-gli -o scores
-  factorizer-nnunet evaluate -p fold_0/validation -r labelsTr --only-common -o scores      # the cases of one fold
-  factorizer-nnunet evaluate -p predictions -r labelsTs --match 0.5 --empty dice:both=1 lesion_f1:both=1 -o scores
+  factorizer-nnunet evaluate -i predictions -r nnUNet_raw/Dataset004_Hippocampus/labelsTr -o scores
+  factorizer-nnunet evaluate -i predictions -r labelsTs --scheme brats2023-gli -o scores
+  factorizer-nnunet evaluate -i fold_0/validation -r labelsTr --only-common -o scores      # the cases of one fold
+  factorizer-nnunet evaluate -i predictions -r labelsTs --match 0.5 --empty dice:both=1 lesion_f1:both=1 -o scores
 
 schemes: none, brats2018, brats2019, brats2020, brats2021, brats2023-gli -ssa -ped -men -met, brats2024-gli -ssa -met
 -ped -men-rt, brats2025-gli -ssa -met -ped -men-rt, isles2022, isles2024
@@ -43,9 +43,28 @@ exit status: 0 success; 2 invalid arguments or files, nothing was written; 130 i
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add = parser.add_argument
-    add("-p", "--predictions", type=user_path, required=True, metavar="PREDICTIONS", help="folder of label files")
+    add_shared(
+        parser,
+        "-i",
+        "-p",
+        "--predictions",
+        dest="predictions",
+        type=user_path,
+        required=True,
+        metavar="PREDICTIONS",
+        help="folder of label files",
+    )
     add("-r", "--references", type=user_path, required=True, metavar="REFERENCES", help="folder of label files")
-    add("-o", "--out", type=user_path, required=True, metavar="OUT", help="folder to write, new or empty")
+    add_shared(
+        parser,
+        "-o",
+        "--out",
+        dest="out",
+        type=user_path,
+        required=True,
+        metavar="OUT",
+        help="folder to write, new or empty",
+    )
     add(
         "--dataset-json",
         type=user_path,
@@ -65,9 +84,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="value of a metric if a mask is empty; SITUATION: both, reference or prediction; VALUE: a number, "
         "undefined, or diagonal (of the image, in mm)",
     )
-    add(
+    add_shared(
+        parser,
         "-np",
-        "--num-processes",
         type=int,
         default=min(MAX_PROCESSES, os.cpu_count() or 1),
         metavar="N",

@@ -13,10 +13,11 @@ import argparse
 from pathlib import Path
 
 from factorizer_nnunet.commands.options import (
-    add_checkpoint_options,
     add_device_options,
-    add_model_option,
+    add_model_options,
+    add_shared,
     add_window_options,
+    model_folder,
     print_cases,
     print_passed_over,
     request_of,
@@ -25,7 +26,7 @@ from factorizer_nnunet.core.interrupts import terminable
 
 EPILOG = """\
 examples:
-  factorizer-nnunet explain -i IMAGES -m MODEL_FOLDER -f 0 -o OUT
+  factorizer-nnunet explain -i IMAGES -d 4 -c 3d_fullres -f 0 -o OUT
   factorizer-nnunet explain -i case_0000.nii.gz case_0001.nii.gz -m MODEL_FOLDER -o OUT --device cpu
   factorizer-nnunet explain -i IMAGES -m MODEL_FOLDER -o OUT --labels LABELS --stage encoder-3 --deletion 1
 
@@ -36,7 +37,8 @@ exit status: 0 all cases complete; 1 some failed, see the list; 2 refused, nothi
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add = parser.add_argument
-    add(
+    add_shared(
+        parser,
         "-i",
         dest="images",
         required=True,
@@ -45,10 +47,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="IMAGE",
         help="folder of images CASE_0000.nii.gz, or the files of one case, one per channel",
     )
-    add_model_option(parser)
-    add("-f", dest="fold", default="0", metavar="FOLD", help="fold whose weights are used (default: 0)")
-    add("-o", dest="out", required=True, type=Path, metavar="FOLDER", help="output folder, with one folder per case")
-    add_checkpoint_options(parser)
+    model = add_model_options(parser)
+    add_shared(model, "-f", dest="fold", default="0", metavar="FOLD", help="fold whose weights are used (default: 0)")
+    add_shared(
+        parser,
+        "-o",
+        dest="out",
+        required=True,
+        type=Path,
+        metavar="FOLDER",
+        help="output folder, with one folder per case",
+    )
     add(
         "--labels",
         dest="truths",
@@ -107,7 +116,7 @@ def run(args: argparse.Namespace) -> int:
 
     use_own_trainer()
     with terminable():
-        outcome = explain(request_of(ExplainRequest, args))
+        outcome = explain(request_of(ExplainRequest, args, model=model_folder(args)))
     print_passed_over(outcome.passed_over, args.images[0])
     for folder in outcome.set_aside:
         print(f"explained again, since images or labels have changed; the old folder is now {folder}")

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from factorizer_nnunet.commands.options import add_dataset_option, request_of
+from factorizer_nnunet.commands.options import add_dataset_option, add_shared, request_of
 from factorizer_nnunet.nnunet.names import TRAINER
 
 if TYPE_CHECKING:
@@ -57,16 +57,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="arguments of the authors' network; not needed if an .npz contains them as config",
     )
     add_dataset_option(parser)
-    add("-p", "--plans", metavar="PLANS", help="plans of the data set to start from (default: nnUNetFactorizerPlans)")
-    add("-c", "--configuration", metavar="CONFIG", help="one of these plans' configurations (default: 3d_fullres)")
+    add_shared(parser, "-p", metavar="PLANS", help="plans to start from (default: nnUNetFactorizerPlans)")
+    add_shared(parser, "-c", metavar="CONFIG", help="one of these plans' configurations (default: 3d_fullres)")
     add(
         "--plans-name",
         metavar="NAME",
         help="name of the plans to write, then used with -p NAME (default: nnUNetFactorizerUpstreamPlans)",
     )
-    add(
+    add_shared(
+        parser,
         "-f",
         "--fold",
+        dest="fold",
         metavar="FOLD",
         help="fold of the model to write (default: all, which leaves the numbered folds free for trainings)",
     )

@@ -9,8 +9,11 @@ from collections.abc import Mapping, Sequence, Sized
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.wording import first_few
 from factorizer_nnunet.nnunet.model_folder import CHECKPOINT_FINAL
+from factorizer_nnunet.nnunet.model_name import ModelName
+from factorizer_nnunet.nnunet.names import PLANS, TRAINER
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -36,16 +39,74 @@ def user_path(text: str) -> Path:
     return Path(text).expanduser()
 
 
+_LONG_NAMES = {
+    "-d": "--dataset",
+    "-c": "--configuration",
+    "-f": "--folds",
+    "-p": "--plans",
+    "-tr": "--trainer",
+    "-i": "--input",
+    "-o": "--output",
+    "-m": "--model",
+    "-np": "--num-processes",
+    "-device": "--device",
+}
+DATASET_HELP = "data set ID, or its name DatasetXXX_Name"
+DEVICES = ("cuda", "cpu", "mps")
+
+
+def add_shared(parser: argparse._ActionsContainer, short: str, *earlier: str, **settings: Any) -> None:
+    """Declare an option that means the same in every command: nnU-Net's short name and one long name.
+
+    Args:
+        parser: or a group of it.
+        short: nnU-Net's name.
+        earlier: names in earlier versions, which are still accepted, but not shown.
+        settings: of ``add_argument``.
+    """
+    action = parser.add_argument(short, _LONG_NAMES[short], *earlier, **settings)
+    action.option_strings = [short, _LONG_NAMES[short]]
+
+
 def add_dataset_option(parser: argparse.ArgumentParser) -> None:
     """``-d``: an existing data set."""
-    parser.add_argument("-d", "--dataset", required=True, metavar="ID", help="data set ID, or its name DatasetXXX_Name")
+    add_shared(parser, "-d", required=True, metavar="ID", help=DATASET_HELP)
 
 
-def add_model_option(parser: argparse.ArgumentParser) -> None:
-    """``-m``: the folder of a trained model."""
-    parser.add_argument(
-        "-m", dest="model", required=True, type=Path, metavar="FOLDER", help="folder TRAINER__PLANS__CONFIGURATION"
-    )
+def add_model_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """A model by ``-d -c -tr -p`` or by its folder, ``-m``, which ``model_folder`` then finds; returns their group."""
+    group = parser.add_argument_group("the model, by -d and -c or by its folder")
+    add_shared(group, "-d", metavar="ID", help=DATASET_HELP)
+    add_shared(group, "-c", metavar="CONFIG", help="configuration, such as 3d_fullres")
+    add_shared(group, "-tr", metavar="TRAINER", help=f"trainer (default: {TRAINER})")
+    add_shared(group, "-p", metavar="PLANS", help=f"plans (default: {PLANS})")
+    add_shared(group, "-m", type=Path, metavar="FOLDER", help="folder TRAINER__PLANS__CONFIGURATION")
+    add_checkpoint_options(group)
+    return group
+
+
+def model_folder(args: argparse.Namespace) -> Path:
+    """The folder of the model that ``add_model_options`` names.
+
+    Raises:
+        UserError: it is named twice, or not at all, or its data set does not exist.
+    """
+    by_name = {"-d": args.dataset, "-c": args.configuration, "-tr": args.trainer, "-p": args.plans}
+    given = [option for option, value in by_name.items() if value is not None]
+    if args.model is not None:
+        if given:
+            raise UserError(f"-m already names the model: leave out {', '.join(given)}")
+        folder: Path = args.model
+        return folder
+    missing = [option for option in ("-d", "-c") if by_name[option] is None]
+    if missing:
+        raise UserError(f"{' and '.join(missing)} missing: name the model by -d and -c, or by its folder with -m")
+    from factorizer_nnunet.nnunet.environment import nnunet_folder
+    from factorizer_nnunet.nnunet.raw_dataset import find_dataset
+
+    _, name = find_dataset(args.dataset, "nnUNet_results")
+    model = ModelName(args.trainer or TRAINER, args.plans or PLANS, args.configuration)
+    return nnunet_folder("nnUNet_results", writable=False) / name / model.folder
 
 
 def add_checkpoint_options(parser: argparse._ActionsContainer) -> None:
@@ -85,7 +146,7 @@ def add_geometry_option(parser: argparse.ArgumentParser, effect: str) -> None:
 
 def add_device_options(parser: argparse.ArgumentParser) -> None:
     """``-device`` and ``--disable_progress_bar``: ``device`` and ``progress_bar``."""
-    parser.add_argument("-device", "--device", choices=["cuda", "cpu", "mps"], default="cuda", help="(default: cuda)")
+    add_shared(parser, "-device", choices=DEVICES, default="cuda", help="(default: cuda)")
     parser.add_argument(
         "--disable_progress_bar", dest="progress_bar", action="store_false", help="show no progress bar, for logs"
     )

@@ -20,7 +20,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from factorizer_nnunet.commands.options import add_data_check_option, add_dataset_option
+from factorizer_nnunet.commands.options import add_data_check_option, add_dataset_option, add_shared
 
 EPILOG = """\
 examples:
@@ -43,9 +43,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add = parser.add_argument
     add_dataset_option(parser)
-    add(
+    add_shared(
+        parser,
         "-c",
         "--configurations",
+        dest="configurations",
         nargs="+",
         default=["2d", "3d_fullres", "3d_lowres"],
         metavar="CONFIG",
@@ -85,9 +87,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "the template sets voxel size, patch, batch and network, so it excludes --variant, --size and "
         "--gpu-memory-target",
     )
-    add(
+    add_shared(
+        parser,
         "-np",
-        "--num-processes",
         type=int,
         metavar="N",
         help="worker processes (default: nnUNet_def_n_proc or 8, at most one per core)",

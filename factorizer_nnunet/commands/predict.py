@@ -14,17 +14,16 @@ import os
 from pathlib import Path
 
 from factorizer_nnunet.commands.options import (
-    add_checkpoint_options,
     add_device_options,
+    add_model_options,
+    add_shared,
     add_window_options,
+    model_folder,
     print_cases,
     print_passed_over,
     request_of,
 )
-from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.interrupts import terminable
-from factorizer_nnunet.nnunet.model_name import ModelName
-from factorizer_nnunet.nnunet.names import PLANS, TRAINER
 
 EPILOG = """\
 examples:
@@ -40,16 +39,10 @@ exit status: 0 all cases are predicted; 1 some failed, see the list; 2 wrong inp
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add = parser.add_argument
-    add("-i", dest="images", required=True, type=Path, metavar="FOLDER", help="images CASE_0000.nii.gz")
-    add("-o", dest="out", required=True, type=Path, metavar="FOLDER", help="output folder")
-    model = parser.add_argument_group("the model, by -d and -c or by its folder")
-    model.add_argument("-d", dest="dataset", metavar="ID", help="data set ID, or its name DatasetXXX_Name")
-    model.add_argument("-c", dest="configuration", metavar="CONFIG", help="configuration, such as 3d_fullres")
-    model.add_argument("-tr", dest="trainer", metavar="TRAINER", help=f"trainer (default: {TRAINER})")
-    model.add_argument("-p", dest="plans", metavar="PLANS", help=f"plans (default: {PLANS})")
-    model.add_argument("-m", dest="model", type=Path, metavar="FOLDER", help="folder TRAINER__PLANS__CONFIGURATION")
-    model.add_argument("-f", dest="folds", nargs="+", metavar="FOLD", help="folds (default: 0 to 4)")
-    add_checkpoint_options(model)
+    add_shared(parser, "-i", dest="images", required=True, type=Path, metavar="FOLDER", help="images CASE_0000.nii.gz")
+    add_shared(parser, "-o", dest="out", required=True, type=Path, metavar="FOLDER", help="output folder")
+    model = add_model_options(parser)
+    add_shared(model, "-f", nargs="+", metavar="FOLD", help="folds (default: 0 to 4)")
     add_device_options(parser)
     add_window_options(parser, "no mirroring: faster, less accurate")
     add(
@@ -107,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
     from factorizer_nnunet.nnunet.environment import use_own_trainer
 
     use_own_trainer()
-    model = _model_folder(args)
+    model = model_folder(args)
 
     from factorizer_nnunet.nnunet.inference_settings import ITERATIONS_VARIABLE, SHIFTS_VARIABLE, InferenceSettings
     from factorizer_nnunet.prediction.predict import PredictionRequest, predict
@@ -132,24 +125,6 @@ def run(args: argparse.Namespace) -> int:
     for case, reason in outcome.kept.items():
         print(f"kept: {case}: {reason}")
     return print_cases("predicted", outcome.predicted, [*outcome.skipped, *outcome.kept], outcome.failed, args.out)
-
-
-def _model_folder(args: argparse.Namespace) -> Path:
-    by_name = {"-d": args.dataset, "-c": args.configuration, "-tr": args.trainer, "-p": args.plans}
-    given = [option for option, value in by_name.items() if value is not None]
-    if args.model is not None:
-        if given:
-            raise UserError(f"-m already names the model: leave out {', '.join(given)}")
-        return args.model
-    missing = [option for option in ("-d", "-c") if by_name[option] is None]
-    if missing:
-        raise UserError(f"{' and '.join(missing)} missing: name the model by -d and -c, or by its folder with -m")
-    from factorizer_nnunet.nnunet.environment import nnunet_folder
-    from factorizer_nnunet.nnunet.raw_dataset import find_dataset
-
-    _, name = find_dataset(args.dataset, "nnUNet_results")
-    model = ModelName(args.trainer or TRAINER, args.plans or PLANS, args.configuration)
-    return nnunet_folder("nnUNet_results", writable=False) / name / model.folder
 
 
 def _processes(given: int | None, variable: str) -> int | None:

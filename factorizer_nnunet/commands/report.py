@@ -11,7 +11,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from factorizer_nnunet.commands.options import add_geometry_option
+from factorizer_nnunet.commands.options import add_geometry_option, add_shared
 
 EPILOG = """\
 RESULTS is a model folder (nnUNet_results/DATASET/TRAINER__PLANS__CONFIGURATION with its validated folds), a folder
@@ -30,15 +30,32 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add = parser.add_argument
     add("results", nargs="+", type=Path, metavar="RESULTS", help="folders of results")
-    add("-o", "--out", type=Path, default=Path("report.html"), metavar="FILE", help="page (default: ./report.html)")
+    add_shared(
+        parser,
+        "-o",
+        "--out",
+        dest="out",
+        type=Path,
+        default=Path("report.html"),
+        metavar="FILE",
+        help="page (default: ./report.html)",
+    )
     add("--names", nargs="+", metavar="NAME", help="names of the results on the page, one for each")
     add("-r", "--references", type=Path, metavar="DIR", help="reference segmentations")
-    add("-i", "--images", type=Path, metavar="DIR", help="images of the cases, named CASE_0000.nii.gz")
+    add_shared(
+        parser,
+        "-i",
+        "--images",
+        dest="images",
+        type=Path,
+        metavar="DIR",
+        help="images of the cases, named CASE_0000.nii.gz",
+    )
     add("--dataset-json", type=Path, metavar="FILE", help="dataset.json to use if RESULTS has none")
     add("--channel", type=int, default=0, metavar="N", help="image channel in the pictures (default: 0)")
     add("--scheme", default="none", metavar="NAME", help="score as in this challenge, see evaluate (default: none)")
     add("--scores", type=Path, metavar="DIR", help="where to save scores (default: next to the page)")
-    add("-np", "--num-processes", type=int, default=1, metavar="N", help="cases scored at the same time (default: 1)")
+    add_shared(parser, "-np", type=int, default=1, metavar="N", help="cases scored at the same time (default: 1)")
     add_geometry_option(parser, "score")
     add("--partial", action="store_true", help="allow missing folds or cases, with a warning on the page")
 

@@ -14,7 +14,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from factorizer_nnunet.commands.options import add_data_check_option, add_dataset_option, request_of
+from factorizer_nnunet.commands.options import (
+    DEVICES,
+    add_data_check_option,
+    add_dataset_option,
+    add_shared,
+    request_of,
+)
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.nnunet.model_name import ModelName
 from factorizer_nnunet.nnunet.names import PLANS, TRAINER, template_plans_name
@@ -44,7 +50,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_dataset_option(parser)
     _add_model_options(parser)
     _add_prediction_options(parser)
-    add("-np", "--num-processes", type=int, metavar="N", help="worker processes of a command (default: 8 or cores)")
+    add_shared(parser, "-np", type=int, metavar="N", help="worker processes of a command (default: 8 or cores)")
     add_data_check_option(parser)
     add(
         "--accept-outdated",
@@ -52,7 +58,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="use trained folds and edited plans as they are although images, labels or plans have changed since",
     )
     add("--executor", choices=("local", "slurm"), default="local", help="where to run (default: local)")
-    add("--device", choices=("cuda", "cpu", "mps"), default="cuda", help="default: cuda")
+    add_shared(parser, "-device", choices=DEVICES, default="cuda", help="(default: cuda)")
     add("--gpus-per-fold", type=int, default=1, metavar="N", help="GPUs of one machine that train a fold together")
     local = parser.add_argument_group("with --executor local")
     local.add_argument("--gpus", metavar="0,1", help="GPUs by nvidia-smi's numbers, one fold on each (default: all)")
@@ -64,16 +70,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def _add_model_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add(
+    add_shared(
+        parser,
         "-c",
         "--configurations",
+        dest="configurations",
         nargs="+",
         default=[FULLRES],
         metavar="CONFIG",
         help="configurations to train and choose from (default: 3d_fullres); 3d_lowres is added automatically for a "
         "cascade",
     )
-    add("-tr", "--trainer", default=TRAINER, metavar="NAME", help=f"trainer (default: {TRAINER})")
+    add_shared(parser, "-tr", default=TRAINER, metavar="NAME", help=f"trainer (default: {TRAINER})")
     add(
         "--hours",
         type=float,
@@ -81,11 +89,13 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
         help="time for all trainings with their validations, shared equally (default: the epochs of the trainer)",
     )
     plans = parser.add_mutually_exclusive_group()
-    plans.add_argument("-p", "--plans", default=PLANS, metavar="NAME", help=f"plans (default: {PLANS})")
+    add_shared(plans, "-p", default=PLANS, metavar="NAME", help=f"plans (default: {PLANS})")
     plans.add_argument(
         "--template", metavar="NAME", help="plan with these ready settings (factorizer-nnunet plan --template list)"
     )
-    add("-f", "--folds", nargs="+", type=int, default=[0, 1, 2, 3, 4], metavar="K", help="folds (default: 0 1 2 3 4)")
+    add_shared(
+        parser, "-f", nargs="+", type=int, default=[0, 1, 2, 3, 4], metavar="K", help="folds (default: 0 1 2 3 4)"
+    )
     add(
         "--compare",
         nargs="+",
@@ -98,8 +108,8 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
 
 def _add_prediction_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--input", type=Path, metavar="DIR", help="test images (default with --output: imagesTs)")
-    add("--output", type=Path, metavar="DIR", help="new folder for their segmentations")
+    add_shared(parser, "-i", type=Path, metavar="DIR", help="test images (default with --output: imagesTs)")
+    add_shared(parser, "-o", type=Path, metavar="DIR", help="new folder for their segmentations")
     add(
         "--references",
         type=Path,

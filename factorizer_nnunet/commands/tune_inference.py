@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from factorizer_nnunet.commands.options import (
-    add_checkpoint_options,
     add_device_options,
-    add_model_option,
+    add_model_options,
+    add_shared,
+    model_folder,
     request_of,
 )
 from factorizer_nnunet.core.interrupts import terminable
@@ -32,7 +33,7 @@ these commands as -step_size; factorizer-nnunet predict reads it from the folder
 with figures.
 
 examples:
-  factorizer-nnunet tune-inference -m $nnUNet_results/DATASET/TRAINER__PLANS__CONFIG
+  factorizer-nnunet tune-inference -d 4 -c 3d_fullres
   factorizer-nnunet tune-inference -m MODEL_FOLDER -f 0 --cases 10 --mirroring none 2 all --step-sizes 0.5 1 -device cpu
 
 exit status: 0 done; 2 refused, or the disk is full; 130 interrupted
@@ -42,9 +43,8 @@ exit status: 0 done; 2 refused, or the disk is full; 130 interrupted
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add = parser.add_argument
-    add_model_option(parser)
-    add("-f", dest="folds", nargs="+", metavar="FOLD", help="folds to measure (default: all)")
-    add_checkpoint_options(parser)
+    model = add_model_options(parser)
+    add_shared(model, "-f", nargs="+", metavar="FOLD", help="folds to measure (default: all)")
     add_device_options(parser)
     compared = parser.add_argument_group("values to compare, in every combination")
     compared.add_argument(
@@ -90,7 +90,8 @@ def run(args: argparse.Namespace) -> int:
     from factorizer_nnunet.tuning.tune import TuningRequest, tune
 
     with terminable():
-        outcome = tune(request_of(TuningRequest, args, search_space=request_of(SearchSpace, args)))
+        search = request_of(SearchSpace, args)
+        outcome = tune(request_of(TuningRequest, args, model=model_folder(args), search_space=search))
     print(outcome.table)
     print(f"\nall settings, with a plot: {outcome.page}")
     print(_result(outcome))
