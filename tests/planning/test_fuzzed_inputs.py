@@ -17,6 +17,7 @@ import shutil
 import time
 import traceback
 import warnings
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -162,13 +163,20 @@ class Damage:
         file.write_bytes(content)
 
     def raw_file(self) -> Path:
-        return self.random.choice(sorted((*self.raw.glob("imagesTr/*"), *self.raw.glob("labelsTr/*"))))
+        """One that an earlier change has not made a folder, a pipe or a link to nothing."""
+        files = sorted((*self.raw.glob("imagesTr/*"), *self.raw.glob("labelsTr/*")))
+        return self.random.choice([file for file in files if file.is_file()])
 
     def header(self) -> None:
         """Other values in the first 348 bytes, which are a NIfTI file's header."""
         file = self.raw_file()
         packed = file.suffix == ".gz"
-        content = bytearray(gzip.decompress(file.read_bytes()) if packed else file.read_bytes())
+        try:
+            content = bytearray(gzip.decompress(file.read_bytes()) if packed else file.read_bytes())
+        except (EOFError, OSError, zlib.error):
+            return
+        if len(content) < 348:
+            return
         for _ in range(self.random.randint(1, 3)):
             where = self.random.choice((40, 42, 44, 46, 48, 70, 72, 80, 84, 88, 108, 112, 116, 252, 254, 280, 296, 344))
             content[where + self.random.randrange(4)] = self.random.choice((0, 1, 2, 127, 128, 255))
@@ -200,12 +208,13 @@ class Damage:
         write_image(file, array)
 
     def preprocessed(self) -> None:
-        self.bytes_of(self.random.choice(sorted(self.made.glob(f"{PLANS}_3d_fullres/*"))))
+        files = sorted(self.made.glob(f"{PLANS}_3d_fullres/*"))
+        self.bytes_of(self.random.choice([file for file in files if file.is_file()]))
 
     def file(self) -> None:
         """A file that is missing, renamed, swapped, or no file."""
         files = [self.raw_file(), self.raw_file(), *self.made.glob("*.json"), *self.made.glob(f"{PLANS}_*/*")]
-        file = self.random.choice(files)
+        file = self.random.choice([file for file in files if file.is_file()])
         if file in self.raw.glob("*/*") and self.random.random() < 0.3:
             self.bytes_of(file)
             return
