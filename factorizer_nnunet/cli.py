@@ -9,6 +9,7 @@ import argparse
 import io
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 
 from factorizer_nnunet import __version__
@@ -103,6 +104,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: that of the subcommand, 2 for wrong input, 130 when interrupted.
     """
+    _ignore_warnings_of_dependencies()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # for names of files that are not UTF-8, as for stderr
     args = build_parser().parse_args(argv)
@@ -125,3 +127,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+
+
+def _ignore_warnings_of_dependencies() -> None:
+    """Leave out a warning that timm's import of torch gives, here and in all processes that are started."""
+    message = "`torch.jit.interface` is deprecated"
+    warnings.filterwarnings("ignore", message, FutureWarning)
+    given = os.environ.get("PYTHONWARNINGS", "")
+    if message not in given:
+        os.environ["PYTHONWARNINGS"] = ",".join(filter(None, [given, f"ignore:{message}:FutureWarning"]))

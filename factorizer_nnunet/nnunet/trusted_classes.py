@@ -8,6 +8,8 @@ expected kind in an expected package. Nothing else is imported to find that out.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import pydoc
 import re
 from collections.abc import Callable, Mapping
@@ -108,7 +110,8 @@ def trainer_class(name: str, where: str) -> type[nnUNetTrainer]:
     if not name.isidentifier():
         raise UserError(f"{where}: trainer_name {name[:80]!r} is not the name of a class; restore the file")
     try:
-        found = recursive_find_trainer_class_by_name(name)
+        with contextlib.redirect_stdout(io.StringIO()):  # the lookup prints every module that it visits
+            found = recursive_find_trainer_class_by_name(name)
     except RuntimeError as error:
         raise UserError(
             f"the trainer {name} is not known here: add the folder that contains it to nnUNet_extTrainer"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,14 +88,15 @@ class TrainedModel:
             on_device: keep the complete result on the device, too; with CUDA only.
             predictor_class: ``nnUNetPredictor`` or a subclass.
         """
-        predictor = predictor_class(
-            tile_step_size=tile_step_size,
-            use_mirroring=use_mirroring,
-            perform_everything_on_device=on_device,
-            device=device,
-            verbose=False,
-            allow_tqdm=False,
-        )
+        with contextlib.redirect_stdout(io.StringIO()):  # without a GPU, it prints that results cannot stay on one
+            predictor = predictor_class(
+                tile_step_size=tile_step_size,
+                use_mirroring=use_mirroring,
+                perform_everything_on_device=on_device,
+                device=device,
+                verbose=False,
+                allow_tqdm=False,
+            )
         predictor.manual_initialization(
             self.network,
             self.plans,
