@@ -120,4 +120,4 @@ def run(args: argparse.Namespace) -> int:
     print_passed_over(outcome.passed_over, args.images[0])
     for folder in outcome.set_aside:
         print(f"explained again, since images or labels have changed; the old folder is now {folder}")
-    return print_cases("explained", outcome.explained, outcome.skipped, outcome.failed, args.out)
+    return print_cases("explained", outcome.explained, outcome.skipped, outcome.failed, outcome.warnings, args.out)

@@ -171,9 +171,17 @@ def print_passed_over(names: Sequence[str], folder: Path) -> None:
         print(f"passed over in {folder}: {first_few(names, 20)} ({why})")
 
 
-def print_cases(done: str, now: Sized, before: Sized, failed: Mapping[str, str], out: Path) -> int:
-    """Print how many cases are done now, were ``done`` before, and which failed, by reason; return the exit status."""
-    print(f"{done}: {len(now)}, complete before: {len(before)}, failed: {len(failed)}; in {out}")
+def print_cases(
+    done: str, now: Sized, before: Sized, failed: Mapping[str, str], warnings: Mapping[str, str], out: Path
+) -> int:
+    """Print how many cases are done now, were ``done`` before, and which failed, by reason; return the exit status.
+
+    Warnings, by case, do not change the status.
+    """
+    warned = f", with a warning: {len(warnings)}" if warnings else ""
+    print(f"{done}: {len(now)}, complete before: {len(before)}, failed: {len(failed)}{warned}; in {out}")
+    for case, warning in warnings.items():
+        print(f"warning: {case}: {warning}", file=sys.stderr)
     for case, reason in failed.items():
         print(f"failed: {case}: {reason}", file=sys.stderr)
     return 1 if failed else 0

@@ -124,7 +124,8 @@ def run(args: argparse.Namespace) -> int:
         print(f"predicted again: {line}")
     for case, reason in outcome.kept.items():
         print(f"kept: {case}: {reason}")
-    return print_cases("predicted", outcome.predicted, [*outcome.skipped, *outcome.kept], outcome.failed, args.out)
+    before = [*outcome.skipped, *outcome.kept]
+    return print_cases("predicted", outcome.predicted, before, outcome.failed, outcome.warnings, args.out)
 
 
 def _processes(given: int | None, variable: str) -> int | None:

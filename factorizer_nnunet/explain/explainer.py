@@ -80,6 +80,7 @@ class Explainer:
             patch=(1,) * (data.ndim - 1 - len(patch)) + patch,
             properties=properties,
             records=recorder.records,
+            warnings=image.warnings,
             folder=temporary,
         )
         components = [component for layer in self.layers for component in layer.components(self.options.heads)]

@@ -46,6 +46,7 @@ class Explanation:
     patch: tuple[int, ...]  # nnU-Net's patch size, with three axes
     properties: Mapping[str, Any]  # nnU-Net's, for its writers
     records: dict[str, LayerRecord]  # of the NMF layers, by name
+    warnings: tuple[str, ...] = ()  # about the image
     assessments: list[Assessment] = field(default_factory=list)  # in the order of the layers
     folder: tempfile.TemporaryDirectory | None = None  # of the maps' files, removed with this object
 

@@ -63,13 +63,15 @@ class ExplainRequest(ExplainOptions):
 class ExplainOutcome:
     """Names of cases: explained now, skipped because complete, failed with the reason.
 
-    ``set_aside`` are old folders that were renamed, since they explain other images; ``passed_over`` are names of files
-    and folders next to the images that are not images of the cases.
+    ``warnings`` say what was unusual in the images of explained cases, by name; ``set_aside`` are old folders that were
+    renamed, since they explain other images; ``passed_over`` are names of files and folders next to the images that are
+    not images of the cases.
     """
 
     explained: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
+    warnings: dict[str, str] = field(default_factory=dict)
     set_aside: list[str] = field(default_factory=list)
     passed_over: list[str] = field(default_factory=list)
 
@@ -108,16 +110,18 @@ def explain(request: ExplainRequest) -> ExplainOutcome:
                 if (request.out / case.name).exists():  # of other images
                     outcome.set_aside.append(str(set_aside(request.out / case.name, OUTDATED)))
                 record_prediction(request.out, case.name, images, made_from, [])  # first: a kill leaves no folder
-                explain_into(case, truths.get(case.name), explainer, request)
+                warnings = explain_into(case, truths.get(case.name), explainer, request)
             except Exception as error:  # concerns this case alone: too large for the device or the disk
                 outcome.failed[case.name] = reason_of(error)
             else:
                 outcome.explained.append(case.name)
+                if warnings:
+                    outcome.warnings[case.name] = "; ".join(warnings)
         return outcome
 
 
-def explain_into(case: ImageCase, truth: Path | None, explainer: Explainer, request: ExplainRequest) -> None:
-    """Explain a case and write its folder below ``request.out`` atomically."""
+def explain_into(case: ImageCase, truth: Path | None, explainer: Explainer, request: ExplainRequest) -> tuple[str, ...]:
+    """Explain a case and write its folder below ``request.out`` atomically; returns warnings about its image."""
     model = explainer.model
     with_maps = "nifti" in request.formats
     with_loadings = with_maps and request.with_loadings
@@ -145,6 +149,7 @@ def explain_into(case: ImageCase, truth: Path | None, explainer: Explainer, requ
             write_panels(folder, explanation, request.top)
         write_description(folder, explanation, with_maps, with_loadings)
         explanation.close()
+    return explanation.warnings
 
 
 def _check_options(request: ExplainRequest) -> None:

@@ -34,7 +34,7 @@ def count_not_finite(values: np.ndarray) -> int:
 
 
 def constant_problem(values: np.ndarray) -> str | None:
-    """An image of one value, which teaches nothing; `values` are finite."""
+    """An image of one value, which says nothing about the patient; `values` are finite."""
     lowest = values.min()
     return f"is constant: every voxel is {lowest:g}" if lowest == values.max() else None
 

@@ -42,6 +42,7 @@ class PredictionOutcome:
         failed: reasons by name.
         kept: why a segmentation that this command did not write as it is was kept, by name.
         set_aside: a line for each case whose old files were renamed.
+        warnings: what was unusual in the images of cases that were predicted or failed now, by name.
         passed_over: names of files and folders in the folder of the images that are not images of the cases.
     """
 
@@ -50,6 +51,7 @@ class PredictionOutcome:
     failed: dict[str, str] = field(default_factory=dict)
     kept: dict[str, str] = field(default_factory=dict)
     set_aside: list[str] = field(default_factory=list)
+    warnings: dict[str, str] = field(default_factory=dict)
     passed_over: list[str] = field(default_factory=list)
 
 
@@ -136,6 +138,8 @@ class Pipeline:
             for case, read in _read_ahead(cases, readers, self.model, self.memory):
                 try:
                     image = image_of(read, case, readers, self.model, self.memory)
+                    if image.warnings:
+                        self.outcome.warnings[case.name] = "; ".join(image.warnings)
                     predicted, seconds = self._predicted(image)
                 except Exception as error:  # concerns this case only: a damaged image, or one too large for the device
                     self._failed(case.name, error)

@@ -22,7 +22,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.file_stamps import Stamp
-from factorizer_nnunet.imaging.checks import not_finite_problem
+from factorizer_nnunet.imaging.checks import constant_problem, not_finite_problem
 from factorizer_nnunet.imaging.payload import payload_problem
 from factorizer_nnunet.nnunet.image_files import ImageCase
 from factorizer_nnunet.nnunet.integrity import gzip_damage
@@ -48,12 +48,14 @@ class Preprocessed:
         properties: what nnU-Net needs to return to the image's grid.
         images: stamps of the files it was read from.
         seconds: that reading and preprocessing took.
+        warnings: channels of one value, which say nothing about the patient.
     """
 
     data: np.ndarray
     properties: Properties
     images: Mapping[str, Stamp]
     seconds: float
+    warnings: tuple[str, ...] = ()
 
 
 def preprocess(case: ImageCase, model: ModelDescription, memory: MemoryLimit | None = None) -> Preprocessed:
@@ -85,7 +87,8 @@ def preprocess(case: ImageCase, model: ModelDescription, memory: MemoryLimit | N
         if not set(np.unique(previous).tolist()) <= model.dataset.label_values:
             raise UserError(f"{case.previous} contains labels that dataset.json does not declare")
     data, properties = preprocess_array(image, properties, previous, model, memory)
-    return Preprocessed(data, properties, stamps, time.perf_counter() - start)
+    warnings = _constant_channels(image, model.dataset.channel_names)
+    return Preprocessed(data, properties, stamps, time.perf_counter() - start, warnings)
 
 
 def preprocess_array(
@@ -188,6 +191,16 @@ def _check_image(
             f"it needs {needed / 1e9:.1f} GB at the model's spacing ({sizes}), {whose} {limit / 1e9:.1f} GB. Free "
             "memory, raise --memory, or predict it on another machine"
         )
+
+
+def _constant_channels(image: np.ndarray, names: Sequence[str]) -> tuple[str, ...]:
+    """Warnings about channels of an image, (channels, *spatial), such as "channel 1 (T2) is constant: …"."""
+    problems = [constant_problem(channel) for channel in image]
+    return tuple(
+        f"channel {number} ({name}) {problem}"
+        for number, (name, problem) in enumerate(zip(names, problems, strict=True))
+        if problem is not None
+    )
 
 
 def export(

@@ -93,6 +93,18 @@ def test_images_that_are_not_finite_fail(root: Path, model: Path, value: float) 
     assert not list((root / "out").glob("a.*"))
 
 
+def test_a_constant_channel_is_named(root: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = root / "images" / "b_0001.nii.gz"
+    image = SimpleITK.ReadImage(str(file))
+    SimpleITK.WriteImage(image * 0 + 37, str(file))
+    assert cli.main(command(root, model)) == 0
+    printed = capsys.readouterr()
+    assert "predicted: 3, complete before: 0, failed: 0, with a warning: 1;" in printed.out
+    assert [line for line in printed.err.splitlines() if line.startswith("warning")] == [
+        "warning: b: channel 1 (T2) is constant: every voxel is 37"
+    ]
+
+
 def test_an_output_that_is_not_finite_fails(root: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As half precision gives on a GPU: nnU-Net notices infinity, but not NaN."""
 
