@@ -14,13 +14,24 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from factorizer_nnunet.evaluation.api import evaluate_arrays, evaluate_folder
+    from factorizer_nnunet.explain.api import explain_case
+    from factorizer_nnunet.network.variants import build_network
     from factorizer_nnunet.prediction.predictor import Predictor
 
-__all__ = ["Predictor", "__version__"]
+__all__ = ["Predictor", "__version__", "build_network", "evaluate_arrays", "evaluate_folder", "explain_case"]
+
+_MODULES = {
+    "Predictor": "prediction.predictor",
+    "build_network": "network.variants",
+    "evaluate_arrays": "evaluation.api",
+    "evaluate_folder": "evaluation.api",
+    "explain_case": "explain.api",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """Import ``Predictor`` when it is asked for: it needs nnU-Net, which the network alone does not."""
-    if name == "Predictor":
-        return importlib.import_module("factorizer_nnunet.prediction.predictor").Predictor
+    """Import a name when it is asked for: the network needs only torch, and the command line's help not even that."""
+    if name in _MODULES:
+        return getattr(importlib.import_module(f"factorizer_nnunet.{_MODULES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -103,3 +103,32 @@ def build_variant(
     return Factorizer(
         input_channels, num_classes, **variant_arguments(name, patch_size), deep_supervision=deep_supervision
     )
+
+
+def build_network(
+    input_channels: int,
+    num_classes: int,
+    patch_size: Sequence[int] = (128, 128, 128),
+    variant: str = "default",
+    *,
+    deep_supervision: bool = False,
+) -> Factorizer:
+    """Build a network with sensible defaults.
+
+    Args:
+        input_channels, num_classes: of images and logits.
+        patch_size: voxels of a patch, (z, y, x) or (y, x).
+        variant: a key of ``VARIANTS``.
+        deep_supervision: return logits of each resolution instead of the highest one's.
+
+    Raises:
+        ValueError: the variant is unknown, or does not support the patch size.
+
+    Examples:
+        >>> import torch
+        >>> network = build_network(input_channels=4, num_classes=3, patch_size=(16, 32, 32)).eval()
+        >>> with torch.inference_mode():
+        ...     network(torch.rand(1, 4, 16, 32, 32)).shape
+        torch.Size([1, 3, 16, 32, 32])
+    """
+    return build_variant(variant, input_channels, num_classes, patch_size, deep_supervision)

@@ -57,6 +57,12 @@ class Predictor:
 
     Raises:
         UserError: the model or the device cannot be used.
+
+    Examples:
+        >>> predictor = Predictor("model", device="cpu", use_mirroring=False)
+        >>> prediction = predictor.predict(["a_0000.nii.gz", "a_0001.nii.gz"])
+        >>> prediction.labels.ndim, prediction.labels.dtype
+        (3, dtype('uint8'))
     """
 
     def __init__(
