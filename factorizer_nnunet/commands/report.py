@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     # Imported here, so that --help does not need SimpleITK and SciPy.
     from factorizer_nnunet.report import Sources, write_report
 
-    datasets = write_report(
+    written = write_report(
         args.results,
         args.out,
         names=args.names,
@@ -77,7 +77,9 @@ def run(args: argparse.Namespace) -> int:
         channel=args.channel,
         ignore_geometry=args.ignore_geometry,
     )
-    for file in dict.fromkeys(datasets):
+    if written.kept_line is not None:
+        print(written.kept_line, file=sys.stderr)
+    for file in dict.fromkeys(written.datasets):
         print(f"dataset.json: {file}", file=sys.stderr)  # so that stdout is the page's path alone
     print(args.out)
     return 0

@@ -3,18 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
 
-from factorizer_nnunet.core.atomic_files import write_text_atomically
 from factorizer_nnunet.core.errors import UserError
-from factorizer_nnunet.report.own_pages import MARK, refuse_other_file
+from factorizer_nnunet.report.own_pages import page_file, write_page
 from factorizer_nnunet.report.page import html_page
 from factorizer_nnunet.report.results import read_results
 from factorizer_nnunet.report.scoring import score
 from factorizer_nnunet.report.sources import Sources
 from factorizer_nnunet.report.study import build_groups, check_case_sets
+
+
+@dataclass(frozen=True)
+class Written:
+    """A report that was written.
+
+    Attributes:
+        datasets: the dataset.json that names the labels of each result.
+        kept: where an existing page is now that someone had edited, or an earlier version had written.
+    """
+
+    datasets: list[Path]
+    kept: Path | None
+
+    @property
+    def kept_line(self) -> str | None:
+        """A line for the user about the existing page, if it was renamed."""
+        return (
+            None if self.kept is None else f"the page was edited after it was written, or is older; kept as {self.kept}"
+        )
 
 
 def write_report(
@@ -29,13 +49,14 @@ def write_report(
     partial: bool = False,
     channel: int = 0,
     ignore_geometry: bool = False,
-) -> list[Path]:
+) -> Written:
     """Write one HTML page about results of nnU-Net. The folders of results are not changed.
 
     Args:
         result_folders: models (``TRAINER__PLANS__CONFIGURATION``), collected cross-validations, ensembles, or
             predictions; results with the same cases are compared.
-        target: the page; an existing page is replaced once the new one is complete, any other file refused.
+        target: the page, or a link to it; an existing page is replaced once the new one is complete, or renamed if
+            someone has edited it; any other file is refused.
         names: of the results, one for each folder; None derives them from the folders.
         sources: where references and images are; None uses nnU-Net's folders from the environment.
         scheme: how to score, a key of `evaluation.schemes.SCHEMES`.
@@ -45,13 +66,10 @@ def write_report(
         channel: of the images in the gallery, counted from 0.
         ignore_geometry: score and draw files of the same shape even if their voxels lie in different places.
 
-    Returns:
-        the dataset.json that names the labels of each result.
-
     Raises:
         UserError: results cannot be read, scored or compared; all problems in one message, and nothing is written.
     """
-    refuse_other_file(target)
+    file = page_file(target)
     results = read_results(result_folders, sources or Sources(), names, partial)
     groups = check_case_sets(results, partial)
     channels = min((len(case.images) for result in results for case in result.cases if case.images), default=None)
@@ -71,8 +89,7 @@ def write_report(
     if problems:
         raise UserError("\n".join(problems))
     page = html_page(results, build_groups(results, scores, groups), channel, ignore_geometry)
-    write_text_atomically(target, page + MARK)
-    return [result.dataset.path for result in results]
+    return Written([result.dataset.path for result in results], write_page(file, page))
 
 
 def _folder_name(place: int, title: str) -> str:

@@ -118,6 +118,10 @@ def _write_report(settings: RunSettings) -> None:
     if not models:
         return
     try:  # partial: the run may be about some of the folds, and then the page says so
-        write_report(models, paths.report, sources=Sources(environment=settings.folders.variables), partial=True)
+        sources = Sources(environment=settings.folders.variables)
+        written = write_report(models, paths.report, sources=sources, partial=True)
     except (OSError, UserError) as error:
         print(f"WARNING: no report: {error}")
+    else:
+        if written.kept_line is not None:
+            print(written.kept_line)

@@ -18,7 +18,7 @@ from factorizer_nnunet import cli
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.report import Sources, scoring, write_report
 from factorizer_nnunet.report.gallery import choose_cases
-from factorizer_nnunet.report.own_pages import MARK
+from factorizer_nnunet.report.own_pages import page_file, write_page
 
 
 @pytest.fixture(scope="module")
@@ -192,20 +192,46 @@ def test_only_pages_of_the_report_are_replaced(study: Study, tmp_path: Path, con
     assert target.read_bytes() == content and list(tmp_path.iterdir()) == [target]
 
 
-def test_pages_of_this_and_earlier_versions_are_replaced(study: Study, page: str, tmp_path: Path) -> None:
-    scores = study.root / "report_scores"
-    target = tmp_path / "report.html"
-    options = {"names": ["<U-Net>", "ours"], "scores_folder": scores}
-    for existing in (page, page.replace(MARK, "")):
+def test_an_edited_page_is_kept_and_an_unchanged_one_replaced(tmp_path: Path) -> None:
+    target = tmp_path / "page.html"
+    assert write_page(page_file(target), "<h1>Overview</h1>") is None
+    written = target.read_text(encoding="utf-8")
+    noted, appended = written.replace("Overview", "My notes"), f"{written}<p>notes</p>\n"
+    earlier = '<div id="kept" role="status"></div><script type="application/json" id="cases">'
+    for number, existing in enumerate((written, noted, appended, earlier)):
         target.write_text(existing, encoding="utf-8")
-        assert report(study, target, **options) == page
+        kept = write_page(page_file(target), "<h1>Overview</h1>")
+        assert target.read_text(encoding="utf-8") == written
+        if number == 0:
+            assert kept is None
+        else:
+            assert kept == tmp_path / f"page.html.edited-{number}" and kept.read_text(encoding="utf-8") == existing
+
+
+def test_a_link_stays_and_the_command_names_the_edited_page_that_it_leads_to(
+    study: Study, page: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in study.environment.items():
+        monkeypatch.setenv(name, value)
+    target, link = tmp_path / "elsewhere" / "page.html", tmp_path / "report.html"
+    target.parent.mkdir()
+    target.write_text(page.replace("Overview", "My notes"), encoding="utf-8")
+    link.symlink_to("elsewhere/page.html")
+    command = ["report", *map(str, models(study)), "--names", "<U-Net>", "ours", "-o", str(link)]
+    assert cli.main([*command, "--scores", str(study.root / "report_scores")]) == 0
+    assert f"kept as {target}.edited-1" in capsys.readouterr().err
+    assert link.is_symlink() and target.read_text(encoding="utf-8") == page
+    link.unlink()
+    link.symlink_to(link)
+    with pytest.raises(UserError, match="is not a page of this command and is not replaced"):
+        page_file(link)
 
 
 def test_a_report_killed_while_it_saved_scores_starts_again(study: Study, tmp_path: Path) -> None:
     scores = tmp_path / "report_scores"
     for target in (scores / "0_nnUNetTrainer" / "scores", scores / "1_nnUNetTrainerFactorizer" / "inputs.json"):
         left_draft(target)
-    assert report(study, tmp_path / "report.html").endswith(MARK)
+    assert report(study, tmp_path / "report.html").endswith(" -->\n")
     assert not list(tmp_path.rglob("*.partial"))
     mine = scores / "0_nnUNetTrainer" / "scores" / "notes.txt"
     mine.write_text("mine")
