@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import filecmp
+import glob
 from pathlib import Path
 
 from factorizer_nnunet.core.file_stamps import REMOVED, changed_sources, record_sources
-from factorizer_nnunet.core.set_aside import EDITED, set_aside
+from factorizer_nnunet.core.set_aside import EDITED, INCOMPLETE, set_aside
+from factorizer_nnunet.core.wording import count_of
 from factorizer_nnunet.nnunet.model_folder import FoldFolder
 from factorizer_nnunet.nnunet.provenance import FOLDER
 
@@ -13,24 +16,34 @@ from factorizer_nnunet.nnunet.provenance import FOLDER
 def record_segmentations(fold: FoldFolder, file_ending: str) -> None:
     """Remember the segmentations as the validation has just written them.
 
+    Of those of a stopped validation, only what differs from them stays.
+
     Raises:
         OSError: a file cannot be read, or the record not written.
     """
-    record_sources(_record(fold), _segmentations(fold, file_ending), {})
+    found = _segmentations(fold, file_ending)
+    for path in found.values():
+        for stopped in path.parent.glob(f"{glob.escape(path.name)}.{INCOMPLETE}-*"):
+            if filecmp.cmp(stopped, path, shallow=False):
+                stopped.unlink()
+    record_sources(_record(fold), found, {})
 
 
-def keep_edited(fold: FoldFolder, file_ending: str) -> list[Path]:
+def keep_edited(fold: FoldFolder, file_ending: str) -> list[str]:
     """Rename the segmentations that were changed after the last validation, which the next one would overwrite.
 
-    Without a record (other trainers), they are those newer than the scores, which a validation writes last.
+    Without a record (other trainers), they are those newer than the scores, which a validation writes last. Without
+    scores (it was stopped), nothing says which were changed: all are renamed.
 
     Returns:
-        The new paths.
+        Lines for the user.
 
     Raises:
         OSError: a file cannot be renamed.
     """
     found = _segmentations(fold, file_ending)
+    edited: list[str] = []
+    stopped: list[str] = []
     changes = changed_sources(_record(fold), found)
     if changes is not None:
         edited = [name for name, change in changes.items() if change != REMOVED]
@@ -38,10 +51,20 @@ def keep_edited(fold: FoldFolder, file_ending: str) -> list[Path]:
         scored = fold.summary.stat().st_mtime
         edited = [name for name, path in found.items() if path.stat().st_mtime > scored]
     else:
-        edited = []
-    kept = [set_aside(found[name], EDITED) for name in edited]
-    _record(fold).unlink(missing_ok=True)  # what an interrupted validation writes from here on is not edited
-    return kept
+        stopped = list(found)
+    lines = [
+        f"{found[name]} was changed after it was written and is kept as {set_aside(found[name], EDITED)}"
+        for name in edited
+    ]
+    for name in stopped:
+        set_aside(found[name], INCOMPLETE)
+    if stopped:
+        lines.append(
+            f"{count_of(len(stopped), 'segmentation')} of a stopped validation in {fold.validation} now end in "
+            f".{INCOMPLETE}-N: those that the next validation writes alike are then removed, corrected ones stay"
+        )
+    _record(fold).unlink(missing_ok=True)  # it says nothing about what an interrupted validation writes from here on
+    return lines
 
 
 def _record(fold: FoldFolder) -> Path:

@@ -149,8 +149,7 @@ def _training(settings: RunSettings, model: ModelName, fold: int, prepared: str)
 
 def _before_training(paths: RunPaths, model: ModelName, fold: int) -> list[str]:
     """Keep segmentations that the next validation would overwrite."""
-    kept = keep_edited(paths.fold(model, fold), paths.raw_dataset().file_ending)
-    return [f"{path.parent / path.stem} was changed after it was written and is kept as {path.name}" for path in kept]
+    return keep_edited(paths.fold(model, fold), paths.raw_dataset().file_ending)
 
 
 def _after_training(paths: RunPaths, model: ModelName, fold: int) -> None:

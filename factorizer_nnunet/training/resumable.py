@@ -105,8 +105,8 @@ class ResumableTrainer(nnUNetTrainer):
         """Validate as nnU-Net does and keep corrected segmentations; ``summary.json`` exists only when all is done."""
         fold, file_ending = FoldFolder(Path(self.output_folder)), self.dataset_json["file_ending"]
         if self.local_rank == 0:
-            for kept in keep_edited(fold, file_ending):
-                self.print_to_log_file(f"{kept.stem} was changed after it was written and is kept as {kept}")
+            for line in keep_edited(fold, file_ending):
+                self.print_to_log_file(line)
             fold.summary.unlink(missing_ok=True)
         try:
             with self._stop.obeyed():

@@ -121,6 +121,27 @@ def test_segmentations_corrected_by_hand_are_kept_when_a_fold_is_validated_again
     assert [(fold.validation / f"{case}.nii.gz.edited-{n}").read_text() for n in (1, 2)] == ["first", "second"]
 
 
+def test_a_segmentation_corrected_after_a_stopped_validation_is_kept(
+    tmp_path: Path, programs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = example_settings(tmp_path, folds=(0,), prediction=None)
+    run_here(settings, SLOTS)
+    fold = paths_of(settings).fold(settings.models[0], 0)
+    fold.summary.unlink()
+    shutil.rmtree(fold.path / FOLDER)
+    case = training_case(settings, "val")
+    corrected = fold.validation / f"{case}.nii.gz"
+    untouched = fold.validation / "other.nii.gz"
+    corrected.write_text("corrected")
+    untouched.write_bytes(b"predicted")
+    shutil.copy(untouched, fold.validation / f"{case}.nii.gz.incomplete-1")  # of a validation stopped before
+    assert run_here(settings, SLOTS)
+    assert "segmentations of a stopped validation in" in capsys.readouterr().out
+    assert corrected.read_bytes() == b"predicted"
+    kept = {file.name: file.read_bytes() for file in fold.validation.glob("*.incomplete-*")}
+    assert kept == {f"{case}.nii.gz.incomplete-2": b"corrected", "other.nii.gz.incomplete-1": b"predicted"}
+
+
 def test_clocks_ahead_and_behind_block_nothing(tmp_path: Path, programs: Path) -> None:
     settings = example_settings(tmp_path)
     assert run_here(settings, SLOTS)
