@@ -141,7 +141,7 @@ def load_model(
     description = read_description(model_folder, first.configuration, trusted)
     build = _builder(first.trainer_name, description, files[first_fold])
     for fold, checkpoint in loaded.items():
-        _check_fit(build, checkpoint, files[fold], model_folder.plans_file)
+        _check_fit(build, checkpoint, files[fold], model_folder, description)
     network = build()
     if isinstance(network, Factorizer):
         inference_settings = inference_settings.or_else(settings_from_environment())
@@ -208,7 +208,13 @@ def _builder(trainer_name: str, description: ModelDescription, checkpoint: Path)
     return built
 
 
-def _check_fit(build: Callable[[], nn.Module], checkpoint: FoldCheckpoint, file: Path, plans_file: Path) -> None:
+def _check_fit(
+    build: Callable[[], nn.Module],
+    checkpoint: FoldCheckpoint,
+    file: Path,
+    folder: ModelFolder,
+    description: ModelDescription,
+) -> None:
     """Compare weights and network without memory for the network, which plans may describe in any size.
 
     Raises:
@@ -233,8 +239,9 @@ def _check_fit(build: Callable[[], nn.Module], checkpoint: FoldCheckpoint, file:
         network.requires_grad_(False).load_state_dict(checkpoint.weights, assign=True)
     except RuntimeError as error:
         raise UserError(
-            f"{file} does not fit the network in {plans_file}: {str(error)[:2000]}. Restore the plans that the fold "
-            "was trained with"
+            f"{file} does not fit the network in {folder.plans_file} with {description.num_input_channels} input "
+            f"channels and {description.labels.num_segmentation_heads} outputs, as {folder.dataset_file} says: "
+            f"{str(error)[:2000]}. Restore both files as the training left them"
         ) from error
 
 

@@ -83,7 +83,7 @@ def check_dataset_for_prediction(dataset: DatasetJson) -> None:
 def _problems(plans: Mapping[str, Any], settings: Mapping[str, Any], channels: int) -> Iterator[tuple[str, str]]:
     patch, spacing = _entries(settings, "patch_size"), _entries(settings, "spacing")
     if len(patch) not in (2, 3) or not all(type(size) is int and 1 <= size <= MAX_PATCH_VOXELS for size in patch):
-        yield "patch_size", f"{_shown(patch)} must be 2 or 3 sizes"
+        yield "patch_size", f"{_shown(patch)} must be 2 or 3 sizes in voxels, each at least 1"
     elif math.prod(patch) > MAX_PATCH_VOXELS:
         yield "patch_size", f"{_shown(patch)} must have at most {MAX_PATCH_VOXELS} voxels"
     if len(spacing) != len(patch):
@@ -94,7 +94,8 @@ def _problems(plans: Mapping[str, Any], settings: Mapping[str, Any], channels: i
             yield key, f"{_shown(axes)} must be an order of the axes 0, 1, 2"
     for key in ("normalization_schemes", "use_mask_for_norm"):
         if len(entries := _entries(settings, key)) != channels:
-            yield key, f"{_shown(entries)} must have an entry for each of the {channels} channels"
+            fit = f"must have an entry for each channel, dataset.json has {channels}: one of the two was changed"
+            yield key, f"{_shown(entries)} {fit}"
     for key in ("preprocessor_name", "resampling_fn_data", "resampling_fn_seg", "resampling_fn_probabilities"):
         if key not in settings:
             yield key, "is missing"

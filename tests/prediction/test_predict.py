@@ -254,6 +254,15 @@ def test_damaged_models_are_reported(root: Path, model: Path) -> None:
         with pytest.raises(UserError, match=f"{name} lacks {key}: restore it"):
             run_predict(root, model)
         (model / name).write_text(text)
+    dataset = json.loads((model / "dataset.json").read_text())
+    for key, name, value, message in (
+        ("labels", "shell", 3, rf"2 input channels and 4 outputs, as {model}/dataset.json says"),
+        ("channel_names", "2", "FLAIR", r"must have an entry for each channel, dataset.json has 3"),
+    ):
+        (model / "dataset.json").write_text(json.dumps({**dataset, key: {**dataset[key], name: value}}))
+        with pytest.raises(UserError, match=message):
+            run_predict(root, model)
+    (model / "dataset.json").write_text(json.dumps(dataset))
     plans["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]["features_per_stage"][0] = 16
     plans_file.write_text(json.dumps(plans))
     with pytest.raises(UserError, match=r"does not fit the network in .*plans.json"):
