@@ -11,6 +11,7 @@ from pathlib import Path
 
 from factorizer_nnunet import __version__
 from factorizer_nnunet.core.atomic_files import write_text_atomically
+from factorizer_nnunet.core.json_files import json_or_none
 from factorizer_nnunet.evaluation.case import CaseScores, RegionScores
 
 
@@ -37,8 +38,8 @@ def saved_or_computed(file: Path, inputs: str, compute: Callable[[], CaseScores]
         compute: scores the case.
     """
     inputs = f"{__version__}\n{inputs}"
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # a damaged file is treated as missing
-        content = json.loads(file.read_text(encoding="utf-8"))
+    content = json_or_none(file)
+    with contextlib.suppress(AttributeError, KeyError, TypeError, ValueError):  # a damaged file is treated as missing
         if content["inputs"] == inputs:
             return {
                 region: RegionScores(saved["values"], tuple((ml, hit) for ml, hit in saved["lesions"]))

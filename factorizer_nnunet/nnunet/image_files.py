@@ -75,18 +75,7 @@ def find_cases(
     """
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder. Name the folder of the images with -i")
-    images: dict[str, dict[int, Path]] = {}
-    problems = []
-    for path in sorted(path for path in folder.iterdir() if not _is_hidden(path)):
-        if not path.name.lower().endswith(file_ending.lower()):
-            continue
-        found = case_and_channel(path.name[: -len(file_ending)] + file_ending, file_ending)
-        if found is None:
-            problems.append(f"{path.name} is not named CASE_0000{file_ending}")
-        elif found[1] in images.setdefault(found[0], {}):
-            problems.append(f"{images[found[0]][found[1]].name} and {path.name} are the same channel of {found[0]}")
-        else:
-            images[found[0]][found[1]] = path
+    images, problems = _images_by_case(folder, file_ending)
     if not images:
         others = [path.name for path in passed_over(folder, [])]
         seen = f"; it has {first_few(others, 3)}" if others else ""
@@ -114,6 +103,23 @@ def find_cases(
         )
         for case in sorted(images)
     ]
+
+
+def _images_by_case(folder: Path, file_ending: str) -> tuple[dict[str, dict[int, Path]], list[str]]:
+    """Files by case and channel, with endings in upper or lower case; and what is wrong with their names."""
+    images: dict[str, dict[int, Path]] = {}
+    problems = []
+    for path in sorted(path for path in folder.iterdir() if not _is_hidden(path)):
+        if not path.name.lower().endswith(file_ending.lower()):
+            continue
+        found = case_and_channel(path.name[: -len(file_ending)] + file_ending, file_ending)
+        if found is None:
+            problems.append(f"{path.name} is not named CASE_0000{file_ending}")
+        elif found[1] in images.setdefault(found[0], {}):
+            problems.append(f"{images[found[0]][found[1]].name} and {path.name} are the same channel of {found[0]}")
+        else:
+            images[found[0]][found[1]] = path
+    return images, problems
 
 
 def passed_over(folder: Path, cases: Iterable[ImageCase]) -> list[Path]:

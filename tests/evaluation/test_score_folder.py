@@ -169,6 +169,11 @@ def test_an_interrupted_evaluation_resumes_where_it_stopped(tmp_path: Path, monk
     write(predictions / "case_0.nii.gz", labels_of(7))
     (tmp_path / "saved" / "case_1.json").write_text("{")
     assert resume()[1] == 2
+    saved = tmp_path / "saved" / "case_1.json"
+    content = json.loads(saved.read_text())
+    for damaged in ({**content, "scores": []}, [content], "[" * 100_000):
+        saved.write_text(damaged if isinstance(damaged, str) else json.dumps(damaged))
+        assert resume()[1] == 1
     assert resume(tolerances_mm=(3.0,))[1] == 3
 
 
