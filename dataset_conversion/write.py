@@ -25,6 +25,7 @@ from factorizer_nnunet.imaging.grid import grid_of
 from factorizer_nnunet.imaging.labels import integer_labels, remapped
 from factorizer_nnunet.imaging.planes import AXIAL, fullest_slice, intensity_range, slice_picture
 from factorizer_nnunet.imaging.volume import COMPRESSION, Volume, nifti_bytes, read_header, read_volume
+from factorizer_nnunet.nnunet.dataset_json import CASES_KEY, CHANNELS_KEY, ENDING_KEY, LABELS_KEY, REGIONS_ORDER_KEY
 
 
 @dataclass(frozen=True)
@@ -106,13 +107,13 @@ def dataset_json(
         order = {}
     else:
         regions = {region: list(values) for region, values in scheme.regions.items()}
-        order = {"regions_class_order": list(scheme.regions_class_order)}
+        order = {REGIONS_ORDER_KEY: list(scheme.regions_class_order)}
     return {
-        "channel_names": {str(number): channel.written_name for number, channel in enumerate(channels)},
-        "labels": {"background": 0, **regions},
+        CHANNELS_KEY: {str(number): channel.written_name for number, channel in enumerate(channels)},
+        LABELS_KEY: {"background": 0, **regions},
         **order,
-        "numTraining": num_training,
-        "file_ending": FILE_ENDING,
+        CASES_KEY: num_training,
+        ENDING_KEY: FILE_ENDING,
         "name": name,
         "release": release.title,
         "licence": release.licence,

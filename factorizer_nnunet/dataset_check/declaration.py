@@ -8,38 +8,46 @@ from collections.abc import Iterator
 from nnunetv2.imageio.reader_writer_registry import LIST_OF_IO_CLASSES, recursive_find_reader_writer_by_name
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
-from factorizer_nnunet.nnunet.dataset_json import DatasetJson
+from factorizer_nnunet.nnunet.dataset_json import (
+    CASES_KEY,
+    CHANNELS_KEY,
+    ENDING_KEY,
+    LABELS_KEY,
+    OLD_CHANNELS_KEY,
+    READER_KEY,
+    REGIONS_ORDER_KEY,
+    DatasetJson,
+)
 
 _FORMAT = "as nnU-Net's dataset_format.md describes"
-_READER_KEY = "overwrite_image_reader_writer"
 
 
 def declaration_problems(description: DatasetJson) -> Iterator[str]:
     """All that is wrong with the file itself, each with its fix; nothing if the other files can be listed."""
     json_file, content = description.path, description.content
-    missing = [key for key in ("labels", "numTraining", "file_ending") if key not in content]
-    if "channel_names" not in content and "modality" not in content:
-        missing.insert(0, "channel_names")
+    missing = [key for key in (LABELS_KEY, CASES_KEY, ENDING_KEY) if key not in content]
+    if CHANNELS_KEY not in content and OLD_CHANNELS_KEY not in content:
+        missing.insert(0, CHANNELS_KEY)
     if missing:
         yield f"{json_file} lacks {', '.join(missing)}. Add what is missing {_FORMAT}"
     yield from _channel_problems(description)
-    ending = content.get("file_ending", ".nii.gz")
+    ending = content.get(ENDING_KEY, ".nii.gz")
     if not isinstance(ending, str) or not ending.startswith("."):
         yield f'{json_file}: file_ending must be a text such as ".nii.gz", not {ending!r}. Correct it'
-    cases = content.get("numTraining", 1)
+    cases = content.get(CASES_KEY, 1)
     if not isinstance(cases, int) or isinstance(cases, bool) or cases < 1:
         yield f"{json_file}: numTraining must be the number of training cases, not {cases!r}. Correct it"
-    reader = content.get(_READER_KEY, "None")
+    reader = content.get(READER_KEY, "None")
     if reader != "None" and (not isinstance(reader, str) or not _is_reader(reader)):
         known = ", ".join(one.__name__ for one in LIST_OF_IO_CLASSES)
-        yield f"{json_file}: {_READER_KEY} {reader!r} is not a reader of nnU-Net ({known}). Correct or remove it"
-    if "labels" in content:
+        yield f"{json_file}: {READER_KEY} {reader!r} is not a reader of nnU-Net ({known}). Correct or remove it"
+    if LABELS_KEY in content:
         yield from _label_problems(description)
 
 
 def _channel_problems(description: DatasetJson) -> Iterator[str]:
     json_file = description.path
-    key = "channel_names" if "channel_names" in description.content else "modality"
+    key = CHANNELS_KEY if CHANNELS_KEY in description.content else OLD_CHANNELS_KEY
     channels = description.content.get(key, {"0": "image"})
     if not isinstance(channels, dict) or not channels:
         yield f'{json_file}: {key} must map numbers to names, such as {{"0": "T1"}}, not {channels!r}. Correct it'
@@ -56,7 +64,7 @@ def _channel_problems(description: DatasetJson) -> Iterator[str]:
 
 
 def _label_problems(description: DatasetJson) -> Iterator[str]:
-    json_file, labels = description.path, description.content["labels"]
+    json_file, labels = description.path, description.content[LABELS_KEY]
     example = '{"background": 0, "tumor": 1}'
     if not isinstance(labels, dict):
         yield f"{json_file}: labels must map names to numbers, such as {example}, not {labels!r}. Correct them"
@@ -72,7 +80,7 @@ def _label_problems(description: DatasetJson) -> Iterator[str]:
         if not numbers or not all(isinstance(n, int) and not isinstance(n, bool) for n in numbers):
             yield f"{json_file}: label {name!r} must be an integer or a list of integers, not {value!r}. Correct it"
             return
-    order = description.content.get("regions_class_order")
+    order = description.content.get(REGIONS_ORDER_KEY)
     regions = [name for name, value in labels.items() if name not in ("background", "ignore")]
     has_regions = any(isinstance(value, list) and len(value) > 1 for value in labels.values())
     if has_regions and (not isinstance(order, list) or len(order) != len(regions)):

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from factorizer_nnunet.core.errors import UserError
-from factorizer_nnunet.nnunet.dataset_json import DATASET_FILE, DatasetJson
+from factorizer_nnunet.nnunet.dataset_json import DATASET_FILE, LABELS_KEY, DatasetJson
 
 _FIX = "Give another file with --dataset-json"
 
@@ -50,8 +50,8 @@ def check_agreement(predictions: DatasetJson, references: DatasetJson) -> None:
     if first != second:
         raise UserError(
             f"{predictions.path} of the predictions and {references.path} of the references have different labels: "
-            f"{predictions.content['labels']} and {references.content['labels']}. Make the label values agree, or name "
-            "the file that is right for both with --dataset-json"
+            f"{predictions.content[LABELS_KEY]} and {references.content[LABELS_KEY]}. Make the label values agree, or "
+            "name the file that is right for both with --dataset-json"
         )
 
 

@@ -14,6 +14,10 @@ from factorizer_nnunet.core.path_names import path_component
 from factorizer_nnunet.nnunet.image_files import channels_by_case, image_name
 
 DATASET_FILE = "dataset.json"
+# The keys of the file, as nnU-Net writes them; the old one before nnU-Net 2.
+CHANNELS_KEY, OLD_CHANNELS_KEY = "channel_names", "modality"
+LABELS_KEY, REGIONS_ORDER_KEY = "labels", "regions_class_order"
+ENDING_KEY, CASES_KEY, READER_KEY = "file_ending", "numTraining", "overwrite_image_reader_writer"
 BACKGROUND, IGNORE = "background", "ignore"  # names of labels with a meaning of their own
 _DEFAULT_FILE_ENDING = ".nii.gz"
 
@@ -57,7 +61,7 @@ class DatasetJson:
         Raises:
             UserError: they are not numbered.
         """
-        named = self.content.get("channel_names", self.content.get("modality", {}))  # the latter before nnU-Net 2
+        named = self.content.get(CHANNELS_KEY, self.content.get(OLD_CHANNELS_KEY, {}))  # the latter before nnU-Net 2
         try:
             return tuple(str(named[number]) for number in sorted(named, key=int))
         except (TypeError, ValueError) as error:
@@ -72,7 +76,7 @@ class DatasetJson:
         Raises:
             UserError: it cannot end a file's name.
         """
-        return path_component(self.content.get("file_ending", _DEFAULT_FILE_ENDING), f"file_ending in {self.path}")
+        return path_component(self.content.get(ENDING_KEY, _DEFAULT_FILE_ENDING), f"file_ending in {self.path}")
 
     @property
     def num_training(self) -> int:
@@ -81,7 +85,7 @@ class DatasetJson:
         Raises:
             UserError: it is not a number.
         """
-        number = self.content.get("numTraining", 0)
+        number = self.content.get(CASES_KEY, 0)
         if not isinstance(number, int):
             raise UserError(f"{self.path}: numTraining must be a number of cases, not {number!r}. Correct it")
         return number
@@ -94,7 +98,7 @@ class DatasetJson:
             UserError: the file declares none, or they are not integers; the background is not 0, or two labels have one
                 value.
         """
-        entries = self.content.get("labels")
+        entries = self.content.get(LABELS_KEY)
         if not isinstance(entries, Mapping) or not all(_is_label(value) for value in entries.values()):
             raise UserError(
                 f"{self.path}: labels must map names to integers or lists of them, such as "
@@ -125,7 +129,7 @@ class DatasetJson:
     @property
     def region_keys(self) -> dict[str, str]:
         """The key that nnU-Net's ``summary.json`` has for each of :attr:`regions`."""
-        regions, entries = self.regions, self.content["labels"]
+        regions, entries = self.regions, self.content[LABELS_KEY]
         has_regions = any(len(values) > 1 for values in regions.values())
         return {
             name: str(values if has_regions and isinstance(entries[name], list) else values[0])

@@ -17,6 +17,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from factorizer_nnunet.core.json_files import load_json_object
+from factorizer_nnunet.nnunet.dataset_json import CASES_KEY
 from factorizer_nnunet.nnunet.trusted_classes import check_architecture
 
 STOCK_PLANS = "nnUNetPlans"
@@ -74,6 +75,6 @@ def stock_configuration(
     with contextlib.redirect_stdout(io.StringIO()):
         planner = ExperimentPlanner(plans_file.parent.name)
         shape = [float(v) for v in configuration["median_image_size_in_voxels"]]
-        voxels = math.prod(shape) * (slices if len(shape) == 2 else 1) * planner.dataset_json["numTraining"]
+        voxels = math.prod(shape) * (slices if len(shape) == 2 else 1) * planner.dataset_json[CASES_KEY]
         plan = planner.get_plans_for_configuration(configuration["spacing"], shape, "", voxels, {})
     return plan, "planned only for this comparison"

@@ -28,7 +28,7 @@ from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import load_json_object
 from factorizer_nnunet.network import FactorizerConfig, variant_arguments
 from factorizer_nnunet.nnunet import names
-from factorizer_nnunet.nnunet.dataset_json import DatasetJson
+from factorizer_nnunet.nnunet.dataset_json import CASES_KEY, LABELS_KEY, DatasetJson
 from factorizer_nnunet.planning.architecture import architecture_entry, factorizer_architecture
 from factorizer_nnunet.planning.memory import GB, estimate, with_reserve
 from factorizer_nnunet.planning.sizes import DEFAULT_SIZE, SIZES, Size
@@ -167,7 +167,7 @@ class nnUNetPlannerFactorizer(ExperimentPlanner):
     def _largest_batch(self, arguments: Mapping[str, Any], patch: Sequence[int], covered: int) -> int:
         """The largest batch that fits the target, at most ``covered`` and at least two patches."""
         sizes = range(_MIN_BATCH, max(_MIN_BATCH, covered) + 1)
-        classes = len(self.dataset_json["labels"])
+        classes = len(self.dataset_json[LABELS_KEY])
         fitting = bisect.bisect_right(
             sizes, self.UNet_vram_target_GB * GB, key=lambda batch: self._bytes(arguments, patch, batch, classes)
         )
@@ -202,7 +202,7 @@ class nnUNetPlannerFactorizer(ExperimentPlanner):
         channels = determine_num_input_channels(manager, manager.get_configuration(CASCADE), self.dataset_json)
         image = determine_num_input_channels(manager, manager.get_configuration("3d_fullres"), self.dataset_json)
         self._previous_stage_channels = channels - image
-        voxels = math.prod(map(float, fullres["median_image_size_in_voxels"])) * self.dataset_json["numTraining"]
+        voxels = math.prod(map(float, fullres["median_image_size_in_voxels"])) * self.dataset_json[CASES_KEY]
         own = self.get_plans_for_configuration(
             np.array(fullres["spacing"]),
             fullres["median_image_size_in_voxels"],

@@ -11,7 +11,7 @@ from nnunetv2.utilities.label_handling.label_handling import LabelManager, deter
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
 from factorizer_nnunet.core.errors import UserError
-from factorizer_nnunet.nnunet.dataset_json import DatasetJson
+from factorizer_nnunet.nnunet.dataset_json import ENDING_KEY, LABELS_KEY, DatasetJson
 from factorizer_nnunet.nnunet.model_folder import ModelFolder
 from factorizer_nnunet.nnunet.trusted_classes import check_named_code
 from factorizer_nnunet.prediction.plan_checks import check_dataset_for_prediction, check_plans_for_prediction
@@ -51,7 +51,7 @@ def read_description(folder: ModelFolder, configuration: str, trusted: bool = Fa
             something, such as the configuration.
     """
     dataset, plans = folder.dataset(_FIX), folder.plans(_FIX)
-    _check_keys(folder.dataset_file, dataset.content, ("labels", "file_ending"))
+    _check_keys(folder.dataset_file, dataset.content, (LABELS_KEY, ENDING_KEY))
     _check_keys(folder.plans_file, plans, ("plans_name", "configurations", "image_reader_writer"))
     check_dataset_for_prediction(dataset)
     settings = check_plans_for_prediction(plans, configuration, str(folder.plans_file), dataset)

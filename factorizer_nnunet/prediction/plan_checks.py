@@ -14,7 +14,7 @@ from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.path_names import component_problem
-from factorizer_nnunet.nnunet.dataset_json import DatasetJson
+from factorizer_nnunet.nnunet.dataset_json import ENDING_KEY, LABELS_KEY, REGIONS_ORDER_KEY, DatasetJson
 from factorizer_nnunet.nnunet.plan_values import check_values
 from factorizer_nnunet.nnunet.plans import resolved_configuration
 
@@ -54,7 +54,7 @@ def check_dataset_for_prediction(dataset: DatasetJson) -> None:
         UserError: names the file, the key, and what is expected.
     """
     where = dataset.path
-    ending = dataset.content.get("file_ending")
+    ending = dataset.content.get(ENDING_KEY)
     if not isinstance(ending, str) or not ending.startswith(".") or component_problem(f"case{ending}") is not None:
         raise UserError(f"{where}: file_ending {ending!r} must be an ending such as .nii.gz. {_CORRECT}")
     if not 1 <= len(dataset.channel_names) <= _MAX_ENTRIES:
@@ -62,11 +62,11 @@ def check_dataset_for_prediction(dataset: DatasetJson) -> None:
     values = dataset.label_values
     if min(values) < 0 or max(values) > _MAX_LABEL:
         raise UserError(f"{where}: label values must be 0 to {_MAX_LABEL}, not {min(values)} to {max(values)}")
-    order = dataset.content.get("regions_class_order")
+    order = dataset.content.get(REGIONS_ORDER_KEY)
     if order is not None and not (isinstance(order, list) and all(type(value) is int for value in order)):
         raise UserError(f"{where}: regions_class_order {order!r} must be a list of label values. {_CORRECT}"[:400])
     try:
-        labels = LabelManager(dataset.content["labels"], order)
+        labels = LabelManager(dataset.content[LABELS_KEY], order)
     except Exception as error:  # nnU-Net raises assertions, lookups and type errors here
         raise UserError(f"{where}: labels cannot be used: {' '.join(str(error).split())[:200]}. {_CORRECT}") from error
     foreground = [value for value in labels.all_labels if value != 0]

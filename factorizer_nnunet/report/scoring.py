@@ -15,6 +15,7 @@ from factorizer_nnunet.evaluation.pairs import CasePair
 from factorizer_nnunet.evaluation.schemes import scheme_named
 from factorizer_nnunet.evaluation.scores import Scores
 from factorizer_nnunet.evaluation.unfinished import stamp_of
+from factorizer_nnunet.nnunet.dataset_json import LABELS_KEY, REGIONS_ORDER_KEY
 from factorizer_nnunet.report.results import Result
 
 _SCORES, _INPUTS = "scores", "inputs.json"  # files as `evaluate` writes them, and what they were computed from
@@ -75,7 +76,7 @@ def _check_own(folder: Path) -> None:
 def _inputs(result: Result, scheme: str, ignore_geometry: bool) -> str:
     """Everything that the scores depend on, as JSON."""
     files = {case.name: [stamp_of(case.prediction), stamp_of(case.reference)] for case in result.cases}
-    labels = {key: result.dataset.content.get(key) for key in ("labels", "regions_class_order")}
+    labels = {key: result.dataset.content.get(key) for key in (LABELS_KEY, REGIONS_ORDER_KEY)}
     content = {
         "version": __version__,
         "scheme": scheme,

@@ -11,6 +11,7 @@ import numpy as np
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.evaluation.metrics import VOXELS, Metric
 from factorizer_nnunet.evaluation.scores import Scores
+from factorizer_nnunet.nnunet.dataset_json import LABELS_KEY
 from factorizer_nnunet.report.results import CROSS_VALIDATION, Result, ResultCase
 from factorizer_nnunet.report.statistics import Estimate, estimate
 
@@ -126,7 +127,7 @@ def check_case_sets(results: Sequence[Result], partial: bool) -> list[list[int]]
                 for one, other in ((first, result), (result, first))
                 for name in sorted(set(other.names) - set(one.names))
             ]
-        first_labels, labels = (one.dataset.content.get("labels") for one in (first, result))
+        first_labels, labels = (one.dataset.content.get(LABELS_KEY) for one in (first, result))
         if first_labels != labels:
             problems.append(f"{first.folder} and {result.folder} have different labels: {first_labels} and {labels}")
     if problems:

@@ -99,11 +99,10 @@ def run_step(step: Step, paths: RunPaths, environment: Mapping[str, str], childr
         seconds=round(time.monotonic() - started, 3),
         memory_gb=round(attempt.memory_gb, 2),
         gpu_memory_gb=None if gpu.gb is None else round(gpu.gb, 2),
-        error=error,
+        error=None if children.stopped else error,  # an interruption by the user is not a failure, but it cost time
     )
-    if not children.stopped:
-        with contextlib.suppress(OSError):  # a full disk must not end the run because of a measurement
-            add_attempt(paths.measurements(step.name), measured)
+    with contextlib.suppress(OSError):  # a full disk must not end the run because of a measurement
+        add_attempt(paths.measurements(step.name), measured)
     return error
 
 

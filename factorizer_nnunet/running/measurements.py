@@ -21,7 +21,7 @@ class Attempt:
         memory_gb: peak resident memory of its largest process, in GB (10⁹ bytes); on Linux no less than that of the
             process which started it.
         gpu_memory_gb: peak use of its GPUs, None without them.
-        error: why it failed; None if it did not.
+        error: why it failed; None if it did not, or was interrupted.
     """
 
     seconds: float

@@ -23,6 +23,7 @@ from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.file_stamps import Stamp, take_stamps
 from factorizer_nnunet.core.interrupts import STOPPED, StopRequest
 from factorizer_nnunet.nnunet.checkpoint import read_checkpoint
+from factorizer_nnunet.nnunet.dataset_json import ENDING_KEY
 from factorizer_nnunet.nnunet.fold_checks import checked_folds
 from factorizer_nnunet.nnunet.folds import ensure_folds
 from factorizer_nnunet.nnunet.model_folder import ALL_CASES, CHECKPOINT_LATEST, FoldFolder
@@ -103,7 +104,7 @@ class ResumableTrainer(nnUNetTrainer):
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
         """Validate as nnU-Net does and keep corrected segmentations; ``summary.json`` exists only when all is done."""
-        fold, file_ending = FoldFolder(Path(self.output_folder)), self.dataset_json["file_ending"]
+        fold, file_ending = FoldFolder(Path(self.output_folder)), self.dataset_json[ENDING_KEY]
         if self.local_rank == 0:
             for line in keep_edited(fold, file_ending):
                 self.print_to_log_file(line)

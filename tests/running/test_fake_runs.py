@@ -267,3 +267,5 @@ def test_an_interrupted_run_ends_its_commands(tmp_path: Path, programs: Path, wh
     assert end_left_over(paths_of(settings)) == 0
     waiting.unlink()
     assert run_here(settings, SLOTS)
+    measured = read_attempts(paths_of(settings).measurements(f"train.{settings.models[0].folder}.fold_0"))
+    assert [attempt.error for attempt in measured] == [None, None], "its time counts, but it is not a failure"
