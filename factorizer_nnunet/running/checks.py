@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import io
 import os
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from factorizer_nnunet.nnunet.environment import use_own_trainer
 from factorizer_nnunet.nnunet.fold_checks import checked_folds
 from factorizer_nnunet.nnunet.folds import NUMBER_OF_FOLDS, read_folds
 from factorizer_nnunet.nnunet.image_files import channels_by_case
-from factorizer_nnunet.nnunet.names import SPLITS_FILE, plans_name, template_plans_name
+from factorizer_nnunet.nnunet.names import SPLITS_FILE, TRAINER, plans_name, template_plans_name
 from factorizer_nnunet.nnunet.plans import check_names
 from factorizer_nnunet.running.cascade import CASCADE, FULLRES, LOWRES
 from factorizer_nnunet.running.command_lines import STOCK_PLANNERS
@@ -222,5 +223,11 @@ def _find_trainer(name: str) -> type:
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             return recursive_find_trainer_class_by_name(name)
+    except RuntimeError as error:
+        near = f" Did you mean {TRAINER}?" if difflib.get_close_matches(name, [TRAINER], cutoff=0.8) else ""
+        raise UserError(
+            f"nnU-Net does not find the trainer {name}.{near} Correct the name, or add the folder that contains it to "
+            "nnUNet_extTrainer"
+        ) from error
     except Exception as error:  # a broken module of the user may raise anything
         raise UserError(f"trainer {name}: {error}") from error
