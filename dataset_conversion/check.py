@@ -34,8 +34,10 @@ from factorizer_nnunet.imaging.planes import (
     intensity_range,
     slice_labels,
     slice_picture,
+    slice_position,
 )
 from factorizer_nnunet.imaging.volume import Volume, read_volume
+from factorizer_nnunet.imaging.window import window_of
 
 _ROUNDING_MM = 1e-4  # smaller differences come from the 32-bit numbers in headers
 
@@ -67,8 +69,11 @@ class LabelFacts:
 class Thumbnail:
     """Picture of one axial slice, as `factorizer_nnunet.imaging.planes` shows it."""
 
-    image: np.ndarray  # (rows, columns), uint8: 0 and 255 at the 0.5 and 99.5 percentile
+    image: np.ndarray  # (rows, columns), uint8: 0 and 255 at the ends of the window
     label: np.ndarray  # (rows, columns), uint8: the release's values up to 255; 0 everywhere without a label
+    channel: str = ""  # its name
+    window: str = ""  # the range of values, see `imaging.window`
+    position: str = ""  # such as "S 34.2 mm"
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,12 @@ class Examined:
 def grid_channel(channels: Sequence[Channel]) -> int:
     """Index of the chosen channel that defines the case's grid: the first that is never on its own grid."""
     return next((number for number, channel in enumerate(channels) if not channel.own_grid), 0)
+
+
+def display_channel(release: Release, channels: Sequence[Channel]) -> int:
+    """Index of the channel to show: that which the release names, if chosen and on the case's grid."""
+    wanted = (n for n, channel in enumerate(channels) if channel.name == release.display and not channel.own_grid)
+    return next(wanted, grid_channel(channels))
 
 
 def examine(release: Release, channels: Sequence[Channel], options: Options, case: SourceCase) -> Examined:
@@ -108,6 +119,7 @@ class _Examination:
     problems: list[Problem] = field(default_factory=list)
     notes: list[Problem] = field(default_factory=list)
     shown: tuple[int, np.ndarray] | None = None  # the axial slice with the most label, and its label values
+    labelled: np.ndarray | None = None  # (x, y, z): where the label is not 0
 
     def run(self, remap: Mapping[int, int]) -> Examined:
         case, channels = self.case, self.channels
@@ -117,6 +129,7 @@ class _Examination:
             with self._reported(case.label):
                 label = self._examine_label(case.label, remap)
         reference = grid_channel(channels)
+        pictured = display_channel(self.release, channels)
         images: list[ImageFacts | None] = [None] * len(channels)
         thumbnail = None
         for path in dict.fromkeys(case.images):
@@ -128,9 +141,9 @@ class _Examination:
                     continue
                 with self._reported(path):
                     part = volume.part(channel.volume)
-                    image = images[number] = self._examine_image(path, part, channel)
-                    if number == reference:
-                        thumbnail = self._thumbnail(part, image, label)
+                    images[number] = self._examine_image(path, part, channel)
+                    if number == pictured:
+                        thumbnail = self._thumbnail(part, channel, label)
         # If the file that defines the grid is unreadable, the others are still compared: all problems come at once.
         readable = (number for number, channel in enumerate(channels) if images[number] and not channel.own_grid)
         self._compare_grids(images, next(readable, reference), label)
@@ -193,16 +206,18 @@ class _Examination:
             self._note(path, "empty label: every voxel is background")
         number = fullest_slice(labels != 0, AXIAL, volume.grid)
         picture = np.minimum(remapped(slice_labels(labels, AXIAL, volume.grid, number), remap), 255)
-        self.shown = number, picture.astype(np.uint8)
+        self.shown, self.labelled = (number, picture.astype(np.uint8)), labels != 0
         return LabelFacts(dict(sorted(counts.items())), volume.grid)
 
-    def _thumbnail(self, volume: Volume, facts: ImageFacts, label: LabelFacts | None) -> Thumbnail:
-        grid, window = volume.grid, (facts.low, facts.high)
-        if self.shown is None or label is None or geometry_difference(label.grid, grid) is not None:
-            image = slice_picture(volume.values, AXIAL, grid, grid.size[axis_across(AXIAL, grid)] // 2, window)
-            return Thumbnail(image, np.zeros(image.shape, np.uint8))
-        number, picture = self.shown
-        return Thumbnail(slice_picture(volume.values, AXIAL, grid, number, window), picture)
+    def _thumbnail(self, volume: Volume, channel: Channel, label: LabelFacts | None) -> Thumbnail:
+        grid, picture, labelled = volume.grid, None, None
+        number = grid.size[axis_across(AXIAL, grid)] // 2
+        if self.shown is not None and label is not None and geometry_difference(label.grid, grid) is None:
+            (number, picture), labelled = self.shown, self.labelled
+        window = window_of(volume.values, channel.written_name, labelled)
+        image = slice_picture(volume.values, AXIAL, grid, number, (window.low, window.high))
+        picture = np.zeros(image.shape, np.uint8) if picture is None else picture
+        return Thumbnail(image, picture, channel.name, window.text, slice_position(AXIAL, grid, number))
 
     def _compare_grids(self, images: list[ImageFacts | None], first: int, label: LabelFacts | None) -> None:
         """Add a problem for every file that is not on the grid of channel `first`, or mark it for resampling.

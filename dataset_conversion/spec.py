@@ -118,6 +118,7 @@ class Release:
     schemes: tuple[LabelScheme, ...]  # the first that covers all label values found is used
     root: str  # distinguishes this release from others with the same case names
     unlabelled: str  # cases below such a folder have no label
+    display: str = ""  # the channel that shows the labels best, for pictures; "": the one with the largest contrast
     preferred: str | None = None  # folder with corrections, whose files override others of the same name
     excluded: str | None = None  # folder to ignore
     superseded: str | None = None  # searched in the path of an outdated file, which others of the same name override
@@ -143,6 +144,8 @@ class Release:
             raise ValueError(f"{self.key}: channel names {names} are not unique")
         if self.channels[0].own_grid:
             raise ValueError(f"{self.key}: the first channel defines the grid and cannot have its own")
+        if self.display and self.display not in names:
+            raise ValueError(f"{self.key}: the channel to show, {self.display!r}, is not among {names}")
 
     def patient_of(self, case: str) -> str:
         """Return the patient that a case name belongs to.

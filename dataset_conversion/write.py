@@ -23,9 +23,17 @@ from factorizer_nnunet.dataset_conversion.spec import Channel, LabelScheme, Rele
 from factorizer_nnunet.imaging.checks import count_not_finite
 from factorizer_nnunet.imaging.grid import grid_of
 from factorizer_nnunet.imaging.labels import integer_labels, remapped
-from factorizer_nnunet.imaging.planes import AXIAL, fullest_slice, intensity_range, slice_picture
+from factorizer_nnunet.imaging.planes import AXIAL, fullest_slice, intensity_range, slice_picture, slice_position
 from factorizer_nnunet.imaging.volume import COMPRESSION, Volume, nifti_bytes, read_header, read_volume
-from factorizer_nnunet.nnunet.dataset_json import CASES_KEY, CHANNELS_KEY, ENDING_KEY, LABELS_KEY, REGIONS_ORDER_KEY
+from factorizer_nnunet.imaging.window import window_of
+from factorizer_nnunet.nnunet.dataset_json import (
+    CASES_KEY,
+    CHANNELS_KEY,
+    DISPLAY_KEY,
+    ENDING_KEY,
+    LABELS_KEY,
+    REGIONS_ORDER_KEY,
+)
 
 
 @dataclass(frozen=True)
@@ -41,6 +49,7 @@ class Registered:
     reference: np.ndarray  # the channel that defines the grid
     before: np.ndarray  # this channel aligned by its header
     after: np.ndarray  # this channel as written
+    position: str = ""  # of the slice, such as "S 34.2 mm"
 
 
 def write_case(
@@ -108,8 +117,10 @@ def dataset_json(
     else:
         regions = {region: list(values) for region, values in scheme.regions.items()}
         order = {REGIONS_ORDER_KEY: list(scheme.regions_class_order)}
+    shown = [str(number) for number, channel in enumerate(channels) if channel.name == release.display]
     return {
         CHANNELS_KEY: {str(number): channel.written_name for number, channel in enumerate(channels)},
+        **({DISPLAY_KEY: shown[0]} if shown else {}),
         LABELS_KEY: {"background": 0, **regions},
         **order,
         CASES_KEY: num_training,
@@ -165,8 +176,10 @@ def _write_resampled(
     before = after
     if registration.translation_mm or registration.rotation_deg:
         before = _from_sitk(rigid.resample(moving_image, fixed_image, sitk.Euler3DTransform()))
-    grid, window, reference_window = reference.grid, intensity_range(after), intensity_range(reference.values)
-    shown = fullest_slice(reference.values > reference_window[0], AXIAL, grid)  # where the head is widest
+    grid, window = reference.grid, _ends(after, channel)
+    reference_window = _ends(reference.values)
+    head = reference.values > intensity_range(reference.values)[0]
+    shown = fullest_slice(head, AXIAL, grid)  # where the head is widest
     return Registered(
         case,
         channel,
@@ -174,7 +187,13 @@ def _write_resampled(
         slice_picture(reference.values, AXIAL, grid, shown, reference_window),
         slice_picture(before, AXIAL, grid, shown, window),
         slice_picture(after, AXIAL, grid, shown, window),
+        slice_position(AXIAL, grid, shown),
     )
+
+
+def _ends(values: np.ndarray, channel: str = "") -> tuple[float, float]:
+    window = window_of(values, channel)
+    return window.low, window.high
 
 
 def _to_sitk(volume: Volume) -> sitk.Image:

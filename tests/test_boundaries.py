@@ -42,7 +42,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "evaluation",
         "report",
     },
-    "demo": {"core", "imaging", "nnunet", "dataset_conversion", "running", "report", "training", "evaluation"},
+    "demo": {"core", "imaging", "nnunet", "pages", "dataset_conversion", "running", "report", "training", "evaluation"},
     "doctor": {"core", "nnunet", "network"},
     "ext_trainer": {"core", "nnunet", "training"},
 }

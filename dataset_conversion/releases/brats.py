@@ -77,6 +77,7 @@ def task_from_2023(year: int, page: str, licence: str, task: str, paper: str = "
         title=f"BraTS {year} {task}",
         case=timepoint_case(task),
         channels=CHANNELS_FROM_2023,
+        display="T2f",  # FLAIR: in T1 edema is hardly visible
         label=("{case}-seg",),
         schemes=(FROM_2023,),
         root=rf".*BraTS-?{year}-{task}.*",

@@ -22,6 +22,7 @@ def _glioma(year: int) -> partial[Release]:
         title=f"BraTS {year}",
         root=rf".*BraTS_?{year}.*",
         channels=CHANNELS_UP_TO_2021,
+        display="FLAIR",
         label=("{case}_seg",),
         schemes=(UP_TO_2021,),
         unlabelled=UNLABELLED,

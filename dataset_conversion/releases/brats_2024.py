@@ -52,6 +52,7 @@ BRATS_2024_SSA = _task("SSA", "arXiv:2305.19369")(
 BRATS_2024_MEN_RT = _task("MEN-RT", "arXiv:2405.18383")(
     case=r"BraTS-MEN-RT-\d{4}-\d+",
     channels=(Channel("T1c", "{case}[_-]t1c"),),  # the official names have "_"
+    display="T1c",
     label=("{case}[_-]gtv",),
     schemes=(RADIOTHERAPY,),
     root=r"BraTS-?(?:2024)?-?MEN-RT-(?:Train|Val).*",

@@ -28,6 +28,7 @@ ISLES_2015_SISS = _task(
         Channel("FLAIR", archived(f"{MR}Flair", "flair")),
         *archived_channels("T1", "T2", "DWI"),
     ),
+    display="DWI",
     root=r"SISS_?2015.*",
     unlabelled=r"(?:SISS_?2015_?)?Test(?:ing)?",
     submission="VSD.my_result_01.{flair}.nii",  # the number is that of FLAIR, according to one user
@@ -42,6 +43,7 @@ ISLES_2015_SPES = _task(
     case_name="spes_{number}",
     unlabelled_case_name="spes_test_{number}",
     channels=archived_channels("T1c", "T2", "DWI", "CBF", "CBV", "TTP", "Tmax", numbered="T1c"),
+    display="Tmax",  # the penumbra is a deficit of perfusion
     root=r"SPES_?2015.*",
     unlabelled=r"(?:SPES_?2015_?)?Test(?:ing)?",
     values_hint=(

@@ -13,6 +13,7 @@ def _final_infarct(year: int) -> Release:
         case=r"[a-z]+_?\d+",  # training_1; test_1 according to users
         # The raw perfusion series (MR_4DPWI, five axes) is not a channel.
         channels=archived_channels("ADC", "MTT", "rCBF", "rCBV", "Tmax", "TTP", numbered="MTT"),
+        display="ADC",
         label=(ARCHIVED_LABEL,),
         schemes=(LESION,),
         root=rf"ISLES_?-?{year}.*",

@@ -16,6 +16,7 @@ ISLES_2018 = Release(
         Channel("CT", archived("CT")),
         *archived_channels("CBF", "CBV", "MTT", "Tmax", numbered="MTT", prefix="(?:CT|MR)_"),
     ),
+    display="CBF",
     label=(ARCHIVED_LABEL,),
     schemes=(LESION,),
     root=r"ISLES_?-?2018.*|TRAINING|TESTING",

@@ -17,6 +17,7 @@ ISLES_2022 = Release(
         # E.g. 512x512x29 with 112x112x73 for DWI. Unconfirmed whether all 250 cases have it.
         Channel("FLAIR", "{case}_flair", own_grid=True),
     ),
+    display="DWI",
     label=("{case}_msk",),  # on the grid of DWI
     schemes=(LESION,),
     root=r"ISLES[-_]?2022.*",

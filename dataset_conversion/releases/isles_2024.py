@@ -22,6 +22,7 @@ ISLES_2024 = Release(
     ),
     # The second occurs in the organisers' sample, and as a stray file in native space of sub-stroke0142; the third
     # according to one user.
+    display="Tmax",
     label=(
         f"{_FOLLOW_UP}_space-ncct_lesion-msk",
         f"{_FOLLOW_UP}_lesion-msk",

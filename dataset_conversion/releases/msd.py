@@ -18,6 +18,7 @@ MSD_BRAIN = Release(
         Channel("T2w", "imagesT[rs]/{case}", volume=3),
         Channel("FLAIR", "imagesT[rs]/{case}", volume=0),
     ),
+    display="FLAIR",
     label=("labelsTr/{case}",),
     # 1 edema, 2 non-enhancing, 3 enhancing tumour: the written values of BraTS up to 2021.
     schemes=(replace(UP_TO_2021, labels=LabelMap({0: 0, 1: 1, 2: 2, 3: 3})),),

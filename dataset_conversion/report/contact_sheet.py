@@ -11,6 +11,7 @@ from PIL import Image, ImageFilter
 from factorizer_nnunet.dataset_conversion.spec import LabelScheme
 from factorizer_nnunet.dataset_conversion.survey import Survey
 from factorizer_nnunet.dataset_conversion.write import Registered
+from factorizer_nnunet.imaging.planes import AXIAL
 from factorizer_nnunet.pages.pictures import draw, side_for
 
 
@@ -19,6 +20,7 @@ class Pictures:
     """All pictures of a page as JPEG files."""
 
     cases: Mapping[str, bytes]  # by case name
+    captions: Mapping[str, str]  # by case name: channel, plane, position and window
     # by case and channel name: the image that defines the grid, the channel aligned by its header, and as written
     registrations: Mapping[tuple[str, str], tuple[bytes, bytes, bytes]]
 
@@ -26,17 +28,24 @@ class Pictures:
     def of(cls, survey: Survey, registered: Sequence[Registered]) -> Pictures:
         """Draw the pictures of a conversion; the more there are, the smaller they are."""
         side = side_for(len(survey.kept) + 3 * len(registered))
+        shown = {e.case.name: e.thumbnail for e in survey.kept if e.thumbnail is not None}
         cases = {
-            e.case.name: draw(e.thumbnail.image, region_masks(e.thumbnail.label, survey.scheme), side)
-            for e in survey.kept
-            if e.thumbnail is not None
+            case: draw(one.image, region_masks(one.label, survey.scheme), side, plane=AXIAL, corner=one.position)
+            for case, one in shown.items()
+        }
+        captions = {
+            case: ", ".join(filter(None, (one.channel, "axial", one.position, one.window)))
+            for case, one in shown.items()
         }
         registrations = {}
         for one in registered:
             head = head_mask(one.reference)
-            reference, before, after = (draw(image, [head], side) for image in (one.reference, one.before, one.after))
+            reference, before, after = (
+                draw(image, [head], side, plane=AXIAL, corner=one.position)
+                for image in (one.reference, one.before, one.after)
+            )
             registrations[one.case, one.channel] = (reference, before, after)
-        return cls(cases, registrations)
+        return cls(cases, captions, registrations)
 
 
 def head_mask(image: np.ndarray) -> np.ndarray:

@@ -27,7 +27,8 @@ from factorizer_nnunet.pages.markup import (
     table,
     text_of,
 )
-from factorizer_nnunet.pages.pictures import COLOURS, data_uri
+from factorizer_nnunet.pages.palette import COLOURS
+from factorizer_nnunet.pages.pictures import data_uri
 from factorizer_nnunet.pages.style import SCRIPT, STYLE
 
 _TILES = ((10, 220), (60, 150), (300, 110), (math.inf, 84))  # maximum number of cases, width of a picture in pixels
@@ -94,14 +95,22 @@ def _sheet(facts: Facts, pictures: Pictures) -> str:
     tiles = []
     for name, anchor in row_anchors(facts).items():
         case = facts["cases"][name]
-        title = text_of("\n".join([name, *(one["text"] for one in case["outliers"]), *case["notes"]]))
+        caption = pictures.captions.get(name, "")
+        lines = [name, *filter(None, [caption]), *(one["text"] for one in case["outliers"]), *case["notes"]]
+        title = text_of("\n".join(lines))
         mark = "" if case["label"] is not None else ' <i class="soft">no label</i>'
         jpeg = pictures.cases.get(name)
-        picture = "" if jpeg is None else f'<img src="{data_uri(jpeg)}" alt="" decoding="async">'
+        picture = "" if jpeg is None else f'<img src="{data_uri(jpeg)}" alt="{text_of(caption)}" decoding="async">'
         odd = ' class="odd"' if case["outliers"] else ""
-        tiles.append(f'<a href="#{anchor}"{odd} title="{title}">{picture}<span>{breakable(name)}{mark}</span></a>')
+        tiles.append(
+            f'<a href="#{anchor}"{odd} title="{title}">{picture}<span>{breakable(name)}{mark}<br>'
+            f'<i class="soft">{text_of(caption)}</i></span></a>'
+        )
     width = next(width for most, width in _TILES if len(tiles) <= most)
-    lead = "The axial slice with the largest label area of each case, with outlines of its regions."
+    lead = (
+        "The axial slice with the largest label area of each case, with outlines of its regions; R is the patient's "
+        "right."
+    )
     return (
         f"{note(f'{lead} Click a picture to see its row in the table.')}"
         f"{legend(zip(facts['regions'], COLOURS, strict=False), frame)}"

@@ -8,7 +8,8 @@ from factorizer_nnunet.dataset_conversion.report.contact_sheet import Pictures
 from factorizer_nnunet.dataset_conversion.report.facts import Facts, labelled, registrations, row_anchors
 from factorizer_nnunet.dataset_conversion.report.histogram import decades_of, histogram_svg
 from factorizer_nnunet.pages.markup import cell, charts, figure, note, number, short, table, text_of
-from factorizer_nnunet.pages.pictures import COLOURS, data_uri
+from factorizer_nnunet.pages.palette import COLOURS
+from factorizer_nnunet.pages.pictures import data_uri
 
 _TREATMENTS = {
     "compress": "compressed",
@@ -99,7 +100,7 @@ def _pair(case: str, registration: Facts, pictures: Pictures) -> str:
     if images is None:
         return ""
     shown = "".join(
-        f'<span><img src="{data_uri(jpeg)}" alt="" decoding="async">{what}</span>'
+        f'<span><img src="{data_uri(jpeg)}" alt="{text_of(case)}, {what}" decoding="async">{what}</span>'
         for what, jpeg in zip(("grid", "by header", "written"), images, strict=True)
     )
     odd = "" if registration["ok"] else " odd"

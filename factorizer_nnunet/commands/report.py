@@ -52,7 +52,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="images of the cases, named CASE_0000.nii.gz",
     )
     add("--dataset-json", type=Path, metavar="FILE", help="dataset.json to use if RESULTS has none")
-    add("--channel", type=int, default=0, metavar="N", help="image channel in the pictures (default: 0)")
+    add("--channel", type=int, metavar="N", help="image channel in the pictures (default: one that shows the labels)")
+    add("--viewer-cases", type=int, default=20, metavar="N", help="cases to open in the page (default: 20; 0: none)")
+    add("--viewer-mb", type=float, default=30, metavar="MB", help="limit of their volumes together (default: 30)")
     add("--scheme", default="none", metavar="NAME", help="score as in this challenge, see evaluate (default: none)")
     add("--scores", type=Path, metavar="DIR", help="where to save scores (default: next to the page)")
     add_shared(parser, "-np", type=int, default=1, metavar="N", help="cases scored at the same time (default: 1)")
@@ -75,6 +77,8 @@ def run(args: argparse.Namespace) -> int:
         num_processes=args.num_processes,
         partial=args.partial,
         channel=args.channel,
+        viewer_cases=args.viewer_cases,
+        viewer_mb=args.viewer_mb,
         ignore_geometry=args.ignore_geometry,
     )
     if written.kept_line is not None:

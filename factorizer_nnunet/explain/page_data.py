@@ -12,12 +12,14 @@ import matplotlib
 import numpy as np
 from PIL import Image
 
-from factorizer_nnunet.explain.display_grid import DisplayGrid, display_grid, largest_slices, to_uint8
 from factorizer_nnunet.explain.explanation import Assessment, Explanation
+from factorizer_nnunet.imaging.channels import display_channel
+from factorizer_nnunet.imaging.display_grid import DisplayGrid, display_grid, largest_slices, to_uint8
 from factorizer_nnunet.imaging.grid import Grid
-from factorizer_nnunet.imaging.planes import intensity_range
+from factorizer_nnunet.imaging.planes import PLANES, slice_position
+from factorizer_nnunet.imaging.window import window_of
 from factorizer_nnunet.pages.markup import short
-from factorizer_nnunet.pages.pictures import COLOURS
+from factorizer_nnunet.pages.palette import COLOURS
 
 COLOUR_MAP = "inferno"
 _MAX_CHANNELS = 4  # of the image; more would be as large as everything else
@@ -39,8 +41,17 @@ def page_data(explanation: Explanation, top: int, channels: Sequence[str]) -> di
         }
         for name in explanation.classes
     }
+    image_grid = explanation.geometry.grid
     return {
         "size": grid.size,
+        "shown": display_channel([*explanation.image[: len(channels)][:_MAX_CHANNELS]], explanation.prediction > 0),
+        # by axis of space: the position of each slice, such as "S 34.2 mm", and the side letters of its plane
+        "positions": {
+            plane.across: [slice_position(plane, image_grid, float(number)) for number in grid.indices[plane.across]]
+            for plane in PLANES.values()
+        },
+        "sides": {plane.across: plane.sides for plane in PLANES.values()},
+        "planes": {plane.across: name for name, plane in PLANES.items()},
         "start": largest_slices(grid.resample(explanation.prediction) > 0),
         "images": _images(explanation, grid, channels),
         "labels": {
@@ -77,9 +88,9 @@ def _map_grid(grid: Grid, number: int) -> DisplayGrid:
 def _images(explanation: Explanation, grid: DisplayGrid, channels: Sequence[str]) -> list[dict[str, Any]]:
     images = []
     for name, values in zip(channels, explanation.image[:_MAX_CHANNELS], strict=False):
-        low, high = intensity_range(values)
-        mosaic = _mosaic(to_uint8(grid.resample(values), low, high), "JPEG")
-        images.append({"name": str(name), "low": short(low), "high": short(high), **mosaic})
+        window = window_of(values, str(name), explanation.prediction > 0)
+        mosaic = _mosaic(to_uint8(grid.resample(values), window.low, window.high), "JPEG")
+        images.append({"name": str(name), "low": short(window.low), "high": short(window.high), **mosaic})
     return images
 
 

@@ -106,6 +106,22 @@ function outlined(pixels, width, height, labels, plane, dotted) {
   });
 }
 
+const where = plane => `${data.planes[plane.across]} ${cut[plane.across] + 1}/${size[plane.across]}, `
+  + data.positions[plane.across][cut[plane.across]];
+
+// The letters of the patient's sides at the edges, and plane and position in the corner.
+function annotate(context, plane, width, height) {
+  const [left, right, top, bottom] = data.sides[plane.across];
+  context.font = `${Math.max(10, Math.round(Math.max(width, height) / 26))}px sans-serif`;
+  context.lineWidth = 3; context.strokeStyle = "#000"; context.fillStyle = "#fff"; context.lineJoin = "round";
+  for (const [text, x, y, align, baseline] of [[left, 3, height / 2, "left", "middle"],
+    [right, width - 3, height / 2, "right", "middle"], [top, width / 2, 3, "center", "top"],
+    [bottom, width / 2, height - 3, "center", "bottom"], [where(plane), 3, height - 3, "left", "bottom"]]) {
+    context.textAlign = align; context.textBaseline = baseline;
+    context.strokeText(text, x, y); context.fillText(text, x, y);
+  }
+}
+
 let views = [];
 function draw() {
   const opacity = get("opacity").value / 100;
@@ -132,6 +148,8 @@ function draw() {
     const y = plane.up ? size[plane.y] - 1 - cut[plane.y] : cut[plane.y];
     context.fillRect(0, (y + .5) * zoom, width, 1);
     context.fillRect((cut[plane.x] + .5) * zoom, 0, 1, height);
+    annotate(context, plane, width, height);
+    canvas.setAttribute("aria-label", `${view.title}: ${where(plane)}`);
   }
   document.body.dataset.drawn = Number(document.body.dataset.drawn || 0) + 1;
 }
@@ -166,6 +184,7 @@ async function figure(parent, title, imageIndex, name) {
   const row = element("div", made);
   const canvases = planes.map(plane => {
     const canvas = element("canvas", row);
+    canvas.setAttribute("role", "img");
     canvas.width = size[plane.x] * zoom; canvas.height = size[plane.y] * zoom;
     canvas.style.flexGrow = size[plane.x];
     canvas.onclick = event => {
@@ -179,7 +198,7 @@ async function figure(parent, title, imageIndex, name) {
   const grey = await unpack(image, size), labels = {};
   for (const [key, source] of Object.entries(data.labels)) labels[key] = await unpack(source, size);
   const map = name && await unpack(data.maps[name], data.maps[name].size);
-  return { canvases, labels, grey: planes.map(plane => sampler(grey, size, plane)),
+  return { title, canvases, labels, grey: planes.map(plane => sampler(grey, size, plane)),
     map: name && planes.map(plane => sampler(map, data.maps[name].size, plane)) };
 }
 
@@ -192,7 +211,7 @@ function move(axis, to) {
 async function build() {
   const place = get("views"), chosen = get("class").value, channel = get("channel").selectedIndex;
   const fresh = document.createDocumentFragment();
-  const made = [figure(element("section", fresh), "image and prediction", channel)];
+  const made = [figure(element("section", fresh), `${data.images[channel].name} and prediction`, channel)];
   if (data.layers.every(layer => !data.best[chosen][layer].length))
     element("p", fresh, "The prediction contains no voxel of this class, or nothing else: no map can separate it.");
   else for (const layer of data.layers) {
@@ -210,6 +229,7 @@ for (const axis of [0, 1, 2]) get(`slice-${axis}`).oninput = event => move(axis,
 get("opacity").oninput = soon;
 for (const box of document.querySelectorAll("[data-outline]")) box.onchange = soon;
 for (const id of ["class", "channel"]) get(id).onchange = build;
+get("channel").selectedIndex = data.shown;
 build().catch(error => {
   element("p", get("views"), `The images cannot be drawn: ${error}`).className = "failed";
 });

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,17 +16,19 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from skimage.measure import find_contours
 
-from factorizer_nnunet.explain.display_grid import display_grid, largest_slices, to_uint8
 from factorizer_nnunet.explain.explanation import Assessment, Explanation
 from factorizer_nnunet.explain.page_data import COLOUR_MAP
-from factorizer_nnunet.imaging.planes import PLANES, Plane, intensity_range
+from factorizer_nnunet.imaging.channels import display_channel
+from factorizer_nnunet.imaging.display_grid import display_grid, largest_slices, to_uint8
+from factorizer_nnunet.imaging.planes import PLANES, Plane, slice_position
+from factorizer_nnunet.imaging.window import Window, window_of
 from factorizer_nnunet.pages.markup import short
-from factorizer_nnunet.pages.pictures import COLOURS
+from factorizer_nnunet.pages.palette import COLOURS
 
 # All in inches.
 _CELL_WIDTH, _CELL_HEIGHT, _GAP = 2.1, 1.9, 0.06
 _MIN_ROW, _MIN_COLUMN = 0.75, 0.6  # room for a label of five lines, and for a heading
-_LEFT, _RIGHT, _TOP, _BOTTOM = 1.35, 0.85, 0.25, 0.08
+_LEFT, _RIGHT, _TOP, _BOTTOM = 1.35, 0.85, 0.35, 0.08
 _BAR_WIDTH = 0.1
 
 
@@ -42,19 +44,40 @@ class _Row:
     unit: str
 
 
-def write_panels(folder: Path, explanation: Explanation, top: int) -> None:
+@dataclass(frozen=True)
+class _Background:
+    """The image below the maps."""
+
+    channel: int
+    name: str
+    window: Window
+
+    @classmethod
+    def of(cls, explanation: Explanation, channels: Sequence[str], shown: int | None) -> _Background:
+        labelled = explanation.prediction > 0
+        channel = display_channel([*explanation.image], labelled) if shown is None else shown
+        name = channels[channel] if channel < len(channels) else f"channel {channel}"
+        return cls(channel, name, window_of(explanation.image[channel], name, labelled))
+
+
+def write_panels(
+    folder: Path, explanation: Explanation, top: int, channels: Sequence[str] = (), shown: int | None = None
+) -> None:
     """Write ``panel_CLASS.png`` for each class: image, then each layer's ``top`` components.
 
-    File names keep letters and digits of the class name; classes that become equal get a number.
+    ``channels`` are names; ``shown`` is the channel below the maps, counted from 0: None chooses the one with the
+    largest contrast of the prediction. File names keep letters and digits of the class name; classes that become equal
+    get a number.
     """
+    background = _Background.of(explanation, channels, shown)
     words = [re.sub(r"[^A-Za-z0-9]+", "-", name) for name in explanation.classes]
     for number, (name, word) in enumerate(zip(explanation.classes, words, strict=True), start=1):
-        figure = _panel(explanation, name, top)
+        figure = _panel(explanation, name, top, background)
         file = folder / f"panel_{word if words.count(word) == 1 else f'{word}-{number}'}.png"
         FigureCanvasAgg(figure).print_png(file, pil_kwargs={"compress_level": 1})  # more would take as long as drawing
 
 
-def _panel(explanation: Explanation, name: str, top: int) -> Figure:
+def _panel(explanation: Explanation, name: str, top: int, background: _Background) -> Figure:
     """All rows in one axes, measured in inches: laying out many axes takes matplotlib longer than drawing them."""
     grid = display_grid(explanation.geometry.grid)
     mask = np.isin(grid.resample(explanation.prediction), explanation.classes[name])
@@ -71,15 +94,19 @@ def _panel(explanation: Explanation, name: str, top: int) -> Figure:
     figure = Figure(figsize=(width, height), dpi=150)
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
     axes.set_axis_off()
-    for (title, plane), left in zip(planes.items(), lefts, strict=False):
-        axes.text(left + grid.size[plane.columns] * inch / 2, _TOP / 2, title, ha="center", va="center", fontsize=8)
     outlines = []
-    for number, row in enumerate(_rows(explanation, name, best, mask, list(planes.values()))):
+    slices = dict(zip(planes, _positions(explanation, planes, cut), strict=True))
+    for (title, plane), left in zip(planes.items(), lefts, strict=False):
+        axes.text(
+            left + grid.size[plane.columns] * inch / 2, _TOP / 2, slices[title], ha="center", va="center", fontsize=7
+        )
+    for number, row in enumerate(_rows(explanation, name, best, mask, list(planes.values()), background)):
         middle = _TOP + number * (row_height + _GAP) + row_height / 2
         for plane, picture, left in zip(planes.values(), row.pictures, lefts, strict=False):
             size = (picture.shape[1] * inch, picture.shape[0] * inch)
             corner = (left, middle - size[1] / 2)
             _show(axes, picture, corner, size)
+            _write_sides(axes, plane, corner, size)
             # Closed at the edges of the slice; points are (row, column) of voxels' centres.
             for outline in find_contours(np.pad(_slice(mask, plane, cut), 1).astype(np.uint8), 0.5):
                 outlines.append(corner + (outline[:, ::-1] - 0.5).clip(0, picture.shape[1::-1]) * inch)
@@ -91,15 +118,20 @@ def _panel(explanation: Explanation, name: str, top: int) -> Figure:
 
 
 def _rows(
-    explanation: Explanation, name: str, best: list[Assessment], mask: np.ndarray, planes: list[Plane]
+    explanation: Explanation,
+    name: str,
+    best: list[Assessment],
+    mask: np.ndarray,
+    planes: list[Plane],
+    background: _Background,
 ) -> Iterator[_Row]:
     """The image, then the image below each component's map."""
     grid, cut = display_grid(explanation.geometry.grid), largest_slices(mask)
-    low, high = intensity_range(explanation.image[0])
-    volume = to_uint8(grid.resample(explanation.image[0]), low, high)
+    window = background.window
+    volume = to_uint8(grid.resample(explanation.image[background.channel]), window.low, window.high)
     grey = [np.repeat(_slice(volume, plane, cut)[..., None] / 255, 3, axis=-1) for plane in planes]
     title = "\n".join((*textwrap.wrap(name, 18), "(prediction)" if mask.any() else "(not predicted)"))
-    yield _Row(grey, title, low, high, "gray", "image intensity")
+    yield _Row(grey, title, window.low, window.high, "gray", background.name)
     for one in best:
         separation = one.predicted[name]
         auc = f"AUC {short(separation.auc)}{' (avoids)' if separation.avoids else ''}"
@@ -117,6 +149,26 @@ def _overlay(grey: np.ndarray, values: np.ndarray, largest: float) -> np.ndarray
     relative = np.clip(values / max(largest, 1e-12), 0, 1)
     opacity = np.clip(relative * 1.6, 0, 1)[..., None] * 0.8
     return grey * (1 - opacity) + matplotlib.colormaps[COLOUR_MAP](relative)[..., :3] * opacity
+
+
+def _positions(explanation: Explanation, planes: Mapping[str, Plane], cut: tuple[int, ...]) -> Iterator[str]:
+    """The name of each plane and where its slice lies, of the image's own slices: those of the display are of cubes."""
+    grid, shown = explanation.geometry.grid, display_grid(explanation.geometry.grid)
+    for title, plane in planes.items():
+        yield f"{title}\n{slice_position(plane, grid, float(shown.indices[plane.across][cut[plane.across]]))}"
+
+
+def _write_sides(axes: Axes, plane: Plane, corner: tuple[float, float], size: tuple[float, float]) -> None:
+    """The letters of the patient's sides, at the middle of the edges of a picture."""
+    (x, y), (width, height) = corner, size
+    places = (
+        (x, y + height / 2, "left", "center"),
+        (x + width, y + height / 2, "right", "center"),
+        (x + width / 2, y, "center", "top"),
+        (x + width / 2, y + height, "center", "bottom"),
+    )
+    for letter, (across, down, horizontal, vertical) in zip(plane.sides, places, strict=True):
+        axes.text(across, down, letter, color="white", fontsize=6, ha=horizontal, va=vertical)
 
 
 def _show(axes: Axes, picture: np.ndarray, corner: tuple[float, float], size: tuple[float, float]) -> None:

@@ -146,7 +146,7 @@ def explain_into(case: ImageCase, truth: Path | None, explainer: Explainer, requ
         if "html" in request.formats:
             write_page(folder / f"{case.name}.html", explanation, request.top, model.dataset.channel_names)
         if "png" in request.formats:
-            write_panels(folder, explanation, request.top)
+            write_panels(folder, explanation, request.top, model.dataset.channel_names, model.dataset.display_channel)
         write_description(folder, explanation, with_maps, with_loadings)
         explanation.close()
     return explanation.warnings

@@ -45,6 +45,13 @@ class Grid:
         return float(np.prod(self.spacing_mm))
 
 
+def cropped(grid: Grid, box: tuple[slice, ...]) -> Grid:
+    """The grid of a part of an image; every slice of ``box`` has a start and a stop, or is complete."""
+    bounds = [part.indices(n)[:2] for part, n in zip(box, grid.size, strict=True)]
+    origin = _steps(grid) @ [start for start, _ in bounds] + grid.origin
+    return replace(grid, size=tuple(stop - start for start, stop in bounds), origin=tuple(map(float, origin)))
+
+
 def geometry_difference(grid: Grid, reference: Grid) -> str | None:
     """Describe how `grid` differs from `reference`; None if no voxel moves by more than `GEOMETRY_TOLERANCE`."""
     if grid.size != reference.size:

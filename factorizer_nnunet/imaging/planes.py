@@ -13,6 +13,7 @@ import numpy as np
 
 from factorizer_nnunet.imaging.grid import Grid
 
+_ENDS = (("R", "L"), ("A", "P"), ("I", "S"))  # where each axis of space begins and ends
 LARGEST_SIDE = 160  # pixels of a picture of a slice, or voxels of a displayed volume
 _SAMPLES = 100_000  # values from which percentiles are computed
 
@@ -25,6 +26,12 @@ class Plane:
     rows: int  # the axis from row to row
     columns: int
     rows_lead: int  # 1 if rows follow their axis, -1 if they run against it
+
+    @property
+    def sides(self) -> tuple[str, str, str, str]:
+        """The side letters of a picture: left, right, top, bottom; the axial plane has R on the left."""
+        (left, right), (top, bottom) = _ENDS[self.columns], _ENDS[self.rows]
+        return (left, right, top, bottom) if self.rows_lead > 0 else (left, right, bottom, top)
 
 
 PLANES = {"axial": Plane(2, 1, 0, 1), "coronal": Plane(1, 2, 0, -1), "sagittal": Plane(0, 2, 1, -1)}
@@ -48,6 +55,15 @@ def intensity_range(values: np.ndarray) -> tuple[float, float]:
 def axis_across(plane: Plane, grid: Grid) -> int:
     """The voxel axis (0, 1 or 2) that is most nearly perpendicular to the plane."""
     return int(np.flatnonzero(orientation_of(grid)[:, 0] == plane.across)[0])
+
+
+def slice_position(plane: Plane, grid: Grid, number: float) -> str:
+    """Where a slice lies, such as "S 34.2 mm": the coordinate of its centre along the axis across the plane."""
+    index = [(n - 1) / 2 for n in grid.size]
+    index[axis_across(plane, grid)] = number
+    steps = np.reshape(grid.direction, (3, 3)) * grid.spacing
+    mm = round(float((steps @ index + grid.origin)[plane.across]), 1)
+    return f"{_ENDS[plane.across][mm >= 0]} {abs(mm):g} mm"
 
 
 def fullest_slice(mask: np.ndarray, plane: Plane, grid: Grid) -> int:

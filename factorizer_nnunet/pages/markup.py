@@ -55,8 +55,10 @@ def cell(value: object, kind: str = "") -> str:
     return f'<td class="{kind}">{text_of(value)}</td>' if kind else f"<td>{text_of(value)}</td>"
 
 
-def number(value: float | None, shown: str | None = None) -> str:
-    """A table cell that sorts by its number; empty without one."""
+def number(value: float | None, shown: str | None = None, undefined: str = "") -> str:
+    """A table cell that sorts by its number; without one it is empty, or a dash with the reason ``undefined``."""
+    if value is None and undefined:
+        return f'<td class="number" title="{text_of(undefined)}">–</td>'
     if value is None:
         return '<td class="number"></td>'
     return f'<td class="number" data-value="{value:.6g}">{text_of(short(value) if shown is None else shown)}</td>'

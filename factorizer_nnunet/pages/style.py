@@ -75,6 +75,15 @@ dd { margin: 0; overflow-wrap: anywhere; }
 """
 
 SCRIPT = """
+for (const button of document.querySelectorAll("button[data-csv]")) button.onclick = () => {
+  const rows = [...button.closest("section").querySelector("table.sortable").rows];
+  const quoted = cell => `"${(cell.dataset.value ?? cell.textContent).trim().replaceAll('"', '""')}"`;
+  const link = document.createElement("a");
+  const text = rows.map(row => [...row.cells].map(quoted).join(",")).join("\\r\\n");
+  link.href = URL.createObjectURL(new Blob(["\\ufeff" + text], { type: "text/csv" }));
+  link.download = button.dataset.csv + ".csv";
+  link.click();
+};
 for (const table of document.querySelectorAll("table.sortable")) {
   const heads = [...table.tHead.rows[0].cells];
   heads.forEach((head, column) => {

@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk  # noqa: N813
 from tqdm import tqdm
 
 from factorizer_nnunet.core.errors import UserError
-from factorizer_nnunet.evaluation.reading import PIXELS, read_labels, read_pixels
-from factorizer_nnunet.evaluation.surface import bounding_box
-from factorizer_nnunet.imaging.checks import grid_problem
-from factorizer_nnunet.imaging.grid import Grid
 from factorizer_nnunet.imaging.planes import (
     PLANES,
-    axis_across,
     fullest_slice,
-    intensity_range,
     slice_labels,
     slice_picture,
+    slice_position,
 )
 from factorizer_nnunet.pages.markup import breakable, legend, text_of
-from factorizer_nnunet.pages.pictures import COLOURS, data_uri, draw, side_for
+from factorizer_nnunet.pages.palette import COLOURS
+from factorizer_nnunet.pages.pictures import data_uri, draw, side_for
+from factorizer_nnunet.report.case_volumes import CaseVolumes, read_case
 from factorizer_nnunet.report.charts.axes import model_class
 from factorizer_nnunet.report.study import Group, Scored
 
@@ -50,13 +44,13 @@ def choose_cases(dice: np.ndarray, names: Sequence[str]) -> dict[str, str]:
     return chosen
 
 
-def gallery(group: Group, chosen: Mapping[str, str], channel: int = 0, ignore_geometry: bool = False) -> str:
+def gallery(group: Group, chosen: Mapping[str, str], channel: int | None = None, ignore_geometry: bool = False) -> str:
     """The pictures of cases, chosen for some reason, as HTML.
 
     Args:
         group: the results.
         chosen: the reason for each case to show.
-        channel: of the image, counted from 0.
+        channel: of the image, counted from 0; None shows the one that the data set names, or that with most contrast.
         ignore_geometry: draw files of the same shape over each other, wherever their voxels lie.
 
     Raises:
@@ -77,56 +71,45 @@ def gallery(group: Group, chosen: Mapping[str, str], channel: int = 0, ignore_ge
     return legend(zip(group.regions, COLOURS, strict=False)) + pictures
 
 
-def _figure(group: Group, name: str, why: str, channel: int, side: int, ignore_geometry: bool) -> str:
+def _figure(group: Group, name: str, why: str, channel: int | None, side: int, ignore_geometry: bool) -> str:
     case = group.case_of(group.scored[0], name)
     heads = {"image": "", "reference": "", **{one.title: f" {model_class(one.place)}" for one in group.scored}}
     cells = [f'<span class="head{kind}">{breakable(head)}</span>' for head, kind in heads.items()]
-    for plane, pictures in _pictures(group, name, channel, side, ignore_geometry):
+    read = read_case(group, name, channel, ignore_geometry)
+    for plane, position, pictures in _pictures(group, read, side):
         for head, jpeg in zip(heads, pictures, strict=True):
-            alt = text_of(f"{name}, {plane}, {head}")
+            alt = text_of(f"{name}, {plane}, {position}, {head}")
             cells.append(f'<img src="{data_uri(jpeg)}" alt="{alt}" loading="lazy" decoding="async">')
     number = group.number_of[name]
     fold = f' <span class="soft">fold {text_of(case.fold)}</span>' if case.fold else ""
+    shown = f"{read.image.name}, window {read.image.window.text}" if case.images else "no image"
     return (
         f'<figure class="case" id="picture-{number}" data-case="{number}"><figcaption><b>{breakable(name)}</b> '
-        f'<span class="why">{text_of(why)}</span>{fold}</figcaption><div class="planes">{"".join(cells)}</div>'
+        f'<span class="why">{text_of(why)}</span>{fold} <span class="soft">{text_of(shown)}</span></figcaption>'
+        f'<div class="planes" data-view="{number}" role="button" tabindex="0" '
+        f'aria-label="open {text_of(name)}">{"".join(cells)}</div>'
         f'<p class="dice">{"".join(_dice(group, scored, name) for scored in group.scored)}</p></figure>'
     )
 
 
-def _pictures(
-    group: Group, case: str, channel: int, side: int, ignore_geometry: bool
-) -> Iterator[tuple[str, list[bytes]]]:
-    """For each plane, JPEG files of the image (black if there is none), the reference and the predictions."""
-    cases = [group.case_of(scored, case) for scored in group.scored]
-    reference, grid = _labels(cases[0].reference)
-    predictions = [_on_grid(*_labels(one.prediction), one.prediction, grid, ignore_geometry) for one in cases]
-    image = np.zeros_like(reference)
-    if cases[0].images:
-        file = cases[0].images[channel]
-        image = _on_grid(*_image(file), file, grid, ignore_geometry)
-    window = intensity_range(image)
-    # Skull-stripped brains fill only a part of their volume.
-    box = bounding_box(_any_filled([image, reference, *predictions])) or (slice(None),) * 3
-    image, *segmentations = (volume[box] for volume in (image, reference, *predictions))
-    size, is_flat = grid.size, min(grid.size) == 1  # of the complete image
-    grid = replace(grid, size=image.shape)
-    labels = group.scored[0].scores.labels
+def _pictures(group: Group, case: CaseVolumes, side: int) -> Iterator[tuple[str, str, list[bytes]]]:
+    """For each plane: its name, the slice's position, and JPEG files of image, reference and predictions."""
+    labels, segmentations = group.scored[0].scores.labels, list(case.segmentations.values())
     largest_first = sorted(group.regions, key=lambda region: -int(np.isin(segmentations[0], labels[region]).sum()))
     colours = [COLOURS[group.regions.index(region) % len(COLOURS)] for region in largest_first]
-    filled = _any_filled(segmentations)
-    for name, plane in PLANES.items():
-        if is_flat and size[axis_across(plane, grid)] > 1:
-            continue  # a 2D image has a single plane
-        number = fullest_slice(filled, plane, grid)
-        grey = slice_picture(image, plane, grid, number, window)
-        slices = [slice_labels(volume, plane, grid, number) for volume in segmentations]
+    window = case.image.window
+    for name, plane in case.planes.items():
+        number = fullest_slice(case.filled, plane, case.grid)
+        grey = slice_picture(case.image.values, plane, case.grid, number, (window.low, window.high))
+        slices = [slice_labels(volume, plane, case.grid, number) for volume in segmentations]
         outlined = [[np.isin(one, labels[region]) for region in largest_first] for one in slices]
-        yield name, [draw(grey, masks, side, colours, thickness=2) for masks in ([], *outlined)]
-
-
-def _any_filled(volumes: Sequence[np.ndarray]) -> np.ndarray:
-    return np.logical_or.reduce([volume != 0 for volume in volumes])
+        position = slice_position(plane, case.grid, number) if case.oriented else ""
+        known = plane if case.oriented else None
+        yield (
+            name,
+            position or "orientation unknown",
+            [draw(grey, masks, side, colours, 2, known, position) for masks in ([], *outlined)],
+        )
 
 
 def _dice(group: Group, scored: Scored, case: str) -> str:
@@ -136,32 +119,3 @@ def _dice(group: Group, scored: Scored, case: str) -> str:
     )
     name = f'<b class="{model_class(scored.place)}">{text_of(scored.title)}</b> ' if len(group.scored) > 1 else ""
     return f"<span>{name}Dice: {values}</span>"
-
-
-def _on_grid(values: np.ndarray, own: Grid, path: Path, grid: Grid, ignore_geometry: bool) -> np.ndarray:
-    """Voxels of a file, which must have this grid, or at least its shape."""
-    different = grid_problem(own, grid, "the reference", ignore_geometry)
-    if different is not None:
-        raise ValueError(f"{path}: {different}")
-    return values
-
-
-def _labels(path: Path) -> tuple[np.ndarray, Grid]:
-    """Labels (x, y, z) and grid, as they were scored; a 2D image becomes a single slice."""
-    image = read_labels(path)
-    return image.labels.reshape(image.grid.size), image.grid
-
-
-def _image(path: Path) -> tuple[np.ndarray, Grid]:
-    """Voxels (x, y, z) and grid of an image in any format that nnU-Net reads; a 2D image becomes a single slice."""
-    if path.name.lower().endswith(PIXELS):
-        values, grid = read_pixels(path, is_image=True)
-        return values.reshape(grid.size), grid
-    image = sitk.ReadImage(str(path))
-    if image.GetDimension() == 2:
-        image = sitk.JoinSeries(image)
-    values = sitk.GetArrayFromImage(image)
-    if image.GetNumberOfComponentsPerPixel() > 1:
-        values = values.mean(axis=-1)  # colours as brightness
-    grid = Grid(image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection())
-    return values.transpose(2, 1, 0), grid

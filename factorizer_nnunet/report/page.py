@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-import numpy as np
+from datetime import datetime
 
 from factorizer_nnunet.pages.markup import document, embedded_json, note, sections, text_of
 from factorizer_nnunet.pages.style import SCRIPT, STYLE
+from factorizer_nnunet.pages.viewer_script import VIEWER_SCRIPT, VIEWER_STYLE
+from factorizer_nnunet.report.case_viewer import Display, case_viewer
 from factorizer_nnunet.report.charts.axes import model_class
 from factorizer_nnunet.report.gallery import choose_cases, gallery
 from factorizer_nnunet.report.results import Result
 from factorizer_nnunet.report.sections_methods import methods_section
 from factorizer_nnunet.report.sections_models import Comparison, compare, comparison_section, verdicts
-from factorizer_nnunet.report.sections_scores import case_means, cases_section, headline, scores_section, strips_section
+from factorizer_nnunet.report.sections_scores import (
+    cases_section,
+    headline,
+    mean_dice,
+    outlying,
+    scores_section,
+    strips_section,
+)
 from factorizer_nnunet.report.sections_training import curves_section, trained_section
 from factorizer_nnunet.report.sections_volumes import lesions_section, volumes_section
 from factorizer_nnunet.report.study import Group
@@ -22,16 +30,13 @@ from factorizer_nnunet.report.style import REPORT_SCRIPT, REPORT_STYLE
 _Section = tuple[str, str, str]  # anchor, title, HTML
 
 
-def html_page(
-    results: Sequence[Result], groups: Sequence[Group], channel: int = 0, ignore_geometry: bool = False
-) -> str:
+def html_page(results: Sequence[Result], groups: Sequence[Group], display: Display) -> str:
     """Return the complete page.
 
     Args:
         results: in the order of their colours.
         groups: the same results with their scores, grouped by cases.
-        channel: of the images in the gallery, counted from 0.
-        ignore_geometry: draw files of the same shape over each other, wherever their voxels lie.
+        display: how images are shown, and how many cases can be opened.
 
     Raises:
         UserError: images that cannot be drawn.
@@ -46,10 +51,10 @@ def html_page(
     for place, (group, compared) in enumerate(zip(groups, comparisons, strict=True)):
         anchor_end = "" if place == 0 else f"-{place + 1}"
         title_end = f": {group.title}" if len(groups) > 1 else ""
-        for anchor, title, content in _group_sections(group, compared, channel, ignore_geometry):
+        for anchor, title, content in _group_sections(group, compared, display):
             parts.append((anchor + anchor_end, title + title_end, content))
     parts.append(("methods", "Methods", methods_section(groups)))
-    return _document(results, parts, list(groups[0].number_of))
+    return _document(results, parts, list(groups[0].number_of), case_viewer(groups, display))
 
 
 def _overview(group: Group, comparisons: list[Comparison]) -> str:
@@ -57,25 +62,23 @@ def _overview(group: Group, comparisons: list[Comparison]) -> str:
     if len(group.cases) < group.num_all:
         warning = _warning(f"Only the {len(group.cases)} of {group.num_all} cases that all results have are compared.")
     found = f'<div class="verdicts">{verdicts(group, comparisons)}</div>' if comparisons else ""
-    return f"<h3>{text_of(group.title)}</h3>{warning}{headline(group)}{found}"
+    return f"<h3>{text_of(group.title)}</h3>{warning}{outlying(group)}{headline(group)}{found}"
 
 
-def _group_sections(
-    group: Group, comparisons: list[Comparison], channel: int, ignore_geometry: bool
-) -> tuple[_Section, ...]:
-    chosen = choose_cases(np.stack([case_means(group, scored, "dice") for scored in group.scored]), group.cases)
+def _group_sections(group: Group, comparisons: list[Comparison], display: Display) -> tuple[_Section, ...]:
+    chosen = choose_cases(mean_dice(group), group.cases)
     return (
         ("scores", "Scores", scores_section(group)),
         ("every-case", "Every case", strips_section(group)),
         ("comparison", "Comparison", comparison_section(group, comparisons)),
         ("volumes", "Volumes", volumes_section(group)),
         ("lesions", "Lesion size", lesions_section(group)),
-        ("gallery", "Gallery", _gallery_lead(group, channel) + gallery(group, chosen, channel, ignore_geometry)),
+        ("gallery", "Gallery", _gallery_lead(group) + gallery(group, chosen, display.channel, display.ignore_geometry)),
         ("table", "All cases", cases_section(group, chosen.keys())),
     )
 
 
-def _document(results: Sequence[Result], parts: Sequence[_Section], names: Sequence[str]) -> str:
+def _document(results: Sequence[Result], parts: Sequence[_Section], names: Sequence[str], viewer: str) -> str:
     datasets = ", ".join(dict.fromkeys(result.dataset_name for result in results if result.dataset_name))
     datasets = datasets or "Segmentation"
     models = "".join(
@@ -90,13 +93,15 @@ def _document(results: Sequence[Result], parts: Sequence[_Section], names: Seque
         f'<datalist id="names">{options}</datalist>'
     )
     listed = embedded_json(list(names))
-    header = f'<header><h1>{text_of(datasets)}</h1><ul class="models">{models}</ul>{warnings}</header>'
+    when = datetime.now().astimezone().strftime("%Y-%m-%d")
+    subtitle = note(f"Report of segmentations, {when}")
+    header = f'<header><h1>{text_of(datasets)}</h1>{subtitle}<ul class="models">{models}</ul>{warnings}</header>'
     return document(
-        f"{datasets}: report",
-        STYLE + REPORT_STYLE,
-        SCRIPT + REPORT_SCRIPT,
+        f"{datasets}: report of {when}",
+        STYLE + REPORT_STYLE + VIEWER_STYLE,
+        SCRIPT + REPORT_SCRIPT + VIEWER_SCRIPT,
         f'{header}<nav>{links}{find}</nav>{body}<div id="tip" role="status"></div>'
-        f'<div id="kept" role="status"></div><script type="application/json" id="cases">{listed}</script>',
+        f'<div id="kept" role="status"></div><script type="application/json" id="cases">{listed}</script>{viewer}',
     )
 
 
@@ -104,15 +109,12 @@ def _warning(text: str) -> str:
     return f'<p class="warning"><b>Incomplete.</b> {text_of(text)}</p>'
 
 
-def _gallery_lead(group: Group, channel: int) -> str:
-    first = group.scored[0].result
-    names = first.dataset.channel_names
-    image = f"Image: {names[channel]}." if channel < len(names) else f"Image: channel {channel}."
-    if not all(case.images for case in first.cases):
-        image = "Some images were not found: set nnUNet_raw or give --images."
+def _gallery_lead(group: Group) -> str:
+    found = all(case.images for case in group.scored[0].result.cases)
+    image = "" if found else "Some images were not found: set nnUNet_raw or give --images. "
     models = " and models" if len(group.scored) > 1 else ""
     return note(
-        f"{text_of(image)} Cases are chosen by their mean Dice over regions{models}. Axial, coronal and sagittal "
-        "slices where reference and predictions are largest, with outlines of the regions; the patient's left is on "
-        "the right."
+        f"{image}Cases are chosen by their mean Dice over regions{models}. Axial, coronal and sagittal "
+        "slices where reference and predictions are largest, with outlines of the regions; R and L are the patient's "
+        "right and left, A and P front and back, S and I up and down."
     )

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from factorizer_nnunet.evaluation.metrics import Metric
+from factorizer_nnunet.evaluation.metrics import NSD_PREFIX, Metric
 from factorizer_nnunet.pages.markup import cell, charts, details, figure, note, number, table, table_below, text_of
 from factorizer_nnunet.report.charts.axes import model_class, model_heads
 from factorizer_nnunet.report.charts.strips import Strip, strip_svg
@@ -15,7 +15,10 @@ from factorizer_nnunet.report.statistics import Estimate, estimate
 from factorizer_nnunet.report.study import Group, Scored
 
 _FIRST = ("dice", "hd95", "nsd_1mm", "sensitivity", "precision", "volume_error")  # always shown; others on demand
-_IN_TABLE_OF_CASES = ("dice", "hd95", "volume_reference", "volume_prediction")
+_IN_TABLE_OF_CASES = ("dice", "hd95", "volume_error", "lesion_f1")  # and surface Dice; others on demand
+_UNDEFINED = "not defined: the region is empty in the reference, the prediction or both"
+_MIN_CASES = 8  # fewer do not show what is usual
+_FENCE = 1.5  # interquartile ranges below the lower quartile: Tukey's outliers
 
 
 def headline(group: Group) -> str:
@@ -44,6 +47,11 @@ def case_means(group: Group, scored: Scored, key: str) -> np.ndarray:
     total = np.where(known, values, 0).sum(axis=0)
     count = known.sum(axis=0)
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def mean_dice(group: Group) -> np.ndarray:
+    """Mean Dice over regions, (models, cases)."""
+    return np.stack([case_means(group, scored, "dice") for scored in group.scored])
 
 
 def _interval(found: Estimate, metric: Metric) -> str:
@@ -134,29 +142,57 @@ def strips_section(group: Group) -> str:
 
 
 def cases_section(group: Group, pictured: Collection[str]) -> str:
-    """A row for every case, with a link to its picture if there is one."""
+    """A row for every case, with a link to its picture if there is one; a second table has the other metrics."""
+    lead = 'Click a case to open it, a column head to sort. <button data-csv="scores">Download CSV</button>'
+    main, others = (_table_of_cases(group, pictured, chosen) for chosen in (True, False))
+    return note(lead) + f'<div class="cases">{main}</div>' + details("All other metrics", others)
+
+
+def outlying(group: Group) -> str:
+    """Names of the cases with an unusually low Dice, by model, as HTML; "" if there are none."""
+    lines = []
+    for scored, values in zip(group.scored, mean_dice(group), strict=True):
+        known = values[~np.isnan(values)]
+        if known.size < _MIN_CASES:
+            continue
+        low, high = np.percentile(known, (25, 75))
+        found = [n for n in np.argsort(values) if values[n] < low - _FENCE * (high - low)]
+        links = [
+            f'<button class="open" data-view="{group.numbers[n]}">{text_of(group.cases[n])}</button> ({values[n]:.3f})'
+            for n in found
+        ]
+        name = f"{text_of(scored.title)}: " if len(group.scored) > 1 else ""
+        if found:
+            lines.append(f"<p><b>Outliers</b>, mean Dice far below the other cases. {name}{', '.join(links)}</p>")
+    return "".join(lines)
+
+
+def _table_of_cases(group: Group, pictured: Collection[str], first: bool) -> str:
     fold_of = {case.name: case.fold for case in group.scored[0].result.cases}
     has_folds = bool(group.scored[0].result.folds)
-    columns = _case_columns(group)
+    columns = _case_columns(group, first)
     heads = ["case", *(["fold"] if has_folds else []), *(head for head, *_ in columns)]
     rows = []
     for case, place in zip(group.cases, group.numbers, strict=True):
-        name = f'<a href="#picture-{place}">{text_of(case)}</a>' if case in pictured else text_of(case)
+        name = f'<button class="open" data-view="{place}">{text_of(case)}</button>'
+        name += f' <a href="#picture-{place}">pictures</a>' if first and case in pictured else ""
         fold = [f'<td class="number" data-value="{(own := text_of(fold_of[case]))}">{own}</td>'] if has_folds else []
         cells = [
             _number(scored.scores.value(case, region, metric.key), metric) for _, scored, region, metric in columns
         ]
-        rows.append(f'<tr id="case-{place}"><th scope="row">{name}</th>{"".join([*fold, *cells])}</tr>')
-    return note("Click a column head to sort.") + f'<div class="cases">{table(heads, rows, sortable=True)}</div>'
+        row = "".join([f'<th scope="row" data-value="{text_of(case)}">{name}</th>', *fold, *cells])
+        anchor = f' id="case-{place}"' if first else ""
+        rows.append(f'<tr{anchor} data-view="{place}">{row}</tr>')
+    return table(heads, rows, sortable=True)
 
 
-def _case_columns(group: Group) -> list[tuple[str, Scored, str, Metric]]:
+def _case_columns(group: Group, first: bool) -> list[tuple[str, Scored, str, Metric]]:
     """Head, model, region and metric of each column; the reference's volume is the same for all models."""
     several = len(group.scored) > 1
     columns = []
     for region in group.regions:
         for metric in group.metrics:
-            if metric.key not in _IN_TABLE_OF_CASES:
+            if (metric.key in _IN_TABLE_OF_CASES or metric.key.startswith(NSD_PREFIX)) is not first:
                 continue
             head, shared = f"{region}: {metric.title_and_unit}", metric.key == "volume_reference"
             for scored in group.scored[:1] if shared else group.scored:
@@ -166,4 +202,4 @@ def _case_columns(group: Group) -> list[tuple[str, Scored, str, Metric]]:
 
 
 def _number(value: float, metric: Metric) -> str:
-    return number(None) if math.isnan(value) else number(value, metric.shown(value))
+    return number(None, undefined=_UNDEFINED) if math.isnan(value) else number(value, metric.shown(value))

@@ -9,6 +9,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.report.case_viewer import Display
 from factorizer_nnunet.report.own_pages import page_file, write_page
 from factorizer_nnunet.report.page import html_page
 from factorizer_nnunet.report.results import read_results
@@ -47,8 +48,10 @@ def write_report(
     scores_folder: Path | None = None,
     num_processes: int = 1,
     partial: bool = False,
-    channel: int = 0,
+    channel: int | None = None,
     ignore_geometry: bool = False,
+    viewer_cases: int = Display.viewer_cases,
+    viewer_mb: float = Display.viewer_mb,
 ) -> Written:
     """Write one HTML page about results of nnU-Net. The folders of results are not changed.
 
@@ -63,17 +66,20 @@ def write_report(
         scores_folder: where scores are saved for reuse; None saves them next to the page, in ``STEM_scores``.
         num_processes: number of cases scored at the same time.
         partial: report existing results, with a warning on the page, if folds or cases are missing.
-        channel: of the images in the gallery, counted from 0.
+        channel: of the images in the gallery, counted from 0; None chooses one that shows the labels.
         ignore_geometry: score and draw files of the same shape even if their voxels lie in different places.
+        viewer_cases: number of cases whose volumes are stored in the page, to look at.
+        viewer_mb: limit of all these volumes together.
 
     Raises:
         UserError: results cannot be read, scored or compared; all problems in one message, and nothing is written.
     """
     file = page_file(target)
+    display = Display(channel, ignore_geometry, viewer_cases, viewer_mb)
     results = read_results(result_folders, sources or Sources(), names, partial)
     groups = check_case_sets(results, partial)
     channels = min((len(case.images) for result in results for case in result.cases if case.images), default=None)
-    if channel < 0 or channels is not None and channel >= channels:
+    if channel is not None and (channel < 0 or channels is not None and channel >= channels):
         raise UserError(f"invalid channel {channel}: the images have channels 0 to {(channels or 1) - 1}")
     saved = scores_folder if scores_folder is not None else target.with_name(f"{target.stem}_scores")
     scores, problems = [], []
@@ -88,7 +94,7 @@ def write_report(
             problems.append(f"{result.folder}: {error}")
     if problems:
         raise UserError("\n".join(problems))
-    page = html_page(results, build_groups(results, scores, groups), channel, ignore_geometry)
+    page = html_page(results, build_groups(results, scores, groups), display)
     return Written([result.dataset.path for result in results], write_page(file, page))
 
 

@@ -299,6 +299,14 @@ def test_channels_are_chosen_by_name() -> None:
     assert release.has_channels(["adc", "FLAIR"]) and not release.has_channels(["ADC", "T1"])
 
 
+@EVERY_RELEASE
+def test_every_release_names_the_channel_to_show(release: Release) -> None:
+    names = [channel.name for channel in release.channels if not channel.own_grid]
+    assert release.display in names or len(names) == 1
+    if "brats" in release.key and len(names) > 1:
+        assert release.display in ("FLAIR", "T2f")
+
+
 def test_inconsistent_declarations_are_refused() -> None:
     with pytest.raises(ValueError, match="invalid written labels .*: nnU-Net needs 0, 1, 2"):
         LabelScheme(LabelMap({0: 0, 4: 2}), {"lesion": (2,)})
@@ -309,12 +317,16 @@ def test_inconsistent_declarations_are_refused() -> None:
     with pytest.raises(ValueError, match="labels merge in .*, which cannot be inverted"):
         LabelMap({0: 0, 1: 1, 4: 1}).inverse()
 
-    def release(*channels: Channel) -> Release:
+    def release(*channels: Channel, display: str = "") -> Release:
         scheme = LabelScheme(LabelMap({0: 0, 1: 1}), {"lesion": (1,)})
         text = dict.fromkeys(("key", "title", "case", "root", "unlabelled", "submission", "example"), "x")
-        return Release(**text, channels=channels, label=("x",), schemes=(scheme,), licence="", reference="")
+        return Release(
+            **text, channels=channels, label=("x",), schemes=(scheme,), licence="", reference="", display=display
+        )
 
     with pytest.raises(ValueError, match="not unique"):
         release(Channel("A", "a"), Channel("A", "b"))
     with pytest.raises(ValueError, match="the first channel defines the grid"):
         release(Channel("A", "a", own_grid=True))
+    with pytest.raises(ValueError, match="the channel to show, 'B', is not among"):
+        release(Channel("A", "a"), display="B")

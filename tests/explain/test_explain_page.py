@@ -16,12 +16,12 @@ from explained import explanation
 from PIL import Image
 
 from factorizer_nnunet.explain import panels
-from factorizer_nnunet.explain.display_grid import display_grid
 from factorizer_nnunet.explain.outputs import COMPONENTS_FILE, write_description, write_map
 from factorizer_nnunet.explain.page import write_page
 from factorizer_nnunet.explain.page_data import page_data
 from factorizer_nnunet.explain.panels import write_panels
 from factorizer_nnunet.explain.ranking import Separation
+from factorizer_nnunet.imaging.display_grid import display_grid
 from factorizer_nnunet.imaging.planes import PLANES
 
 NO_SEPARATION = Separation(None, None)
@@ -82,7 +82,7 @@ def test_panels_show_slices_upright_with_the_class_outlined(tmp_path: Path) -> N
     np.testing.assert_array_equal(axial, shown[:, :, 5].T)  # the patient's left on the right, back below
     np.testing.assert_array_equal(coronal, shown[:, 4, ::-1].T)  # up is up
     np.testing.assert_array_equal(sagittal, shown[3, :, ::-1].T)
-    figure = panels._panel(made, "core", 1)
+    figure = panels._panel(made, "core", 1, panels._Background.of(made, (), None))
     (axes,) = figure.axes
     assert len(axes.images) == 2 * (3 + 1)  # three planes and a bar in each row
     (lines,) = axes.collections

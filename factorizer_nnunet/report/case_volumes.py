@@ -1,0 +1,128 @@
+"""The volumes of a case as they are shown: all on the reference's grid, with a window for each channel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk  # noqa: N813
+
+from factorizer_nnunet.evaluation.reading import PIXELS, read_labels, read_pixels
+from factorizer_nnunet.evaluation.surface import bounding_box
+from factorizer_nnunet.imaging.channels import display_channel
+from factorizer_nnunet.imaging.checks import grid_problem
+from factorizer_nnunet.imaging.grid import Grid, cropped
+from factorizer_nnunet.imaging.planes import PLANES, Plane, axis_across
+from factorizer_nnunet.imaging.window import window_of
+from factorizer_nnunet.pages.viewer import ShownImage
+from factorizer_nnunet.report.study import Group
+
+
+@dataclass(frozen=True)
+class CaseVolumes:
+    """What is shown of a case, cropped to what is not background."""
+
+    images: list[ShownImage]  # of all channels; a black one if there are none
+    shown: int  # the image to show first
+    segmentations: dict[str, np.ndarray]  # reference and predictions by title, (x, y, z)
+    grid: Grid
+    planes: dict[str, Plane]  # a 2D image has a single plane
+    oriented: bool  # whether the file says where the patient's sides are
+
+    @property
+    def image(self) -> ShownImage:
+        """The image to show first."""
+        return self.images[self.shown]
+
+    @property
+    def filled(self) -> np.ndarray:
+        """Where the reference or a prediction is not background, bool, (x, y, z)."""
+        return any_filled(list(self.segmentations.values()))
+
+
+def read_case(group: Group, case: str, channel: int | None, ignore_geometry: bool) -> CaseVolumes:
+    """Read all files of a case.
+
+    Args:
+        group: the results.
+        case: its name.
+        channel: to show first, counted from 0; None takes the one that the data set names, or that with most contrast.
+        ignore_geometry: take files of the same shape as if their voxels lay in the same places.
+
+    Raises:
+        OSError, RuntimeError, ValueError, IndexError: a file cannot be read or has another grid.
+    """
+    cases = [group.case_of(scored, case) for scored in group.scored]
+    reference, grid = _labels(cases[0].reference)
+    titled = zip((scored.title for scored in group.scored), cases, strict=True)
+    segmentations = {"reference": reference} | {
+        title: _on_grid(*_labels(one.prediction), one.prediction, grid, ignore_geometry) for title, one in titled
+    }
+    dataset, files = group.scored[0].result.dataset, cases[0].images
+    images = [_on_grid(*_image(file), file, grid, ignore_geometry) for file in files] or [np.zeros_like(reference)]
+    wanted = dataset.display_channel if channel is None else channel
+    shown = wanted if files and wanted is not None else display_channel(images, reference > 0)
+    names = _channel_names(dataset.channel_names, len(files))
+    # Skull-stripped brains fill only a part of their volume.
+    filled = any_filled([*(image != image.min() for image in images), *segmentations.values()])
+    box = bounding_box(filled) or tuple(slice(0, n) for n in grid.size)
+    planes = {
+        title: plane
+        for title, plane in PLANES.items()
+        if min(grid.size) > 1 or grid.size[axis_across(plane, grid)] == 1
+    }
+    return CaseVolumes(
+        [
+            ShownImage(name, image[box], window_of(image, name, reference > 0))
+            for name, image in zip(names, images, strict=True)
+        ],
+        shown,
+        {title: volume[box] for title, volume in segmentations.items()},
+        cropped(grid, box),
+        planes,
+        not cases[0].reference.name.lower().endswith(PIXELS),
+    )
+
+
+def any_filled(volumes: Sequence[np.ndarray]) -> np.ndarray:
+    """Where any of the volumes is not 0."""
+    return np.logical_or.reduce([volume != 0 for volume in volumes])
+
+
+def _channel_names(named: Sequence[str], count: int) -> list[str]:
+    """A name for each channel, all different: several may be called CT."""
+    if not count:
+        return ["no image"]
+    names = [named[n] if n < len(named) else f"channel {n}" for n in range(count)]
+    return [f"{name} ({n})" if names.count(name) > 1 else name for n, name in enumerate(names)]
+
+
+def _on_grid(values: np.ndarray, own: Grid, path: Path, grid: Grid, ignore_geometry: bool) -> np.ndarray:
+    """Voxels of a file, which must have this grid, or at least its shape."""
+    different = grid_problem(own, grid, "the reference", ignore_geometry)
+    if different is not None:
+        raise ValueError(f"{path}: {different}")
+    return values
+
+
+def _labels(path: Path) -> tuple[np.ndarray, Grid]:
+    """Labels (x, y, z) and grid, as they were scored; a 2D image becomes a single slice."""
+    image = read_labels(path)
+    return image.labels.reshape(image.grid.size), image.grid
+
+
+def _image(path: Path) -> tuple[np.ndarray, Grid]:
+    """Voxels (x, y, z) and grid of an image in any format that nnU-Net reads; a 2D image becomes a single slice."""
+    if path.name.lower().endswith(PIXELS):
+        values, grid = read_pixels(path, is_image=True)
+        return values.reshape(grid.size), grid
+    image = sitk.ReadImage(str(path))
+    if image.GetDimension() == 2:
+        image = sitk.JoinSeries(image)
+    values = sitk.GetArrayFromImage(image)
+    if image.GetNumberOfComponentsPerPixel() > 1:
+        values = values.mean(axis=-1)  # colours as brightness
+    grid = Grid(image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection())
+    return values.transpose(2, 1, 0), grid

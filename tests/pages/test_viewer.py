@@ -1,0 +1,71 @@
+"""What the viewer of cases stores."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import zlib
+
+import numpy as np
+
+from factorizer_nnunet.imaging.grid import Grid
+from factorizer_nnunet.imaging.window import Window, ct_window
+from factorizer_nnunet.pages.viewer import ShownCase, ShownImage, viewer
+
+SIZE = (9, 8, 7)
+GRID = Grid(SIZE, (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), (-1.0, 0, 0, 0, -1.0, 0, 0, 0, 1.0))  # to the right and front
+RNG = np.random.default_rng(0)
+
+
+def _case(number: int, window: Window) -> ShownCase:
+    labels = np.zeros(SIZE, np.uint8)
+    labels[0, 1, 2] = 3
+    images = [ShownImage("T2", RNG.uniform(0, 100, SIZE), window)]
+    return ShownCase(number, f"case </script> {number}", GRID, images, 0, {"reference": labels})
+
+
+def _stored(html: str, number: int) -> dict[str, object]:
+    found = re.search(rf'id="volumes-{number}">(.*?)</script>', html)
+    assert found is not None
+    return json.loads(found[1])
+
+
+def _volume(text: str, size: tuple[int, ...]) -> np.ndarray:
+    """As the browser unpacks it: (left, back, up)."""
+    differences = np.frombuffer(zlib.decompress(base64.b64decode(text)), np.uint8)
+    return np.cumsum(differences, dtype=np.uint8).reshape(size, order="F")
+
+
+def test_volumes_are_stored_to_the_left_back_and_up() -> None:
+    case = _case(4, Window(0, 100))
+    stored = _stored(viewer([case], {"lesion": (3,)}, 1, 1), 4)
+    assert tuple(stored["size"]) == SIZE
+    labels = _volume(stored["labels"][0]["data"], SIZE)
+    np.testing.assert_array_equal(labels, case.segmentations["reference"][::-1, ::-1])
+    assert stored["cut"] == [8, 6, 2]
+    image = _volume(stored["images"][0]["data"], SIZE)
+    values = image / 255 * (stored["images"][0]["high"] - stored["images"][0]["low"])
+    np.testing.assert_allclose(values, case.images[0].values[::-1, ::-1], atol=0.4)
+
+
+def test_ct_keeps_the_usual_windows() -> None:
+    (image,) = _stored(viewer([_case(0, ct_window("brain"))], {}, 1, 1), 0)["images"]
+    assert (image["low"], image["high"]) == (-160, 240)
+    assert [one["text"] for one in image["windows"]] == [
+        "level 40, width 80 HU (brain)", "level 40, width 400 HU (soft tissue)"
+    ]  # fmt: skip
+
+
+def test_the_limit_leaves_cases_out_and_says_so() -> None:
+    read: list[int] = []
+
+    def cases():
+        for number in range(50):
+            read.append(number)
+            yield _case(number, Window(0, 100))
+
+    html = viewer(cases(), {}, 60, 0.005)
+    count = html.count('id="volumes-')
+    assert 0 < count < 5 and len(read) == count + 1  # the rest was not even read
+    assert f"volumes of {count} of 60 cases; more with --viewer-cases and --viewer-mb" in html
