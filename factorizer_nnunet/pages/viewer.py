@@ -82,7 +82,7 @@ def viewer(cases: Iterable[ShownCase], regions: Mapping[str, Sequence[int]], cou
     )
 
 
-_DIALOG = """<dialog id="viewer" aria-labelledby="viewer-title"><form method="dialog">
+_DIALOG = """<dialog id="viewer" tabindex="-1" aria-labelledby="viewer-title"><form method="dialog">
 <h3 id="viewer-title"></h3><button type="button" data-go="-1">← previous</button>
 <button type="button" data-go="1">next →</button><button>close</button></form>
 <div class="viewer-controls"><label>channel <select id="viewer-channel"></select></label>

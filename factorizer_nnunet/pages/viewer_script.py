@@ -54,6 +54,7 @@ async function open(to) {
   const mine = ++opening, stored = get("planes"), source = document.getElementById("volumes-" + to);
   document.getElementById("viewer-title").textContent = `${names[to]} (${to + 1} of ${names.length})`;
   if (!dialog.open) dialog.showModal();
+  dialog.focus();  // the canvas that has the focus is removed
   dialog.dataset.ready = ""; data = null; views = []; stored.replaceChildren(); get("legend").replaceChildren();
   document.querySelector(".viewer-controls").hidden = !source;
   if (!source) {
