@@ -15,8 +15,8 @@ from factorizer_nnunet.nnunet.image_files import channels_by_case, image_name
 
 DATASET_FILE = "dataset.json"
 # The keys of the file, as nnU-Net writes them; the old one before nnU-Net 2.
-CHANNELS_KEY, OLD_DISPLAY_KEY = "display_channel"  # our own: the channel of pictures; nnU-Net ignores it
-CHANNELS_KEY = "channel_names", "modality"
+DISPLAY_KEY = "display_channel"  # our own: the channel of pictures; nnU-Net ignores it
+CHANNELS_KEY, OLD_CHANNELS_KEY = "channel_names", "modality"
 LABELS_KEY, REGIONS_ORDER_KEY = "labels", "regions_class_order"
 ENDING_KEY, CASES_KEY, READER_KEY = "file_ending", "numTraining", "overwrite_image_reader_writer"
 BACKGROUND, IGNORE = "background", "ignore"  # names of labels with a meaning of their own
