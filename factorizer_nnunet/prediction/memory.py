@@ -71,7 +71,7 @@ def case_memory(
         shape: of the image, in the axis order of the network.
         spacing: mm, likewise.
         model: which predicts.
-        probabilities: whether they are written: then nnU-Net's export has the logits of all classes in full size.
+        probabilities: whether they are written, which needs the logits of all classes on the network's grid.
         on_gpu: whether feature maps and sums are on a GPU, which is not counted.
     """
     settings = model.configuration
@@ -97,7 +97,8 @@ def case_memory(
     predicting, writing = 2 * waiting + labels + (0 if on_gpu else maps + sums), 2 * labels
     if probabilities:
         predicting += classes * after * _HALF
-        writing += classes * (after * (_HALF + _DOUBLE) + before * (_HALF + 3 * _SINGLE)) + before * _DOUBLE
+        # The sum over classes, one class while it is resampled along the last axis (2) or in the frame of the image.
+        writing += classes * after * _HALF + 4 * before * _SINGLE
     return CaseMemory(reading, waiting, predicting, writing)
 
 

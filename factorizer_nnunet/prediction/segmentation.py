@@ -32,8 +32,8 @@ def segmentation_of(
     Returns:
         labels in the axis order of the image reader, uint8 or uint16.
     """
-    maps, labels = _maps(shape, properties, model), model.labels
-    if maps is None or type(labels) is not LabelManager:
+    maps, labels = maps_of(shape, properties, model), model.labels
+    if maps is None:
         logits = logits_of(planes, shape)
         threads = torch.get_num_threads()
         return convert_predicted_logits_to_segmentation_with_correct_shape(
@@ -56,7 +56,10 @@ def logits_of(planes: Iterable[torch.Tensor], shape: Sequence[int]) -> np.ndarra
     return logits
 
 
-def _maps(shape: Sequence[int], properties: Mapping[str, Any], model: ModelDescription) -> tuple[AxisMap, ...] | None:
+def maps_of(shape: Sequence[int], properties: Mapping[str, Any], model: ModelDescription) -> tuple[AxisMap, ...] | None:
+    """The maps from a preprocessed grid to the cropped image, for each axis; None where nnU-Net has been extended."""
+    if type(model.labels) is not LabelManager:
+        return None
     target = properties["shape_after_cropping_and_before_resampling"]
     target_spacing = [properties["spacing"][axis] for axis in model.plans.transpose_forward]
     spacing = list(model.configuration.spacing)

@@ -6,6 +6,7 @@ import contextlib
 import io
 import math
 import os
+import pickle
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -30,7 +31,9 @@ from factorizer_nnunet.nnunet.prediction_record import image_stamps
 from factorizer_nnunet.prediction.channel_grids import channel_grid_problem
 from factorizer_nnunet.prediction.description import ModelDescription
 from factorizer_nnunet.prediction.memory import MemoryLimit, case_memory
-from factorizer_nnunet.prediction.outputs import Outputs
+from factorizer_nnunet.prediction.outputs import PROBABILITIES, PROPERTIES, Outputs
+from factorizer_nnunet.prediction.probabilities import write_probabilities
+from factorizer_nnunet.prediction.segmentation import maps_of, segmentation_of
 
 Properties = dict[str, Any]  # what nnU-Net needs to bring a prediction back to the image's grid
 
@@ -226,7 +229,8 @@ def export(
     start = time.perf_counter()
 
     def write(truncated: str) -> None:
-        if outputs.probabilities:
+        maps = maps_of(prediction.shape[1:], properties, model) if outputs.probabilities else None
+        if outputs.probabilities and maps is None:
             export_prediction_from_logits(
                 prediction,
                 properties,
@@ -236,9 +240,15 @@ def export(
                 truncated,
                 save_probabilities=True,
             )
-        else:
-            writer = model.plans.image_reader_writer_class()
-            writer.write_seg(prediction, f"{truncated}{model.dataset.file_ending}", properties)
+            return
+        labels = prediction
+        if maps is not None:
+            logits = torch.from_numpy(prediction)
+            write_probabilities(Path(f"{truncated}{PROBABILITIES}"), logits, maps, properties, model)
+            Path(f"{truncated}{PROPERTIES}").write_bytes(pickle.dumps(properties))
+            labels = segmentation_of(logits.unbind(1), logits.shape[1:], properties, model)
+        writer = model.plans.image_reader_writer_class()
+        writer.write_seg(labels, f"{truncated}{model.dataset.file_ending}", properties)
 
     outputs.write(case, images, write, readable_by(model.plans))
     return time.perf_counter() - start

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tiny_models
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
 from nnunetv2.preprocessing.resampling.default_resampling import resample_data_or_seg_to_shape
@@ -20,8 +20,9 @@ from scipy.ndimage import gaussian_filter
 from factorizer_nnunet.nnunet.dataset_json import DatasetJson
 from factorizer_nnunet.prediction.description import ModelDescription
 from factorizer_nnunet.prediction.label_decision import Source, decide_labels
+from factorizer_nnunet.prediction.probabilities import write_probabilities
 from factorizer_nnunet.prediction.resampling import axis_maps, keeps_type
-from factorizer_nnunet.prediction.segmentation import segmentation_of
+from factorizer_nnunet.prediction.segmentation import maps_of, segmentation_of
 
 CLASSES = LabelManager({"background": 0, **{str(value): value for value in range(1, 5)}, "ignore": 5}, None)
 REGIONS = LabelManager({"background": 0, "all": [1, 2, 3], "core": [2, 3], "rim": 3}, [1, 3, 2])
@@ -45,6 +46,7 @@ def share_of_equal(a: np.ndarray, b: np.ndarray) -> float:
 @pytest.mark.parametrize("resample", [DEFAULT, TORCH, partial(DEFAULT, force_separate_z=True, order_z=1)])
 @pytest.mark.parametrize("labels", [CLASSES, REGIONS])
 @pytest.mark.parametrize("spacing", [ISOTROPIC, THICK])
+@settings(deadline=None)  # busy machines
 @given(source=sizes, target=sizes, seed=st.integers(0, 9), smooth=st.sampled_from([0.0, 1.5]))
 def test_labels_are_those_of_the_resampled_logits(
     resample: partial,
@@ -116,26 +118,54 @@ def test_other_resampling_is_left_to_nnunet(resample: partial) -> None:
     assert axis_maps(resample, (3, 4, 5), (6, 8, 10), ISOTROPIC, ISOTROPIC) is None
 
 
-@pytest.mark.parametrize("order", [1, 3])
-@pytest.mark.parametrize("configuration", ["2d", "3d_fullres"])
-def test_cropped_and_transposed_images(configuration: str, order: int) -> None:
+PROPERTIES = {
+    "spacing": [1.0, 2.0, 1.5],  # mm, as the reader gives it
+    "shape_before_cropping": (14, 16, 12),
+    "bbox_used_for_cropping": [[1, 11], [2, 15], [0, 9]],
+    "shape_after_cropping_and_before_resampling": (10, 13, 9),
+}
+
+
+def transposing_model(configuration: str, order: int = 1, regions: bool = False) -> ModelDescription:
     content = tiny_models.plans() | {"transpose_forward": [1, 2, 0], "transpose_backward": [2, 0, 1]}
     for one in content["configurations"].values():
         one["resampling_fn_probabilities"] = "resample_data_or_seg_to_shape"
         one["resampling_fn_probabilities_kwargs"] = dict(DEFAULT.keywords) | {"order": order}
     plans = PlansManager(content)
-    dataset = DatasetJson(tiny_models.DATASET, Path("dataset.json"))
-    model = ModelDescription(plans, plans.get_configuration(configuration), dataset)
-    properties = {
-        "spacing": [1.0, 2.0, 1.5],  # mm, as the reader gives it
-        "shape_before_cropping": (14, 16, 12),
-        "bbox_used_for_cropping": [[1, 11], [2, 15], [0, 9]],
-        "shape_after_cropping_and_before_resampling": (10, 13, 9),
-    }
+    labels = {"labels": {"background": 0, "all": [1, 2], "core": 2}, "regions_class_order": [1, 2]} if regions else {}
+    dataset = DatasetJson(tiny_models.DATASET | labels, Path("dataset.json"))
+    return ModelDescription(plans, plans.get_configuration(configuration), dataset)
+
+
+@pytest.mark.parametrize("order", [1, 3])
+@pytest.mark.parametrize("configuration", ["2d", "3d_fullres"])
+def test_cropped_and_transposed_images(configuration: str, order: int) -> None:
+    model = transposing_model(configuration, order)
     source = (10, 8, 14) if configuration == "2d" else (7, 8, 14)
     logits = random_logits(model.labels, source, 1.0, 0)
     expected = convert_predicted_logits_to_segmentation_with_correct_shape(
-        logits.copy(), model.plans, model.configuration, model.labels, properties, num_threads_torch=1
+        logits.copy(), model.plans, model.configuration, model.labels, PROPERTIES, num_threads_torch=1
     )
-    found = segmentation_of(torch.from_numpy(logits).unbind(1), source, properties, model)
+    found = segmentation_of(torch.from_numpy(logits).unbind(1), source, PROPERTIES, model)
     assert found.any() and share_of_equal(found, expected) == 1
+
+
+@pytest.mark.parametrize("regions", [False, True])
+@pytest.mark.parametrize("configuration", ["2d", "3d_fullres"])
+def test_probabilities_are_those_of_nnunets_export(configuration: str, regions: bool, tmp_path: Path) -> None:
+    model = transposing_model(configuration, regions=regions)
+    source = (10, 8, 14) if configuration == "2d" else (7, 8, 14)
+    logits = (random_logits(model.labels, source, 1.0, 0) * 40).astype(np.float16)
+    _, expected = convert_predicted_logits_to_segmentation_with_correct_shape(
+        *(logits.copy(), model.plans, model.configuration, model.labels, PROPERTIES),
+        return_probabilities=True,
+        num_threads_torch=1,
+    )
+    maps = maps_of(source, PROPERTIES, model)
+    assert maps is not None
+    before = logits.copy()
+    write_probabilities(tmp_path / "a.npz", torch.from_numpy(logits), maps, PROPERTIES, model)
+    np.testing.assert_array_equal(logits, before)
+    with np.load(tmp_path / "a.npz") as found:
+        assert found.files == ["probabilities"] and found["probabilities"].flags.c_contiguous
+        tiny_models.assert_equal_within_rounding(found["probabilities"], expected)

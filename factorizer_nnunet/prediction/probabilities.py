@@ -1,0 +1,69 @@
+"""nnU-Net's file of probabilities, written class by class: those of all classes together never exist in full size."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from factorizer_nnunet.prediction.description import ModelDescription
+from factorizer_nnunet.prediction.resampling import AxisMap, keeps_type
+
+
+def write_probabilities(
+    file: Path, logits: Tensor, maps: Sequence[AxisMap], properties: Mapping[str, Any], model: ModelDescription
+) -> None:
+    """Write what ``numpy.savez_compressed(file, probabilities=...)`` writes in nnU-Net's export.
+
+    Args:
+        file: to write.
+        logits: (classes, z, y, x), on the network's grid.
+        maps: from there to the cropped image, one for each spatial axis.
+        properties: of the case, from preprocessing.
+        model: which predicted.
+    """
+    has_regions, backward = model.labels.has_regions, model.plans.transpose_backward
+    rounds = keeps_type(model.configuration.resampling_fn_probabilities)
+    # Softmax is exp(logit - log(sum of exp)): the first pass over the classes makes that sum, the second the quotients.
+    total = None if has_regions else _log_sum(logits, maps, rounds)
+    shape = properties["shape_before_cropping"]
+    box = tuple(slice(*bounds) for bounds in properties["bbox_used_for_cropping"])
+    header = {
+        "descr": np.lib.format.dtype_to_descr(np.dtype(np.float32)),
+        "fortran_order": False,
+        "shape": (len(logits), *(int(shape[axis]) for axis in backward)),
+    }
+    with (
+        zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("probabilities.npy", "w", force_zip64=True) as member,
+    ):
+        np.lib.format.write_array_header_1_0(member, header)
+        for number, one in enumerate(logits):
+            values = _resampled(one, maps, rounds)
+            values = values.sigmoid_() if total is None else values.sub_(total).exp_()
+            outside = float(number == 0 and not has_regions)  # of the crop there is background
+            complete = np.full(shape, outside, np.float32)
+            complete[box] = values.numpy()
+            for plane in complete.transpose(backward):
+                member.write(np.ascontiguousarray(plane).data)
+
+
+def _log_sum(logits: Tensor, maps: Sequence[AxisMap], rounds: bool) -> Tensor:
+    first, *others = logits
+    total = _resampled(first, maps, rounds)
+    for one in others:
+        torch.logaddexp(total, _resampled(one, maps, rounds), out=total)
+    return total
+
+
+def _resampled(values: Tensor, maps: Sequence[AxisMap], rounds: bool) -> Tensor:
+    """Logits of one class on the grid of the cropped image, float32, not sharing memory with ``values``."""
+    result = values.to(torch.float32, copy=True)
+    for axis, one in enumerate(maps):
+        result = one.interpolate(result, axis, slice(0, len(one.low)))
+    return result.to(values.dtype).float() if rounds else result
