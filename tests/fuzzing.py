@@ -31,6 +31,12 @@ CASE_NAMES = (
 )  # fmt: skip
 
 
+def seed_and_rounds(seed: int, rounds: int) -> tuple[int, int]:
+    """The usual ones, or those of ``FACTORIZER_FUZZ=SEED:ROUNDS``, for a longer search with other seeds."""
+    first, count = os.environ.get("FACTORIZER_FUZZ", f"{seed}:{rounds}").split(":")
+    return int(first), int(count)
+
+
 class HangError(BaseException):
     """Not an ``Exception``, which what is tested could catch."""
 

@@ -10,9 +10,10 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-from fuzzing import CASE_NAMES, answer, damaged_json, damaged_nifti, files_below
+from fuzzing import CASE_NAMES, answer, damaged_json, damaged_nifti, files_below, seed_and_rounds
 
-SHAPE = (6, 5, 4)
+SEED, ROUNDS = seed_and_rounds(0, 60)
+GROUPS, SHAPE = 4, (6, 5, 4)
 LABELS = {"channel_names": {"0": "T1"}, "labels": {"background": 0, "edema": 1, "necrosis": 2, "enhancing": 3},
           "numTraining": 2, "file_ending": ".nii"}  # fmt: skip
 
@@ -39,13 +40,13 @@ def folders(tmp_path: Path) -> Callable[[np.random.Generator], tuple[Path, Path]
     return write
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(SEED, SEED + GROUPS))
 def test_evaluate_and_report_answer_damaged_volumes_and_names(
     folders: Callable[[np.random.Generator], tuple[Path, Path]], tmp_path: Path, seed: int
 ) -> None:
     rng = np.random.default_rng([1, seed])
     statuses = []
-    for number in range(15):
+    for number in range(ROUNDS // GROUPS):
         predictions, references = folders(rng)
         victim = (predictions, references)[number % 2] / "a.nii"
         kind = ("uint8", "float64", "int16", "float32")[number % 4]
@@ -69,13 +70,13 @@ def test_evaluate_and_report_answer_damaged_volumes_and_names(
     assert set(statuses) == {0, 2}
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(SEED, SEED + GROUPS))
 def test_evaluate_and_report_answer_a_damaged_dataset_json(
     folders: Callable[[np.random.Generator], tuple[Path, Path]], tmp_path: Path, seed: int
 ) -> None:
     rng = np.random.default_rng([2, seed])
     statuses = []
-    for number in range(15):
+    for number in range(ROUNDS // GROUPS):
         predictions, references = folders(rng)
         (predictions / "dataset.json").write_bytes(damaged_json(rng, LABELS))
         if number % 4 == 0:
@@ -95,7 +96,7 @@ def test_evaluate_and_report_answer_a_damaged_dataset_json(
 def test_report_answers_damaged_summaries_and_scores(
     folders: Callable[[np.random.Generator], tuple[Path, Path]], tmp_path: Path
 ) -> None:
-    rng = np.random.default_rng(3)
+    rng = np.random.default_rng([3, SEED])
     predictions, references = folders(rng)
     page = tmp_path / "work" / "page.html"
     command = ["report", predictions, "--references", references, "-o", page]
@@ -105,7 +106,7 @@ def test_report_answers_damaged_summaries_and_scores(
     assert answer(command) == 0
     (scores,) = (tmp_path / "work" / "page_scores").iterdir()
     written = json.loads((scores / "scores" / "summary.json").read_text())
-    for number in range(24):
+    for number in range(ROUNDS * 2 // 5):
         (predictions / "summary.json").write_bytes(damaged_json(rng, summary))
         if number % 2:
             (scores / "scores" / "summary.json").write_bytes(damaged_json(rng, written))

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fuzzing import HangError, time_limit
+from fuzzing import HangError, seed_and_rounds, time_limit
 from in_process import use_threads
 from nnunet_folders import use_folders_below
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
@@ -40,7 +40,7 @@ NAME, PLANS = "Dataset008_Fuzzed", "nnUNetFactorizerPlans"
 SHAPE, CASES = (12, 14, 10), 5
 ENDINGS = ("nii.gz", "nii.gz", "nii.gz", "nrrd")  # the format of each quarter of the seeds
 SECONDS_A_ROUND = 60
-FIRST, ROUNDS = map(int, os.environ.get("FACTORIZER_FUZZ", "0:48").split(":"))
+FIRST, ROUNDS = seed_and_rounds(0, 48)
 BUDGET_SECONDS = float("inf") if "FACTORIZER_FUZZ" in os.environ else 45.0
 
 VALUES: tuple[Any, ...] = (

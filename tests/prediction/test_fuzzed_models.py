@@ -8,7 +8,6 @@ from __future__ import annotations
 import copy
 import gzip
 import json
-import os
 import random
 import shutil
 import struct
@@ -18,12 +17,12 @@ from typing import Any
 
 import pytest
 import torch
-from fuzzing import time_limit
+from fuzzing import seed_and_rounds, time_limit
 from tiny_models import run_predict, write_model
 
 from factorizer_nnunet.core.errors import UserError
 
-SEED, COUNT = (int(part) for part in os.environ.get("FACTORIZER_FUZZ", "20:40").split(":"))
+SEED, COUNT = seed_and_rounds(20, 40)
 SECONDS = 30  # for one prediction of one small image
 FOREIGN = "foreign_package_of_the_test"
 

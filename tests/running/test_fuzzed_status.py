@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fuzzing import answer, damaged_json, files_below
+from fuzzing import answer, damaged_json, files_below, seed_and_rounds
 from running_example import example_settings
 
 from factorizer_nnunet.running.run import run_here
@@ -19,10 +19,11 @@ def test_status_answers_damaged_files(tmp_path: Path, programs: Path, capsys: py
     assert run_here(settings, [WorkerSlot("cpu 0")])
     number = settings.dataset.removeprefix("Dataset").split("_")[0]
     assert answer(["status", "-d", number]) == 0
-    rng = np.random.default_rng(5)
+    seed, rounds = seed_and_rounds(5, 80)
+    rng = np.random.default_rng(seed)
     files = sorted(path for path in (tmp_path / "nnUNet_results").rglob("*.json"))
     files += sorted(path for path in (tmp_path / "nnUNet_preprocessed").rglob("*.json"))
-    for _ in range(80):
+    for _ in range(rounds):
         victim = files[int(rng.integers(len(files)))]
         content = victim.read_bytes()
         victim.write_bytes(damaged_json(rng, json.loads(content)))

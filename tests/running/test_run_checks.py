@@ -80,7 +80,10 @@ def test_spoilt_test_data(tmp_path: Path, programs: Path, spoil: Callable[[Path]
             {"models": (ModelName(TRAINER, "nnUNetPlans", "4d"),)},
             "unknown configuration '4d': choose from 2d, 3d_fullres",
         ),
-        ({"models": (ModelName("nnUNetTrainerNobody", PLANS, "2d"),)}, "nnU-Net does not find the trainer nnUNetTrainerNobody. Correct"),
+        (
+            {"models": (ModelName("nnUNetTrainerNobody", PLANS, "2d"),)},
+            "nnU-Net does not find the trainer nnUNetTrainerNobody. Correct",
+        ),
         ({"models": (ModelName(f"{TRAINER}_20epo", PLANS, "2d"),)}, "invalid trainer suffix '_20epo'"),
         ({"dataset": "Dataset502_None"}, "no data set Dataset502_None"),
     ],
