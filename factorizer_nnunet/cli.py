@@ -107,6 +107,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     _ignore_warnings_of_dependencies()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # for names of files that are not UTF-8, as for stderr
+    try:
+        return _run(argv)
+    finally:
+        _end_output()
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    """Parse and call the subcommand; errors that a user can fix become a message."""
     args = build_parser().parse_args(argv)
     try:
         return args.run(args)
@@ -114,7 +122,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # what read the output has ended, such as ``| head``
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes what is left as it ends
         return 0
     except OSError as error:
         if error.filename is None:
@@ -127,6 +134,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+
+
+def _end_output() -> None:
+    """Write what is buffered; nothing more if what read the output has ended, or Python would complain at its end."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _ignore_warnings_of_dependencies() -> None:

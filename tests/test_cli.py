@@ -124,7 +124,8 @@ def test_the_module_runs_as_the_command(tmp_path: Path) -> None:
     assert done.stdout.startswith("export nnUNet_extTrainer=/mine:")
 
 
-def test_options_become_the_fields_of_the_same_names() -> None:
+def test_options_become_the_fields_of_the_same_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)  # only terminals get a progress bar
     parser = cli.build_parser()
     model = ["explain", "-i", "a", "b", "-m", "m", "-o", "o"]
     plain = request_of(ExplainRequest, parser.parse_args(model))
@@ -205,3 +206,21 @@ def test_a_reader_that_ends_early_is_no_error(tmp_path: Path) -> None:
     command = f"{sys.executable} -m factorizer_nnunet convert list | head -c 1"
     done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_a_reader_that_has_ended_before_is_no_error(option: str) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "factorizer_nnunet", option]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_bars_are_shown_on_terminals_only(terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    predict = ["predict", "-i", "IN", "-o", "OUT", "-m", "MODEL"]
+    assert cli.build_parser().parse_args(predict).progress_bar is terminal
+    assert cli.build_parser().parse_args([*predict, "--disable-progress-bar"]).progress_bar is False

@@ -145,10 +145,14 @@ def add_geometry_option(parser: argparse.ArgumentParser, effect: str) -> None:
 
 
 def add_device_options(parser: argparse.ArgumentParser) -> None:
-    """``-device`` and ``--disable_progress_bar``: ``device`` and ``progress_bar``."""
+    """``-device`` and ``--disable_progress_bar``: ``device`` and ``progress_bar``, which log files do not get."""
     add_shared(parser, "-device", choices=DEVICES, default="cuda", help="(default: cuda)")
     parser.add_argument(
-        "--disable_progress_bar", dest="progress_bar", action="store_false", help="show no progress bar, for logs"
+        "--disable_progress_bar",
+        dest="progress_bar",
+        action="store_false",
+        default=sys.stderr.isatty(),
+        help="show no progress bar (default where stderr is not a terminal)",
     )
 
 

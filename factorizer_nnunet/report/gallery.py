@@ -60,7 +60,7 @@ def gallery(group: Group, chosen: Mapping[str, str], channel: int | None = None,
     side = min(side_for(count), _MAX_SIDE)
     problems: list[str] = []
     figures = []
-    for name, why in tqdm(chosen.items(), desc="pictures", unit="case", leave=False):
+    for name, why in tqdm(chosen.items(), desc="pictures", unit="case", leave=False, disable=None):
         try:
             figures.append(_figure(group, name, why, channel, side, ignore_geometry))
         except (OSError, RuntimeError, ValueError, IndexError) as error:  # of SimpleITK, and ours below

@@ -83,7 +83,7 @@ def write_report(
         raise UserError(f"invalid channel {channel}: the images have channels 0 to {(channels or 1) - 1}")
     saved = scores_folder if scores_folder is not None else target.with_name(f"{target.stem}_scores")
     scores, problems = [], []
-    bar = tqdm(results, desc="scores", unit="model", leave=False)
+    bar = tqdm(results, desc="scores", unit="model", leave=False, disable=None)
     for place, result in enumerate(bar):
         bar.set_postfix_str(result.title)
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from factorizer_nnunet.running.worker_slots import WorkerSlot, command_environme
 
 OWNER_VARIABLE = "FACTORIZER_NNUNET_RUN"  # names the run's folder in every process that a local run starts
 _LOOK_SECONDS = 10.0
+_LINE_SECONDS = 300.0  # between lines about running steps where no bar shows them, as in a log file
 _GRACE_SECONDS = 60.0  # a training that is asked to end saves first
 
 Running = dict[Future[str | None], tuple[Step, WorkerSlot]]
@@ -48,6 +50,7 @@ class LocalExecutor:
         self._host = [WorkerSlot("processor")] if settings.device == "cuda" else self._free
         self._threads = len(slots) + 1
         self._children = Children()
+        self._last_lines = time.monotonic()
 
     def run(self, steps: Sequence[Step], check: Callable[[], None]) -> StepOutcome:
         """Run all steps that are not done.
@@ -123,8 +126,11 @@ class LocalExecutor:
         """Wait until a step ends, showing the progress of all meanwhile."""
         while not (ended := wait(running, _LOOK_SECONDS, FIRST_COMPLETED).done):
             steps = [step for step, _ in running.values()]
-            progress = [f"{short_name(step)} {step_progress(step, self._paths, step.look())}" for step in steps]
+            progress = [f"{short_name(step)}  {step_progress(step, self._paths, step.look())}" for step in steps]
             bar.set_postfix_str("; ".join(progress))
+            if bar.disable and time.monotonic() - self._last_lines >= _LINE_SECONDS:
+                self._last_lines = time.monotonic()
+                print("\n".join(line.rstrip() for line in progress), flush=True)
         for future in ended:
             step, slot = running.pop(future)
             self._slots(step).append(slot)

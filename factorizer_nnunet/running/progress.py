@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -32,9 +31,16 @@ class TrainingProgress:
     seconds_left: float | None  # from the time of recent epochs, without validation
 
     def __str__(self) -> str:
-        dice = "" if self.dice is None else f", Dice {self.dice:.3f}"
-        left = "" if self.seconds_left is None else f", {timedelta(seconds=round(self.seconds_left))} left"
-        return f"epoch {self.epochs} of {self.total}{dice}{left}"
+        dice = "" if self.dice is None else f"  Dice {self.dice:.2f}"
+        left = "" if self.seconds_left is None else f"  {_duration(self.seconds_left)} left"
+        return f"epoch {self.epochs}/{self.total}{dice}{left}"
+
+
+def _duration(seconds: float) -> str:
+    """A time in the largest unit that says enough: 40 s, 12 min, 3 h."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 2 * 3600 else f"{seconds / 3600:.0f} h"
 
 
 def planned_epochs(trainer: str) -> int:

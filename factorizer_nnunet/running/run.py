@@ -38,6 +38,7 @@ def run_here(settings: RunSettings, slots: Sequence[WorkerSlot]) -> bool:
             print(f"ended {count} processes that an interrupted run had left behind")
         write_request(settings)
         steps = build_steps(settings)
+        print(f"{len(steps)} steps: {', '.join(step.name for step in steps)}", flush=True)
         note_existing(settings, steps)
         LocalExecutor(settings, slots).run(steps, lambda: check_after_planning(settings))
         return write_results(settings)

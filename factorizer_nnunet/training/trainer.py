@@ -17,7 +17,7 @@ from factorizer_nnunet.nnunet.inference_settings import refuse_in_training, sett
 from factorizer_nnunet.nnunet.names import TRAINER
 from factorizer_nnunet.training.augmented import AugmentedTrainer, checked_augmentation
 from factorizer_nnunet.training.budget import budget_from_suffix
-from factorizer_nnunet.training.building import build_network
+from factorizer_nnunet.training.building import STOCK_PACKAGE, build_network
 from factorizer_nnunet.training.checks import check_checkpoint, check_pretrained_weights, check_training_inputs
 from factorizer_nnunet.training.ranks import on_first_rank
 from factorizer_nnunet.training.schedule import WarmupPolySchedule
@@ -76,6 +76,12 @@ class nnUNetTrainerFactorizer(AugmentedTrainer):
         if self.device.type == "cpu" and os.environ.get("OMP_NUM_THREADS", "").isdecimal():
             torch.set_num_threads(max(1, int(os.environ["OMP_NUM_THREADS"])))
         super().initialize()
+        stock = self.configuration_manager.network_arch_class_name
+        ours = type(self).build_network_architecture is nnUNetTrainerFactorizer.build_network_architecture
+        if ours and stock.startswith(STOCK_PACKAGE):
+            self.print_to_log_file(
+                f"This trains a Factorizer, translated from the {stock.rpartition('.')[2]} of the plans"
+            )
 
     @staticmethod
     def build_network_architecture(

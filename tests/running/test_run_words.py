@@ -138,7 +138,7 @@ def test_progress_is_read_from_the_log(tmp_path: Path) -> None:
     progress = training_progress(tmp_path, "nnUNetTrainer_5epochs")
     assert (progress.epochs, progress.total) == (2, 5)
     assert progress.dice == pytest.approx(0.6) and progress.seconds_left == pytest.approx(6.0)
-    assert str(progress) == "epoch 2 of 5, Dice 0.600, 0:00:06 left"
+    assert str(progress) == "epoch 2/5  Dice 0.60  6 s left"
 
 
 def test_the_last_request_comes_back(tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ def test_status_shows_what_is_done_failed_and_running(tmp_path: Path, programs: 
     log.touch()
     with file_lock(paths.lock, "busy"):
         table = status_table(read_status(settings))
-    assert f"{log.stem}  running  epoch 2 of 1000, Dice 0.600" in table
+    assert f"{log.stem}  running  epoch 2/1000  Dice 0.60" in table
     assert f"of {len(lines)} steps done" in table
     os.utime(log, (1, 1))  # of a run that was killed; the present one has not reached this step
     paths.measurements(log.stem).unlink()

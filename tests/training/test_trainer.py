@@ -128,6 +128,10 @@ def test_stock_plans_build_a_factorizer(make_trainer: MakeTrainer, name: str, ax
     assert isinstance(trainer.network, Factorizer)
     assert trainer.network.config.ndim == axes
     assert trainer.network.config.features_per_stage == (8, 16, 32)
+    (line,) = (line for line in Path(trainer.log_file).read_text().splitlines() if "This trains a Factorizer" in line)
+    assert line.rstrip().endswith(
+        f"translated from the {'ResidualEncoderUNet' if residual else 'PlainConvUNet'} of the plans"
+    )
 
 
 def test_a_saved_training_loads_into_a_new_trainer(make_trainer: MakeTrainer, tmp_path: Path) -> None:
