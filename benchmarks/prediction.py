@@ -222,7 +222,8 @@ def measure_row(name: str, args: argparse.Namespace, results: dict[str, Any]) ->
     if args.cases is not None and row.cases > 1:
         row = replace(row, cases=args.cases)
     scale = args.scale if row.scaled else 1.0
-    key = name if scale == 1 else f"{name}, scale {scale:g}"
+    key = name if row.cases == 1 else f"{row.cases} {name}"
+    key = key if scale == 1 else f"{key}, scale {scale:g}"
     folder = args.work / key.replace(", ", "-").replace(" ", "_")
     images, model = folder / "images", folder / "nnUNetTrainer__nnUNetPlans__3d_fullres"
     if not images.is_dir():
@@ -309,7 +310,8 @@ def draw(results: Mapping[str, Any], file: Path) -> None:
     axes.set_yticks(range(len(rows)), [f"{key}: {program}" for key, program, _ in rows])
     axes.invert_yaxis()
     axes.set_xlabel("seconds; grey: the command; colour: stages of all cases, which overlap")
-    axes.legend([plt.Rectangle((0, 0), 1, 1, color=colour) for colour in colours.values()], colours, ncols=4)
+    handles = [plt.Rectangle((0, 0), 1, 1, color=colour) for colour in colours.values()]
+    figure.legend(handles, stages, ncols=4, loc="outside upper center")
     figure.savefig(file, dpi=110)
     plt.close(figure)
 
