@@ -43,7 +43,7 @@ def find_data_set(release: Release, predictions: Path, raw_folder: Path, dataset
     """
     pattern = "Dataset*" if dataset_id is None else f"Dataset{dataset_id:03d}_*"
     names = {path.name.removesuffix(FILE_ENDING) for path in predictions.glob(f"*{FILE_ENDING}")}
-    matching, damaged = [], ""
+    matching, others, damaged = [], "", ""
     for report in sorted(raw_folder.glob(f"{pattern}/{REPORT_FILE}")):
         try:
             written = read_written_report(report)
@@ -52,6 +52,8 @@ def find_data_set(release: Release, predictions: Path, raw_folder: Path, dataset
             continue
         if written.release == release.key and (dataset_id is not None or names <= written.cases.keys()):
             matching.append(report.parent)
+        elif dataset_id is not None:
+            others = f". {report.parent.name} was converted from {written.release}"
     if len(matching) == 1:
         return matching[0]
     if matching:
@@ -59,7 +61,7 @@ def find_data_set(release: Release, predictions: Path, raw_folder: Path, dataset
     which = "these cases" if dataset_id is None else f"ID {dataset_id}"
     raise UserError(
         f"{raw_folder} has no data set converted from {release.key} with {which}: convert it, or give another "
-        f"-d{damaged}"
+        f"-d{others}{damaged}"
     )
 
 
@@ -132,7 +134,8 @@ def _submitted_name(release: Release, name: str, case: WrittenCase) -> str:
 def _problems(release: Release, path: Path, report: WrittenReport, data_set: Path, ignore_geometry: bool) -> list[str]:
     name = path.name.removesuffix(FILE_ENDING)
     if name not in report.cases:
-        return [f"{path}: {name} is not a case of {data_set.name}"]
+        rename = "" if path.name.endswith(FILE_ENDING) else f"; predictions end with {FILE_ENDING}: rename it"
+        return [f"{path}: {name} is not a case of {data_set.name}{rename}"]
     texts = []
     try:
         _submitted_name(release, name, report.cases[name])
@@ -157,7 +160,9 @@ def _problems(release: Release, path: Path, report: WrittenReport, data_set: Pat
     except ValueError as error:
         return [*texts, f"{path}: {error}"]
     if unexpected := unexpected_labels_problem(counts, report.back.to_nnunet.keys(), "this data set"):
-        texts.append(f"{path}: {unexpected}")
+        is_submitted = counts.keys() <= set(report.back.to_nnunet.values())
+        advice = "; all are values of the challenge: was this file converted before?" if is_submitted else ""
+        texts.append(f"{path}: {unexpected}{advice}")
     return texts
 
 

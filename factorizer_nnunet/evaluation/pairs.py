@@ -81,8 +81,10 @@ def problems_of(
         counts = count_labels(image.labels)
         unexpected = {v: n for v, n in counts.items() if v < 0 or (allowed is not None and v not in allowed)}
         if unexpected:
-            values = ", ".join(f"{value} ({count} voxels)" for value, count in list(unexpected.items())[:5])
+            values = ", ".join(f"{value} ({count_of(count, 'voxel')})" for value, count in list(unexpected.items())[:5])
             expected = "non-negative values" if allowed is None else str(sorted(allowed))
+            if ignore in unexpected:
+                expected += f", since {ignore} is the ignore label, which only references may contain"
             problems.append(f"{path}: unexpected label values {values}; expected {expected}")
     if len(grids) == 2 and shapes[0] != shapes[1]:
         problems.append(f"{pair.prediction}: shape {shapes[1]} differs from {shapes[0]} of {pair.reference}")

@@ -49,7 +49,9 @@ def negative_labels_problem(counts: Mapping[int, int]) -> str | None:
 
 def unexpected_labels_problem(counts: Mapping[int, int], allowed: Collection[int], owner: str) -> str | None:
     """Label values among voxel counts per value that are not `allowed`, the values of `owner`."""
-    unexpected = [f"{value} ({count} voxels)" for value, count in sorted(counts.items()) if value not in allowed]
+    unexpected = [
+        f"{value} ({count_of(count, 'voxel')})" for value, count in sorted(counts.items()) if value not in allowed
+    ]
     return f"unexpected label values {', '.join(unexpected)}; {owner} has {sorted(allowed)}" if unexpected else None
 
 

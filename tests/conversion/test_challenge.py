@@ -32,6 +32,8 @@ def test_the_data_set_of_predictions_is_found(tmp_path: Path) -> None:
     assert find_data_set(release, folder / "labelsTr", raw, 137) == folder
     with pytest.raises(UserError, match="has no data set converted from brats2018"):
         find_data_set(RELEASES["brats2018"], folder / "labelsTr", raw, None)
+    with pytest.raises(UserError, match=rf"give another -d\. {folder.name} was converted from brats2021"):
+        find_data_set(RELEASES["brats2018"], folder / "labelsTr", raw, 137)
 
 
 def test_all_invalid_predictions_are_reported_at_once(tmp_path: Path) -> None:
@@ -54,6 +56,19 @@ def test_all_invalid_predictions_are_reported_at_once(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     with pytest.raises(UserError, match="already exists"):
         to_challenge(RELEASES["brats2021"], folder / "labelsTr", tmp_path / "out", folder)
+
+
+def test_predictions_with_another_ending_or_the_values_of_the_challenge(tmp_path: Path) -> None:
+    tree = build_tree("brats2021", tmp_path / "source")
+    folder = convert("brats2021", tree.source, tmp_path / "raw").folder
+    converted = to_challenge(RELEASES["brats2021"], folder / "labelsTr", tmp_path / "out", folder).folder
+    renamed = sorted(converted.iterdir())[0]
+    renamed.rename(converted / "BraTS2021_00777.NII.GZ")
+    with pytest.raises(UserError) as error:
+        to_challenge(RELEASES["brats2021"], converted, tmp_path / "again", folder)
+    text = str(error.value)
+    assert "BraTS2021_00777.NII.GZ is not a case of" in text and "predictions end with .nii.gz: rename it" in text
+    assert "this data set has [0, 1, 2, 3]; all are values of the challenge: was this file converted before?" in text
 
 
 def test_archive_contains_only_the_files(tmp_path: Path) -> None:

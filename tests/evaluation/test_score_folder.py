@@ -101,6 +101,15 @@ def test_ignored_voxels_are_in_no_mask(tmp_path: Path) -> None:
     assert values == {"dice": 1, "hd95": 0, "lesions_false": 0, "fp": 0, "tn": 12 * 10 * 8 - 6 * 5 * 4 - 4}
 
 
+def test_the_ignore_label_in_a_prediction_is_named(tmp_path: Path) -> None:
+    labels = labels_of(0).astype(np.uint8)
+    labels[0, 0, 0] = 3
+    folders = one_case(tmp_path, labels, labels)
+    dataset = DatasetJson({"labels": {"background": 0, "lesion": 1, "core": 2, "ignore": 3}})
+    with pytest.raises(UserError, match=r"values 3 \(1 voxel\); expected \[0, 1, 2\], since 3 is the ignore label"):
+        evaluate_folder(*folders, dataset)
+
+
 def test_missing_and_extra_cases(tmp_path: Path) -> None:
     predictions, references = write_folders(tmp_path)
     (predictions / "case_1.nii.gz").unlink()
