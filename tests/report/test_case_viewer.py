@@ -128,10 +128,7 @@ def test_a_case_without_volumes_says_why(browser: Browser) -> None:
     assert "--viewer-cases" in browser.evaluate('document.getElementById("viewer-planes").textContent')
 
 
-NARROW = pytest.param(400, marks=pytest.mark.xfail(reason="measured 767 px after narrowing the window: not solved yet"))
-
-
-@pytest.mark.parametrize("width", [NARROW, 1400])
+@pytest.mark.parametrize("width", [400, 1400])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_nothing_scrolls_sideways(browser: Browser, width: int, scheme: str) -> None:
     browser.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
