@@ -11,7 +11,8 @@ STYLE = """
   --bad: #ff6b61; --badfill: #3a1c1c; --warn: #ffca5f; --warnfill: #352a12; --link: #83b4ff; } }
 * { box-sizing: border-box; }
 body { margin: 0 auto; max-width: 1400px; padding: 1.5rem; background: var(--page); color: var(--text);
-  overflow-wrap: break-word; font: 15px/1.45 system-ui, -apple-system, "Segoe UI", "Helvetica Neue", Arial, sans-serif; }
+  overflow-wrap: break-word;
+  font: 15px/1.45 system-ui, -apple-system, "Segoe UI", "Helvetica Neue", Arial, sans-serif; }
 h1 { font-size: 1.6rem; margin: 0 0 .2rem; }
 h2 { font-size: 1.15rem; margin: 2.2rem 0 .6rem; padding-top: .5rem; border-top: 1px solid var(--line); }
 h3 { font-size: 1rem; margin: 1.2rem 0 .4rem; }
