@@ -161,7 +161,7 @@ Medians of the rounds. Seconds of all processors together (CPU s) depend little 
         text += f"""
 `plan -c 3d_fullres` of the same files with as many processes, that is, check, fingerprint and preprocessing, took
 {plan.cpu:.0f} CPU s: the check is {check.cpu / plan.cpu:.1%} of it.
-By the clock, {check.wall:.0f} of {plan.wall:.0f} s, but not at the same time: other programs took other shares of the cores.
+By the clock, {check.wall:.0f} of {plan.wall:.0f} s, but not at the same time: other programs ran, too.
 """
     return f"""{text}
 Time grows with the number of cases, except that the fingerprint draws 10⁸ voxels of each channel from any number of
