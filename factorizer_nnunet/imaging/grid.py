@@ -68,7 +68,8 @@ def geometry_difference(grid: Grid, reference: Grid) -> str | None:
 
 def spacing_difference(spacing: Sequence[float], reference: Sequence[float]) -> str | None:
     """Describe how voxel sizes in mm differ by nnU-Net's own limit, narrower than ours; None if they do not."""
-    return None if np.allclose(spacing, reference) else f"voxel size {spacing} mm differs from {reference} mm"
+    same = len(spacing) == len(reference) and np.allclose(spacing, reference)  # images may have different axes
+    return None if same else f"voxel size {spacing} mm differs from {reference} mm"
 
 
 def largest_offset_mm(grid: Grid, reference: Grid) -> float:

@@ -18,9 +18,15 @@ from factorizer_nnunet.imaging.checks import (
     not_finite_problem,
     unexpected_labels_problem,
 )
-from factorizer_nnunet.imaging.grid import largest_offset_mm
+from factorizer_nnunet.imaging.grid import largest_offset_mm, spacing_difference
 from factorizer_nnunet.imaging.labels import integer_labels
 from factorizer_nnunet.imaging.volume import read_volume
+
+
+def test_voxel_sizes_of_another_number_of_axes_differ() -> None:
+    assert spacing_difference((1.0, 0.5, 0.5), (1.0, 0.5, 0.5)) is None
+    for other in ((1.0, 0.5), (1.0, 0.5, 0.5, 1.0), (1.0, 0.5, 0.6)):
+        assert "differs from" in str(spacing_difference((1.0, 0.5, 0.5), other))
 
 
 def test_values_that_are_not_finite_are_counted() -> None:
@@ -45,7 +51,7 @@ def test_problems_of_label_values() -> None:
     counts = {-2: 3, -1: 1, 0: 9, 4: 5}
     assert negative_labels_problem(counts) == "4 voxels have negative label values: -2, -1"
     assert negative_labels_problem({0: 9, 4: 5}) is None
-    expected = "unexpected label values -2 (3 voxels), -1 (1 voxels); the set has [0, 4]"
+    expected = "unexpected label values -2 (3 voxels), -1 (1 voxel); the set has [0, 4]"
     assert unexpected_labels_problem(counts, {0, 4}, "the set") == expected
     assert unexpected_labels_problem(counts, counts.keys(), "the set") is None
 
