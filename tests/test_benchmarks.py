@@ -56,6 +56,7 @@ def test_a_benchmark_starts(benchmark: str) -> None:
     assert f"{benchmark}.py" in run(benchmark, "--help")
 
 
+@pytest.mark.slow
 def test_labels_are_decided_as_by_nnunet() -> None:
     printed = run("label_export", "--scale", 0.1)
     assert "| nnU-Net |" in printed
@@ -63,6 +64,7 @@ def test_labels_are_decided_as_by_nnunet() -> None:
     assert abs(first - second) < 1e-3 * first  # ties in half precision
 
 
+@pytest.mark.slow
 def test_every_network_of_the_speed_benchmark_runs(tmp_path: Path) -> None:
     small = ("--patch", 32, 32, "--channels", 1, "--classes", 2, "--rounds", 1, "--modes", "forward")
     run("speed", *small, "--networks", *NETWORKS, "--docs", tmp_path)
@@ -71,6 +73,7 @@ def test_every_network_of_the_speed_benchmark_runs(tmp_path: Path) -> None:
     assert "| literal swin |" in (tmp_path / "speed.md").read_text() and (tmp_path / "speed.png").exists()
 
 
+@pytest.mark.slow
 def test_what_is_not_installed_or_does_not_fit_is_left_out_with_its_reason(tmp_path: Path) -> None:
     networks = ("--networks", "PlainConvUNet", "literal swin", "SwinUNETR")
     run("speed", "--patch", 20, 32, *networks, "--rounds", 1, "--modes", "forward", "--docs", tmp_path)
@@ -79,6 +82,7 @@ def test_what_is_not_installed_or_does_not_fit_is_left_out_with_its_reason(tmp_p
     assert entry["skipped"]["SwinUNETR"] in ("MONAI is not installed", "its patch sizes are multiples of 32")
 
 
+@pytest.mark.slow
 def test_a_drawn_case_is_explained() -> None:
     printed = run("explain_cost", "--images", "small", "--networks", "default", "--mirroring", "no", "--threads", 1)
     (row,) = [line for line in printed.splitlines() if line.startswith("| 35 × 50 × 36")]
@@ -86,11 +90,13 @@ def test_a_drawn_case_is_explained() -> None:
     assert min(map(int, (prediction, one_head, complete))) > 100  # MB
 
 
+@pytest.mark.slow
 def test_a_small_case_is_scored_alike_by_all_libraries(tmp_path: Path) -> None:
     printed = run("evaluation", "--work", tmp_path, "--cases", 1, "--folder-cases", 1, "--shape", 48, 48, 40)
     assert "surface-distance agrees" in printed and "cases per s" in printed
 
 
+@pytest.mark.slow
 def test_both_ways_to_load_a_small_case_are_measured(tmp_path: Path) -> None:
     small = ("--patch", 24, 24, 24, "--shape", 40, 36, 44, "--cases", 1, "--rounds", 1, "--batches", 4)
     run("throughput", "--work", tmp_path, *small, "--docs", tmp_path)

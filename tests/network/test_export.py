@@ -55,6 +55,7 @@ def in_onnxruntime(network: Factorizer, x: Tensor, folder: Path, **options: obje
     return lambda batch: torch.from_numpy(session.run(None, {session.get_inputs()[0].name: batch.numpy()})[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", SIZES)
 def test_onnx_model_equals_the_network(size: tuple, tmp_path: Path) -> None:
     network, x = network_and_image(size)
