@@ -92,7 +92,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="number of cases to score at the same time (default: %(default)s)",
     )
-    add = parser.add_argument_group("lesions, only without a scheme").add_argument
+    _add_lesion_options(parser.add_argument_group("lesions, only without a scheme"))
+
+
+def _add_lesion_options(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
     add("--connectivity", type=int, choices=(6, 18, 26), metavar="N", help="6, 18 or 26 neighbours (default: 26)")
     add("--dilation", type=int, metavar="N", help="dilate reference lesions by N voxels to merge and match them")
     add("--min-lesion", type=float, metavar="MM3", help="ignore reference lesions up to this volume")

@@ -39,7 +39,6 @@ T1, T1ce, T2, FLAIR and whole tumor, tumor core, enhancing tumor
 """
 
 
-# Longer than 60 lines: it only declares options, one after the other.
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add = parser.add_argument
