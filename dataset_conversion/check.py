@@ -246,6 +246,8 @@ class _Examination:
                 self._note(path, f"{geometry_difference(file.grid, grid)} of {name}, whose grid it is written with")
                 if isinstance(file, ImageFacts):
                     images[number] = replace(file, treatment="move")
+        if not offsets_mm:  # a position that is not a number differs even from itself
+            return
         path = max(offsets_mm, key=offsets_mm.__getitem__)
         if offsets_mm[path] > _ROUNDING_MM:
             self._note(path, f"is offset from {name} by up to {offsets_mm[path]:.2g} mm, which is within the tolerance")

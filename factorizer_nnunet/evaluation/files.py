@@ -81,6 +81,8 @@ def read_scores(folder: Path) -> Scores:
             ),
             settings=ours["settings"],
         )
+        for values in scores.settings.get("empty_masks", {}).values():
+            values.keys()  # raises if it is not a mapping
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{folder} contains damaged results ({error!r}). {FIX}") from error
     expected = {(c, r, m.key) for c in scores.cases for r in scores.regions for m in scores.metrics}

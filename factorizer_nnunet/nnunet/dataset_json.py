@@ -65,7 +65,7 @@ class DatasetJson:
         named = self.content.get(CHANNELS_KEY, self.content.get(OLD_CHANNELS_KEY, {}))  # the latter before nnU-Net 2
         try:
             return tuple(str(named[number]) for number in sorted(named, key=int))
-        except (TypeError, ValueError) as error:
+        except (OverflowError, TypeError, ValueError) as error:
             raise UserError(
                 f'{self.path}: channel_names must map numbers to names, such as {{"0": "T1"}}, not {named}'
             ) from error

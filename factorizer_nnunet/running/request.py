@@ -37,8 +37,10 @@ def read_request(results: Path, dataset: str) -> RunSettings:
     fix = "Start the run again, which rewrites it"
     content = load_json_object(found[0], fix)
     try:
-        path_component(content["dataset"], f"dataset in {found[0]}")
+        path_component(content["dataset"], "dataset")
         return _settings(content)
+    except UserError as error:  # about a name in it
+        raise UserError(f"{found[0]}: {error}. {fix}") from error
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{found[0]} is not as this version writes it ({error!r}). {fix}") from error
 
