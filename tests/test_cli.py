@@ -202,7 +202,7 @@ def test_each_shared_option_has_one_long_name() -> None:
     assert {short: long for short, long in names.items() if len(long) > 1} == {}
 
 
-def test_a_reader_that_ends_early_is_no_error(tmp_path: Path) -> None:
+def test_a_reader_that_ends_early_is_not_an_error(tmp_path: Path) -> None:
     command = f"{sys.executable} -m factorizer_nnunet convert list | head -c 1"
     done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")

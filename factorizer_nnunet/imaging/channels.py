@@ -48,6 +48,6 @@ def display_channel(images: Sequence[np.ndarray], labelled: np.ndarray) -> int:
 
 
 def named_channel(names: Sequence[str], wanted: str) -> int | None:
-    """The place of a channel by its name, ignoring case; None if there is no such channel."""
+    """The place of a channel by its name, ignoring case; None if the name is unknown."""
     folded = [name.casefold() for name in names]
     return folded.index(wanted.casefold()) if wanted and wanted.casefold() in folded else None
