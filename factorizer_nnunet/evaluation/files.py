@@ -18,7 +18,7 @@ from factorizer_nnunet.core.json_files import load_json_object
 from factorizer_nnunet.evaluation.metrics import VOXELS, Metric
 from factorizer_nnunet.evaluation.overlap import dice, iou
 from factorizer_nnunet.evaluation.scores import Files, Lesion, Scores, mean_over_cases
-from factorizer_nnunet.evaluation.table import empty_mask_rows, lesion_rule_rows, markdown
+from factorizer_nnunet.evaluation.table import markdown
 
 SUMMARY_FILE, SCORES_FILE, LESIONS_FILE, TABLE_FILE = "summary.json", "scores.csv", "lesions.csv", "scores.md"
 SCORE_FILES = (SUMMARY_FILE, SCORES_FILE, LESIONS_FILE, TABLE_FILE)
@@ -81,7 +81,7 @@ def read_scores(folder: Path) -> Scores:
             ),
             settings=ours["settings"],
         )
-        empty_mask_rows(scores), lesion_rule_rows(scores)  # what the report shows of the settings
+        markdown(scores)  # raises if metrics or settings cannot be shown
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{folder} contains damaged results ({error!r}). {FIX}") from error
     expected = {(c, r, m.key) for c in scores.cases for r in scores.regions for m in scores.metrics}
