@@ -166,7 +166,7 @@ def measured(root: Path, name: str, network: str, mirror: bool, way: str, device
     from factorizer_nnunet.nnunet.image_files import ImageCase
     from factorizer_nnunet.prediction.model import load_model
     from factorizer_nnunet.prediction.outputs import Outputs
-    from factorizer_nnunet.prediction.segmentation import segmentation_of
+    from factorizer_nnunet.prediction.segmentation import Output, segmentation_of
     from factorizer_nnunet.prediction.sliding_window import logit_planes
     from factorizer_nnunet.prediction.work import export, preprocess
 
@@ -187,12 +187,13 @@ def measured(root: Path, name: str, network: str, mirror: bool, way: str, device
         with tempfile.TemporaryDirectory(dir=root) as out:
             start = time.perf_counter()
             if way == PREDICT:
-                image = preprocess(case, model.description)
-                planes = logit_planes(predictor, torch.from_numpy(image.data))
-                labels = segmentation_of(planes, image.data.shape[1:], image.properties, model.description)
+                image = preprocess(case, [model.description])
+                (data,), (properties,) = image.data, image.properties
+                planes = logit_planes(predictor, torch.from_numpy(data))
+                labels = segmentation_of(Output(planes, data.shape[1:], properties, model.description))
                 outputs = Outputs(Path(out), model.file_ending, probabilities=False, model=stamp_of_value(name))
                 outputs.prepare({}, model.dataset.content, model.plans.plans)
-                export(case.name, labels, image.properties, image.images, model.description, outputs)
+                export(case.name, labels, properties, image.images, model.description, outputs)
             else:
                 explain_into(case, None, explainer, ExplainRequest(model=folder, images=(), out=Path(out)))
             seconds.append(time.perf_counter() - start)

@@ -58,7 +58,7 @@ def measure(by_nnunet: bool, scale: float) -> tuple[float, float, int]:
     else:
         maps = axis_maps(RESAMPLE, source, target, SPACING, TARGET_SPACING)
         assert maps is not None
-        result = decide_labels(Source(logits.unbind(1), maps, rounds=True), labels)
+        result = decide_labels([Source(logits.unbind(1), maps, rounds=True)], labels)
     seconds = time.process_time() - start
     return seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, int(result.sum(dtype=np.int64))
 

@@ -147,7 +147,7 @@ def test_options_may_be_spelled_with_dashes_and_underscores(spelled: str) -> Non
     args = cli.build_parser().parse_args(["predict", *spelled.split()])
     assert (args.images, args.out, args.model, args.device) == (Path("a"), Path("b"), Path("c"), "cpu")
     assert (args.use_mirroring, args.save_probabilities, args.tile_step_size) == (False, True, 0.5)
-    assert args.previous_stage == Path("d")
+    assert args.previous_stages == [Path("d")]
 
 
 def test_a_declared_spelling_is_not_taken_for_another() -> None:

@@ -22,6 +22,7 @@ from factorizer_nnunet.commands.options import (
     print_cases,
     print_passed_over,
     request_of,
+    user_path,
 )
 from factorizer_nnunet.core.interrupts import terminable
 
@@ -31,6 +32,7 @@ examples:
   factorizer-nnunet predict -d 4 -c 3d_fullres -tr nnUNetTrainer -p nnUNetPlans -f all -i IMAGES -o OUT
   factorizer-nnunet predict -d 4 -c 3d_fullres --num-iters 1 --disable_tta -i IMAGES -o OUT
   factorizer-nnunet predict -m MODEL_FOLDER -f 0 1 -i IMAGES -o OUT --save_probabilities -device cpu
+  factorizer-nnunet predict -m MODEL_FOLDER --ensemble-with OTHER_MODEL_FOLDER -i IMAGES -o OUT
 
 exit status: 0 all cases are predicted; 1 some failed, see the list; 2 wrong input, or no space left; 130 interrupted
 """
@@ -66,11 +68,21 @@ def add_options(parser: argparse.ArgumentParser) -> None:
             help=f"number of processes for {what} (default: nnUNet_{option}, or by device and cores); 0: no extra one",
         )
     add(
+        "--ensemble-with",
+        nargs="+",
+        default=(),
+        type=user_path,
+        metavar="MODEL_FOLDER",
+        help="decide labels by the mean of this model's and these models' probabilities, in one pass",
+    )
+    add(
         "-prev_stage_predictions",
-        dest="previous_stage",
-        type=Path,
+        dest="previous_stages",
+        nargs="+",
+        default=(),
+        type=user_path,
         metavar="FOLDER",
-        help="predictions of the previous stage, for a cascade",
+        help="predictions of the previous stage, one folder for each model that is a cascade",
     )
     add("--not_on_device", dest="on_device", action="store_false", help="keep results in main memory, for large images")
     add(
@@ -103,7 +115,8 @@ def run(args: argparse.Namespace) -> int:
     model = model_folder(args)
 
     from factorizer_nnunet.nnunet.inference_settings import ITERATIONS_VARIABLE, SHIFTS_VARIABLE, InferenceSettings
-    from factorizer_nnunet.prediction.predict import PredictionRequest, predict
+    from factorizer_nnunet.prediction.predict import predict
+    from factorizer_nnunet.prediction.request import PredictionRequest
 
     # An option takes precedence over its variable, which our trainer obeys when it builds the network.
     for value, variable in ((args.num_iters, ITERATIONS_VARIABLE), (args.num_shifts, SHIFTS_VARIABLE)):

@@ -22,7 +22,7 @@ from factorizer_nnunet.explain.recorder import Recorder
 from factorizer_nnunet.explain.threads import in_threads
 from factorizer_nnunet.nnunet.image_files import ImageCase
 from factorizer_nnunet.prediction.model import TrainedModel
-from factorizer_nnunet.prediction.segmentation import segmentation_of
+from factorizer_nnunet.prediction.segmentation import Output, segmentation_of
 from factorizer_nnunet.prediction.work import check_logits, preprocess
 
 OnMap = Callable[[Component, Volume], None]
@@ -61,8 +61,9 @@ class Explainer:
             on_map: called with each component and its map on the original grid, from several threads.
         """
         model = self.model
-        image = preprocess(case, model.description)
-        data, properties, preprocessed = image.data, image.properties, torch.from_numpy(image.data)
+        image = preprocess(case, [model.description])
+        (data,), (properties,) = image.data, image.properties
+        preprocessed = torch.from_numpy(data)
         temporary = tempfile.TemporaryDirectory(prefix=".maps", dir=folder)
         recorder = Recorder(self.layers, Path(temporary.name), self.options.with_loadings)
         with self.predictor.recording(recorder):
@@ -93,7 +94,7 @@ class Explainer:
         """Predict label values, (x, y, z) on the grid of the original image."""
         # Not ``predict_logits_from_preprocessed_data``: it loads weights first and so would undo a deletion.
         logits = check_logits(self.predictor.predict_sliding_window_return_logits(data).cpu())
-        return _x_first(segmentation_of(logits.unbind(1), logits.shape[1:], properties, self.model.description))
+        return _x_first(segmentation_of(Output(logits.unbind(1), logits.shape[1:], properties, self.model.description)))
 
     def _with_deletion(self, explanation: Explanation, data: torch.Tensor) -> Explanation:
         """The same explanation with the deletion test of the heads of the best components."""

@@ -19,12 +19,12 @@ class ImageCase:
     Attributes:
         name: the file names without channel and ending.
         files: one per channel, in order; a single one if a file contains all channels.
-        previous: the segmentation of the previous stage, in a cascade.
+        previous: the segmentation of the previous stage, for each model that is a cascade.
     """
 
     name: str
     files: tuple[Path, ...]
-    previous: Path | None = None
+    previous: tuple[Path, ...] = ()
 
 
 def image_name(case: str, channel: int, file_ending: str) -> str:
@@ -58,7 +58,7 @@ def find_cases(
     file_ending: str,
     num_channels: int,
     channels_in: Callable[[Sequence[Path]], int],
-    previous: Path | None = None,
+    previous: Sequence[Path] = (),
 ) -> list[ImageCase]:
     """Find the cases of a folder, sorted by name. Endings in other case, such as ``.NII.GZ``, count as the same.
 
@@ -68,7 +68,7 @@ def find_cases(
         num_channels: the number that the model takes.
         channels_in: returns how many channels files contain; called once, for one file, if cases have fewer files
             than channels.
-        previous: folder with the previous stage's segmentations ``CASE.ENDING``, in a cascade.
+        previous: folders with a previous stage's segmentations ``CASE.ENDING``, one for each model that is a cascade.
 
     Raises:
         UserError: there are no cases, or some lack channels or segmentations; reports all problems at once.
@@ -85,12 +85,12 @@ def find_cases(
         first = next(iter(images.values()))[0]
         expected = range(1) if channels_in([first]) == num_channels else expected  # colours in one file
     problems += _channel_problems({case: set(files) for case, files in images.items()}, expected)
-    if previous is not None:
-        problems += [
-            f"{case}: no segmentation {case}{file_ending} of the previous stage in {previous}"
-            for case in images
-            if not (previous / f"{case}{file_ending}").is_file()
-        ]
+    problems += [
+        f"{case}: no segmentation {case}{file_ending} of the previous stage in {stage}"
+        for stage in previous
+        for case in images
+        if not (stage / f"{case}{file_ending}").is_file()
+    ]
     if problems:
         raise UserError(
             f"{folder} does not fit the model, which takes {num_channels} channels: {first_few(problems, 20)}"
@@ -99,7 +99,7 @@ def find_cases(
         ImageCase(
             case,
             tuple(images[case][channel] for channel in expected),
-            None if previous is None else previous / f"{case}{file_ending}",
+            tuple(stage / f"{case}{file_ending}" for stage in previous),
         )
         for case in sorted(images)
     ]

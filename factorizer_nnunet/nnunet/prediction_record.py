@@ -104,7 +104,9 @@ def compare(folder: Path, case: ImageCase, outputs: Sequence[Path], model: Stamp
 
 def _images(case: ImageCase) -> dict[str, Path]:
     images = {f"{_IMAGE} {number}": file for number, file in enumerate(case.files)}
-    return images if case.previous is None else {**images, _PREVIOUS: case.previous}
+    # The first has no number: older records know only one.
+    previous = {f"{_PREVIOUS} {number}" if number else _PREVIOUS: file for number, file in enumerate(case.previous)}
+    return images | previous
 
 
 def _outputs(files: Sequence[Path]) -> dict[str, Path]:

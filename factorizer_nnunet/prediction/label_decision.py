@@ -3,12 +3,12 @@
 Rows are planes of the first axis. In each, one class after another is interpolated and compared with the best so far.
 The planes of the logits are taken one after the other, as the network finishes them; two at a time are kept.
 Only the box around the foreground is computed: where all source voxels around a target voxel decide for background, so
-does every mean of them.
+does every mean of them. Several models are averaged as nnU-Net's ensembles are, by their probabilities.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,24 +38,52 @@ class Source:
     rounds: bool = False
 
 
-def decide_labels(source: Source, labels: LabelManager) -> np.ndarray:
+def decide_labels(sources: Sequence[Source], labels: LabelManager) -> np.ndarray:
     """Labels on the target grid: the most probable class, or regions above 0.5 in the order of ``regions_class_order``.
+
+    Args:
+        sources: models whose probabilities are averaged, with the same target grid.
+        labels: of all of them.
 
     Returns:
         (z, y, x), uint8, or uint16 from 255 labels on, as nnU-Net stores them.
     """
     values = _label_values(labels)
-    result = np.zeros([len(axis.low) for axis in source.maps], values.dtype)
-    window = _Window(source, labels.has_regions)
+    result = np.zeros([len(axis.low) for axis in sources[0].maps], values.dtype)
+    windows = [_Window(source, labels.has_regions) for source in sources]
     for row in range(len(result)):
-        window.move_to(row)
-        box = window.target_box()
+        for window in windows:
+            window.move_to(row)
+        box = _union([box for box in (window.target_box() for window in windows) if box is not None])
         if box is None:
             continue
         with torch_threads(1):  # a plane of one class is too little work for several
-            decided = _decide(window.classes(box), labels.has_regions, len(values))
+            classes = windows[0].classes(box) if len(windows) == 1 else _mean(windows, box, labels.has_regions)
+            decided = _decide(classes, labels.has_regions, len(values))
         result[row][box] = values[decided.numpy(force=True)]
     return result
+
+
+def _union(boxes: Sequence[Box]) -> Box | None:
+    """The smallest box around all of them; None of none."""
+    if not boxes:
+        return None
+    rows, columns = (
+        slice(min(part.start for part in parts), max(part.stop for part in parts)) for parts in zip(*boxes, strict=True)
+    )
+    return rows, columns
+
+
+def _mean(windows: Sequence[_Window], box: Box, has_regions: bool) -> Iterator[Tensor]:
+    """The mean probability of each class in a part of the target plane; of regions, how far it is above 0.5."""
+    total: Tensor | None = None
+    for window in windows:
+        logits = torch.stack(list(window.classes(box)))
+        probabilities = logits.sigmoid_() if has_regions else logits.softmax(0)
+        total = probabilities if total is None else total.add_(probabilities.to(total.device))
+    assert total is not None
+    mean = total.div_(len(windows))
+    return iter(mean.sub_(0.5) if has_regions else mean)
 
 
 def _label_values(labels: LabelManager) -> np.ndarray:

@@ -51,7 +51,7 @@ class CaseMemory:
     predicting: int
     writing: int
 
-    def together(self, readers: int, writers: int) -> int:
+    def of_processes(self, readers: int, writers: int) -> int:
         """Bytes of all processes; with none for a stage, the main process does its work in turn."""
         alone = max(self.predicting, 0 if readers else self.reading, 0 if writers else self.writing)
         others = readers * (PROCESS + self.reading + self.waiting) + writers * (PROCESS + 2 * self.writing)
@@ -102,8 +102,23 @@ def case_memory(
     return CaseMemory(reading, waiting, predicting, writing)
 
 
+def together(models: Sequence[CaseMemory]) -> CaseMemory:
+    """What a case takes that several models predict in one pass.
+
+    Args:
+        models: what it takes with each of them alone.
+    """
+    waiting = sum(one.waiting for one in models)
+    return CaseMemory(
+        reading=max(one.reading + waiting - one.waiting for one in models),
+        waiting=waiting,
+        predicting=sum(one.predicting for one in models),
+        writing=max(one.writing for one in models),
+    )
+
+
 def processes_within(case: CaseMemory, limit: int, readers: int, writers: int) -> tuple[int, int]:
     """The numbers of processes to read and to write that fit, as many as are wanted if possible; (0, 0) in any case."""
     choices = itertools.product(range(readers + 1), range(writers + 1))
     best_first = sorted(choices, key=lambda pair: (min(pair), sum(pair)), reverse=True)
-    return next((pair for pair in best_first if case.together(*pair) <= limit), (0, 0))
+    return next((pair for pair in best_first if case.of_processes(*pair) <= limit), (0, 0))

@@ -24,7 +24,7 @@ from factorizer_nnunet.prediction.claims import Claims
 from factorizer_nnunet.prediction.description import ModelDescription
 from factorizer_nnunet.prediction.memory import MemoryLimit
 from factorizer_nnunet.prediction.outputs import Outputs
-from factorizer_nnunet.prediction.segmentation import logits_of, segmentation_of
+from factorizer_nnunet.prediction.segmentation import Output, segmentation_of
 from factorizer_nnunet.prediction.sliding_window import logit_planes
 from factorizer_nnunet.prediction.work import Preprocessed, export, preprocess, readable_by
 
@@ -55,12 +55,24 @@ class PredictionOutcome:
     passed_over: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class Member:
+    """One of the models whose probabilities are averaged.
+
+    Attributes:
+        model: what its files say.
+        predictor: nnU-Net's, with its weights.
+    """
+
+    model: ModelDescription
+    predictor: nnUNetPredictor
+
+
 class Pipeline:
     """Predicts cases.
 
     Args:
-        model: what the files of the model say.
-        predictor: nnU-Net's, with the model's weights.
+        members: one model or more; labels are decided by the mean of their probabilities.
         outputs: where to write.
         outcome: gets what happens to each case.
         num_readers, num_writers: number of worker processes; with 0, this process does the work.
@@ -72,8 +84,7 @@ class Pipeline:
 
     def __init__(
         self,
-        model: ModelDescription,
-        predictor: nnUNetPredictor,
+        members: Sequence[Member],
         outputs: Outputs,
         outcome: PredictionOutcome,
         *,
@@ -84,7 +95,8 @@ class Pipeline:
         skip_empty_tiles: bool = False,
         verbose: bool = False,
     ) -> None:
-        self.model, self.predictor, self.outputs, self.outcome = model, predictor, outputs, outcome
+        self.members, self.outputs, self.outcome = members, outputs, outcome
+        self.models = [member.model for member in members]
         self.num_readers, self.num_writers = num_readers, num_writers
         self.progress_bar, self.memory, self.skip_empty_tiles = progress_bar, memory, skip_empty_tiles
         self.verbose = verbose
@@ -113,7 +125,7 @@ class Pipeline:
 
     def _claimed(self, cases: Iterable[ImageCase], busy: list[ImageCase]) -> Iterator[ImageCase]:
         """Yield the cases that could be claimed and are still to be predicted; add those of others to ``busy``."""
-        readable = readable_by(self.model.plans)
+        readable = readable_by(self.models[0].plans)
         for case in cases:
             if not self._claims.take(case.name):
                 busy.append(case)
@@ -135,9 +147,9 @@ class Pipeline:
         others = most - 1  # while one case is predicted; with a single case, processes would only cost memory and time
         num_readers, num_writers = min(self.num_readers, others), min(self.num_writers, others)
         with WorkerPool(num_readers) as readers, WorkerPool(num_writers) as writers:
-            for case, read in _read_ahead(cases, readers, self.model, self.memory):
+            for case, read in _read_ahead(cases, readers, self.models, self.memory):
                 try:
-                    image = image_of(read, case, readers, self.model, self.memory)
+                    image = image_of(read, case, readers, self.models, self.memory)
                     if image.warnings:
                         self.outcome.warnings[case.name] = "; ".join(image.warnings)
                     predicted, seconds = self._predicted(image)
@@ -145,7 +157,7 @@ class Pipeline:
                     self._failed(case.name, error)
                     continue
                 future = writers.submit(
-                    export, case.name, predicted, image.properties, image.images, self.model, self.outputs
+                    export, case.name, predicted, image.properties[0], image.images, self.models[0], self.outputs
                 )
                 self._exports[future] = case.name, seconds
                 del image, read, predicted  # the next image may need the memory
@@ -154,13 +166,13 @@ class Pipeline:
 
     def _predicted(self, image: Preprocessed) -> tuple[np.ndarray, dict[str, float]]:
         """Labels on the image's grid, or all logits where probabilities are to be written; and seconds by stage."""
-        shape, start = image.data.shape[1:], time.perf_counter()
+        start = time.perf_counter()
         seconds = {"reading and preprocessing": image.seconds, "network": 0.0}
-        planes = _timed(logit_planes(self.predictor, torch.from_numpy(image.data), self.skip_empty_tiles), seconds)
-        if self.outputs.probabilities:
-            predicted = logits_of(planes, shape)
-        else:
-            predicted = segmentation_of(planes, shape, image.properties, self.model)
+        outputs = []
+        for member, data, properties in zip(self.members, image.data, image.properties, strict=True):
+            planes = logit_planes(member.predictor, torch.from_numpy(data), self.skip_empty_tiles)
+            outputs.append(Output(_timed(planes, seconds), data.shape[1:], properties, member.model))
+        predicted = outputs[0].take_logits() if self.outputs.probabilities else segmentation_of(*outputs)
         seconds["labels"] = time.perf_counter() - start - seconds["network"]
         return predicted, seconds
 
@@ -204,14 +216,14 @@ def image_of(
     read: Future[Preprocessed],
     case: ImageCase,
     readers: WorkerPool,
-    model: ModelDescription,
+    models: Sequence[ModelDescription],
     memory: MemoryLimit | None,
 ) -> Preprocessed:
     """The case that was read; read again if a process died, since all cases being read then are lost with it."""
     try:
         return read.result()
     except BrokenProcessPool:
-        return readers.submit(preprocess, case, model, memory).result()
+        return readers.submit(preprocess, case, models, memory).result()
 
 
 def reason_of(error: BaseException) -> str:
@@ -226,12 +238,12 @@ def reason_of(error: BaseException) -> str:
 
 
 def _read_ahead(
-    cases: Iterator[ImageCase], readers: WorkerPool, model: ModelDescription, memory: MemoryLimit | None
+    cases: Iterator[ImageCase], readers: WorkerPool, models: Sequence[ModelDescription], memory: MemoryLimit | None
 ) -> Iterator[tuple[ImageCase, Future[Preprocessed]]]:
     """Yield each case with its future image; as many as there are processes are read in advance."""
     reading: deque[tuple[ImageCase, Future[Preprocessed]]] = deque()
     for case in cases:
-        reading.append((case, readers.submit(preprocess, case, model, memory)))
+        reading.append((case, readers.submit(preprocess, case, models, memory)))
         if len(reading) > readers.count:
             yield reading.popleft()
     yield from reading

@@ -2,85 +2,29 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import SimpleITK
-from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
 from factorizer_nnunet import __version__
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.file_stamps import Stamp, stamp_of_value
 from factorizer_nnunet.core.memory import free_memory
 from factorizer_nnunet.core.wording import first_few
+from factorizer_nnunet.nnunet.dataset_json import REGIONS_ORDER_KEY
 from factorizer_nnunet.nnunet.image_files import ImageCase, find_cases, passed_over
-from factorizer_nnunet.nnunet.inference_settings import InferenceSettings, is_tile_step
-from factorizer_nnunet.nnunet.model_folder import ALL_CASES, CHECKPOINT_FINAL
 from factorizer_nnunet.nnunet.prediction_record import image_stamps, record_prediction
 from factorizer_nnunet.prediction.case_states import CaseState, State, state_of
 from factorizer_nnunet.prediction.claims import Claims
 from factorizer_nnunet.prediction.description import ModelDescription
 from factorizer_nnunet.prediction.devices import chosen_device, worker_count
-from factorizer_nnunet.prediction.memory import RESERVE, MemoryLimit, case_memory, processes_within
+from factorizer_nnunet.prediction.memory import RESERVE, MemoryLimit, case_memory, processes_within, together
 from factorizer_nnunet.prediction.model import TrainedModel, load_model
 from factorizer_nnunet.prediction.outputs import DECISIVE, Outputs
-from factorizer_nnunet.prediction.pipeline import Pipeline, PredictionOutcome, reason_of
+from factorizer_nnunet.prediction.pipeline import Member, Pipeline, PredictionOutcome, reason_of
+from factorizer_nnunet.prediction.request import PredictionRequest
 from factorizer_nnunet.prediction.work import channels_by, readable_by
-
-
-@dataclass(frozen=True, kw_only=True)
-class PredictionRequest:
-    """What to predict, with which model, and where to write it.
-
-    Attributes:
-        model: folder ``TRAINER__PLANS__CONFIGURATION``.
-        images: folder with ``CASE_0000.ENDING``, ….
-        out: output folder.
-        folds: numbers, or ``all``; their outputs are averaged.
-        checkpoint: file name in each fold.
-        device: ``cuda``, ``cpu`` or ``mps``.
-        tile_step_size: of the sliding window, as a fraction of the patch, above 0 and at most 1; None: the model's.
-        use_mirroring: average over mirrored images where the training mirrored.
-        on_device: keep complete results on the GPU, too.
-        save_probabilities: also write ``CASE.npz`` and ``CASE.pkl``, which ensembles need.
-        preprocessing_processes, export_processes: number of worker processes; with 0, this process does the work; None:
-            by the device and the number of cores.
-        previous_stage: folder with the previous stage's predictions, in a cascade.
-        trusted: whether code in checkpoints may be executed.
-        inference_settings: iterations and shifts of a Factorizer.
-        progress_bar: whether to show one.
-        num_parts, part_id: predict every ``num_parts``-th case, starting with number ``part_id``.
-        continue_prediction: take segmentations without a record of their images as complete.
-        memory: GB that all processes may take together; None: what is free, less a reserve.
-        skip_empty_tiles: tiles without any contrast are background without asking the network.
-        verbose: print the time of each stage of a case.
-    """
-
-    model: Path
-    images: Path
-    out: Path
-    folds: tuple[str, ...] = ("0", "1", "2", "3", "4")
-    checkpoint: str = CHECKPOINT_FINAL
-    device: str = "cuda"
-    tile_step_size: float | None = None
-    use_mirroring: bool = True
-    on_device: bool = True
-    save_probabilities: bool = False
-    preprocessing_processes: int | None = None
-    export_processes: int | None = None
-    previous_stage: Path | None = None
-    trusted: bool = False
-    inference_settings: InferenceSettings = InferenceSettings()
-    progress_bar: bool = True
-    num_parts: int = 1
-    part_id: int = 0
-    continue_prediction: bool = False
-    memory: float | None = None
-    skip_empty_tiles: bool = False
-    verbose: bool = False
 
 
 def predict(request: PredictionRequest) -> PredictionOutcome:
@@ -89,14 +33,19 @@ def predict(request: PredictionRequest) -> PredictionOutcome:
     Raises:
         UserError: model, images or output folder cannot be used (nothing has been written), or the disk is full.
     """
-    _check_options(request)
+    request.check()
     device = chosen_device(request.device)
-    model = load_model(request.model, request.folds, request.checkpoint, request.trusted, request.inference_settings)
-    step = model.tile_step_size if request.tile_step_size is None else request.tile_step_size
-    every_case = _cases(request, model)
+    models = [
+        load_model(folder, request.folds, request.checkpoint, request.trusted, request.inference_settings)
+        for folder in (request.model, *request.ensemble_with)
+    ]
+    model = models[0]
+    for other in models[1:]:
+        _check_alike(model, other)
+    every_case = _cases(request, models)
     cases = every_case[request.part_id :: request.num_parts]
-    settings = _settings(request, model, step)
-    outputs = Outputs(request.out, model.file_ending, request.save_probabilities, _stamp(settings, model))
+    settings = _settings(request, models)
+    outputs = Outputs(request.out, model.file_ending, request.save_probabilities, _stamp(settings, models))
     outputs.check_folder(every_case)
     readable = readable_by(model.plans)
     states = {case.name: state_of(case, outputs, readable) for case in cases}
@@ -111,18 +60,23 @@ def predict(request: PredictionRequest) -> PredictionOutcome:
     for case in cases:
         _note_existing(case, states[case.name], outputs, outcome)
     if left:
-        predictor: nnUNetPredictor = model.predictor(
-            device,
-            tile_step_size=step,
-            use_mirroring=request.use_mirroring,
-            on_device=request.on_device,
-        )
+        members = [
+            Member(
+                one.description,
+                one.predictor(
+                    device,
+                    tile_step_size=_step(request, one),
+                    use_mirroring=request.use_mirroring,
+                    on_device=request.on_device,
+                ),
+            )
+            for one in models
+        ]
         size = int(free_memory() * (1 - RESERVE) if request.memory is None else request.memory * 1e9)
         limit = MemoryLimit(size, device.type == "cuda" and request.on_device)
-        readers, writers = _processes(request, model.description, left, limit)
+        readers, writers = _processes(request, [one.description for one in models], left, limit)
         Pipeline(
-            model.description,
-            predictor,
+            members,
             outputs,
             outcome,
             num_readers=readers,
@@ -136,7 +90,7 @@ def predict(request: PredictionRequest) -> PredictionOutcome:
 
 
 def _processes(
-    request: PredictionRequest, model: ModelDescription, cases: Sequence[ImageCase], limit: MemoryLimit
+    request: PredictionRequest, models: Sequence[ModelDescription], cases: Sequence[ImageCase], limit: MemoryLimit
 ) -> tuple[int, int]:
     """The numbers of processes for which the largest case leaves memory, by the size of its file."""
     chosen = worker_count(request.device)
@@ -152,8 +106,8 @@ def _processes(
     size, spacing = ([*values[2::-1]] for values in (reader.GetSize(), reader.GetSpacing()))
     if len(size) < 3:
         return wanted
-    size, spacing = ([values[axis] for axis in model.plans.transpose_forward] for values in (size, spacing))
-    needed = case_memory(size, spacing, model, request.save_probabilities, limit.on_gpu)
+    size, spacing = ([values[axis] for axis in models[0].plans.transpose_forward] for values in (size, spacing))
+    needed = together([case_memory(size, spacing, one, request.save_probabilities, limit.on_gpu) for one in models])
     return processes_within(needed, limit.size, *wanted)
 
 
@@ -189,60 +143,86 @@ def _note_existing(case: ImageCase, found: CaseState, outputs: Outputs, outcome:
         outcome.kept[case.name] = f"{found.reason}; to predict the case again, move it away"
 
 
-def _cases(request: PredictionRequest, model: TrainedModel) -> list[ImageCase]:
-    stage = model.configuration.previous_stage_name
-    if stage is not None and request.previous_stage is None:
+def _check_alike(model: TrainedModel, other: TrainedModel) -> None:
+    """Check that probabilities of two models can be averaged.
+
+    Raises:
+        UserError: they predict other labels, or take other images.
+    """
+    for what, of_model, of_other in (
+        ("labels", model.dataset.labels, other.dataset.labels),
+        ("regions_class_order", *(one.dataset.content.get(REGIONS_ORDER_KEY) for one in (model, other))),
+        ("channels", model.dataset.channel_names, other.dataset.channel_names),
+        ("file ending", model.file_ending, other.file_ending),
+        ("image reader", *(one.plans.image_reader_writer_class for one in (model, other))),
+        ("order of axes", *(list(one.plans.transpose_forward) for one in (model, other))),
+    ):
+        if of_model != of_other:
+            raise UserError(
+                f"{model.folder} and {other.folder} differ in {what} ({of_model}, {of_other}), so they cannot be "
+                "averaged. Name models of one data set"
+            )
+
+
+def _cases(request: PredictionRequest, models: Sequence[TrainedModel]) -> list[ImageCase]:
+    stages = [(model, model.configuration.previous_stage_name) for model in models]
+    cascades = [(model, stage) for model, stage in stages if stage is not None]
+    if not cascades and request.previous_stages:
+        raise UserError(f"{models[0].first.configuration} has no previous stage: leave out -prev_stage_predictions")
+    if len(cascades) > len(request.previous_stages):
+        model, stage = cascades[len(request.previous_stages)]
         raise UserError(
             f"{model.first.configuration} continues {stage}: predict with that first, without --save_probabilities, "
             "and name its output with -prev_stage_predictions"
         )
-    if stage is None and request.previous_stage is not None:
-        raise UserError(f"{model.first.configuration} has no previous stage: leave out -prev_stage_predictions")
+    if len(cascades) < len(request.previous_stages):
+        raise UserError(
+            f"-prev_stage_predictions names {len(request.previous_stages)} folders for {len(cascades)} cascades"
+        )
+    model = models[0]
     return find_cases(
-        request.images, model.file_ending, model.num_channels, channels_by(model.plans), request.previous_stage
+        request.images, model.file_ending, model.num_channels, channels_by(model.plans), request.previous_stages
     )
 
 
-def _settings(request: PredictionRequest, model: TrainedModel, tile_step_size: float) -> dict[str, Any]:
+def _step(request: PredictionRequest, model: TrainedModel) -> float:
+    return model.tile_step_size if request.tile_step_size is None else request.tile_step_size
+
+
+def _settings(request: PredictionRequest, models: Sequence[TrainedModel]) -> dict[str, Any]:
     """What the predictions were made with, for the record and for a later run."""
+    first, *others = (_settings_of(request, model) for model in models)
+    decisive = [{key: value for key, value in other.items() if key in DECISIVE} for other in others]
+    previous = [str(folder.absolute()) for folder in request.previous_stages]
     return {
         "factorizer_nnunet": __version__,
-        "model": str(request.model.absolute()),
+        **first,
+        **({"ensemble_with": decisive} if others else {}),  # unknown to older records, as is the next one
+        **({"skip_empty_tiles": True} if request.skip_empty_tiles else {}),
+        "images": str(request.images.absolute()),
+        "previous_stage": previous[0] if len(previous) == 1 else previous or None,
+        "save_probabilities": request.save_probabilities,
+    }
+
+
+def _settings_of(request: PredictionRequest, model: TrainedModel) -> dict[str, Any]:
+    return {
+        "model": str(model.folder.absolute()),
         "trainer": model.first.trainer_name,
         "plans": model.plans.plans_name,
         "configuration": model.first.configuration,
         "checkpoint_name": request.checkpoint,
         "checkpoints": {fold: checkpoint.digest for fold, checkpoint in model.folds.items()},
-        "tile_step_size": tile_step_size,
+        "tile_step_size": _step(request, model),
         "use_mirroring": request.use_mirroring,
         "num_iters": model.inference_settings.num_iters,  # None: as the plans say
         "num_shifts": model.inference_settings.num_shifts,
-        **({"skip_empty_tiles": True} if request.skip_empty_tiles else {}),  # unknown to older records
-        "images": str(request.images.absolute()),
-        "previous_stage": request.previous_stage and str(request.previous_stage.absolute()),
-        "save_probabilities": request.save_probabilities,
     }
 
 
-def _stamp(settings: Mapping[str, Any], model: TrainedModel) -> Stamp:
+def _stamp(settings: Mapping[str, Any], models: Sequence[TrainedModel]) -> Stamp:
     """The stamp of all that decides what is predicted from an image."""
     decisive = {key: settings[key] for key in DECISIVE if key in settings}
-    return stamp_of_value({**decisive, "plans": model.plans.plans, "dataset": model.dataset.content})
-
-
-def _check_options(request: PredictionRequest) -> None:
-    if request.tile_step_size is not None and not is_tile_step(request.tile_step_size):
-        raise UserError(f"-step_size {request.tile_step_size} must be above 0 and at most 1; nnU-Net's is 0.5")
-    if min(request.preprocessing_processes or 0, request.export_processes or 0) < 0:
-        raise UserError("-npp and -nps must be 0 or more")
-    if request.memory is not None and not (math.isfinite(request.memory) and request.memory > 0):
-        raise UserError(f"--memory {request.memory:g} must be above 0, in GB")
-    if not 0 <= request.part_id < request.num_parts:
-        raise UserError(
-            f"-part_id {request.part_id} and -num_parts {request.num_parts}: parts are counted from 0 to -num_parts - 1"
-        )
-    if not request.folds or len(set(request.folds)) < len(request.folds):
-        raise UserError(f"-f {' '.join(request.folds)}: name each fold once")
-    wrong = [fold for fold in request.folds if fold != ALL_CASES and not fold.isdecimal()]
-    if wrong:
-        raise UserError(f"-f {wrong[0]}: a fold is a number, or all")
+    plans = [model.plans.plans for model in models]
+    own = {"plans": plans[0] if len(plans) == 1 else plans, "dataset": models[0].dataset.content}
+    return stamp_of_value({**decisive, **own})

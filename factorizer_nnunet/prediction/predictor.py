@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,6 @@ import numpy as np
 import SimpleITK
 import torch
 from nnunetv2.imageio.nibabel_reader_writer import NibabelIOWithReorient
-from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
 
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.nnunet.model_folder import ALL_CASES, CHECKPOINT_FINAL, ModelFolder
@@ -20,7 +19,8 @@ from factorizer_nnunet.prediction.channel_grids import channel_grid_problem
 from factorizer_nnunet.prediction.devices import chosen_device
 from factorizer_nnunet.prediction.memory import MemoryLimit
 from factorizer_nnunet.prediction.model import load_model
-from factorizer_nnunet.prediction.segmentation import logits_of, segmentation_of
+from factorizer_nnunet.prediction.probabilities import class_probabilities, image_shape
+from factorizer_nnunet.prediction.segmentation import Output, nnunet_export, segmentation_of
 from factorizer_nnunet.prediction.sliding_window import logit_planes
 from factorizer_nnunet.prediction.work import check_complete, preprocess_array, read_images
 
@@ -125,18 +125,8 @@ class Predictor:
         data, properties = preprocess_array(array, properties, previous, description, self._memory)
         del array
         planes = logit_planes(self._predictor, torch.from_numpy(data), self._skip_empty)
-        if probabilities:
-            labels, values = convert_predicted_logits_to_segmentation_with_correct_shape(
-                logits_of(planes, data.shape[1:]),
-                description.plans,
-                description.configuration,
-                description.labels,
-                properties,
-                return_probabilities=True,
-                num_threads_torch=torch.get_num_threads(),
-            )
-        else:
-            labels, values = segmentation_of(planes, data.shape[1:], properties, description), None
+        output = Output(planes, data.shape[1:], properties, description)
+        labels, values = _with_probabilities(output) if probabilities else (segmentation_of(output), None)
         return Prediction(labels if grid is None else _on_grid(labels, grid), values)
 
     def _loaded(
@@ -173,6 +163,18 @@ class Predictor:
             raise UserError("channels must be SimpleITK images of three axes with the same size, spacing and position")
         array = np.stack([SimpleITK.GetArrayViewFromImage(one) for one in images])
         return array, {"spacing": list(first.GetSpacing()[::-1])}, first
+
+
+def _with_probabilities(output: Output) -> tuple[np.ndarray, np.ndarray]:
+    """Labels and probabilities on the image's grid; besides these, only logits on the network's grid and one class."""
+    maps = output.maps
+    if maps is None:
+        return nnunet_export(output, probabilities=True)
+    logits = torch.from_numpy(output.take_logits())
+    probabilities = np.empty((len(logits), *image_shape(output.properties, output.model)), np.float32)
+    for number, values in enumerate(class_probabilities(logits, maps, output.properties, output.model)):
+        probabilities[number] = values
+    return segmentation_of(replace(output, planes=logits.unbind(1))), probabilities
 
 
 def _grid(image: SimpleITK.Image) -> tuple[tuple[float, ...], ...]:

@@ -1,9 +1,9 @@
-"""nnU-Net's file of probabilities, written class by class: those of all classes together never exist in full size."""
+"""Probabilities on the image's grid, and nnU-Net's file of them, class by class: never all of them in full size."""
 
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,35 +22,51 @@ def write_probabilities(
 
     Args:
         file: to write.
-        logits: (classes, z, y, x), on the network's grid.
-        maps: from there to the cropped image, one for each spatial axis.
-        properties: of the case, from preprocessing.
-        model: which predicted.
+        logits, maps, properties, model: as of ``class_probabilities``.
     """
-    has_regions, backward = model.labels.has_regions, model.plans.transpose_backward
-    rounds = keeps_type(model.configuration.resampling_fn_probabilities)
-    # Softmax is exp(logit - log(sum of exp)): the first pass over the classes makes that sum, the second the quotients.
-    total = None if has_regions else _log_sum(logits, maps, rounds)
-    shape = properties["shape_before_cropping"]
-    box = tuple(slice(*bounds) for bounds in properties["bbox_used_for_cropping"])
     header = {
         "descr": np.lib.format.dtype_to_descr(np.dtype(np.float32)),
         "fortran_order": False,
-        "shape": (len(logits), *(int(shape[axis]) for axis in backward)),
+        "shape": (len(logits), *image_shape(properties, model)),
     }
     with (
         zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive,
         archive.open("probabilities.npy", "w", force_zip64=True) as member,
     ):
         np.lib.format.write_array_header_1_0(member, header)
-        for number, one in enumerate(logits):
-            values = _resampled(one, maps, rounds)
-            values = values.sigmoid_() if total is None else values.sub_(total).exp_()
-            outside = float(number == 0 and not has_regions)  # of the crop there is background
-            complete = np.full(shape, outside, np.float32)
-            complete[box] = values.numpy()
-            for plane in complete.transpose(backward):
+        for probabilities in class_probabilities(logits, maps, properties, model):
+            for plane in probabilities:
                 member.write(np.ascontiguousarray(plane).data)
+
+
+def image_shape(properties: Mapping[str, Any], model: ModelDescription) -> tuple[int, ...]:
+    """The shape of an image in the axis order of its reader."""
+    return tuple(int(properties["shape_before_cropping"][axis]) for axis in model.plans.transpose_backward)
+
+
+def class_probabilities(
+    logits: Tensor, maps: Sequence[AxisMap], properties: Mapping[str, Any], model: ModelDescription
+) -> Iterator[np.ndarray]:
+    """Yield the probabilities of each class or region on the image's grid, float32, in the axis order of the reader.
+
+    Args:
+        logits: (classes, z, y, x), on the network's grid.
+        maps: from there to the cropped image, one for each spatial axis.
+        properties: of the case, from preprocessing.
+        model: which predicted.
+    """
+    has_regions = model.labels.has_regions
+    rounds = keeps_type(model.configuration.resampling_fn_probabilities)
+    # Softmax is exp(logit - log(sum of exp)): the first pass over the classes makes that sum, the second the quotients.
+    total = None if has_regions else _log_sum(logits, maps, rounds)
+    box = tuple(slice(*bounds) for bounds in properties["bbox_used_for_cropping"])
+    for number, one in enumerate(logits):
+        values = _resampled(one, maps, rounds)
+        values = values.sigmoid_() if total is None else values.sub_(total).exp_()
+        outside = float(number == 0 and not has_regions)  # of the crop there is background
+        complete = np.full(properties["shape_before_cropping"], outside, np.float32)
+        complete[box] = values.numpy()
+        yield complete.transpose(model.plans.transpose_backward)
 
 
 def _log_sum(logits: Tensor, maps: Sequence[AxisMap], rounds: bool) -> Tensor:

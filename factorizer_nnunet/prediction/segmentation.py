@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,55 +16,84 @@ from factorizer_nnunet.prediction.label_decision import Source, decide_labels
 from factorizer_nnunet.prediction.resampling import AxisMap, axis_maps, keeps_type
 
 
-def segmentation_of(
-    planes: Iterable[torch.Tensor], shape: Sequence[int], properties: Mapping[str, Any], model: ModelDescription
-) -> np.ndarray:
-    """Labels as nnU-Net writes them, but without the logits of all classes in memory.
+@dataclass(frozen=True)
+class Output:
+    """What a model's network says about a case.
 
-    Where nnU-Net has been extended (a resampling function or label manager of its own in the plans), nnU-Net's own
-    function does it, with all logits.
-
-    Args:
+    Attributes:
         planes: logits, (classes, y, x) each, in the order of z.
         shape: of the preprocessed grid, (z, y, x).
         properties: of the case, from preprocessing.
         model: which predicted.
+    """
+
+    planes: Iterable[torch.Tensor]
+    shape: Sequence[int]
+    properties: Mapping[str, Any]
+    model: ModelDescription
+
+    @property
+    def maps(self) -> tuple[AxisMap, ...] | None:
+        """From the preprocessed grid to the cropped image, one for each axis; None where nnU-Net has been extended."""
+        if type(self.model.labels) is not LabelManager:
+            return None
+        target = self.properties["shape_after_cropping_and_before_resampling"]
+        target_spacing = [self.properties["spacing"][axis] for axis in self.model.plans.transpose_forward]
+        spacing = list(self.model.configuration.spacing)
+        if len(spacing) < len(target):  # 2D: slices are not resampled
+            spacing = [target_spacing[0], *spacing]
+        resample = self.model.configuration.resampling_fn_probabilities
+        return axis_maps(resample, self.shape, target, spacing, target_spacing)
+
+    def take_logits(self) -> np.ndarray:
+        """All logits, (classes, *shape), from their planes, which can be taken only once."""
+        logits = np.empty(0)
+        for row, plane in enumerate(self.planes):
+            if row == 0:
+                logits = np.empty((len(plane), *self.shape), plane.cpu().numpy().dtype)
+            logits[:, row] = plane.numpy(force=True)
+        return logits
+
+
+def segmentation_of(*outputs: Output) -> np.ndarray:
+    """Labels as nnU-Net writes them, by one model or the mean of several, without the full-size logits of all classes.
+
+    Where nnU-Net has been extended (a resampling function or label manager of its own in the plans), nnU-Net's own
+    functions do it, with all logits.
 
     Returns:
         labels in the axis order of the image reader, uint8 or uint16.
     """
-    maps, labels = maps_of(shape, properties, model), model.labels
-    if maps is None:
-        logits = logits_of(planes, shape)
-        threads = torch.get_num_threads()
-        return convert_predicted_logits_to_segmentation_with_correct_shape(
-            logits, model.plans, model.configuration, labels, dict(properties), num_threads_torch=threads
-        )
-    rounds = keeps_type(model.configuration.resampling_fn_probabilities)
-    cropped = decide_labels(Source(planes, maps, rounds), labels)
+    model, properties = outputs[0].model, outputs[0].properties
+    sources = []
+    for output in outputs:
+        maps, rounds = output.maps, keeps_type(output.model.configuration.resampling_fn_probabilities)
+        if maps is None:
+            return _segmentation_by_nnunet(outputs)
+        sources.append(Source(output.planes, maps, rounds))
+    cropped = decide_labels(sources, model.labels)
     complete = np.zeros(properties["shape_before_cropping"], cropped.dtype)
     complete[tuple(slice(*bounds) for bounds in properties["bbox_used_for_cropping"])] = cropped
     return complete.transpose(model.plans.transpose_backward)
 
 
-def logits_of(planes: Iterable[torch.Tensor], shape: Sequence[int]) -> np.ndarray:
-    """All logits, (classes, *shape), from their planes (classes, y, x)."""
-    logits = np.empty(0)
-    for row, plane in enumerate(planes):
-        if row == 0:
-            logits = np.empty((len(plane), *shape), plane.cpu().numpy().dtype)
-        logits[:, row] = plane.numpy(force=True)
-    return logits
+def _segmentation_by_nnunet(outputs: Sequence[Output]) -> np.ndarray:
+    if len(outputs) == 1:
+        return nnunet_export(outputs[0])
+    labels, total = outputs[0].model.labels, np.zeros(())
+    for output in outputs:
+        total = total + nnunet_export(output, probabilities=True)[1] / len(outputs)
+    return labels.convert_probabilities_to_segmentation(total.astype(np.float32))
 
 
-def maps_of(shape: Sequence[int], properties: Mapping[str, Any], model: ModelDescription) -> tuple[AxisMap, ...] | None:
-    """The maps from a preprocessed grid to the cropped image, for each axis; None where nnU-Net has been extended."""
-    if type(model.labels) is not LabelManager:
-        return None
-    target = properties["shape_after_cropping_and_before_resampling"]
-    target_spacing = [properties["spacing"][axis] for axis in model.plans.transpose_forward]
-    spacing = list(model.configuration.spacing)
-    if len(spacing) < len(target):  # 2D: slices are not resampled
-        spacing = [target_spacing[0], *spacing]
-    resample = model.configuration.resampling_fn_probabilities
-    return axis_maps(resample, shape, target, spacing, target_spacing)
+def nnunet_export(output: Output, probabilities: bool = False) -> Any:
+    """Labels by nnU-Net's own function, with all logits in full size; and the probabilities, if they are asked for."""
+    return convert_predicted_logits_to_segmentation_with_correct_shape(
+        output.take_logits(),
+        output.model.plans,
+        output.model.configuration,
+        output.model.labels,
+        dict(output.properties),
+        return_probabilities=probabilities,
+        num_threads_torch=torch.get_num_threads(),
+    )

@@ -30,10 +30,10 @@ from factorizer_nnunet.nnunet.integrity import gzip_damage
 from factorizer_nnunet.nnunet.prediction_record import image_stamps
 from factorizer_nnunet.prediction.channel_grids import channel_grid_problem
 from factorizer_nnunet.prediction.description import ModelDescription
-from factorizer_nnunet.prediction.memory import MemoryLimit, case_memory
+from factorizer_nnunet.prediction.memory import MemoryLimit, case_memory, together
 from factorizer_nnunet.prediction.outputs import PROBABILITIES, PROPERTIES, Outputs
 from factorizer_nnunet.prediction.probabilities import write_probabilities
-from factorizer_nnunet.prediction.segmentation import maps_of, segmentation_of
+from factorizer_nnunet.prediction.segmentation import Output, segmentation_of
 
 Properties = dict[str, Any]  # what nnU-Net needs to bring a prediction back to the image's grid
 
@@ -44,31 +44,31 @@ _MAX_GROWTH = 1000
 
 @dataclass(frozen=True)
 class Preprocessed:
-    """A case as the network takes it.
+    """A case as the networks take it.
 
     Attributes:
-        data: (channels, *spatial), float32.
-        properties: what nnU-Net needs to return to the image's grid.
+        data: (channels, *spatial), float32, for each model.
+        properties: what nnU-Net needs to return to the image's grid, for each model.
         images: stamps of the files it was read from.
         seconds: that reading and preprocessing took.
         warnings: channels of one value, which say nothing about the patient.
     """
 
-    data: np.ndarray
-    properties: Properties
+    data: tuple[np.ndarray, ...]
+    properties: tuple[Properties, ...]
     images: Mapping[str, Stamp]
     seconds: float
     warnings: tuple[str, ...] = ()
 
 
-def preprocess(case: ImageCase, model: ModelDescription, memory: MemoryLimit | None = None) -> Preprocessed:
-    """Read a case and preprocess it as the network expects.
+def preprocess(case: ImageCase, models: Sequence[ModelDescription], memory: MemoryLimit | None = None) -> Preprocessed:
+    """Read a case and preprocess it as each network expects.
 
     In a cascade the previous stage's segmentation comes after the images, one channel per label.
 
     Args:
         case: its files.
-        model: which will predict it.
+        models: which will predict it, with the same reader of images.
         memory: what a prediction may take in all; None: all memory of the machine.
 
     Raises:
@@ -77,21 +77,30 @@ def preprocess(case: ImageCase, model: ModelDescription, memory: MemoryLimit | N
         OSError: a file is truncated; nnU-Net's readers raise exceptions of their own.
     """
     start = time.perf_counter()
-    for file in (*case.files, *([case.previous] if case.previous else [])):
+    for file in (*case.files, *case.previous):
         check_complete(file)
     if (problem := channel_grid_problem(case.files)) is not None:
         raise UserError(problem)
     stamps = image_stamps(case)
-    reader = model.plans.image_reader_writer_class()
-    image, properties = read_images(reader, case.files, model.dataset.file_ending)
-    previous = None
-    if case.previous is not None:
-        previous, _ = reader.read_seg(str(case.previous))
-        if not set(np.unique(previous).tolist()) <= model.dataset.label_values:
-            raise UserError(f"{case.previous} contains labels that dataset.json does not declare")
-    data, properties = preprocess_array(image, properties, previous, model, memory)
-    warnings = _constant_channels(image, model.dataset.channel_names)
-    return Preprocessed(data, properties, stamps, time.perf_counter() - start, warnings)
+    first = models[0]
+    reader = first.plans.image_reader_writer_class()
+    image, properties = read_images(reader, case.files, first.dataset.file_ending)
+    if len(models) > 1:
+        _check_memory(image, properties, models, memory)
+    segmentations = iter(case.previous)
+    data, of_each = [], []
+    for model in models:
+        previous = None
+        if model.configuration.previous_stage_name is not None:
+            file = next(segmentations)
+            previous, _ = reader.read_seg(str(file))
+            if not set(np.unique(previous).tolist()) <= model.dataset.label_values:
+                raise UserError(f"{file} contains labels that dataset.json does not declare")
+        array, own = preprocess_array(image, dict(properties), previous, model, memory)  # which changes the properties
+        data.append(array)
+        of_each.append(own)
+    warnings = _constant_channels(image, first.dataset.channel_names)
+    return Preprocessed(tuple(data), tuple(of_each), stamps, time.perf_counter() - start, warnings)
 
 
 def preprocess_array(
@@ -185,14 +194,30 @@ def _check_image(
         raise UserError(f"at the model's spacing it is less than a voxel long ({sizes}). Correct the header's spacing")
     if voxels > _MAX_GROWTH * math.prod(shape):
         raise UserError(f"at the model's spacing it has {voxels:.3g} voxels ({sizes}). Correct the header's spacing")
+    _check_memory(image, properties, [model], memory)
+
+
+def _check_memory(
+    image: np.ndarray,
+    properties: Mapping[str, Any],
+    models: Sequence[ModelDescription],
+    memory: MemoryLimit | None,
+) -> None:
+    """Check that an image, (channels, *spatial), can be predicted by these models together."""
+    order = models[0].plans.transpose_forward
+    shape = [image.shape[1:][axis] for axis in order]
+    spacing = [float(properties["spacing"][axis]) for axis in order]
     limit, whose = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), "this machine has"
     if memory is not None:
         limit, whose = memory.size, "it may take"
-    needed = case_memory(shape, original, model, on_gpu=memory is None or memory.on_gpu).together(0, 0)
+    on_gpu = memory is None or memory.on_gpu
+    needed = together([case_memory(shape, spacing, model, on_gpu=on_gpu) for model in models]).of_processes(0, 0)
     if needed > limit:
+        plans = " and ".join(str([*model.configuration.spacing]) for model in models)
         raise UserError(
-            f"it needs {needed / 1e9:.1f} GB at the model's spacing ({sizes}), {whose} {limit / 1e9:.1f} GB. Free "
-            "memory, raise --memory, or predict it on another machine"
+            f"it needs {needed / 1e9:.1f} GB at the model's spacing (voxels of "
+            f"{' × '.join(f'{mm:g}' for mm in spacing)} mm in the header, {plans} mm in the plans), {whose} "
+            f"{limit / 1e9:.1f} GB. Free memory, raise --memory, or predict it on another machine"
         )
 
 
@@ -229,24 +254,25 @@ def export(
     start = time.perf_counter()
 
     def write(truncated: str) -> None:
-        maps = maps_of(prediction.shape[1:], properties, model) if outputs.probabilities else None
-        if outputs.probabilities and maps is None:
-            export_prediction_from_logits(
-                prediction,
-                properties,
-                model.configuration,
-                model.plans,
-                model.dataset.content,
-                truncated,
-                save_probabilities=True,
-            )
-            return
         labels = prediction
-        if maps is not None:
+        if outputs.probabilities:
             logits = torch.from_numpy(prediction)
+            output = Output(logits.unbind(1), logits.shape[1:], properties, model)
+            maps = output.maps
+            if maps is None:
+                export_prediction_from_logits(
+                    prediction,
+                    properties,
+                    model.configuration,
+                    model.plans,
+                    model.dataset.content,
+                    truncated,
+                    save_probabilities=True,
+                )
+                return
             write_probabilities(Path(f"{truncated}{PROBABILITIES}"), logits, maps, properties, model)
             Path(f"{truncated}{PROPERTIES}").write_bytes(pickle.dumps(properties))
-            labels = segmentation_of(logits.unbind(1), logits.shape[1:], properties, model)
+            labels = segmentation_of(output)
         writer = model.plans.image_reader_writer_class()
         writer.write_seg(labels, f"{truncated}{model.dataset.file_ending}", properties)
 

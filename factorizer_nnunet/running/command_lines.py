@@ -8,6 +8,7 @@ from pathlib import Path
 from factorizer_nnunet.nnunet.model_name import ModelName
 from factorizer_nnunet.nnunet.names import parse_plans_name, template_of
 from factorizer_nnunet.running.best_configuration import BestConfiguration
+from factorizer_nnunet.running.inference_files import Target
 from factorizer_nnunet.running.settings import Prediction, RunSettings
 
 Command = tuple[str, ...]
@@ -73,29 +74,22 @@ def find_best(settings: RunSettings) -> Command:
 def predict(
     settings: RunSettings,
     prediction: Prediction,
-    model: ModelName,
+    target: Target,
     folds: Sequence[int],
-    output: Path,
-    *,
-    previous: Path | None,
-    probabilities: bool,
+    previous: Sequence[Path],
 ) -> Command:
-    """Segment the test images with the mean of a model's folds.
+    """Segment the test images with the mean of a target's models and their folds.
 
     Args:
-        previous: low-resolution segmentations, for a cascade.
-        probabilities: keep them for merging.
+        previous: low-resolution segmentations, for each model that is a cascade.
     """
-    options = ["-i", str(prediction.images), "-o", str(output), "-c", model.configuration]
+    model, *others = target.models
+    options = ["-i", str(prediction.images), "-o", str(target.folder), "-c", model.configuration]
     options += ["-tr", model.trainer, "-p", model.plans, "-f", *map(str, folds), "-device", settings.device]
-    options += [] if previous is None else ["-prev_stage_predictions", str(previous)]
+    options += ["--ensemble-with", *(str(settings.paths.model(other).path) for other in others)] if others else []
+    options += ["-prev_stage_predictions", *map(str, previous)] if previous else []
     options += [] if prediction.mirroring else ["--disable_tta"]
-    options += ["--save_probabilities"] if probabilities else []
     return ("factorizer-nnunet", "predict", "-d", settings.dataset, *options)
-
-
-def ensemble(settings: RunSettings, folders: Sequence[Path], output: Path) -> Command:
-    return ("nnUNetv2_ensemble", "-i", *map(str, folders), "-o", str(output), *_processes(settings))
 
 
 def postprocess(settings: RunSettings, source: Path, output: Path, best: BestConfiguration) -> Command:

@@ -39,8 +39,6 @@ def foreign_code_problems(settings: RunSettings) -> Iterator[str]:
                     check_executes_nothing(checkpoint, _FIX)
         except UserError as error:
             yield str(error)
-    if settings.prediction is not None:  # to be merged
-        folders |= dict.fromkeys(paths.before_merging(settings.prediction.output).glob("*/"))
     for pickles in (sorted(folder.glob("*.pkl")) for folder in folders):
         yield from _pickle_problems(pickles)
     try:

@@ -1,6 +1,6 @@
 """Predict test images with the best configuration: the last steps of a run, their states and commands.
 
-Predictions of single models and their mean lie in the run's own folder, the final segmentations in the output folder.
+Predictions before postprocessing lie in the run's own folder, the final segmentations in the output folder.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from factorizer_nnunet.core.json_files import read_complete_json
 from factorizer_nnunet.core.set_aside import is_set_aside
 from factorizer_nnunet.nnunet.integrity import is_complete, newest
 from factorizer_nnunet.nnunet.model_folder import PREDICTION_FILE, SUMMARY_FILE
-from factorizer_nnunet.nnunet.model_name import ModelName
 from factorizer_nnunet.nnunet.provenance import Derived
 from factorizer_nnunet.running import command_lines
 from factorizer_nnunet.running.best_configuration import (
@@ -23,11 +22,11 @@ from factorizer_nnunet.running.best_configuration import (
 from factorizer_nnunet.running.cascade import previous_stage
 from factorizer_nnunet.running.command_lines import Command
 from factorizer_nnunet.running.inference_files import (
-    ENSEMBLE,
     POSTPROCESS,
     PREDICT,
     SCORES,
     InferenceFiles,
+    Target,
     checkpoint_entry,
     image_entry,
 )
@@ -52,16 +51,8 @@ class Inference(InferenceFiles):
                 recorded_first=True,
             ),
             Step(
-                name=ENSEMBLE,
-                after=(PREDICT,),
-                state=self.ensemble_state,
-                commands=self.ensemble_commands,
-                derived=self.merged_from,
-                appears=self.folder / ENSEMBLE,
-            ),
-            Step(
                 name=POSTPROCESS,
-                after=(ENSEMBLE,),
+                after=(PREDICT,),
                 state=self.postprocessing_state,
                 commands=self.postprocessing_commands,
                 derived=self.postprocessed_from,
@@ -84,7 +75,7 @@ class Inference(InferenceFiles):
         return steps
 
     def prediction_state(self) -> State:
-        """Done when every model has segmentations of all these images, and probabilities for an ensemble."""
+        """Done when there are segmentations of all these images, also of previous stages."""
         best = current_best_configuration(self.settings)
         if best is None:
             return State(False)
@@ -94,29 +85,20 @@ class Inference(InferenceFiles):
         done = 0
         incomplete: list[Path] = []
         outdated: list[Path] = []
-        for model in best.stages:
-            folder = self.folder / model.folder
-            if self._is_of_another_model(best, model, changes):
-                outdated.append(folder)
+        targets = self.targets(best)
+        for target in targets:
+            if self._is_of_other_models(best, target, changes):
+                outdated.append(target.folder)
                 continue
             for case, images in cases.items():
-                files = [folder / f"{case}{ending}" for ending in self.endings(best, model)]
+                file = target.folder / f"{case}{self.file_ending}"
                 if changed.intersection(map(image_entry, images)):
-                    outdated += [file for file in files if file.exists()]
+                    outdated += [file] if file.exists() else []
                     continue
-                done += all(is_complete(file) for file in files)
-                incomplete += cut_off(files)
-        total = len(best.stages) * len(cases)
+                done += is_complete(file)
+                incomplete += cut_off([file])
+        total = len(targets) * len(cases)
         return State(done == total, f"{done} of {total} cases", tuple(incomplete), tuple(outdated))
-
-    def ensemble_state(self) -> State:
-        """Done at once for a single model; else when the segmentations are merged from the present ones."""
-        best = current_best_configuration(self.settings)
-        if best is None:
-            return State(False)
-        if not best.is_ensemble:
-            return State(True, "one model, nothing to merge")
-        return self._state_of_folder(self.folder / ENSEMBLE, self.merged_from())
 
     def postprocessing_state(self) -> State:
         """Done when the final segmentations are made from the present ones before postprocessing."""
@@ -133,52 +115,38 @@ class Inference(InferenceFiles):
         return State(True) if reason is None else State(False, reason, outdated=(scores,))
 
     def prediction_commands(self) -> list[Command]:
-        """A command for each model, a low resolution before its cascade."""
+        """A command for each folder of predictions; the two models of a pair are averaged in one pass."""
         best = self.best()
-        return [self._prediction_command(best, model) for model in best.stages]
+        return [self._prediction_command(best, target) for target in self.targets(best)]
 
-    def _prediction_command(self, best: BestConfiguration, model: ModelName) -> Command:
-        previous = previous_stage(model)
-        return command_lines.predict(
-            self.settings,
-            self.prediction,
-            model,
-            best.folds,
-            self.folder / model.folder,
-            previous=None if previous is None else self.folder / previous.folder,
-            probabilities=best.is_ensemble and model in best.models,
-        )
-
-    def ensemble_commands(self) -> list[Command]:
-        """One command, none for a single model."""
-        best = self.best()
-        folders = [self.folder / model.folder for model in best.models]
-        return [command_lines.ensemble(self.settings, folders, self.folder / ENSEMBLE)] if best.is_ensemble else []
+    def _prediction_command(self, best: BestConfiguration, target: Target) -> Command:
+        previous = [stage for stage in map(previous_stage, target.models) if stage is not None]
+        folders = [self.folder / stage.folder for stage in previous]
+        return command_lines.predict(self.settings, self.prediction, target, best.folds, folders)
 
     def postprocessing_commands(self) -> list[Command]:
         """One command: nnU-Net's postprocessing, as find_best_configuration determined it."""
         best = self.best()
-        source = self.before_postprocessing(best)
+        source = self.targets(best)[-1].folder
         return [command_lines.postprocess(self.settings, source, self.prediction.output, best)]
 
-    def _is_of_another_model(
-        self, best: BestConfiguration, model: ModelName, changes: Mapping[str, str] | None
-    ) -> bool:
+    def _is_of_other_models(self, best: BestConfiguration, target: Target, changes: Mapping[str, str] | None) -> bool:
         """Whether a folder's predictions are of other images or with other mirroring, or of folds before they changed.
 
         Without a record of the sources, times tell whether a fold was trained after the prediction began.
         """
-        began = self.folder / model.folder / PREDICTION_FILE
-        if not began.exists():
-            return False
+        began = target.folder / PREDICTION_FILE
+        if not began.exists():  # earlier versions merged files of probabilities, which leaves no record
+            return any(file.exists() for file in self.segmentations([target.folder]))
         content = read_complete_json(began) or {}
         asked = {"images": str(self.prediction.images), "use_mirroring": self.prediction.mirroring}
         if any(content.get(key, value) != value for key, value in asked.items()):
             return True
+        folds = [(model, fold) for model in target.models for fold in best.folds]
         if changes is None:
-            trained = newest(self.settings.paths.fold(model, fold).checkpoint() for fold in best.folds)
+            trained = newest(self.settings.paths.fold(model, fold).checkpoint() for model, fold in folds)
             return began.stat().st_mtime < trained
-        return any(checkpoint_entry(model, fold) in changes for fold in best.folds)
+        return any(checkpoint_entry(model, fold) in changes for model, fold in folds)
 
     def _state_of_folder(self, folder: Path, made: Derived) -> State:
         """The state of a folder that appears complete, made from predictions of the same cases in other folders."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,10 +13,25 @@ from factorizer_nnunet.nnunet.model_folder import DATASET_FILE, PLANS_FILE, SUMM
 from factorizer_nnunet.nnunet.model_name import ModelName
 from factorizer_nnunet.nnunet.provenance import Derived
 from factorizer_nnunet.running.best_configuration import BestConfiguration, read_best_configuration
+from factorizer_nnunet.running.cascade import previous_stage
 from factorizer_nnunet.running.settings import Prediction, RunSettings
 
-PREDICT, ENSEMBLE, POSTPROCESS, SCORES = INFERENCE_STEPS = ("predict", "ensemble", "postprocess", "scores")
-OTHER_FILES = (DATASET_FILE, PLANS_FILE, SUMMARY_FILE)  # next to merged or postprocessed segmentations
+PREDICT, POSTPROCESS, SCORES = INFERENCE_STEPS = ("predict", "postprocess", "scores")
+OTHER_FILES = (DATASET_FILE, PLANS_FILE, SUMMARY_FILE)  # next to postprocessed segmentations
+_ENSEMBLE = "ensemble"
+
+
+@dataclass(frozen=True)
+class Target:
+    """A folder of predictions.
+
+    Attributes:
+        folder: where they lie.
+        models: one, or two that are averaged.
+    """
+
+    folder: Path
+    models: tuple[ModelName, ...]
 
 
 @dataclass(frozen=True)
@@ -28,8 +43,8 @@ class InferenceFiles:
 
     @property
     def folder(self) -> Path:
-        """The folder for predictions of single models and their mean."""
-        return self.settings.paths.before_merging(self.prediction.output)
+        """The folder for predictions before postprocessing, and those of previous stages."""
+        return self.settings.paths.before_postprocessing(self.prediction.output)
 
     @property
     def file_ending(self) -> str:
@@ -47,8 +62,12 @@ class InferenceFiles:
             raise UserError(f"{self.settings.paths.best_configuration} is missing: run the same command again")
         return best
 
-    def before_postprocessing(self, best: BestConfiguration) -> Path:
-        return self.folder / (ENSEMBLE if best.is_ensemble else best.models[0].folder)
+    def targets(self, best: BestConfiguration) -> list[Target]:
+        """What is predicted: low resolutions before their cascades, and last what will be postprocessed."""
+        previous = [stage for stage in map(previous_stage, best.models) if stage is not None]
+        last = self.folder / (_ENSEMBLE if best.is_ensemble else best.models[0].folder)
+        stages = [Target(self.folder / stage.folder, (stage,)) for stage in dict.fromkeys(previous)]
+        return [*stages, Target(last, best.models)]
 
     def cases(self) -> list[str]:
         return list(channels_by_case(self.prediction.images, self.file_ending)[0])
@@ -77,22 +96,10 @@ class InferenceFiles:
         }
         return self._derived(PREDICT, images | checkpoints, [])
 
-    def merged_from(self) -> Derived:
-        """Segmentations merged from the predictions of both models, with what nnU-Net merges: probabilities."""
-        best = self.best()
-        endings, cases = list(self.endings(best, best.models[0])), self.cases()
-        sources: dict[str, Source] = {
-            f"{model.folder}/{case}{ending}": self.folder / model.folder / f"{case}{ending}"
-            for model in best.models
-            for case in cases
-            for ending in endings
-        }
-        return self._derived(ENSEMBLE, sources, self.segmentations([self.folder / ENSEMBLE]))
-
     def postprocessed_from(self) -> Derived:
         """Final segmentations, made from those before postprocessing and what nnU-Net found out about it."""
         best = self.best()
-        files = self.segmentations([self.before_postprocessing(best)])
+        files = self.segmentations([self.targets(best)[-1].folder])
         sources: dict[str, Source] = {file.name: file for file in (*files, best.postprocessing)}
         return self._derived(POSTPROCESS, sources, self.segmentations([self.prediction.output]))
 
@@ -109,12 +116,6 @@ class InferenceFiles:
 
     def _derived(self, step: str, sources: Mapping[str, Source], files: Sequence[Path]) -> Derived:
         return Derived(self.settings.paths.record(step), sources, {}, tuple(files))
-
-    def endings(self, best: BestConfiguration, model: ModelName) -> Iterator[str]:
-        """Endings of the files that a model writes for each case."""
-        yield self.file_ending
-        if best.is_ensemble and model in best.models:  # merged from probabilities
-            yield from (".npz", ".pkl")
 
 
 def image_entry(file: Path) -> str:

@@ -135,7 +135,7 @@ class RunPaths:
         """What a step's result was made from."""
         return self.run / "sources" / f"{step}.json"
 
-    def before_merging(self, output: Path) -> Path:
-        """Predictions of single models, from which the segmentations in ``output`` are made."""
+    def before_postprocessing(self, output: Path) -> Path:
+        """Predictions from which the segmentations in ``output`` are made."""
         digest = hashlib.sha256(str(output).encode()).hexdigest()[:8]
         return self.run / "predictions" / f"{output.name}_{digest}"

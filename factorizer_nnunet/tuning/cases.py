@@ -25,7 +25,7 @@ from factorizer_nnunet.nnunet.model_name import ModelName
 from factorizer_nnunet.nnunet.names import LABEL_FOLDER, SPLITS_FILE, id_in_name
 from factorizer_nnunet.nnunet.safe_pickle import read_pickle
 from factorizer_nnunet.prediction.model import TrainedModel
-from factorizer_nnunet.prediction.segmentation import segmentation_of
+from factorizer_nnunet.prediction.segmentation import Output, segmentation_of
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ class ValidationCases:
 
     def segmentation(self, logits: torch.Tensor, case: ValidationCase) -> np.ndarray:
         """Logits (classes, *spatial) as labels on the image's own grid."""
-        return segmentation_of(logits.unbind(1), logits.shape[1:], case.properties, self.model.description)
+        return segmentation_of(Output(logits.unbind(1), logits.shape[1:], case.properties, self.model.description))
 
     def dice(self, segmentation: np.ndarray, case: ValidationCase) -> dict[str, float | None]:
         """Dice of every region; None, as in nnU-Net, if it is in neither reference nor prediction."""

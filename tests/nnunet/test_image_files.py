@@ -53,11 +53,11 @@ def test_the_previous_stage_must_have_every_case(tmp_path: Path) -> None:
     images = folder_of(tmp_path / "in", "a_0000.nii", "b_0000.nii")
     previous = folder_of(tmp_path / "lowres", "a.nii")
     with pytest.raises(UserError, match="b: no segmentation b.nii of the previous stage"):
-        find_cases(images, ".nii", 1, one_channel, previous)
+        find_cases(images, ".nii", 1, one_channel, [previous])
     (previous / "b.nii").touch()
-    assert [case.previous for case in find_cases(images, ".nii", 1, one_channel, previous)] == [
-        previous / "a.nii",
-        previous / "b.nii",
+    assert [case.previous for case in find_cases(images, ".nii", 1, one_channel, [previous])] == [
+        (previous / "a.nii",),
+        (previous / "b.nii",),
     ]
 
 

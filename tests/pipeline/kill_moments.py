@@ -65,7 +65,7 @@ def moments(rng: random.Random) -> list[Moment]:
         _log("best configuration is sought", "find_best_configuration", 15),
         _log("prediction begins", "predict", 12),
         _file("prediction writes a case", "nnUNet_results/*/factorizer_run/predictions/*/*/*.nii.gz", 0.2),
-        _log("models are merged", "ensemble", 6),
+        _log("both models predict", "predict", 20),
         _log("postprocessing", "postprocess", 8),
     ]
     return [*before, *during, *after]

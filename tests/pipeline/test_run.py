@@ -63,13 +63,11 @@ def _assert_as_by_hand(folds: Workspace, results: Path, summary: dict, out: Path
         folders.append(folder)
         command[command.index("-o") + 1] = str(folder)
         folds.run(*command, nnUNet_results=str(results))
-    for name in ("ensemble", "postprocess"):
-        step = next(step for step in summary["steps"] if step["name"] == name)
-        for command in (command.split() for command in step["commands"]):
-            i, o = command.index("-i"), command.index("-o")
-            command[i + 1 : o] = [str(folder) for folder in folders]
-            folders = [tmp_path / name]
-            command[command.index("-o") + 1] = str(folders[0])
-            folds.run(*command, nnUNet_results=str(results))
+    step = next(step for step in summary["steps"] if step["name"] == "postprocess")
+    (postprocess,) = (command.split() for command in step["commands"])
+    postprocess[postprocess.index("-i") + 1] = str(folders[-1])
+    postprocess[postprocess.index("-o") + 1] = str(tmp_path / "postprocessed")
+    folds.run(*postprocess, nnUNet_results=str(results))
     for case in TEST_CASES:
-        assert (read_labels(folders[0] / f"{case}.nii.gz") == read_labels(out / f"{case}.nii.gz")).all()
+        by_hand = read_labels(tmp_path / "postprocessed" / f"{case}.nii.gz")
+        assert (by_hand == read_labels(out / f"{case}.nii.gz")).all()

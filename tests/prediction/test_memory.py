@@ -33,7 +33,7 @@ def test_preprocessing_takes_what_is_estimated(tmp_path: Path, spacing: tuple[fl
         SimpleITK.WriteImage(image, str(file))
     tracemalloc.start()
     try:
-        preprocess(ImageCase("a", files), description())
+        preprocess(ImageCase("a", files), [description()])
         most = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -43,8 +43,8 @@ def test_preprocessing_takes_what_is_estimated(tmp_path: Path, spacing: tuple[fl
 
 def test_processes_follow_from_the_limit() -> None:
     case = CaseMemory(reading=3 * PROCESS, waiting=PROCESS, predicting=2 * PROCESS, writing=PROCESS)
-    assert case.together(0, 0) == 4 * PROCESS
-    assert case.together(1, 1) == (1 + 2 + 5 + 3) * PROCESS
+    assert case.of_processes(0, 0) == 4 * PROCESS
+    assert case.of_processes(1, 1) == (1 + 2 + 5 + 3) * PROCESS
     assert processes_within(case, 100 * PROCESS, 3, 2) == (3, 2)
     assert processes_within(case, 12 * PROCESS, 3, 2) == (1, 1)
     assert processes_within(case, 10 * PROCESS, 3, 2) in ((1, 0), (0, 1), (0, 2))

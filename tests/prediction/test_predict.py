@@ -15,7 +15,6 @@ import torch
 from killed_processes import left_draft
 from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
-from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from tiny_models import (
     CASES,
     FACTORIZER,
@@ -24,6 +23,7 @@ from tiny_models import (
     STOCK,
     assert_equal_within_rounding,
     run_predict,
+    write_cascade,
     write_image,
     write_model,
 )
@@ -55,14 +55,10 @@ def test_predictions_equal_nnunets(root: Path, trainer: str, configuration: str,
     if configuration == "3d_cascade":
         lowres = write_model(root, trainer, "3d_lowres")
         assert run_predict(root, lowres, out=root / "lowres", use_mirroring=False).failed == {}
-        predicted_next = root / "nnUNet_results" / NAME / lowres.name / "predicted_next_stage" / configuration
-        predicted_next.mkdir(parents=True)
-        for stored in (root / "nnUNet_preprocessed" / NAME / "nnUNetPlans_3d").glob("*.pkl"):
-            # without these, no cascade is trained
-            nnUNetDatasetBlosc2.save_seg(np.ones((1, 4, 4, 4), np.uint8), str(predicted_next / stored.stem))
-        options["previous_stage"] = root / "lowres"
+        options["previous_stages"] = [root / "lowres"]
         stock["folder_with_segs_from_prev_stage"] = str(root / "lowres")
-    model = write_model(root, trainer, configuration, folds)
+    cascade = configuration == "3d_cascade"
+    model = write_cascade(root, trainer) if cascade else write_model(root, trainer, configuration, folds)
     outcome = run_predict(root, model, folds=tuple(str(fold) for fold in range(folds)), **options)
     assert (outcome.predicted, outcome.skipped, outcome.failed) == (list(CASES), [], {})
 
@@ -219,7 +215,7 @@ def mistakes(root: Path, model: Path) -> dict[str, dict]:
         "has no images CASE_0000.nii.gz": {"images": elsewhere},
         "contains files that are not predictions of these cases (holiday.jpg)": {"out": root / "foreign"},
         "is a file. Name a folder with -o": {"out": root / "file"},
-        "has no previous stage: leave out -prev_stage_predictions": {"previous_stage": elsewhere},
+        "has no previous stage: leave out -prev_stage_predictions": {"previous_stages": [elsewhere]},
         "-step_size 1.5 must be above 0": {"tile_step_size": 1.5},
         "-f one: a fold is a number": {"folds": ("one",)},
         "-f 0 0: name each fold once": {"folds": ("0", "0")},

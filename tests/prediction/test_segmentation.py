@@ -22,7 +22,7 @@ from factorizer_nnunet.prediction.description import ModelDescription
 from factorizer_nnunet.prediction.label_decision import Source, decide_labels
 from factorizer_nnunet.prediction.probabilities import write_probabilities
 from factorizer_nnunet.prediction.resampling import axis_maps, keeps_type
-from factorizer_nnunet.prediction.segmentation import maps_of, segmentation_of
+from factorizer_nnunet.prediction.segmentation import Output, segmentation_of
 
 CLASSES = LabelManager({"background": 0, **{str(value): value for value in range(1, 5)}, "ignore": 5}, None)
 REGIONS = LabelManager({"background": 0, "all": [1, 2, 3], "core": [2, 3], "rim": 3}, [1, 3, 2])
@@ -61,8 +61,32 @@ def test_labels_are_those_of_the_resampled_logits(
     maps = axis_maps(resample, source, target, spacing, spacing)
     assert maps is not None
     expected = labels.convert_logits_to_segmentation(resample(logits.copy(), target, spacing, spacing))
-    found = decide_labels(Source(torch.from_numpy(logits).unbind(1), maps), labels)
+    found = decide_labels([Source(torch.from_numpy(logits).unbind(1), maps)], labels)
     assert share_of_equal(found, np.asarray(expected).astype(found.dtype)) == 1
+
+
+@pytest.mark.parametrize("labels", [CLASSES, REGIONS])
+@settings(deadline=None)  # busy machines
+@given(first=sizes, second=sizes, target=sizes, seed=st.integers(0, 9))
+def test_models_are_averaged_by_their_probabilities(
+    labels: LabelManager, first: Any, second: Any, target: Any, seed: int
+) -> None:
+    """On grids of their own, as an ensemble of nnU-Net's does from files of probabilities."""
+    sources, expected = [], np.zeros(())
+    for number, shape in enumerate((first, second)):
+        logits = random_logits(labels, shape, 1.0, seed + 20 * number) * 3
+        maps = axis_maps(DEFAULT, shape, target, ISOTROPIC, ISOTROPIC)
+        assert maps is not None
+        sources.append(Source(torch.from_numpy(logits).unbind(1), maps))
+        resampled = DEFAULT(logits.copy(), target, ISOTROPIC, ISOTROPIC)
+        expected = expected + np.asarray(labels.apply_inference_nonlin(resampled)) / 2
+    nnunets = np.asarray(labels.convert_probabilities_to_segmentation(expected))
+    found = decide_labels(sources, labels)
+    largest = np.sort(expected, axis=0)
+    margin = np.abs(expected - 0.5).min(0) if labels.has_regions else largest[-1] - largest[-2]
+    decided = margin > 1e-5
+    np.testing.assert_array_equal(found[decided], nnunets.astype(found.dtype)[decided])
+    assert decided.mean() > 0.9 or decided.size < 100
 
 
 def test_ties_in_half_precision_are_decided_as_nnunet_does() -> None:
@@ -73,7 +97,7 @@ def test_ties_in_half_precision_are_decided_as_nnunet_does() -> None:
     resampled = DEFAULT(logits.copy(), target, ISOTROPIC, ISOTROPIC)
     expected = CLASSES.convert_logits_to_segmentation(resampled).astype(np.uint8)
     sources = [Source(torch.from_numpy(logits).unbind(1), maps, rounds) for rounds in (False, True)]
-    shares = [share_of_equal(decide_labels(source, CLASSES), expected) for source in sources]
+    shares = [share_of_equal(decide_labels([source], CLASSES), expected) for source in sources]
     assert shares[0] < 0.999 < shares[1]
 
 
@@ -82,7 +106,7 @@ def test_where_everything_is_background_nothing_is_computed() -> None:
     logits[0] = 1
     maps = axis_maps(DEFAULT, (3, 4, 4), (6, 8, 8), ISOTROPIC, ISOTROPIC)
     assert maps is not None
-    assert not decide_labels(Source(logits.unbind(1), maps), CLASSES).any()
+    assert not decide_labels([Source(logits.unbind(1), maps)], CLASSES).any()
 
 
 def test_foreground_that_a_coarser_grid_passes_over_is_lost_as_in_nnunet() -> None:
@@ -91,7 +115,7 @@ def test_foreground_that_a_coarser_grid_passes_over_is_lost_as_in_nnunet() -> No
     maps = axis_maps(DEFAULT, (9, 9, 9), (2, 2, 2), ISOTROPIC, ISOTROPIC)
     assert maps is not None
     expected = CLASSES.convert_logits_to_segmentation(DEFAULT(logits.numpy(), (2, 2, 2), ISOTROPIC, ISOTROPIC))
-    found = decide_labels(Source(logits.unbind(1), maps), CLASSES)
+    found = decide_labels([Source(logits.unbind(1), maps)], CLASSES)
     assert not found.any() and not np.any(expected)
 
 
@@ -101,7 +125,7 @@ def test_255_labels_and_more_need_two_bytes() -> None:
     logits[299, 0, 0, 1] = 1
     maps = axis_maps(DEFAULT, (1, 1, 2), (1, 1, 2), ISOTROPIC, ISOTROPIC)
     assert maps is not None
-    found = decide_labels(Source(logits.unbind(1), maps), labels)
+    found = decide_labels([Source(logits.unbind(1), maps)], labels)
     assert found.dtype == np.uint16 and found.ravel().tolist() == [0, 299]
 
 
@@ -146,7 +170,7 @@ def test_cropped_and_transposed_images(configuration: str, order: int) -> None:
     expected = convert_predicted_logits_to_segmentation_with_correct_shape(
         logits.copy(), model.plans, model.configuration, model.labels, PROPERTIES, num_threads_torch=1
     )
-    found = segmentation_of(torch.from_numpy(logits).unbind(1), source, PROPERTIES, model)
+    found = segmentation_of(Output(torch.from_numpy(logits).unbind(1), source, PROPERTIES, model))
     assert found.any() and share_of_equal(found, expected) == 1
 
 
@@ -161,7 +185,7 @@ def test_probabilities_are_those_of_nnunets_export(configuration: str, regions: 
         return_probabilities=True,
         num_threads_torch=1,
     )
-    maps = maps_of(source, PROPERTIES, model)
+    maps = Output([], source, PROPERTIES, model).maps
     assert maps is not None
     before = logits.copy()
     write_probabilities(tmp_path / "a.npz", torch.from_numpy(logits), maps, PROPERTIES, model)

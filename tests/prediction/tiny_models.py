@@ -11,10 +11,13 @@ import numpy as np
 import SimpleITK
 import torch
 from nnunetv2.run.run_training import get_trainer_from_args
+from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from preprocessed_case import save_case
 from stock_plans import configuration
 
-from factorizer_nnunet.prediction.predict import PredictionOutcome, PredictionRequest, predict
+from factorizer_nnunet.prediction.pipeline import PredictionOutcome
+from factorizer_nnunet.prediction.predict import predict
+from factorizer_nnunet.prediction.request import PredictionRequest
 
 NAME, PLANS = "Dataset509_Untrained", "nnUNetPlans"
 FACTORIZER, STOCK = "nnUNetTrainerFactorizer_1epochs", "nnUNetTrainer"
@@ -93,6 +96,17 @@ def write_model(root: Path, trainer: str = FACTORIZER, configuration: str = "3d_
     (folder / "plans.json").write_text(json.dumps(made.plans_manager.plans))
     (folder / "dataset.json").write_text(json.dumps(DATASET))
     return folder
+
+
+def write_cascade(root: Path, trainer: str = FACTORIZER) -> Path:
+    """The second stage of a cascade; the first must exist. What it predicted of training cases is not used here."""
+    lowres = root / "nnUNet_results" / NAME / f"{trainer}__{PLANS}__3d_lowres"
+    predicted_next = lowres / "predicted_next_stage" / "3d_cascade"
+    predicted_next.mkdir(parents=True)
+    for stored in (root / "nnUNet_preprocessed" / NAME / "nnUNetPlans_3d").glob("*.pkl"):
+        # without these, no cascade is trained
+        nnUNetDatasetBlosc2.save_seg(np.ones((1, 4, 4, 4), np.uint8), str(predicted_next / stored.stem))
+    return write_model(root, trainer, "3d_cascade")
 
 
 def run_predict(root: Path, model: Path, **changes: Any) -> PredictionOutcome:

@@ -22,7 +22,6 @@ PROGRAMS = (
     "nnUNetv2_preprocess",
     "nnUNetv2_train",
     "nnUNetv2_find_best_configuration",
-    "nnUNetv2_ensemble",
     "nnUNetv2_apply_postprocessing",
     "nnUNetv2_evaluate_folder",
 )
@@ -192,13 +191,7 @@ class Program:
         for case in sorted({path.name.rsplit("_", 1)[0] for path in images.iterdir()}):
             if (output / f"{case}.nii.gz").exists():
                 continue
-            if "--save_probabilities" in self.words:
-                self.zip(output / f"{case}.npz")
-                (output / f"{case}.pkl").write_bytes(pickle.dumps({}))
             (output / f"{case}.nii.gz").write_text(f"labels {time.time_ns()}")
-
-    def ensemble(self) -> None:
-        self.copy(Path(self.option("-i")[0]))
 
     def apply_postprocessing(self) -> None:
         self.copy(Path(self.option("-i")[0]))

@@ -183,11 +183,11 @@ def test_a_replaced_test_image_is_predicted_again_and_nothing_is_lost(
     before = commands_run(settings)
     assert run_here(settings, SLOTS)
     predicted = [command for command in new_commands(settings, before) if " predict " in command]
-    assert len(predicted) == len(settings.models)
+    assert len(predicted) == 1 and "--ensemble-with" in predicted[0]  # both models in one pass
     assert (tmp_path / "out.outdated-1" / f"{TEST_CASES[1]}.nii.gz").read_text() == "corrected by hand"
     assert (out / f"{TEST_CASES[1]}.nii.gz").read_bytes().startswith(b"labels")
     kept = sorted(path.name for path in paths_of(settings).run.rglob("*.nii.gz.outdated-1"))
-    assert kept == [f"{TEST_CASES[0]}.nii.gz.outdated-1"] * len(settings.models)
+    assert kept == [f"{TEST_CASES[0]}.nii.gz.outdated-1"]
 
 
 def test_edited_plans_are_refused_when_the_fingerprint_changes(tmp_path: Path, programs: Path) -> None:

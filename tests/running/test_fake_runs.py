@@ -19,7 +19,7 @@ from running_example import CASES, TEST_CASES, example_settings, paths_of
 
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.locks import file_lock
-from factorizer_nnunet.nnunet.model_folder import CHECKPOINT_LATEST
+from factorizer_nnunet.nnunet.model_folder import CHECKPOINT_LATEST, PREDICTION_FILE
 from factorizer_nnunet.nnunet.model_name import ModelName
 from factorizer_nnunet.nnunet.names import PLANS, TRAINER
 from factorizer_nnunet.running import execution, steps
@@ -83,7 +83,7 @@ def test_a_failed_fold_stops_only_what_needs_it_and_the_summary_says_why(tmp_pat
     fold = f"train.{TRAINER}__{PLANS}__2d.fold_1"
     assert states.pop(fold) == "failed"
     assert {name for name, state in states.items() if state != "done"} == {
-        *("find_best_configuration", "predict", "ensemble", "postprocess", "scores")
+        *("find_best_configuration", "predict", "postprocess", "scores")
     }
     page = paths_of(settings).summary.with_suffix(".md").read_text()
     assert f"`{fold}`: nnUNetv2_train ended with status 1: RuntimeError: the order was to fail" in page
@@ -157,8 +157,18 @@ def test_predictions_with_another_mirroring_are_made_again(tmp_path: Path, progr
     plain = replace(settings, prediction=replace(settings.prediction, mirroring=False))
     assert run_here(plain, SLOTS)
     again = [command for command in commands_run(settings) if "--disable_tta" in command]
-    assert len(again) == len(settings.models)
-    assert len(commands_run(settings)) == before + len(again) + 3  # the mean, postprocessing, scores
+    assert len(again) == 1  # both models together
+    assert len(commands_run(settings)) == before + 3  # and postprocessing, scores
+
+
+def test_predictions_merged_by_an_earlier_version_are_made_again(tmp_path: Path, programs: Path) -> None:
+    """From files of probabilities, without a record of the models."""
+    settings = example_settings(tmp_path)
+    run_here(settings, SLOTS)
+    (folder,) = paths_of(settings).run.glob("predictions/*/ensemble")
+    (folder / PREDICTION_FILE).unlink()
+    assert run_here(settings, SLOTS)
+    assert (folder.parent / "ensemble.outdated-1").is_dir() and (folder / PREDICTION_FILE).is_file()
 
 
 def test_a_cascade_waits_for_all_folds_of_its_low_resolution(tmp_path: Path, programs: Path) -> None:
@@ -170,6 +180,15 @@ def test_a_cascade_waits_for_all_folds_of_its_low_resolution(tmp_path: Path, pro
     assert run_here(settings, SLOTS)
     predictions = [command for command in commands_run(settings) if command.startswith("factorizer-nnunet predict")]
     assert "3d_lowres" in predictions[0] and "-prev_stage_predictions" in predictions[1]
+
+
+def test_a_pair_with_a_cascade_needs_its_low_resolution_first(tmp_path: Path, programs: Path) -> None:
+    cascade, slices = ModelName(TRAINER, PLANS, CASCADE), ModelName(TRAINER, PLANS, "2d")
+    settings = example_settings(tmp_path, models=(slices, cascade))
+    assert run_here(settings, SLOTS)
+    lowres, pair = (line for line in commands_run(settings) if line.startswith("factorizer-nnunet predict"))
+    assert "3d_lowres" in lowres and "--ensemble-with" not in lowres
+    assert "--ensemble-with" in pair and f"-prev_stage_predictions {lowres.split(' -o ')[1].split()[0]}" in pair
 
 
 def test_every_step_comes_after_those_it_needs(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from factorizer_nnunet.nnunet.model_name import ModelName
 from factorizer_nnunet.nnunet.names import PLANS, TRAINER, template_plans_name
 from factorizer_nnunet.running.checks import check_after_planning, check_before_planning
 from factorizer_nnunet.running.run import run_here
-from factorizer_nnunet.running.settings import Prediction, RunSettings
+from factorizer_nnunet.running.settings import RunSettings
 from factorizer_nnunet.running.worker_slots import WorkerSlot
 
 SLOTS = [WorkerSlot("cpu 0")]
@@ -149,12 +149,3 @@ def test_files_that_nnunet_would_execute_are_refused(planned: RunSettings) -> No
         check_after_planning(planned)
     assert f"{folder / 'case_0.pkl'} asks for posix.getcwd" in str(error.value)
     assert "checkpoint_final.pth asks for posix.getcwd" in str(error.value)
-
-
-def test_probabilities_to_merge_with_foreign_properties_are_refused(planned: RunSettings, tmp_path: Path) -> None:
-    prediction = Prediction(images=planned.paths.raw / "imagesTs", output=tmp_path / "out")
-    folder = planned.paths.before_merging(prediction.output) / planned.models[0].folder
-    folder.mkdir(parents=True)
-    (folder / "new_0.pkl").write_bytes(pickle.dumps(os.getcwd))
-    with pytest.raises(UserError, match=rf"{folder / 'new_0.pkl'} asks for posix.getcwd"):
-        check_after_planning(replace(planned, prediction=prediction))
