@@ -132,3 +132,9 @@ def _imported(path: Path, library: str) -> Iterator[str]:
             source = node.module or ""
             names = [f"{source}.{alias.name}" if f"{source}.{alias.name}" in known else source for alias in node.names]
         yield from (name for name in names if name.split(".")[0] == library)
+
+
+def test_tests_that_share_fixtures_stay_in_one_process(request: pytest.FixtureRequest) -> None:
+    """Versions of pytest and pytest-xdist that do not fit forget the groups of ``conftest.py``, which costs minutes."""
+    if getattr(request.config.option, "loadgroup", False):  # of a process of pytest-xdist
+        assert "@" in request.node.nodeid
