@@ -9,12 +9,13 @@ FAST := $(PYTEST) -m "not slow" -n auto
 # Slow tests wait for commands that mostly import: two at a time are enough.
 SLOW := $(PYTEST) -m slow -n 2
 
-.PHONY: help install demo test test-fast types clean
+.PHONY: help install demo docs test test-fast types clean
 
 help:
 	@echo "make demo       set up $(VENV), then run the complete workflow on synthetic patients (about 10 minutes)"
 	@echo "make test       set up $(VENV), then lint and run all tests (about 30 minutes)"
 	@echo "make test-fast  the same without the tests that run nnU-Net's commands"
+	@echo "make docs       build the documentation as a site in build/site"
 	@echo "make install    only set up $(VENV)"
 	@echo "make types      check the types with mypy"
 	@echo "make clean      remove $(VENV) and caches; results of the demo stay"
@@ -33,6 +34,10 @@ install: $(INSTALLED)
 demo: $(INSTALLED)
 	@echo "==> running the demo; results in factorizer_demo/"
 	@$(BIN)/factorizer-nnunet demo --out factorizer_demo
+
+docs: $(INSTALLED)
+	@DISABLE_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --quiet --strict
+	@echo "==> open build/site/index.html"
 
 # The converter and the plan templates are packages below factorizer_nnunet only once installed; mypy sees them so here.
 types: $(INSTALLED)

@@ -10,13 +10,9 @@ from pathlib import Path
 import pytest
 from test_boundaries import MAY_IMPORT
 
-from factorizer_nnunet import cli
 from factorizer_nnunet.network import Factorizer, FactorizerConfig
 
 ROOT = Path(__file__).resolve().parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-
-
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
 LINKS = [
     (page.relative_to(ROOT).as_posix(), link)
@@ -41,15 +37,6 @@ def test_benchmarks_named_in_pages_exist(page: Path) -> None:
     for before, name in re.findall(r"(git checkout \w+ && )?python -m benchmarks\.(\w+)", text):
         found = (ROOT / "benchmarks" / f"{name}.py").exists() or (ROOT / "benchmarks" / name / "__main__.py").exists()
         assert before or found, f"benchmarks.{name} is gone: give the revision that has it"
-
-
-def test_every_command_shown_exists(capsys: pytest.CaptureFixture[str]) -> None:
-    shown = set(re.findall(r"factorizer-nnunet ([a-z]+(?:-[a-z]+)*)", README))
-    assert {"env", "plan", "import-upstream", "demo", "doctor"} <= shown
-    for command in shown:
-        with pytest.raises(SystemExit) as end:
-            cli.main([command, "--help"])
-        assert end.value.code == 0
 
 
 def test_every_setting_of_the_network_is_listed() -> None:

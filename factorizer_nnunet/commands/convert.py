@@ -1,7 +1,7 @@
-"""Convert a release of BraTS, ISLES, ATLAS or MSD for nnU-Net.
+"""Convert a release of BraTS, ISLES, ATLAS or MSD, or your own images and masks, for nnU-Net.
 
-Convert an unpacked challenge release to a data set in nnUNet_raw. All files are read and checked first, and all
-problems are listed at once; nothing is written if there are any. The source is never changed.
+Convert an unpacked challenge release, or folders of images and masks, to a data set in nnUNet_raw. All files are read
+and checked first, and all problems are listed at once; nothing is written if there are any. Sources stay unchanged.
 
 In addition to images, labels and dataset.json, the data set contains splits_final.json (five folds balanced by lesion
 volume that keep the cases of a patient together) and conversion_report.html with a picture of every case.
@@ -21,15 +21,18 @@ from factorizer_nnunet.core.interrupts import terminable
 from factorizer_nnunet.dataset_conversion.options import Options, parse_remap, read_patients
 
 if TYPE_CHECKING:
+    from factorizer_nnunet.dataset_conversion.discover import SourceListing
     from factorizer_nnunet.dataset_conversion.spec import Release
     from factorizer_nnunet.dataset_conversion.survey import Survey
 
-AUTO, LIST = "auto", "list"
+AUTO, LIST, FOLDERS = "auto", "list", "folders"
 MAX_JOBS = 8
 SHOWN = 20  # lines of lists with possibly thousands of entries
 
 EPILOG = """\
-RELEASE is a name from `factorizer-nnunet convert list`, or auto to recognise the release.
+RELEASE is a name from `factorizer-nnunet convert list`, auto to recognise the release, or folders for your own images
+and masks. Masks name the cases: images p01.nii.gz, or p01_t1.nii.gz and p01_flair.nii.gz, belong to the mask p01.nii.gz
+or p01_seg.nii.gz; so do files in a folder p01 with a mask mask.nii.gz.
 
 examples:
   factorizer-nnunet convert list
@@ -37,23 +40,31 @@ examples:
   factorizer-nnunet convert isles2022 ISLES-2022 -d 22 --channels DWI ADC     # no registration without FLAIR
   factorizer-nnunet convert brats2023-men TrainingData BraTS-MEN-TRAIN-FIX-V4 -d 40 --symlink
   factorizer-nnunet convert auto ~/downloads/unknown --dry-run
+  factorizer-nnunet convert folders images --masks masks -d 1 --channels CT --labels liver tumour
+  factorizer-nnunet convert folders patients --masks patients -d 2 --channels T1 FLAIR --labels lesion=255
 """
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add = parser.add_argument
-    add("release", metavar="RELEASE", help="name of the release, auto, or list to show all")
+    add("release", metavar="RELEASE", help="name of the release, auto, folders, or list to show all")
     add(
         "sources",
         nargs="*",
         type=Path,
         metavar="SOURCE",
-        help="folder of the unpacked release; several are combined, and corrected files replace the originals",
+        help="folder of the unpacked release or of your images; several are combined, and corrected files of a release "
+        "replace the originals",
     )
     add_shared(parser, "-d", dest="dataset_id", type=int, metavar="ID", help="ID of the new data set, 1 to 999")
     add("--name", metavar="NAME", help="name after DatasetXXX_ (default: from the release's title)")
-    add("--channels", nargs="+", metavar="CHANNEL", help="channels in this order (default: all)")
+    add(
+        "--channels",
+        nargs="+",
+        metavar="CHANNEL",
+        help="channels in this order (default: all); of folders also NAME=ENDING, where images are CASE_ENDING.nii.gz",
+    )
     add_shared(
         parser,
         "-np",
@@ -84,6 +95,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     add("--patients", type=Path, metavar="CSV", help="columns case,patient, if case names do not identify patients")
     add("--seed", type=int, default=Options.seed, metavar="N", help="of the folds (default %(default)s)")
+    own = parser.add_argument_group("for folders")
+    own.add_argument("--masks", type=Path, metavar="DIR", help="folder of the masks; may be that of the images")
+    own.add_argument(
+        "--labels",
+        nargs="+",
+        default=[],
+        metavar="NAME[=VALUE]",
+        help="what the values of the masks mean (default values: 1, 2, …); without it, the values found are listed",
+    )
+    own.add_argument(
+        "--test-images", nargs="+", default=[], type=Path, metavar="DIR", help="images without masks, for prediction"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -93,22 +116,23 @@ def run(args: argparse.Namespace) -> int:
     if args.release == LIST:
         print(_listing(RELEASES.values()))
         return 0
-    if args.release not in (*RELEASES, AUTO):
-        raise UserError(f"unknown release {args.release!r}: choose from {', '.join(RELEASES)}, auto, list")
+    if args.release not in (*RELEASES, AUTO, FOLDERS):
+        raise UserError(f"unknown release {args.release!r}: choose from {', '.join(RELEASES)}, auto, folders, list")
     if not args.sources:
         raise UserError("no SOURCE: give the folder of the unpacked release")
     if args.dataset_id is None and not args.dry_run:
         raise UserError("no data set ID: give one with -d, such as -d 137 (or only check with --dry-run)")
     if args.jobs < 1:
         raise UserError(f"invalid --jobs {args.jobs}: expected at least 1")
+    if args.release == FOLDERS and args.masks is None:
+        raise UserError("no masks: give their folder with --masks, which may be that of the images")
+    if args.release != FOLDERS and (args.masks is not None or args.labels or args.test_images):
+        raise UserError(f"--masks, --labels and --test-images are for folders, not for {args.release}: leave them out")
     return _convert(args)
 
 
 def _convert(args: argparse.Namespace) -> int:
     from factorizer_nnunet.dataset_conversion.convert import convert_release
-    from factorizer_nnunet.dataset_conversion.discover import list_files
-    from factorizer_nnunet.dataset_conversion.recognise import recognise
-    from factorizer_nnunet.dataset_conversion.releases import RELEASES
     from factorizer_nnunet.dataset_conversion.report import PAGE_FILE
     from factorizer_nnunet.dataset_conversion.survey import refuse_problems, survey_release
     from factorizer_nnunet.nnunet.environment import nnunet_folder
@@ -117,14 +141,12 @@ def _convert(args: argparse.Namespace) -> int:
         Options,
         args,
         dataset_id=args.dataset_id or 0,  # not used by a dry run
+        channels=None if args.release == FOLDERS else args.channels,
         remap=parse_remap(args.remap),
         patients=None if args.patients is None else read_patients(args.patients),
     )
     raw_folder = None if args.dry_run else nnunet_folder("nnUNet_raw", writable=True)
-    listing = list_files(args.sources)
-    release = recognise(listing, args.channels) if args.release == AUTO else RELEASES[args.release]
-    if args.release == AUTO:
-        print(f"recognised {release.title} ({release.key})", flush=True)
+    release, listing = _sources(args)
     if raw_folder is None:
         survey = survey_release(release, listing, options)
         _print_survey(survey, options)
@@ -139,6 +161,23 @@ def _convert(args: argparse.Namespace) -> int:
     print(f"\n{converted.folder}\nSee {converted.folder / PAGE_FILE}, then run:")
     print(f"  factorizer-nnunet plan -d {args.dataset_id}")
     return 0
+
+
+def _sources(args: argparse.Namespace) -> tuple[Release, SourceListing]:
+    """The release that is named, recognised or described by folders, and its files."""
+    from factorizer_nnunet.dataset_conversion.discover import list_files
+    from factorizer_nnunet.dataset_conversion.own_folders import describe_folders
+    from factorizer_nnunet.dataset_conversion.recognise import recognise
+    from factorizer_nnunet.dataset_conversion.releases import RELEASES
+
+    if args.release == FOLDERS:
+        return describe_folders(args.sources, args.masks, args.test_images, args.channels, args.labels, args.jobs)
+    listing = list_files(args.sources)
+    if args.release != AUTO:
+        return RELEASES[args.release], listing
+    release = recognise(listing, args.channels)
+    print(f"recognised {release.title} ({release.key})", flush=True)
+    return release, listing
 
 
 def _print_survey(survey: Survey, options: Options) -> None:

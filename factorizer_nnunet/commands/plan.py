@@ -144,6 +144,16 @@ def _read_old_options(args: argparse.Namespace) -> None:
         setattr(args, new, value)
 
 
+def _print_gpu_advice(args: argparse.Namespace) -> None:
+    """Print which sizes the GPU of this machine fits, if there is one; templates do not name a memory."""
+    from factorizer_nnunet.planning.gpu_fit import gpu_advice, gpu_at_hand
+    from factorizer_nnunet.planning.sizes import DEFAULT_SIZE, SIZES
+
+    gpu = gpu_at_hand()
+    if gpu is not None and args.template is None:
+        print(gpu_advice(gpu, args.gpu_memory_target or SIZES.get(args.size, DEFAULT_SIZE).memory_target_gb))
+
+
 def run(args: argparse.Namespace) -> int:
     """Plan, then print the stock command to run next."""
     _read_old_options(args)
@@ -190,6 +200,7 @@ def run(args: argparse.Namespace) -> int:
     print(f"\nPlans: {plans_file}")
     if args.show:
         print(f"\n{describe_plans(plans_file, args.configurations)}\n")
+    _print_gpu_advice(args)
     command = next_command(plans_file, args.configurations)
     if command is None:
         print(f"The plans have none of {', '.join(args.configurations)}; choose another -c")

@@ -1,0 +1,143 @@
+"""Measured numbers in README and pages are those of the committed results in docs/measured."""
+
+from __future__ import annotations
+
+import json
+import re
+import statistics
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+MEASURED = ROOT / "docs" / "measured"
+NUMBER = re.compile(r"(?<![\w.])\d+(?:,\d{3})*(?:\.\d+)?(?![\w.]*\w)")
+UNET, OURS, SWIN = "PlainConvUNet", "Factorizer default", "Factorizer swin"
+FORWARD, STEP = "forward", "forward + backward"
+DEEPER = "widths 48…, two blocks from the third stage"
+
+
+def results(name: str) -> Any:
+    return json.loads((MEASURED / f"{name}.json").read_text())
+
+
+def speed(device: str, dtype: str) -> dict[str, Any]:
+    """The modes of the only entry of a device with patches of 128 x 128 x 128 voxels."""
+    found = [e for e in results("speed") if (e["device"], e["dtype"]) == (device, dtype)]
+    (entry,) = (e for e in found if e["patch_size"] == [128, 128, 128])
+    return entry["modes"]
+
+
+def gib(mode: dict[str, Any], network: str) -> str:
+    return f"{mode['peak_bytes'][network] / 2**30:.2f} GiB"
+
+
+def hippocampus(comparison: str, budget: str = "short") -> dict[str, Any]:
+    (row,) = (r for r in results("hippocampus")["rows"] if (r["budget"], r["comparison"]) == (budget, comparison))
+    return row
+
+
+def dice(comparison: str) -> str:
+    """Of five folds."""
+    row = hippocampus(comparison)
+    assert row["folds"] == [0, 1, 2, 3, 4]
+    return f"{row['mean_dice']:.3f}"
+
+
+def readme() -> Iterator[str]:
+    yield f"five folds, equal training time: mean Dice | {dice('nnU-Net')} | **{dice('equal wall time')}** |"
+    (iterations,) = {hippocampus(name)["iterations"] for name in ("nnU-Net", "equal iterations")}
+    yield f"the same, {iterations} iterations each | {dice('nnU-Net')} | **{dice('equal iterations')}** |"
+    cpu, h200 = speed("CPU, 2 threads", "float32")[STEP], speed("NVIDIA H200", "float16")[STEP]
+    unet, ours = (f"{cpu['seconds'][name]:.1f} s, {gib(cpu, name)}" for name in (UNET, OURS))
+    yield f"128 × 128 × 128 voxels, two CPU cores | {unet} | **{ours}** |"
+    unet, ours = (f"{1000 * h200['seconds'][name]:.1f} ms, {gib(h200, name)}" for name in (UNET, OURS))
+    yield f"float16, compiled | {unet} | **{ours}** |"
+    mr = results("prediction")["MR, 4 channels, regions"]
+    stock, own = (f"{mr[name]['seconds']} s, {mr[name]['gb']} GB" for name in ("nnU-Net", "factorizer-nnunet"))
+    yield f"MR of 240 × 240 × 155 voxels, tiny networks | {stock} | **{own}** |"
+    longest = hippocampus("equal wall time", "long")["iterations"]
+    yield f"at most {longest} iterations, where nnU-Net's usual training has 250,000"
+    yield f"trains {h200['speedup'][UNET][SWIN]:.2f} times as fast"
+
+
+def which_size() -> Iterator[str]:
+    step = speed("NVIDIA H200", "float16")[STEP]["seconds"]
+    yield f"H200: {250 * step[OURS]:.1f} for the training steps of 128 × 128 × 128 voxels"
+    yield f"takes [{1000 * step[OURS]:.1f} ms on an H200](measured/speed.md)"
+    yield f"and the U-Net's {1000 * step[UNET]:.1f} ms"
+    yield f"[{dice('equal wall time')}](measured/hippocampus.md), the U-Net {dice('nnU-Net')}"
+    seconds = results("hippocampus")["timing"]["seconds_per_iteration"]
+    yield f"takes {seconds['Factorizer']:.3f} s on one thread, and the U-Net's {seconds['nnU-Net']:.3f} s"
+    yield f"[at most {100 * max(abs(row['error']) for row in results('memory')['rows']):.1f} % off]"
+    yield f"trainings of at most {max(run['iterations'] for run in seeds('planning_study'))} iterations"
+    lost = mean_dice("planning_study", "planned") - mean_dice("planning_study", DEEPER)
+    yield f"Dice was [{lost:.3f} lower]"
+
+
+def seeds(study: str) -> list[dict[str, Any]]:
+    return results(study)["runs"]["final"]
+
+
+def mean_dice(study: str, form: str, task: str = "hippocampus") -> float:
+    """Of three seeds and all classes."""
+    runs = [run for run in seeds(study) if (run["form"], run["task"]) == (form, task)]
+    assert len(runs) == 3
+    return statistics.fmean(value for run in runs for value in run["dice"])
+
+
+def gpu() -> Iterator[str]:
+    modes = speed("NVIDIA H200", "float16")
+    forward, step = modes[FORWARD], modes[STEP]
+    for name in (UNET, SWIN, OURS):
+        row = f"| {1000 * forward['seconds'][name]:.1f} | {1000 * step['seconds'][name]:.1f} | {gib(step, name)} |"
+        if name != UNET:
+            share = step["peak_bytes"][name] / step["peak_bytes"][UNET]
+            row += f" {forward['speedup'][UNET][name]:.2f} ×, {step['speedup'][UNET][name]:.2f} ×, {share:.2f} |"
+        yield row
+    h100 = speed("NVIDIA H100 80GB HBM3", "float16")[STEP]["seconds"]
+    unet, swin, ours = (f"{1000 * h100[name]:.1f}" for name in (UNET, SWIN, OURS))
+    yield f"PlainConvUNet took {unet}, swin {swin} and default {ours} ms"
+
+
+def prediction() -> Iterator[str]:
+    cases = [results("prediction")[case] for case in ("MR, 4 channels, regions", "CT, 25 classes, scale 0.5")]
+    ratios = {f"{case['factorizer-nnunet']['seconds'] / case['nnU-Net']['seconds']:.2f}" for case in cases}
+    assert ratios <= {"0.53", "0.54"}
+    assert all(0.17 < case["factorizer-nnunet"]["gb"] / case["nnU-Net"]["gb"] < 0.23 for case in cases)
+    yield "took 0.53 of `nnUNetv2_predict`'s time and a fifth of its memory"
+
+
+def default_form() -> Iterator[str]:
+    gained = mean_dice("forms", "default", "far context") - mean_dice("forms", "no NMF", "far context")
+    yield f"beats the network without NMF on far context by {gained:.3f}"
+    lost = mean_dice("planning_study", "planned") - mean_dice("planning_study", DEEPER)
+    yield f"is {lost:.3f} ± 0.006 behind"
+
+
+PAGES = {
+    "README.md": readme,
+    "docs/which_size.md": which_size,
+    "docs/gpu.md": gpu,
+    "docs/prediction.md": prediction,
+    "docs/default_form.md": default_form,
+}
+NOT_MEASURED = {"2021", "2023", "3.10", "30", "2", "2.0"}  # in the README: years, versions, minutes, a batch
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_numbers_are_those_of_the_results(page: str) -> None:
+    text = " ".join((ROOT / page).read_text(encoding="utf-8").split())
+    missing = [sentence for sentence in PAGES[page]() if sentence not in text]
+    assert not missing
+
+
+def test_the_readme_has_no_other_numbers() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    text = " ".join(re.sub(r"```.*?```|`[^`]*`|^>.*?$", " ", text, flags=re.DOTALL | re.MULTILINE).split())
+    for sentence in readme():
+        text = text.replace(sentence, " ")
+    text = re.sub(r"\]\([^)]*\)", "]", text)
+    assert set(NUMBER.findall(text)) <= NOT_MEASURED

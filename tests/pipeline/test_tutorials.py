@@ -1,0 +1,83 @@
+"""The command blocks of the tutorials, run one after the other in a shell, on tiny data and for few iterations."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sysconfig
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from blobs import CASES, TEST_CASES, write_dataset
+from workspace import BLOBS, PLANS, Workspace
+
+pytestmark = pytest.mark.slow
+
+TUTORIALS = Path(__file__).resolve().parents[2] / "docs" / "tutorials"
+_FOLDERS = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results", "nnUNet_extTrainer")
+SHORT = "nnUNetTrainerFactorizer_1epochs_2iters"
+
+
+def run_blocks(page: str, replaced: Mapping[str, str], folder: Path, env: Mapping[str, str]) -> None:
+    """Run all blocks of a page in one shell in ``folder``, with texts ``replaced``."""
+    text = (TUTORIALS / page).read_text(encoding="utf-8")
+    blocks = re.findall(r"^```bash\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    script = "\n".join(["set -euo pipefail", *blocks])
+    for text, other in {"pip install .": ":", **replaced}.items():
+        assert text in script, f"{page} has no {text!r}"
+        script = script.replace(text, other)
+    path = f"{sysconfig.get_path('scripts')}{os.pathsep}{os.environ['PATH']}"
+    shell = {**env, "HOME": str(folder), "PATH": path}
+    done = subprocess.run(["bash", "-c", script], cwd=folder, env=shell, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, f"{script}\n{done.stdout[-2000:]}\n{done.stderr[-3000:]}"
+
+
+def test_a_first_model_of_images_and_masks(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "drawn", {"background": 0, "rim": 1, "core": 2})
+    for target, part, cases in (("images", "imagesTr", CASES), ("new_images", "imagesTs", TEST_CASES)):
+        (tmp_path / target).mkdir()
+        for case in cases:
+            shutil.copy(tmp_path / "drawn" / part / f"{case}_0000.nii.gz", tmp_path / target / f"{case}.nii.gz")
+    (tmp_path / "drawn" / "labelsTr").rename(tmp_path / "masks")
+    env = {name: value for name, value in Workspace.below(tmp_path / "other").env.items() if name not in _FOLDERS}
+    replaced = {
+        "--labels tumour": "--labels rim core",
+        "factorizer-nnunet doctor": ":",  # its tests are its own
+        "nnUNetv2_train": "nnUNetv2_train -device cpu",
+        "factorizer-nnunet predict": "factorizer-nnunet predict -device cpu",
+        "nnUNetTrainerFactorizer_20m": SHORT,
+    }
+    run_blocks("first_model.md", replaced, tmp_path, {**env, "nnUNet_n_proc_DA": "0"})
+    raw = tmp_path / "nnunet" / "nnUNet_raw" / "Dataset001_Own"
+    assert json.loads((raw / "dataset.json").read_text())["channel_names"] == {"0": "CT"}
+    assert {path.name for path in (tmp_path / "predictions").glob("*.nii.gz")} == {f"{c}.nii.gz" for c in TEST_CASES}
+    assert SHORT in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_from_a_unet_to_a_factorizer(folds: Workspace, tmp_path: Path) -> None:
+    """A trained fold stands in for that of the U-Net."""
+    for part in ("nnUNet_raw", "nnUNet_preprocessed"):
+        shutil.copytree(folds.root / part / BLOBS, tmp_path / part / BLOBS)
+    (tmp_path / "nnUNet_preprocessed" / BLOBS / f"{PLANS}.json").unlink()
+    results = tmp_path / "nnUNet_results" / BLOBS
+    shutil.copytree(folds.model("3d_fullres"), results / "nnUNetTrainer__nnUNetPlans__3d_fullres")
+    env = {name: value for name, value in folds.env.items() if name != "nnUNet_extTrainer"}
+    env |= {name: str(tmp_path / name) for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")}
+    replaced = {
+        "Dataset004_Mine": BLOBS,
+        "nnUNetv2_train 4": "nnUNetv2_train -device cpu 501",
+        "nnUNetv2_predict -d 4": "nnUNetv2_predict -device cpu -npp 0 -nps 0 -d 501",
+        "plan -d 4": "plan -d 501 -np 1",
+        "nnUNetTrainerFactorizer": SHORT,
+    }
+    run_blocks("from_my_unet.md", replaced, tmp_path, {**env, "nnUNet_n_proc_DA": "0"})
+    fold = results / f"{SHORT}__nnUNetPlans__3d_fullres" / "fold_0"
+    assert (fold / "checkpoint_final.pth").is_file() and list((fold / "validation").glob("*.npz"))
+    page = (tmp_path / "comparison.html").read_text(encoding="utf-8")
+    assert "U-Net" in page and SHORT in page
+    assert {path.name for path in (tmp_path / "predictions").glob("*.nii.gz")} == {f"{c}.nii.gz" for c in TEST_CASES}
+    assert (tmp_path / "nnUNet_preprocessed" / BLOBS / f"{PLANS}.json").is_file()
