@@ -40,8 +40,9 @@ WORKFLOW = """\
 workflow, for data set 4 in nnU-Net's raw layout:
   1. let nnU-Net find the Factorizer trainer (once per shell; --root also sets nnU-Net's three folders)
        eval "$(factorizer-nnunet env --root ~/nnunet)"
-     a challenge release becomes such a data set by
+     a challenge release, or a folder of images and one of masks, becomes such a data set by
        factorizer-nnunet convert brats2021 ~/downloads/BraTS2021 -d 4
+       factorizer-nnunet convert folders images --masks masks -d 4 --channels CT --labels tumour
   2. fingerprint, plan and preprocess
        factorizer-nnunet plan -d 4
   3. train five folds and choose the best configuration

@@ -115,6 +115,7 @@ def run(args: argparse.Namespace) -> int:
 
     if args.release == LIST:
         print(_listing(RELEASES.values()))
+        print(f"{FOLDERS:16s} your own images and masks, see factorizer-nnunet convert --help")
         return 0
     if args.release not in (*RELEASES, AUTO, FOLDERS):
         raise UserError(f"unknown release {args.release!r}: choose from {', '.join(RELEASES)}, auto, folders, list")

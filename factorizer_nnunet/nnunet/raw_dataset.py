@@ -58,5 +58,5 @@ def _known(folder: Path, variable: str) -> str:
     if names:
         return f"Known there: {', '.join(names)}"
     if variable == "nnUNet_raw":
-        return f"{folder} has no data set: convert one to nnU-Net's raw layout (DatasetXXX_Name) first"
+        return f"{folder} has no data set: make one of your images first, with factorizer-nnunet convert"
     return f"{folder} has no data set: plan one first, with factorizer-nnunet plan -d ID"
