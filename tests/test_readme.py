@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from test_boundaries import MAY_IMPORT
 
+from factorizer_nnunet.evaluation.metrics import LESIONS, OVERLAP, SURFACE, VOLUME, VOXELS
 from factorizer_nnunet.network import Factorizer, FactorizerConfig
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -43,6 +44,12 @@ def test_every_setting_of_the_network_is_listed() -> None:
     page = (ROOT / "docs" / "network.md").read_text(encoding="utf-8")
     listed = set(re.findall(r"`([a-z_]+)`", page.split("## Settings in the plans file")[1].split("##")[0]))
     assert {field.name for field in dataclasses.fields(FactorizerConfig)} <= listed
+
+
+def test_every_metric_is_listed() -> None:
+    page = (ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    listed = set(re.findall(r"`([a-z_0-9]+)`", page.split("## Metrics")[1].split("##")[0]))
+    assert {metric.key for metric in (*OVERLAP, *SURFACE, *VOLUME, *LESIONS, *VOXELS)} <= listed
 
 
 def test_the_constructor_accepts_exactly_the_listed_settings() -> None:
