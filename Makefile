@@ -36,8 +36,8 @@ demo: $(INSTALLED)
 	@$(BIN)/factorizer-nnunet demo --out factorizer_demo
 
 docs: $(INSTALLED)
-	@DISABLE_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --quiet --strict
-	@echo "==> open build/site/index.html"
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@echo "==> open build/site/index.html; with a search: $(BIN)/mkdocs serve"
 
 # The converter and the plan templates are packages below factorizer_nnunet only once installed; mypy sees them so here.
 types: $(INSTALLED)

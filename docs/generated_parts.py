@@ -34,7 +34,7 @@ def _commands() -> Iterator[str]:
             rows = [row for row in map(_row, group._group_actions) if row]
             if rows:
                 title = "" if group.title in ("options", "positional arguments") else f"**{group.title}**\n\n"
-                yield title + "\n".join(["| | |", "|---|---|", *rows])
+                yield title + "\n".join(["| option | what it does |", "|---|---|", *rows])
         if parser.epilog:
             yield f"```text\n{parser.epilog.strip()}\n```"
 

@@ -107,7 +107,7 @@ def test_what_is_not_named_is_asked_for_with_what_was_found(root: Path, capsys: 
     ("options", "message"),
     [
         (("--channels", "T1", "--labels", "a"), "say which of them it is"),
-        (("--channels", "T1=t1", "FLAIR=dwi", "--labels", "a"), "FLAIR=dwi fits no images"),
+        (("--channels", "T1=t1w", "FLAIR=dwi", "--labels", "a"), "FLAIR=dwi fits no images"),
         (("--labels", "background"), "0 is always the background"),
         (("--labels", "a=1", "b=1"), "each value may be given once"),
         (("--labels", "a=x"), "expected NAME or NAME=VALUE"),

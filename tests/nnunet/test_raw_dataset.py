@@ -23,7 +23,7 @@ def test_an_unknown_dataset_lists_the_known_ones(raw: Path, spelling: str) -> No
 
 
 def test_without_any_dataset_the_message_says_what_to_do(folders: Path) -> None:
-    with pytest.raises(UserError, match=r"no data set 7 in nnUNet_raw .*convert one"):
+    with pytest.raises(UserError, match=r"no data set 7 in nnUNet_raw .*with factorizer-nnunet convert"):
         find_dataset(7)
 
 
