@@ -166,8 +166,8 @@ def _shown_endings(found: Mapping[str, str]) -> str:
 def _labels_found(masks: Sequence[OwnFile], jobs: int) -> str:
     """The message that asks for the names of labels, with the values that the masks have."""
     cases: Counter[int] = Counter()
-    for values in map_unordered(_values, [mask.path for mask in masks], jobs, "reading masks"):
-        cases.update(values)
+    for found in map_unordered(_values, [mask.path for mask in masks], jobs, "reading masks"):
+        cases.update(found)
     values = sorted(cases)
     if len(values) > _MOST_LABELS:
         return (
