@@ -155,16 +155,18 @@ def write_model(row: Row, patch: int, folder: Path) -> None:
         (folder / f"{name}.json").write_text(json.dumps(content))
 
 
-def measure(command: Sequence[str], log: Path, limit: float | None) -> dict[str, Any]:
+def measure(command: Sequence[str], out: Path, cases: int, log: Path, limit: float | None) -> dict[str, Any]:
     """Run a command to its end.
 
     Args:
         command: what to run.
+        out: where it writes segmentations.
+        cases: how many.
         log: gets what it prints.
         limit: GB of data that each of its processes may allocate.
 
     Returns:
-        ``seconds``; ``gb``, the peak of all processes together; ``growth``, the peak of the last third of the time
+        ``seconds``; ``gb``, the peak of all processes together; ``growth``, the peak of the last third of several cases
         relative to that of the middle third; ``stages``, seconds of all cases in each, where the command prints them.
     """
 
@@ -175,22 +177,24 @@ def measure(command: Sequence[str], log: Path, limit: float | None) -> dict[str,
     environment = {**os.environ, "nnUNet_compile": "f", "PYTHONUNBUFFERED": "1"}
     for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
         environment.setdefault(name, str(log.parent))
-    start, memory = time.monotonic(), [0]
+    start = time.monotonic()
+    peaks = [0] * (cases + 1)  # by the number of segmentations that are there
     with log.open("w") as output:
         process = subprocess.Popen(
             command, env=environment, stdout=output, stderr=output, start_new_session=True, preexec_fn=limited
         )
         while process.poll() is None:
-            memory.append(_resident(process.pid))
+            written = min(cases, len(list(out.glob("*.nii.gz"))))
+            peaks[written] = max(peaks[written], _resident(process.pid))
             time.sleep(_SECONDS_BETWEEN_LOOKS)
     if process.returncode:
         raise SystemExit(f"{' '.join(command)}: exit status {process.returncode}, see {log}")
-    third = max(1, len(memory) // 3)
-    middle, last = memory[third : 2 * third], memory[2 * third :]
+    third = cases // 3
+    middle, last = (max(peaks[first : first + third], default=0) for first in (third, 2 * third))
     return {
         "seconds": round(time.monotonic() - start, 1),
-        "gb": round(max(memory) / GB, 2),
-        "growth": round(max(last) / max(middle), 3) if middle and max(middle) else None,
+        "gb": round(max(peaks) / GB, 2),
+        "growth": round(last / middle, 3) if middle else None,
         "stages": _stages(log),
     }
 
@@ -244,7 +248,9 @@ def measure_row(name: str, args: argparse.Namespace, results: dict[str, Any]) ->
         out = folder / "out" / program
         shutil.rmtree(out, ignore_errors=True)
         out.parent.mkdir(exist_ok=True)
-        found[program] = measure([*command, *shared, "-o", str(out)], folder / f"{program}.log", args.limit)
+        found[program] = measure(
+            [*command, *shared, "-o", str(out)], out, row.cases, folder / f"{program}.log", args.limit
+        )
         print(f"{key}, {program}: {found[program]}", flush=True)
         pairs = [(file, folder / "out" / STOCK / file.name) for file in sorted(out.glob("*.nii.gz"))]
         if program != STOCK and all(other.is_file() for _, other in pairs):
@@ -278,13 +284,13 @@ def page(results: Mapping[str, Any], picture: str) -> str:
             stock = found.get(STOCK)
             ratios = [f"{one[unit] / stock[unit]:.2f} ×" if stock else "–" for unit in ("seconds", "gb")]
             equal = f"{100 * one['equal']:.3f} %" if "equal" in one else "–"
-            cells = [key, program, one["seconds"], one["gb"], *ratios, equal, one["growth"]]
+            cells = [key, program, one["seconds"], one["gb"], *ratios, equal, one["growth"] or "–"]
             lines.append(f"| {' | '.join(map(str, cells))} |")
     machines = sorted({found["machine"] for found in results.values()})
     lines += [
         "",
         "Time and memory are relative to nnU-Net; labels equal to nnU-Net's are those of the worst case; growth is the",
-        "peak of memory in the last third of the time relative to the middle third.",
+        "peak of memory in the last third of the cases relative to the middle third.",
         f"Machine: {'; '.join(machines)}, which other programs used, too.",
         "",
         f"![Seconds of each stage]({picture})",
