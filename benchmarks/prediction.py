@@ -73,6 +73,7 @@ ROWS = {
     ),
     "CT, five folds": replace(_CT, folds=5),
 }
+_FOLD_ROWS = ("CT, five folds", "CT, 25 classes")  # five folds and one
 
 
 def write_images(row: Row, size: Sequence[int], folder: Path) -> None:
@@ -248,9 +249,8 @@ def measure_row(name: str, args: argparse.Namespace, results: dict[str, Any]) ->
         out = folder / "out" / program
         shutil.rmtree(out, ignore_errors=True)
         out.parent.mkdir(exist_ok=True)
-        found[program] = measure(
-            [*command, *shared, "-o", str(out)], out, row.cases, folder / f"{program}.log", args.limit
-        )
+        command, log = [*command, *shared, "-o", str(out)], folder / f"{program}.log"
+        found[program] = measure(command, out, row.cases, log, args.limit)
         print(f"{key}, {program}: {found[program]}", flush=True)
         pairs = [(file, folder / "out" / STOCK / file.name) for file in sorted(out.glob("*.nii.gz"))]
         if program != STOCK and all(other.is_file() for _, other in pairs):
@@ -291,12 +291,24 @@ def page(results: Mapping[str, Any], picture: str) -> str:
         "",
         "Time and memory are relative to nnU-Net; labels equal to nnU-Net's are those of the worst case; growth is the",
         "peak of memory in the last third of the cases relative to the middle third.",
+        *_five_folds(results),
         f"Machine: {'; '.join(machines)}, which other programs used, too.",
         "",
         f"![Seconds of each stage]({picture})",
         "",
     ]
     return "\n".join(lines)
+
+
+def _five_folds(results: Mapping[str, Any]) -> list[str]:
+    """Sentences that compare five folds with one, where both were measured."""
+    lines = []
+    for key, found in results.items():
+        one = results.get(key.replace(*_FOLD_ROWS)) if key.startswith(_FOLD_ROWS[0]) else None
+        if one is not None and OURS in found and OURS in one:
+            ratio = found[OURS]["gb"] / one[OURS]["gb"]
+            lines.append(f"{key}: {ratio:.2f} × the memory of one fold.")
+    return lines
 
 
 def draw(results: Mapping[str, Any], file: Path) -> None:
