@@ -18,6 +18,7 @@ from factorizer_nnunet.dataset_conversion.own_names import (
     images_of,
     is_mask_name,
     masks_of,
+    several_of_a_patient,
     unlabelled_images_of,
 )
 from factorizer_nnunet.dataset_conversion.spec import Channel, LabelMap, LabelScheme, Release
@@ -82,7 +83,7 @@ def describe_folders(
         *(NiftiFile(mask.path, f"{_MASKS}/{mask.case}{FILE_ENDING}") for mask in own_masks),
         *(NiftiFile(image.path, _shown(_UNLABELLED, image)) for image in own_tests),
     ]
-    return _release(endings, parse_labels(labels)), listing
+    return _release(endings, parse_labels(labels), [mask.case for mask in own_masks]), listing
 
 
 def parse_labels(texts: Sequence[str]) -> dict[str, int]:
@@ -186,7 +187,12 @@ def _values(path: Path) -> frozenset[int]:
         return frozenset()
 
 
-def _release(endings: Mapping[str, str], labels: Mapping[str, int]) -> Release:
+def _release(endings: Mapping[str, str], labels: Mapping[str, int], cases: Sequence[str]) -> Release:
+    several = several_of_a_patient(cases)
+    patients_hidden = (
+        f"{first_few(several, 4)} look like cases of the same patients: give --patients a CSV file with the columns "
+        "case,patient, so that training and validation share none"
+    )
     written = {0: 0} | {value: number for number, value in enumerate(labels.values(), start=1)}
     scheme = LabelScheme(LabelMap(written), {name: (written[value],) for name, value in labels.items()})
     folders = f"(?:{_IMAGES}|{_UNLABELLED})"
@@ -202,6 +208,7 @@ def _release(endings: Mapping[str, str], labels: Mapping[str, int]) -> Release:
         schemes=(scheme,),
         root=_IMAGES,
         unlabelled=_UNLABELLED,
+        patients_hidden=patients_hidden if several else "",
         values_hint="Name every value that the masks have: --labels NAME=VALUE …, or replace mistakes with --remap",
         submission=f"{{case}}{FILE_ENDING}",
         example=f"p01{FILE_ENDING}",

@@ -15,8 +15,8 @@ from pathlib import Path, PurePosixPath
 from factorizer_nnunet.dataset_conversion.layout import ENDINGS, NiftiFile
 
 _MASK_WORDS = (
-    "seg|segs|segmentation|segmentations|mask|masks|label|labels|labelmap|gt|ground[-_ ]?truth|truth|manual|roi|"
-    "annotation|annotations|contour|lesion|lesions|tumor|tumour|reference|target"
+    "seg|segs|segmentation|segmentations|dseg|mask|masks|msk|label|labels|labelmap|gt|ground[-_ ]?truth|truth|manual|"
+    "roi|annotation|annotations|contour|lesion|lesions|tumor|tumour|reference|target"
 )
 _IMAGE_WORDS = "image|images|imaging|img|volume|vol|scan"
 _SEPARATOR = r"[-_. ]"
@@ -65,6 +65,20 @@ def images_of(files: Iterable[NiftiFile], cases: Collection[str]) -> list[OwnFil
 def unlabelled_images_of(files: Iterable[NiftiFile], channels: Collection[str]) -> list[OwnFile]:
     """Case and channel of images without masks, with the ``channels`` of those that have one."""
     return [_of_new_case(file, {channel.casefold() for channel in channels}) for file in files]
+
+
+def several_of_a_patient(cases: Iterable[str]) -> list[str]:
+    """Cases that look like several of one patient, such as ``p01_day1`` and ``p01_day2``: only their ends differ.
+
+    What they share has a number, and so do the names of other patients; ``heart_1`` and ``heart_2`` share none.
+    """
+    shared: dict[str, list[str]] = {}
+    for case in sorted(cases):
+        parts = re.split(f"(?={_SEPARATOR})", case)
+        shared.setdefault("".join(parts[:-1]), []).append(case)
+    patients = [patient for patient in shared if re.search(r"\d", patient)]
+    several = [case for patient in patients if len(shared[patient]) > 1 for case in shared[patient]]
+    return several if len(patients) > 1 else []
 
 
 def stem(file: NiftiFile) -> str:

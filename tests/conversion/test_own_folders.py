@@ -137,6 +137,25 @@ def test_incomplete_cases_are_listed_together(root: Path, capsys: pytest.Capture
     assert len(list((data_set(root) / "labelsTr").iterdir())) == 3
 
 
+@pytest.mark.parametrize(
+    ("names", "warned"),
+    [
+        (["patient001_frame01", "patient001_frame09", "patient002_frame01"], True),
+        (["sub-1.a", "sub-1.b", "sub-2.a", "sub-2.b"], True),
+        (["heart_1", "heart_2", "heart_3"], False),
+        (["scan2020_1", "scan2020_2"], False),
+        (["p01", "p02"], False),
+    ],
+)
+def test_several_cases_of_a_patient_are_a_warning(
+    root: Path, capsys: pytest.CaptureFixture[str], names: list[str], warned: bool
+) -> None:
+    draw(root / "own", ("images/{case}",), "masks/{case}_msk", cases=names)
+    command = (root / "own/images", "--masks", root / "own/masks", "--channels", "MR", "--labels", "ventricle")
+    assert convert(*command) == 0
+    assert ("look like cases of the same patients" in capsys.readouterr().out) == warned
+
+
 def test_other_folders_are_refused(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     draw(root / "own", ("images/{case}",), "masks/{case}")
     draw(root / "other", ("images/{case}",), "masks/{case}", cases=("a", "b"))
