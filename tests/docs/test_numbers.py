@@ -77,14 +77,14 @@ def which_size() -> Iterator[str]:
     yield f"Dice was [{lost:.3f} lower]"
 
 
-def seeds(study: str) -> list[dict[str, Any]]:
-    return results(study)["runs"]["final"]
+def seeds(study: str, part: str = "final") -> list[dict[str, Any]]:
+    return results(study)["runs"][part]
 
 
-def mean_dice(study: str, form: str, task: str = "hippocampus") -> float:
-    """Of three seeds and all classes."""
-    runs = [run for run in seeds(study) if (run["form"], run["task"]) == (form, task)]
-    assert len(runs) == 3
+def mean_dice(study: str, form: str, task: str = "hippocampus", part: str = "final") -> float:
+    """Of all classes, and of three seeds (``final``) or one (``screening``)."""
+    runs = [run for run in seeds(study, part) if (run["form"], run["task"]) == (form, task)]
+    assert len(runs) == {"final": 3, "screening": 1}[part]
     return statistics.fmean(value for run in runs for value in run["dice"])
 
 
@@ -113,8 +113,38 @@ def prediction() -> Iterator[str]:
 def default_form() -> Iterator[str]:
     gained = mean_dice("forms", "default", "far context") - mean_dice("forms", "no NMF", "far context")
     yield f"beats the network without NMF on far context by {gained:.3f}"
+    far, near = (
+        {form: f"{mean_dice('forms', form, task, 'screening'):.3f}" for form in ("default", "no depthwise", "lr 1e-2")}
+        for task in ("far context", "hippocampus")
+    )
+    yield f"on the hippocampus ({near['no depthwise']} against {near['default']}, one seed)"
+    yield f"on the hippocampus ({near['lr 1e-2']} against {near['default']})"
+    yield f"on far context ({far['lr 1e-2']} against {far['default']})"
     lost = mean_dice("planning_study", "planned") - mean_dice("planning_study", DEEPER)
     yield f"is {lost:.3f} ± 0.006 behind"
+
+
+def tune_inference() -> Iterator[str]:
+    literal, gram = (
+        results("tune_inference")["literal"]["patches"]["32 x 32 x 32"][way] for way in ("literal", "gram")
+    )
+    yield f"took {literal['1']:.2f} s instead of {literal['5']:.2f} s"
+    yield f"({literal['5'] / literal['1']:.2f} times as fast"
+    yield f"takes {gram['1']:.3f} s instead of {gram['5']:.3f} s ({gram['5'] / gram['1']:.2f};"
+    rows = {tuple(map(str, row["setting"].values())): row for row in results("tune_inference")["published"]["rows"]}
+    plain, one_iteration, one_axis = (
+        rows[key] for key in (("5", "2", "[]", "0.5"), ("1", "2", "[]", "0.5"), ("5", "2", "[2]", "0.5"))
+    )
+    yield f"Dice drops from {plain['dice']:.3f} to {one_iteration['dice']:.3f}".replace("0.", ".")
+    yield f"{plain['speed_up']:.1f} times as fast, Dice −{-plain['change']:.3f}".replace("−0.", "−.")
+    yield f"the last axis alone: {one_axis['speed_up']:.1f} times as fast, −{-one_axis['change']:.4f}".replace(
+        "−0.", "−."
+    )
+
+
+def planning() -> Iterator[str]:
+    rows = results("plan_fingerprints")
+    yield f"{len(rows)} configurations, planned in at most {max(float(row[-1]) for row in rows)} s per data set"
 
 
 PAGES = {
@@ -123,6 +153,8 @@ PAGES = {
     "docs/gpu.md": gpu,
     "docs/prediction.md": prediction,
     "docs/default_form.md": default_form,
+    "docs/tune_inference.md": tune_inference,
+    "docs/planning.md": planning,
 }
 NOT_MEASURED = {"2021", "2023", "3.10", "30", "2", "2.0"}  # in the README: years, versions, minutes, a batch
 
