@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from factorizer_nnunet.core.atomic_files import atomic_file, atomic_folder
 from factorizer_nnunet.core.errors import UserError
-from factorizer_nnunet.core.wording import list_of_problems
+from factorizer_nnunet.core.wording import first_few, list_of_problems
 from factorizer_nnunet.dataset_conversion.cases import FILE_ENDING
 from factorizer_nnunet.dataset_conversion.layout import is_nifti
 from factorizer_nnunet.dataset_conversion.report import REPORT_FILE
@@ -43,7 +43,7 @@ def find_data_set(release: Release, predictions: Path, raw_folder: Path, dataset
     """
     pattern = "Dataset*" if dataset_id is None else f"Dataset{dataset_id:03d}_*"
     names = {path.name.removesuffix(FILE_ENDING) for path in predictions.glob(f"*{FILE_ENDING}")}
-    matching, others, damaged = [], "", ""
+    matching, others, damaged, strangers = [], "", "", names
     for report in sorted(raw_folder.glob(f"{pattern}/{REPORT_FILE}")):
         try:
             written = read_written_report(report)
@@ -54,6 +54,9 @@ def find_data_set(release: Release, predictions: Path, raw_folder: Path, dataset
             matching.append(report.parent)
         elif dataset_id is not None:
             others = f". {report.parent.name} was converted from {written.release}"
+        elif written.release == release.key and len(names - written.cases.keys()) < len(strangers):
+            strangers = names - written.cases.keys()
+            others = f". {report.parent.name} has all but {first_few(sorted(strangers))}: are these predictions, too?"
     if len(matching) == 1:
         return matching[0]
     if matching:

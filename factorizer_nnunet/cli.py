@@ -30,6 +30,7 @@ from factorizer_nnunet.commands import (
     tune_inference,
 )
 from factorizer_nnunet.commands.parser import SubcommandParser
+from factorizer_nnunet.core.disk import DISK_FULL
 from factorizer_nnunet.core.errors import UserError
 
 DESCRIPTION = """\
@@ -125,12 +126,10 @@ def _run(argv: Sequence[str] | None) -> int:
     except BrokenPipeError:  # what read the output has ended, such as ``| head``
         return 0
     except OSError as error:
-        if error.filename is None:
+        if error.filename is None and error.errno not in DISK_FULL:
             raise
-        print(
-            f"error: {error.filename}: {error.strerror}. Check permissions, links and the space on its disk",
-            file=sys.stderr,
-        )
+        where = "what this command writes" if error.filename is None else error.filename
+        print(f"error: {where}: {error.strerror}. Check permissions, links and the space on its disk", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

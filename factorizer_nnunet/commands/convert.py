@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from factorizer_nnunet.commands.options import add_geometry_option, add_shared, request_of
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.interrupts import terminable
+from factorizer_nnunet.core.wording import count_of
 from factorizer_nnunet.dataset_conversion.options import Options, parse_remap, read_patients
 
 if TYPE_CHECKING:
@@ -148,6 +149,12 @@ def _convert(args: argparse.Namespace) -> int:
     )
     raw_folder = None if args.dry_run else nnunet_folder("nnUNet_raw", writable=True)
     release, listing = _sources(args)
+    for source in listing.sources if raw_folder is not None else ():
+        if raw_folder.resolve().is_relative_to(source.resolve()):
+            raise UserError(
+                f"nnUNet_raw, {raw_folder}, lies in the source {source}, which is never changed: name the folder of "
+                "the release itself, or set nnUNet_raw to another one"
+            )
     if raw_folder is None:
         survey = survey_release(release, listing, options)
         _print_survey(survey, options)
@@ -156,7 +163,7 @@ def _convert(args: argparse.Namespace) -> int:
         return 0
     with terminable():
         converted = convert_release(release, listing, raw_folder, options, lambda s: _print_survey(s, options))
-    _print_some("registrations failed; these images are aligned by their headers only", converted.failed_registrations)
+    _print_some("failed registration", " (the images are aligned by headers only)", converted.failed_registrations)
     if not converted.num_folds:
         print("WARNING: no folds, because fewer than five patients have labels")
     print(f"\n{converted.folder}\nSee {converted.folder / PAGE_FILE}, then run:")
@@ -182,8 +189,6 @@ def _sources(args: argparse.Namespace) -> tuple[Release, SourceListing]:
 
 
 def _print_survey(survey: Survey, options: Options) -> None:
-    from factorizer_nnunet.core.wording import count_of
-
     training = len(survey.training)
     unlabelled = count_of(len(survey.kept) - training, "unlabelled case")
     print(f"{survey.release.title}: {count_of(training, 'labelled case')} and {unlabelled} without problems")
@@ -191,14 +196,15 @@ def _print_survey(survey: Survey, options: Options) -> None:
         print(f"channels: {', '.join(channel.name for channel in survey.channels)}")
     for warning in survey.warnings:
         print(f"WARNING: {warning}")
-    _print_some("notes (all are in the report)", survey.notes)
+    _print_some("note", "", survey.notes)
     if options.skip_invalid and survey.kept:  # otherwise they are the error message
-        _print_some("problems, whose cases are left out (all are in the report)", survey.problems)
+        _print_some("problem", " (the cases are left out)", survey.problems)
 
 
-def _print_some(heading: str, entries: Sequence[object]) -> None:
+def _print_some(what: str, more: str, entries: Sequence[object]) -> None:
+    """The first entries; the report of the conversion has all."""
     if entries:
-        print(f"{len(entries)} {heading}:")
+        print(f"{count_of(len(entries), what)}{more}:")
         print("\n".join(f"  {entry}" for entry in entries[:SHOWN]) + ("\n  …" if len(entries) > SHOWN else ""))
 
 

@@ -8,6 +8,7 @@ interrupted, run the same command again to resume.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 from typing import TYPE_CHECKING
 
@@ -149,7 +150,7 @@ def run(args: argparse.Namespace) -> int:
     if only_one:
         found = f"{count_of(len(only_one), 'case')} in only one folder"
         print(f"WARNING: {found}, not scored; see {args.out / 'scores.md'}")
-    print(f"{len(scores.cases)} cases scored, in {args.out}")
+    print(f"{count_of(len(scores.cases), 'case')} scored, in {args.out}")
     return 0
 
 
@@ -158,8 +159,8 @@ def _lesion_rule(args: argparse.Namespace) -> LesionRule | None:
     from factorizer_nnunet.evaluation.lesions import LesionRule
 
     for option, value in (("--dilation", args.dilation), ("--min-lesion", args.min_lesion)):
-        if value is not None and value < 0:
-            raise UserError(f"{option} {value}: expected 0 or more")
+        if value is not None and not (math.isfinite(value) and value >= 0):
+            raise UserError(f"{option} {value}: expected a number of 0 or more")
     options = {"connectivity": args.connectivity, "dilation": args.dilation, "min_reference_mm3": args.min_lesion}
     given = {name: value for name, value in options.items() if value is not None}
     if args.match is not None and args.match != "overlap":

@@ -26,12 +26,19 @@ def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a draft next to ``path`` that is renamed to ``path`` if the block succeeds, and removed otherwise.
 
     So neither a reader nor a kill ever leaves half a file.
+
+    Raises:
+        OSError: it cannot be written; names ``path``, which the system leaves out when a disk is full.
     """
     clear_drafts(path.parent, path.name)
     draft = draft_of(path)
     try:
         yield draft
         draft.replace(path)
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
     finally:
         draft.unlink(missing_ok=True)
 

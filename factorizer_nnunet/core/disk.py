@@ -10,7 +10,7 @@ from pathlib import Path
 # With less than this left, whatever failed there most likely failed because of it: torch says "unexpected pos", blosc2
 # "Error while creating the NDArray", and many leave no errno.
 _NEARLY_NOTHING = 1 << 20
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def existing_parent(path: Path) -> Path:
@@ -31,7 +31,7 @@ def is_disk_full(folder: Path, error: BaseException | None = None) -> bool:
         error: what was raised, if it is known.
     """
     while error is not None:
-        if isinstance(error, OSError) and error.errno in _FULL:
+        if isinstance(error, OSError) and error.errno in DISK_FULL:
             return True
         error = error.__cause__ or error.__context__
     status = os.statvfs(existing_parent(folder)) if hasattr(os, "statvfs") else None

@@ -23,7 +23,7 @@ def dataset_problems(label_facts: Mapping[str, FileFacts], folder: Path, expecte
         text = f"declares labels above {_LARGEST_INT16}, which wrap around in nnU-Net's preprocessed data"
         yield Finding(expected.json_file, text, "Renumber the labels")
     counts = _cases_with_value(label_facts.values())
-    if label_facts and not any(counts[value] for value in expected.foreground):
+    if label_facts and not any(counts[value] for value in counts if value not in (0, expected.ignore)):
         ignored = "" if expected.ignore is None else f" or {expected.ignore} (ignore)"
         yield Finding(folder, f"no label file has any foreground: every voxel is 0{ignored}", "Add the labels")
         return

@@ -61,6 +61,11 @@ def _channel_problems(description: DatasetJson) -> Iterator[str]:
     for number, name in channels.items():
         if not isinstance(name, str) or not name.strip():
             yield f'{json_file}: the name of channel "{number}" must be a text such as "T1", not {name!r}. Correct it'
+        elif name != name.strip():
+            yield (
+                f'{json_file}: the name of channel "{number}", {name!r}, begins or ends with a space, so that nnU-Net '
+                "does not recognise names such as CT. Remove the space"
+            )
 
 
 def _label_problems(description: DatasetJson) -> Iterator[str]:
@@ -99,8 +104,9 @@ def _label_problems(description: DatasetJson) -> Iterator[str]:
         return
     if isinstance(order, list) and has_regions and (mixed_up := _values_mixed_up(description, order)):
         yield (
-            f"{json_file}: regions_class_order {order} writes {mixed_up}. It needs for each region, in the order of "
-            "labels, a value that says to which regions a voxel belongs; regions that contain others come first"
+            f"{json_file}: with regions_class_order {order}, predictions would have {mixed_up}. Give for each region, "
+            "in the order of labels, a value that lies in this region and in no later one; regions that contain others "
+            "come first"
         )
         return
     values = sorted(description.label_values)
@@ -125,7 +131,7 @@ def _values_mixed_up(description: DatasetJson, order: list[int]) -> str:
     for value in sorted({value for values in regions.values() for value in values}):
         written = [number for number, values in zip(order, regions.values(), strict=True) if value in values][-1]
         if regions_of(written) != regions_of(value):
-            wrong.append(f"{written} for {value} ({' and '.join(regions_of(value))})")
+            wrong.append(f"the value {written} where {value} is meant ({' and '.join(regions_of(value))})")
     return ", ".join(wrong)
 
 

@@ -21,6 +21,9 @@ def duplicate_warnings(cases: Sequence[CaseFiles], known: Mapping[Path, Known]) 
                 images[known[path].stamp.sha256].append((case.name, path))
         if _has_foreground(known[case.label].facts):
             labels[known[case.label].stamp.sha256].append((case.name, case.label))
+    copied = [[*images[content], *labels[content]] for content in images.keys() & labels.keys()]
+    if copied:
+        yield f"images have the content of a label{_such_as(copied, last=True)}. Copy the images again"
     within = [group for group in images.values() if len({name for name, _ in group}) < len(group)]
     if within:
         yield f"channels of a case have the same content{_such_as(within)}. Check that none is copied by mistake"
@@ -37,7 +40,8 @@ def _has_foreground(facts: FileFacts) -> bool:
     return any(value != 0 for value in facts.values or ())
 
 
-def _such_as(groups: Sequence[Sequence[tuple[str, Path]]]) -> str:
-    (_, first), (_, second) = groups[0][:2]
+def _such_as(groups: Sequence[Sequence[tuple[str, Path]]], last: bool = False) -> str:
+    """Two files of the first group, its first and the next, or the last."""
+    (_, first), (_, second) = groups[0][0], groups[0][-1 if last else 1]
     number = "" if len(groups) == 1 else f" ({len(groups)} times)"
     return f"{number}, such as {first.name} and {second.name}"

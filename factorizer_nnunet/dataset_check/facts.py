@@ -27,6 +27,8 @@ from factorizer_nnunet.imaging.payload import missing_payload, nifti_header
 from factorizer_nnunet.imaging.volume import read_beginning, read_volume
 
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
+_LEAST_DEVIATION = 1e-8  # nnU-Net divides by this where the standard deviation is smaller
+_MAYBE_FAINT = 1e-4  # range of values from which on the deviation is large enough in all but absurd images
 _MAX_LABEL_VALUES = 1000  # distinct values of a label file that are listed; more are a file of intensities
 _LARGEST_LABEL = 2**31 - 1
 _EXAMPLES = 3
@@ -49,6 +51,7 @@ class FileFacts:
     not_finite: int = 0  # voxels that are NaN or infinite, or become infinite in float32
     constant_channels: tuple[tuple[int, float], ...] = ()  # channel and its only value
     overflowing_channels: tuple[int, ...] = ()  # whose mean or deviation is not finite in float32
+    faint_channels: tuple[int, ...] = ()  # which nnU-Net's normalisation makes nearly constant
     values: dict[int, int] | None = None
     fractional: int = 0  # voxels of a label file whose value is not an integer
     fractional_examples: tuple[float, ...] = ()
@@ -75,7 +78,8 @@ def read_facts(path: Path, reader: str, is_label: bool) -> FileFacts:
 
 
 def _image_facts(array: np.ndarray, facts: dict) -> FileFacts:
-    not_finite, constant, overflowing = 0, [], []
+    not_finite = 0
+    constant, overflowing, faint = [], [], []
     for number, channel in enumerate(array):
         low, high = float(channel.min()), float(channel.max())
         if not (math.isfinite(low) and math.isfinite(high)) or max(-low, high) > _FLOAT32_MAX:
@@ -85,8 +89,14 @@ def _image_facts(array: np.ndarray, facts: dict) -> FileFacts:
             constant.append((number, low))
         elif _overflows(channel, low, high):
             overflowing.append(number)
+        elif high - low < _MAYBE_FAINT and np.std(channel, dtype=np.float64) < _LEAST_DEVIATION:
+            faint.append(number)
     return FileFacts(
-        **facts, not_finite=not_finite, constant_channels=tuple(constant), overflowing_channels=tuple(overflowing)
+        **facts,
+        not_finite=not_finite,
+        constant_channels=tuple(constant),
+        overflowing_channels=tuple(overflowing),
+        faint_channels=tuple(faint),
     )
 
 

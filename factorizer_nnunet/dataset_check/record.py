@@ -16,7 +16,7 @@ from factorizer_nnunet.dataset_check.facts import FileFacts
 from factorizer_nnunet.imaging.grid import Grid
 
 RECORD_FILE = "factorizer_data_check.json"  # in the dataset's folder in nnUNet_preprocessed
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True)

@@ -119,6 +119,14 @@ def _intensity_problems(path: Path, facts: FileFacts, expected: Expected) -> Ite
             "nnU-Net normalises with",
             "Scale the image down, or replace the voxels with extreme values",
         )
+    for number in facts.faint_channels:
+        which = f"channel {names[number]} has" if names else "has"
+        yield Finding(
+            path,
+            f"{which} values with a standard deviation below 1e-8, which nnU-Net's normalisation makes nearly constant",
+            "Save the image in another unit, such as µm²/s for diffusion",
+            True,
+        )
 
 
 def _channel_problems(case: CaseFacts, expected: Expected) -> Iterator[Finding]:

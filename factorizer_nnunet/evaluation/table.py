@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from factorizer_nnunet.core.markdown import markdown_table
+from factorizer_nnunet.core.wording import count_of
 from factorizer_nnunet.evaluation.metrics import VOXELS, Metric
 from factorizer_nnunet.evaluation.scores import Scores, Summary
 
@@ -15,7 +16,7 @@ def markdown(scores: Scores) -> str:
     title = scores.settings.get("title") or scores.scheme
     only_one = scores.settings.get("cases_in_one_folder_only", [])
     parts = [
-        f"# Scores of {len(scores.cases)} cases ({title})",
+        f"# Scores of {count_of(len(scores.cases), 'case')} ({title})",
         "Mean ± standard deviation (n of N cases). ↑ higher is better, ↓ lower is better."
         + (" Bold: the metrics that the challenge ranked by." if ranked else ""),
         *(f"{name}: {value}." for name, value in _sources(scores) if value),

@@ -211,8 +211,8 @@ def _missing(
         different = [key for key in now if key not in _MAY_DIFFER and before.get(key) != now[key]]
         if different:
             raise UserError(
-                f"{out} contains explanations of another model or with other settings: {', '.join(different)} "
-                f"differ{'s' if len(different) == 1 else ''}. {fix}"
+                f"{out} contains explanations of another model or with other settings. Different: "
+                f"{', '.join(different)}. {fix}"
             )
     current, unrecorded = [], []
     for case in existing:

@@ -127,6 +127,8 @@ def header_and_grid(header: nibabel.Nifti1Header) -> tuple[nibabel.Nifti1Header,
     voxel_mm = header["pixdim"][1:4]
     if not (np.isfinite(voxel_mm).all() and (voxel_mm > 0).all()):  # SimpleITK would silently assume 1 mm
         raise OSError(f"has an invalid voxel size in its header: {' × '.join(f'{mm:g}' for mm in voxel_mm)} mm")
+    if not _has_finite_position(header):
+        raise OSError("has NaN or infinity in the position that its header gives (sform or qform)")
     try:
         return header, grid_of(header), ()
     except RuntimeError:
@@ -136,6 +138,13 @@ def header_and_grid(header: nibabel.Nifti1Header) -> tuple[nibabel.Nifti1Header,
     except RuntimeError as error:
         raise OSError(f"cannot be read by SimpleITK: {str(error).strip().splitlines()[-1]}") from error
     return straight, grid, (f"axes are not at right angles: straightened, which moves voxels by up to {moved} mm",)
+
+
+def _has_finite_position(header: nibabel.Nifti1Header) -> bool:
+    keys = ["srow_x", "srow_y", "srow_z"] if header["sform_code"] > 0 else []
+    if header["qform_code"] > 0:
+        keys += ["quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"]
+    return all(bool(np.isfinite(header[key]).all()) for key in keys)
 
 
 def grid_of(header: nibabel.Nifti1Header) -> Grid:

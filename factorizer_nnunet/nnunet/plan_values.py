@@ -52,6 +52,9 @@ def check_values(plans: Mapping[str, Any], configuration: str, name: str) -> Non
     settings = resolved_configuration(plans, configuration, name)
     where = f"{name}, configuration {configuration}"
     _check_kinds(settings, _OF_CONFIGURATION, where, "")
+    for key in ("data_identifier", "previous_stage"):
+        if settings.get(key) is not None:
+            path_component(settings[key], f"{key} in {where}")
     if "architecture" in settings:
         architecture = settings["architecture"]
         missing = [key for key in _OF_ARCHITECTURE if key not in architecture]

@@ -94,8 +94,8 @@ class Outputs:
             key = different[0]
             values = f" (it was {before[key]})" if key in before and key != "checkpoints" else ""
             raise UserError(
-                f"{self.folder} has predictions of another model or with other settings: {', '.join(different)} "
-                f"differ{'s' if len(different) == 1 else ''}{values}. {fix}"
+                f"{self.folder} has predictions of another model or with other settings. Different: "
+                f"{', '.join(different)}{values}. {fix}"
             )
 
     def check_space(self, cases: Sequence[ImageCase], num_classes: int) -> None:

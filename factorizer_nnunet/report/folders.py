@@ -98,7 +98,7 @@ def listed_references(found: FoundPredictions) -> dict[str, Path]:
         name: path
         for summary in summaries
         if summary.is_file()
-        for name, path in _summary_references(summary, found.dataset.file_ending, ignored).items()
+        for name, path in (_summary_references(summary, found.dataset.file_ending, ignored) or {}).items()
     }
 
 
@@ -118,7 +118,7 @@ def _read_json(path: Path, problems: list[str]) -> dict[str, Any]:
         return load_json_object(path, "Restore the file")
     except UserError as error:
         problems.append(str(error))
-        return {}
+        return None
 
 
 def numbered_folds(model: ModelFolder | None) -> list[FoldFolder]:
@@ -140,7 +140,10 @@ def _collect_folds(found: FoundPredictions, partial: bool, problems: list[str]) 
                 problems.append(f"{text}; finish it with nnUNetv2_train … {fold.name} {resume}, or give --partial")
             continue
         files = cases_in(fold.validation, ending)
-        listed = _summary_references(summary, ending, problems).keys()
+        references = _summary_references(summary, ending, problems)
+        if references is None:  # then nothing is known about the cases
+            continue
+        listed = references.keys()
         for name in sorted(listed - files.keys()):
             problems.append(f"{fold.validation / (name + ending)}: is missing, but {summary} has its scores")
         for name in sorted(files.keys() - listed):
@@ -151,15 +154,15 @@ def _collect_folds(found: FoundPredictions, partial: bool, problems: list[str]) 
             found.predictions[name] = (path, fold.name)
 
 
-def _summary_references(summary: Path, ending: str, problems: list[str]) -> dict[str, Path]:
-    """The reference file of each case in nnU-Net's summary.json."""
+def _summary_references(summary: Path, ending: str, problems: list[str]) -> dict[str, Path] | None:
+    """The reference file of each case in nnU-Net's summary.json; None, and a problem, if it is damaged."""
     try:
         content = load_json_object(summary, "Validate the fold again")
         files = [Path(one["reference_file"]) for one in content["metric_per_case"]]
     except UserError as error:
         problems.append(str(error))
-        return {}
+        return None
     except (KeyError, TypeError):
-        problems.append(f"{summary}: is not a summary.json of nnU-Net")
-        return {}
+        problems.append(f"{summary}: is not a summary.json of nnU-Net. Validate the fold again")
+        return None
     return {file.name.removesuffix(ending): file for file in files}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from factorizer_nnunet.core.atomic_files import write_text_atomically
@@ -38,7 +38,9 @@ def read_request(results: Path, dataset: str) -> RunSettings:
     content = load_json_object(found[0], fix)
     try:
         path_component(content["dataset"], "dataset")
-        return _settings(content)
+        settings = _settings(content)
+        # The folder may have been copied or moved since: what is shown is what lies here.
+        return replace(settings, folders=replace(settings.folders, results=results))
     except UserError as error:  # about a name in it
         raise UserError(f"{found[0]}: {error}. {fix}") from error
     except (AttributeError, KeyError, TypeError, ValueError) as error:

@@ -30,6 +30,11 @@ def test_the_data_set_of_predictions_is_found(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="all have these cases: choose one with -d"):
         find_data_set(release, folder / "labelsTr", raw, None)
     assert find_data_set(release, folder / "labelsTr", raw, 137) == folder
+    (tmp_path / "some").mkdir()
+    for name in (next((folder / "labelsTr").iterdir()).name, "other.nii.gz"):
+        (tmp_path / "some" / name).touch()
+    with pytest.raises(UserError, match=r"Dataset008_.* has all but other: are these predictions, too\?"):
+        find_data_set(release, tmp_path / "some", raw, None)
     with pytest.raises(UserError, match="has no data set converted from brats2018"):
         find_data_set(RELEASES["brats2018"], folder / "labelsTr", raw, None)
     with pytest.raises(UserError, match=rf"give another -d\. {folder.name} was converted from brats2021"):

@@ -36,6 +36,13 @@ def test_list_shows_every_release(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(key in shown and release.example in shown for key, release in RELEASES.items())
 
 
+def test_a_source_around_nnunets_folder_is_refused(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Sources stay unchanged, and another conversion would find what the first one wrote."""
+    assert run("convert", "brats2023-gli", root, "-d", 5, "--name", "Glioma", "--jobs", 1) == 2
+    assert f"lies in the source {root}" in capsys.readouterr().err
+    assert not list((root / "nnUNet_raw").iterdir())
+
+
 def test_auto_convert_and_back(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("convert", "auto", root / "source", "-d", 5, "--name", "Glioma", "--jobs", 1) == 0
     shown = capsys.readouterr().out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from pathlib import Path
@@ -61,6 +62,14 @@ def test_drafts_of_other_hosts_stay_for_a_week(tmp_path: Path) -> None:
     for draft in elsewhere:
         os.utime(draft, (week, week))
     clear_drafts(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_reported_with_the_file(tmp_path: Path) -> None:
+    """The system names no file when a write fails."""
+    with pytest.raises(OSError, match="No space left on device") as raised, atomic_file(tmp_path / "page.html"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert raised.value.filename == str(tmp_path / "page.html") and raised.value.errno == errno.ENOSPC
     assert list(tmp_path.iterdir()) == []
 
 

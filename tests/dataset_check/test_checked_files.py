@@ -212,6 +212,40 @@ def test_values_whose_deviation_overflows(dataset: Dataset) -> None:
     assert "are not finite in 32-bit floating point" in dataset.problems()
 
 
+def test_values_too_small_for_the_normalisation(dataset: Dataset) -> None:
+    """As a diffusion coefficient in m²/s; one bright voxel does not help."""
+    stored = dataset.image.transpose().astype(np.float32) * 1e-12
+    stored[0, 0, 0] = 1e-7
+    nifti(dataset.path("b", 0), stored)
+    assert "b_0000.nii.gz: has values with a standard deviation below 1e-8" in dataset.problems()
+    nifti(dataset.path("b", 0), dataset.image.transpose().astype(np.float32) * 1e-5)
+    dataset.check()
+
+
+@pytest.mark.parametrize("key", ["srow_y", "qoffset_z"])
+def test_a_position_that_is_not_finite(dataset: Dataset, key: str) -> None:
+    file = dataset.path("b", 0)
+    image = nibabel.Nifti1Image(dataset.image.transpose().astype(np.int16), np.eye(4))
+    image.set_sform(np.eye(4), 1 if key == "srow_y" else 0)
+    image.set_qform(np.eye(4), 1)
+    image.header[key] = np.full_like(image.header[key], np.nan)
+    content = bytearray(image.header.binaryblock) + bytes(4) + image.get_fdata().astype("<i2").tobytes(order="F")
+    file.write_bytes(gzip.compress(bytes(content)))
+    assert "has NaN or infinity in the position" in dataset.problems()
+
+
+def test_undeclared_values_are_not_called_background(dataset: Dataset) -> None:
+    for case in ("a", "b"):
+        dataset.write(dataset.path(case), (dataset.label > 0).astype(np.uint8) * 255)
+    assert "255 (" in dataset.problems() and "no label file has any foreground" not in dataset.problems()
+
+
+def test_a_label_copied_as_an_image_is_a_warning(dataset: Dataset) -> None:
+    shutil.copy(dataset.path("a"), dataset.path("b", 0))
+    (warning,) = dataset.check().warnings
+    assert warning == "images have the content of a label, such as b_0000.nii.gz and a.nii.gz. Copy the images again"
+
+
 def test_large_but_harmless_values_pass(dataset: Dataset) -> None:
     nifti(dataset.path("b", 0), dataset.image.transpose().astype(np.float32) * 1e12)
     dataset.check()

@@ -100,15 +100,15 @@ BAD_DATASETS = {
     ),
     "regions written as others": (
         with_values(labels={"background": 0, "a": [1, 2], "b": [2]}, regions_class_order=[2, 1]),
-        r"regions_class_order \[2, 1\] writes 2 for 1 \(a\), 1 for 2 \(a and b\)\. It needs",
+        r"2, 1\], predictions would have the value 2 where 1 is meant \(a\), the value 1 where 2 is meant \(a and b\)",
     ),
     "an inner region first": (
         with_values(labels={"background": 0, "b": [2], "a": [1, 2]}, regions_class_order=[2, 1]),
-        r"regions_class_order \[2, 1\] writes 1 for 2 \(b and a\)\. It needs .* contain others come first",
+        r"would have the value 1 where 2 is meant \(b and a\)\. Give .* contain others come first",
     ),
     "regions with undeclared values": (
         with_values(labels={"background": 0, "a": [1, 2], "b": [2]}, regions_class_order=[1, 9]),
-        r"writes 9 for 2 \(a and b\)",
+        r"the value 9 where 2 is meant \(a and b\)",
     ),
     "a name twice": (name_twice, r"dataset.json is not valid JSON: an object has 'box' more than once"),
     "no images": (remove("imagesTr/*"), r"no training images in .*imagesTr"),
@@ -137,6 +137,7 @@ BAD_DATASETS = {
     ),
     "channels counted from 1": (with_values(channel_names={"1": "T1", "2": "T2"}), r"has the numbers 1, 2"),
     "a channel without a name": (with_values(channel_names={"0": "T1", "1": None}), r'channel "1" must be a text'),
+    "a space in a channel's name": (with_values(channel_names={"0": "T1", "1": "CT\u00a0"}), r'channel "1", .* space'),
     "a label that is true": (with_values(labels={"background": 0, "box": True}), r"label 'box' must be an integer"),
     "an unknown reader": (with_values(overwrite_image_reader_writer="os.system"), r"is not a reader of nnU-Net"),
     "number as text": (with_values(numTraining="3"), r"numTraining must be the number"),

@@ -130,7 +130,8 @@ def test_command(folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.Capt
     assert read_scores(out).value("case_0", "whole", "dice") == 1.0
     assert not list(tmp_path.glob(".*"))
     assert cli.main([*argv, "-o", str(out)]) == 2  # it exists
-    for wrong in (["--match", "2"], ["--match", "x"], ["-np", "0"], ["--dilation", "-1"], ["--scheme", "x"]):
+    finite = (["--min-lesion", "nan"], ["--min-lesion", "inf"], ["--min-lesion", "-1"])
+    for wrong in (["--match", "2"], ["--match", "x"], ["-np", "0"], ["--dilation", "-1"], *finite, ["--scheme", "x"]):
         assert cli.main([*argv, *wrong, "-o", str(tmp_path / "new")]) == 2
         assert not (tmp_path / "new").exists()
     assert "unknown scheme" in capsys.readouterr().err

@@ -110,7 +110,7 @@ def damaged(content: bytes) -> bytes:
         (lambda c: c[:42] + struct.pack("<3h", *[32767] * 3) + c[48:], "a.nii", "is truncated"),
         (lambda c: c[:80] + struct.pack("<3f", 1, 0, 3) + c[92:], "a.nii", "invalid voxel size .*: 1 × 0 × 3 mm"),
         (lambda c: c[:280] + bytes(48) + c[328:], "a.nii", "singular or non-finite affine"),
-        (lambda c: c[:280] + struct.pack("<f", np.nan) + c[284:], "a.nii", "singular or non-finite affine"),
+        (lambda c: c[:280] + struct.pack("<f", np.nan) + c[284:], "a.nii", "NaN or infinity in the position"),
         (lambda c: c[:112] + struct.pack("<2f", 2, np.nan) + c[120:], "a.nii", "cannot be read as NIfTI"),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -150,6 +151,9 @@ def test_the_last_request_comes_back(tmp_path: Path) -> None:
     plain = replace(settings, prediction=None)
     write_request(plain)
     assert read_request(settings.folders.results, "501") == plain
+    copied = tmp_path / "copied"
+    shutil.copytree(settings.folders.results, copied)
+    assert read_request(copied, "501").folders.results == copied
     with pytest.raises(UserError, match="no run has the ID or name 7 in .*; there are runs of Dataset501_Fake"):
         read_request(settings.folders.results, "7")
 

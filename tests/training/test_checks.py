@@ -90,6 +90,10 @@ BAD_PLANS: dict[str, tuple[Change, str]] = {
     "a patch of one number": (fullres(patch_size=40), "3d_fullres: patch_size 40 must be a list; correct it"),
     "a spacing of words": (fullres(spacing=["a", 1, 1]), r"spacing \['a', 1, 1\] must be voxel sizes in mm above 0"),
     "a flag of words": (fullres(batch_dice="x"), "batch_dice 'x' must be true or false"),
+    "data elsewhere": (
+        fullres(data_identifier="../../raw/Dataset001_X"),
+        r"data_identifier in .*, configuration 3d_fullres: .* contains a separator of folders",
+    ),
     "data of no name": (fullres(data_identifier=None), "data_identifier None must be text"),
     "an architecture of words": (fullres(architecture="Factorizer"), "architecture 'Factorizer' must be an object"),
     "arguments as a list": (architecture(arch_kwargs=[1]), r"architecture\.arch_kwargs \[1\] must be an object"),
