@@ -74,7 +74,7 @@ def problems_of(
         try:
             image = read_labels(path)
         except OSError as error:
-            problems.append(f"{path}: {error}")
+            problems.append(f"{path}: {error}. Correct or replace the file")
             continue
         grids.append(image.grid)
         shapes.append(image.labels.shape)
@@ -85,9 +85,15 @@ def problems_of(
             expected = "non-negative values" if allowed is None else str(sorted(allowed))
             if ignore in unexpected:
                 expected += f", since {ignore} is the ignore label, which only references may contain"
-            problems.append(f"{path}: unexpected label values {values}; expected {expected}")
+            problems.append(
+                f"{path}: unexpected label values {values}; expected {expected}. Correct the label, or name the values in "
+                "the dataset.json of --dataset-json"
+            )
     if len(grids) == 2 and shapes[0] != shapes[1]:
-        problems.append(f"{pair.prediction}: shape {shapes[1]} differs from {shapes[0]} of {pair.reference}")
+        problems.append(
+            f"{pair.prediction}: shape {shapes[1]} differs from {shapes[0]} of {pair.reference}. Resample it to the "
+            "reference's grid with the nearest neighbour"
+        )
     elif len(grids) == 2:
         difference = grid_problem(grids[1], grids[0], str(pair.reference), ignore_geometry)
         if difference is not None:
