@@ -86,7 +86,7 @@ def problems_of(
             if ignore in unexpected:
                 expected += f", since {ignore} is the ignore label, which only references may contain"
             problems.append(
-                f"{path}: unexpected label values {values}; expected {expected}. Correct the label, or name the values in "
+                f"{path}: unexpected label values {values}; expected {expected}. Correct the label, or name them in "
                 "the dataset.json of --dataset-json"
             )
     if len(grids) == 2 and shapes[0] != shapes[1]:
