@@ -72,7 +72,7 @@ class Thumbnail:
     image: np.ndarray  # (rows, columns), uint8: 0 and 255 at the ends of the window
     label: np.ndarray  # (rows, columns), uint8: the release's values up to 255; 0 everywhere without a label
     channel: str = ""  # its name
-    window: str = ""  # the range of values, see `imaging.window`
+    window: str = ""  # such as "window 12 to 830"
     position: str = ""  # such as "S 34.2 mm"
 
 
@@ -215,9 +215,9 @@ class _Examination:
         if self.shown is not None and label is not None and geometry_difference(label.grid, grid) is None:
             (number, picture), labelled = self.shown, self.labelled
         window = window_of(volume.values, channel.written_name, labelled)
-        image = slice_picture(volume.values, AXIAL, grid, number, (window.low, window.high))
+        image = slice_picture(volume.values, AXIAL, grid, number, window.ends)
         picture = np.zeros(image.shape, np.uint8) if picture is None else picture
-        return Thumbnail(image, picture, channel.name, window.text, slice_position(AXIAL, grid, number))
+        return Thumbnail(image, picture, channel.name, f"window {window.text}", slice_position(AXIAL, grid, number))
 
     def _compare_grids(self, images: list[ImageFacts | None], first: int, label: LabelFacts | None) -> None:
         """Add a problem for every file that is not on the grid of channel `first`, or mark it for resampling.

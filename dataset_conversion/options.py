@@ -10,6 +10,7 @@ from pathlib import Path
 
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.wording import first_few
+from factorizer_nnunet.pages.limits import ViewerLimits
 
 _REMAP = re.compile(r"(?:(?P<case>[^:=]+):)?(?P<old>\d+)=(?P<new>\d+)")
 
@@ -30,6 +31,12 @@ class Options:
     remap: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
     patients: Mapping[str, str] | None = None
     seed: int = 42  # of the folds
+    viewer_cases: int = ViewerLimits.cases  # whose volumes are stored in the report
+    viewer_mb: float = ViewerLimits.mb  # all these volumes together
+
+    def __post_init__(self) -> None:
+        """Raises UserError for invalid limits of the viewer."""
+        ViewerLimits(self.viewer_cases, self.viewer_mb)
 
     def remap_of(self, case: str) -> dict[int, int]:
         """Label values to replace in a case; values given for the case override those for all cases."""

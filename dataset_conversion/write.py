@@ -50,6 +50,8 @@ class Registered:
     before: np.ndarray  # this channel aligned by its header
     after: np.ndarray  # this channel as written
     position: str = ""  # of the slice, such as "S 34.2 mm"
+    reference_shown: str = ""  # channel and window of the first picture
+    shown: str = ""  # of the others
 
 
 def write_case(
@@ -82,7 +84,8 @@ def write_case(
         elif facts.treatment == "resample":
             moving, fixed = read(path).part(channel.volume), grid_channel(channels)
             reference = read_volume(case.images[fixed]).part(channels[fixed].volume)
-            registered.append(_write_resampled(case.name, channel.name, moving, reference, target, options.register))
+            names = (channels[fixed].name, channel.name)
+            registered.append(_write_resampled(case.name, names, moving, reference, target, options.register))
         else:
             part = read(path).part(channel.volume)
             stored = _finite(part) if release.non_finite_to_zero else part.stored
@@ -166,8 +169,9 @@ def _finite(volume: Volume) -> np.ndarray:
 
 
 def _write_resampled(
-    case: str, channel: str, moving: Volume, reference: Volume, target: Path, register: bool
+    case: str, names: tuple[str, str], moving: Volume, reference: Volume, target: Path, register: bool
 ) -> Registered:
+    """Write ``moving`` on the grid of ``reference``; ``names`` are the channels of the grid and of the image."""
     moving_image, fixed_image = _to_sitk(moving), _to_sitk(reference)
     align = rigid.register if register else rigid.by_headers
     transform, registration = align(moving_image, fixed_image)
@@ -176,24 +180,21 @@ def _write_resampled(
     before = after
     if registration.translation_mm or registration.rotation_deg:
         before = _from_sitk(rigid.resample(moving_image, fixed_image, sitk.Euler3DTransform()))
-    grid, window = reference.grid, _ends(after, channel)
-    reference_window = _ends(reference.values)
+    grid, (fixed, channel) = reference.grid, names
+    reference_window, window = window_of(reference.values, fixed), window_of(after, channel)
     head = reference.values > intensity_range(reference.values)[0]
     shown = fullest_slice(head, AXIAL, grid)  # where the head is widest
     return Registered(
         case,
         channel,
         registration,
-        slice_picture(reference.values, AXIAL, grid, shown, reference_window),
-        slice_picture(before, AXIAL, grid, shown, window),
-        slice_picture(after, AXIAL, grid, shown, window),
+        slice_picture(reference.values, AXIAL, grid, shown, reference_window.ends),
+        slice_picture(before, AXIAL, grid, shown, window.ends),
+        slice_picture(after, AXIAL, grid, shown, window.ends),
         slice_position(AXIAL, grid, shown),
+        f"{fixed}, window {reference_window.text}",
+        f"{channel}, window {window.text}",
     )
-
-
-def _ends(values: np.ndarray, channel: str = "") -> tuple[float, float]:
-    window = window_of(values, channel)
-    return window.low, window.high
 
 
 def _to_sitk(volume: Volume) -> sitk.Image:

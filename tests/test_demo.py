@@ -16,11 +16,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
+from PIL import Image
 from scipy import ndimage
 
 from factorizer_nnunet import cli
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.demo import run
+from factorizer_nnunet.demo.figure import draw_figure
 from factorizer_nnunet.demo.folder import Arguments, DemoFolder, opened
 from factorizer_nnunet.demo.phantom import (
     MODALITIES,
@@ -32,6 +34,7 @@ from factorizer_nnunet.demo.phantom import (
     write_set,
 )
 from factorizer_nnunet.network import Factorizer
+from factorizer_nnunet.pages.palette import line_of, rgb
 from factorizer_nnunet.planning.image_geometry import ImageGeometry
 from factorizer_nnunet.planning.templates import check_fit, load_template
 
@@ -106,6 +109,20 @@ def test_the_set_is_laid_out_as_brats_2021(tmp_path: Path) -> None:
     assert image.GetDirection() == (1, 0, 0, 0, 1, 0, 0, 0, 1) and image.GetOrigin() == (0, -239, 0)
     with pytest.raises(FileExistsError):
         write_set(tmp_path / "set", training=2, held_out=1, seed=0)
+
+
+def test_the_figure_outlines_nested_regions_in_their_colours(tmp_path: Path) -> None:
+    write_set(tmp_path / "set", training=0, held_out=1, seed=0)
+    (truth,) = (tmp_path / "set" / "truth").glob("*.nii.gz")
+    case = truth.name.removesuffix(".nii.gz")
+    for number, kind in enumerate(MODALITIES):
+        (image,) = (tmp_path / "set").rglob(f"{case}_{kind}.nii.gz")
+        image.rename(tmp_path / f"{case}_{number:04d}.nii.gz")
+    draw_figure(run.RELEASE, tmp_path, truth.parent, truth.parent, tmp_path / "figure.png")
+    pixels = np.asarray(Image.open(tmp_path / "figure.png").convert("RGB")).astype(int)
+    truth_and_prediction = np.array_split(pixels[: pixels.shape[0] * 4 // 5], 2, axis=1)[1]  # above the legend
+    for number in range(len(RAW_REGIONS)):
+        assert (np.abs(truth_and_prediction - rgb(line_of(number).colour)).max(axis=-1) < 40).sum() > 50, number
 
 
 # Plan settings

@@ -21,8 +21,9 @@ class Pictures:
 
     cases: Mapping[str, bytes]  # by case name
     captions: Mapping[str, str]  # by case name: channel, plane, position and window
-    # by case and channel name: the image that defines the grid, the channel aligned by its header, and as written
-    registrations: Mapping[tuple[str, str], tuple[bytes, bytes, bytes]]
+    # by case and channel name, with a caption each: the image that defines the grid, the channel aligned by its header,
+    # and as written
+    registrations: Mapping[tuple[str, str], tuple[tuple[bytes, str], ...]]
 
     @classmethod
     def of(cls, survey: Survey, registered: Sequence[Registered]) -> Pictures:
@@ -30,21 +31,24 @@ class Pictures:
         side = side_for(len(survey.kept) + 3 * len(registered))
         shown = {e.case.name: e.thumbnail for e in survey.kept if e.thumbnail is not None}
         cases = {
-            case: draw(one.image, region_masks(one.label, survey.scheme), side, plane=AXIAL, corner=one.position)
+            case: draw(one.image, region_masks(one.label, survey.scheme), side, plane=AXIAL, position=one.position)
             for case, one in shown.items()
         }
         captions = {
-            case: ", ".join(filter(None, (one.channel, "axial", one.position, one.window)))
+            case: ", ".join(filter(None, (one.channel, AXIAL.name, one.position, one.window)))
             for case, one in shown.items()
         }
         registrations = {}
         for one in registered:
             head = head_mask(one.reference)
-            reference, before, after = (
-                draw(image, [head], side, plane=AXIAL, corner=one.position)
-                for image in (one.reference, one.before, one.after)
+            registrations[one.case, one.channel] = tuple(
+                (draw(image, [head], side, plane=AXIAL, position=one.position), f"{shown_as}, {AXIAL.name}")
+                for image, shown_as in (
+                    (one.reference, one.reference_shown),
+                    (one.before, one.shown),
+                    (one.after, one.shown),
+                )
             )
-            registrations[one.case, one.channel] = (reference, before, after)
         return cls(cases, captions, registrations)
 
 

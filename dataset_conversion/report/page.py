@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 
+from factorizer_nnunet.core.wording import today
 from factorizer_nnunet.dataset_conversion.report.contact_sheet import Pictures
 from factorizer_nnunet.dataset_conversion.report.facts import Facts, labelled, registrations, row_anchors
 from factorizer_nnunet.dataset_conversion.report.outliers import CUT, MIN_CASES
@@ -27,19 +28,20 @@ from factorizer_nnunet.pages.markup import (
     table,
     text_of,
 )
-from factorizer_nnunet.pages.palette import COLOURS
 from factorizer_nnunet.pages.pictures import data_uri
 from factorizer_nnunet.pages.style import SCRIPT, STYLE
+from factorizer_nnunet.pages.viewer_script import VIEWER_SCRIPT
+from factorizer_nnunet.pages.viewer_style import VIEWER_STYLE
 
 _TILES = ((10, 220), (60, 150), (300, 110), (math.inf, 84))  # maximum number of cases, width of a picture in pixels
 
 
-def html_page(facts: Facts, pictures: Pictures) -> str:
-    """Return the page; cases without a picture are listed, too."""
+def html_page(facts: Facts, pictures: Pictures, viewer: str) -> str:
+    """Return the page, with the viewer as HTML; cases without a picture are listed, too."""
     parts = {
         "Left out": _left_out(facts),
-        "Cases": _sheet(facts, pictures),
         "Outliers": _outliers(facts),
+        "Cases": _sheet(facts, pictures),
         "Volumes": volumes_section(facts),
         "Folds": folds_section(facts),
         "Registrations": registrations_section(facts, pictures),
@@ -49,11 +51,10 @@ def html_page(facts: Facts, pictures: Pictures) -> str:
     links, body = sections((title.lower().replace(" ", "-"), title, content) for title, content in parts.items())
     name, source = facts["dataset"], facts["title"]
     warnings = "".join(f'<p class="warning"><b>Note.</b> {text_of(text)}</p>' for text in facts["warnings"])
-    header = (
-        f"<header><h1>{text_of(name)}</h1>{note(f'converted from {text_of(source)}')}{_numbers(facts)}{warnings}"
-        f"<nav>{links}</nav></header>"
-    )
-    return document(f"{name}: conversion of {source}", STYLE, SCRIPT, f"{header}\n{body}")
+    subtitle = note(f"Conversion of {text_of(source)}, {today()}")
+    header = f"<header><h1>{text_of(name)}</h1>{subtitle}{_numbers(facts)}{warnings}<nav>{links}</nav></header>"
+    title = f"{name}: conversion of {source}, {today()}"
+    return document(title, STYLE + VIEWER_STYLE, SCRIPT + VIEWER_SCRIPT, f"{header}\n{body}{viewer}")
 
 
 def _numbers(facts: Facts) -> str:
@@ -93,18 +94,20 @@ def _left_out(facts: Facts) -> str:
 def _sheet(facts: Facts, pictures: Pictures) -> str:
     frame = '<span><i class="frame"></i>outlier</span>' if facts["counts"]["outliers"] else ""
     tiles = []
-    for name, anchor in row_anchors(facts).items():
+    for place, (name, anchor) in enumerate(row_anchors(facts).items()):
         case = facts["cases"][name]
         caption = pictures.captions.get(name, "")
         lines = [name, *filter(None, [caption]), *(one["text"] for one in case["outliers"]), *case["notes"]]
         title = text_of("\n".join(lines))
         mark = "" if case["label"] is not None else ' <i class="soft">no label</i>'
         jpeg = pictures.cases.get(name)
-        picture = "" if jpeg is None else f'<img src="{data_uri(jpeg)}" alt="{text_of(caption)}" decoding="async">'
-        odd = ' class="odd"' if case["outliers"] else ""
+        alt = text_of(", ".join(filter(None, (name, caption))))
+        shown = "" if jpeg is None else f'<img src="{data_uri(jpeg)}" alt="{alt}" decoding="async">'
+        odd = " odd" if case["outliers"] else ""
         tiles.append(
-            f'<a href="#{anchor}"{odd} title="{title}">{picture}<span>{breakable(name)}{mark}<br>'
-            f'<i class="soft">{text_of(caption)}</i></span></a>'
+            f'<div class="tile{odd}" title="{title}"><button class="picture" data-view="{place}">{shown}</button>'
+            f'<span><a href="#{anchor}">{breakable(name)}</a>{mark}<br><i class="soft">{text_of(caption)}</i></span>'
+            "</div>"
         )
     width = next(width for most, width in _TILES if len(tiles) <= most)
     lead = (
@@ -112,8 +115,8 @@ def _sheet(facts: Facts, pictures: Pictures) -> str:
         "right."
     )
     return (
-        f"{note(f'{lead} Click a picture to see its row in the table.')}"
-        f"{legend(zip(facts['regions'], COLOURS, strict=False), frame)}"
+        f"{note(f'{lead} Click a picture to open the case, its name to see its row in the table.')}"
+        f"{legend(facts['regions'], frame)}"
         f'<div class="sheet" style="--tile:{width}px">{"".join(tiles)}</div>'
     )
 
@@ -122,9 +125,9 @@ def _outliers(facts: Facts) -> str:
     if not facts["outliers_sought"]:
         return f"<p>Not computed: fewer than {MIN_CASES} cases do not show what is usual.</p>"
     rows = [
-        f'<tr><td><a href="#{anchor}">{text_of(name)}</a></td>{cell(one["text"], "words")}'
-        f"{number(abs(one['z']), format(one['z'], '+.1f'))}</tr>"
-        for name, anchor in row_anchors(facts).items()
+        f'<tr data-view="{place}"><td><button class="open" data-view="{place}">{text_of(name)}</button></td>'
+        f"{cell(one['text'], 'words')}{number(abs(one['z']), format(one['z'], '+.1f'), undefined='')}</tr>"
+        for place, name in enumerate(facts["cases"])
         for one in facts["cases"][name]["outliers"]
     ]
     rule = (

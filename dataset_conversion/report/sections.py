@@ -7,7 +7,7 @@ import statistics
 from factorizer_nnunet.dataset_conversion.report.contact_sheet import Pictures
 from factorizer_nnunet.dataset_conversion.report.facts import Facts, labelled, registrations, row_anchors
 from factorizer_nnunet.dataset_conversion.report.histogram import decades_of, histogram_svg
-from factorizer_nnunet.pages.markup import cell, charts, figure, note, number, short, table, text_of
+from factorizer_nnunet.pages.markup import cell, charts, csv_button, figure, note, number, short, table, text_of
 from factorizer_nnunet.pages.palette import COLOURS
 from factorizer_nnunet.pages.pictures import data_uri
 
@@ -49,9 +49,9 @@ def folds_section(facts: Facts) -> str:
     for place, fold in enumerate(folds):
         spread = fold["middle_80_percent_ml"]
         counts = [fold["cases"], fold["patients"], *(fold["strata"].get(stratum, 0) for stratum in strata)]
-        cells = [number(count, str(count)) for count in counts]
+        cells = [number(count, str(count), undefined="") for count in counts]
         middle = "" if spread is None else f"{short(spread[0])} to {short(spread[1])}"
-        cells[2:2] = [number(fold["median_ml"]), cell(middle)]
+        cells[2:2] = [number(fold["median_ml"], undefined="the fold has no cases"), cell(middle)]
         rows.append(f"<tr>{cell(place)}{''.join(cells)}</tr>")
     heads = ["fold", "cases", "patients", "median volume, ml", "middle 80 %, ml"]
     heads += [name or "unknown" for name in strata]
@@ -73,7 +73,8 @@ def registrations_section(facts: Facts, pictures: Pictures) -> str:
     ]
     heads = ["case", "channel", "state", "metric before", "metric after", "shift, mm", "rotation, °", "description"]
     failed_pairs, good_pairs = (
-        "".join(_pair(case, one, pictures) for case, one in registered if one["ok"] is ok) for ok in (False, True)
+        "".join(_pair(facts, case, one, pictures) for case, one in registered if one["ok"] is ok)
+        for ok in (False, True)
     )
     lead = (
         "The metric is negative mutual information in nats: lower is better. Each picture shows one slice of three "
@@ -92,21 +93,24 @@ def _state(registration: Facts) -> str:
 
 
 def _metric(value: float | None, digits: int = 3) -> str:
-    return number(value, None if value is None else f"{value:.{digits}f}")
+    shown = None if value is None else f"{value:.{digits}f}"
+    return number(value, shown, undefined="it cannot be computed: the images do not overlap")
 
 
-def _pair(case: str, registration: Facts, pictures: Pictures) -> str:
+def _pair(facts: Facts, case: str, registration: Facts, pictures: Pictures) -> str:
     images = pictures.registrations.get((case, registration["channel"]))
     if images is None:
         return ""
     shown = "".join(
-        f'<span><img src="{data_uri(jpeg)}" alt="{text_of(case)}, {what}" decoding="async">{what}</span>'
-        for what, jpeg in zip(("grid", "by header", "written"), images, strict=True)
+        f'<span><img src="{data_uri(jpeg)}" alt="{text_of(f"{case}, {what}, {caption}")}" decoding="async">'
+        f"{text_of(f'{what}: {caption}')}</span>"
+        for what, (jpeg, caption) in zip(("grid", "by header", "written"), images, strict=True)
     )
+    place = list(facts["cases"]).index(case)
     odd = "" if registration["ok"] else " odd"
     words = f"<b>{text_of(case)}</b> {text_of(registration['channel'])}: {_state(registration)}, "
     return (
-        f'<figure class="pair{odd}"><div>{shown}</div>'
+        f'<figure class="pair{odd}"><button class="picture" data-view="{place}">{shown}</button>'
         f"<figcaption>{words}{text_of(registration['text'])}</figcaption></figure>"
     )
 
@@ -116,21 +120,31 @@ def table_section(facts: Facts) -> str:
     cases = facts["cases"]
     optional = [k for k in ("patient", "stratum") if any(case[k] not in ("", name) for name, case in cases.items())]
     heads = ["case", *optional, "fold", "size", "spacing, mm", *(f"{region}, ml" for region in facts["regions"])]
-    heads += ["remarks", *(f"{channel} intensities" for channel in facts["channels"])]
+    heads += ["remarks", *(f"{channel} {end}" for channel in facts["channels"] for end in ("low", "high"))]
     rows = []
-    for name, anchor in row_anchors(facts).items():
+    for place, (name, anchor) in enumerate(row_anchors(facts).items()):
         case = cases[name]
         grid, label = case["images"][case["grid_channel"]], case["label"]
-        cells = [cell(name), *(cell(case[key]) for key in optional), number(case["fold"], str(case["fold"]))]
+        opened = (
+            f'<td data-value="{text_of(name)}"><button class="open" data-view="{place}">{text_of(name)}</button></td>'
+        )
+        fold = number(case["fold"], str(case["fold"]), undefined="in no fold: without a label, or there are no folds")
+        cells = [opened, *(cell(case[key]) for key in optional), fold]
         cells += [cell(" × ".join(map(str, grid["size"]))), cell(" × ".join(short(mm) for mm in grid["spacing_mm"]))]
-        cells += [number(None if label is None else label["regions"][region]["ml"]) for region in facts["regions"]]
+        cells += [
+            number(None if label is None else label["regions"][region]["ml"], undefined="the case has no label")
+            for region in facts["regions"]
+        ]
         cells.append(f'<td class="words">{"<br>".join(_remarks(case))}</td>')
-        for low, high in (image["intensity_range"] for image in case["images"]):
-            cells.append(number(high, f"{short(low, 4)} to {short(high, 4)}"))
+        for end in (end for image in case["images"] for end in image["intensity_range"]):
+            cells.append(number(end, short(end, 4), undefined="no voxel is finite"))
         odd = ' class="odd"' if case["outliers"] else ""
-        rows.append(f'<tr id="{anchor}"{odd}>{"".join(cells)}</tr>')
-    lead = "Intensities are the 0.5 and 99.5 percentile of the non-zero voxels. Click a column's title to sort."
-    return f"{note(lead)}{table(heads, rows, sortable=True)}"
+        rows.append(f'<tr id="{anchor}" data-view="{place}"{odd}>{"".join(cells)}</tr>')
+    lead = (
+        "Low and high are the 0.5 and 99.5 percentile of the non-zero voxels. Click a case to open it, a column head "
+        "to sort. "
+    )
+    return f"{note(lead + csv_button('cases'))}{table(heads, rows, sortable=True)}"
 
 
 def _remarks(case: Facts) -> list[str]:

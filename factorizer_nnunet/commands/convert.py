@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from factorizer_nnunet.commands.options import add_geometry_option, add_shared, request_of
+from factorizer_nnunet.commands.options import add_geometry_option, add_shared, add_viewer_options, request_of
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.interrupts import terminable
 from factorizer_nnunet.core.wording import count_of
@@ -96,6 +96,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     add("--patients", type=Path, metavar="CSV", help="columns case,patient, if case names do not identify patients")
     add("--seed", type=int, default=Options.seed, metavar="N", help="of the folds (default %(default)s)")
+    add_viewer_options(parser)
     own = parser.add_argument_group("for folders")
     own.add_argument("--masks", type=Path, metavar="DIR", help="folder of the masks; may be that of the images")
     own.add_argument(

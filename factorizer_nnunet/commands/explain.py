@@ -16,6 +16,7 @@ from factorizer_nnunet.commands.options import (
     add_device_options,
     add_model_options,
     add_shared,
+    add_viewer_size,
     add_window_options,
     model_folder,
     print_cases,
@@ -66,6 +67,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="folder of true segmentations CASE.nii.gz, if known",
     )
     _add_content_options(parser.add_argument_group("what is explained and written"))
+    add_viewer_size(parser)
     add_device_options(parser)
     add_window_options(parser, "predict without mirroring; maps never use it")
 

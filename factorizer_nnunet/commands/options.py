@@ -68,6 +68,20 @@ def add_shared(parser: argparse._ActionsContainer, short: str, *earlier: str, **
     action.option_strings = [short, _LONG_NAMES[short]]
 
 
+def add_viewer_options(parser: argparse.ArgumentParser) -> None:
+    """``--viewer-cases`` and ``--viewer-mb``: how much of the images a page stores to look at."""
+    add = parser.add_argument
+    add("--viewer-cases", type=int, default=20, metavar="N", help="cases to open in the page (default: 20; 0: none)")
+    add_viewer_size(parser)
+
+
+def add_viewer_size(parser: argparse._ActionsContainer) -> None:
+    """``--viewer-mb`` alone, for pages of a single case."""
+    parser.add_argument(
+        "--viewer-mb", type=float, default=30, metavar="MB", help="limit of the volumes in a page (default: 30)"
+    )
+
+
 def add_dataset_option(parser: argparse.ArgumentParser) -> None:
     """``-d``: an existing data set."""
     add_shared(parser, "-d", required=True, metavar="ID", help=DATASET_HELP)

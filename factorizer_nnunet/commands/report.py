@@ -11,7 +11,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from factorizer_nnunet.commands.options import add_geometry_option, add_shared
+from factorizer_nnunet.commands.options import add_geometry_option, add_shared, add_viewer_options
 
 EPILOG = """\
 RESULTS is a model folder (nnUNet_results/DATASET/TRAINER__PLANS__CONFIGURATION with its validated folds), a folder
@@ -53,8 +53,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     add("--dataset-json", type=Path, metavar="FILE", help="dataset.json to use if RESULTS has none")
     add("--channel", type=int, metavar="N", help="image channel in the pictures (default: one that shows the labels)")
-    add("--viewer-cases", type=int, default=20, metavar="N", help="cases to open in the page (default: 20; 0: none)")
-    add("--viewer-mb", type=float, default=30, metavar="MB", help="limit of their volumes together (default: 30)")
+    add_viewer_options(parser)
     add("--scheme", default="none", metavar="NAME", help="score as in this challenge, see evaluate (default: none)")
     add("--scores", type=Path, metavar="DIR", help="where to save scores (default: next to the page)")
     add_shared(parser, "-np", type=int, default=1, metavar="N", help="cases scored at the same time (default: 1)")

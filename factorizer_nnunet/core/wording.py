@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
 
 def count_of(number: int, what: str) -> str:
@@ -18,3 +19,8 @@ def list_of_problems(problems: Sequence[str], where: str) -> str:
 def first_few(names: Sequence[str], most: int = 5) -> str:
     """The first ``most`` of the names, followed by … if there are more."""
     return ", ".join(names[:most]) + (", …" if len(names) > most else "")
+
+
+def today() -> str:
+    """The local date, such as 2026-03-14, for titles of pages."""
+    return datetime.now().astimezone().strftime("%Y-%m-%d")

@@ -24,7 +24,8 @@ from factorizer_nnunet.evaluation.lesions import (
 from factorizer_nnunet.evaluation.metrics import NSD_PREFIX, surface_dice
 from factorizer_nnunet.evaluation.overlap import dice, iou, ratio
 from factorizer_nnunet.evaluation.schemes import NONE, Labels, ScoringScheme
-from factorizer_nnunet.evaluation.surface import Surface, SurfaceDistances, bounding_box, distances_between, surface_of
+from factorizer_nnunet.evaluation.surface import Surface, SurfaceDistances, distances_between, surface_of
+from factorizer_nnunet.imaging.content import bounding_box
 
 TOLERANCES_MM = (1.0, 2.0)  # of surface Dice
 HD95 = 0.95

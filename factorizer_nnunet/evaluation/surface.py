@@ -16,6 +16,7 @@ from scipy.ndimage import distance_transform_edt
 from scipy.spatial import cKDTree
 from skimage.measure import marching_cubes
 
+from factorizer_nnunet.imaging.content import bounding_box
 from factorizer_nnunet.imaging.limits import at_least, at_most
 
 CROWDED = 1 / 12  # query points per voxel of their box above which a distance map is faster than a search tree
@@ -126,21 +127,6 @@ def distances_between(reference: Surface, prediction: Surface, spacing: tuple[fl
     forward = _nearest(reference.corners, prediction.corners, mm)
     backward = _nearest(prediction.corners, reference.corners, mm)
     return SurfaceDistances((reference, prediction), (forward[0], backward[0]), (forward[1], backward[1]), spacing)
-
-
-def bounding_box(mask: np.ndarray) -> tuple[slice, ...] | None:
-    """The smallest box that contains all voxels of a mask; None if it is empty."""
-    box = [slice(0, n) for n in mask.shape]
-    for axis in np.argsort(mask.strides):  # the first projection is along the slowest axis in memory, others are small
-        projection: np.ndarray = mask[tuple(box)]
-        for other in np.argsort(mask.strides)[::-1]:
-            if other != axis:
-                projection = np.any(projection, axis=int(other), keepdims=True)
-        filled = np.flatnonzero(projection)
-        if not filled.size:
-            return None
-        box[axis] = slice(int(filled[0]), int(filled[-1]) + 1)
-    return tuple(box)
 
 
 def _nearest(points: np.ndarray, others: np.ndarray, spacing: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -41,6 +41,7 @@ class CaseGeometry:
     box: tuple[slice, ...]  # slices of it that nnU-Net cropped to, the bounding box of nonzero voxels
     preprocessed: tuple[int, ...]  # shape of the crop, resampled to the configuration's spacing
     transpose_backward: tuple[int, ...]  # nnU-Net's
+    oriented: bool  # whether the file says where the patient's sides are: photographs do not
 
     @classmethod
     def of(
@@ -55,6 +56,7 @@ class CaseGeometry:
             box=tuple(slice(int(a), int(b)) for a, b in properties["bbox_used_for_cropping"]),
             preprocessed=tuple(preprocessed),
             transpose_backward=tuple(transpose_backward),
+            oriented="sitk_stuff" in properties or "nibabel_stuff" in properties,
         )
 
     @property

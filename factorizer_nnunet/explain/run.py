@@ -26,11 +26,14 @@ from factorizer_nnunet.explain.inputs import cases_from, check_images, check_tru
 from factorizer_nnunet.explain.outputs import LOADINGS, map_file, write_description, write_map
 from factorizer_nnunet.explain.page import write_page
 from factorizer_nnunet.explain.panels import write_panels
+from factorizer_nnunet.explain.shown import Shown
 from factorizer_nnunet.explain.threads import in_threads
 from factorizer_nnunet.nnunet.image_files import ImageCase, passed_over
 from factorizer_nnunet.nnunet.inference_settings import is_tile_step
 from factorizer_nnunet.nnunet.model_folder import CHECKPOINT_FINAL
+from factorizer_nnunet.nnunet.model_name import short_trainer
 from factorizer_nnunet.nnunet.prediction_record import compare, image_stamps, record_prediction
+from factorizer_nnunet.pages.limits import ViewerLimits
 from factorizer_nnunet.prediction.devices import chosen_device
 from factorizer_nnunet.prediction.model import load_model
 from factorizer_nnunet.prediction.outputs import check_folder
@@ -54,6 +57,7 @@ class ExplainRequest(ExplainOptions):
     formats: tuple[str, ...] = FORMATS
     top: int = 3  # how many components of each class and layer page and panels show
     checkpoint: str = CHECKPOINT_FINAL
+    viewer_mb: float = ViewerLimits.mb  # of the volumes stored in a page
     device: str = "cuda"
     trusted: bool = False
     progress_bar: bool = True
@@ -143,16 +147,20 @@ def explain_into(case: ImageCase, truth: Path | None, explainer: Explainer, requ
                 components,
                 widest * explanation.bytes_per_map,
             )
-        if "html" in request.formats:
-            write_page(folder / f"{case.name}.html", explanation, request.top, model.dataset.channel_names)
-        if "png" in request.formats:
-            write_panels(folder, explanation, request.top, model.dataset.channel_names, model.dataset.display_channel)
+        if {"html", "png"} & {*request.formats}:
+            shown = Shown.of(explanation, model.dataset.channel_names, model.dataset.display_channel)
+            if "html" in request.formats:
+                name = f"{short_trainer(model.first.trainer_name)}, fold {request.fold}"
+                write_page(folder / f"{case.name}.html", explanation, request.top, shown, name, request.viewer_mb)
+            if "png" in request.formats:
+                write_panels(folder, explanation, request.top, shown)
         write_description(folder, explanation, with_maps, with_loadings)
         explanation.close()
     return explanation.warnings
 
 
 def _check_options(request: ExplainRequest) -> None:
+    ViewerLimits(1, request.viewer_mb)
     unknown = [name for name in request.formats if name not in FORMATS]
     if unknown or not request.formats:
         problem = f"unknown format {', '.join(unknown)}" if unknown else "no format given"
@@ -170,7 +178,7 @@ def _check_options(request: ExplainRequest) -> None:
 def _settings(request: ExplainRequest, explainer: Explainer) -> dict[str, Any]:
     """How the explanations were made, for the record and for a later run."""
     options = asdict(request)
-    for key in ("images", "out", "device", "trusted", "progress_bar", "model"):
+    for key in ("images", "out", "device", "trusted", "progress_bar", "model", "viewer_mb"):
         del options[key]
     model = explainer.model
     options["tile_step_size"] = explainer.predictor.tile_step_size

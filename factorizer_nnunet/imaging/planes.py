@@ -13,6 +13,7 @@ import numpy as np
 
 from factorizer_nnunet.imaging.grid import Grid
 
+_NAMES = ("sagittal", "coronal", "axial")  # by the axis of space across the plane
 _ENDS = (("R", "L"), ("A", "P"), ("I", "S"))  # where each axis of space begins and ends
 LARGEST_SIDE = 160  # pixels of a picture of a slice, or voxels of a displayed volume
 _SAMPLES = 100_000  # values from which percentiles are computed
@@ -28,14 +29,19 @@ class Plane:
     rows_lead: int  # 1 if rows follow their axis, -1 if they run against it
 
     @property
+    def name(self) -> str:
+        """Such as "axial"."""
+        return _NAMES[self.across]
+
+    @property
     def sides(self) -> tuple[str, str, str, str]:
         """The side letters of a picture: left, right, top, bottom; the axial plane has R on the left."""
         (left, right), (top, bottom) = _ENDS[self.columns], _ENDS[self.rows]
         return (left, right, top, bottom) if self.rows_lead > 0 else (left, right, bottom, top)
 
 
-PLANES = {"axial": Plane(2, 1, 0, 1), "coronal": Plane(1, 2, 0, -1), "sagittal": Plane(0, 2, 1, -1)}
-AXIAL = PLANES["axial"]
+AXIAL = Plane(2, 1, 0, 1)
+PLANES = {plane.name: plane for plane in (AXIAL, Plane(1, 2, 0, -1), Plane(0, 2, 1, -1))}
 
 
 def intensity_range(values: np.ndarray) -> tuple[float, float]:
@@ -57,6 +63,11 @@ def axis_across(plane: Plane, grid: Grid) -> int:
     return int(np.flatnonzero(orientation_of(grid)[:, 0] == plane.across)[0])
 
 
+def planes_of(grid: Grid) -> tuple[Plane, ...]:
+    """The planes in which an image has slices worth showing: a 2D image has a single plane."""
+    return tuple(plane for plane in PLANES.values() if min(grid.size) > 1 or grid.size[axis_across(plane, grid)] == 1)
+
+
 def slice_position(plane: Plane, grid: Grid, number: float) -> str:
     """Where a slice lies, such as "S 34.2 mm": the coordinate of its centre along the axis across the plane."""
     index = [(n - 1) / 2 for n in grid.size]
@@ -64,6 +75,14 @@ def slice_position(plane: Plane, grid: Grid, number: float) -> str:
     steps = np.reshape(grid.direction, (3, 3)) * grid.spacing
     mm = round(float((steps @ index + grid.origin)[plane.across]), 1)
     return f"{_ENDS[plane.across][mm >= 0]} {abs(mm):g} mm"
+
+
+def extent_mm(plane: Plane, grid: Grid) -> tuple[float, float]:
+    """Height and width of a picture of a slice."""
+    orientation = orientation_of(grid)
+    axes = (int(np.flatnonzero(orientation[:, 0] == k)[0]) for k in (plane.rows, plane.columns))
+    height, width = (grid.size[axis] * grid.spacing[axis] for axis in axes)
+    return height, width
 
 
 def fullest_slice(mask: np.ndarray, plane: Plane, grid: Grid) -> int:

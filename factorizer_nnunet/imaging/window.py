@@ -33,6 +33,11 @@ class Window:
     organ: str = ""
 
     @property
+    def ends(self) -> tuple[float, float]:
+        """Both ends, for `imaging.planes.slice_picture`."""
+        return self.low, self.high
+
+    @property
     def text(self) -> str:
         """Such as "level 40, width 80 HU (brain)" or "12 to 830"."""
         if self.organ:

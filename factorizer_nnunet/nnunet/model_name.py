@@ -11,6 +11,7 @@ from factorizer_nnunet.core.path_names import component_problem, path_component
 _SEPARATOR = "__"  # between trainer, plans and configuration
 _ENSEMBLE_SEPARATOR = "___"  # between the members of an ensemble
 _ENSEMBLE = "ensemble"
+_TRAINER = "nnUNetTrainer"  # nnU-Net's; names of others begin with it
 _CROSS_VALIDATION = "crossval_results_folds_"
 
 
@@ -38,6 +39,14 @@ class ModelName:
     def folder(self) -> str:
         """The name of its folder, ``TRAINER__PLANS__CONFIGURATION``."""
         return _SEPARATOR.join((self.trainer, self.plans, self.configuration))
+
+
+def short_trainer(name: str) -> str:
+    """A trainer's name as people read it, such as "Factorizer" or "nnU-Net 5epochs"."""
+    short = name.removeprefix(_TRAINER)
+    if not short or short.startswith("_"):
+        short = f"nnU-Net{short}"
+    return short.replace("_", " ").strip()
 
 
 def is_plans_name(name: str) -> bool:

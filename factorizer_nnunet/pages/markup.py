@@ -7,6 +7,8 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 
+from factorizer_nnunet.pages.palette import line_of
+
 # The browser enforces that the page loads nothing.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
@@ -55,13 +57,16 @@ def cell(value: object, kind: str = "") -> str:
     return f'<td class="{kind}">{text_of(value)}</td>' if kind else f"<td>{text_of(value)}</td>"
 
 
-def number(value: float | None, shown: str | None = None, undefined: str = "") -> str:
-    """A table cell that sorts by its number; without one it is empty, or a dash with the reason ``undefined``."""
-    if value is None and undefined:
-        return f'<td class="number" title="{text_of(undefined)}">–</td>'
+def number(value: float | None, shown: str | None = None, *, undefined: str) -> str:
+    """A table cell that sorts by its number; without one a dash, with the reason ``undefined`` to point at."""
     if value is None:
-        return '<td class="number"></td>'
+        return f'<td class="number">{dash(undefined)}</td>'
     return f'<td class="number" data-value="{value:.6g}">{text_of(short(value) if shown is None else shown)}</td>'
+
+
+def dash(reason: str) -> str:
+    """What is shown in place of an undefined value, with the reason to point at."""
+    return f'<abbr title="{text_of(reason)}">–</abbr>'
 
 
 def figure(caption: str, content: str) -> str:
@@ -75,15 +80,25 @@ def charts(figures: Iterable[str], lead: str = "", kind: str = "charts") -> str:
     return f'{note(lead) if lead else ""}<div class="{kind}">{content}</div>' if content else ""
 
 
-def legend(colours: Iterable[tuple[str, str]], more: str = "") -> str:
-    """The names of colours, given as pairs of text and colour; ``more`` is HTML."""
-    items = "".join(f'<span><i style="background:{colour}"></i>{text_of(name)}</span>' for name, colour in colours)
-    return f'<div class="legend">{items}{more}</div>'
+def legend(regions: Iterable[str], more: str = "") -> str:
+    """The names of regions with the colour and line style of their outlines; ``more`` is HTML."""
+    items = []
+    for number, name in enumerate(regions):
+        line = line_of(number)
+        drawn, period = line.dash[0], sum(line.dash)
+        style = f"--k:{line.colour};--drawn:{drawn}px;--period:{period}px"
+        items.append(f'<span><i class="line" style="{style}"></i>{text_of(name)}</span>')
+    return f'<div class="legend">{"".join(items)}{more}</div>'
 
 
 def note(content: str) -> str:
     """A paragraph in a soft colour; HTML."""
     return f'<p class="soft">{content}</p>'
+
+
+def csv_button(name: str) -> str:
+    """A button that saves the first sortable table of its section as NAME.csv."""
+    return f'<button data-csv="{text_of(name)}">Download CSV</button>'
 
 
 def details(summary: str, content: str) -> str:

@@ -1,4 +1,4 @@
-"""The colours of labels and errors on all pages, panels and figures.
+"""The colours and line styles of labels and errors on all pages, panels and figures.
 
 All differ by at least 25 (CIEDE2000), also as people with protanopia, deuteranopia or tritanopia see them
 (Machado, Oliveira and Fernandes, 2009). Red is reserved for problems.
@@ -6,11 +6,26 @@ All differ by at least 25 (CIEDE2000), also as people with protanopia, deuterano
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 COLOURS = ("#ffff40", "#40bf99", "#e699ff", "#994099", "#407300")
-# Of each region's outline: drawn and skipped pixels; (1, 0) is a full line.
+# Of outlines: drawn and skipped pixels; (1, 0) is a full line.
 DASHES = ((1, 0), (6, 3), (2, 2), (9, 2), (4, 4))
 FILL = 0.15  # opacity of a region inside its outline
 FALSE_POSITIVE, FALSE_NEGATIVE, AGREEMENT = "#ffff40", "#e699ff", "#40bf99"
+
+
+@dataclass(frozen=True)
+class Line:
+    """How the outline of a region is drawn."""
+
+    colour: str
+    dash: tuple[int, int]  # drawn and skipped pixels
+
+
+def line_of(number: int) -> Line:
+    """The style of a region by its place, from 0: the first 25 all differ in colour or line style."""
+    return Line(COLOURS[number % len(COLOURS)], DASHES[(number + number // len(COLOURS)) % len(DASHES)])
 
 
 def rgb(colour: str) -> tuple[int, int, int]:

@@ -27,14 +27,18 @@ nav { margin: .8rem 0; } nav a { margin-right: 1.1em; }
 .numbers .alarm { background: var(--badfill); border-color: var(--bad); }
 .warning { background: var(--warnfill); border-left: 4px solid var(--warn); padding: .5rem .8rem; max-width: none; }
 .sheet { display: grid; grid-template-columns: repeat(auto-fill, minmax(var(--tile), 1fr)); gap: 8px; }
-.sheet a { color: inherit; text-decoration: none; display: block; min-width: 0; border: 3px solid transparent;
-  border-radius: 5px; break-inside: avoid; }
-.sheet a:hover { border-color: var(--link); }
-.sheet a.odd { border-color: var(--bad); }
+.tile { min-width: 0; border: 3px solid transparent; border-radius: 5px; break-inside: avoid; }
+button.picture { all: unset; display: block; width: 100%; cursor: pointer; }
+button.picture:focus-visible { outline: 2px solid var(--link); outline-offset: 2px; }
+.tile:hover { border-color: var(--link); } .tile a { color: inherit; }
+.tile.odd { border-color: var(--bad); }
 .sheet img, .pair img { display: block; width: 100%; aspect-ratio: 1; object-fit: contain; background: #000; }
 .sheet span { display: block; font-size: 11px; line-height: 1.3; padding: 2px 3px; overflow-wrap: break-word; }
 .legend { display: flex; flex-wrap: wrap; gap: .3rem 1.2rem; margin: .4rem 0 .8rem; }
 .legend i { display: inline-block; width: .8em; height: .8em; border-radius: 2px; margin-right: .4em; }
+.legend i.line { width: 2.4em; height: .9em; vertical-align: -.1em; background:
+  repeating-linear-gradient(90deg, var(--k) 0 var(--drawn), transparent 0 var(--period)) center / 100% 3px no-repeat,
+  color-mix(in srgb, var(--k) 15%, #000); }
 .legend i.frame { border: 3px solid var(--bad); }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(280px, 1fr)); gap: 1rem; }
 .charts figure { margin: 0; background: var(--panel); border: 1px solid var(--line); border-radius: 8px;
@@ -46,7 +50,7 @@ nav { margin: .8rem 0; } nav a { margin-right: 1.1em; }
 .pair { margin: 0; border: 1px solid var(--line); border-radius: 8px; padding: .6rem; background: var(--panel);
   break-inside: avoid; }
 .pair.odd { border: 2px solid var(--bad); }
-.pair div { display: grid; grid-template-columns: 1fr 1fr 1fr; gap: 6px; font-size: 12px; }
+.pair button { display: grid; grid-template-columns: 1fr 1fr 1fr; gap: 6px; font-size: 12px; }
 .pair figcaption { margin-top: .4rem; font-size: 13px; overflow-wrap: anywhere; }
 .scroll { overflow: auto; max-height: 80vh; width: fit-content; max-width: 100%; border: 1px solid var(--line);
   border-radius: 6px; }
@@ -78,10 +82,11 @@ dd { margin: 0; overflow-wrap: anywhere; }
 SCRIPT = """
 for (const button of document.querySelectorAll("button[data-csv]")) button.onclick = () => {
   const rows = [...button.closest("section").querySelector("table.sortable").rows];
-  const quoted = cell => `"${(cell.dataset.value ?? cell.textContent).trim().replaceAll('"', '""')}"`;
+  const text = cell => (cell.dataset.value ?? cell.textContent).trim();
+  const quoted = cell => `"${text(cell) === "–" ? "" : text(cell).replaceAll('"', '""')}"`;
   const link = document.createElement("a");
-  const text = rows.map(row => [...row.cells].map(quoted).join(",")).join("\\r\\n");
-  link.href = URL.createObjectURL(new Blob(["\\ufeff" + text], { type: "text/csv" }));
+  const lines = rows.map(row => [...row.cells].map(quoted).join(",")).join("\\r\\n");
+  link.href = URL.createObjectURL(new Blob(["\\ufeff" + lines], { type: "text/csv" }));
   link.download = button.dataset.csv + ".csv";
   link.click();
 };

@@ -1,78 +1,52 @@
-"""Style and script of the viewer of cases, see `viewer`."""
+"""Script of the viewer of cases, see `viewer`."""
 
 from __future__ import annotations
 
-VIEWER_STYLE = """
-[data-view] { cursor: pointer; } td[data-view]:hover, tr[data-view]:hover > * { background: var(--panel); }
-button.open { all: unset; cursor: pointer; color: var(--link); text-decoration: underline; }
-button.open:focus-visible, [data-view]:focus-visible { outline: 2px solid var(--link); outline-offset: 2px; }
-#viewer { width: min(1400px, 98vw); max-width: none; max-height: 96vh; border: 1px solid var(--line);
-  border-radius: 8px; background: var(--page); color: var(--text); padding: .8rem; overflow: auto; }
-#viewer::backdrop { background: #000a; }
-#viewer form { display: flex; flex-wrap: wrap; gap: .5rem; align-items: center; }
-#viewer h3 { margin: 0 auto 0 0; overflow-wrap: anywhere; }
-#viewer button, #viewer select, #viewer input { font: inherit; font-size: 13px; color: var(--text);
-  background: var(--panel); border: 1px solid var(--line); border-radius: 5px; padding: .2rem .5rem; max-width: 100%; }
-#viewer input[type=number] { width: 6.5em; }
-#viewer label { max-width: 100%; } #viewer-legend span { min-width: 0; overflow-wrap: anywhere; }
-.viewer-controls { display: flex; flex-wrap: wrap; gap: .3rem .9rem; margin: .5rem 0; font-size: 13px; }
-#viewer-planes { display: grid; gap: .5rem; align-items: start;
-  grid-template-columns: repeat(auto-fit, minmax(min(260px, 100%), 1fr)); }
-#viewer-planes figure { margin: 0; min-width: 0; overflow: hidden;
-  background: #000; border: 2px solid transparent; border-radius: 4px; }
-#viewer-planes figure.active { border-color: var(--link); }
-#viewer-planes canvas { display: block; width: 100%; max-height: 60vh; object-fit: contain; cursor: crosshair; }
-#viewer-planes figcaption { color: #dfe4ec; font-size: 12px; padding: .2rem .4rem; }
-#viewer-planes input { width: 100%; padding: 0; }
-"""
+from factorizer_nnunet.pages.drawing_script import DRAWING
 
-VIEWER_SCRIPT = """
-(() => {
+_VIEWER = """
 const get = id => document.getElementById("viewer-" + id), dialog = document.getElementById("viewer");
 const settings = JSON.parse(get("settings").textContent);
-const names = JSON.parse(document.getElementById("cases").textContent);
-const rgb = colour => [1, 3, 5].map(at => parseInt(colour.slice(at, at + 2), 16));
+const names = JSON.parse(get("names").textContent);
 const layout = [{ across: 2, x: 0, y: 1, up: false }, { across: 1, x: 0, y: 2, up: true },
   { across: 0, x: 1, y: 2, up: true }];
 let number = null, data = null, views = [], cut = [0, 0, 0], active = 0, opening = 0;
-
-async function unpacked(text) {
-  const bytes = Uint8Array.from(atob(text), one => one.charCodeAt(0));
-  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
-  const volume = new Uint8Array(await new Response(stream).arrayBuffer());
-  for (let at = 1; at < volume.length; at++) volume[at] += volume[at - 1];
-  return volume;
-}
 
 function options(id, texts, chosen = 0) {
   get(id).replaceChildren(...texts.map(text => new Option(text)));
   get(id).selectedIndex = Math.min(chosen, texts.length - 1);
 }
 
-async function open(to) {
+const offer = (id, wanted) => { get(id).parentNode.hidden = !wanted; };
+
+async function open(to, map) {
   number = to;
-  const mine = ++opening, stored = get("planes"), source = document.getElementById("volumes-" + to);
+  const before = Object.fromEntries(["channel", "show", "map"].map(id => [id, dialog.open && get(id).value]));
+  const keep = (id, texts, start) => options(id, texts, texts.includes(before[id]) ? texts.indexOf(before[id]) : start);
+  const mine = ++opening, planes = get("planes"), source = document.getElementById("volumes-" + to);
   document.getElementById("viewer-title").textContent = `${names[to]} (${to + 1} of ${names.length})`;
   if (!dialog.open) dialog.showModal();
   dialog.focus();  // the canvas that has the focus is removed
-  dialog.dataset.ready = ""; data = null; views = []; stored.replaceChildren(); get("legend").replaceChildren();
+  dialog.dataset.ready = ""; data = null; views = []; planes.replaceChildren(); get("legend").replaceChildren();
   document.querySelector(".viewer-controls").hidden = !source;
   if (!source) {
-    stored.textContent = "The volumes of this case are not stored in this page: "
+    planes.textContent = "The volumes of this case are not stored in this page: "
       + "write it again with a larger --viewer-cases or --viewer-mb.";
     dialog.dataset.ready = to;
     return;
   }
   const read = JSON.parse(source.textContent);
-  for (const one of [...read.images, ...read.labels]) one.volume = await unpacked(one.data);
+  for (const one of [...read.images, ...read.labels, ...read.maps]) one.volume = await unpacked(one.data);
   if (mine !== opening) return;
   data = read; cut = [...data.cut]; active = 0;
-  options("channel", data.images.map(one => one.name), data.start);
+  keep("channel", data.images.map(one => one.name), data.start);
   const titles = data.labels.map(one => one.name);
-  const shown = titles.length > 1 ? ["reference and " + titles[1]] : [];
+  const shown = titles.length > 1 ? [titles[0] + " and " + titles[1]] : [];
   const errors = titles.slice(1).map(title => "errors of " + title);
-  options("show", [...shown, ...titles, ...errors, "image alone"]);
+  keep("show", [...shown, ...titles, ...errors, "image alone"], 0);
   options("region", settings.regions.map(one => one.name));
+  keep("map", ["none", ...data.maps.map(one => one.name)], 1 + data.maps.findIndex(one => one.name === map));
+  for (const id of ["map", "opacity"]) offer(id, data.maps.length > 0);
   views = layout.filter(plane => data.size[plane.x] > 1 && data.size[plane.y] > 1).map(made);
   channel();
   views[0].canvas.focus();
@@ -117,38 +91,19 @@ function preset() {
   draw();
 }
 
-// One byte a pixel, upright: a volume's slice in a plane.
-function slice(volume, { plane, width, height }) {
-  const strides = [1, data.size[0], data.size[0] * data.size[1]], result = new Uint8Array(width * height);
+// One byte a pixel, upright: a volume's slice in a plane. Maps may be of fewer voxels.
+function slice(volume, { plane, width, height }, size = data.size) {
+  const strides = [1, size[0], size[0] * size[1]], result = new Uint8Array(width * height);
+  const offset = (axis, at) => Math.floor((at + .5) / data.size[axis] * size[axis]) * strides[axis];
+  const columns = Array.from({ length: width }, (_, i) => offset(plane.x, i));
   for (let j = 0, at = 0; j < height; j++) {
-    const row = cut[plane.across] * strides[plane.across] + (plane.up ? height - 1 - j : j) * strides[plane.y];
-    for (let i = 0; i < width; i++) result[at++] = volume[row + i * strides[plane.x]];
+    const row = offset(plane.across, cut[plane.across]) + offset(plane.y, plane.up ? height - 1 - j : j);
+    for (let i = 0; i < width; i++) result[at++] = volume[row + columns[i]];
   }
   return result;
 }
 
 const inside = (labels, region) => labels.map(value => settings.regions[region].values.includes(value) ? 1 : 0);
-
-function tint(pixels, mask, colour, share) {
-  const parts = rgb(colour);
-  mask.forEach((on, at) => { if (on) for (let c = 0; c < 3; c++)
-    pixels[4 * at + c] = pixels[4 * at + c] * (1 - share) + parts[c] * share; });
-}
-
-// The edges between pixels inside and outside, in stripes along the diagonal.
-function outline(context, mask, { width, height, zoom }, colour, [drawn, skipped]) {
-  context.beginPath();
-  const on = (i, j) => i >= 0 && j >= 0 && i < width && j < height && mask[j * width + i];
-  for (let j = 0; j < height; j++) for (let i = 0; i < width; i++) {
-    if (!mask[j * width + i] || (i + j) % (drawn + skipped) >= drawn) continue;
-    for (const [di, dj, x0, y0, x1, y1] of [[-1, 0, 0, 0, 0, 1], [1, 0, 1, 0, 1, 1], [0, -1, 0, 0, 1, 0],
-      [0, 1, 0, 1, 1, 1]]) {
-      if (on(i + di, j + dj)) continue;
-      context.moveTo((i + x0) * zoom, (j + y0) * zoom); context.lineTo((i + x1) * zoom, (j + y1) * zoom);
-    }
-  }
-  context.strokeStyle = colour; context.lineWidth = 2; context.stroke();
-}
 
 function overlays() {  // labels to outline, with their style, or the two to compare
   const several = data.labels.length > 1, count = data.labels.length;
@@ -165,6 +120,7 @@ function draw() {
   const level = Number(get("level").value), width = Math.max(Number(get("width").value), 1e-9);
   const grey = Uint8ClampedArray.from({ length: 256 }, (_, value) =>
     ((image.low + value / 255 * (image.high - image.low) - level) / width + .5) * 255);
+  const map = data.maps[get("map").selectedIndex - 1];
   views.forEach((view, place) => {
     const { plane, canvas } = view, context = canvas.getContext("2d");
     const small = new OffscreenCanvas(view.width, view.height), brush = small.getContext("2d");
@@ -172,13 +128,15 @@ function draw() {
     slice(image.volume, view).forEach((value, at) => {
       pixels[4 * at] = pixels[4 * at + 1] = pixels[4 * at + 2] = grey[value]; pixels[4 * at + 3] = 255;
     });
+    if (map) heat(pixels, slice(map.volume, view, map.size), settings.mapColours, get("opacity").value / 100);
     const lines = [];
     for (const [which, full] of outlined) {
       const labels = slice(data.labels[which].volume, view);
       settings.regions.forEach((region, r) => {
         const mask = inside(labels, r);
-        if (full) tint(pixels, mask, region.colour, settings.fill);
-        lines.push([mask, region.colour, full ? region.dash : [1, 2]]);
+        if (full && !map) tint(pixels, mask, region.colour, settings.fill);
+        const area = mask.reduce((sum, one) => sum + one, 0);
+        lines.push({ mask, area, colour: region.colour, dash: full ? region.dash : [1, 2] });
       });
     }
     if (compared) {
@@ -190,14 +148,16 @@ function draw() {
     }
     brush.putImageData(frame, 0, 0);
     context.drawImage(small, 0, 0, canvas.width, canvas.height);
-    for (const line of lines) outline(context, line[0], view, line[1], line[2]);
+    const taken = new Uint8Array(2 * (view.width + 1) * (view.height + 1));  // larger regions first
+    for (const line of lines.sort((one, other) => other.area - one.area)) outline(context, line, view, taken);
     const place_text = describe(view);
     canvas.setAttribute("aria-label", `${names[number]}, ${image.name}: ${place_text}`);
     view.caption.textContent = `${image.name}, ${place_text}, level ${level}, width ${get("width").value}`;
     view.slider.value = cut[plane.across];
     view.figure.classList.toggle("active", place === active);
   });
-  legend(compared);
+  offer("region", compared !== undefined);
+  legend(compared, map, outlined);
   dialog.dataset.cut = cut.join(" ");
 }
 
@@ -223,30 +183,51 @@ function describe(view) {
   return text;
 }
 
-function legend(compared) {
-  const { errors, regions } = settings;
-  const shown = compared ? [["false positive", errors.positive], ["false negative", errors.negative],
-    ["both", errors.agreement]] : regions.map(one => [one.name, one.colour]);
-  get("legend").replaceChildren(...shown.map(([name, colour]) => {
+function legend(compared, map, outlined) {
+  const { errors, regions, mapColours } = settings;
+  const entry = (name, kind, style) => {
     const item = document.createElement("span"), key = document.createElement("i");
-    key.style.background = colour; item.append(key, name);
+    key.className = kind; item.append(key, name);
+    for (const [property, value] of Object.entries(style)) key.style.setProperty(property, value);
     return item;
-  }));
+  };
+  const shown = compared ? [["false positive", errors.positive], ["false negative", errors.negative],
+    ["both", errors.agreement]].map(([name, background]) => entry(name, "", { background }))
+    : regions.map(({ name, colour, dash: [drawn, skipped] }) =>
+      entry(name, "line", { "--k": colour, "--drawn": drawn + "px", "--period": drawn + skipped + "px" }));
+  if (outlined.length > 1) {
+    const [first, second] = outlined.map(([which]) => data.labels[which].name);
+    shown.push(`lines: ${first}; dotted: ${second}`);
+  }
+  if (map) {
+    const stops = [0, 64, 128, 192, 255].map(at => `rgb(${mapColours[at]})`);
+    const background = `linear-gradient(90deg, ${stops.join(", ")})`;
+    shown.push(entry(`${map.name}, 0 to ${map.high}`, "map", { background }));
+  }
+  get("legend").replaceChildren(...shown);
 }
 
-const go = step => open((number + step + names.length) % names.length);
+const stored = names.map((_, at) => at).filter(at => document.getElementById("volumes-" + at));
+function go(step) {  // to the next stored case in this direction
+  const later = stored.filter(at => at > number), earlier = stored.filter(at => at < number);
+  const inOrder = step > 0 ? [...later, ...earlier] : [...later, ...earlier].reverse();
+  if (inOrder.length) open(inOrder[0]);
+}
+for (const button of dialog.querySelectorAll("[data-go]")) button.hidden = stored.length < 2;
 function cycle(id, then) {
   get(id).selectedIndex = (get(id).selectedIndex + 1) % get(id).length;
   then();
 }
 dialog.addEventListener("keydown", event => {
-  if (event.target.matches("input[type=number], select") || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.target.matches("input[type=number], #viewer-opacity, select")) return;
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.key === "n" || event.key === "p") { go(event.key === "n" ? 1 : -1); return; }
   if (!data) return;
   const steps = { ArrowUp: 1, ArrowDown: -1, PageUp: 10, PageDown: -10 }, axis = views[active].plane.across;
   if (event.key in steps) move(axis, cut[axis] + steps[event.key]);
   else if (event.key === "c") cycle("channel", channel);
   else if (event.key === "v") cycle("show", draw);
+  else if (event.key === "m") cycle("map", draw);
   else if (["1", "2", "3"].includes(event.key)) { active = Math.min(Number(event.key), views.length) - 1; draw(); }
   else return;
   event.preventDefault();
@@ -254,13 +235,16 @@ dialog.addEventListener("keydown", event => {
 for (const button of dialog.querySelectorAll("[data-go]")) button.onclick = () => go(Number(button.dataset.go));
 get("channel").onchange = channel;
 get("window").onchange = preset;
-for (const id of ["show", "region", "level", "width"]) get(id).oninput = draw;
+for (const id of ["show", "region", "map", "opacity", "level", "width"]) get(id).oninput = draw;
 document.addEventListener("click", event => {
   const mark = event.target.closest("[data-view]");
-  if (mark && !event.target.closest("a")) open(Number(mark.dataset.view));
+  if (mark && !event.target.closest("a")) open(Number(mark.dataset.view), mark.dataset.map);
 });
 document.addEventListener("keydown", event => {
-  if (event.key === "Enter" && event.target.matches("[data-view]:not(button)")) open(Number(event.target.dataset.view));
+  const mark = event.target;
+  if (event.key !== "Enter" || !mark.matches("[data-view]:not(button)")) return;
+  open(Number(mark.dataset.view), mark.dataset.map);
 });
-})();
 """
+
+VIEWER_SCRIPT = f"\n(() => {{{DRAWING}{_VIEWER}}})();\n"

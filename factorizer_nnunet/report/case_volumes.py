@@ -10,11 +10,10 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
 from factorizer_nnunet.evaluation.reading import PIXELS, read_labels, read_pixels
-from factorizer_nnunet.evaluation.surface import bounding_box
 from factorizer_nnunet.imaging.channels import display_channel
 from factorizer_nnunet.imaging.checks import grid_problem
+from factorizer_nnunet.imaging.content import content_box
 from factorizer_nnunet.imaging.grid import Grid, cropped
-from factorizer_nnunet.imaging.planes import PLANES, Plane, axis_across
 from factorizer_nnunet.imaging.window import window_of
 from factorizer_nnunet.pages.viewer import ShownImage
 from factorizer_nnunet.report.study import Group
@@ -28,7 +27,6 @@ class CaseVolumes:
     shown: int  # the image to show first
     segmentations: dict[str, np.ndarray]  # reference and predictions by title, (x, y, z)
     grid: Grid
-    planes: dict[str, Plane]  # a 2D image has a single plane
     oriented: bool  # whether the file says where the patient's sides are
 
     @property
@@ -39,7 +37,7 @@ class CaseVolumes:
     @property
     def filled(self) -> np.ndarray:
         """Where the reference or a prediction is not background, bool, (x, y, z)."""
-        return any_filled(list(self.segmentations.values()))
+        return np.logical_or.reduce([labels != 0 for labels in self.segmentations.values()])
 
 
 def read_case(group: Group, case: str, channel: int | None, ignore_geometry: bool) -> CaseVolumes:
@@ -65,14 +63,7 @@ def read_case(group: Group, case: str, channel: int | None, ignore_geometry: boo
     wanted = dataset.display_channel if channel is None else channel
     shown = wanted if files and wanted is not None else display_channel(images, reference > 0)
     names = _channel_names(dataset.channel_names, len(files))
-    # Skull-stripped brains fill only a part of their volume.
-    filled = any_filled([*(image != image.min() for image in images), *segmentations.values()])
-    box = bounding_box(filled) or tuple(slice(0, n) for n in grid.size)
-    planes = {
-        title: plane
-        for title, plane in PLANES.items()
-        if min(grid.size) > 1 or grid.size[axis_across(plane, grid)] == 1
-    }
+    box = content_box(images, list(segmentations.values()))
     return CaseVolumes(
         [
             ShownImage(name, image[box], window_of(image, name, reference > 0))
@@ -81,14 +72,8 @@ def read_case(group: Group, case: str, channel: int | None, ignore_geometry: boo
         shown,
         {title: volume[box] for title, volume in segmentations.items()},
         cropped(grid, box),
-        planes,
         not cases[0].reference.name.lower().endswith(PIXELS),
     )
-
-
-def any_filled(volumes: Sequence[np.ndarray]) -> np.ndarray:
-    """Where any of the volumes is not 0."""
-    return np.logical_or.reduce([volume != 0 for volume in volumes])
 
 
 def _channel_names(named: Sequence[str], count: int) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -10,16 +11,18 @@ from tqdm import tqdm
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.imaging.planes import (
     PLANES,
+    Plane,
     fullest_slice,
+    planes_of,
     slice_labels,
     slice_picture,
     slice_position,
 )
-from factorizer_nnunet.pages.markup import breakable, legend, text_of
-from factorizer_nnunet.pages.palette import COLOURS
+from factorizer_nnunet.pages.markup import breakable, dash, legend, text_of
 from factorizer_nnunet.pages.pictures import data_uri, draw, side_for
 from factorizer_nnunet.report.case_volumes import CaseVolumes, read_case
 from factorizer_nnunet.report.charts.axes import model_class
+from factorizer_nnunet.report.sections_scores import UNDEFINED
 from factorizer_nnunet.report.study import Group, Scored
 
 _EACH = 3  # cases per reason
@@ -68,7 +71,7 @@ def gallery(group: Group, chosen: Mapping[str, str], channel: int | None = None,
     if problems:
         raise UserError("\n  ".join(["pictures of these cases cannot be drawn:", *problems]))
     pictures = f'<div class="gallery" style="--columns:{2 + len(group.scored)}">{"".join(figures)}</div>'
-    return legend(zip(group.regions, COLOURS, strict=False)) + pictures
+    return legend(group.regions) + pictures
 
 
 def _figure(group: Group, name: str, why: str, channel: int | None, side: int, ignore_geometry: bool) -> str:
@@ -78,7 +81,7 @@ def _figure(group: Group, name: str, why: str, channel: int | None, side: int, i
     read = read_case(group, name, channel, ignore_geometry)
     for plane, position, pictures in _pictures(group, read, side):
         for head, jpeg in zip(heads, pictures, strict=True):
-            alt = text_of(f"{name}, {plane}, {position}, {head}")
+            alt = text_of(f"{name}, {plane.name}, {position}, {head}")
             cells.append(f'<img src="{data_uri(jpeg)}" alt="{alt}" loading="lazy" decoding="async">')
     number = group.number_of[name]
     fold = f' <span class="soft">fold {text_of(case.fold)}</span>' if case.fold else ""
@@ -92,30 +95,27 @@ def _figure(group: Group, name: str, why: str, channel: int | None, side: int, i
     )
 
 
-def _pictures(group: Group, case: CaseVolumes, side: int) -> Iterator[tuple[str, str, list[bytes]]]:
-    """For each plane: its name, the slice's position, and JPEG files of image, reference and predictions."""
+def _pictures(group: Group, case: CaseVolumes, side: int) -> Iterator[tuple[Plane, str, list[bytes]]]:
+    """For each plane: the slice's position, and JPEG files of image, reference and predictions."""
     labels, segmentations = group.scored[0].scores.labels, list(case.segmentations.values())
-    largest_first = sorted(group.regions, key=lambda region: -int(np.isin(segmentations[0], labels[region]).sum()))
-    colours = [COLOURS[group.regions.index(region) % len(COLOURS)] for region in largest_first]
     window = case.image.window
-    for name, plane in case.planes.items():
+    for plane in planes_of(case.grid):
         number = fullest_slice(case.filled, plane, case.grid)
-        grey = slice_picture(case.image.values, plane, case.grid, number, (window.low, window.high))
+        grey = slice_picture(case.image.values, plane, case.grid, number, window.ends)
         slices = [slice_labels(volume, plane, case.grid, number) for volume in segmentations]
-        outlined = [[np.isin(one, labels[region]) for region in largest_first] for one in slices]
+        outlined = [[np.isin(one, labels[region]) for region in group.regions] for one in slices]
         position = slice_position(plane, case.grid, number) if case.oriented else ""
         known = plane if case.oriented else None
-        yield (
-            name,
-            position or "orientation unknown",
-            [draw(grey, masks, side, colours, 2, known, position) for masks in ([], *outlined)],
-        )
+        pictures = [draw(grey, masks, side, 2, known, position) for masks in ([], *outlined)]
+        yield plane, position or "orientation unknown", pictures
 
 
 def _dice(group: Group, scored: Scored, case: str) -> str:
     dice = scored.scores.metric("dice")
     values = ", ".join(
-        f"{text_of(region)} {dice.shown(scored.scores.value(case, region, dice.key))}" for region in group.regions
+        f"{text_of(region)} {dash(UNDEFINED) if math.isnan(value) else dice.shown(value)}"
+        for region in group.regions
+        for value in [scored.scores.value(case, region, dice.key)]
     )
     name = f'<b class="{model_class(scored.place)}">{text_of(scored.title)}</b> ' if len(group.scored) > 1 else ""
     return f"<span>{name}Dice: {values}</span>"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 
-from factorizer_nnunet.pages.markup import document, embedded_json, note, sections, text_of
+from factorizer_nnunet.core.wording import today
+from factorizer_nnunet.pages.markup import document, note, sections, text_of
 from factorizer_nnunet.pages.style import SCRIPT, STYLE
-from factorizer_nnunet.pages.viewer_script import VIEWER_SCRIPT, VIEWER_STYLE
+from factorizer_nnunet.pages.viewer_script import VIEWER_SCRIPT
+from factorizer_nnunet.pages.viewer_style import VIEWER_STYLE
 from factorizer_nnunet.report.case_viewer import Display, case_viewer
 from factorizer_nnunet.report.charts.axes import model_class
 from factorizer_nnunet.report.gallery import choose_cases, gallery
@@ -92,16 +93,14 @@ def _document(results: Sequence[Result], parts: Sequence[_Section], names: Seque
         '<label>Find a case <input id="find" list="names" autocomplete="off"></label>'
         f'<datalist id="names">{options}</datalist>'
     )
-    listed = embedded_json(list(names))
-    when = datetime.now().astimezone().strftime("%Y-%m-%d")
-    subtitle = note(f"Report of segmentations, {when}")
+    subtitle = note(f"Report of segmentations, {today()}")
     header = f'<header><h1>{text_of(datasets)}</h1>{subtitle}<ul class="models">{models}</ul>{warnings}</header>'
     return document(
-        f"{datasets}: report of {when}",
+        f"{datasets}: report of {today()}",
         STYLE + REPORT_STYLE + VIEWER_STYLE,
         SCRIPT + REPORT_SCRIPT + VIEWER_SCRIPT,
         f'{header}<nav>{links}{find}</nav>{body}<div id="tip" role="status"></div>'
-        f'<div id="kept" role="status"></div><script type="application/json" id="cases">{listed}</script>{viewer}',
+        f'<div id="kept" role="status"></div>{viewer}',
     )
 
 

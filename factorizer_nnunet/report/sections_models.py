@@ -11,7 +11,7 @@ import numpy as np
 
 from factorizer_nnunet.core.wording import count_of
 from factorizer_nnunet.evaluation.metrics import Metric
-from factorizer_nnunet.pages.markup import charts, details, figure, note, table, text_of
+from factorizer_nnunet.pages.markup import charts, dash, details, figure, note, number, table, text_of
 from factorizer_nnunet.report.charts.axes import model_class
 from factorizer_nnunet.report.charts.comparison import differences_svg, ranks_svg
 from factorizer_nnunet.report.statistics import (
@@ -24,6 +24,9 @@ from factorizer_nnunet.report.statistics import (
     smallest_p,
 )
 from factorizer_nnunet.report.study import Group, Scored
+
+_NEVER_BOTH = "not defined for both models in any case"
+_NO_TEST = "no test: too few cases, or no case in which the models differ"
 
 
 @dataclass(frozen=True)
@@ -151,17 +154,22 @@ def _differences(group: Group, comparisons: list[Comparison], pair: tuple[Scored
 def _row(one: Comparison, with_pair: bool) -> str:
     found, mean, metric = one.found, one.found.estimate, one.metric
     names = f"<td>{text_of(one.first.title)} − {text_of(one.second.title)}</td>" if with_pair else ""
-    interval = "–" if math.isnan(mean.low) else f"{_signed(mean.low, metric)} to {_signed(mean.high, metric)}"
-    mean_cell = "" if math.isnan(mean.mean) else f' data-value="{mean.mean:.6g}"'
+    interval = f"{_signed(mean.low, metric)} to {_signed(mean.high, metric)}"
+    interval = dash("too few cases for an interval") if math.isnan(mean.low) else interval
+    difference = number(_known(mean.mean), _signed(mean.mean, metric), undefined=_NEVER_BOTH)
     p_cells = "".join(
-        f'<td class="number"{"" if math.isnan(p) else f" data-value={p:.6g}"}>{_p(p)}</td>'
+        number(_known(p), _p(p), undefined=_NO_TEST)
         for p in ((found.p_value, found.p_holm) if one.primary else (found.p_value,))
     )
     return (
         f"<tr>{names}<td>{text_of(one.region)}</td><td>{text_of(metric.title_and_unit)}{metric.arrow}</td>"
-        f'<td class="number"{mean_cell}>{_signed(mean.mean, metric)}</td><td>{interval}</td>'
+        f"{difference}<td>{interval}</td>"
         f"<td>{found.wins} / {found.ties} / {found.losses}</td><td>{mean.count}</td>{p_cells}</tr>"
     )
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value
 
 
 def _signed(value: float, metric: Metric) -> str:
@@ -187,4 +195,4 @@ def _ranks(group: Group) -> str:
             figures.append(figure(f"<b>{text_of(title)}</b> {count}", ranks_svg(title, shares, models)))
     lead = "How often each model has each rank by its mean when cases are resampled with replacement."
     shown = charts(figures, lead, "charts narrow")
-    return f"<h4>Stability of the ranking</h4>{shown}" if shown else ""
+    return f"<h3>Stability of the ranking</h3>{shown}" if shown else ""

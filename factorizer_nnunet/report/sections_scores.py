@@ -8,7 +8,19 @@ from collections.abc import Collection, Sequence
 import numpy as np
 
 from factorizer_nnunet.evaluation.metrics import NSD_PREFIX, Metric
-from factorizer_nnunet.pages.markup import cell, charts, details, figure, note, number, table, table_below, text_of
+from factorizer_nnunet.pages.markup import (
+    cell,
+    charts,
+    csv_button,
+    dash,
+    details,
+    figure,
+    note,
+    number,
+    table,
+    table_below,
+    text_of,
+)
 from factorizer_nnunet.report.charts.axes import model_class, model_heads
 from factorizer_nnunet.report.charts.strips import Strip, strip_svg
 from factorizer_nnunet.report.statistics import Estimate, estimate
@@ -16,7 +28,8 @@ from factorizer_nnunet.report.study import Group, Scored
 
 _FIRST = ("dice", "hd95", "nsd_1mm", "sensitivity", "precision", "volume_error")  # always shown; others on demand
 _IN_TABLE_OF_CASES = ("dice", "hd95", "volume_error", "lesion_f1")  # and surface Dice; others on demand
-_UNDEFINED = "not defined: the region is empty in the reference, the prediction or both"
+UNDEFINED = "not defined: the region is empty in the reference, the prediction or both"
+_NEVER_DEFINED = "not defined in any case: the region is empty in the reference, the prediction or both"
 _MIN_CASES = 8  # fewer do not show what is usual
 _FENCE = 1.5  # interquartile ranges below the lower quartile: Tukey's outliers
 
@@ -29,7 +42,7 @@ def headline(group: Group) -> str:
         for place, metric in enumerate(group.leading):
             found = estimate(case_means(group, scored, metric.key))
             lines.append(
-                f'<span class="{"small" if place else "big"}"><b>{metric.with_unit(metric.shown(found.mean))}</b> '
+                f'<span class="{"small" if place else "big"}"><b>{_mean(found, metric, metric.unit)}</b> '
                 f'{text_of(metric.title)} <span class="soft">{_interval(found, metric)}, {found.count} cases'
                 "</span></span>"
             )
@@ -52,6 +65,13 @@ def case_means(group: Group, scored: Scored, key: str) -> np.ndarray:
 def mean_dice(group: Group) -> np.ndarray:
     """Mean Dice over regions, (models, cases)."""
     return np.stack([case_means(group, scored, "dice") for scored in group.scored])
+
+
+def _mean(found: Estimate, metric: Metric, unit: str = "") -> str:
+    """A mean, or a dash with the reason; HTML."""
+    if math.isnan(found.mean):
+        return dash(_NEVER_DEFINED)
+    return metric.with_unit(metric.shown(found.mean)) if unit else metric.shown(found.mean)
 
 
 def _interval(found: Estimate, metric: Metric) -> str:
@@ -92,11 +112,12 @@ def _head(metric: Metric) -> str:
 
 
 def _cell(found: Estimate, metric: Metric, best: bool) -> str:
-    mean = f"<b>{metric.shown(found.mean)}</b>" if best else metric.shown(found.mean)
+    mean = f"<b>{_mean(found, metric)}</b>" if best else _mean(found, metric)
+    median = dash(_NEVER_DEFINED) if math.isnan(found.median) else metric.shown(found.median)
     fewer = ' class="fewer"' if found.defined < found.cases else ""
     return (
         f'<td class="score">{mean} <span class="soft">{_interval(found, metric)}</span><br><small>median '
-        f"{metric.shown(found.median)}; <span{fewer}>{found.count}</span></small></td>"
+        f"{median}; <span{fewer}>{found.count}</span></small></td>"
     )
 
 
@@ -114,7 +135,7 @@ def _per_fold(group: Group) -> str:
                     found = group.estimate(scored, region, metric, fold)
                     count = f" ({found.count})" if found.defined < found.cases else ""
                     interval = f'<span class="soft">{_interval(found, metric)}{count}</span>'
-                    cells.append(f"<td>{metric.shown(found.mean)} {interval}</td>")
+                    cells.append(f"<td>{_mean(found, metric)} {interval}</td>")
                 rows.append(f"<tr>{cell(region)}<td>{_head(metric)}</td>{''.join(cells)}</tr>")
         sizes = [sum(case.fold == fold for case in scored.result.cases) for fold in folds]
         heads = ["region", "metric", *(f"fold {fold} (n = {size})" for fold, size in zip(folds, sizes, strict=True))]
@@ -143,7 +164,7 @@ def strips_section(group: Group) -> str:
 
 def cases_section(group: Group, pictured: Collection[str]) -> str:
     """A row for every case, with a link to its picture if there is one; a second table has the other metrics."""
-    lead = 'Click a case to open it, a column head to sort. <button data-csv="scores">Download CSV</button>'
+    lead = "Click a case to open it, a column head to sort.  " + csv_button("scores")
     main, others = (_table_of_cases(group, pictured, chosen) for chosen in (True, False))
     return note(lead) + f'<div class="cases">{main}</div>' + details("All other metrics", others)
 
@@ -202,4 +223,4 @@ def _case_columns(group: Group, first: bool) -> list[tuple[str, Scored, str, Met
 
 
 def _number(value: float, metric: Metric) -> str:
-    return number(None, undefined=_UNDEFINED) if math.isnan(value) else number(value, metric.shown(value))
+    return number(None if math.isnan(value) else value, metric.shown(value), undefined=UNDEFINED)

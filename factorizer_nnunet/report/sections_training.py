@@ -7,10 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from factorizer_nnunet.nnunet.plans import resolved_configuration
-from factorizer_nnunet.pages.markup import cell, charts, figure, short, table_below
+from factorizer_nnunet.pages.markup import cell, charts, dash, figure, short, table_below
 from factorizer_nnunet.report.charts.axes import model_heads
 from factorizer_nnunet.report.charts.curves import Line, curves_svg
 from factorizer_nnunet.report.results import Result
+
+_UNKNOWN = "not recorded in the folder of this result"
 
 
 def trained_section(results: Sequence[Result]) -> str:
@@ -23,7 +25,8 @@ def trained_section(results: Sequence[Result]) -> str:
     for name in columns[0]:
         texts = [column[name] for column in columns]
         if any(texts):
-            rows.append(f'<tr><th scope="row">{name}</th>{"".join(cell(text or "–") for text in texts)}</tr>')
+            cells = (cell(text) if text else f"<td>{dash(_UNKNOWN)}</td>" for text in texts)
+            rows.append(f'<tr><th scope="row">{name}</th>{"".join(cells)}</tr>')
     heads = model_heads([(result.title, place) for place, result in enumerate(results)])
     return table_below(f"<tr><td></td>{heads}</tr>", rows, "facts")
 

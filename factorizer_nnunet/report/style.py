@@ -95,7 +95,7 @@ tbody th { position: static; font-weight: 500; background: none; }
 """
 
 REPORT_SCRIPT = """
-const CASES = JSON.parse(document.getElementById("cases").textContent);
+const CASES = JSON.parse(document.getElementById("viewer-names").textContent);
 const [tip, kept, find] = ["tip", "kept", "find"].map(id => document.getElementById(id));
 const marks = new Map();
 for (const mark of document.querySelectorAll("[data-c], [data-case]")) {

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from factorizer_nnunet.nnunet.model_name import ModelName, parse_ensemble
+from factorizer_nnunet.nnunet.model_name import ModelName, parse_ensemble, short_trainer
 
 _PARTS = ("trainer", "plans", "configuration")
 
@@ -38,6 +38,10 @@ def _named(folder: Path) -> _Named:
 
 
 def _title(models: Sequence[ModelName | str], note: str, differing: Sequence[str]) -> str:
-    names = [one if isinstance(one, str) else ", ".join(getattr(one, part) for part in differing) for one in models]
+    names = [one if isinstance(one, str) else ", ".join(_part(one, part) for part in differing) for one in models]
     title = names[0] if len(names) == 1 else "ensemble of " + " and ".join(names)
     return f"{title}, {note}" if note else title
+
+
+def _part(model: ModelName, part: str) -> str:
+    return short_trainer(model.trainer) if part == "trainer" else str(getattr(model, part))

@@ -9,6 +9,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.pages.limits import ViewerLimits
 from factorizer_nnunet.report.case_viewer import Display
 from factorizer_nnunet.report.own_pages import page_file, write_page
 from factorizer_nnunet.report.page import html_page
@@ -50,8 +51,8 @@ def write_report(
     partial: bool = False,
     channel: int | None = None,
     ignore_geometry: bool = False,
-    viewer_cases: int = Display.viewer_cases,
-    viewer_mb: float = Display.viewer_mb,
+    viewer_cases: int = ViewerLimits.cases,
+    viewer_mb: float = ViewerLimits.mb,
 ) -> Written:
     """Write one HTML page about results of nnU-Net. The folders of results are not changed.
 
@@ -75,7 +76,7 @@ def write_report(
         UserError: results cannot be read, scored or compared; all problems in one message, and nothing is written.
     """
     file = page_file(target)
-    display = Display(channel, ignore_geometry, viewer_cases, viewer_mb)
+    display = Display(channel, ignore_geometry, ViewerLimits(viewer_cases, viewer_mb))
     results = read_results(result_folders, sources or Sources(), names, partial)
     groups = check_case_sets(results, partial)
     channels = min((len(case.images) for result in results for case in result.cases if case.images), default=None)

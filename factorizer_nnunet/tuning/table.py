@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from factorizer_nnunet.core.markdown import markdown_table
+from factorizer_nnunet.core.wording import today
 from factorizer_nnunet.tuning.selection import Comparison, unfit_to_choose
 
 _HEAD = ["iterations", "shifts", "mirroring", "tile step", "Dice", "change [95 %]", "worst case", "s/case", "speed-up"]
@@ -33,16 +34,17 @@ def table(found: Comparison, best_only: bool = False) -> str:
     return markdown_table(rows)
 
 
-def page(found: Comparison, measured: str, rest_seconds: float, figure: str) -> str:
+def page(found: Comparison, model: str, measured: str, rest_seconds: float, figure: str) -> str:
     """The page.
 
     Args:
         found: the comparison.
+        model: its short name.
         measured: a sentence on what was measured, and where.
         rest_seconds: mean time of resampling.
         figure: file name of the plot.
     """
-    return f"""# Dice and time by prediction settings
+    return f"""# {model}: Dice and time by prediction settings, {today()}
 
 {measured}
 

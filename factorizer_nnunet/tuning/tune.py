@@ -18,6 +18,7 @@ from factorizer_nnunet.core.locks import file_lock
 from factorizer_nnunet.network import Factorizer
 from factorizer_nnunet.nnunet.inference_settings import ITERATIONS_VARIABLE, SHIFTS_VARIABLE, settings_from_environment
 from factorizer_nnunet.nnunet.model_folder import CHECKPOINT_FINAL, ModelFolder
+from factorizer_nnunet.nnunet.model_name import short_trainer
 from factorizer_nnunet.prediction.devices import chosen_device
 from factorizer_nnunet.prediction.model import TrainedModel, load_model
 from factorizer_nnunet.tuning.cases import ValidationCases
@@ -129,7 +130,9 @@ def _compare_and_write(
         draw(found, report / _FIGURE)
         write_text_atomically(report / _NUMBERS, as_json(found, log.identity))
         summary = _summary(model, names, log.identity)
-        write_text_atomically(report / _PAGE, page(found, summary, rest_seconds, _FIGURE))
+        write_text_atomically(
+            report / _PAGE, page(found, short_trainer(model.first.trainer_name), summary, rest_seconds, _FIGURE)
+        )
     except OSError as error:
         raise UserError(
             f"cannot write in {report}: {error.strerror}. Free some space there, then run the same command again: the "

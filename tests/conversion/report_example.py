@@ -20,7 +20,7 @@ from factorizer_nnunet.dataset_conversion.write import Registered
 from factorizer_nnunet.imaging.grid import Grid
 
 SOURCE = Path("/data/challenge")
-OPTIONS = Options(dataset_id=7)
+OPTIONS = Options(dataset_id=7, viewer_cases=0)  # the cases have no files
 
 
 def grid(size: tuple[int, ...] = (240, 240, 155), spacing: tuple[float, ...] = (1.0, 1.0, 1.0)) -> Grid:

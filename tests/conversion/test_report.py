@@ -25,7 +25,7 @@ from factorizer_nnunet.pages.markup import short
 from factorizer_nnunet.pages.palette import COLOURS
 from factorizer_nnunet.pages.pictures import draw, outline, side_for
 
-VOID = {"meta", "img", "br", "wbr", "line", "rect"}  # elements without an end
+VOID = {"meta", "img", "br", "wbr", "line", "rect", "input"}  # elements without an end
 
 
 class Page(HTMLParser):
@@ -70,7 +70,7 @@ def written(folder: Path, conversion: Conversion) -> tuple[dict, Page, str]:
 
 
 def odd_tiles(page: Page) -> list[str]:
-    return [str(tile["title"]).splitlines()[0] for tile in page.all("a", **{"class": "odd"})]
+    return [str(tile["title"]).splitlines()[0] for tile in page.all("div", **{"class": "tile odd"})]
 
 
 def picture(uri: str) -> np.ndarray:
@@ -155,13 +155,16 @@ def test_all_findings_are_on_the_page(tmp_path: Path) -> None:
     assert [row["id"] for row in page.all("tr", **{"class": "odd"})] == ["case-2", "case-4"]
 
 
-def test_every_case_has_a_picture_that_leads_to_its_row(tmp_path: Path) -> None:
+def test_every_case_has_a_picture_that_opens_it_and_leads_to_its_row(tmp_path: Path) -> None:
     facts, page, _ = written(tmp_path, brats(12))
-    tiles = [tile for tile in page.all("a") if tile.get("title")]
+    tiles = [tile for tile in page.all("div") if tile.get("title")]
     rows = [row["id"] for row in page.all("tr") if row.get("id")]
     assert [tile["title"].split("\n")[0] for tile in tiles] == list(facts["cases"])
     assert page.texts.count("no label") == 2 * 2  # below the picture and in the table
-    assert [tile["href"] for tile in tiles] == [f"#{row}" for row in rows]
+    links = [str(link["href"]) for link in page.all("a") if str(link["href"]).startswith("#case-")]
+    assert links == [f"#{row}" for row in rows]
+    opened = [button["data-view"] for button in page.all("button", **{"class": "picture"})]
+    assert opened == [str(number) for number in range(len(rows))]
     assert len(page.all("img")) == len(facts["cases"])
 
 
@@ -246,7 +249,7 @@ def test_names_are_escaped(tmp_path: Path) -> None:
     ]
     conversion = replace(conversion, name=evil, survey=survey, folds=folds, sources=(files[0],))
     facts, page, _ = written(tmp_path, conversion)
-    assert len(page.all("script")) == 1
+    assert [script for script in page.all("script") if script.get("type") != "application/json"] == [{}]
     assert page.text.count(evil) >= 8
     assert facts["cases"][evil]["images"][0]["source"] == str(files[0])  # given back as it was, byte for byte
 

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from factorizer_nnunet.evaluation import surface
 from factorizer_nnunet.evaluation.case import score_arrays
 from factorizer_nnunet.evaluation.schemes import NONE
-from factorizer_nnunet.evaluation.surface import SurfaceDistances, bounding_box, distances_between, surface_of
+from factorizer_nnunet.evaluation.surface import SurfaceDistances, distances_between, surface_of
+from factorizer_nnunet.imaging.content import bounding_box
 
 PER_KIND = 63  # 504 pairs in all
 UNIT = (1.0, 1.0, 1.0)

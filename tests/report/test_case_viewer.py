@@ -31,12 +31,6 @@ COLOURS_SHOWN = """(() => {  // how many pixels of the canvases are not grey
 })()"""
 
 
-def _key(browser: Browser, key: str) -> None:
-    text = {"text": key} if len(key) == 1 else {}
-    for kind in ("keyDown", "keyUp"):
-        browser.call("Input.dispatchKeyEvent", type=kind, key=key, **(text if kind == "keyDown" else {}))
-
-
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     """A report of two models on six cases, of which five can be opened."""
@@ -85,10 +79,10 @@ def test_keys_and_wheel_change_slice_and_case(browser: Browser) -> None:
     _open(browser, number)
     browser.evaluate('document.querySelector("#viewer canvas").focus()')
     before = browser.evaluate(CUT)
-    _key(browser, "ArrowDown")
+    browser.key("ArrowDown")
     assert browser.evaluate(CUT) == [*before[:2], before[2] - 1]
-    _key(browser, "3")
-    _key(browser, "ArrowUp")
+    browser.key("3")
+    browser.key("ArrowUp")
     assert browser.evaluate(CUT) == [before[0] + 1, before[1], before[2] - 1]
     x, y = browser.evaluate(
         "(box => [box.x + box.width / 2, box.y + box.height / 2])"
@@ -96,9 +90,10 @@ def test_keys_and_wheel_change_slice_and_case(browser: Browser) -> None:
     )
     browser.call("Input.dispatchMouseEvent", type="mouseWheel", x=x, y=y, deltaX=0, deltaY=100)
     assert browser.evaluate(CUT)[2] == before[2]
-    _key(browser, "n")
-    assert browser.evaluate(f"{READY}({(number + 1) % 6})")
-    _key(browser, "p")
+    browser.key("n")
+    later = [*(one for one in sorted(_stored(browser)) if one > number), min(_stored(browser))]
+    assert browser.evaluate(f"{READY}({later[0]})")
+    browser.key("p")
     assert browser.evaluate(f"{READY}({number})")
 
 
@@ -128,19 +123,6 @@ def test_a_case_without_volumes_says_why(browser: Browser) -> None:
     assert "--viewer-cases" in browser.evaluate('document.getElementById("viewer-planes").textContent')
 
 
-@pytest.mark.parametrize("width", [400, 1400])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_nothing_scrolls_sideways(browser: Browser, width: int, scheme: str) -> None:
-    browser.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
-    browser.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
-    _open(browser, _stored(browser)[0])
-    wide = 'Math.max(document.documentElement.scrollWidth, document.getElementById("viewer").scrollWidth)'
-    outside = f"""[...document.querySelectorAll("body *")].filter(one => !one.closest(".scroll")
-      && one.getBoundingClientRect().right > {width}).map(one => `${{one.tagName}} ${{one.className}} ${{one.id}}`)"""
-    browser.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(1))))")
-    assert browser.evaluate(wide) <= width, browser.evaluate(outside)
-
-
 def test_there_were_no_errors(browser: Browser) -> None:
     """Last, so that it sees the events of all other tests."""
-    assert not [one for one in browser.events if one["method"] == "Runtime.exceptionThrown"]
+    assert browser.problems == []

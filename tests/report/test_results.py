@@ -68,7 +68,7 @@ def test_titles_are_the_parts_in_which_folders_differ(study: Study) -> None:
     for file in ("dataset.json", "plans.json"):
         shutil.copy(models[0] / file, ensemble)
     titles = [result.title for result in read(study, *models)]
-    assert titles == ["nnUNetTrainer", "nnUNetTrainerFactorizer"]
+    assert titles == ["nnU-Net", "Factorizer"]
     last = read(study, *models, ensemble)[2]
     assert last.kind == "cross-validation"
 

@@ -8,6 +8,7 @@ import select
 import shutil
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ _FLAGS = (
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 )
 _TIMEOUT_SECONDS = 60
+_HARMLESS = ("Canvas2D: Multiple readback operations",)  # of tests, which read the canvases of a page
 
 
 class Browser:
@@ -51,6 +53,36 @@ class Browser:
         end = time.monotonic() + _TIMEOUT_SECONDS
         while not any(event["method"] == "Page.loadEventFired" for event in self.events):
             self._receive(end)
+
+    @property
+    def problems(self) -> list[str]:
+        """Exceptions, errors and warnings of the browser, and messages on the console since a page was opened."""
+        kinds = ("Runtime.exceptionThrown", "Log.entryAdded", "Runtime.consoleAPICalled")
+        texts = [json.dumps(event["params"]) for event in self.events if event["method"] in kinds]
+        return [text for text in texts if not any(name in text for name in _HARMLESS)]
+
+    def resize(self, width: int, scheme: str) -> None:
+        """Make the window so wide, and ask pages for the "light" or "dark" colours."""
+        self.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
+        self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+        self.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(1))))")
+
+    def key(self, key: str) -> None:
+        """Press and release a key, such as "n" or "ArrowDown"."""
+        text = {"text": key} if len(key) == 1 else {}
+        for kind in ("keyDown", "keyUp"):
+            self.call("Input.dispatchKeyEvent", type=kind, key=key, **(text if kind == "keyDown" else {}))
+
+    def save_to(self, folder: Path) -> None:
+        """Save downloads into a folder."""
+        self._call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(folder))
+
+    def wait(self, condition: Callable[[], object]) -> None:
+        """Wait until a condition is true."""
+        end = time.monotonic() + _TIMEOUT_SECONDS
+        while not condition():
+            assert time.monotonic() < end, "the browser does not do it"
+            time.sleep(0.02)
 
     def evaluate(self, script: str) -> Any:
         """The value of a JavaScript expression, awaited if it is a promise."""
