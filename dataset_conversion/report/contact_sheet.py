@@ -40,9 +40,9 @@ class Pictures:
         }
         registrations = {}
         for one in registered:
-            head = head_mask(one.reference)
+            head, place = head_mask(one.reference), ", ".join(filter(None, (AXIAL.name, one.position)))
             registrations[one.case, one.channel] = tuple(
-                (draw(image, [head], side, plane=AXIAL, position=one.position), f"{shown_as}, {AXIAL.name}")
+                (draw(image, [head], side, plane=AXIAL, position=one.position), f"{shown_as}, {place}")
                 for image, shown_as in (
                     (one.reference, one.reference_shown),
                     (one.before, one.shown),

@@ -61,6 +61,6 @@ def draw_figure(release: Release, images: Path, references: Path, predictions: P
         row[3].set_xlabel("\n".join(lines), fontsize=8)
     for axis, title in zip(axes[0], titles, strict=True):
         axis.set_title(title, fontsize=10)
-    add_legend(figure, list(regions), 9)
+    add_legend(figure, dict(enumerate(regions)), 9)
     figure.tight_layout(rect=(0, 0.04, 1, 1))
     figure.savefig(target, dpi=110, format="png")

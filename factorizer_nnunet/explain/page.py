@@ -130,12 +130,13 @@ def _classes(explanation: Explanation, top: int, shown: Shown, viewer: CaseViewe
 
 def _figure(caption: str, cuts: list[Cut], pictures: list[np.ndarray], side: int, alt: str, component: str = "") -> str:
     """Pictures in all planes that open the viewer, below a caption, which is HTML; ``alt`` describes them."""
-    images = []
+    images, largest = [], max(max(cut.extent_mm) for cut in cuts)
     for cut, picture in zip(cuts, pictures, strict=True):
         fill = FILL if picture.ndim == 2 else 0  # colours of a map have a meaning
-        jpeg = draw(picture, cut.masks, side, 1, cut.known_plane, cut.position, fill)
+        own_side = max(round(side * max(cut.extent_mm) / largest), 1)  # all planes on the same scale
+        jpeg = draw(picture, cut.masks, own_side, 1, cut.known_plane, cut.position, fill)
         described = text_of(": ".join(filter(None, (alt, cut.name))))
-        style = f"flex-grow:{cut.extent_mm[1]:.4g}"  # all planes on the same scale
+        style = f"flex-grow:{cut.extent_mm[1]:.4g}"
         images.append(f'<img src="{data_uri(jpeg)}" alt="{described}" style="{style}" loading="lazy" decoding="async">')
     shown = "".join(images)
     chosen = f' data-map="{component}"' if component else ""

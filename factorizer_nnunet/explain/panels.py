@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import textwrap
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from matplotlib.figure import Figure
 from factorizer_nnunet.explain.explanation import Assessment, Explanation
 from factorizer_nnunet.explain.heat import COLOUR_MAP
 from factorizer_nnunet.explain.shown import Cut, Shown, cuts_of, heated_cut
-from factorizer_nnunet.pages.figures import add_legend
+from factorizer_nnunet.pages.figures import LEGEND_COLUMNS, add_legend
 from factorizer_nnunet.pages.markup import short
 from factorizer_nnunet.pages.palette import FILL
 from factorizer_nnunet.pages.pictures import annotated
@@ -25,8 +26,8 @@ from factorizer_nnunet.pages.pictures import annotated
 # All in inches.
 _CELL_WIDTH, _CELL_HEIGHT, _GAP = 2.1, 1.9, 0.06
 _MIN_ROW, _MIN_COLUMN = 0.75, 0.6  # room for a label of five lines, and for a heading
-_LEFT, _RIGHT, _TOP, _BOTTOM = 1.35, 0.85, 0.35, 0.35
-_BAR_WIDTH = 0.1
+_LEFT, _RIGHT, _TOP, _BOTTOM = 1.35, 0.85, 0.35, 0.15
+_BAR_WIDTH, _LEGEND_ROW = 0.1, 0.2
 _DPI = 150
 
 
@@ -63,7 +64,9 @@ def _panel(explanation: Explanation, name: str, top: int, shown: Shown) -> Figur
     row_height = max(height_mm * inch, _MIN_ROW)
     widths = [max(cut.extent_mm[1] * inch, _MIN_COLUMN) + _GAP for cut in cuts]
     lefts = _LEFT + np.cumsum([0.0, *widths])
-    width, height = lefts[-1] + _BAR_WIDTH + _RIGHT, _TOP + (len(best) + 1) * (row_height + _GAP) + _BOTTOM
+    outlined = _outlined(explanation, name, cuts)
+    bottom = _BOTTOM + math.ceil(len(outlined) / LEGEND_COLUMNS) * _LEGEND_ROW
+    width, height = lefts[-1] + _BAR_WIDTH + _RIGHT, _TOP + (len(best) + 1) * (row_height + _GAP) + bottom
     figure = Figure(figsize=(width, height), dpi=_DPI)
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
     axes.set_axis_off()
@@ -77,8 +80,17 @@ def _panel(explanation: Explanation, name: str, top: int, shown: Shown) -> Figur
             _show(axes, picture, (left, middle - rows_mm * inch / 2), (columns_mm * inch, rows_mm * inch))
         _colour_bar(axes, lefts[-1], middle, 0.9 * row_height, row)
         axes.text(_LEFT - 0.08, middle, row.label, ha="right", va="center", fontsize=8)
-    add_legend(figure, list(explanation.classes), 7)
+    add_legend(figure, outlined, 7)
     return figure
+
+
+def _outlined(explanation: Explanation, name: str, cuts: list[Cut]) -> dict[int, str]:
+    """The places and names of a class and of the others in its slices."""
+    return {
+        place: other
+        for place, other in enumerate(explanation.classes)
+        if other == name or any(cut.masks[place].any() for cut in cuts)
+    }
 
 
 def _rows(

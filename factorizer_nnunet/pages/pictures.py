@@ -91,7 +91,8 @@ def _outline_regions(pixels: np.ndarray, masks: Sequence[np.ndarray], thickness:
     """
     diagonal = np.indices(pixels.shape[:2]).sum(axis=0)  # stripes along it cross lines of any direction
     taken = np.zeros(pixels.shape[:2], bool)
-    for number in sorted(range(len(masks)), key=lambda number: -int(masks[number].sum())):
+    areas = {number: int(mask.sum()) for number, mask in enumerate(masks) if mask.any()}
+    for number in sorted(areas, key=lambda number: -areas[number]):
         line = line_of(number)
         mask = Image.fromarray(masks[number].astype(np.uint8) * 255)
         inside = np.asarray(mask.resize(pixels.shape[1::-1], Image.Resampling.NEAREST)) > 0
@@ -106,7 +107,7 @@ def _outline_regions(pixels: np.ndarray, masks: Sequence[np.ndarray], thickness:
 def _write_on(picture: Image.Image, plane: Plane, position: str) -> None:
     """Write the side letters in the middle of the edges, and plane and position in the upper left corner."""
     width, height = picture.size
-    height_of_text = max(8, max(width, height) // 18)
+    height_of_text = max(8, max(width, height) // 15)
     pen, font = ImageDraw.Draw(picture), ImageFont.load_default(height_of_text)
     style: dict[str, Any] = {"fill": "#ffffff", "stroke_fill": "#000000", "stroke_width": 1, "font": font}
     left, right, top, bottom = plane.sides

@@ -72,7 +72,7 @@ small .fewer { color: var(--warn); font-weight: 600; }
 table.facts td { white-space: normal; overflow-wrap: anywhere; min-width: 12em; max-width: 34em; }
 tbody th { position: static; font-weight: 500; background: none; }
 .gallery { display: grid; gap: .9rem;
-  grid-template-columns: repeat(auto-fill, minmax(min(calc(var(--columns) * 122px), 100%), 1fr)); }
+  grid-template-columns: repeat(auto-fill, minmax(min(calc(var(--columns) * 150px), 100%), 1fr)); }
 .case { margin: 0; border: 1px solid var(--line); border-radius: 8px; padding: .6rem; background: var(--panel);
   break-inside: avoid; max-width: calc(var(--columns) * 230px); }
 .case figcaption { font-size: 13.5px; margin-bottom: .4rem; overflow-wrap: anywhere; }

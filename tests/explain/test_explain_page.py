@@ -98,9 +98,9 @@ def test_panels_show_slices_upright_with_the_classes_outlined(tmp_path: Path) ->
         drawn = [np.argwhere(np.abs(picture - colour).max(axis=-1) < 3) for colour in (lesion, core)]
         assert len(drawn[1]) > 20 and (len(drawn[0]) > 20) is (place < 3)  # maps have the outline of the class alone
         middle = np.array(picture.shape[:2]) / 2  # of the balls
-        assert np.abs((drawn[1].min(axis=0) + drawn[1].max(axis=0)) / 2 - middle).max() < 8
+        assert np.abs((drawn[1].min(axis=0) + drawn[1].max(axis=0)) / 2 - middle).max() < 20  # a voxel
     texts = [text.get_text() for text in axes.texts]
-    assert texts[:3] == ["axial\nS 5 mm", "coronal\nP 6 mm", "sagittal\nL 7 mm"]
+    assert texts[:3] == ["axial\nS 4 mm", "coronal\nP 5 mm", "sagittal\nL 6 mm"]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["lesion </script>", "core"]
 
 
@@ -108,10 +108,15 @@ def test_classes_that_are_not_predicted_or_have_the_same_file_name(tmp_path: Pat
     made = explanation(tmp_path, (10, 12, 14))
     classes = {"a b": (1,), "a-b": (2,), "nowhere": (9,)}
     assessments = [
-        replace(one, predicted=dict(zip(classes, (*one.predicted.values(), NO_SEPARATION), strict=True)))
+        replace(
+            one,
+            predicted=dict(zip(classes, (*one.predicted.values(), NO_SEPARATION), strict=True)),
+            true=None,
+            deletion=None,
+        )
         for one in made.assessments
     ]
-    made = replace(made, classes=classes, assessments=assessments)
+    made = replace(made, classes=classes, assessments=assessments, truth=None)
     assert made.top("encoder-3", "nowhere", 3) == []
     assert {one.component.head for one in made.top_of_all(3)} == {1, 2}
     write_panels(tmp_path, made, 1, Shown.of(made))
