@@ -115,5 +115,5 @@ def _gallery_lead(group: Group) -> str:
     return note(
         f"{image}Cases are chosen by their mean Dice over regions{models}. Axial, coronal and sagittal "
         "slices where reference and predictions are largest, with outlines of the regions; R and L are the patient's "
-        "right and left, A and P front and back, S and I up and down."
+        "right and left, A and P front and back, S and I up and down. Click a picture to open its case."
     )

@@ -17,6 +17,7 @@ from factorizer_nnunet.report.results import read_results
 from factorizer_nnunet.report.scoring import score
 from factorizer_nnunet.report.sources import Sources
 from factorizer_nnunet.report.study import build_groups, check_case_sets
+from factorizer_nnunet.report.titles import titles_for
 
 
 @dataclass(frozen=True)
@@ -83,13 +84,14 @@ def write_report(
     if channel is not None and (channel < 0 or channels is not None and channel >= channels):
         raise UserError(f"invalid channel {channel}: the images have channels 0 to {(channels or 1) - 1}")
     saved = scores_folder if scores_folder is not None else target.with_name(f"{target.stem}_scores")
+    saved_as = names or titles_for([folder.resolve() for folder in result_folders], complete=True)
     scores, problems = [], []
     bar = tqdm(results, desc="scores", unit="model", leave=False, disable=None)
     for place, result in enumerate(bar):
         bar.set_postfix_str(result.title)
         try:
             scores.append(
-                score(result, saved / _folder_name(place, result.title), scheme, num_processes, ignore_geometry)
+                score(result, saved / _folder_name(place, saved_as[place]), scheme, num_processes, ignore_geometry)
             )
         except UserError as error:
             problems.append(f"{result.folder}: {error}")
