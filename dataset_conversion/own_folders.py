@@ -71,12 +71,10 @@ def describe_folders(
             "both the name of their case, such as p01.nii.gz, or p01_t1.nii.gz and p01_seg.nii.gz"
         )
     found = {image.channel.casefold(): image.channel for image in matched}
-    endings = _channels(channels, found)
     tests = list_files(test_images)
     listing.problems += tests.problems
     own_tests = unlabelled_images_of(tests.files, set(found))
-    if not labels:
-        raise UserError(_labels_found(own_masks, jobs))
+    endings = _named_channels(channels, found, [] if labels else [_labels_found(own_masks, jobs)])
     listing.sources = (*listing.sources, *tests.sources)
     listing.files = [
         *(NiftiFile(image.path, _shown(_IMAGES, image)) for image in own_images),
@@ -120,6 +118,18 @@ def _list(images: Sequence[Path], masks: Path) -> tuple[SourceListing, list[Nift
     problems = list(dict.fromkeys([*of_images.problems, *of_masks.problems]))
     sources = (*of_images.sources, *of_masks.sources)
     return SourceListing(sources, problems=problems), image_files, mask_files
+
+
+def _named_channels(declared: Sequence[str] | None, found: Mapping[str, str], problems: list[str]) -> dict[str, str]:
+    """The channels, or one error with what is wrong with them and the other ``problems``."""
+    endings: dict[str, str] = {}
+    try:
+        endings = _channels(declared, found)
+    except UserError as error:
+        problems.insert(0, str(error))
+    if problems:
+        raise UserError("\n".join(problems))
+    return endings
 
 
 def _channels(declared: Sequence[str] | None, found: Mapping[str, str]) -> dict[str, str]:

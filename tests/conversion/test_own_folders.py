@@ -94,6 +94,9 @@ def test_what_is_not_named_is_asked_for_with_what_was_found(root: Path, capsys: 
     folders = (root / "own/images", "--masks", root / "own/masks")
     assert convert(*folders, "--labels", "a", "b") == 2
     assert "--channels, CT if it is computed tomography" in capsys.readouterr().err
+    assert convert(*folders) == 2
+    message = capsys.readouterr().err
+    assert "--channels, CT" in message and "--labels NAME=1 NAME=4" in message
     assert convert(*folders, "--channels", "T2") == 2
     message = capsys.readouterr().err
     assert "1 (in 6 masks), 4 (in 6 masks)" in message and "--labels NAME=1 NAME=4" in message
