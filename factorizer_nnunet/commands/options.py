@@ -14,6 +14,7 @@ from factorizer_nnunet.core.wording import first_few
 from factorizer_nnunet.nnunet.model_folder import CHECKPOINT_FINAL
 from factorizer_nnunet.nnunet.model_name import ModelName
 from factorizer_nnunet.nnunet.names import PLANS, TRAINER
+from factorizer_nnunet.pages.limits import ViewerLimits
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -70,15 +71,24 @@ def add_shared(parser: argparse._ActionsContainer, short: str, *earlier: str, **
 
 def add_viewer_options(parser: argparse.ArgumentParser) -> None:
     """``--viewer-cases`` and ``--viewer-mb``: how much of the images a page stores to look at."""
-    add = parser.add_argument
-    add("--viewer-cases", type=int, default=20, metavar="N", help="cases to open in the page (default: 20; 0: none)")
+    parser.add_argument(
+        "--viewer-cases",
+        type=int,
+        default=ViewerLimits.cases,
+        metavar="N",
+        help="cases to open in the page (default: %(default)s; 0: none)",
+    )
     add_viewer_size(parser)
 
 
 def add_viewer_size(parser: argparse._ActionsContainer) -> None:
     """``--viewer-mb`` alone, for pages of a single case."""
     parser.add_argument(
-        "--viewer-mb", type=float, default=30, metavar="MB", help="limit of the volumes in a page (default: 30)"
+        "--viewer-mb",
+        type=float,
+        default=ViewerLimits.mb,
+        metavar="MB",
+        help="limit of the volumes in a page (default: %(default)g)",
     )
 
 
