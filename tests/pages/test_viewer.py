@@ -6,9 +6,12 @@ import base64
 import json
 import re
 import zlib
+from pathlib import Path
 
 import numpy as np
+import pytest
 
+from factorizer_nnunet import cli
 from factorizer_nnunet.imaging.grid import Grid
 from factorizer_nnunet.imaging.window import Window, ct_window
 from factorizer_nnunet.pages.limits import ViewerLimits
@@ -85,3 +88,18 @@ def test_the_limit_leaves_cases_out_and_says_so() -> None:
     count = html.count('id="volumes-')
     assert 0 < count < 5 and len(read) == count + 1  # the rest was not even read
     assert f"volumes of {count} of 60 cases; more with --viewer-cases and --viewer-mb" in html
+
+
+@pytest.mark.parametrize("limit", [["--viewer-mb", "nan"], ["--viewer-mb", "-3"], ["--viewer-cases", "-1"]])
+def test_impossible_limits_are_refused_before_anything_is_read(
+    limit: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    commands = [
+        ["convert", "brats2021", str(tmp_path), "-d", "7"],
+        ["report", str(tmp_path), "-o", str(tmp_path / "r.html")],
+    ]
+    commands += [["explain", "-i", str(tmp_path), "-m", str(tmp_path), "-o", str(tmp_path / "out"), "--device", "cpu"]]
+    for command in commands[: 3 if limit[0] == "--viewer-mb" else 2]:
+        assert cli.main([*command, *limit]) == 2
+        assert "invalid limits of the viewer" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
