@@ -35,13 +35,14 @@ class Submission:
     missing: tuple[str, ...]  # unlabelled cases without a prediction; training cases if only such were predicted
 
 
-def find_data_set(release: Release, predictions: Path, raw_folder: Path, dataset_id: int | None) -> Path:
-    """Find the converted data set that the predictions belong to; without an ID, the one with all predicted cases.
+def find_data_set(release: Release, predictions: Path, raw_folder: Path, dataset: str | None) -> Path:
+    """Find the converted data set of the predictions, by its ID or name; without, the one with all predicted cases.
 
     Raises:
         UserError: no data set matches, or several do.
     """
-    pattern = "Dataset*" if dataset_id is None else f"Dataset{dataset_id:03d}_*"
+    pattern = dataset or "Dataset*"
+    pattern = f"Dataset{int(pattern):03d}_*" if pattern.isdecimal() else pattern
     names = {path.name.removesuffix(FILE_ENDING) for path in predictions.glob(f"*{FILE_ENDING}")}
     matching, others, damaged, strangers = [], "", "", names
     for report in sorted(raw_folder.glob(f"{pattern}/{REPORT_FILE}")):
@@ -50,9 +51,9 @@ def find_data_set(release: Release, predictions: Path, raw_folder: Path, dataset
         except UserError as error:  # possibly of another release: only relevant if no other matches
             damaged = f". {error}"
             continue
-        if written.release == release.key and (dataset_id is not None or names <= written.cases.keys()):
+        if written.release == release.key and (dataset is not None or names <= written.cases.keys()):
             matching.append(report.parent)
-        elif dataset_id is not None:
+        elif dataset is not None:
             others = f". {report.parent.name} was converted from {written.release}"
         elif written.release == release.key and len(names - written.cases.keys()) < len(strangers):
             strangers = names - written.cases.keys()
@@ -61,7 +62,7 @@ def find_data_set(release: Release, predictions: Path, raw_folder: Path, dataset
         return matching[0]
     if matching:
         raise UserError(f"{', '.join(p.name for p in matching)} all have these cases: choose one with -d")
-    which = "these cases" if dataset_id is None else f"ID {dataset_id}"
+    which = "these cases" if dataset is None else f"the ID or name {dataset}"
     raise UserError(
         f"{raw_folder} has no data set converted from {release.key} with {which}: convert it, or give another "
         f"-d{others}{damaged}"

@@ -9,7 +9,6 @@ import argparse
 import io
 import os
 import sys
-import warnings
 from collections.abc import Sequence
 
 from factorizer_nnunet import __version__
@@ -30,6 +29,7 @@ from factorizer_nnunet.commands import (
     tune_inference,
 )
 from factorizer_nnunet.commands.parser import SubcommandParser
+from factorizer_nnunet.core.dependency_warnings import ignore_dependency_warnings
 from factorizer_nnunet.core.disk import DISK_FULL
 from factorizer_nnunet.core.errors import UserError
 
@@ -106,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: that of the subcommand, 2 for wrong input, 130 when interrupted.
     """
-    _ignore_warnings_of_dependencies()
+    ignore_dependency_warnings()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # for names of files that are not UTF-8, as for stderr
     try:
@@ -132,7 +132,7 @@ def _run(argv: Sequence[str] | None) -> int:
         print(f"error: {where}: {error.strerror}. Check permissions, links and the space on its disk", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        print("\nStopped; run the same command again to continue.", file=sys.stderr)
         return 130
 
 
@@ -142,12 +142,3 @@ def _end_output() -> None:
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _ignore_warnings_of_dependencies() -> None:
-    """Leave out a warning that timm's import of torch gives, here and in all processes that are started."""
-    message = "`torch.jit.interface` is deprecated"
-    warnings.filterwarnings("ignore", message, FutureWarning)
-    given = os.environ.get("PYTHONWARNINGS", "")
-    if message not in given:
-        os.environ["PYTHONWARNINGS"] = ",".join(filter(None, [given, f"ignore:{message}:FutureWarning"]))

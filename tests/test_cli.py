@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import subprocess
 import sys
@@ -161,6 +162,55 @@ def test_values_that_look_like_options_are_left_to_argparse() -> None:
     assert parse(["report", "--", "-strange_name"]).results == [Path("-strange_name")]
 
 
+def subcommands() -> dict[str, argparse.ArgumentParser]:
+    (commands,) = (action for action in cli.build_parser()._actions if action.dest == "command")
+    return dict(commands.choices or {})
+
+
+# The only names that two commands use for different things.
+OTHER_MEANINGS = {"--name", "--memory", "--patients", "--labels"}
+
+
+def test_an_option_takes_the_same_in_every_command() -> None:
+    """Numbers of values and defaults may differ; a command that takes one fold of a model may not take several."""
+    kinds: dict[str, set[tuple[object, ...]]] = {}
+    for parser in subcommands().values():
+        for action in parser._actions:
+            for option in set(action.option_strings) - OTHER_MEANINGS:
+                kinds.setdefault(option, set()).add((action.type, tuple(action.choices or ())))
+    differing = {option: found for option, found in kinds.items() if len(found) > 1}
+    # convert numbers a new data set, which has no name yet; run counts folds; demo chooses the device by itself
+    assert differing.keys() == {"-d", "--dataset", "-f", "--folds", "-device", "--device"}
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "two", "1.5"])
+@pytest.mark.parametrize("command", ["convert", "plan", "run", "evaluate", "report"])
+def test_a_number_of_processes_is_checked_in_every_command(
+    capsys: pytest.CaptureFixture[str], command: str, value: str
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.main([command, "-np", value])
+    error = capsys.readouterr().err
+    assert end.value.code == 2 and f"{value!r} is not a number of processes: give 1 or more" in error
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["predict", "-m", "m", "-i", "~/in", "-o", "~/out"],
+        ["explain", "-m", "m", "-i", "~/in", "-o", "~/out"],
+        ["evaluate", "-r", "r", "-i", "~/in", "-o", "~/out"],
+        ["report", "x", "-i", "~/in", "-o", "~/out"],
+        ["run", "-d", "4", "-i", "~/in", "-o", "~/out"],
+        ["demo", "-o", "~/out"],
+    ],
+)
+def test_the_home_folder_may_be_written_as_a_tilde(argv: list[str]) -> None:
+    values = vars(cli.build_parser().parse_args(argv)).values()
+    paths = {path for value in values for path in (value if isinstance(value, list) else [value])}
+    assert {Path.home() / word[2:] for word in argv if word.startswith("~")} <= paths
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
@@ -193,8 +243,7 @@ def test_names_of_earlier_versions_are_accepted_and_not_shown(capsys: pytest.Cap
 
 def test_each_shared_option_has_one_long_name() -> None:
     names: dict[str, set[str]] = {}
-    (commands,) = (action for action in cli.build_parser()._actions if action.dest == "command")
-    for parser in dict(commands.choices or {}).values():
+    for parser in subcommands().values():
         for action in parser._actions:
             if action.option_strings and not action.option_strings[0].startswith("--"):
                 names.setdefault(action.option_strings[0], set()).update(action.option_strings[1:])

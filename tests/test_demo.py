@@ -46,7 +46,7 @@ ARGUMENTS = Arguments(patients=7, seed=3, trainer="nnUNetTrainerFactorizer_2epoc
 # Patients
 
 
-def test_a_patient_is_an_int16_brain_with_nested_tumour_regions() -> None:
+def test_a_patient_is_an_int16_brain_with_nested_tumor_regions() -> None:
     for number in range(4):
         patient = draw_patient(np.random.default_rng(number))
         assert patient.images.shape == (4, *SHAPE) and patient.images.dtype == np.int16
@@ -247,8 +247,9 @@ def test_an_interrupted_command_is_asked_to_end_and_awaited(
 
     thread = threading.Thread(target=interrupt)
     thread.start()
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(SystemExit) as end:  # not KeyboardInterrupt: the command has said already how to continue
         run.run_command(folder, "run")
+    assert end.value.code == 130
     thread.join()
     assert saved.exists()
 
@@ -259,7 +260,7 @@ DICE = {"whole tumor": 0.9, "tumor core": 0.8, "enhancing tumor": 0.0, "mean": 0
 
 
 class FakeCommands:
-    """Stands in for `run_command`: folds miss the enhancing tumour, the ensemble is perfect; may be interrupted."""
+    """Stands in for `run_command`: folds miss the enhancing tumor, the ensemble is perfect; may be interrupted."""
 
     def __init__(self, interrupt_at: str | None = None) -> None:
         self.ran: list[argparse.Namespace] = []
@@ -306,9 +307,9 @@ def test_an_interrupted_demo_continues_and_a_finished_one_only_shows_its_table(
     arguments = ["--out", str(out), "--patients", "7", "--seed", "1", "--device", "cpu"]
     interrupted = FakeCommands(interrupt_at="run")
     monkeypatch.setattr(run, "run_command", interrupted)
-    assert demo_command(*arguments) == 130
+    assert cli.main(["demo", *arguments]) == 130
     assert interrupted.names == ["convert"] and not (out / "results.json").exists()
-    assert "run the same command again" in capsys.readouterr().out
+    assert capsys.readouterr().err.count("Stopped; run the same command again to continue.") == 1
 
     resumed = FakeCommands()
     monkeypatch.setattr(run, "run_command", resumed)
@@ -348,7 +349,8 @@ def test_commands_of_a_killed_demo_are_ended_first(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(run, "run_command", FakeCommands(interrupt_at="convert"))
     ours, foreign = start(tmp_path / "demo"), start(tmp_path / "demo" / "other")
     try:
-        assert demo_command("--out", str(tmp_path / "demo"), "--patients", "7", "--device", "cpu") == 130
+        with pytest.raises(KeyboardInterrupt):
+            demo_command("--out", str(tmp_path / "demo"), "--patients", "7", "--device", "cpu")
         assert ours.wait(10) != 0
         assert foreign.poll() is None
     finally:

@@ -6,7 +6,7 @@ from functools import partial
 
 from factorizer_nnunet.dataset_conversion.spec import Channel, LabelMap, LabelScheme, Release
 
-# 2018-2021. Raw values: 1 necrotic and non-enhancing core, 2 edema, 4 enhancing tumour. Written values are those of
+# 2018-2021. Raw values: 1 necrotic and non-enhancing core, 2 edema, 4 enhancing tumor. Written values are those of
 # nnU-Net's own converter (nnunetv2/dataset_conversion/Dataset137_BraTS21.py), so that trained models are compatible.
 UP_TO_2021 = LabelScheme(
     LabelMap({0: 0, 2: 1, 1: 2, 4: 3}),
@@ -14,7 +14,7 @@ UP_TO_2021 = LabelScheme(
     (1, 2, 3),
 )
 
-# From 2023 on: 1 non-enhancing core, 2 edema, 3 enhancing tumour. This holds for all five tasks of 2023, including
+# From 2023 on: 1 non-enhancing core, 2 edema, 3 enhancing tumor. This holds for all five tasks of 2023, including
 # children (regions as in the organisers' metric code, rachitsaluja/BraTS-2023-Metrics).
 FROM_2023 = LabelScheme(
     LabelMap({0: 0, 1: 1, 2: 2, 3: 3}),
@@ -22,7 +22,7 @@ FROM_2023 = LabelScheme(
     (2, 1, 3),
 )
 
-# After treatment, 4 is the resection cavity, which is not part of the whole tumour (rachitsaluja/BraTS-2024-Metrics).
+# After treatment, 4 is the resection cavity, which is not part of the whole tumor (rachitsaluja/BraTS-2024-Metrics).
 WITH_CAVITY = LabelScheme(
     LabelMap({0: 0, 1: 1, 2: 2, 3: 3, 4: 4}),
     {"whole tumor": (1, 2, 3), "tumor core": (1, 3), "enhancing tumor": (3,), "resection cavity": (4,)},

@@ -20,7 +20,7 @@ MSD_BRAIN = Release(
     ),
     display="FLAIR",
     label=("labelsTr/{case}",),
-    # 1 edema, 2 non-enhancing, 3 enhancing tumour: the written values of BraTS up to 2021.
+    # 1 edema, 2 non-enhancing, 3 enhancing tumor: the written values of BraTS up to 2021.
     schemes=(replace(UP_TO_2021, labels=LabelMap({0: 0, 1: 1, 2: 2, 3: 3})),),
     root="Task01_BrainTumour",
     unlabelled="imagesTs",

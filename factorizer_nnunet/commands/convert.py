@@ -58,7 +58,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="folder of the unpacked release or of your images; several are combined, and corrected files of a release "
         "replace the originals",
     )
-    add_shared(parser, "-d", dest="dataset_id", type=int, metavar="ID", help="ID of the new data set, 1 to 999")
+    add_shared(parser, "-d", dest="dataset_id", type=int, help="ID of the new data set, 1 to 999")
     add("--name", metavar="NAME", help="name after DatasetXXX_ (default: from the release's title)")
     add(
         "--channels",
@@ -71,9 +71,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "-np",
         "--jobs",
         dest="jobs",
-        type=int,
         default=min(MAX_JOBS, os.cpu_count() or 1),
-        metavar="N",
         help="number of processes (default %(default)s)",
     )
     how = parser.add_mutually_exclusive_group()
@@ -95,7 +93,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="label values to replace first, in one case or in all",
     )
     add("--patients", type=Path, metavar="CSV", help="columns case,patient, if case names do not identify patients")
-    add("--seed", type=int, default=Options.seed, metavar="N", help="of the folds (default %(default)s)")
+    add_shared(parser, "--seed", default=Options.seed, help="of the folds (default %(default)s)")
     add_viewer_options(parser)
     own = parser.add_argument_group("for folders")
     own.add_argument("--masks", type=Path, metavar="DIR", help="folder of the masks; may be that of the images")
@@ -125,8 +123,6 @@ def run(args: argparse.Namespace) -> int:
         raise UserError("no SOURCE: give the folder of the unpacked release")
     if args.dataset_id is None and not args.dry_run:
         raise UserError("no data set ID: give one with -d, such as -d 137 (or only check with --dry-run)")
-    if args.jobs < 1:
-        raise UserError(f"invalid --jobs {args.jobs}: expected at least 1")
     if args.release == FOLDERS and args.masks is None:
         raise UserError("no masks: give their folder with --masks, which may be that of the images")
     if args.release != FOLDERS and (args.masks is not None or args.labels or args.test_images):

@@ -1,6 +1,6 @@
 """Train five folds on synthetic patients and score their ensemble.
 
-Draw synthetic brain-tumour patients (four MR modalities in the file layout of BraTS 2021) and take them all the way
+Draw synthetic brain-tumor patients (four MR modalities in the file layout of BraTS 2021) and take them all the way
 with this package's own commands: convert them, train five folds, predict held-out patients with the mean of the folds,
 score, report. Each command is shown as it runs, so that you can do the same with your own data.
 
@@ -36,13 +36,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "-o",
         "--out",
         dest="out",
-        type=Path,
         default=Path("factorizer_demo"),
-        metavar="DIR",
         help="folder (default: ./factorizer_demo)",
     )
     add("--patients", type=int, default=25, metavar="N", help="patients, a fifth of them held out (default: 25)")
-    add("--seed", type=int, default=0, metavar="S", help="random seed of the patients (default: 0)")
+    add_shared(parser, "--seed", default=0, help="random seed of the patients (default: 0)")
     add_shared(
         parser,
         "-device",
@@ -57,9 +55,5 @@ def run(args: argparse.Namespace) -> int:
     # Imported here, since --help must answer without SimpleITK and matplotlib.
     from factorizer_nnunet.demo.run import run_demo
 
-    try:
-        run_demo(args.out, patients=args.patients, seed=args.seed, device=args.device)
-    except KeyboardInterrupt:
-        print("\nStopped; run the same command again to continue.")
-        return 130
+    run_demo(args.out, patients=args.patients, seed=args.seed, device=args.device)
     return 0

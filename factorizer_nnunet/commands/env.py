@@ -4,7 +4,8 @@ Print the shell lines that let the stock nnU-Net commands find nnUNetTrainerFact
 
     eval "$(factorizer-nnunet env)"
 
-in a shell, in ~/.bashrc or in a job script. Folders already in nnUNet_extTrainer are kept.
+in a shell, in ~/.bashrc or in a job script. Folders already in nnUNet_extTrainer are kept. PYTHONWARNINGS
+keeps a warning about torch's own future out of the output of every nnU-Net command.
 """
 
 from __future__ import annotations

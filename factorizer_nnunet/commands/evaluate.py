@@ -12,7 +12,7 @@ import math
 import os
 from typing import TYPE_CHECKING
 
-from factorizer_nnunet.commands.options import add_geometry_option, add_shared, user_path
+from factorizer_nnunet.commands.options import add_geometry_option, add_shared
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.interrupts import terminable
 from factorizer_nnunet.core.wording import count_of
@@ -50,31 +50,28 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "-p",
         "--predictions",
         dest="predictions",
-        type=user_path,
         required=True,
         metavar="PREDICTIONS",
         help="folder of label files",
     )
-    add("-r", "--references", type=user_path, required=True, metavar="REFERENCES", help="folder of label files")
+    add_shared(parser, "-r", required=True, metavar="REFERENCES", help="folder of label files")
     add_shared(
         parser,
         "-o",
         "--out",
         dest="out",
-        type=user_path,
         required=True,
         metavar="OUT",
         help="folder to write, new or empty",
     )
-    add(
+    add_shared(
+        parser,
         "--dataset-json",
-        type=user_path,
-        metavar="FILE",
         help="names labels or regions (default: the one in or above PREDICTIONS or next to REFERENCES; without one, "
         "every label value is a region)",
     )
     add_geometry_option(parser, "score, with the reference's voxel size,")
-    add("--scheme", default="none", metavar="SCHEME", help="score as in this challenge (default: none)")
+    add_shared(parser, "--scheme", help="score as in this challenge (default: none)")
     add("--tolerances", nargs="+", type=float, metavar="MM", help="tolerances of surface Dice in mm (default: 1 2)")
     add("--only-common", action="store_true", help="score only cases that are in both folders; the others are listed")
     add(
@@ -88,9 +85,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_shared(
         parser,
         "-np",
-        type=int,
         default=min(MAX_PROCESSES, os.cpu_count() or 1),
-        metavar="N",
         help="number of cases to score at the same time (default: %(default)s)",
     )
     _add_lesion_options(parser.add_argument_group("lesions, only without a scheme"))
@@ -119,8 +114,6 @@ def run(args: argparse.Namespace) -> int:
     from factorizer_nnunet.evaluation.unfinished import saved_until_written
     from factorizer_nnunet.nnunet.dataset_json import DatasetJson
 
-    if args.num_processes < 1:
-        raise UserError(f"-np {args.num_processes}: expected 1 or more")
     check_target(args.out)
     scheme = scheme_named(args.scheme, _lesion_rule(args), args.empty)
     tolerances_mm = TOLERANCES_MM if args.tolerances is None else tuple(args.tolerances)

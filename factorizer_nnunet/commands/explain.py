@@ -44,19 +44,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         dest="images",
         required=True,
         nargs="+",
-        type=Path,
         metavar="IMAGE",
         help="folder of images CASE_0000.nii.gz, or the files of one case, one per channel",
     )
     model = add_model_options(parser)
-    add_shared(model, "-f", dest="fold", default="0", metavar="FOLD", help="fold whose weights are used (default: 0)")
+    add_shared(model, "-f", dest="fold", default="0", help="fold whose weights are used (default: 0)")
     add_shared(
         parser,
         "-o",
         dest="out",
         required=True,
-        type=Path,
-        metavar="FOLDER",
         help="output folder, with one folder per case",
     )
     add(

@@ -56,11 +56,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="arguments of the authors' network; not needed if an .npz contains them as config",
     )
     add_dataset_option(parser)
-    add_shared(parser, "-p", metavar="PLANS", help="plans to start from (default: nnUNetFactorizerPlans)")
-    add_shared(parser, "-c", metavar="CONFIG", help="one of these plans' configurations (default: 3d_fullres)")
-    add(
+    add_shared(parser, "-p", help="plans to start from (default: nnUNetFactorizerPlans)")
+    add_shared(parser, "-c", help="one of these plans' configurations (default: 3d_fullres)")
+    add_shared(
+        parser,
         "--plans-name",
-        metavar="NAME",
         help="name of the plans to write, then used with -p NAME (default: nnUNetFactorizerUpstreamPlans)",
     )
     add_shared(
@@ -68,7 +68,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "-f",
         "--fold",
         dest="fold",
-        metavar="FOLD",
         help="fold of the model to write (default: all, which leaves the numbered folds free for trainings)",
     )
     add(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.path_names import component_problem
 from factorizer_nnunet.core.wording import first_few
 from factorizer_nnunet.nnunet.model_folder import CHECKPOINT_FINAL
 from factorizer_nnunet.nnunet.model_name import ModelName
@@ -40,33 +41,57 @@ def user_path(text: str) -> Path:
     return Path(text).expanduser()
 
 
-_LONG_NAMES = {
-    "-d": "--dataset",
-    "-c": "--configuration",
-    "-f": "--folds",
-    "-p": "--plans",
-    "-tr": "--trainer",
-    "-i": "--input",
-    "-o": "--output",
-    "-m": "--model",
-    "-np": "--num-processes",
-    "-device": "--device",
-}
+def worker_count(text: str) -> int:
+    """A number of processes.
+
+    Raises:
+        ArgumentTypeError: it is not a number, or below 1.
+    """
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of processes: give 1 or more")
+    return int(text)
+
+
 DATASET_HELP = "data set ID, or its name DatasetXXX_Name"
 DEVICES = ("cuda", "cpu", "mps")
+# Options that several commands have, by their first name: all names, and what they take in every command.
+_SHARED: Mapping[str, tuple[tuple[str, ...], Mapping[str, Any]]] = {
+    names[0]: (names, settings)
+    for names, settings in (
+        (("-d", "--dataset"), {"metavar": "ID"}),
+        (("-c", "--configuration"), {"metavar": "CONFIG"}),
+        (("-f", "--folds"), {"metavar": "FOLD"}),
+        (("-p", "--plans"), {"metavar": "PLANS"}),
+        (("-tr", "--trainer"), {"metavar": "TRAINER"}),
+        (("-i", "--input"), {"type": user_path, "metavar": "FOLDER"}),
+        (("-o", "--output"), {"type": user_path, "metavar": "FOLDER"}),
+        (("-m", "--model"), {"type": user_path, "metavar": "FOLDER"}),
+        (("-r", "--references"), {"type": user_path, "metavar": "FOLDER"}),
+        (("-np", "--num-processes"), {"type": worker_count, "metavar": "N"}),
+        (("-device", "--device"), {"choices": DEVICES, "default": "cuda", "help": "(default: cuda)"}),
+        (("--dataset-json",), {"type": user_path, "metavar": "FILE"}),
+        (("--gpu-memory-target",), {"type": float, "metavar": "GB"}),
+        (("--plans-name",), {"metavar": "NAME"}),
+        (("--scheme",), {"default": "none", "metavar": "SCHEME"}),
+        (("--seed",), {"type": int, "metavar": "N"}),
+        (("--template",), {"metavar": "NAME"}),
+        (("--disable_tta",), {"action": "store_false", "dest": "use_mirroring"}),
+    )
+}
 
 
-def add_shared(parser: argparse._ActionsContainer, short: str, *earlier: str, **settings: Any) -> None:
-    """Declare an option that means the same in every command: nnU-Net's short name and one long name.
+def add_shared(parser: argparse._ActionsContainer, name: str, *earlier: str, **settings: Any) -> None:
+    """Declare an option that means the same in every command: nnU-Net's short name, if it has one, and one long name.
 
     Args:
         parser: or a group of it.
-        short: nnU-Net's name.
+        name: the first one in the table above.
         earlier: names in earlier versions, which are still accepted, but not shown.
-        settings: of ``add_argument``.
+        settings: of ``add_argument``, such as what it is for in this command.
     """
-    action = parser.add_argument(short, _LONG_NAMES[short], *earlier, **settings)
-    action.option_strings = [short, _LONG_NAMES[short]]
+    names, common = _SHARED[name]
+    action = parser.add_argument(*names, *earlier, **{**common, **settings})
+    action.option_strings = list(names)
 
 
 def add_viewer_options(parser: argparse.ArgumentParser) -> None:
@@ -94,17 +119,34 @@ def add_viewer_size(parser: argparse._ActionsContainer) -> None:
 
 def add_dataset_option(parser: argparse.ArgumentParser) -> None:
     """``-d``: an existing data set."""
-    add_shared(parser, "-d", required=True, metavar="ID", help=DATASET_HELP)
+    add_shared(parser, "-d", required=True, help=DATASET_HELP)
+
+
+def add_run_name_option(parser: argparse.ArgumentParser, effect: str) -> None:
+    """``--name`` of a run, which ``run_name`` then checks; ``effect`` is the help text."""
+    parser.add_argument("--name", metavar="NAME", help=effect)
+
+
+def run_name(args: argparse.Namespace) -> str | None:
+    """The name of a run, which is that of a folder.
+
+    Raises:
+        UserError: it cannot be one.
+    """
+    problem = None if args.name is None else component_problem(args.name)
+    if problem is not None:
+        raise UserError(f"invalid --name {args.name!r}: it {problem}. Use a plain name such as large_patch")
+    return args.name
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     """A model by ``-d -c -tr -p`` or by its folder, ``-m``, which ``model_folder`` then finds; returns their group."""
     group = parser.add_argument_group("the model, by -d and -c or by its folder")
-    add_shared(group, "-d", metavar="ID", help=DATASET_HELP)
-    add_shared(group, "-c", metavar="CONFIG", help="configuration, such as 3d_fullres")
-    add_shared(group, "-tr", metavar="TRAINER", help=f"trainer (default: {TRAINER})")
-    add_shared(group, "-p", metavar="PLANS", help=f"plans (default: {PLANS})")
-    add_shared(group, "-m", type=Path, metavar="FOLDER", help="folder TRAINER__PLANS__CONFIGURATION")
+    add_shared(group, "-d", help=DATASET_HELP)
+    add_shared(group, "-c", help="configuration, such as 3d_fullres")
+    add_shared(group, "-tr", help=f"trainer (default: {TRAINER})")
+    add_shared(group, "-p", help=f"plans (default: {PLANS})")
+    add_shared(group, "-m", help="folder TRAINER__PLANS__CONFIGURATION")
     add_checkpoint_options(group)
     return group
 
@@ -170,7 +212,7 @@ def add_geometry_option(parser: argparse.ArgumentParser, effect: str) -> None:
 
 def add_device_options(parser: argparse.ArgumentParser) -> None:
     """``-device`` and ``--disable_progress_bar``: ``device`` and ``progress_bar``, which log files do not get."""
-    add_shared(parser, "-device", choices=DEVICES, default="cuda", help="(default: cuda)")
+    add_shared(parser, "-device")
     parser.add_argument(
         "--disable_progress_bar",
         dest="progress_bar",
@@ -189,7 +231,7 @@ def add_window_options(parser: argparse.ArgumentParser, mirroring: str) -> None:
         metavar="X",
         help="step of the sliding window, as a fraction of the patch (default: the model's, 0.5 unless it was tuned)",
     )
-    parser.add_argument("--disable_tta", dest="use_mirroring", action="store_false", help=mirroring)
+    add_shared(parser, "--disable_tta", help=mirroring)
 
 
 def print_passed_over(names: Sequence[str], folder: Path) -> None:

@@ -50,14 +50,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         dest="configurations",
         nargs="+",
         default=["2d", "3d_fullres", "3d_lowres"],
-        metavar="CONFIG",
         help="what to preprocess and show (default: 2d 3d_fullres 3d_lowres); those that the plans do not have are "
         "skipped; 3d_cascade_fullres stands for 3d_lowres and 3d_fullres, whose data it uses",
     )
-    add(
+    add_shared(
+        parser,
         "--gpu-memory-target",
-        type=float,
-        metavar="GB",
         help="GPU memory to choose patch and batch size for, in GB (default: that of --size, else 8)",
     )
     add(
@@ -65,9 +63,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="SIZE",
         help="width and depth: S, M, L or XL, for 6, 10, 24 and 40 GB (default: the network of S for 8 GB)",
     )
-    add(
+    add_shared(
+        parser,
         "--plans-name",
-        metavar="NAME",
         help="name of the plans, then used with -p NAME (default: nnUNetFactorizerPlans, with --size "
         "nnUNetFactorizerSIZEPlans, with --variant nnUNetFactorizerPlans_VARIANT, with --template "
         "nnUNetFactorizerTemplatePlans_NAME)",
@@ -79,10 +77,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     for old in OLD_OPTIONS:
         add(f"--{old}", help=argparse.SUPPRESS)
-    add(
+    add_shared(
+        parser,
         "--template",
         action=_TemplateOrList,
-        metavar="NAME",
         help="ready settings for a kind of data: the name of a template, your own FILE.json, or list to show all; "
         "the template sets voxel size, patch, batch and network, so it excludes --variant, --size and "
         "--gpu-memory-target",
@@ -90,8 +88,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_shared(
         parser,
         "-np",
-        type=int,
-        metavar="N",
         help="worker processes (default: nnUNet_def_n_proc or 8, at most one per core)",
     )
     add(

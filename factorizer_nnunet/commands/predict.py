@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import os
-from pathlib import Path
 
 from factorizer_nnunet.commands.options import (
     add_device_options,
@@ -41,10 +40,10 @@ exit status: 0 all cases are predicted; 1 some failed, see the list; 2 wrong inp
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add = parser.add_argument
-    add_shared(parser, "-i", dest="images", required=True, type=Path, metavar="FOLDER", help="images CASE_0000.nii.gz")
-    add_shared(parser, "-o", dest="out", required=True, type=Path, metavar="FOLDER", help="output folder")
+    add_shared(parser, "-i", dest="images", required=True, help="images CASE_0000.nii.gz")
+    add_shared(parser, "-o", dest="out", required=True, help="output folder")
     model = add_model_options(parser)
-    add_shared(model, "-f", nargs="+", metavar="FOLD", help="folds (default: 0 to 4)")
+    add_shared(model, "-f", nargs="+", help="folds (default: 0 to 4)")
     add_device_options(parser)
     add_window_options(parser, "no mirroring: faster, less accurate")
     add(

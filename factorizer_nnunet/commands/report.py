@@ -35,28 +35,25 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "-o",
         "--out",
         dest="out",
-        type=Path,
         default=Path("report.html"),
         metavar="FILE",
         help="page (default: ./report.html)",
     )
     add("--names", nargs="+", metavar="NAME", help="names of the results on the page, one for each")
-    add("-r", "--references", type=Path, metavar="DIR", help="reference segmentations")
+    add_shared(parser, "-r", help="reference segmentations")
     add_shared(
         parser,
         "-i",
         "--images",
         dest="images",
-        type=Path,
-        metavar="DIR",
         help="images of the cases, named CASE_0000.nii.gz",
     )
-    add("--dataset-json", type=Path, metavar="FILE", help="dataset.json to use if RESULTS has none")
+    add_shared(parser, "--dataset-json", help="dataset.json to use if RESULTS has none")
     add("--channel", type=int, metavar="N", help="image channel in the pictures (default: one that shows the labels)")
     add_viewer_options(parser)
-    add("--scheme", default="none", metavar="NAME", help="score as in this challenge, see evaluate (default: none)")
+    add_shared(parser, "--scheme", help="score as in this challenge, see evaluate (default: none)")
     add("--scores", type=Path, metavar="DIR", help="where to save scores (default: next to the page)")
-    add_shared(parser, "-np", type=int, default=1, metavar="N", help="cases scored at the same time (default: 1)")
+    add_shared(parser, "-np", default=1, help="cases scored at the same time (default: 1)")
     add_geometry_option(parser, "score")
     add("--partial", action="store_true", help="allow missing folds or cases, with a warning on the page")
 
@@ -82,6 +79,8 @@ def run(args: argparse.Namespace) -> int:
     )
     if written.kept_line is not None:
         print(written.kept_line, file=sys.stderr)
+    for warning in written.warnings:
+        print(f"WARNING: incomplete: {warning}", file=sys.stderr)
     for file in dict.fromkeys(written.datasets):
         print(f"dataset.json: {file}", file=sys.stderr)  # so that stdout is the page's path alone
     print(args.out)

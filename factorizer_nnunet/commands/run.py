@@ -6,20 +6,23 @@ files that it leaves: whatever ended a run, the same command resumes it from the
 not stop the others.
 
 Existing plans, preprocessed data and trained folds are used. The summary with Dice, cost and the commands of every
-step, logs and measurements are in nnUNet_results/DATASET/factorizer_run.
+step, logs and measurements are in nnUNet_results/DATASET/factorizer_run, those of a run with a name in
+factorizer_runs/NAME next to it.
 """
 
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 
 from factorizer_nnunet.commands.options import (
-    DEVICES,
     add_data_check_option,
     add_dataset_option,
+    add_run_name_option,
     add_shared,
     request_of,
+    run_name,
 )
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.nnunet.model_name import ModelName
@@ -34,6 +37,7 @@ examples:
   factorizer-nnunet run -d 4 -c 2d 3d_fullres --input IMAGES --output OUT
   factorizer-nnunet run -d 4 --compare nnUNetTrainer:nnUNetPlans     # the best of both backbones, or their mean
   factorizer-nnunet run -d 4 --template brats_fast            # ready settings for BraTS
+  factorizer-nnunet run -d 4 --name large -p nnUNetFactorizerLPlans  # a second run, with a summary of its own
   factorizer-nnunet run -d 4 --gpus 0,1                       # two folds at a time
   factorizer-nnunet run -d 4 --hours 24                       # all folds are trained in a day
   factorizer-nnunet run -d 4 --executor slurm --partition gpu --time 2-00:00:00
@@ -48,9 +52,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add = parser.add_argument
     add_dataset_option(parser)
+    add_run_name_option(parser, "keeps state and summary of this run apart from those of others over the data set")
     _add_model_options(parser)
     _add_prediction_options(parser)
-    add_shared(parser, "-np", type=int, metavar="N", help="worker processes of a command (default: 8 or cores)")
+    add_shared(parser, "-np", help="worker processes of a command (default: 8 or cores)")
     add_data_check_option(parser)
     add(
         "--accept-outdated",
@@ -58,7 +63,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="use trained folds and edited plans as they are although images, labels or plans have changed since",
     )
     add("--executor", choices=("local", "slurm"), default="local", help="where to run (default: local)")
-    add_shared(parser, "-device", choices=DEVICES, default="cuda", help="(default: cuda)")
+    add_shared(parser, "-device")
     add("--gpus-per-fold", type=int, default=1, metavar="N", help="GPUs of one machine that train a fold together")
     local = parser.add_argument_group("with --executor local")
     local.add_argument("--gpus", metavar="0,1", help="GPUs by nvidia-smi's numbers, one fold on each (default: all)")
@@ -77,11 +82,10 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
         dest="configurations",
         nargs="+",
         default=[FULLRES],
-        metavar="CONFIG",
         help="configurations to train and choose from (default: 3d_fullres); 3d_lowres is added automatically for a "
         "cascade",
     )
-    add_shared(parser, "-tr", default=TRAINER, metavar="NAME", help=f"trainer (default: {TRAINER})")
+    add_shared(parser, "-tr", default=TRAINER, help=f"trainer (default: {TRAINER})")
     add(
         "--hours",
         type=float,
@@ -89,13 +93,9 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
         help="time for all trainings with their validations, shared equally (default: the epochs of the trainer)",
     )
     plans = parser.add_mutually_exclusive_group()
-    add_shared(plans, "-p", default=PLANS, metavar="NAME", help=f"plans (default: {PLANS})")
-    plans.add_argument(
-        "--template", metavar="NAME", help="plan with these ready settings (factorizer-nnunet plan --template list)"
-    )
-    add_shared(
-        parser, "-f", nargs="+", type=int, default=[0, 1, 2, 3, 4], metavar="K", help="folds (default: 0 1 2 3 4)"
-    )
+    add_shared(plans, "-p", default=PLANS, help=f"plans (default: {PLANS})")
+    add_shared(plans, "--template", help="plan with these ready settings (factorizer-nnunet plan --template list)")
+    add_shared(parser, "-f", nargs="+", type=int, default=[0, 1, 2, 3, 4], help="folds (default: 0 1 2 3 4)")
     add(
         "--compare",
         nargs="+",
@@ -103,20 +103,18 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
         metavar="TRAINER:PLANS",
         help="more trainers and plans to train on the same configurations and folds, and to choose from",
     )
-    add("--gpu-memory-target", type=float, metavar="GB", help="GPU memory to plan for, in GB (default: the planner's)")
+    add_shared(parser, "--gpu-memory-target", help="GPU memory to plan for, in GB (default: the planner's)")
 
 
 def _add_prediction_options(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add_shared(parser, "-i", type=Path, metavar="DIR", help="test images (default with --output: imagesTs)")
-    add_shared(parser, "-o", type=Path, metavar="DIR", help="new folder for their segmentations")
-    add(
-        "--references",
-        type=Path,
-        metavar="DIR",
+    add_shared(parser, "-i", help="test images (default with --output: imagesTs)")
+    add_shared(parser, "-o", help="new folder for their segmentations")
+    add_shared(
+        parser,
+        "-r",
         help="labels of the test images to score with (default: labelsTs next to imagesTs, if it exists)",
     )
-    add("--disable-tta", action="store_true", help="predict test images without mirroring: faster")
+    add_shared(parser, "--disable_tta", help="predict test images without mirroring: faster")
 
 
 def _add_slurm_options(slurm: argparse._ArgumentGroup) -> None:
@@ -155,11 +153,7 @@ def run(args: argparse.Namespace) -> int:
     slots = plan_worker_slots(args.device, _gpus(args, visible_gpus()), args.gpus_per_fold, args.folds_at_a_time)
     if args.hours is not None:
         settings = share_hours(settings, args.hours, len(slots))
-    try:
-        done = run_here(settings, slots)
-    except KeyboardInterrupt:
-        print("\nStopped; run the same command again to continue.")
-        return 130
+    done = run_here(settings, slots)
     summary = settings.paths.summary.with_suffix(".md")
     print(f"\n{summary.read_text(encoding='utf-8').split('## Steps')[0].rstrip()}\n\nSummary: {summary}")
     if settings.paths.report.is_file():
@@ -176,7 +170,6 @@ def _settings(args: argparse.Namespace) -> RunSettings:
     raw, preprocessed, results = (folder.resolve() for folder in required_folders().values())
     _, dataset = find_dataset(args.dataset)
     counts = {
-        "-np": args.num_processes,
         "--gpus-per-fold": args.gpus_per_fold,
         "--folds-at-a-time": args.folds_at_a_time,
         "--cpus": args.cpus,
@@ -199,6 +192,7 @@ def _settings(args: argparse.Namespace) -> RunSettings:
         processes=args.num_processes or (args.cpus if args.executor == "slurm" else min(8, core_count())),
         gpu_memory_target_gb=args.gpu_memory_target,
         prediction=_prediction(args, raw / dataset),
+        name=run_name(args),
     )
 
 
@@ -218,9 +212,7 @@ def _prediction(args: argparse.Namespace, raw: Path) -> Prediction | None:
     references = args.references and args.references.absolute()
     if references is None and images == raw / "imagesTs" and (raw / "labelsTs").is_dir():
         references = raw / "labelsTs"
-    return Prediction(
-        images=images, output=args.output.resolve(), references=references, mirroring=not args.disable_tta
-    )
+    return Prediction(images=images, output=args.output.resolve(), references=references, mirroring=args.use_mirroring)
 
 
 def _gpus(args: argparse.Namespace, present: list[str]) -> list[str]:
@@ -242,5 +234,6 @@ def _submit(args: argparse.Namespace, settings: RunSettings) -> int:
     options = request_of(SlurmOptions, args, cpu_partition=args.cpu_partition or args.partition)
     submitted = submit_run(settings, options)
     print(f"{len(submitted)} jobs submitted, {', '.join(submitted.values())}" if submitted else "nothing to submit")
-    print(f"Watch them: factorizer-nnunet status -d {settings.dataset_id}")
+    name = [] if settings.name is None else ["--name", settings.name]
+    print(f"Watch them: {shlex.join(['factorizer-nnunet', 'status', '-d', str(settings.dataset_id), *name])}")
     return 0

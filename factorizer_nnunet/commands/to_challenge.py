@@ -28,7 +28,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("release", metavar="RELEASE", help="a name from `factorizer-nnunet convert list`")
     add("predictions", type=Path, metavar="PREDICTIONS", help="output folder of nnUNetv2_predict")
     add("out", type=Path, metavar="OUT", help="a new folder")
-    add_shared(parser, "-d", type=int, metavar="ID", help="converted data set (default: the one with these cases)")
+    add_shared(parser, "-d", help="converted data set (default: the one with these cases)")
     add("--zip", action="store_true", help="also write the same files to OUT.zip")
     add_geometry_option(parser, "accept")
 

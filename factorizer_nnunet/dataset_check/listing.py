@@ -92,8 +92,8 @@ def _list_found(folder: Path, description: DatasetJson, listing: Listing) -> Non
     for case, numbers in channels.items():
         if numbers != wanted:
             listing.problems.append(
-                f"case {case} in {images} has the channels {sorted(numbers)}, but dataset.json names {num_channels} "
-                "(counted from 0). Add or remove image files, or correct channel_names"
+                f"case {case} in {images} has the channels {sorted(numbers)}, but {description.path} names "
+                f"{num_channels} (counted from 0). Add or remove image files, or correct channel_names"
             )
         elif case + ending not in label_names:
             listing.problems.append(

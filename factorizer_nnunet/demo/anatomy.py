@@ -1,9 +1,9 @@
-"""A brain without a tumour: the tissue of each voxel, drawn from noise.
+"""A brain without a tumor: the tissue of each voxel, drawn from noise.
 
 Axes are (z, y, x) throughout, as in SimpleITK's arrays: z up, y towards the back of the head, x to the left.
 The shapes are those of a skull-stripped head at low resolution: an ellipsoid with an uneven surface, a folded ribbon of
 grey matter with fluid in its sulci, white matter inside, two deep grey nuclei, two ventricles. Vessels that take up
-contrast agent and bright spots of old gliosis are included because they look like tumour in one modality.
+contrast agent and bright spots of old gliosis are included because they look like tumor in one modality.
 """
 
 from __future__ import annotations

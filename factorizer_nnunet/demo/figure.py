@@ -16,12 +16,12 @@ from factorizer_nnunet.pages.figures import add_legend
 from factorizer_nnunet.pages.pictures import annotated
 
 MAX_ROWS = 3
-SHOWN_CHANNELS = (1, 3)  # T1ce and FLAIR: the core stands out in one, the whole tumour in the other
+SHOWN_CHANNELS = (1, 3)  # T1ce and FLAIR: the core stands out in one, the whole tumor in the other
 _SIDE = 240  # of a picture in pixels
 
 
 def draw_figure(release: Release, images: Path, references: Path, predictions: Path, target: Path) -> None:
-    """Draw the first patients of `references`, each in the axial slice with most tumour core, to a PNG file.
+    """Draw the first patients of `references`, each in the axial slice with most tumor core, to a PNG file.
 
     Args:
         release: names the channels and the regions.

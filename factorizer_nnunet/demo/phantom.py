@@ -1,7 +1,7 @@
-"""Synthetic brain-tumour patients: four MR modalities and the true segmentation, in the layout of BraTS 2021.
+"""Synthetic brain-tumor patients: four MR modalities and the true segmentation, in the layout of BraTS 2021.
 
 The task has to be learned: bias field and noise are as large as the differences between tissues, and in every single
-modality each tumour part looks like some healthy tissue (edema on FLAIR like gliosis and cortex, the enhancing rim on
+modality each tumor part looks like some healthy tissue (edema on FLAIR like gliosis and cortex, the enhancing rim on
 T1ce like vessels, necrosis on T1 and T2 like fluid). Nothing here is a physical simulation.
 """
 
@@ -16,7 +16,7 @@ from scipy.ndimage import gaussian_filter
 
 from factorizer_nnunet.dataset_conversion.releases import RELEASES
 from factorizer_nnunet.demo.anatomy import Tissue, draw_brain, smooth_noise
-from factorizer_nnunet.demo.tumour import brats_labels, grow_tumour
+from factorizer_nnunet.demo.tumor import brats_labels, grow_tumor
 
 SHAPE = (40, 48, 40)  # voxels (z, y, x)
 SPACING_MM = 4.0  # the same on all axes: a head of common size on this coarse grid
@@ -48,10 +48,10 @@ class Patient:
 
 def draw_patient(rng: np.random.Generator, shape: tuple[int, int, int] = SHAPE) -> Patient:
     """Draw one patient from `rng`; everything outside the brain is exactly 0, as after skull stripping."""
-    tissue = grow_tumour(rng, draw_brain(rng, shape))
+    tissue = grow_tumor(rng, draw_brain(rng, shape))
     brain = tissue != Tissue.OUTSIDE
     table = np.array([CONTRAST[part] for part in Tissue])
-    table = table * (1 + 0.05 * rng.standard_normal(table.shape))  # no two scanners and tumours look the same
+    table = table * (1 + 0.05 * rng.standard_normal(table.shape))  # no two scanners and tumors look the same
     images = [_acquire(rng, table[:, m][tissue], brain) for m in range(len(MODALITIES))]
     return Patient(images=np.stack(images), labels=brats_labels(tissue))
 

@@ -128,7 +128,8 @@ def run_command(folder: DemoFolder, *words: object) -> None:
         status = process.wait()
     except KeyboardInterrupt:
         process.terminate()
-        process.wait()
+        if process.wait() == 130:  # it has said how to continue
+            raise SystemExit(130) from None
         raise
     if status != 0:
         raise UserError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.path_names import component_problem
-from factorizer_nnunet.core.wording import list_of_problems
+from factorizer_nnunet.core.wording import count_of, list_of_problems
 from factorizer_nnunet.core.worker_pool import map_unordered
 from factorizer_nnunet.evaluation.case import TOLERANCES_MM, CaseScores, score_arrays
 from factorizer_nnunet.evaluation.metrics import metrics_for
@@ -45,9 +45,16 @@ def evaluate_folder(
     Raises:
         UserError: invalid arguments or files.
     """
-    pairs, only_one = pairs_in_folders(predictions, references, only_common)
-    scores = evaluate_pairs(pairs, dataset, scheme, tolerances_mm, num_processes, unfinished, ignore_geometry)
-    return replace(scores, settings={**scores.settings, "cases_in_one_folder_only": list(only_one)})
+    pairs, missing = pairs_in_folders(predictions, references)
+    refused = "" if only_common or not missing else _in_one_folder(missing, len(pairs))
+    scores = evaluate_pairs(pairs, dataset, scheme, tolerances_mm, num_processes, unfinished, ignore_geometry, refused)
+    return replace(scores, settings={**scores.settings, "cases_in_one_folder_only": sorted(missing)})
+
+
+def _in_one_folder(missing: Mapping[str, str], in_both: int) -> str:
+    found, others = count_of(len(missing), "case"), count_of(in_both, "case")
+    fix = f"Add or remove files, or score the {others} in both folders with --only-common"
+    return "\n  ".join([f"{found} in one folder only, nothing was scored. {fix}:", *missing.values()])
 
 
 def evaluate_pairs(
@@ -58,6 +65,7 @@ def evaluate_pairs(
     num_processes: int = 1,
     unfinished: Path | None = None,
     ignore_geometry: bool = False,
+    refused: str = "",
 ) -> Scores:
     """Score pairs of label files, wherever they are. All files are checked before the first is scored.
 
@@ -70,6 +78,7 @@ def evaluate_pairs(
         unfinished: folder in which scores of single cases are saved, and reused if their files have not changed.
         ignore_geometry: score files of the same shape voxel by voxel, with the voxel size of the reference, even if
             they say that their voxels lie in different places.
+        refused: why nothing may be scored, known before the files were checked; raised with what is wrong with them.
 
     Raises:
         UserError: invalid arguments, or files that cannot be scored; all problems with files in one message.
@@ -81,10 +90,13 @@ def evaluate_pairs(
         raise UserError("\n  ".join(["these files cannot be scored, rename them:", *names]))
     metrics = metrics_for(tolerances_mm)
     needs_values = dataset is None and scheme.regions is None
-    found = _values_in(pairs, scheme, num_processes, ignore_geometry) if needs_values else frozenset()
+    check = partial(_check, pairs, num_processes=num_processes, ignore_geometry=ignore_geometry, refused=refused)
+    found = _values_in(pairs, num_processes) if needs_values else frozenset()
+    if needs_values and not found - {0}:  # perhaps since no file can be read, which is then reported
+        check(Regions({}, {}, None, scheme=scheme))
     regions = regions_of(dataset, scheme, found)
     scheme = regions.scheme
-    _check(pairs, regions, num_processes, ignore_geometry)
+    check(regions)
     score = partial(_score, regions=regions, scheme=scheme, tolerances_mm=tolerances_mm, unfinished=unfinished)
     results = dict(map_unordered(score, pairs, num_processes, "scoring"))
     return Scores(
@@ -110,21 +122,19 @@ def evaluate_pairs(
     )
 
 
-def _values_in(
-    pairs: Sequence[CasePair], scheme: ScoringScheme, num_processes: int, ignore_geometry: bool
-) -> frozenset[int]:
-    """Label values of all files; if there are none, perhaps since no file can be read, that is reported."""
-    found: frozenset[int] = frozenset().union(*map_unordered(labels_in, pairs, num_processes, "looking for labels"))
-    if not found - {0}:
-        _check(pairs, Regions({}, {}, None, scheme=scheme), num_processes, ignore_geometry)
-    return found
+def _values_in(pairs: Sequence[CasePair], num_processes: int) -> frozenset[int]:
+    """Label values of all files."""
+    return frozenset().union(*map_unordered(labels_in, pairs, num_processes, "looking for labels"))
 
 
-def _check(pairs: Sequence[CasePair], regions: Regions, num_processes: int, ignore_geometry: bool) -> None:
+def _check(
+    pairs: Sequence[CasePair], regions: Regions, num_processes: int, ignore_geometry: bool, refused: str
+) -> None:
     check = partial(problems_of, declared=regions.declared, ignore=regions.ignore, ignore_geometry=ignore_geometry)
     problems = sorted(text for texts in map_unordered(check, pairs, num_processes, "checking") for text in texts)
-    if problems:
-        raise UserError(list_of_problems(problems, "with label files, nothing was scored"))
+    listed = list_of_problems(problems, "with label files, nothing was scored") if problems else ""
+    if refused or listed:
+        raise UserError("\n".join(filter(None, [refused, listed])))
 
 
 def _score(

@@ -22,12 +22,12 @@ class CasePair:
     reference: Path
 
 
-def pairs_in_folders(predictions: Path, references: Path, only_common: bool) -> tuple[list[CasePair], tuple[str, ...]]:
-    """Pair the label files of two folders by name, and list the cases that only one of the folders has.
+def pairs_in_folders(predictions: Path, references: Path) -> tuple[list[CasePair], dict[str, str]]:
+    """Pair the label files of two folders by name; for each case that only one of the folders has, say what is missing.
 
     Raises:
-        UserError: a folder has no label file, or two of one case; no case is in both; a case is in only one, unless
-            `only_common`; or both are the same folder, which would get perfect scores.
+        UserError: a folder has no label file, or two of one case; no case is in both; or both are the same folder,
+            which would get perfect scores.
     """
     if predictions.is_dir() and references.is_dir() and predictions.samefile(references):
         raise UserError(f"predictions and references are the same folder, {predictions}: give two folders")
@@ -38,21 +38,15 @@ def pairs_in_folders(predictions: Path, references: Path, only_common: bool) -> 
             f"{predictions} and {references} have no case in common; a case needs the same file name in both folders "
             f"(predictions: {first_few(sorted(predicted), 2)}; references: {first_few(sorted(reference_files), 2)})"
         )
-    lines = [
-        f"  {files[case]}: {_missing(what, other / files[case].name)}"
+    missing = {
+        case: f"{files[case]}: {_missing(what, other / files[case].name)}"
         for files, others, what, other in (
             (reference_files, predicted, "prediction", predictions),
             (predicted, reference_files, "reference", references),
         )
         for case in sorted(files.keys() - others.keys())
-    ]
-    if lines and not only_common:
-        raise UserError(
-            f"{count_of(len(lines), 'case')} in one folder only, nothing was scored. Add or remove files, or score the "
-            f"{count_of(len(both), 'case')} in both folders with --only-common:\n" + "\n".join(lines)
-        )
-    only_one = tuple(sorted(predicted.keys() ^ reference_files.keys()))
-    return [CasePair(case, predicted[case], reference_files[case]) for case in both], only_one
+    }
+    return [CasePair(case, predicted[case], reference_files[case]) for case in both], missing
 
 
 def problems_of(

@@ -21,7 +21,8 @@ def cases_from(images: Sequence[Path], model: TrainedModel) -> list[ImageCase]:
         UserError: images are missing or do not fit the model; all problems at once.
     """
     if len(images) == 1 and images[0].is_dir():
-        return find_cases(images[0], model.file_ending, model.num_channels, channels_by(model.plans))
+        channels = model.num_channels, channels_by(model.plans)
+        return find_cases(images[0], model.file_ending, *channels, declared_in=model.dataset.path)
     missing = [str(file) for file in images if not file.is_file()]
     if missing:
         raise UserError(f"-i: {first_few(missing)} not found. Name a folder of images, or the files of one case")
@@ -58,7 +59,8 @@ def check_images(cases: Sequence[ImageCase], model: TrainedModel) -> None:
         if 0 in found:
             problems.append(f"{case.name}: {case.files[found.index(0)]} cannot be read as an image")
         elif sum(found) != model.num_channels:
-            problems.append(f"{case.name} has {sum(found)} channels, the model takes {model.num_channels}")
+            takes = f"the model takes {model.num_channels}, as {model.dataset.path} says"
+            problems.append(f"{case.name} has {sum(found)} channels, {takes}")
         elif count == 0:
             files = first_few([str(file) for file in case.files])
             problems.append(f"{case.name}: its channels differ in shape or spacing: {files}")

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+from factorizer_nnunet.core.dependency_warnings import VARIABLE as WARNINGS_VARIABLE
+from factorizer_nnunet.core.dependency_warnings import value_of_variable
 from factorizer_nnunet.core.errors import UserError
 
 EXT_TRAINER_VARIABLE = "nnUNet_extTrainer"
@@ -92,8 +94,13 @@ def environment_variables(root: Path | None, current: Mapping[str, str] = os.env
 
 
 def shell_lines(root: Path | None, current: Mapping[str, str] = os.environ) -> list[str]:
-    """``export NAME=VALUE`` lines of :func:`environment_variables`, quoted for a POSIX shell."""
-    return [f"export {name}={shlex.quote(value)}" for name, value in environment_variables(root, current).items()]
+    """``export NAME=VALUE`` lines of :func:`environment_variables`, quoted for a POSIX shell.
+
+    One more keeps a warning out of the stock commands, which import torch before anything of ours.
+    """
+    quiet = {WARNINGS_VARIABLE: value_of_variable(current.get(WARNINGS_VARIABLE))}
+    variables = environment_variables(root, current) | quiet
+    return [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
 
 
 def create_folders(root: Path) -> None:

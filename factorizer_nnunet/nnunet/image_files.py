@@ -59,6 +59,7 @@ def find_cases(
     num_channels: int,
     channels_in: Callable[[Sequence[Path]], int],
     previous: Sequence[Path] = (),
+    declared_in: Path | None = None,
 ) -> list[ImageCase]:
     """Find the cases of a folder, sorted by name. Endings in other case, such as ``.NII.GZ``, count as the same.
 
@@ -69,6 +70,7 @@ def find_cases(
         channels_in: returns how many channels files contain; called once, for one file, if cases have fewer files
             than channels.
         previous: folders with a previous stage's segmentations ``CASE.ENDING``, one for each model that is a cascade.
+        declared_in: the ``dataset.json`` that names the channels, for the message.
 
     Raises:
         UserError: there are no cases, or some lack channels or segmentations; reports all problems at once.
@@ -92,8 +94,9 @@ def find_cases(
         if not (stage / f"{case}{file_ending}").is_file()
     ]
     if problems:
+        says = "" if declared_in is None else f", as {declared_in} says"
         raise UserError(
-            f"{folder} does not fit the model, which takes {num_channels} channels: {first_few(problems, 20)}"
+            f"{folder} does not fit the model, which takes {num_channels} channels{says}: {first_few(problems, 20)}"
         )
     return [
         ImageCase(

@@ -5,6 +5,7 @@ All input is checked before anything is written (``checks``); after that, nnU-Ne
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -101,7 +102,9 @@ def plan_dataset(
         checks.check_integrity(raw, num_processes)
 
     with failures_reported("the fingerprint", folder, raw.cases, try_fingerprint(raw)):
-        extract_fingerprint_dataset(raw.id, num_processes=num_processes, clean=clean, verbose=False)
+        extract_fingerprint_dataset(
+            raw.id, num_processes=num_processes, clean=clean, verbose=False, show_progress_bar=sys.stderr.isatty()
+        )
     provenance.fingerprint(folder, sources).write_record(stamps)
     planner_class = planner_for(size, _unless_default(variant)) if chosen is None else planner_for_template(chosen)
     spacing = None if chosen is None else chosen.spacing
@@ -165,7 +168,8 @@ def _preprocess(
     for copy in outdated_label_copies(raw.cases, plans_file.parent, raw.description.file_ending, stamps):
         copy.unlink()  # nnU-Net copies the label again
     with failures_reported("preprocessing", plans_file.parent, raw.cases, try_preprocessing(raw, plans, planned)):
-        preprocess_dataset(raw.id, plans_file.stem, missing, num_processes=[num_processes])
+        bar = sys.stderr.isatty()  # log files get none
+        preprocess_dataset(raw.id, plans_file.stem, missing, num_processes=[num_processes], show_progress_bar=bar)
 
 
 def _reuse(

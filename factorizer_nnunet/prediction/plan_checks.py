@@ -42,7 +42,7 @@ def check_plans_for_prediction(
     settings = resolved_configuration(plans, configuration, where)
     if not settings:
         raise UserError(f"{where} has no configuration {configuration}, which the folds have")
-    for key, problem in _problems(plans, settings, len(dataset.channel_names)):
+    for key, problem in _problems(plans, settings, dataset):
         raise UserError(f"{where}, configuration {configuration}: {key} {problem}. {_CORRECT}")
     return settings
 
@@ -80,7 +80,7 @@ def check_dataset_for_prediction(dataset: DatasetJson) -> None:
         raise UserError(f"{where}: label value {max(written)} does not fit the 8 bits that nnU-Net writes")
 
 
-def _problems(plans: Mapping[str, Any], settings: Mapping[str, Any], channels: int) -> Iterator[tuple[str, str]]:
+def _problems(plans: Mapping[str, Any], settings: Mapping[str, Any], dataset: DatasetJson) -> Iterator[tuple[str, str]]:
     patch, spacing = _entries(settings, "patch_size"), _entries(settings, "spacing")
     if len(patch) not in (2, 3) or not all(type(size) is int and 1 <= size <= MAX_PATCH_VOXELS for size in patch):
         yield "patch_size", f"{_shown(patch)} must be 2 or 3 sizes in voxels, each at least 1"
@@ -93,8 +93,9 @@ def _problems(plans: Mapping[str, Any], settings: Mapping[str, Any], channels: i
         if any(type(axis) is not int for axis in axes) or sorted(axes) != [0, 1, 2]:
             yield key, f"{_shown(axes)} must be an order of the axes 0, 1, 2"
     for key in ("normalization_schemes", "use_mask_for_norm"):
+        channels = len(dataset.channel_names)
         if len(entries := _entries(settings, key)) != channels:
-            fit = f"must have an entry for each channel, dataset.json has {channels}: one of the two was changed"
+            fit = f"must have an entry for each channel, {dataset.path} has {channels}: one of the two was changed"
             yield key, f"{_shown(entries)} {fit}"
     for key in ("preprocessor_name", "resampling_fn_data", "resampling_fn_seg", "resampling_fn_probabilities"):
         if key not in settings:

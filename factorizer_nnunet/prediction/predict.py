@@ -181,7 +181,12 @@ def _cases(request: PredictionRequest, models: Sequence[TrainedModel]) -> list[I
         )
     model = models[0]
     return find_cases(
-        request.images, model.file_ending, model.num_channels, channels_by(model.plans), request.previous_stages
+        request.images,
+        model.file_ending,
+        model.num_channels,
+        channels_by(model.plans),
+        request.previous_stages,
+        model.dataset.path,
     )
 
 

@@ -95,7 +95,7 @@ def preprocess(case: ImageCase, models: Sequence[ModelDescription], memory: Memo
             file = next(segmentations)
             previous, _ = reader.read_seg(str(file))
             if not set(np.unique(previous).tolist()) <= model.dataset.label_values:
-                raise UserError(f"{file} contains labels that dataset.json does not declare")
+                raise UserError(f"{file} contains labels that {model.dataset.path} does not declare")
         array, own = preprocess_array(image, dict(properties), previous, model, memory)  # which changes the properties
         data.append(array)
         of_each.append(own)
@@ -177,7 +177,9 @@ def _check_image(
     """Check an image, (channels, *spatial), for what nnU-Net would compute with to a wrong or endless end."""
     expected = len(model.dataset.channel_names)
     if len(image) != expected:
-        raise UserError(f"the image has {len(image)} channels, the model takes {expected}")
+        raise UserError(
+            f"the image has {len(image)} channels, the model takes {expected}, as {model.dataset.path} says"
+        )
     with np.errstate(over="ignore"):  # numbers too large for single precision become infinite, as nnU-Net converts them
         single = image.astype(np.float32, copy=False)
     if (problem := not_finite_problem(single)) is not None:

@@ -26,10 +26,12 @@ class Written:
 
     Attributes:
         datasets: the dataset.json that names the labels of each result.
+        warnings: what is missing, as the page says, too.
         kept: where an existing page is now that someone had edited, or an earlier version had written.
     """
 
     datasets: list[Path]
+    warnings: list[str]
     kept: Path | None
 
     @property
@@ -98,7 +100,8 @@ def write_report(
     if problems:
         raise UserError("\n".join(problems))
     page = html_page(results, build_groups(results, scores, groups), display)
-    return Written([result.dataset.path for result in results], write_page(file, page))
+    warnings = [warning for result in results for warning in result.warnings]
+    return Written([result.dataset.path for result in results], warnings, write_page(file, page))
 
 
 def _folder_name(place: int, title: str) -> str:

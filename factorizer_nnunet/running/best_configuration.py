@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from factorizer_nnunet.core.atomic_files import write_text_atomically
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import read_complete_json
+from factorizer_nnunet.nnunet.integrity import is_complete
 from factorizer_nnunet.nnunet.model_name import ModelName
 from factorizer_nnunet.nnunet.provenance import Derived
 from factorizer_nnunet.running.cascade import with_previous_stages
@@ -59,7 +61,8 @@ def read_best_configuration(paths: RunPaths) -> BestConfiguration | None:
     Raises:
         UserError: the file is not nnU-Net's.
     """
-    content = read_complete_json(paths.best_configuration)
+    file = _file(paths)
+    content = read_complete_json(file)
     if content is None:
         return None
     try:
@@ -75,9 +78,9 @@ def read_best_configuration(paths: RunPaths) -> BestConfiguration | None:
             plans_file=Path(best["some_plans_file"]),
         )
     except (KeyError, TypeError) as error:
-        raise UserError(f"{paths.best_configuration} is not as nnU-Net writes it ({error!r}). Move it away") from error
+        raise UserError(f"{file} is not as nnU-Net writes it ({error!r}). Move it away") from error
     if not found.models or not set(found.models) <= set(found.considered):
-        raise UserError(f"{paths.best_configuration} has chosen a model that it did not consider. Move it away")
+        raise UserError(f"{file} has chosen a model that it did not consider. Move it away")
     return found
 
 
@@ -105,4 +108,28 @@ def best_configuration(settings: RunSettings) -> Derived:
     paths = settings.paths
     folds = [(model, fold) for model in settings.models for fold in settings.folds]
     scores = {f"{model.folder} fold {fold}": paths.fold(model, fold).summary for model, fold in folds}
-    return Derived(paths.record(BEST), scores, {}, (paths.best_configuration,))
+    return Derived(paths.record(BEST), scores, {}, (_file(paths),))
+
+
+def keep_best_configuration(paths: RunPaths) -> None:
+    """Copy the result of the last find_best_configuration to the run's folder, since that of another run replaces it.
+
+    Raises:
+        OSError: it cannot be read or written.
+    """
+    write_text_atomically(paths.best_configuration, paths.last_best_configuration.read_text(encoding="utf-8"))
+
+
+def keep_that_of_unnamed_run(paths: RunPaths) -> list[str]:
+    """Before another run replaces nnU-Net's file: copy it for the run without a name, which may rely on it."""
+    unnamed = paths.unnamed
+    relies = unnamed.request.is_file() and not unnamed.best_configuration.exists()
+    if paths.name is not None and relies and is_complete(unnamed.last_best_configuration):
+        keep_best_configuration(unnamed)
+    return []
+
+
+def _file(paths: RunPaths) -> Path:
+    """The run's own copy; without a name also nnU-Net's file, which its command or an earlier version may have left."""
+    relies = paths.name is None and not paths.best_configuration.exists()
+    return paths.last_best_configuration if relies else paths.best_configuration

@@ -153,12 +153,13 @@ def _images_problems(inference: Inference) -> Iterator[str]:
     cases = channels_by_case(images, ending)[0]
     if not cases:
         yield f"no test images in {images}: no file CASE_0000{ending}"
-    expected = len(inference.settings.paths.raw_dataset().channel_names)
+    dataset = inference.settings.paths.raw_dataset()
+    expected = len(dataset.channel_names)
     wrong = [f"{case}: {sorted(found)}" for case, found in cases.items() if found != set(range(expected))]
     if wrong:
         yield (
-            f"{len(wrong)} of {len(cases)} test cases in {images} have other channels than 0 to {expected - 1} "
-            f"({first_few(wrong)}); add or remove image files"
+            f"{len(wrong)} of {len(cases)} test cases in {images} have other channels than 0 to {expected - 1}, "
+            f"which {dataset.path} names ({first_few(wrong)}); add or remove image files"
         )
     references = inference.prediction.references
     if references is not None:

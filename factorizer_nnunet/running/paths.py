@@ -12,8 +12,10 @@ from factorizer_nnunet.nnunet.model_folder import FINGERPRINT_FILE, FoldFolder, 
 from factorizer_nnunet.nnunet.model_name import ModelName
 from factorizer_nnunet.nnunet.names import LABEL_FOLDER, SPLITS_FILE
 
-RUN_FOLDER = "factorizer_run"  # next to the models in nnUNet_results: logs, measurements, summary
+# Next to the models in nnUNet_results: logs, measurements and summary of the run without a name, and of each with one.
+RUN_FOLDER, NAMED_RUNS_FOLDER = "factorizer_run", "factorizer_runs"
 REQUEST_FILE = "request.json"
+BEST_CONFIGURATION_FILE = "inference_information.json"  # nnU-Net's
 
 
 @dataclass(frozen=True)
@@ -36,10 +38,11 @@ class Folders:
 
 @dataclass(frozen=True)
 class RunPaths:
-    """The files of one data set below nnU-Net's folders."""
+    """The files of one run over a data set below nnU-Net's folders; ``name`` distinguishes it from others."""
 
     folders: Folders
     dataset: str
+    name: str | None = None
 
     @property
     def raw(self) -> Path:
@@ -93,16 +96,27 @@ class RunPaths:
         return self.model(model).fold(fold)
 
     @property
+    def last_best_configuration(self) -> Path:
+        """The result of nnU-Net's find_best_configuration, which every call replaces."""
+        return self.results / BEST_CONFIGURATION_FILE
+
+    @property
     def best_configuration(self) -> Path:
-        """The result of nnU-Net's find_best_configuration."""
-        return self.results / "inference_information.json"
+        """This run's own copy of it."""
+        return self.run / BEST_CONFIGURATION_FILE
+
+    @property
+    def unnamed(self) -> RunPaths:
+        """The files of the run without a name."""
+        return RunPaths(self.folders, self.dataset)
 
     @property
     def run(self) -> Path:
-        return self.results / RUN_FOLDER
+        return self.results / RUN_FOLDER if self.name is None else self.results / NAMED_RUNS_FOLDER / self.name
 
     @property
     def lock(self) -> Path:
+        """Locked while this run is in progress; that of the run without a name while any run over the data set is."""
         return self.run / ".lock"
 
     @property

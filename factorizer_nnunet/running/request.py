@@ -1,8 +1,9 @@
-"""The settings of the last run over a data set, kept for ``status``. What is done is not kept here."""
+"""The settings of the last run of each name over a data set, for ``status``. What is done is not kept here."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import load_json_object
 from factorizer_nnunet.core.path_names import path_component
 from factorizer_nnunet.nnunet.model_name import ModelName
-from factorizer_nnunet.running.paths import REQUEST_FILE, RUN_FOLDER, Folders
+from factorizer_nnunet.running.paths import NAMED_RUNS_FOLDER, REQUEST_FILE, RUN_FOLDER, Folders
 from factorizer_nnunet.running.settings import Prediction, RunSettings
 
 
@@ -21,30 +22,68 @@ def write_request(settings: RunSettings) -> None:
     write_text_atomically(settings.paths.request, content + "\n")
 
 
-def read_request(results: Path, dataset: str) -> RunSettings:
-    """Read the settings of the last run over a data set, given by ID or name.
+def find_requests(results: Path, dataset: str, name: str | None = None) -> list[Path]:
+    """The files with the settings of all runs over a data set, that without a name first.
+
+    Args:
+        results: nnUNet_results.
+        dataset: ID or name of the data set.
+        name: of the only run to look for; None finds all.
 
     Raises:
-        UserError: there is none below ``results``, or several data sets have this ID.
+        UserError: there is no such run below ``results``, or several data sets have this ID.
     """
-    name = f"Dataset{int(dataset):03d}_*" if dataset.isdecimal() else dataset
-    found = sorted(results.glob(f"{name}/{RUN_FOLDER}/{REQUEST_FILE}"))
-    if len(found) != 1:
-        runs = sorted(path.parent.parent.name for path in results.glob(f"*/{RUN_FOLDER}/{REQUEST_FILE}"))
+    folder = f"Dataset{int(dataset):03d}_*" if dataset.isdecimal() else dataset
+    found = [path for path in _requests(results, folder) if name is None or name_of_run(path) == name]
+    datasets = sorted({_dataset_folder(path).name for path in found})
+    if len(datasets) != 1:
+        runs = list(dict.fromkeys(map(_described, _requests(results, "*"))))
         known = f"there are runs of {', '.join(runs)}" if runs else "factorizer-nnunet run starts one"
-        count = f"{len(found)} data sets with runs have" if found else "no run has"
-        raise UserError(f"{count} the ID or name {dataset} in {results}; {known}")
+        if datasets:
+            raise UserError(f"{len(datasets)} data sets with runs have the ID {dataset} in {results}: give a name")
+        wanted = f"no run has the ID or name {dataset}" + ("" if name is None else f" and --name {name}")
+        raise UserError(f"{wanted} in {results}; {known}")
+    return found
+
+
+def read_request(file: Path) -> RunSettings:
+    """Read the settings of a run.
+
+    Raises:
+        UserError: the file is damaged.
+    """
     fix = "Start the run again, which rewrites it"
-    content = load_json_object(found[0], fix)
+    content = load_json_object(file, fix)
     try:
         path_component(content["dataset"], "dataset")
-        settings = _settings(content)
         # The folder may have been copied or moved since: what is shown is what lies here.
-        return replace(settings, folders=replace(settings.folders, results=results))
+        settings = _settings(content)
+        folders = replace(settings.folders, results=_dataset_folder(file).parent)
+        return replace(settings, folders=folders, name=name_of_run(file))
     except UserError as error:  # about a name in it
-        raise UserError(f"{found[0]}: {error}. {fix}") from error
+        raise UserError(f"{file}: {error}. {fix}") from error
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{found[0]} is not as this version writes it ({error!r}). {fix}") from error
+        raise UserError(f"{file} is not as this version writes it ({error!r}). {fix}") from error
+
+
+def name_of_run(file: Path) -> str | None:
+    """The name of the run with these settings: that of its folder; None for the run without a name."""
+    folder = file.parent
+    return folder.name if folder.parent.name == NAMED_RUNS_FOLDER else None
+
+
+def _requests(results: Path, folder: str) -> Iterator[Path]:
+    for pattern in (RUN_FOLDER, f"{NAMED_RUNS_FOLDER}/*"):
+        yield from sorted(results.glob(f"{folder}/{pattern}/{REQUEST_FILE}"))
+
+
+def _dataset_folder(file: Path) -> Path:
+    return file.parents[1] if name_of_run(file) is None else file.parents[2]
+
+
+def _described(file: Path) -> str:
+    name = name_of_run(file)
+    return _dataset_folder(file).name + ("" if name is None else f" --name {name}")
 
 
 def _settings(content: dict) -> RunSettings:

@@ -14,7 +14,7 @@ from factorizer_nnunet.running.checks import check_after_planning, check_before_
 from factorizer_nnunet.running.local import LocalExecutor, end_left_over
 from factorizer_nnunet.running.request import write_request
 from factorizer_nnunet.running.settings import RunSettings
-from factorizer_nnunet.running.slurm_queue import queued_jobs
+from factorizer_nnunet.running.slurm_queue import refuse_queued
 from factorizer_nnunet.running.sources import accept_outdated, known_stamps, record_training
 from factorizer_nnunet.running.step import Step
 from factorizer_nnunet.running.steps import build_steps
@@ -30,8 +30,7 @@ def run_here(settings: RunSettings, slots: Sequence[WorkerSlot]) -> bool:
         UserError: the settings cannot be met, or another run over the data set is in progress.
         KeyboardInterrupt: after all commands have been ended; the same call resumes.
     """
-    if jobs := queued_jobs(settings):
-        raise UserError(f"{len(jobs)} jobs of this run are in SLURM's queue: wait for them, or end them with scancel")
+    refuse_queued(settings)
     check_before_planning(settings)
     with held_run(settings), terminable():
         if count := end_left_over(settings.paths):
@@ -75,14 +74,17 @@ def _accept_outdated(settings: RunSettings) -> None:
 
 @contextlib.contextmanager
 def held_run(settings: RunSettings) -> Iterator[None]:
-    """Lock a data set against other runs.
+    """Lock a data set against other runs, of whatever name: they prepare the same data and may train the same folds.
 
     Raises:
         UserError: another run is in progress.
     """
-    settings.paths.run.mkdir(parents=True, exist_ok=True)
     see = f"see factorizer-nnunet status -d {settings.dataset_id}"
-    with file_lock(settings.paths.lock, f"another run over {settings.dataset} is in progress: {see}"):
+    with contextlib.ExitStack() as stack:
+        for paths in dict.fromkeys((settings.paths.unnamed, settings.paths)):
+            paths.run.mkdir(parents=True, exist_ok=True)
+            busy = f"another run over {settings.dataset} is in progress: {see}"
+            stack.enter_context(file_lock(paths.lock, busy))
         yield
 
 

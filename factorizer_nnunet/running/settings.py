@@ -36,6 +36,7 @@ class RunSettings:
         prediction: None if no test images are to be predicted.
         data_check: look at every voxel of the raw data before the first step.
         accept_outdated: use trainings and edited plans although what they were made from has changed.
+        name: keeps the run's state and summary apart from those of other runs over the data set.
     """
 
     folders: Folders
@@ -49,11 +50,12 @@ class RunSettings:
     prediction: Prediction | None = None
     data_check: bool = True
     accept_outdated: bool = False
+    name: str | None = None
 
     @property
     def paths(self) -> RunPaths:
         """The files of this run."""
-        return RunPaths(self.folders, self.dataset)
+        return RunPaths(self.folders, self.dataset, self.name)
 
     @property
     def dataset_id(self) -> int:

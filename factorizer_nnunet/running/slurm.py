@@ -104,6 +104,7 @@ def submit_run(settings: RunSettings, options: SlurmOptions) -> dict[str, str]:
     """
     executor_class = _submitit()
     check_slurm(options)
+    queued(settings)  # refuses if another run's jobs are in the queue
     check_before_planning(settings)
     with held_run(settings):
         steps = build_steps(settings)

@@ -102,7 +102,7 @@ def fold_state(settings: RunSettings, model: ModelName, fold: int, next_stages: 
 def best_configuration_state(settings: RunSettings) -> State:
     """Done when the best configuration was chosen among these models and folds, after they were validated."""
     done = current_best_configuration(settings) is not None
-    return State(done, incomplete=cut_off([settings.paths.best_configuration]))
+    return State(done, incomplete=cut_off([settings.paths.last_best_configuration]))
 
 
 def cut_off(files: Iterable[Path]) -> tuple[Path, ...]:

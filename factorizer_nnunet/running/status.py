@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from factorizer_nnunet.core.locks import is_locked
 from factorizer_nnunet.nnunet.integrity import newest
 from factorizer_nnunet.running.measurements import read_attempts
-from factorizer_nnunet.running.paths import RunPaths
 from factorizer_nnunet.running.progress import step_progress
 from factorizer_nnunet.running.settings import RunSettings
 from factorizer_nnunet.running.slurm_queue import queued_jobs
@@ -31,16 +30,16 @@ class StepStatus:
 def read_status(settings: RunSettings) -> list[StepStatus]:
     """Read the state of every step from its files, the lock of the run, and SLURM's queue."""
     queue, local = queued_jobs(settings), is_locked(settings.paths.lock)
-    return [_status(step, settings.paths, queue.get(step.name), local) for step in build_steps(settings)]
+    return [_status(step, settings, queue.get(step.name), local) for step in build_steps(settings)]
 
 
-def _status(step: Step, paths: RunPaths, job: str | None, local: bool) -> StepStatus:
-    seen = step.look()
+def _status(step: Step, settings: RunSettings, job: str | None, local: bool) -> StepStatus:
+    paths, seen = settings.paths, step.look()
     if seen.done:
         return StepStatus(step.name, DONE, "")
     if seen.blocked:
         return StepStatus(step.name, FAILED, seen.blocked)
-    progress = step_progress(step, paths, seen)
+    progress = step_progress(step, settings, seen)
     if job is not None:
         state = RUNNING if job.startswith("RUNNING") else WAITING
         return StepStatus(step.name, state, ", ".join(part for part in (progress, f"SLURM: {job}") if part))

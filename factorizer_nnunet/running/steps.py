@@ -14,7 +14,12 @@ from factorizer_nnunet.nnunet.model_name import ModelName
 from factorizer_nnunet.nnunet.provenance import record_plans
 from factorizer_nnunet.nnunet.validation_files import keep_edited, record_segmentations
 from factorizer_nnunet.running import command_lines, states
-from factorizer_nnunet.running.best_configuration import BEST, best_configuration
+from factorizer_nnunet.running.best_configuration import (
+    BEST,
+    best_configuration,
+    keep_best_configuration,
+    keep_that_of_unnamed_run,
+)
 from factorizer_nnunet.running.cascade import data_configuration, previous_stage
 from factorizer_nnunet.running.inference import Inference
 from factorizer_nnunet.running.paths import RunPaths
@@ -42,6 +47,8 @@ def build_steps(settings: RunSettings) -> list[Step]:
             after=tuple(train_name(model, fold) for model in settings.models for fold in settings.folds),
             state=partial(states.best_configuration_state, settings),
             commands=lambda: [command_lines.find_best(settings)],
+            prepare=partial(keep_that_of_unnamed_run, settings.paths),
+            finish=partial(keep_best_configuration, settings.paths),
             derived=partial(best_configuration, settings),
         )
     )
@@ -80,6 +87,7 @@ def _preparation(settings: RunSettings) -> list[Step]:
             after=(),
             state=partial(states.fingerprint_state, paths),
             commands=lambda: [command_lines.fingerprint(settings)],
+            options=_no_bar,
             prepare=partial(_before_fingerprint, settings),
             derived=partial(fingerprint, paths),
         )
@@ -116,8 +124,14 @@ def _preprocessing(settings: RunSettings, plans: str, configuration: str, after:
         after=(after,),
         state=partial(states.preprocessed_state, settings.paths, plans, configuration),
         commands=lambda: [command_lines.preprocess(settings, plans, configuration)],
+        options=_no_bar,
         derived=partial(preprocessed_data, settings.paths, plans, configuration),
     )
+
+
+def _no_bar() -> tuple[str, ...]:
+    """What keeps nnU-Net's progress bar out of a step's log."""
+    return ("--no_pbar",)
 
 
 def _before_fingerprint(settings: RunSettings) -> list[str]:

@@ -28,8 +28,9 @@ def summarize(settings: RunSettings) -> dict[str, Any]:
     """Describe what a run has achieved so far.
 
     Returns:
-        ``dataset``; ``models``, each with ``folds`` and the Dice over all of them; ``best`` or None; ``test`` or None;
-        ``steps`` with state, cost and commands. Dice is by class or region, ``mean`` over the foreground.
+        ``dataset``; ``name`` of the run or None; ``models``, each with ``folds`` and the Dice over all of them;
+        ``best`` or None; ``test`` or None; ``steps`` with state, cost and commands. Dice is by class or region,
+        ``mean`` over the foreground.
     """
     steps = build_steps(settings)
     best = None
@@ -39,6 +40,7 @@ def summarize(settings: RunSettings) -> dict[str, Any]:
     regions = settings.paths.raw_dataset().region_keys
     return {
         "dataset": settings.dataset,
+        "name": settings.name,
         "models": [_model(settings.paths, model, steps, described, regions, best) for model in settings.trained_models],
         "best": None if best is None else _best(best),
         "test": _test(settings.prediction, regions, described),

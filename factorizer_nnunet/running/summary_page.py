@@ -13,7 +13,7 @@ from factorizer_nnunet.running.summary import DONE, FAILED
 def summary_markdown(summary: Mapping[str, Any]) -> str:
     """The page of what ``summary.summarize`` returns."""
     parts = [
-        f"# Cross-validation of {summary['dataset']}",
+        f"# Cross-validation of {summary['dataset']}" + ("" if summary["name"] is None else f", run {summary['name']}"),
         _outcome(summary),
         *_failures(summary["steps"]),
         "## Dice of the validation cases",

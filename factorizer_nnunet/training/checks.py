@@ -200,7 +200,7 @@ def _check_dataset(plans: Mapping[str, Any], configuration: str, name: str, data
     schemes = resolved_configuration(plans, configuration, name).get("normalization_schemes")
     if schemes is not None and len(schemes) != num_channels:
         raise UserError(
-            f"{name}, configuration {configuration}: normalization_schemes has {len(schemes)} entries, the data set "
+            f"{name}, configuration {configuration}: normalization_schemes has {len(schemes)} entries, {described} "
             f"{num_channels} channels; plan the data set again"
         )
 

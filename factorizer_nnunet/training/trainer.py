@@ -11,14 +11,19 @@ import torch
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 
+from factorizer_nnunet.core.dependency_warnings import ignore_dependency_warnings
 from factorizer_nnunet.core.errors import print_user_errors_without_traceback
 from factorizer_nnunet.network import Factorizer
+from factorizer_nnunet.nnunet.environment import nnunet_folder
 from factorizer_nnunet.nnunet.inference_settings import refuse_in_training, settings_from_environment
+from factorizer_nnunet.nnunet.model_folder import ModelFolder
+from factorizer_nnunet.nnunet.model_name import ModelName
 from factorizer_nnunet.nnunet.names import TRAINER
 from factorizer_nnunet.training.augmented import AugmentedTrainer, checked_augmentation
 from factorizer_nnunet.training.budget import budget_from_suffix
 from factorizer_nnunet.training.building import STOCK_PACKAGE, build_network
 from factorizer_nnunet.training.checks import check_checkpoint, check_pretrained_weights, check_training_inputs
+from factorizer_nnunet.training.new_files import NewFiles
 from factorizer_nnunet.training.ranks import on_first_rank
 from factorizer_nnunet.training.schedule import WarmupPolySchedule
 
@@ -54,10 +59,14 @@ class nnUNetTrainerFactorizer(AugmentedTrainer):
         device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net's own signature
     ) -> None:
         print_user_errors_without_traceback()  # in nnUNetv2_train
+        ignore_dependency_warnings()  # in its workers
         refuse_in_training()
         checked_augmentation(device)
         check_pretrained_weights(sys.argv[1:])
         on_first_rank(lambda: check_training_inputs(plans, configuration, fold, dataset_json, type(self).__name__))
+        model = ModelName(type(self).__name__, plans["plans_name"], configuration)
+        results = nnunet_folder("nnUNet_results", writable=True) / plans["dataset_name"]
+        self._new_files = NewFiles(ModelFolder(results / model.folder).fold(fold).path)
         super().__init__(plans, configuration, fold, dataset_json, device)
         self.initial_lr = self.budget.learning_rate or LEARNING_RATE
         self.weight_decay = WEIGHT_DECAY
@@ -82,6 +91,16 @@ class nnUNetTrainerFactorizer(AugmentedTrainer):
             self.print_to_log_file(
                 f"This trains a Factorizer, translated from the {stock.rpartition('.')[2]} of the plans"
             )
+
+    def load_checkpoint(self, filename_or_checkpoint: dict[str, Any] | str) -> None:
+        """Load as usual; a training that is refused leaves no log."""
+        with self._new_files.removed_if_refused():
+            super().load_checkpoint(filename_or_checkpoint)
+
+    def on_train_start(self) -> None:
+        """Start as usual; a training that is refused leaves no log."""
+        with self._new_files.removed_if_refused():
+            super().on_train_start()
 
     @staticmethod
     def build_network_architecture(

@@ -29,7 +29,8 @@ def test_the_data_set_of_predictions_is_found(tmp_path: Path) -> None:
     convert("brats2021", tree.source, raw, Options(dataset_id=8))
     with pytest.raises(UserError, match="all have these cases: choose one with -d"):
         find_data_set(release, folder / "labelsTr", raw, None)
-    assert find_data_set(release, folder / "labelsTr", raw, 137) == folder
+    for given in ("137", folder.name):
+        assert find_data_set(release, folder / "labelsTr", raw, given) == folder
     (tmp_path / "some").mkdir()
     for name in (next((folder / "labelsTr").iterdir()).name, "other.nii.gz"):
         (tmp_path / "some" / name).touch()
@@ -38,7 +39,7 @@ def test_the_data_set_of_predictions_is_found(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="has no data set converted from brats2018"):
         find_data_set(RELEASES["brats2018"], folder / "labelsTr", raw, None)
     with pytest.raises(UserError, match=rf"give another -d\. {folder.name} was converted from brats2021"):
-        find_data_set(RELEASES["brats2018"], folder / "labelsTr", raw, 137)
+        find_data_set(RELEASES["brats2018"], folder / "labelsTr", raw, "137")
 
 
 def test_all_invalid_predictions_are_reported_at_once(tmp_path: Path) -> None:

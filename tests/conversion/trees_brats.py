@@ -1,4 +1,4 @@
-"""Trees of the BraTS releases and of MSD's brain tumours."""
+"""Trees of the BraTS releases and of MSD's brain tumors."""
 
 from __future__ import annotations
 

@@ -131,7 +131,7 @@ def test_command(folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.Capt
     assert not list(tmp_path.glob(".*"))
     assert cli.main([*argv, "-o", str(out)]) == 2  # it exists
     finite = (["--min-lesion", "nan"], ["--min-lesion", "inf"], ["--min-lesion", "-1"])
-    for wrong in (["--match", "2"], ["--match", "x"], ["-np", "0"], ["--dilation", "-1"], *finite, ["--scheme", "x"]):
+    for wrong in (["--match", "2"], ["--match", "x"], ["--dilation", "-1"], *finite, ["--scheme", "x"]):
         assert cli.main([*argv, *wrong, "-o", str(tmp_path / "new")]) == 2
         assert not (tmp_path / "new").exists()
     assert "unknown scheme" in capsys.readouterr().err

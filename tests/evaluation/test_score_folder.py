@@ -119,6 +119,18 @@ def test_missing_and_extra_cases(tmp_path: Path) -> None:
         evaluate_folder(predictions, references)
     assert "2 cases in one folder only" in str(error.value)
     assert "case_1.nii.gz: no prediction" in str(error.value) and "case_9.nii.gz: no reference" in str(error.value)
+    write(predictions / "case_0.nii.gz", labels_of(0)[1:])
+    (references / "case_2.nii.gz").write_bytes(b"cut off")
+    with pytest.raises(UserError) as error:
+        evaluate_folder(predictions, references)
+    for name in ("case_0", "case_1", "case_2", "case_9"):
+        assert f"{name}.nii.gz: " in str(error.value), "missing and damaged files are listed together"
+
+
+def test_cases_in_both_folders_are_scored_if_asked_for(tmp_path: Path) -> None:
+    predictions, references = write_folders(tmp_path)
+    (predictions / "case_1.nii.gz").unlink()
+    write(predictions / "case_9.nii.gz", labels_of(9))
     scores = evaluate_folder(predictions, references, only_common=True)
     assert scores.cases == ("case_0", "case_2")
     assert scores.settings["cases_in_one_folder_only"] == ["case_1", "case_9"]

@@ -63,7 +63,10 @@ def test_empty_and_double_entries_are_dropped() -> None:
 @pytest.mark.parametrize("name", NASTY_NAMES)
 def test_any_path_survives_eval(tmp_path: Path, name: str) -> None:
     root = tmp_path / name
-    lines = shell_lines(root, {"nnUNet_extTrainer": f"/mine/{name}"})
+    lines = shell_lines(root, {"nnUNet_extTrainer": f"/mine/{name}", "PYTHONWARNINGS": "error::UserWarning"})
+    assert evaluated(lines, "PYTHONWARNINGS") == (
+        "error::UserWarning,ignore:`torch.jit.interface` is deprecated:FutureWarning"
+    )
     assert evaluated(lines, "nnUNet_raw") == str(root / "nnUNet_raw")
     assert evaluated(lines, "nnUNet_extTrainer") == f"/mine/{name}:{ext_trainer_folder()}"
 

@@ -50,7 +50,6 @@ def test_unset_and_missing_folders_are_reported(
         (["--preset", "XXL"], "unknown size 'XXL'"),
         (["--network", "unet"], "unknown variant 'unet'"),
         (["--size", "XXL", "--show"], "unknown size 'XXL'"),
-        (["-np", "0"], "number of processes is 0"),
         (["-c", "2d", "3d"], "unknown configuration '3d': choose from 2d, 3d_fullres, 3d_lowres, 3d_cascade_fullres"),
         (["--plans-name", "a/b"], "'a/b' cannot name a plans file"),
         (["--plans-name", "x.json"], "without .json"),

@@ -32,7 +32,7 @@ def setting(**changes: object) -> PredictionSettings:
 def measured(of: PredictionSettings, seconds: float, *dice: float | None) -> list[Measurement]:
     """One measurement per case, by the Dice of its only region."""
     common = {"fold": "0", "checkpoint": "c", "setting": of, "seconds": seconds, "rest_seconds": 0.0}
-    return [Measurement(case=str(n), dice={"tumour": value}, **common) for n, value in enumerate(dice)]
+    return [Measurement(case=str(n), dice={"tumor": value}, **common) for n, value in enumerate(dice)]
 
 
 def test_by_default_all_combinations_are_compared_the_stock_command_first() -> None:

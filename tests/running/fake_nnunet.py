@@ -1,7 +1,8 @@
 """Programs in place of nnU-Net's: they leave the same files in the same order, at once and without content.
 
 ``install`` writes an executable for each of them. Files in the folder ``orders`` next to these, named after words of a
-command, say what goes wrong: ``fail``, ``full`` (the disk), ``wait``, ``stay`` (wait and ignore SIGTERM) or ``half``.
+command, say what goes wrong: ``fail``, ``full`` (the disk), ``wait``, ``stay`` (wait and ignore SIGTERM) or ``half``;
+``slow`` trainings show their epochs for a moment.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import platform
 import signal
 import sys
 import time
@@ -135,6 +137,9 @@ class Program:
         folder = model / f"fold_{fold}"
         (folder / "validation").mkdir(parents=True, exist_ok=True)
         (folder / "training_log_1.txt").write_text(LOG)
+        (folder / "debug.json").write_text(json.dumps({"hostname": platform.node(), "device": "cpu"}))
+        if self.order == "slow":
+            time.sleep(1)
         if "--val" not in self.words:
             self.zip(folder / "checkpoint_latest.pth")
         if self.order == "half":

@@ -96,7 +96,7 @@ def test_names_of_models_are_plain(tmp_path: Path, programs: Path) -> None:
     for key, value in (("dataset", "../x"), ("models", [{"trainer": "../..", "plans": "p", "configuration": "2d"}])):
         request.write_text(json.dumps({**json.loads(request.read_text()), key: value}))
         with pytest.raises(UserError, match="separator"):
-            read_request(settings.folders.results, settings.dataset)
+            read_request(settings.paths.request)
 
 
 def test_a_choice_of_models_that_were_not_considered_is_refused(tmp_path: Path, programs: Path) -> None:

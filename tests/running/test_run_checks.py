@@ -55,7 +55,10 @@ def no_images(root: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (second_channel, r"1 of 2 test cases in .*imagesTs have other channels than 0 to 0 \(new_1: \[1\]\)"),
+        (
+            second_channel,
+            r"1 of 2 test cases in .*imagesTs have other channels than 0 to 0, which .*json names \(new_1: \[1\]\)",
+        ),
         (foreign_output, r"out contains 1 files that are not of this run \(thesis.tex\); choose an empty or new "),
         (predictions_of_others, r"out contains 1 files that are not of this run \(new_0.nii.gz\)"),
         (no_reference, r"1 of 2 test cases have no label in .*labelsTs \(new_0\)"),

@@ -24,7 +24,7 @@ from factorizer_nnunet.nnunet.names import PLANS, TRAINER
 from factorizer_nnunet.running import command_lines, slurm
 from factorizer_nnunet.running.execution import STOPPED
 from factorizer_nnunet.running.progress import planned_epochs, training_progress
-from factorizer_nnunet.running.request import read_request, write_request
+from factorizer_nnunet.running.request import find_requests, read_request, write_request
 from factorizer_nnunet.running.run import run_here
 from factorizer_nnunet.running.slurm import StepJob, minutes
 from factorizer_nnunet.running.slurm_queue import job_prefix, queued, queued_jobs
@@ -147,15 +147,17 @@ def test_the_last_request_comes_back(tmp_path: Path) -> None:
     paths_of(settings).run.mkdir(parents=True)
     write_request(settings)
     for name in ("501", settings.dataset):
-        assert read_request(settings.folders.results, name) == settings
+        (request,) = find_requests(settings.folders.results, name)
+        assert read_request(request) == settings
     plain = replace(settings, prediction=None)
     write_request(plain)
-    assert read_request(settings.folders.results, "501") == plain
+    assert read_request(paths_of(plain).request) == plain
     copied = tmp_path / "copied"
     shutil.copytree(settings.folders.results, copied)
-    assert read_request(copied, "501").folders.results == copied
+    (request,) = find_requests(copied, "501")
+    assert read_request(request).folders.results == copied
     with pytest.raises(UserError, match="no run has the ID or name 7 in .*; there are runs of Dataset501_Fake"):
-        read_request(settings.folders.results, "7")
+        find_requests(settings.folders.results, "7")
 
 
 def test_status_shows_what_is_done_failed_and_running(tmp_path: Path, programs: Path) -> None:
@@ -236,7 +238,6 @@ def test_an_added_case_is_not_yet_preprocessed(tmp_path: Path, programs: Path) -
         (["--device", "cuda"], "no GPU found .*: give --device cpu"),
         (["--template", "mine"], "no plans .*nnUNetFactorizerTemplatePlans_mine.json"),
         (["--gpus", "0"], "--gpus is for --device cuda, not cpu"),
-        (["-np", "0"], "invalid -np 0: give 1 or more"),
         (["--folds-at-a-time", "-1"], "invalid --folds-at-a-time -1: give 1 or more"),
         (["--executor", "slurm", "--time", "soon"], "invalid --time soon: expected MINUTES"),
     ],

@@ -303,8 +303,22 @@ def test_a_checkpoint_of_another_configuration_is_reported(make_trainer: MakeTra
     trainer = make_trainer(configuration="2d")
     trainer.initialize()
     trainer.save_checkpoint(file)
+    refused = make_trainer()
+    assert Path(refused.log_file).is_file()
     with pytest.raises(UserError, match="configuration was 2d, now it is 3d_fullres"):
-        make_trainer().load_checkpoint(file)
+        refused.load_checkpoint(file)
+    assert not Path(refused.output_folder).exists(), "nothing is left of a training that never began"
+
+
+def test_a_refused_training_leaves_what_a_fold_had(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    before = make_trainer()
+    Path(before.log_file).rename(Path(before.output_folder) / "training_log_2020_1_1_00_00_00.txt")
+    (Path(before.output_folder) / "notes.txt").write_text("mine")
+    refused = make_trainer()
+    with pytest.raises(UserError, match="nowhere.pth"):
+        refused.load_checkpoint(str(tmp_path / "nowhere.pth"))
+    left = {path.name for path in Path(refused.output_folder).iterdir()}
+    assert left == {"training_log_2020_1_1_00_00_00.txt", "notes.txt"}
 
 
 def test_batch_size_may_change_between_sessions(make_trainer: MakeTrainer, tmp_path: Path) -> None:

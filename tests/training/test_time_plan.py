@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -115,6 +116,16 @@ def test_measuring_leaves_no_trace(make_trainer: MakeTrainer, monkeypatch: pytes
     assert trainer.lr_scheduler.total == plan.epochs * plan.iterations_per_epoch
     assert trainer.lr_scheduler.iterations_per_epoch == plan.iterations_per_epoch
     assert trainer.save_every == max(1, min(50, plan.epochs // 10))
+
+
+def test_a_time_that_is_too_short_leaves_no_fold(
+    make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    trainer = prepared(make_trainer, monkeypatch, tmp_path)
+    monkeypatch.setattr(TimedTrainer, "_measure", lambda self: replace(TIMES, spent=1e6))
+    with pytest.raises(UserError, match="is too short"):
+        trainer.on_train_start()
+    assert not Path(trainer.output_folder).exists()
 
 
 def _noting(measure, states: list):  # noqa: ANN001 - of a private method

@@ -12,7 +12,7 @@ BRATS_LABEL = {Tissue.NECROSIS: 1, Tissue.EDEMA: 2, Tissue.ENHANCING: 4}  # raw 
 
 
 def _piece_with(mask: np.ndarray, voxel: tuple[int, ...]) -> np.ndarray:
-    """Return the connected piece of `mask` around `voxel`; a tumour has no detached pieces."""
+    """Return the connected piece of `mask` around `voxel`; a tumor has no detached pieces."""
     pieces = connected_components(mask, connectivity=1)
     return pieces == pieces[voxel]
 
@@ -24,11 +24,11 @@ def _seed_voxel(rng: np.random.Generator, tissue: np.ndarray) -> tuple[int, ...]
     return tuple(int(index) for index in candidates[rng.integers(len(candidates))])
 
 
-def grow_tumour(rng: np.random.Generator, tissue: np.ndarray) -> np.ndarray:
-    """Grow a tumour into `tissue` (z, y, x), which is left as it is; returns the changed copy.
+def grow_tumor(rng: np.random.Generator, tissue: np.ndarray) -> np.ndarray:
+    """Grow a tumor into `tissue` (z, y, x), which is left as it is; returns the changed copy.
 
     Edema follows white matter and hardly enters the cortex; nothing grows into fluid or out of the brain. The parts are
-    nested as BraTS regions require: none is empty, and the core lies inside the whole tumour.
+    nested as BraTS regions require: none is empty, and the core lies inside the whole tumor.
     """
     shape = tissue.shape
     seed = _seed_voxel(rng, tissue)
