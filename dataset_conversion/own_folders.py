@@ -94,7 +94,7 @@ def parse_labels(texts: Sequence[str]) -> dict[str, int]:
     for number, text in enumerate(texts, start=1):
         match = re.fullmatch(r"(?P<name>[^=]*[^=\s])(?:=(?P<value>\d+))?", text)
         if match is None:
-            raise UserError(f"--labels {text}: expected NAME or NAME=VALUE, such as tumour=1")
+            raise UserError(f"--labels {text}: expected NAME or NAME=VALUE, such as tumor=1")
         name, value = match["name"].strip(), int(match["value"] or number)
         if name.casefold() == _BACKGROUND or value == 0:
             raise UserError(f"--labels {text}: 0 is always the background, which is not named")

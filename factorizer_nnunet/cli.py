@@ -43,7 +43,7 @@ workflow, for data set 4 in nnU-Net's raw layout:
        eval "$(factorizer-nnunet env --root ~/nnunet)"
      a challenge release, or a folder of images and one of masks, becomes such a data set by
        factorizer-nnunet convert brats2021 ~/downloads/BraTS2021 -d 4
-       factorizer-nnunet convert folders images --masks masks -d 4 --channels CT --labels tumour
+       factorizer-nnunet convert folders images --masks masks -d 4 --channels CT --labels tumor
   2. fingerprint, plan and preprocess
        factorizer-nnunet plan -d 4
   3. train five folds and choose the best configuration

@@ -41,7 +41,7 @@ examples:
   factorizer-nnunet convert isles2022 ISLES-2022 -d 22 --channels DWI ADC     # no registration without FLAIR
   factorizer-nnunet convert brats2023-men TrainingData BraTS-MEN-TRAIN-FIX-V4 -d 40 --symlink
   factorizer-nnunet convert auto ~/downloads/unknown --dry-run
-  factorizer-nnunet convert folders images --masks masks -d 1 --channels CT --labels liver tumour
+  factorizer-nnunet convert folders images --masks masks -d 1 --channels CT --labels liver tumor
   factorizer-nnunet convert folders patients --masks patients -d 2 --channels T1 FLAIR --labels lesion=255
 """
 

@@ -45,7 +45,7 @@ def test_a_first_model_of_images_and_masks(tmp_path: Path) -> None:
     (tmp_path / "drawn" / "labelsTr").rename(tmp_path / "masks")
     env = {name: value for name, value in Workspace.below(tmp_path / "other").env.items() if name not in _FOLDERS}
     replaced = {
-        "--labels tumour": "--labels rim core",
+        "--labels tumor": "--labels rim core",
         "factorizer-nnunet doctor": ":",  # its tests are its own
         "nnUNetv2_train": "nnUNetv2_train -device cpu",
         "factorizer-nnunet predict": "factorizer-nnunet predict -device cpu",
