@@ -146,8 +146,8 @@ def _convert(args: argparse.Namespace) -> int:
     )
     raw_folder = None if args.dry_run else nnunet_folder("nnUNet_raw", writable=True)
     release, listing = _sources(args)
-    for source in listing.sources if raw_folder is not None else ():
-        if raw_folder.resolve().is_relative_to(source.resolve()):
+    for source in listing.sources:
+        if raw_folder is not None and raw_folder.resolve().is_relative_to(source.resolve()):
             raise UserError(
                 f"nnUNet_raw, {raw_folder}, lies in the source {source}, which is never changed: name the folder of "
                 "the release itself, or set nnUNet_raw to another one"

@@ -118,7 +118,7 @@ def _read_json(path: Path, problems: list[str]) -> dict[str, Any]:
         return load_json_object(path, "Restore the file")
     except UserError as error:
         problems.append(str(error))
-        return None
+        return {}
 
 
 def numbered_folds(model: ModelFolder | None) -> list[FoldFolder]:
