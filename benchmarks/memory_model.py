@@ -12,7 +12,7 @@ import argparse
 import gc
 import json
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.half_precision_cpu import like_a_gpu
 from factorizer_nnunet.core.atomic_files import write_text_atomically
+from factorizer_nnunet.core.json_files import read_complete_json
 from factorizer_nnunet.network import Factorizer
 from factorizer_nnunet.planning.memory import estimate
 from factorizer_nnunet.training.trainer import build_optimizer
@@ -116,10 +117,12 @@ def measured_bytes(case: Case, device: str) -> int:
     return peak + 3 * parameters + sum(tensor.nbytes for tensor in step.held)
 
 
-def measure(cases: Sequence[Case], device: str) -> list[dict[str, Any]]:
-    """Estimate and measure each case, and print the result."""
-    rows = []
+def measure(cases: Sequence[Case], device: str, known: Sequence[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """Estimate and measure each case that is not ``known``, and print the result; all rows after each."""
+    rows = list(known)
     for case in cases:
+        if case.name in [row["plan"] for row in rows]:
+            continue
         network = Factorizer(case.channels, case.classes, **case.arch_kwargs)
         estimated = estimate(network.config, case.patch_size, case.batch_size, case.channels, case.classes, device).step
         measured = measured_bytes(case, device)
@@ -134,7 +137,7 @@ def measure(cases: Sequence[Case], device: str) -> list[dict[str, Any]]:
         }
         print(f"{case.name}: {estimated / 1e6:.1f} MB estimated, {measured / 1e6:.1f} measured, {row['error']:+.1%}")
         rows.append(row)
-    return rows
+        yield rows
 
 
 def page(record: dict[str, Any]) -> str:
@@ -180,6 +183,9 @@ def main() -> None:
     parser.add_argument("--device", choices=sorted(PRECISION), default="cpu")
     parser.add_argument("--plans", type=int, default=len(cases), metavar="N", help="measure only the first N plans")
     parser.add_argument("--output", type=Path, default=DOCS, metavar="DIR", help="folder for memory.md and memory.json")
+    parser.add_argument(
+        "--continue", action="store_true", dest="resume", help="keep what this machine has measured there"
+    )
     options = parser.parse_args()
     machine = {
         "device": torch.cuda.get_device_name() if options.device == "cuda" else "cpu",
@@ -187,10 +193,14 @@ def main() -> None:
         "torch": torch.__version__,
         "processor": platform.processor() or platform.machine(),
     }
-    record = {"machine": machine, "rows": measure(cases[: options.plans], options.device)}
     options.output.mkdir(parents=True, exist_ok=True)
-    write_text_atomically(options.output / "memory.json", json.dumps(record, indent=2) + "\n")
-    write_text_atomically(options.output / "memory.md", page(record))
+    target = options.output / "memory.json"
+    before = (read_complete_json(target) if options.resume else None) or {}
+    known = before["rows"] if before.get("machine") == machine else []
+    for rows in measure(cases[: options.plans], options.device, known):
+        record = {"machine": machine, "rows": rows}
+        write_text_atomically(target, json.dumps(record, indent=2) + "\n")
+        write_text_atomically(options.output / "memory.md", page(record))
 
 
 if __name__ == "__main__":

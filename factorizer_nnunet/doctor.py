@@ -29,10 +29,13 @@ from factorizer_nnunet.nnunet.environment import (
     COMPILE_VARIABLE,
     EXT_TRAINER_VARIABLE,
     FOLDER_VARIABLES,
+    STEP_VARIABLE,
     Augmentation,
+    StepSetting,
     augmentation_setting,
     ext_trainer_folder,
     folder_problem,
+    step_setting,
 )
 from factorizer_nnunet.nnunet.names import TRAINER
 
@@ -97,6 +100,7 @@ def all_probes() -> list[Probe]:
         Probe("GPU", check_gpu, REINSTALL),
         Probe("torch.compile", check_compile, "switch it off: export nnUNet_compile=f"),
         Probe(AUGMENTATION_VARIABLE, check_augmentation, f"run: unset {AUGMENTATION_VARIABLE}"),
+        Probe(STEP_VARIABLE, check_step, f"run: unset {STEP_VARIABLE}"),
         *(
             Probe(name, partial(check_folder, name), f"set {name} to a folder on a working disk")
             for name in FOLDER_VARIABLES
@@ -244,6 +248,17 @@ def check_augmentation() -> Check:
         Augmentation.WORKERS: "workers: as in nnU-Net",
     }
     return Check(AUGMENTATION_VARIABLE, Status.OK, where[setting])
+
+
+def check_step() -> Check:
+    """Say how a training step is computed; a wrong value raises."""
+    setting = step_setting()
+    how = {
+        StepSetting.PLAIN: "plain: nnU-Net's training step",
+        StepSetting.FUSED: "fused: one gradient clip and a fused optimizer; not measured on a GPU yet",
+        StepSetting.GRAPHS: "graphs: as fused, and the network as CUDA graphs; not measured on a GPU yet",
+    }
+    return Check(STEP_VARIABLE, Status.OK, how[setting])
 
 
 def check_folder(variable: str) -> Check:

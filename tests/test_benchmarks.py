@@ -20,6 +20,7 @@ OTHERS = [
     "killed_commands",
     "memory_model",
     "prediction",
+    "step_operators",
     "whole_case",
 ]
 
@@ -49,7 +50,7 @@ def run(benchmark: str, *options: object) -> str:
 def test_every_benchmark_is_tested() -> None:
     found = {path.stem for path in (ROOT / "benchmarks").glob("*.py") if "__main__" in path.read_text()}
     found |= {path.parent.name for path in (ROOT / "benchmarks").glob("*/__main__.py")}
-    assert found == {*OTHERS, "speed", "evaluation", "explain_cost", "label_export", "throughput"}
+    assert found == {*OTHERS, "speed", "evaluation", "explain_cost", "label_export", "throughput", "gpu"}
 
 
 @pytest.mark.parametrize("benchmark", OTHERS)

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from typing import TypeVar
 
 from factorizer_nnunet.core.dependency_warnings import VARIABLE as WARNINGS_VARIABLE
 from factorizer_nnunet.core.dependency_warnings import value_of_variable
@@ -21,6 +22,7 @@ from factorizer_nnunet.core.errors import UserError
 EXT_TRAINER_VARIABLE = "nnUNet_extTrainer"
 COMPILE_VARIABLE = "nnUNet_compile"
 AUGMENTATION_VARIABLE = "nnUNet_factorizer_augmentation"
+STEP_VARIABLE = "nnUNet_factorizer_step"
 RAW_VARIABLE = "nnUNet_raw"
 FOLDER_VARIABLES = (RAW_VARIABLE, "nnUNet_preprocessed", "nnUNet_results")
 
@@ -33,18 +35,43 @@ class Augmentation(str, Enum):
     WORKERS = "workers"
 
 
+class StepSetting(str, Enum):
+    """How a training step is computed, as :data:`STEP_VARIABLE` says; each also does what those before it do."""
+
+    PLAIN = "plain"  # nnU-Net's step
+    FUSED = "fused"  # one launch for the optimizer and one gradient clip
+    GRAPHS = "graphs"  # the network's passes as CUDA graphs
+
+
+_Choice = TypeVar("_Choice", bound=Enum)
+
+
 def augmentation_setting(current: Mapping[str, str] = os.environ) -> Augmentation:
     """The value of :data:`AUGMENTATION_VARIABLE`; not set or empty means auto.
 
     Raises:
         UserError: it is none of the values.
     """
-    value = current.get(AUGMENTATION_VARIABLE, "").strip() or Augmentation.AUTO.value
+    return _choice(AUGMENTATION_VARIABLE, Augmentation.AUTO, current)
+
+
+def step_setting(current: Mapping[str, str] = os.environ) -> StepSetting:
+    """The value of :data:`STEP_VARIABLE`; not set or empty means plain.
+
+    Raises:
+        UserError: it is none of the values.
+    """
+    return _choice(STEP_VARIABLE, StepSetting.PLAIN, current)
+
+
+def _choice(variable: str, default: _Choice, current: Mapping[str, str]) -> _Choice:
+    kind = type(default)
+    value = current.get(variable, "").strip() or default.value
     try:
-        return Augmentation(value)
+        return kind(value)
     except ValueError:
-        known = ", ".join(setting.value for setting in Augmentation)
-        raise UserError(f"{AUGMENTATION_VARIABLE} is {value!r}; set it to one of {known}, or unset it") from None
+        known = ", ".join(setting.value for setting in kind)
+        raise UserError(f"{variable} is {value!r}; set it to one of {known}, or unset it") from None
 
 
 def ext_trainer_folder() -> Path:

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import torch
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
-from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.file_stamps import Stamp, take_stamps
@@ -42,6 +41,7 @@ from factorizer_nnunet.training.data_checks import check_trained_from
 from factorizer_nnunet.training.divergence import describe_divergence
 from factorizer_nnunet.training.random_state import random_state, restore_random_state
 from factorizer_nnunet.training.ranks import Verdict, on_first_rank, verdict_of_all_ranks
+from factorizer_nnunet.training.stepping import SteppingTrainer
 
 # Our entry next to nnU-Net's in a checkpoint: {"losses": of the epoch's training steps, "random_state": …}.
 RESUME_KEY = "factorizer_resume"
@@ -51,7 +51,7 @@ _OTHER_CHECKPOINT = (
 )
 
 
-class ResumableTrainer(nnUNetTrainer):
+class ResumableTrainer(SteppingTrainer):
     """Saves every few minutes and on SIGTERM or SIGUSR1, and stops at a loss that is not finite.
 
     A training stopped by a signal exits with status ``interrupts.STOPPED``, as does its validation, which ``--c``

@@ -8,10 +8,11 @@ _EXPONENT = 0.9  # of the decay, as in nnU-Net
 
 
 class WarmupPolySchedule:
-    """Sets the learning rate before every optimizer step, and at the start of each epoch for nnU-Net's loop.
+    """Sets the learning rate before every training step, and at the start of each epoch for nnU-Net's loop.
 
     The position follows from the epoch and its completed iterations, so a resumed training continues exactly where it
-    stopped, with no state in the checkpoint.
+    stopped, with no state in the checkpoint. Iterations count, not steps of the optimizer: whether those that mixed
+    precision skips are seen by a hook depends on the optimizer.
 
     Args:
         optimizer: whose parameter groups get the rate.
@@ -32,7 +33,6 @@ class WarmupPolySchedule:
         self.optimizer = optimizer
         self.peak = peak
         self.set_length(epochs=epochs, iterations_per_epoch=iterations_per_epoch, warmup=warmup)
-        optimizer.register_step_pre_hook(self._before_optimizer_step)
         self.step(0)
 
     def set_length(self, *, epochs: int, iterations_per_epoch: int, warmup: int) -> None:
@@ -56,7 +56,8 @@ class WarmupPolySchedule:
         """Skip iterations of the epoch that were completed before a stop."""
         self.iteration += iterations
 
-    def _before_optimizer_step(self, optimizer: torch.optim.Optimizer, args: tuple, kwargs: dict) -> None:
+    def begin_iteration(self) -> None:
+        """Set the rate of the next iteration."""
         self._set(self.rate(self.iteration))
         self.iteration += 1
 

@@ -32,6 +32,7 @@ from factorizer_nnunet.training.budget import Budget
 from factorizer_nnunet.training.random_state import random_state, restore_random_state
 from factorizer_nnunet.training.ranks import largest_of_all_ranks
 from factorizer_nnunet.training.resumable import ResumableTrainer
+from factorizer_nnunet.training.stepping import SteppingTrainer
 from factorizer_nnunet.training.time_plan import (
     TIME_PLAN_FILE,
     MeasuredTimes,
@@ -104,7 +105,7 @@ class TimedTrainer(ResumableTrainer):
         """Measure steps and the final validation; all processes of a training return the same."""
         with self._undone():
             self.network.train()
-            step = self._seconds_of(lambda: nnUNetTrainer.train_step(self, next(self.dataloader_train)))
+            step = self._seconds_of(lambda: SteppingTrainer.train_step(self, next(self.dataloader_train)))
             with torch.no_grad():
                 self.network.eval()
                 validation = self._seconds_of(lambda: nnUNetTrainer.validation_step(self, next(self.dataloader_val)))

@@ -14,7 +14,7 @@ from torch import nn
 from factorizer_nnunet.core.dependency_warnings import ignore_dependency_warnings
 from factorizer_nnunet.core.errors import print_user_errors_without_traceback
 from factorizer_nnunet.network import Factorizer
-from factorizer_nnunet.nnunet.environment import nnunet_folder
+from factorizer_nnunet.nnunet.environment import StepSetting, nnunet_folder, step_setting
 from factorizer_nnunet.nnunet.inference_settings import refuse_in_training, settings_from_environment
 from factorizer_nnunet.nnunet.model_folder import ModelFolder
 from factorizer_nnunet.nnunet.model_name import ModelName
@@ -43,9 +43,9 @@ class nnUNetTrainerFactorizer(AugmentedTrainer):
     augmentation and sampling are nnU-Net's. Subclasses made by ``trainer_variant`` change the length of training.
 
     Raises:
-        UserError: plans, data set and configuration do not fit together, the variable for augmentation has a wrong
-            value, variables set iterations or shifts, which is for predictions only, or ``-pretrained_weights`` ask for
-            code; before anything is written.
+        UserError: plans, data set and configuration do not fit together, the variable for augmentation or for the step
+            has a wrong value, variables set iterations or shifts, which is for predictions only, or
+            ``-pretrained_weights`` ask for code; before anything is written.
     """
 
     save_every: int  # epochs
@@ -62,6 +62,7 @@ class nnUNetTrainerFactorizer(AugmentedTrainer):
         ignore_dependency_warnings()  # in its workers
         refuse_in_training()
         checked_augmentation(device)
+        self.step_setting = step_setting()
         check_pretrained_weights(sys.argv[1:])
         on_first_rank(lambda: check_training_inputs(plans, configuration, fold, dataset_json, type(self).__name__))
         model = ModelName(type(self).__name__, plans["plans_name"], configuration)
@@ -127,8 +128,10 @@ class nnUNetTrainerFactorizer(AugmentedTrainer):
 
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, WarmupPolySchedule]:
         """AdamW and its schedule; gradients are clipped before each optimizer step."""
-        optimizer = build_optimizer(self.network, self.initial_lr, self.weight_decay)
-        optimizer.register_step_pre_hook(self._clip_gradients)
+        plain = self.step_setting is StepSetting.PLAIN
+        optimizer = build_optimizer(self.network, self.initial_lr, self.weight_decay, fused=not plain)
+        if plain:
+            optimizer.register_step_pre_hook(self._clip_gradients)
         return optimizer, WarmupPolySchedule(optimizer, peak=self.initial_lr, **self._length)
 
     @property
@@ -154,6 +157,11 @@ class nnUNetTrainerFactorizer(AugmentedTrainer):
             [p for group in optimizer.param_groups for p in group["params"]], self.max_gradient_norm
         )
 
+    def train_step(self, batch: dict) -> dict:
+        """Run a step with its learning rate."""
+        self.lr_scheduler.begin_iteration()
+        return super().train_step(batch)
+
     def skip_steps(self, steps: int) -> None:
         """Skip them in the schedule, which counts steps."""
         self.lr_scheduler.skip(steps)
@@ -168,15 +176,29 @@ class nnUNetTrainerFactorizer(AugmentedTrainer):
 
 
 def build_optimizer(
-    network: nn.Module, learning_rate: float = LEARNING_RATE, weight_decay: float = WEIGHT_DECAY
+    network: nn.Module,
+    learning_rate: float = LEARNING_RATE,
+    weight_decay: float = WEIGHT_DECAY,
+    fused: bool = False,
 ) -> torch.optim.AdamW:
-    """AdamW for a network's parameters, with weight decay for matrices and kernels only."""
+    """AdamW for a network's parameters, with weight decay for matrices and kernels only.
+
+    ``fused`` updates all parameters in one launch; it stays as it is when a state is loaded.
+    """
     decayed = [p for p in network.parameters() if p.ndim > 1]
     others = [p for p in network.parameters() if p.ndim <= 1]  # biases and norms have no reason to be near 0
-    return torch.optim.AdamW(
+    optimizer = torch.optim.AdamW(
         [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}],
         lr=learning_rate,
+        fused=fused or None,
     )
+
+    def keep_fused(_: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+        # The saved groups would replace it, also in a training that is continued with another setting.
+        return {**state, "param_groups": [{**group, "fused": fused or None} for group in state["param_groups"]]}
+
+    optimizer.register_load_state_dict_pre_hook(keep_fused)
+    return optimizer
 
 
 @functools.cache

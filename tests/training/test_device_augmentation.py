@@ -19,6 +19,7 @@ from batchgenerators.dataloading.single_threaded_augmenter import SingleThreaded
 from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
 from batchgeneratorsv2.transforms.noise.median_filter import MedianFilterTransform
 from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
+from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
 from plans_example import NAME, MakeTrainer, dataset_json, example_plans
 from short_trainings import ShortTrainings, losses_of, weights_of
 
@@ -66,17 +67,20 @@ def test_no_worker_is_left_after_many_starts(cases: Path, starts: int) -> None:
     def opened() -> int:
         return len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
 
-    before = None
+    before, workers = None, []
     for _ in range(starts):
         augmenter = augmenter_of(cases, "2D", print, processes=2)
         assert isinstance(augmenter, DeviceAugmenter)
         assert form_of(next(augmenter))[0][0] == (2, 2, 32, 28)
         assert len(multiprocessing.active_children()) == 2  # nnU-Net's own have ended
+        workers += [child.pid for child in multiprocessing.active_children()]
         augmenter.finish()
         assert not multiprocessing.active_children()
         gc.collect()
         before = opened() if before is None else before
     assert opened() <= before + 10
+    shared = [file.name for file in Path("/dev/shm").glob("torch_*")]  # torch_PID_…
+    assert not [name for name in shared if int(name.split("_")[1]) in (os.getpid(), *workers)]
 
 
 @pytest.mark.parametrize("processes", [0, 1])
@@ -107,13 +111,21 @@ def real_cases(make_trainer: MakeTrainer, tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("nnUNet_n_proc_DA", "0")
 
 
-def training(short: ShortTrainings, stop_before: int | None = None, go_on: bool = False) -> nnUNetTrainerFactorizer:
-    """A short training with the trainer's own loaders; ``stop_before`` is the step that a signal comes in."""
+class Killed(BaseException):
+    """Ends a training without a chance to save."""
+
+
+def training(
+    short: ShortTrainings, stop_before: int | None = None, go_on: bool = False, kill: bool = False
+) -> nnUNetTrainerFactorizer:
+    """A short training with the trainer's own loaders; a signal or a kill comes in step ``stop_before``."""
     trainer = short.trainer(go_on=go_on, seed=5)
     del trainer.get_dataloaders  # the random batches of ``short``
     steps, step = [0], trainer.train_step
 
     def counted(batch: dict[str, Any]) -> dict[str, Any]:
+        if steps[0] == stop_before and kill:
+            raise Killed
         if steps[0] == stop_before:
             os.kill(os.getpid(), signal.SIGTERM)
         steps[0] += 1
@@ -138,6 +150,33 @@ def test_a_training_that_was_stopped_ends_as_one_that_was_not(short: ShortTraini
     resumed = training(short, go_on=True)
     torch.testing.assert_close(weights_of(resumed), expected, rtol=0, atol=0)
     assert losses_of(resumed) == logged
+
+
+@pytest.mark.usefixtures("real_cases")
+def test_a_training_that_was_killed_continues_from_its_last_step(
+    short: ShortTrainings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FACTORIZER_CHECKPOINT_MINUTES", "1e-9")  # after every step
+    expected = weights_of(training(short))
+    short.fold.rename(tmp_path / "first")
+    short.fold.mkdir()
+    with pytest.raises(Killed):
+        training(short, stop_before=8, kill=True)
+    torch.testing.assert_close(weights_of(training(short, go_on=True)), expected, rtol=0, atol=0)
+
+
+@pytest.mark.usefixtures("real_cases")
+def test_pretrained_weights_are_trained_further(short: ShortTrainings, tmp_path: Path) -> None:
+    first = training(short)
+    file = tmp_path / "pretrained.pth"
+    (short.fold / "checkpoint_final.pth").rename(file)
+    trainer = short.trainer(seed=6)
+    del trainer.get_dataloaders
+    load_pretrained_weights(trainer.network, str(file))
+    torch.testing.assert_close(weights_of(trainer)[:100], weights_of(first)[:100], rtol=0, atol=0)
+    trainer.run_training()
+    assert isinstance(trainer.dataloader_train, DeviceAugmenter)
+    assert not torch.equal(weights_of(trainer), weights_of(first)) and torch.isfinite(weights_of(trainer)).all()
 
 
 class WithMedianFilter(nnUNetTrainerFactorizer):

@@ -1,0 +1,172 @@
+"""Run the GPU tests and measure everything that needs a GPU, for as long as you say.
+
+    python -m benchmarks.gpu --minutes 9 --hippocampus /data/Dataset004_Hippocampus
+
+Parts: tests of the kernels and of the training; each kernel against its bytes; speed and memory against nnU-Net's
+network; samples a second with loading, for stock nnU-Net and each setting of ours; the memory model; a short training
+of both on hippocampus. Each has a limit of time. Run the command again to continue with what has not been done. It
+needs no network; parts whose packages are not installed are left out and named. Results go to the working folder, and
+together to ``measured/gpu.json`` and the section of ``gpu.md`` below ``--docs``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.gpu.page import results_of, section, with_section
+from benchmarks.gpu.parts import ROOT, Part, run_parts
+from factorizer_nnunet.core.atomic_files import write_text_atomically
+from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.json_files import read_complete_json
+from factorizer_nnunet.core.processes import core_count
+from factorizer_nnunet.nnunet.environment import AUGMENTATION_VARIABLE, FOLDER_VARIABLES, STEP_VARIABLE
+
+MACHINE_FILE = "machine.json"
+RESULTS_FILE, PAGE = Path("measured/gpu.json"), Path("gpu.md")
+NNUNET = ("nnunetv2", "batchgeneratorsv2", "dynamic_network_architectures")
+OURS = "nnUNetTrainerFactorizer"
+# name of a part: trainer, who augments, and how a step is computed
+TRAININGS = {
+    "training, nnU-Net": ("nnUNetTrainer", "workers", "plain"),
+    "training, workers augment": (OURS, "workers", "plain"),
+    "training, device augments": (OURS, "device", "plain"),
+    "training, device augments, fused step": (OURS, "device", "fused"),
+    "training, device augments, CUDA graphs": (OURS, "device", "graphs"),
+}
+EPOCHS = "_5epochs_50iters"  # of the trainings on hippocampus
+
+
+def all_parts(work: Path, hippocampus: Path | None) -> list[Part]:
+    """All parts, the most important ones first; ``work`` is absolute."""
+    tests = ("-m", "pytest", "-v", "-p", "no:cacheprovider")
+    speed = ("--patch", "128", "128", "128", "--batch", "2", "--device", "cuda", "--dtype", "float16", "--compile")
+    speed = (*speed, "--rounds", "20", "--networks", "PlainConvUNet", "Factorizer default", "Factorizer swin")
+    memory = ("--device", "cuda", "--output", f"{work}/memory model", "--continue")
+    parts = [
+        Part(
+            name="tests of the network",
+            share=2,
+            command=(*tests, "tests/network/test_gpu.py", "tests/network/test_kernels.py"),
+            needs=("pytest", "triton"),
+            fine=(0, 1),
+        ),
+        Part(
+            name="tests of the training",
+            share=1,
+            command=(*tests, "-m", "gpu", "tests/training"),
+            needs=("pytest", *NNUNET),
+            fine=(0, 1),
+        ),
+        Part(
+            name="kernels",
+            share=1,
+            command=("-m", "benchmarks.gpu.kernels", "--output", f"{work}/kernels/kernels.json"),
+            needs=("triton",),
+        ),
+        Part(
+            name="speed",
+            share=2,
+            command=("-m", "benchmarks.speed", *speed, "--docs", f"{work}/speed"),
+            needs=NNUNET,
+        ),
+        *(_training(name, work) for name in TRAININGS),
+        Part(
+            name="memory model",
+            share=1,
+            command=("-m", "benchmarks.memory_model", *memory),
+            needs=NNUNET,
+        ),
+    ]
+    if hippocampus is not None:
+        trainers = (f"nnUNetTrainerBenchmarkStock{EPOCHS}", f"nnUNetTrainerBenchmarkFactorizer{EPOCHS}")
+        short = ("--device", "cuda", "--folds", "0", "--jobs", "1", "--threads", str(core_count()))
+        short = (*short, "--root", f"{work}/accuracy", "--trainers", *trainers)
+        command = ("-m", "benchmarks.accuracy", str(hippocampus.resolve()), *short)
+        parts.append(Part(name="accuracy", share=3, command=command, needs=NNUNET))
+    return parts
+
+
+def _training(name: str, work: Path) -> Part:
+    trainer, augmentation, step = TRAININGS[name]
+    cases = work / "cases"
+    env = {variable: str(cases / variable) for variable in FOLDER_VARIABLES}
+    return Part(
+        name=name,
+        share=1,
+        command=(
+            *("-m", "benchmarks.gpu.training", "--cases", str(cases), "--trainer", trainer),
+            *("--output", f"{work}/{name}/training.json"),
+        ),
+        needs=NNUNET,
+        env={**env, AUGMENTATION_VARIABLE: augmentation, STEP_VARIABLE: step},
+    )
+
+
+def machine() -> dict[str, Any]:
+    """What the results hold for: GPU, versions, and the state of the code."""
+    git = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
+    return {
+        "device": torch.cuda.get_device_name(),
+        "cores": core_count(),
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda,
+        "revision": git.stdout.strip() or "unknown",
+    }
+
+
+def check_same_machine(work: Path, now: dict[str, Any]) -> None:
+    """Note for what the results in ``work`` hold, or compare with what is noted.
+
+    Raises:
+        UserError: they come from another GPU, version or state of the code.
+    """
+    before = read_complete_json(work / MACHINE_FILE)
+    if before is None:
+        write_text_atomically(work / MACHINE_FILE, json.dumps(now, indent=1) + "\n")
+    elif before != now:
+        key = next(key for key in now if before.get(key) != now[key])
+        raise UserError(
+            f"{work} has results of another {key} ({before.get(key)}, now {now[key]}): name another folder with "
+            "--work, or remove it"
+        )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the parts, then write the JSON file and the section of the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=9, help="for this run (default %(default)s)")
+    parser.add_argument("--work", type=Path, default=ROOT / "build" / "gpu", help="working folder (default build/gpu)")
+    parser.add_argument("--docs", type=Path, default=ROOT / "docs", help="folder of gpu.md (default docs)")
+    parser.add_argument("--hippocampus", type=Path, metavar="DIR", help="Task04 in nnU-Net's raw layout, if at hand")
+    options = parser.parse_args(arguments)
+    if not torch.cuda.is_available():
+        sys.exit("error: this machine has no CUDA device that torch can use, so nothing can be measured")
+    if not options.minutes > 0:
+        sys.exit(f"error: --minutes {options.minutes:g} is not above 0")
+    work = options.work.resolve()
+    work.mkdir(parents=True, exist_ok=True)
+    parts = all_parts(work, options.hippocampus)
+    try:
+        check_same_machine(work, machine())
+        run_parts(parts, work, 60 * options.minutes, lambda line: print(line, flush=True))
+        results = results_of(parts, work, machine(), options.hippocampus is not None)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    (options.docs / RESULTS_FILE).parent.mkdir(parents=True, exist_ok=True)
+    write_text_atomically(options.docs / RESULTS_FILE, json.dumps(results, indent=1) + "\n")
+    page = options.docs / PAGE
+    text = page.read_text(encoding="utf-8") if page.exists() else ""
+    write_text_atomically(page, with_section(text, section(results)))
+    print(section(results))
+
+
+if __name__ == "__main__":
+    main()

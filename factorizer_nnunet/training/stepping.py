@@ -1,0 +1,111 @@
+"""A training step with fewer launches: one gradient clip, a fused optimizer, and the network's passes as CUDA graphs.
+
+``nnUNet_factorizer_step`` asks for it; without the variable, the step is nnU-Net's. All give the same numbers up to
+rounding. What has been measured is in docs/gpu.md.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from torch import Tensor, nn
+
+from factorizer_nnunet.nnunet.environment import STEP_VARIABLE, StepSetting
+
+_RECORDED_AFTER = 3  # steps; the first ones compile, warm up and record
+Target = Any  # a tensor, or a list of them with deep supervision
+
+
+class GraphedNetwork:
+    """A network compiled so that its passes run as CUDA graphs, which start all launches of a pass at once.
+
+    After a few passes, ``log`` gets one line that says whether they do.
+    """
+
+    def __init__(self, network: nn.Module, log: Callable[[str], None]) -> None:
+        self._compiled = torch.compile(network, mode="reduce-overhead")
+        self._log, self._passes = log, 0
+
+    def __call__(self, data: Tensor) -> Any:
+        """The network's outputs, which the next call overwrites."""
+        self._passes += 1
+        if self._passes == _RECORDED_AFTER + 1:
+            skipped = torch._dynamo.utils.counters["inductor"]["cudagraph_skips"]
+            without = "torch.compile leaves CUDA graphs out here (TORCH_LOGS=cudagraphs says why)"
+            self._log(without if skipped else "training steps run as CUDA graphs")
+        torch.compiler.cudagraph_mark_step_begin()
+        return self._compiled(data)
+
+
+class SteppingTrainer(nnUNetTrainer):
+    """Computes a training step as ``step_setting`` says, which a subclass sets before ``initialize``."""
+
+    step_setting = StepSetting.PLAIN
+    max_gradient_norm: float
+    _graphed: GraphedNetwork | None = None
+
+    def initialize(self) -> None:
+        """Initialize as nnU-Net does, and prepare CUDA graphs if they were asked for and are possible."""
+        super().initialize()
+        if self.step_setting is not StepSetting.GRAPHS:
+            return
+        if reason := why_no_graphs(self.device, self.is_ddp, self._do_i_compile()):
+            self.print_to_log_file(f"{STEP_VARIABLE}=graphs, but no CUDA graphs: {reason}")
+        else:
+            # Next to nnU-Net's own compiled network: validation keeps outputs for longer than graphs do.
+            network: Any = getattr(self.network, "_orig_mod", self.network)
+            self._graphed = GraphedNetwork(network, self.print_to_log_file)
+
+    def train_step(self, batch: dict) -> dict:
+        """One step on a batch of nnU-Net's; returns its loss.
+
+        What follows the first lines is nnU-Net's step but for the network that is called and the norm that gradients
+        are clipped to, neither of which nnU-Net lets a subclass choose.
+        """
+        if self.step_setting is StepSetting.PLAIN:
+            return super().train_step(batch)
+        data, target = batch["data"].to(self.device, non_blocking=True), batch["target"]
+        many = isinstance(target, list)
+        parts = [part.to(self.device, non_blocking=True) for part in (target if many else [target])]
+        loss = self._backward(data, parts if many else parts[0])
+        scaler = self.grad_scaler
+        if scaler is not None:
+            scaler.unscale_(self.optimizer)
+        nn.utils.clip_grad_norm_(self.network.parameters(), self.max_gradient_norm)
+        if scaler is not None:
+            scaler.step(self.optimizer)
+            scaler.update()
+        else:
+            self.optimizer.step()
+        return {"loss": loss.detach().cpu().numpy()}
+
+    def _backward(self, data: Tensor, target: Target) -> Tensor:
+        """The loss; gradients are in the parameters."""
+        if self._graphed is not None:
+            try:
+                return self._backward_through(self._graphed, data, target)
+            except RuntimeError as error:  # also of the compiler, or because graphs have memory of their own
+                self._graphed = None
+                reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+                self.print_to_log_file(f"no CUDA graphs from now on: {reason}")
+        return self._backward_through(self.network, data, target)
+
+    def _backward_through(self, network: Callable[[Tensor], Any], data: Tensor, target: Target) -> Tensor:
+        self.optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(self.device.type) if self.device.type == "cuda" else contextlib.nullcontext():
+            loss: Tensor = self.loss(network(data), target)
+        (loss if self.grad_scaler is None else self.grad_scaler.scale(loss)).backward()
+        return loss
+
+
+def why_no_graphs(device: torch.device, is_ddp: bool, compiles: bool) -> str | None:
+    """Why a training cannot use CUDA graphs; None if it can."""
+    if device.type != "cuda":
+        return f"the device is {device.type}"
+    if is_ddp:
+        return "several GPUs train together"
+    return None if compiles else "torch.compile is switched off"

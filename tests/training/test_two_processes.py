@@ -1,0 +1,56 @@
+"""A training of two processes whose samples each augments on its device; on the CPU they talk through gloo."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from augmentation_example import save_cases
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from plans_example import NAME, MakeTrainer, dataset_json, example_plans
+from torch import distributed as dist
+from torch import multiprocessing
+from torch.nn.parallel import DistributedDataParallel
+
+from factorizer_nnunet.nnunet.environment import AUGMENTATION_VARIABLE, STEP_VARIABLE
+from factorizer_nnunet.training.augmentation.augmenter import DeviceAugmenter
+from factorizer_nnunet.training.trainer import trainer_variant
+
+
+def training_of_two(rank: int, folder: str) -> None:
+    """What nnU-Net's run_ddp does, for a trainer on the CPU; then its weights are written."""
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    sys.modules[nnUNetTrainer.__module__].DDP = lambda network, device_ids: DistributedDataParallel(network)
+    torch.manual_seed(rank)
+    variant = trainer_variant("nnUNetTrainerFactorizer_2epochs_2iters")
+    trainer = variant(example_plans(), "3d_fullres", 0, dataset_json(), torch.device("cpu"))
+    trainer.device = torch.device("cpu")  # nnU-Net sets the GPU of the process
+    trainer.initialize()
+    assert trainer.is_ddp and trainer.batch_size == 1
+    trainer.run_training()
+    assert isinstance(trainer.dataloader_train, DeviceAugmenter) and isinstance(trainer.dataloader_val, DeviceAugmenter)
+    torch.save(trainer.network.module.state_dict(), Path(folder) / f"weights_{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow  # two processes that import nnU-Net
+def test_both_processes_end_with_the_same_weights(
+    make_trainer: MakeTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_trainer()  # writes the folders
+    folder = tmp_path / "nnUNet_preprocessed" / NAME / "nnUNetPlans_3d"
+    for file in folder.iterdir():
+        file.unlink()
+    save_cases(folder, ("case_0", "case_1"), highest=2)
+    variables = {AUGMENTATION_VARIABLE: "device", STEP_VARIABLE: "fused", "nnUNet_n_proc_DA": "0"}
+    for variable, value in variables.items():
+        monkeypatch.setenv(variable, value)
+    multiprocessing.spawn(training_of_two, (str(tmp_path),), nprocs=2)
+    first, second = (torch.load(tmp_path / f"weights_{rank}.pt") for rank in range(2))
+    for name, value in first.items():
+        torch.testing.assert_close(second[name], value, rtol=0, atol=0)
+        assert torch.isfinite(value).all()
+    (final,) = (tmp_path / "nnUNet_results" / NAME).rglob("checkpoint_final.pth")
+    assert final.stat().st_size
