@@ -31,6 +31,7 @@ class CaseBuilder:
     release: Release
     files: CaseFiles
     found: FoundCases
+    allow_missing: bool = False  # whether channels may be absent, except for all that define the grid
     _ignored: dict[str, list[NiftiFile]] = field(default_factory=dict)  # files not used, by reason
 
     def build(self, channels: Sequence[Channel], strata: Mapping[str, str], unused: list[NiftiFile]) -> None:
@@ -46,9 +47,7 @@ class CaseBuilder:
             return
         folder = matches[0].path.parent
         chosen = {channel.file: self._choose(channel.file) for channel in channels}  # a 4D file once
-        for channel in channels:
-            if not self.files.matches.get(channel.file):
-                self._problem(folder, _missing(channel, channels, matches[0].fields["case"]))
+        self._report_missing(folder, channels, matches[0].fields["case"])
         label = self._label(folder, [match for match in chosen.values() if match], unused)
         self._note_ignored()
         if len(self.found.problems) > num_problems:
@@ -62,13 +61,25 @@ class CaseBuilder:
         self.found.cases.append(
             SourceCase(
                 name=self.files.name,
-                images=tuple(match.path for match in images),
+                images=tuple(match.path if (match := chosen[channel.file]) else None for channel in channels),
                 label=label,
                 patient=self.release.patient_of(self.files.name),
                 stratum=stratum_of(self.release, images[0].shown) or strata.get(fields["case"].casefold(), ""),
                 fields=fields,
             )
         )
+
+    def _report_missing(self, folder: Path, channels: Sequence[Channel], case: str) -> None:
+        """Add a problem, or a note where channels may be absent, for each channel without a file."""
+        missing = [channel for channel in channels if not self.files.matches.get(channel.file)]
+        keeps_grid = any(not channel.own_grid for channel in channels if channel not in missing)
+        for channel in missing:
+            text = _missing(channel, channels, case)
+            if self.allow_missing and keeps_grid:
+                self._note(folder, text)
+            else:
+                self._problem(folder, text)
+                self.found.lacking += 1
 
     def _label(self, folder: Path, images: Sequence[MatchedFile], unused: list[NiftiFile]) -> Path | None:
         patterns = [text for text in self.release.label if text in self.files.matches]

@@ -27,11 +27,22 @@ class SourceCase:
     """The source files of one case, and what their paths say about it."""
 
     name: str  # in nnU-Net's file names
-    images: tuple[Path, ...]  # one per channel, in order; a 4D file is repeated for each of its channels
+    # One per channel, in order; a 4D file is repeated for each of its channels, and None stands for an absent one.
+    images: tuple[Path | None, ...]
     label: Path | None  # None for an unlabelled case
     patient: str
     stratum: str  # "" if unknown
     fields: Mapping[str, str] = field(default_factory=dict)  # named groups of the release's patterns, and "case"
+
+    @property
+    def absent(self) -> tuple[int, ...]:
+        """Numbers of the channels that the case lacks."""
+        return tuple(number for number, path in enumerate(self.images) if path is None)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The images that exist, each once."""
+        return tuple(dict.fromkeys(path for path in self.images if path is not None))
 
     def image_file(self, number: int) -> str:
         """Path of channel ``number`` in the converted data set."""
@@ -51,4 +62,5 @@ class FoundCases:
     cases: list[SourceCase] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     notes: list[Problem] = field(default_factory=list)
+    lacking: int = 0  # images that are missing
     unlabelled: Counter[str] = field(default_factory=Counter)  # cases without label by the folder that says so

@@ -9,7 +9,7 @@ the set without such cases and lists them.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -47,8 +47,8 @@ class ImageFacts:
     """Facts about one channel of a case on its source grid, and how its file is written for nnU-Net.
 
     ``treatment`` is "copy" (byte for byte), "compress" (plain NIfTI, whatever its name), "split" (one image of a
-    series), "rewrite" (repaired header, dropped axes or zeroed voxels), "resample" (to the case's grid), or "move" (the
-    same voxels on the case's grid).
+    series), "rewrite" (repaired header, dropped axes or zeroed voxels), "resample" (to the case's grid), "move" (the
+    same voxels on the case's grid), or "absent" (zeros on the case's grid, and no file for an unlabelled case).
     """
 
     grid: Grid
@@ -88,15 +88,16 @@ class Examined:
     thumbnail: Thumbnail | None
 
 
-def grid_channel(channels: Sequence[Channel]) -> int:
-    """Index of the chosen channel that defines the case's grid: the first that is never on its own grid."""
-    return next((number for number, channel in enumerate(channels) if not channel.own_grid), 0)
+def grid_channel(channels: Sequence[Channel], absent: Collection[int] = ()) -> int:
+    """Index of the chosen channel that defines the case's grid: the first that exists and is never on its own grid."""
+    chosen = (number for number, channel in enumerate(channels) if not channel.own_grid and number not in absent)
+    return next(chosen, 0)
 
 
-def display_channel(release: Release, channels: Sequence[Channel]) -> int:
-    """Index of the channel to show: that which the release names, if chosen and on the case's grid."""
-    wanted = (n for n, channel in enumerate(channels) if channel.name == release.display and not channel.own_grid)
-    return next(wanted, grid_channel(channels))
+def display_channel(release: Release, channels: Sequence[Channel], absent: Collection[int] = ()) -> int:
+    """Index of the channel to show: that which the release names, if it is chosen, exists and has the case's grid."""
+    usable = (n for n, channel in enumerate(channels) if not channel.own_grid and n not in absent)
+    return next((n for n in usable if channels[n].name == release.display), grid_channel(channels, absent))
 
 
 def examine(release: Release, channels: Sequence[Channel], options: Options, case: SourceCase) -> Examined:
@@ -128,11 +129,11 @@ class _Examination:
         if case.label is not None:
             with self._reported(case.label):
                 label = self._examine_label(case.label, remap)
-        reference = grid_channel(channels)
-        pictured = display_channel(self.release, channels)
+        reference = grid_channel(channels, case.absent)
+        pictured = display_channel(self.release, channels, case.absent)
         images: list[ImageFacts | None] = [None] * len(channels)
         thumbnail = None
-        for path in dict.fromkeys(case.images):
+        for path in case.files:
             volume = None
             with self._reported(path):
                 volume = self._read(path)
@@ -147,6 +148,9 @@ class _Examination:
         # If the file that defines the grid is unreadable, the others are still compared: all problems come at once.
         readable = (number for number, channel in enumerate(channels) if images[number] and not channel.own_grid)
         self._compare_grids(images, next(readable, reference), label)
+        if (whole := images[reference]) is not None:
+            for number in case.absent:
+                images[number] = ImageFacts(whole.grid, 0, 0, "absent")
         facts = tuple(image for image in images if image is not None)
         return Examined(
             case,
@@ -224,16 +228,17 @@ class _Examination:
 
         Differences within the tolerance give one note, about the file that differs most: often all cases have them.
         """
-        reference = images[first]
-        if reference is None:
+        reference, reference_path = images[first], self.case.images[first]
+        if reference is None or reference_path is None:
             return
-        grid, name = reference.grid, self.case.images[first].name
-        files: list[tuple[Path, ImageFacts | LabelFacts | None]] = list(zip(self.case.images, images, strict=True))
+        grid, name = reference.grid, reference_path.name
+        files: list[tuple[Path | None, ImageFacts | LabelFacts | None]]
+        files = list(zip(self.case.images, images, strict=True))
         if self.case.label is not None:
             files.append((self.case.label, label))
         offsets_mm: dict[Path, float] = {}
         for number, (path, file) in enumerate(files):
-            if file is None:
+            if file is None or path is None:
                 continue
             problem = grid_problem(file.grid, grid, name)
             if problem is None:

@@ -85,7 +85,8 @@ def _write_data_set(survey: Survey, target: Path, listing: SourceListing, option
         registered = [one for case in map_unordered(writing, survey.kept, options.jobs, "writing") for one in case]
         registered.sort(key=lambda one: one.case)
         name = target.name.split("_", 1)[1]
-        description = dataset_json(survey.release, survey.channels, survey.scheme, name, len(survey.training))
+        training = [examined.case for examined in survey.training]
+        description = dataset_json(survey.release, survey.channels, survey.scheme, name, training)
         _write_json(draft / "dataset.json", description)
         folds = five_folds(
             {e.case.name: e.case.patient for e in survey.training},
@@ -146,6 +147,8 @@ def _bytes_of(examined: Examined, options: Options) -> int:
     """Approximate size of a case's images on disk."""
     total = 0
     for path, facts in zip(examined.case.images, examined.images, strict=True):
+        if path is None:
+            continue  # zeros take hardly any
         if facts.treatment == "copy":
             total += 0 if options.link else path.stat().st_size
         else:

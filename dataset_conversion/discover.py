@@ -56,16 +56,19 @@ def list_files(sources: Sequence[Path]) -> SourceListing:
     return listing
 
 
-def find_cases(release: Release, listing: SourceListing, channels: Sequence[Channel]) -> FoundCases:
+def find_cases(
+    release: Release, listing: SourceListing, channels: Sequence[Channel], allow_missing: bool = False
+) -> FoundCases:
     """Find all cases of ``release`` with the given ``channels`` among the listed files, sorted by name.
 
+    With ``allow_missing``, cases may lack channels, but not all that define the grid.
     Only the release's table of strata and duplicate files are read; of identical files the first is used.
     """
     grouped = group_by_case(release, listing.files)
     found = FoundCases(problems=list(listing.problems))
     strata = _read_strata(release, listing.tables, found.notes)
     for files in sorted(grouped.cases.values(), key=lambda files: files.name):
-        CaseBuilder(release, files, found).build(channels, strata, grouped.unused)
+        CaseBuilder(release, files, found, allow_missing).build(channels, strata, grouped.unused)
     _add_notes(release, listing, grouped, found)
     return found
 

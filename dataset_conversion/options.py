@@ -27,6 +27,7 @@ class Options:
     register: bool = True  # channels on their own grids; otherwise they are only resampled by their headers
     ignore_geometry: bool = False  # files of a case with the same shape are the same voxels, wherever headers put them
     skip_invalid: bool = False  # leave out cases with problems instead of rejecting the set
+    allow_missing: bool = False  # keep cases that lack some channels
     # By casefolded case name: label values to replace ("" for all cases), and patients.
     remap: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
     patients: Mapping[str, str] | None = None

@@ -15,6 +15,8 @@ from factorizer_nnunet.dataset_conversion.discover import SourceListing, find_ca
 from factorizer_nnunet.dataset_conversion.options import Options
 from factorizer_nnunet.dataset_conversion.spec import Channel, LabelScheme, Release
 from factorizer_nnunet.imaging.checks import unexpected_labels_problem
+from factorizer_nnunet.nnunet.absent_channels import SUFFIX
+from factorizer_nnunet.nnunet.names import TRAINER
 
 _MIN_CASES_FOR_TELLTALE = 5
 
@@ -48,7 +50,7 @@ def survey_release(release: Release, listing: SourceListing, options: Options) -
     if all(channel.own_grid for channel in channels):
         others = ", ".join(channel.name for channel in release.channels if not channel.own_grid)
         raise UserError(f"--channels {' '.join(c.name for c in channels)} defines no grid: add one of {others}")
-    found = find_cases(release, listing, channels)
+    found = find_cases(release, listing, channels, options.allow_missing)
     cases = [replace(case, patient=options.patient_of(case.name) or case.patient) for case in found.cases]
     reading = partial(examine, release, channels, options)
     examined = sorted(map_unordered(reading, cases, options.jobs, "checking"), key=lambda e: e.case.name)
@@ -67,7 +69,7 @@ def survey_release(release: Release, listing: SourceListing, options: Options) -
         kept,
         tuple(problems),
         (*found.notes, *(note for e in kept for note in e.notes)),
-        tuple(_hints(release, scheme, examined)),
+        tuple(_hints(release, scheme, examined, found.lacking)),
         tuple(_warnings(release, examined, kept, options)),
     )
 
@@ -87,6 +89,12 @@ def refuse_problems(survey: Survey, listing: SourceListing, options: Options) ->
         if survey.problems:
             raise UserError(f"no case of {release.title} in {where} is valid, {count}:\n{problems}")
         raise UserError(f"no case of {release.title} below {where}: expected files like {release.example}")
+    cases = [examined.case for examined in survey.training or survey.kept]
+    useless = [number for number in cases[0].absent if all(number in case.absent for case in cases)]
+    if useless:
+        kept = " ".join(channel.name for number, channel in enumerate(survey.channels) if number not in useless)
+        name = survey.channels[useless[0]].name
+        raise UserError(f"{name} is missing in every case in {where}: leave it out with --channels {kept}")
 
 
 def _scheme(release: Release, examined: Sequence[Examined]) -> LabelScheme:
@@ -99,8 +107,13 @@ def _scheme(release: Release, examined: Sequence[Examined]) -> LabelScheme:
     return min(release.schemes, key=misfits)
 
 
-def _hints(release: Release, scheme: LabelScheme, examined: Sequence[Examined]) -> Iterator[str]:
-    """Possible causes of unexpected label values: another release if most cases have them, otherwise mistakes."""
+def _hints(release: Release, scheme: LabelScheme, examined: Sequence[Examined], lacking: int) -> Iterator[str]:
+    """What may help with missing images and unexpected label values.
+
+    Such values come from another release if most cases have them, otherwise from mistakes.
+    """
+    if lacking:
+        yield f"--allow-missing keeps cases that lack channels, for trainers such as {TRAINER}{SUFFIX}"
     labels = [set(e.label.counts) for e in examined if e.label is not None]
     unexpected = [values for values in labels if values - {*scheme.labels.to_nnunet}]
     if not unexpected:

@@ -16,7 +16,7 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
 from factorizer_nnunet.dataset_conversion import registration as rigid
-from factorizer_nnunet.dataset_conversion.cases import FILE_ENDING
+from factorizer_nnunet.dataset_conversion.cases import FILE_ENDING, SourceCase
 from factorizer_nnunet.dataset_conversion.check import Examined, grid_channel
 from factorizer_nnunet.dataset_conversion.options import Options
 from factorizer_nnunet.dataset_conversion.spec import Channel, LabelScheme, Release
@@ -27,6 +27,7 @@ from factorizer_nnunet.imaging.planes import AXIAL, fullest_slice, intensity_ran
 from factorizer_nnunet.imaging.volume import COMPRESSION, Volume, nifti_bytes, read_header, read_volume
 from factorizer_nnunet.imaging.window import window_of
 from factorizer_nnunet.nnunet.dataset_json import (
+    ABSENT_KEY,
     CASES_KEY,
     CHANNELS_KEY,
     DISPLAY_KEY,
@@ -72,18 +73,23 @@ def write_case(
     """
     case = examined.case
     read = lru_cache(maxsize=1)(read_volume)  # a series is read once for all of its channels
-    grid_header = read_header(case.images[grid_channel(channels)])
+    fixed = grid_channel(channels, case.absent)
+    grid_file = case.images[fixed]
+    assert grid_file is not None  # `grid_channel` chooses among those that exist
+    grid_header = read_header(grid_file)
     registered = []
     for number, (channel, path, facts) in enumerate(zip(channels, case.images, examined.images, strict=True)):
         target = folder / case.image_file(number)
         target.parent.mkdir(parents=True, exist_ok=True)
-        if facts.treatment == "copy":
+        if path is None:
+            if case.label is not None:  # nnU-Net trains on cases with all files only
+                _write_bytes(target, nifti_bytes(np.zeros(facts.grid.size, np.uint8), grid_header))
+        elif facts.treatment == "copy":
             _copy(path, target, options.link)
         elif facts.treatment == "compress":
             _write_bytes(target, gzip.compress(path.read_bytes(), COMPRESSION, mtime=0))
         elif facts.treatment == "resample":
-            moving, fixed = read(path).part(channel.volume), grid_channel(channels)
-            reference = read_volume(case.images[fixed]).part(channels[fixed].volume)
+            moving, reference = read(path).part(channel.volume), read_volume(grid_file).part(channels[fixed].volume)
             names = (channels[fixed].name, channel.name)
             registered.append(_write_resampled(case.name, names, moving, reference, target, options.register))
         else:
@@ -111,22 +117,24 @@ def _is_unchanged(label: Volume, mapped: np.ndarray, header: nibabel.Nifti1Heade
 
 
 def dataset_json(
-    release: Release, channels: Sequence[Channel], scheme: LabelScheme, name: str, num_training: int
+    release: Release, channels: Sequence[Channel], scheme: LabelScheme, name: str, training: Sequence[SourceCase]
 ) -> dict[str, Any]:
-    """Return the content of dataset.json; the order of regions matters to nnU-Net."""
+    """Return the content of dataset.json for these training cases; the order of regions matters to nnU-Net."""
     if scheme.regions_class_order is None:
         regions: dict[str, Any] = {region: values[0] for region, values in scheme.regions.items()}
         order = {}
     else:
         regions = {region: list(values) for region, values in scheme.regions.items()}
         order = {REGIONS_ORDER_KEY: list(scheme.regions_class_order)}
+    absent = {case.name: list(case.absent) for case in training if case.absent}
     shown = [str(number) for number, channel in enumerate(channels) if channel.name == release.display]
     return {
         CHANNELS_KEY: {str(number): channel.written_name for number, channel in enumerate(channels)},
         **({DISPLAY_KEY: shown[0]} if shown else {}),
+        **({ABSENT_KEY: absent} if absent else {}),
         LABELS_KEY: {"background": 0, **regions},
         **order,
-        CASES_KEY: num_training,
+        CASES_KEY: len(training),
         ENDING_KEY: FILE_ENDING,
         "name": name,
         "release": release.title,

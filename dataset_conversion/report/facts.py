@@ -62,6 +62,7 @@ def report_facts(conversion: Conversion) -> dict[str, Any]:
             "link": options.link,
             "register": options.register,
             "skip_invalid": options.skip_invalid,
+            "allow_missing": options.allow_missing,
             "remap": {case: _text_keys(values) for case, values in options.remap.items()},
             "seed": options.seed,
         },
@@ -76,6 +77,7 @@ def report_facts(conversion: Conversion) -> dict[str, Any]:
             "patients": len({e.case.patient for e in survey.kept}),
             # "" stands for unreadable folders, which contain an unknown number of cases.
             "left_out": len({problem.case for problem in survey.problems} - kept - {""}),
+            "incomplete": sum(1 for e in survey.kept if e.case.absent),
             "outliers": len(outliers),
         },
         "warnings": list(survey.warnings),
@@ -130,7 +132,7 @@ def _cases(
             "stratum": e.case.stratum,
             "fold": fold_of.get(name),
             "fields": dict(e.case.fields),
-            "grid_channel": grid_channel(survey.channels),
+            "grid_channel": grid_channel(survey.channels, e.case.absent),
             "images": _images(e, channels),
             "label": None if e.label is None else _label(e, e.label, survey.scheme),
             "registrations": [_registration(one) for one in conversion.registered if one.case == name],
@@ -145,8 +147,8 @@ def _images(examined: Examined, channels: Sequence[str]) -> list[dict[str, Any]]
     return [
         {
             "channel": channel,
-            "source": str(path),
-            "file": case.image_file(number),
+            "source": None if path is None else str(path),
+            "file": None if path is None and case.label is None else case.image_file(number),
             "treatment": facts.treatment,
             "size": list(facts.grid.size),
             "spacing_mm": [_finite(value) for value in facts.grid.spacing],

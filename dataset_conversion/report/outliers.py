@@ -102,12 +102,13 @@ def _features(
     )
     for number, channel in enumerate(channels):
         facts = {e.case.name: e.images[number] for e in examined}
-        intensities = {case: f"{short(f.low, 4)} to {short(f.high, 4)}" for case, f in facts.items()}
-        ranges = {case: f.high - f.low for case, f in facts.items() if f.high > f.low}
+        present = {case: f for case, f in facts.items() if f.treatment != "absent"}
+        intensities = {case: f"{short(f.low, 4)} to {short(f.high, 4)}" for case, f in present.items()}
+        ranges = {case: f.high - f.low for case, f in present.items() if f.high > f.low}
         if ranges:
             yield _Feature(f"{channel} intensities", {c: math.log(r) for c, r in ranges.items()}, intensities)
             least = _LEAST_SPREAD_OF_LOW * statistics.median(ranges.values())
-            yield _Feature(f"{channel} intensities", {c: f.low for c, f in facts.items()}, intensities, least)
+            yield _Feature(f"{channel} intensities", {c: f.low for c, f in present.items()}, intensities, least)
         if number and all(e.images[number].grid.size == e.images[0].grid.size for e in examined):
             continue  # the first channel's grid is reported once
         prefix = f"{channel} " if number else ""

@@ -70,6 +70,8 @@ def _numbers(facts: Facts) -> str:
         items.append((f"{short(statistics.median(volumes))} ml", "median label volume", False))
     if empty := sum(volume == 0 for volume in volumes):
         items.append((empty, "empty labels", False))
+    if counts["incomplete"]:
+        items.append((counts["incomplete"], "cases without all channels", False))
     items.append((counts["left_out"], "cases left out", bool(facts["left_out"])))
     if facts["outliers_sought"]:
         items.append((counts["outliers"], "outliers", False))

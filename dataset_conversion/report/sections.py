@@ -16,6 +16,7 @@ _TREATMENTS = {
     "split": "taken from a series",
     "rewrite": "header or voxels repaired",
     "resample": "resampled to the case's grid",
+    "absent": "absent",
 }
 
 
@@ -136,8 +137,11 @@ def table_section(facts: Facts) -> str:
             for region in facts["regions"]
         ]
         cells.append(f'<td class="words">{"<br>".join(_remarks(case))}</td>')
-        for end in (end for image in case["images"] for end in image["intensity_range"]):
-            cells.append(number(end, short(end, 4), undefined="no voxel is finite"))
+        for image in case["images"]:
+            absent = image["treatment"] == "absent"
+            for end in image["intensity_range"]:
+                why = "the case lacks this channel" if absent else "no voxel is finite"
+                cells.append(number(None if absent else end, short(end, 4), undefined=why))
         odd = ' class="odd"' if case["outliers"] else ""
         rows.append(f'<tr id="{anchor}" data-view="{place}"{odd}>{"".join(cells)}</tr>')
     lead = (

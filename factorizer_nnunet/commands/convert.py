@@ -83,6 +83,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--no-registration", dest="register", action="store_false", help="align channels on other grids by headers only"
     )
     add("--skip-invalid", action="store_true", help="leave out cases with problems and list them")
+    add(
+        "--allow-missing",
+        action="store_true",
+        help="keep cases that lack channels, for trainers that leave out channels (_channeldrop)",
+    )
     add_geometry_option(parser, "accept")
     add("--dry-run", action="store_true", help="check the source and show what would be written")
     add(

@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from nnunetv2.imageio.reader_writer_registry import LIST_OF_IO_CLASSES, recursive_find_reader_writer_by_name
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
+from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.nnunet.dataset_json import (
+    ABSENT_KEY,
     CASES_KEY,
     CHANNELS_KEY,
     ENDING_KEY,
@@ -41,6 +43,11 @@ def declaration_problems(description: DatasetJson) -> Iterator[str]:
     if reader != "None" and (not isinstance(reader, str) or not _is_reader(reader)):
         known = ", ".join(one.__name__ for one in LIST_OF_IO_CLASSES)
         yield f"{json_file}: {READER_KEY} {reader!r} is not a reader of nnU-Net ({known}). Correct or remove it"
+    try:
+        _ = description.absent_channels
+    except UserError as error:
+        if ABSENT_KEY in content and ABSENT_KEY in str(error):
+            yield str(error)
     if LABELS_KEY in content:
         yield from _label_problems(description)
 

@@ -8,20 +8,20 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
 
 from factorizer_nnunet.core.errors import UserError
-from factorizer_nnunet.core.wording import count_of
+from factorizer_nnunet.core.wording import count_of, first_few
 from factorizer_nnunet.dataset_check.check import CheckedDataset, check_dataset
 from factorizer_nnunet.dataset_check.declaration import declaration_problems
 from factorizer_nnunet.dataset_check.listing import list_cases
 from factorizer_nnunet.dataset_check.rules import Expected
 from factorizer_nnunet.nnunet.conversion_report import constant_images
-from factorizer_nnunet.nnunet.dataset_json import DATASET_FILE, CaseFiles, DatasetJson
+from factorizer_nnunet.nnunet.dataset_json import ABSENT_KEY, DATASET_FILE, CaseFiles, DatasetJson
 from factorizer_nnunet.nnunet.environment import nnunet_folder
 from factorizer_nnunet.nnunet.raw_dataset import find_dataset
 
@@ -65,7 +65,7 @@ def check_raw_dataset(dataset: str | int) -> RawDataset:
     description = DatasetJson.read(folder / DATASET_FILE)
     _raise(list(declaration_problems(description)), folder)
     listing = list_cases(folder, description)
-    _raise(listing.problems, folder)
+    _raise([*listing.problems, *_absence_problems(description, listing.cases)], folder)
     reader = _reader(description, listing.cases[0].images[0])
     return RawDataset(dataset_id, name, folder, description, tuple(listing.cases), reader, tuple(listing.warnings))
 
@@ -80,6 +80,7 @@ def check_voxels(raw: RawDataset, record_folder: Path, num_processes: int) -> Ch
         {**names, **single},
         constant_images(raw.folder),
         raw.description.ignore_label,
+        raw.description.absent_channels,
     )
     return check_dataset(raw.cases, expected, raw.reader, record_folder, num_processes)
 
@@ -88,6 +89,18 @@ def report_warnings(raw: RawDataset, checked: CheckedDataset) -> None:
     """Print what may be intended but should be known."""
     for warning in (*raw.warnings, *checked.warnings):
         print(f"WARNING: {raw.name}: {warning}")
+
+
+def _absence_problems(description: DatasetJson, cases: Sequence[CaseFiles]) -> Iterator[str]:
+    absent, names = description.absent_channels, {case.name for case in cases}
+    if unknown := sorted(absent.keys() - names):
+        yield f"{description.path}: {ABSENT_KEY} names cases that do not exist: {first_few(unknown)}. Correct it"
+    for number, channel in enumerate(description.channel_names):
+        if names and all(number in absent.get(name, ()) for name in names):
+            yield (
+                f"{description.path}: {ABSENT_KEY} lists channel {number} ({channel}) for every case. Remove it from "
+                "channel_names, and its files"
+            )
 
 
 def _raise(problems: Sequence[str], folder: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from factorizer_nnunet.core.wording import count_of
 from factorizer_nnunet.dataset_check.facts import FileFacts
 from factorizer_nnunet.imaging.checks import not_finite_text
 from factorizer_nnunet.imaging.grid import geometry_difference, has_right_angles, spacing_difference
+from factorizer_nnunet.nnunet.dataset_json import ABSENT_KEY
 
 # Replaces the file that is given to it.
 _ROUND = (
@@ -31,6 +32,7 @@ class Expected:
         labels: name of each declared value, including the ignore label.
         constant_images: files known to be constant, which conversion has accepted.
         ignore: the label of voxels that are neither trained on nor scored.
+        absent: numbers of the channels that a case lacks, by case.
     """
 
     json_file: Path
@@ -38,6 +40,7 @@ class Expected:
     labels: Mapping[int, str]
     constant_images: frozenset[str] = frozenset()
     ignore: int | None = None
+    absent: Mapping[str, frozenset[int]] = field(default_factory=dict)
 
     @property
     def foreground(self) -> dict[int, str]:
@@ -81,8 +84,11 @@ def case_problems(case: CaseFacts, expected: Expected) -> Iterator[Finding]:
             readable.append((path, facts))
             yield from _geometry_problems(path, facts)
     images = [(path, facts) for path, facts in case.images if not facts.error]
-    for path, facts in images:
-        yield from _intensity_problems(path, facts, expected)
+    absent = expected.absent.get(case.name, frozenset())
+    for number, (path, facts) in enumerate(case.images):
+        if not facts.error:
+            in_file = absent if len(case.images) == 1 else frozenset({0} if number in absent else ())
+            yield from _intensity_problems(path, facts, expected, in_file)
     if len(images) == len(case.images):
         yield from _channel_problems(case, expected)
     label_path, label = case.label
@@ -99,7 +105,8 @@ def _geometry_problems(path: Path, facts: FileFacts) -> Iterator[Finding]:
         yield Finding(path, "its axes are not at right angles", "Resample it to a grid with perpendicular axes")
 
 
-def _intensity_problems(path: Path, facts: FileFacts, expected: Expected) -> Iterator[Finding]:
+def _intensity_problems(path: Path, facts: FileFacts, expected: Expected, absent: frozenset[int]) -> Iterator[Finding]:
+    """What is wrong with intensities; ``absent`` are numbers of channels in this file."""
     names = expected.channel_names if facts.channels == len(expected.channel_names) > 1 else ()
     if facts.not_finite:
         yield Finding(
@@ -107,7 +114,11 @@ def _intensity_problems(path: Path, facts: FileFacts, expected: Expected) -> Ite
             f"{not_finite_text(facts.not_finite)} (or too large for 32-bit floating point)",
             "Replace them with a value that makes sense for the image, such as that of the background",
         )
+    if absent - {number for number, value in facts.constant_channels if value == 0}:
+        fix = f"Correct {ABSENT_KEY}, or replace the image by one of zeros"
+        yield Finding(path, f"is not 0 everywhere, but {expected.json_file} declares the channel absent", fix)
     constant = () if path.name in expected.constant_images else facts.constant_channels
+    constant = tuple(one for one in constant if one[0] not in absent)
     for number, value in constant if names else constant[:1]:
         which = f"channel {names[number]} is" if names else "is"
         yield Finding(path, f"{which} constant: every voxel is {value:g}", "Replace the image or remove the case", True)

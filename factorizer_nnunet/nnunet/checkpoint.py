@@ -15,6 +15,7 @@ import torch
 
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.file_stamps import stamp_of
+from factorizer_nnunet.nnunet.absent_channels import CHECKPOINT_KEY as CHANNEL_DROP_KEY
 from factorizer_nnunet.nnunet.integrity import zip_damage
 
 _NEEDED = ("network_weights", "trainer_name", "init_args")
@@ -42,6 +43,7 @@ class FoldCheckpoint:
         configuration: such as ``3d_fullres``.
         mirroring_axes: spatial axes along which the training mirrored; None if it did not.
         digest: SHA-256 of the file.
+        channel_drop: whether it was trained to predict without some channels.
     """
 
     weights: Mapping[str, torch.Tensor]
@@ -49,6 +51,7 @@ class FoldCheckpoint:
     configuration: str
     mirroring_axes: tuple[int, ...] | None
     digest: str
+    channel_drop: bool = False
 
 
 def checkpoint_content(
@@ -59,6 +62,7 @@ def checkpoint_content(
     fold: str,
     dataset_json: Mapping[str, Any],
     mirroring_axes: tuple[int, ...] | None,
+    channel_drop: bool = False,
 ) -> dict[str, Any]:
     """The entries of nnU-Net's checkpoints that predictions read; ``fold`` is a number or ``all``."""
     return {
@@ -72,6 +76,7 @@ def checkpoint_content(
             "device": torch.device("cpu"),
         },
         "inference_allowed_mirroring_axes": mirroring_axes,
+        **({CHANNEL_DROP_KEY: True} if channel_drop else {}),
     }
 
 
@@ -98,6 +103,7 @@ def read_fold(path: Path, trusted: bool = False) -> FoldCheckpoint:
         configuration=configuration,
         mirroring_axes=_checked_axes(content.get("inference_allowed_mirroring_axes"), path),
         digest=stamp_of(path).sha256,
+        channel_drop=content.get(CHANNEL_DROP_KEY) is True,
     )
 
 

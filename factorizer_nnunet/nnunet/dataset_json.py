@@ -16,6 +16,7 @@ from factorizer_nnunet.nnunet.image_files import channels_by_case, image_name
 DATASET_FILE = "dataset.json"
 # The keys of the file, as nnU-Net writes them; the old one before nnU-Net 2.
 DISPLAY_KEY = "display_channel"  # our own: the channel of pictures; nnU-Net ignores it
+ABSENT_KEY = "absent_channels"  # our own: channels that cases lack; nnU-Net ignores it
 CHANNELS_KEY, OLD_CHANNELS_KEY = "channel_names", "modality"
 LABELS_KEY, REGIONS_ORDER_KEY = "labels", "regions_class_order"
 ENDING_KEY, CASES_KEY, READER_KEY = "file_ending", "numTraining", "overwrite_image_reader_writer"
@@ -75,6 +76,27 @@ class DatasetJson:
         """The channel that shows the labels best, counted from 0, if the conversion named one of the channels."""
         value = str(self.content.get(DISPLAY_KEY, ""))
         return int(value) if value.isdecimal() and int(value) < len(self.channel_names) else None
+
+    @property
+    def absent_channels(self) -> dict[str, frozenset[int]]:
+        """Numbers of the channels that a training case lacks, by case; the files of these channels contain only 0.
+
+        Raises:
+            UserError: they are not listed as numbers of channels, or a case lacks all channels.
+        """
+        entries, total = self.content.get(ABSENT_KEY, {}), len(self.channel_names)
+        if not isinstance(entries, Mapping) or not all(_are_numbers(listed) for listed in entries.values()):
+            raise UserError(
+                f'{self.path}: {ABSENT_KEY} must map cases to numbers of channels, such as {{"case_7": [1, 2]}}, not '
+                f"{entries!r}. Correct it"[:500]
+            )
+        for case, listed in entries.items():
+            if not set(listed) < set(range(total)):
+                raise UserError(
+                    f"{self.path}: {ABSENT_KEY} of {case} are {listed}, which must be some of the channels 0 to "
+                    f"{total - 1}, but not all. Correct it"
+                )
+        return {str(case): frozenset(listed) for case, listed in entries.items() if listed}
 
     @property
     def file_ending(self) -> str:
@@ -211,6 +233,10 @@ def expanded(raw: Path, file: str) -> Path:
 def _is_label(value: object) -> bool:
     numbers = value if isinstance(value, list | tuple) else [value]
     return bool(numbers) and all(isinstance(number, int) and not isinstance(number, bool) for number in numbers)
+
+
+def _are_numbers(listed: object) -> bool:
+    return isinstance(listed, list) and all(type(number) is int for number in listed)
 
 
 def _values(value: int | list[int] | tuple[int, ...]) -> tuple[int, ...]:

@@ -20,11 +20,19 @@ class ImageCase:
         name: the file names without channel and ending.
         files: one per channel, in order; a single one if a file contains all channels.
         previous: the segmentation of the previous stage, for each model that is a cascade.
+        absent: numbers of the channels without a file.
     """
 
     name: str
     files: tuple[Path, ...]
     previous: tuple[Path, ...] = ()
+    absent: tuple[int, ...] = ()
+
+    @property
+    def numbered_files(self) -> dict[int, Path]:
+        """The files by the number of their channel."""
+        total = len(self.files) + len(self.absent)
+        return dict(zip((number for number in range(total) if number not in self.absent), self.files, strict=True))
 
 
 def image_name(case: str, channel: int, file_ending: str) -> str:
@@ -60,6 +68,7 @@ def find_cases(
     channels_in: Callable[[Sequence[Path]], int],
     previous: Sequence[Path] = (),
     declared_in: Path | None = None,
+    lack_advice: str | None = "",
 ) -> list[ImageCase]:
     """Find the cases of a folder, sorted by name. Endings in other case, such as ``.NII.GZ``, count as the same.
 
@@ -71,6 +80,7 @@ def find_cases(
             than channels.
         previous: folders with a previous stage's segmentations ``CASE.ENDING``, one for each model that is a cascade.
         declared_in: the ``dataset.json`` that names the channels, for the message.
+        lack_advice: what to do if channels are missing; None if cases may lack some.
 
     Raises:
         UserError: there are no cases, or some lack channels or segmentations; reports all problems at once.
@@ -86,7 +96,9 @@ def find_cases(
     if num_channels > 1 and all(set(files) == {0} for files in images.values()):
         first = next(iter(images.values()))[0]
         expected = range(1) if channels_in([first]) == num_channels else expected  # colours in one file
-    problems += _channel_problems({case: set(files) for case, files in images.items()}, expected)
+    found = {case: set(files) for case, files in images.items()}
+    lacking = any(set(expected) - channels for channels in found.values())
+    problems += _channel_problems(found, expected, may_lack=lack_advice is None)
     problems += [
         f"{case}: no segmentation {case}{file_ending} of the previous stage in {stage}"
         for stage in previous
@@ -97,12 +109,14 @@ def find_cases(
         says = "" if declared_in is None else f", as {declared_in} says"
         raise UserError(
             f"{folder} does not fit the model, which takes {num_channels} channels{says}: {first_few(problems, 20)}"
+            + (f". {lack_advice}" if lacking and lack_advice else "")
         )
     return [
         ImageCase(
             case,
-            tuple(images[case][channel] for channel in expected),
+            tuple(images[case][channel] for channel in expected if channel in images[case]),
             tuple(stage / f"{case}{file_ending}" for stage in previous),
+            tuple(channel for channel in expected if channel not in images[case]),
         )
         for case in sorted(images)
     ]
@@ -135,8 +149,9 @@ def _is_hidden(path: Path) -> bool:
     return path.name.startswith(".")
 
 
-def _channel_problems(channels: Mapping[str, set[int]], expected: Collection[int]) -> Iterator[str]:
+def _channel_problems(channels: Mapping[str, set[int]], expected: Collection[int], may_lack: bool) -> Iterator[str]:
     for case, found in channels.items():
-        for what, wrong in (("lacks", set(expected) - found), ("has unexpected", found - set(expected))):
+        lacking = set() if may_lack else set(expected) - found
+        for what, wrong in (("lacks", lacking), ("has unexpected", found - set(expected))):
             if wrong:
                 yield f"{case} {what} {', '.join(f'_{channel:04d}' for channel in sorted(wrong))}"

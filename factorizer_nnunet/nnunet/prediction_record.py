@@ -17,7 +17,8 @@ from factorizer_nnunet.core.file_stamps import (
     changed_sources,
     in_words,
     record_sources,
-    stamp_of,
+    stamp_of_value,
+    take_stamps,
 )
 from factorizer_nnunet.nnunet.image_files import ImageCase
 
@@ -31,12 +32,12 @@ def record_file(folder: Path, case: str) -> Path:
 
 
 def image_stamps(case: ImageCase) -> dict[str, Stamp]:
-    """Stamps of the files that a case is predicted from, by their role.
+    """Stamps of the files that a case is predicted from, by their role, and an entry for each absent channel.
 
     Raises:
         OSError: one cannot be read.
     """
-    return {name: stamp_of(file) for name, file in _images(case).items()}
+    return take_stamps(_images(case))
 
 
 def record_prediction(
@@ -102,10 +103,13 @@ def compare(folder: Path, case: ImageCase, outputs: Sequence[Path], model: Stamp
     )
 
 
-def _images(case: ImageCase) -> dict[str, Path]:
-    images = {f"{_IMAGE} {number}": file for number, file in enumerate(case.files)}
+def _images(case: ImageCase) -> dict[str, Source]:
+    images: dict[str, Source] = {f"{_IMAGE} {number}": file for number, file in case.numbered_files.items()}
+    images |= {f"{_IMAGE} {number}, absent": stamp_of_value("absent") for number in case.absent}
     # The first has no number: older records know only one.
-    previous = {f"{_PREVIOUS} {number}" if number else _PREVIOUS: file for number, file in enumerate(case.previous)}
+    previous: dict[str, Source] = {
+        f"{_PREVIOUS} {number}" if number else _PREVIOUS: file for number, file in enumerate(case.previous)
+    }
     return images | previous
 
 

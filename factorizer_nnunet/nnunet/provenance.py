@@ -28,7 +28,7 @@ from factorizer_nnunet.core.file_stamps import (
     stamp_of_value,
 )
 from factorizer_nnunet.core.wording import first_few
-from factorizer_nnunet.nnunet.dataset_json import DATASET_FILE, CaseFiles, DatasetJson
+from factorizer_nnunet.nnunet.dataset_json import ABSENT_KEY, DATASET_FILE, CaseFiles, DatasetJson
 from factorizer_nnunet.nnunet.integrity import newest, oldest
 from factorizer_nnunet.nnunet.model_folder import FINGERPRINT_FILE, FoldFolder
 from factorizer_nnunet.nnunet.plans import resolved_configuration
@@ -38,7 +38,14 @@ FOLDER = "factorizer_sources"  # in a dataset's folder in nnUNet_preprocessed, a
 FINGERPRINT, PLANS = "fingerprint", "plans"  # sources of plans
 _PREVIOUS = "previous stage's segmentation of"  # a case: source of a cascade's training
 # What planning and training read of dataset.json; other entries, such as a description, may change.
-_DATASET_KEYS = ("labels", "regions_class_order", "channel_names", "modality", "overwrite_image_reader_writer")
+_DATASET_KEYS = (
+    "labels",
+    "regions_class_order",
+    "channel_names",
+    "modality",
+    "overwrite_image_reader_writer",
+    ABSENT_KEY,
+)
 _CASE_ENDINGS = (".pkl", ".b2nd", "_seg.b2nd", ".npz")  # of preprocessed files; the last in nnU-Net's older format
 _OF_PLANS = (
     "image_reader_writer",
@@ -124,6 +131,8 @@ def raw_sources(raw: Path, description: DatasetJson, cases: Iterable[CaseFiles])
         "channels": len(description.channel_names),
         "reader": description.content.get("overwrite_image_reader_writer"),
     }
+    if absent := description.absent_channels:  # unknown to older records
+        values["absent"] = {case: sorted(channels) for case, channels in absent.items()}
     declared = dataclasses.replace(stamp_of_value(values), modified_ns=int(newest([raw / DATASET_FILE]) * 1e9))
     return {**{raw_name(file, raw): file for file in files}, DATASET_FILE: declared}
 

@@ -28,6 +28,7 @@ from factorizer_nnunet.nnunet.names import id_in_name
 from factorizer_nnunet.nnunet.raw_dataset import find_dataset
 from factorizer_nnunet.planning import checks
 from factorizer_nnunet.planning.failures import failures_reported, try_fingerprint, try_preprocessing
+from factorizer_nnunet.planning.fingerprint import FingerprintExtractor
 from factorizer_nnunet.planning.image_geometry import typical_image
 from factorizer_nnunet.planning.planner import CASCADE, DEFAULT_CONFIGURATIONS, planner_for
 from factorizer_nnunet.planning.reuse import link_preprocessed, outdated_configurations, plans_in, preprocessed_folder
@@ -103,7 +104,12 @@ def plan_dataset(
 
     with failures_reported("the fingerprint", folder, raw.cases, try_fingerprint(raw)):
         extract_fingerprint_dataset(
-            raw.id, num_processes=num_processes, clean=clean, verbose=False, show_progress_bar=sys.stderr.isatty()
+            raw.id,
+            FingerprintExtractor,
+            num_processes=num_processes,
+            clean=clean,
+            verbose=False,
+            show_progress_bar=sys.stderr.isatty(),
         )
     provenance.fingerprint(folder, sources).write_record(stamps)
     planner_class = planner_for(size, _unless_default(variant)) if chosen is None else planner_for_template(chosen)

@@ -21,11 +21,16 @@ _FIX = "Name a model folder, TRAINER__PLANS__CONFIGURATION in nnUNet_results, in
 
 @dataclass(frozen=True)
 class ModelDescription:
-    """Plans and data set of a model, and the configuration that was trained."""
+    """Plans and data set of a model, and the configuration that was trained.
+
+    Attributes:
+        takes_absent: whether its folds were trained to predict without some channels, see ``nnunet.absent_channels``.
+    """
 
     plans: PlansManager
     configuration: ConfigurationManager
     dataset: DatasetJson
+    takes_absent: bool = False
 
     @property
     def labels(self) -> LabelManager:

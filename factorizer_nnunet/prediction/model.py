@@ -6,7 +6,7 @@ import contextlib
 import inspect
 import io
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -138,7 +138,10 @@ def load_model(
                 f"{files[first_fold]} as {first.trainer_name}, {first.configuration}: name folds of one model"
             )
     model_folder = ModelFolder(folder)
-    description = read_description(model_folder, first.configuration, trusted)
+    description = replace(
+        read_description(model_folder, first.configuration, trusted),
+        takes_absent=all(checkpoint.channel_drop for checkpoint in loaded.values()),
+    )
     build = _builder(first.trainer_name, description, files[first_fold])
     for fold, checkpoint in loaded.items():
         _check_fit(build, checkpoint, files[fold], model_folder, description)

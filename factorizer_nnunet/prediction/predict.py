@@ -12,6 +12,7 @@ from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.file_stamps import Stamp, stamp_of_value
 from factorizer_nnunet.core.memory import free_memory
 from factorizer_nnunet.core.wording import first_few
+from factorizer_nnunet.nnunet.absent_channels import advice_for
 from factorizer_nnunet.nnunet.dataset_json import REGIONS_ORDER_KEY
 from factorizer_nnunet.nnunet.image_files import ImageCase, find_cases, passed_over
 from factorizer_nnunet.nnunet.prediction_record import image_stamps, record_prediction
@@ -180,6 +181,7 @@ def _cases(request: PredictionRequest, models: Sequence[TrainedModel]) -> list[I
             f"-prev_stage_predictions names {len(request.previous_stages)} folders for {len(cascades)} cascades"
         )
     model = models[0]
+    strict = next((one for one in models if not one.description.takes_absent), None)
     return find_cases(
         request.images,
         model.file_ending,
@@ -187,6 +189,7 @@ def _cases(request: PredictionRequest, models: Sequence[TrainedModel]) -> list[I
         channels_by(model.plans),
         request.previous_stages,
         model.dataset.path,
+        lack_advice=None if strict is None else advice_for(strict.first.trainer_name),
     )
 
 

@@ -14,6 +14,7 @@ import torch
 from nnunetv2.imageio.nibabel_reader_writer import NibabelIOWithReorient
 
 from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.nnunet.absent_channels import advice_for, with_absent
 from factorizer_nnunet.nnunet.model_folder import ALL_CASES, CHECKPOINT_FINAL, ModelFolder
 from factorizer_nnunet.prediction.channel_grids import channel_grid_problem
 from factorizer_nnunet.prediction.devices import chosen_device
@@ -96,7 +97,7 @@ class Predictor:
 
     def predict(
         self,
-        image: Image | Sequence[PathLike] | Sequence[SimpleITK.Image],
+        image: Image | Sequence[PathLike | None] | Sequence[SimpleITK.Image | None],
         spacing: Sequence[float] | None = None,
         *,
         previous_stage: np.ndarray | None = None,
@@ -106,6 +107,7 @@ class Predictor:
 
         Args:
             image: a file or SimpleITK image, or one for each channel; or an array, (z, y, x) or (channels, z, y, x).
+                For a model that was trained so, None is an absent channel, and so are zeros in an array.
             spacing: size of voxels in mm along z, y and x, for an array.
             previous_stage: labels of the previous stage, (z, y, x), in a cascade.
             probabilities: whether to return them, which needs memory for all classes in full size.
@@ -130,7 +132,9 @@ class Predictor:
         return Prediction(labels if grid is None else _on_grid(labels, grid), values)
 
     def _loaded(
-        self, image: Image | Sequence[PathLike] | Sequence[SimpleITK.Image], spacing: Sequence[float] | None
+        self,
+        image: Image | Sequence[PathLike | None] | Sequence[SimpleITK.Image | None],
+        spacing: Sequence[float] | None,
     ) -> tuple[np.ndarray, dict[str, Any], SimpleITK.Image | None]:
         """(channels, z, y, x), nnU-Net's properties, and the SimpleITK image whose grid it is."""
         if isinstance(image, np.ndarray):
@@ -142,7 +146,16 @@ class Predictor:
             return array, {"spacing": [float(mm) for mm in spacing]}, None
         if spacing is not None:
             raise UserError("files and SimpleITK images have a spacing of their own: leave it out")
-        channels = [image] if isinstance(image, (str, os.PathLike, SimpleITK.Image)) else list(image)
+        listed = [image] if isinstance(image, (str, os.PathLike, SimpleITK.Image)) else list(image)
+        channels = [one for one in listed if one is not None]
+        absent = [number for number, one in enumerate(listed) if one is None]
+        if not channels:
+            raise UserError("an image has at least one channel that is not None")
+        if absent and not self._model.description.takes_absent:
+            raise UserError(
+                f"channel {absent[0]} is None, but {self._model.folder} needs all. "
+                f"{advice_for(self._model.first.trainer_name)}"
+            )
         images = [one for one in channels if isinstance(one, SimpleITK.Image)]
         reader = self._model.plans.image_reader_writer_class
         if not images:
@@ -151,7 +164,8 @@ class Predictor:
                 check_complete(file)
             if (problem := channel_grid_problem(files)) is not None:
                 raise UserError(problem)
-            return *read_images(reader(), files, self._model.file_ending), None
+            array, properties = read_images(reader(), files, self._model.file_ending)
+            return with_absent(array, absent), properties, None
         if issubclass(reader, NibabelIOWithReorient):
             raise UserError("the model turns images to a standard orientation as it reads them: name files instead")
         first = images[0]
@@ -162,7 +176,7 @@ class Predictor:
         ):
             raise UserError("channels must be SimpleITK images of three axes with the same size, spacing and position")
         array = np.stack([SimpleITK.GetArrayViewFromImage(one) for one in images])
-        return array, {"spacing": list(first.GetSpacing()[::-1])}, first
+        return with_absent(array, absent), {"spacing": list(first.GetSpacing()[::-1])}, first
 
 
 def _with_probabilities(output: Output) -> tuple[np.ndarray, np.ndarray]:

@@ -25,6 +25,7 @@ from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.file_stamps import Stamp
 from factorizer_nnunet.imaging.checks import constant_problem, not_finite_problem
 from factorizer_nnunet.imaging.payload import payload_problem
+from factorizer_nnunet.nnunet.absent_channels import channels_of_zeros, leave_out, with_absent
 from factorizer_nnunet.nnunet.image_files import ImageCase
 from factorizer_nnunet.nnunet.integrity import gzip_damage
 from factorizer_nnunet.nnunet.prediction_record import image_stamps
@@ -51,7 +52,7 @@ class Preprocessed:
         properties: what nnU-Net needs to return to the image's grid, for each model.
         images: stamps of the files it was read from.
         seconds: that reading and preprocessing took.
-        warnings: channels of one value, which say nothing about the patient.
+        warnings: channels that are absent or have one value, which say nothing about the patient.
     """
 
     data: tuple[np.ndarray, ...]
@@ -85,6 +86,7 @@ def preprocess(case: ImageCase, models: Sequence[ModelDescription], memory: Memo
     first = models[0]
     reader = first.plans.image_reader_writer_class()
     image, properties = read_images(reader, case.files, first.dataset.file_ending)
+    image = with_absent(image, case.absent)
     if len(models) > 1:
         _check_memory(image, properties, models, memory)
     segmentations = iter(case.previous)
@@ -99,7 +101,7 @@ def preprocess(case: ImageCase, models: Sequence[ModelDescription], memory: Memo
         array, own = preprocess_array(image, dict(properties), previous, model, memory)  # which changes the properties
         data.append(array)
         of_each.append(own)
-    warnings = _constant_channels(image, first.dataset.channel_names)
+    warnings = _empty_channels(image, first.dataset.channel_names, all(model.takes_absent for model in models))
     return Preprocessed(tuple(data), tuple(of_each), stamps, time.perf_counter() - start, warnings)
 
 
@@ -113,7 +115,8 @@ def preprocess_array(
     """Preprocess an image as the network expects.
 
     Args:
-        image: (channels, *spatial), in the order of nnU-Net's readers.
+        image: (channels, *spatial), in the order of nnU-Net's readers. Channels of zeros are absent for a model that
+            was trained so.
         properties: with ``spacing`` in mm in the order of the axes.
         previous: the previous stage's segmentation in a cascade, (1, *spatial).
         model: which will predict it.
@@ -126,9 +129,11 @@ def preprocess_array(
         UserError: as ``preprocess``.
     """
     _check_image(image, properties, model, memory)
+    absent = channels_of_zeros(image) if model.takes_absent else ()
     data, segmentation, properties = model.configuration.preprocessor_class(verbose=False).run_case_npy(
         image, previous, properties, model.plans, model.configuration, model.dataset.content
     )
+    data = leave_out(data, absent)
     if previous is not None:
         data = np.vstack(
             (data, convert_labelmap_to_one_hot(segmentation[0], model.labels.foreground_labels, data.dtype))
@@ -223,9 +228,10 @@ def _check_memory(
         )
 
 
-def _constant_channels(image: np.ndarray, names: Sequence[str]) -> tuple[str, ...]:
+def _empty_channels(image: np.ndarray, names: Sequence[str], may_be_absent: bool) -> tuple[str, ...]:
     """Warnings about channels of an image, (channels, *spatial), such as "channel 1 (T2) is constant: …"."""
-    problems = [constant_problem(channel) for channel in image]
+    absent = channels_of_zeros(image) if may_be_absent else ()
+    problems = ["is absent" if number in absent else constant_problem(channel) for number, channel in enumerate(image)]
     return tuple(
         f"channel {number} ({name}) {problem}"
         for number, (name, problem) in enumerate(zip(names, problems, strict=True))

@@ -61,6 +61,8 @@ def read_case(group: Group, case: str, channel: int | None, ignore_geometry: boo
     dataset, files = group.scored[0].result.dataset, cases[0].images
     images = [_on_grid(*_image(file), file, grid, ignore_geometry) for file in files] or [np.zeros_like(reference)]
     wanted = dataset.display_channel if channel is None else channel
+    if channel is None and wanted is not None and files and not images[wanted].any():
+        wanted = None  # this case lacks it
     shown = wanted if files and wanted is not None else display_channel(images, reference > 0)
     names = _channel_names(dataset.channel_names, len(files))
     box = content_box(images, list(segmentations.values()))

@@ -1,8 +1,9 @@
-"""Length of training, as the trainer's name says.
+"""Length and kind of a training, as the trainer's name says.
 
 nnU-Net distinguishes trainers of other lengths by a suffix, and keeps their results in folders of that name. Here one
 grammar replaces a class per length: ``nnUNetTrainerFactorizer_20epochs``, ``..._6h`` or ``..._30m`` instead of epochs,
-``..._50iters``, ``..._lr3e-4``, or several in this order, such as ``nnUNetTrainerFactorizer_20epochs_50iters_lr3e-4``.
+``..._50iters``, ``..._lr3e-4``, ``..._channeldrop``, or several in this order, such as
+``nnUNetTrainerFactorizer_20epochs_50iters_lr3e-4_channeldrop``.
 """
 
 from __future__ import annotations
@@ -11,25 +12,29 @@ import math
 import re
 from dataclasses import asdict, dataclass
 
+from factorizer_nnunet.nnunet.absent_channels import SUFFIX as CHANNEL_DROP
+
 _SUFFIX = re.compile(
     r"(?:_(?P<epochs>\d+)epochs?|_(?P<hours>\d+(?:\.\d+)?)h|_(?P<minutes>\d+)m)?(?:_(?P<iters>\d+)iters?)?"
-    r"(?:_lr(?P<lr>\d+(?:\.\d+)?(?:e-?\d+)?))?"
+    rf"(?:_lr(?P<lr>\d+(?:\.\d+)?(?:e-?\d+)?))?(?P<drop>{CHANNEL_DROP})?"
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """Length of a training; None means nnU-Net's or the recipe's own value.
+    """Length and kind of a training; None means nnU-Net's or the recipe's own value.
 
     Attributes:
         minutes: of the complete command with its validation, from which the number of epochs follows.
         iterations_per_epoch: with a time, the most that an epoch may have.
+        channel_drop: whether channels are left out of samples, see ``training.channel_drop``.
     """
 
     epochs: int | None = None
     minutes: float | None = None
     iterations_per_epoch: int | None = None
     learning_rate: float | None = None
+    channel_drop: bool = False
 
     @property
     def validation_iterations(self) -> int | None:
@@ -46,8 +51,8 @@ def budget_from_suffix(suffix: str) -> Budget:
     match = _SUFFIX.fullmatch(suffix)
     if match is None:
         raise ValueError(
-            f"invalid trainer suffix {suffix!r}: expected any of _<n>epochs (or a time, _<n>h or _<n>m), _<n>iters and "
-            "_lr<x>, in this order, e.g. _20epochs_50iters_lr3e-4 or _6h"
+            f"invalid trainer suffix {suffix!r}: expected any of _<n>epochs (or a time, _<n>h or _<n>m), _<n>iters, "
+            f"_lr<x> and {CHANNEL_DROP}, in this order, e.g. _20epochs_50iters_lr3e-4 or _6h"
         )
     epochs, hours, minutes, iterations, rate = match.group("epochs", "hours", "minutes", "iters", "lr")
     time = float(minutes) if minutes else 60 * float(hours) if hours else None
@@ -56,8 +61,10 @@ def budget_from_suffix(suffix: str) -> Budget:
         minutes=time,
         iterations_per_epoch=None if iterations is None else int(iterations),
         learning_rate=None if rate is None else float(rate),
+        channel_drop=match.group("drop") is not None,
     )
-    wrong = [name for name, value in asdict(budget).items() if value is not None and not 0 < value < math.inf]
+    lengths = {name: value for name, value in asdict(budget).items() if not isinstance(value, bool)}
+    wrong = [name for name, value in lengths.items() if value is not None and not 0 < value < math.inf]
     if wrong:
         raise ValueError(f"invalid trainer suffix {suffix!r}: {wrong[0]} must be above 0 and finite")
     return budget

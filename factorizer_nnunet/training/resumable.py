@@ -236,6 +236,10 @@ class ResumableTrainer(SteppingTrainer):
     def accept_checkpoint(self, checkpoint: dict[str, Any], path: str) -> None:
         """Check a checkpoint before it is loaded; subclasses raise UserError to refuse it."""
 
+    def own_entries(self) -> dict[str, Any]:
+        """Further entries of checkpoints; subclasses add theirs."""
+        return {}
+
     def on_train_end(self) -> None:
         """End as nnU-Net does; a record next to the final checkpoint says what it was trained from."""
         super().on_train_end()
@@ -269,7 +273,7 @@ class ResumableTrainer(SteppingTrainer):
         memory.seek(0)
         content = torch.load(memory, map_location="cpu", weights_only=False)
         sources = {name: stamp.sha256 for name, stamp in self._sources.items()}
-        save_atomically({**content, **changes, RESUME_KEY: resume, SOURCES_KEY: sources}, path)
+        save_atomically({**content, **changes, **self.own_entries(), RESUME_KEY: resume, SOURCES_KEY: sources}, path)
         if path.name == CHECKPOINT_LATEST:
             self._clock.reset()
 

@@ -19,9 +19,10 @@ from factorizer_nnunet.nnunet.inference_settings import refuse_in_training, sett
 from factorizer_nnunet.nnunet.model_folder import ModelFolder
 from factorizer_nnunet.nnunet.model_name import ModelName
 from factorizer_nnunet.nnunet.names import TRAINER
-from factorizer_nnunet.training.augmented import AugmentedTrainer, checked_augmentation
+from factorizer_nnunet.training.augmented import checked_augmentation
 from factorizer_nnunet.training.budget import budget_from_suffix
 from factorizer_nnunet.training.building import STOCK_PACKAGE, build_network
+from factorizer_nnunet.training.channel_drop import ChannelDropTrainer, check_channels
 from factorizer_nnunet.training.checks import check_checkpoint, check_pretrained_weights, check_training_inputs
 from factorizer_nnunet.training.new_files import NewFiles
 from factorizer_nnunet.training.ranks import on_first_rank
@@ -36,11 +37,12 @@ WEIGHT_DECAY = 1e-2  # AdamW's usual value; others were not compared
 MAX_GRADIENT_NORM = 1.0  # as in the experiments for this recipe; others were not compared
 
 
-class nnUNetTrainerFactorizer(AugmentedTrainer):
+class nnUNetTrainerFactorizer(ChannelDropTrainer):
     """Trains a Factorizer on our plans or on any stock plans, whose U-Net is translated.
 
     Recipe: AdamW with linear warm-up and polynomial decay, gradients clipped to norm 1; loss, deep supervision,
-    augmentation and sampling are nnU-Net's. Subclasses made by ``trainer_variant`` change the length of training.
+    augmentation and sampling are nnU-Net's. Subclasses made by ``trainer_variant`` change the length of training, or
+    leave out channels.
 
     Raises:
         UserError: plans, data set and configuration do not fit together, the variable for augmentation or for the step
@@ -65,6 +67,7 @@ class nnUNetTrainerFactorizer(AugmentedTrainer):
         self.step_setting = step_setting()
         check_pretrained_weights(sys.argv[1:])
         on_first_rank(lambda: check_training_inputs(plans, configuration, fold, dataset_json, type(self).__name__))
+        on_first_rank(lambda: check_channels(dataset_json, self.budget.channel_drop, type(self).__name__))
         model = ModelName(type(self).__name__, plans["plans_name"], configuration)
         results = nnunet_folder("nnUNet_results", writable=True) / plans["dataset_name"]
         self._new_files = NewFiles(ModelFolder(results / model.folder).fold(fold).path)

@@ -18,6 +18,7 @@ from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.wording import first_few
 from factorizer_nnunet.evaluation.overlap import dice_of_regions
+from factorizer_nnunet.nnunet.absent_channels import leave_out
 from factorizer_nnunet.nnunet.environment import nnunet_folder
 from factorizer_nnunet.nnunet.folds import default_folds, read_folds
 from factorizer_nnunet.nnunet.model_folder import ModelFolder
@@ -125,6 +126,8 @@ class ValidationCases:
             str(self.folder), [case], folder_with_segs_from_previous_stage=folder
         ).load_case(case)
         data = np.array(data[:], np.float32)
+        if self.model.description.takes_absent:
+            data = leave_out(data, self.model.dataset.absent_channels.get(case, ()))
         if self.previous is not None:
             labels = self.model.description.labels.foreground_labels
             data = np.vstack((data, convert_labelmap_to_one_hot(previous[:], labels, data.dtype)))

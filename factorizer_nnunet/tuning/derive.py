@@ -103,6 +103,7 @@ def write_derived(
                     name,
                     model.dataset.content,
                     setting.mirroring or None,
+                    checkpoint.channel_drop,
                 )
                 fold = ModelFolder(draft).fold(name)
                 fold.path.mkdir()

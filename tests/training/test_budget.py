@@ -18,6 +18,9 @@ SUFFIXES = {
     "_30m_50iters": Budget(minutes=30, iterations_per_epoch=50),
     "_lr1": Budget(learning_rate=1.0),
     "_20epochs_lr2.5e-4": Budget(epochs=20, learning_rate=2.5e-4),
+    "_channeldrop": Budget(channel_drop=True),
+    "_6h_channeldrop": Budget(minutes=360, channel_drop=True),
+    "_2epochs_lr3e-4_channeldrop": Budget(epochs=2, learning_rate=3e-4, channel_drop=True),
     "_20epochs_50iters_lr3e-4": Budget(epochs=20, iterations_per_epoch=50, learning_rate=3e-4),
 }
 
@@ -44,6 +47,8 @@ def test_a_suffix_says_the_budget(suffix: str) -> None:
         "_lr",
         "_Lr1",
         "_x",
+        "_channeldrop_20epochs",
+        "_channeldrops",
     ],
 )
 def test_other_suffixes_are_reported_with_an_example(suffix: str) -> None:

@@ -20,6 +20,7 @@ from factorizer_nnunet.training.trainer import nnUNetTrainerFactorizer
     ("name", "budget"),
     [
         ("nnUNetTrainerFactorizer", Budget()),
+        ("nnUNetTrainerFactorizer_channeldrop", Budget(channel_drop=True)),
         (
             "nnUNetTrainerFactorizer_7epochs_30iters_lr3e-4",
             Budget(epochs=7, iterations_per_epoch=30, learning_rate=3e-4),
