@@ -53,6 +53,11 @@ def channels_of_zeros(image: np.ndarray) -> frozenset[int]:
     return frozenset(number for number, channel in enumerate(image) if not channel.any())
 
 
+def drops_channels(trainer: str) -> bool:
+    """Whether a trainer leaves out channels, by its name."""
+    return trainer.startswith(TRAINER) and trainer.endswith(SUFFIX)
+
+
 def advice_for(trainer: str) -> str:
     """Which training gives a model that predicts without some channels, as a sentence."""
     name = trainer if trainer.startswith(TRAINER) else TRAINER

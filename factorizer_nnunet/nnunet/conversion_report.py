@@ -22,8 +22,9 @@ def constant_images(raw: Path) -> frozenset[str]:
     for _, case in _cases(raw):
         for image in case.get("images", ()):
             intensities = image.get("intensity_range") if isinstance(image, dict) else None
-            if isinstance(intensities, list) and len(intensities) == 2 and intensities[0] == intensities[1]:
-                found.add(Path(str(image.get("file"))).name)
+            is_constant = isinstance(intensities, list) and len(intensities) == 2 and intensities[0] == intensities[1]
+            if is_constant and isinstance(file := image.get("file"), str):  # absent channels may have no file
+                found.add(Path(file).name)
     return frozenset(found)
 
 

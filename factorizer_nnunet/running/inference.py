@@ -28,7 +28,6 @@ from factorizer_nnunet.running.inference_files import (
     InferenceFiles,
     Target,
     checkpoint_entry,
-    image_entry,
 )
 from factorizer_nnunet.running.states import cut_off
 from factorizer_nnunet.running.step import State, Step
@@ -79,7 +78,7 @@ class Inference(InferenceFiles):
         best = current_best_configuration(self.settings)
         if best is None:
             return State(False)
-        cases = self.images()
+        cases = self.cases()
         changes = self.predicted().changed_sources()
         changed = set(changes or ())
         done = 0
@@ -90,9 +89,9 @@ class Inference(InferenceFiles):
             if self._is_of_other_models(best, target, changes):
                 outdated.append(target.folder)
                 continue
-            for case, images in cases.items():
+            for case in cases:
                 file = target.folder / f"{case}{self.file_ending}"
-                if changed.intersection(map(image_entry, images)):
+                if changed & self.image_entries(case):
                     outdated += [file] if file.exists() else []
                     continue
                 done += is_complete(file)

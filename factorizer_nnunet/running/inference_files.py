@@ -86,6 +86,11 @@ class InferenceFiles:
             for case, channels in found.items()
         }
 
+    def image_entries(self, case: str) -> set[str]:
+        """What the sources of predictions call the images of a case, also those that it lacks."""
+        channels = range(len(self.settings.paths.raw_dataset().channel_names))
+        return {image_entry(Path(image_name(case, channel, self.file_ending))) for channel in channels}
+
     def predicted(self) -> Derived:
         """Predictions of all models, made from test images and checkpoints."""
         best = self.best()

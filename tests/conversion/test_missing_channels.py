@@ -71,7 +71,7 @@ def test_predictions_of_incomplete_cases_go_back(tmp_path: Path) -> None:
     case = cases_of(tree)[0][0]
     tree.images[case][0].unlink()
     folder = convert("brats2021", tmp_path / "source", tmp_path / "raw", ALLOWED).folder
-    to_challenge(RELEASES["brats2021"], folder / "labelsTr", folder, tmp_path / "out")
+    to_challenge(RELEASES["brats2021"], folder / "labelsTr", tmp_path / "out", folder)
     np.testing.assert_array_equal(voxels(tmp_path / "out" / f"{case}.nii.gz"), voxels(tree.labels[case]))
 
 

@@ -152,3 +152,16 @@ def test_files_that_nnunet_would_execute_are_refused(planned: RunSettings) -> No
         check_after_planning(planned)
     assert f"{folder / 'case_0.pkl'} asks for posix.getcwd" in str(error.value)
     assert "checkpoint_final.pth asks for posix.getcwd" in str(error.value)
+
+
+def test_test_cases_may_lack_channels_if_all_models_were_trained_for_it(tmp_path: Path, programs: Path) -> None:
+    raw = tmp_path / "nnUNet_raw" / DATASET
+    content = json.loads((raw / "dataset.json").read_text())
+    (raw / "dataset.json").write_text(json.dumps({**content, "channel_names": {"0": "T1", "1": "T2"}}))
+    drops, ordinary = (ModelName(f"{TRAINER}{suffix}", PLANS, "2d") for suffix in ("_2epochs_channeldrop", ""))
+    with pytest.raises(UserError, match="2 of 2 test cases in .*imagesTs have other channels than 0 to 1"):
+        check_before_planning(example_settings(tmp_path, models=(drops, ordinary), data_check=False))
+    check_before_planning(example_settings(tmp_path, models=(drops,), data_check=False))
+    (raw / "imagesTs" / "new_0_0000.nii.gz").rename(raw / "imagesTs" / "new_0_0002.nii.gz")
+    with pytest.raises(UserError, match=r"1 of 2 test cases .* \(new_0: \[2\]\)"):
+        check_before_planning(example_settings(tmp_path, models=(drops,), data_check=False))
