@@ -135,7 +135,8 @@ def test_folds_in_the_facts_are_those_of_the_file(tmp_path: Path) -> None:
 
 def test_all_findings_are_on_the_page(tmp_path: Path) -> None:
     facts, page, _ = written(tmp_path, with_everything(brats(30)))
-    assert facts["counts"] == {"training": 30, "unlabelled": 2, "patients": 32, "left_out": 1, "outliers": 2}
+    counts = {"training": 30, "unlabelled": 2, "patients": 32, "left_out": 1, "incomplete": 0, "outliers": 2}
+    assert facts["counts"] == counts
     assert facts["cases"]["BraTS2021_00003"]["notes"] == [
         "BraTS2021_00003_seg.nii.gz: empty label: every voxel is background"
     ]

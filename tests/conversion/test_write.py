@@ -266,9 +266,10 @@ def test_a_full_disk_is_an_error_that_names_the_file(source: Path, out: Path, na
     assert str(out / name) in str(error.value)
 
 
-def test_dataset_json_with_regions_in_order(out: Path) -> None:
-    content = dataset_json(release(), CHANNELS, SCHEME, "Small", 12)
-    assert content["channel_names"] == {"0": "T1", "1": "T2"}
+def test_dataset_json_with_regions_in_order() -> None:
+    case = SourceCase("case", (Path("t1"), Path("t2")), Path("label"), "case", "")
+    content = dataset_json(release(), CHANNELS, SCHEME, "Small", [case] * 12)
+    assert content["channel_names"] == {"0": "T1", "1": "T2"} and "absent_channels" not in content
     assert list(content["labels"].items()) == [
         ("background", 0),
         ("whole tumor", [1, 2, 3]),
@@ -282,6 +283,10 @@ def test_dataset_json_with_regions_in_order(out: Path) -> None:
 
 
 def test_dataset_json_with_plain_labels() -> None:
-    plain = dataset_json(release(), CHANNELS[1:], LabelScheme(LabelMap({0: 0, 1: 1}), {"lesion": (1,)}), "Small", 1)
+    case, scheme = (
+        SourceCase("case", (Path("t2"),), None, "case", ""),
+        LabelScheme(LabelMap({0: 0, 1: 1}), {"lesion": (1,)}),
+    )
+    plain = dataset_json(release(), CHANNELS[1:], scheme, "Small", [case])
     assert plain["labels"] == {"background": 0, "lesion": 1} and "regions_class_order" not in plain
     assert plain["channel_names"] == {"0": "T2"}
