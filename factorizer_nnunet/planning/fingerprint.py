@@ -27,6 +27,8 @@ _INTENSITIES = "foreground_intensity_properties_per_channel"
 class FingerprintExtractor(DatasetFingerprintExtractor):
     """Measures intensities that are used in the cases that have the channel, with nnU-Net's own code."""
 
+    dataset: dict[str, Any]  # files of each case, as nnU-Net sets it
+
     def run(self, overwrite_existing: bool = False) -> dict[str, Any]:
         """Measure as nnU-Net does; the file appears once all is measured."""
         file = nnunet_folder("nnUNet_preprocessed", writable=True) / self.dataset_name / FINGERPRINT_FILE
