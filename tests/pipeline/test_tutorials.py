@@ -64,7 +64,8 @@ def test_from_a_unet_to_a_factorizer(folds: Workspace, tmp_path: Path) -> None:
         shutil.copytree(folds.root / part / BLOBS, tmp_path / part / BLOBS)
     (tmp_path / "nnUNet_preprocessed" / BLOBS / f"{PLANS}.json").unlink()
     results = tmp_path / "nnUNet_results" / BLOBS
-    shutil.copytree(folds.model("3d_fullres"), results / "nnUNetTrainer__nnUNetPlans__3d_fullres")
+    unet, other_fold = results / "nnUNetTrainer__nnUNetPlans__3d_fullres", shutil.ignore_patterns("fold_1")
+    shutil.copytree(folds.model("3d_fullres"), unet, ignore=other_fold)
     env = {name: value for name, value in folds.env.items() if name != "nnUNet_extTrainer"}
     env |= {name: str(tmp_path / name) for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")}
     replaced = {
