@@ -20,6 +20,7 @@ from factorizer_nnunet.commands import (
     evaluate,
     explain,
     import_upstream,
+    label_check,
     plan,
     predict,
     report,
@@ -83,7 +84,7 @@ def build_parser() -> argparse.ArgumentParser:
         title="commands", dest="command", metavar="COMMAND", required=True, parser_class=SubcommandParser
     )
     setting_up, working = (env, convert, plan), (run, status, predict, tune_inference, import_upstream)
-    for command in (*setting_up, *working, explain, evaluate, report, to_challenge, demo, doctor):
+    for command in (*setting_up, *working, explain, evaluate, report, label_check, to_challenge, demo, doctor):
         summary, _, description = (command.__doc__ or "").partition("\n\n")
         subparser = subparsers.add_parser(
             command.__name__.split(".")[-1].replace("_", "-"),

@@ -29,7 +29,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "training": {"core", "nnunet", "network", "planning"},
     "importing": {"core", "nnunet", "network", "planning", "training"},
     "explain": {"core", "imaging", "nnunet", "network", "pages", "prediction", "evaluation"},
-    "report": {"core", "imaging", "nnunet", "pages", "evaluation"},
+    "label_check": {"core", "imaging", "nnunet", "evaluation"},
+    "report": {"core", "imaging", "nnunet", "pages", "evaluation", "label_check"},
     "tuning": {"core", "imaging", "nnunet", "network", "planning", "training", "prediction", "evaluation", "report"},
     "running": {
         "core",

@@ -43,6 +43,7 @@ COMMANDS = [
     "explain",
     "evaluate",
     "report",
+    "label-check",
     "demo",
     "doctor",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +11,11 @@ import numpy as np
 from factorizer_nnunet.core.wording import count_of, first_few
 from factorizer_nnunet.dataset_check.facts import FileFacts
 from factorizer_nnunet.dataset_check.rules import Expected, Finding
+from factorizer_nnunet.nnunet.folds import NUMBER_OF_FOLDS
 
 _UNLIKELY_RATIO = 20.0  # of voxel sizes; scanners of one study differ by less, while mm and m or µm differ by 1000
+_FEW_OF = 2  # a class of few cases is rare where all cases are more than this many per fold
+_SPECK_VOXELS = 8  # 2 × 2 × 2: a single voxel after the network's first stride
 _LARGEST_INT16 = 2**15 - 1  # nnU-Net keeps labels as int16 in preprocessed data
 
 
@@ -45,12 +48,29 @@ def dataset_warnings(label_facts: Mapping[str, FileFacts], expected: Expected) -
     counts = _cases_with_value(label_facts.values())
     total = len(label_facts)
     for value, name in expected.foreground.items():
-        if counts[value] > 1 or total <= 1:
-            continue
-        where = "no case" if counts[value] == 0 else f"1 of {total} cases"
-        yield f"label {value} ({name}) occurs in {where}: it cannot be learned and validated"
+        if counts[value] <= 1 < total:
+            where = "no case" if counts[value] == 0 else f"1 of {total} cases"
+            yield f"label {value} ({name}) occurs in {where}: it cannot be learned and validated"
+        elif counts[value] > 1:
+            yield from _rarity_warnings(f"label {value} ({name})", value, label_facts.values())
     if ignored := [name for name, facts in label_facts.items() if set(facts.values or ()) == {expected.ignore}]:
         yield f"{count_of(len(ignored), 'label')} with no voxel that is not ignored: {first_few(ignored, 3)}"
+
+
+def _rarity_warnings(label: str, value: int, label_facts: Collection[FileFacts]) -> Iterator[str]:
+    """What numbers say against a class being learned: fewer cases than folds of so many, or only specks in each."""
+    sizes = [facts.values[value] for facts in label_facts if facts.values and value in facts.values]
+    if len(sizes) < NUMBER_OF_FOLDS and len(label_facts) > _FEW_OF * NUMBER_OF_FOLDS:
+        yield (
+            f"{label} occurs in {len(sizes)} of {len(label_facts)} cases, fewer than nnU-Net has folds "
+            f"({NUMBER_OF_FOLDS}): some folds cannot validate it, and others train on {len(sizes) - 1} at most. "
+            "Collect more such cases, or join it with another label"
+        )
+    if np.median(sizes) < _SPECK_VOXELS:
+        yield (
+            f"{label} has {np.median(sizes):g} voxels in the median of its {len(sizes)} cases: so few are rarely "
+            "learned. Check the labels, or join it with another label"
+        )
 
 
 def _spacing_warnings(label_facts: Mapping[str, FileFacts]) -> Iterator[str]:

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.pages.limits import ViewerLimits
 from factorizer_nnunet.pages.viewer import ShownCase, stored_case, viewer
 from factorizer_nnunet.report.case_volumes import read_case
 from factorizer_nnunet.report.gallery import choose_cases
+from factorizer_nnunet.report.results import Result
 from factorizer_nnunet.report.sections_scores import mean_dice
 from factorizer_nnunet.report.study import Group
 
@@ -22,6 +24,12 @@ class Display:
     channel: int | None = None  # shown first, counted from 0; None chooses one that shows the labels
     ignore_geometry: bool = False  # show files of the same shape over each other, wherever their voxels lie
     limits: ViewerLimits = ViewerLimits()
+
+    def check_channel(self, results: Sequence[Result]) -> None:
+        """Check that the images of all results have the channel to show first; raises UserError if not."""
+        channels = min((len(case.images) for result in results for case in result.cases if case.images), default=None)
+        if self.channel is not None and (self.channel < 0 or channels is not None and self.channel >= channels):
+            raise UserError(f"invalid channel {self.channel}: the images have channels 0 to {(channels or 1) - 1}")
 
 
 def case_viewer(groups: Sequence[Group], display: Display) -> str:

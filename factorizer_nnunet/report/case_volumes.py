@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,9 @@ from factorizer_nnunet.imaging.checks import grid_problem
 from factorizer_nnunet.imaging.content import content_box
 from factorizer_nnunet.imaging.grid import Grid, cropped
 from factorizer_nnunet.imaging.window import window_of
+from factorizer_nnunet.nnunet.dataset_json import DatasetJson
 from factorizer_nnunet.pages.viewer import ShownImage
+from factorizer_nnunet.report.results import ResultCase
 from factorizer_nnunet.report.study import Group
 
 
@@ -28,6 +30,7 @@ class CaseVolumes:
     segmentations: dict[str, np.ndarray]  # reference and predictions by title, (x, y, z)
     grid: Grid
     oriented: bool  # whether the file says where the patient's sides are
+    first: tuple[int, int, int]  # voxel of the files that is the first one here
 
     @property
     def image(self) -> ShownImage:
@@ -53,12 +56,19 @@ def read_case(group: Group, case: str, channel: int | None, ignore_geometry: boo
         OSError, RuntimeError, ValueError, IndexError: a file cannot be read or has another grid.
     """
     cases = [group.case_of(scored, case) for scored in group.scored]
-    reference, grid = _labels(cases[0].reference)
-    titled = zip((scored.title for scored in group.scored), cases, strict=True)
+    predictions = {scored.title: one.prediction for scored, one in zip(group.scored, cases, strict=True)}
+    return read_volumes(cases[0], predictions, group.scored[0].result.dataset, channel, ignore_geometry)
+
+
+def read_volumes(
+    case: ResultCase, predictions: Mapping[str, Path], dataset: DatasetJson, channel: int | None, ignore_geometry: bool
+) -> CaseVolumes:
+    """Read reference and images of a case, and predictions by title; otherwise as ``read_case``."""
+    reference, grid = _labels(case.reference)
     segmentations = {"reference": reference} | {
-        title: _on_grid(*_labels(one.prediction), one.prediction, grid, ignore_geometry) for title, one in titled
+        title: _on_grid(*_labels(file), file, grid, ignore_geometry) for title, file in predictions.items()
     }
-    dataset, files = group.scored[0].result.dataset, cases[0].images
+    files = case.images
     images = [_on_grid(*_image(file), file, grid, ignore_geometry) for file in files] or [np.zeros_like(reference)]
     wanted = dataset.display_channel if channel is None else channel
     if channel is None and wanted is not None and files and not images[wanted].any():
@@ -74,7 +84,8 @@ def read_case(group: Group, case: str, channel: int | None, ignore_geometry: boo
         shown,
         {title: volume[box] for title, volume in segmentations.items()},
         cropped(grid, box),
-        not cases[0].reference.name.lower().endswith(PIXELS),
+        not case.reference.name.lower().endswith(PIXELS),
+        (box[0].start, box[1].start, box[2].start),
     )
 
 

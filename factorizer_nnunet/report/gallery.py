@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from tqdm import tqdm
@@ -12,6 +12,7 @@ from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.imaging.planes import (
     PLANES,
     Plane,
+    axis_across,
     fullest_slice,
     planes_of,
     slice_labels,
@@ -79,10 +80,8 @@ def _figure(group: Group, name: str, why: str, channel: int | None, side: int, i
     heads = {"image": "", "reference": "", **{one.title: f" {model_class(one.place)}" for one in group.scored}}
     cells = [f'<span class="head{kind}">{breakable(head)}</span>' for head, kind in heads.items()]
     read = read_case(group, name, channel, ignore_geometry)
-    for plane, position, pictures in _pictures(group, read, side):
-        for head, jpeg in zip(heads, pictures, strict=True):
-            alt = text_of(f"{name}, {plane.name}, {position}, {head}")
-            cells.append(f'<img src="{data_uri(jpeg)}" alt="{alt}" loading="lazy" decoding="async">')
+    labels = group.scored[0].scores.labels
+    cells += picture_cells(name, heads, pictures_of([labels[one] for one in group.regions], read, side))
     number = group.number_of[name]
     fold = f' <span class="soft">fold {text_of(case.fold)}</span>' if case.fold else ""
     shown = f"{read.image.name}, window {read.image.window.text}" if case.images else "no image"
@@ -95,15 +94,34 @@ def _figure(group: Group, name: str, why: str, channel: int | None, side: int, i
     )
 
 
-def _pictures(group: Group, case: CaseVolumes, side: int) -> Iterator[tuple[Plane, str, list[bytes]]]:
-    """For each plane: the slice's position, and JPEG files of image, reference and predictions."""
-    labels, segmentations = group.scored[0].scores.labels, list(case.segmentations.values())
-    window = case.image.window
+def picture_cells(case: str, heads: Iterable[str], pictures: Iterable[tuple[Plane, str, list[bytes]]]) -> Iterator[str]:
+    """The pictures of ``pictures_of`` as HTML, row by row, described by the heads of their columns."""
+    columns = list(heads)
+    for plane, position, jpegs in pictures:
+        for head, jpeg in zip(columns, jpegs, strict=True):
+            alt = text_of(f"{case}, {plane.name}, {position}, {head}")
+            yield f'<img src="{data_uri(jpeg)}" alt="{alt}" loading="lazy" decoding="async">'
+
+
+def pictures_of(
+    regions: Sequence[Sequence[int]], case: CaseVolumes, side: int, through: Sequence[int] | None = None
+) -> Iterator[tuple[Plane, str, list[bytes]]]:
+    """For each plane: the slice's position, and JPEG files of image, reference and predictions.
+
+    Args:
+        regions: label values of each, in the order of their colours.
+        case: its volumes.
+        side: of a picture in pixels.
+        through: voxel (x, y, z) of the case's files to cut through; None cuts where most is labelled.
+    """
+    segmentations, window = list(case.segmentations.values()), case.image.window
     for plane in planes_of(case.grid):
-        number = fullest_slice(case.filled, plane, case.grid)
+        axis = axis_across(plane, case.grid)
+        number = fullest_slice(case.filled, plane, case.grid) if through is None else through[axis] - case.first[axis]
+        number = min(max(number, 0), case.grid.size[axis] - 1)
         grey = slice_picture(case.image.values, plane, case.grid, number, window.ends)
         slices = [slice_labels(volume, plane, case.grid, number) for volume in segmentations]
-        outlined = [[np.isin(one, labels[region]) for region in group.regions] for one in slices]
+        outlined = [[np.isin(one, values) for values in regions] for one in slices]
         position = slice_position(plane, case.grid, number) if case.oriented else ""
         known = plane if case.oriented else None
         pictures = [draw(grey, masks, side, 2, known, position) for masks in ([], *outlined)]

@@ -13,6 +13,7 @@ from factorizer_nnunet.report.case_viewer import Display, case_viewer
 from factorizer_nnunet.report.charts.axes import model_class
 from factorizer_nnunet.report.gallery import choose_cases, gallery
 from factorizer_nnunet.report.results import Result
+from factorizer_nnunet.report.sections_labels import labels_section
 from factorizer_nnunet.report.sections_methods import methods_section
 from factorizer_nnunet.report.sections_models import Comparison, compare, comparison_section, verdicts
 from factorizer_nnunet.report.sections_scores import (
@@ -75,6 +76,7 @@ def _group_sections(group: Group, comparisons: list[Comparison], display: Displa
         ("volumes", "Volumes", volumes_section(group)),
         ("lesions", "Lesion size", lesions_section(group)),
         ("gallery", "Gallery", _gallery_lead(group) + gallery(group, chosen, display.channel, display.ignore_geometry)),
+        ("labels", "Labels to review", labels_section(group, display)),
         ("table", "All cases", cases_section(group, chosen.keys())),
     )
 

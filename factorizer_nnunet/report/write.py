@@ -82,9 +82,7 @@ def write_report(
     display = Display(channel, ignore_geometry, ViewerLimits(viewer_cases, viewer_mb))
     results = read_results(result_folders, sources or Sources(), names, partial)
     groups = check_case_sets(results, partial)
-    channels = min((len(case.images) for result in results for case in result.cases if case.images), default=None)
-    if channel is not None and (channel < 0 or channels is not None and channel >= channels):
-        raise UserError(f"invalid channel {channel}: the images have channels 0 to {(channels or 1) - 1}")
+    display.check_channel(results)
     saved = scores_folder if scores_folder is not None else target.with_name(f"{target.stem}_scores")
     saved_as = names or titles_for([folder.resolve() for folder in result_folders], complete=True)
     scores, problems = [], []

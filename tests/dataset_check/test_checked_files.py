@@ -350,6 +350,23 @@ def test_classes_that_hardly_occur_are_warnings(dataset: Dataset) -> None:
     assert any("label 3 (vessel) occurs in no case" in text for text in warnings)
 
 
+def test_rare_classes_are_warnings_with_their_numbers() -> None:
+    def warnings(cases: int, rare: int, voxels: int) -> list[str]:
+        facts = {
+            f"case_{n}": FileFacts(spacing=(1.0, 1.0, 1.0), values={0: 900, 1: 200} | ({2: voxels} if n < rare else {}))
+            for n in range(cases)
+        }
+        expected = Expected(Path("dataset.json"), ("CT",), {0: "background", 1: "organ", 2: "cyst"})
+        return list(dataset_warnings(facts, expected))
+
+    (few,) = warnings(cases=40, rare=3, voxels=50)
+    assert few.startswith("label 2 (cyst) occurs in 3 of 40 cases, fewer than nnU-Net has folds (5)")
+    (small,) = warnings(cases=40, rare=20, voxels=4)
+    assert small.startswith("label 2 (cyst) has 4 voxels in the median of its 20 cases")
+    assert not warnings(cases=40, rare=5, voxels=8)
+    assert not warnings(cases=4, rare=4, voxels=50)  # all cases have it
+
+
 @pytest.mark.parametrize(("size", "warned"), [((1000.0, 900.0, 800.0), True), ((1e-3,) * 3, True), ((5, 0.4, 0.4), 0)])
 def test_voxels_of_another_unit_are_a_warning(size: tuple[float, ...], warned: bool) -> None:
     facts = {f"case_{number}": FileFacts(spacing=(1.0, 0.9, 0.8), values={0: 9, 1: 2}) for number in range(4)}
