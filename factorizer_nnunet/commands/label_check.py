@@ -13,7 +13,7 @@ import sys
 
 from factorizer_nnunet.commands.options import (
     add_geometry_option,
-    add_model_options,
+    add_model_names,
     add_shared,
     add_viewer_options,
     model_folder,
@@ -37,22 +37,20 @@ exit status: 0 done; 2 refused, nothing written; 130 interrupted
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add = parser.add_argument
-    add_model_options(parser)
+    add_model_names(parser)
     add("--apply", type=user_path, metavar="LIST", help="write corrected labels as this filled-in list says")
     add_shared(
         parser,
         "-o",
         dest="out",
-        type=user_path,
-        metavar="FOLDER",
         help="folder of page and list (default: label_check next to the model); with --apply, the new folder of labels",
     )
-    add("-r", "--references", type=user_path, metavar="DIR", help="labels (default: those in nnUNet_raw)")
-    add_shared(parser, "-i", dest="images", type=user_path, metavar="DIR", help="images (default: those in nnUNet_raw)")
+    add_shared(parser, "-r", help="labels (default: those in nnUNet_raw)")
+    add_shared(parser, "-i", dest="images", help="images (default: those in nnUNet_raw)")
     add("--channel", type=int, metavar="N", help="image channel in the pictures (default: one that shows the labels)")
     add("--pictures", type=int, default=24, metavar="N", help="findings with pictures (default: 24)")
     add_viewer_options(parser)
-    add_shared(parser, "-np", type=int, default=1, metavar="N", help="cases checked at the same time (default: 1)")
+    add_shared(parser, "-np", default=1, help="cases checked at the same time (default: 1)")
     add("--partial", action="store_true", help="allow missing folds or cases")
     add_geometry_option(parser, "compare")
 

@@ -139,7 +139,7 @@ def run_name(args: argparse.Namespace) -> str | None:
     return args.name
 
 
-def add_model_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+def add_model_names(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     """A model by ``-d -c -tr -p`` or by its folder, ``-m``, which ``model_folder`` then finds; returns their group."""
     group = parser.add_argument_group("the model, by -d and -c or by its folder")
     add_shared(group, "-d", help=DATASET_HELP)
@@ -147,6 +147,12 @@ def add_model_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGrou
     add_shared(group, "-tr", help=f"trainer (default: {TRAINER})")
     add_shared(group, "-p", help=f"plans (default: {PLANS})")
     add_shared(group, "-m", help="folder TRAINER__PLANS__CONFIGURATION")
+    return group
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """A model, as by ``add_model_names``, and its checkpoint; returns their group."""
+    group = add_model_names(parser)
     add_checkpoint_options(group)
     return group
 

@@ -50,6 +50,9 @@ def _of_model(group: Group, scored: Scored, display: Display) -> str:
     alone = Group((scored,), group.cases, group.num_all, group.number_of)
     figures = []
     for rank, one in enumerate(shown, 1):
-        volumes = read_case(alone, one.case, display.channel, display.ignore_geometry)
+        try:
+            volumes = read_case(alone, one.case, display.channel, display.ignore_geometry)
+        except (OSError, RuntimeError, ValueError, IndexError) as error:  # of SimpleITK and others
+            raise UserError(f"{one.case} cannot be shown: {str(error).strip().splitlines()[-1]}") from error
         figures.append(finding_figure(rank, one, volumes, regions, group.number_of[one.case]))
     return title + note(lead) + gallery_of(figures, regions) + findings_table(findings[:_LISTED], group.number_of)
