@@ -369,8 +369,8 @@ def test_rare_classes_are_warnings_with_their_numbers() -> None:
 
 @pytest.mark.parametrize(("size", "warned"), [((1000.0, 900.0, 800.0), True), ((1e-3,) * 3, True), ((5, 0.4, 0.4), 0)])
 def test_voxels_of_another_unit_are_a_warning(size: tuple[float, ...], warned: bool) -> None:
-    facts = {f"case_{number}": FileFacts(spacing=(1.0, 0.9, 0.8), values={0: 9, 1: 2}) for number in range(4)}
-    facts["odd"] = FileFacts(spacing=size, values={0: 9, 1: 2})
+    facts = {f"case_{number}": FileFacts(spacing=(1.0, 0.9, 0.8), values={0: 900, 1: 200}) for number in range(4)}
+    facts["odd"] = FileFacts(spacing=size, values={0: 900, 1: 200})
     warnings = list(dataset_warnings(facts, Expected(Path("dataset.json"), ("CT",), {0: "background", 1: "organ"})))
     assert len(warnings) == warned and all(text.startswith("case odd has voxels of ") for text in warnings)
 
