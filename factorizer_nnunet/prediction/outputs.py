@@ -92,7 +92,7 @@ class Outputs:
             different = [] if plans_file.is_file() and load_json_object(plans_file, fix) == plans else ["plans"]
         if different:
             key = different[0]
-            values = f" (it was {before[key]})" if key in before and key != "checkpoints" else ""
+            values = f" (it was {before[key]})" if isinstance(before.get(key), str | float | int) else ""
             raise UserError(
                 f"{self.folder} has predictions of another model or with other settings. Different: "
                 f"{', '.join(different)}{values}. {fix}"

@@ -72,7 +72,7 @@ def test_prediction_maps_and_resuming(root: Path, model: Path) -> None:
         "explain.json",
     ]
     assert contents(root / "explained" / "b") == before
-    with pytest.raises(UserError, match="other settings: use_mirroring differs"):
+    with pytest.raises(UserError, match="other settings. Different: use_mirroring"):
         explained(root, model, use_mirroring=True)
 
 
@@ -251,7 +251,7 @@ def test_tile_step_and_variables_are_part_of_the_settings(
     recorded = json.loads((root / "explained" / "explain.json").read_text())
     assert (recorded["tile_step_size"], recorded["num_iters"]) == (1.0, 1)
     monkeypatch.delenv(ITERATIONS_VARIABLE)
-    with pytest.raises(UserError, match="other settings: num_iters differs"):
+    with pytest.raises(UserError, match="other settings. Different: num_iters"):
         explained(root, model, stages=("encoder-3",))
 
 

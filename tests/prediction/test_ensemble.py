@@ -47,7 +47,7 @@ def test_what_was_predicted_belongs_to_all_models(root: Path) -> None:
     write_image(root / "images" / "b_0001.nii.gz", 77)
     again = run_predict(root, models[0], **both)
     assert (again.predicted, again.skipped) == (["b"], ["a", "c"])
-    with pytest.raises(UserError, match="another model or with other settings: ensemble_with differs"):
+    with pytest.raises(UserError, match="another model or with other settings. Different: ensemble_with"):
         run_predict(root, models[0], use_mirroring=False)
 
 

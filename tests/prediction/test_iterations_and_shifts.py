@@ -90,7 +90,7 @@ def test_other_networks_refuse_the_option_and_ignore_the_variable(root: Path, mo
 def test_predictions_with_other_iterations_are_not_continued(root: Path, model: Path) -> None:
     run_predict(root, model, use_mirroring=False, inference_settings=ONE)
     assert run_predict(root, model, use_mirroring=False, inference_settings=ONE).skipped == list(CASES)
-    with pytest.raises(UserError, match=r"with other settings: num_iters differs \(it was 1\)"):
+    with pytest.raises(UserError, match=r"with other settings. Different: num_iters \(it was 1\)"):
         run_predict(root, model, use_mirroring=False)
 
 

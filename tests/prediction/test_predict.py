@@ -279,10 +279,10 @@ def test_predictions_of_another_model_are_not_continued(root: Path, model: Path)
     run_predict(root, model, use_mirroring=False)
     before = contents(root / "out")
     for changes in ({"use_mirroring": True}, {"use_mirroring": False, "tile_step_size": 0.6}):
-        with pytest.raises(UserError, match=f"other settings: {list(changes)[-1]} differs"):
+        with pytest.raises(UserError, match=f"other settings. Different: {list(changes)[-1]}"):
             run_predict(root, model, **changes)
     edited(model, current_epoch=7)
-    with pytest.raises(UserError, match="of another model or with other settings: checkpoints differs"):
+    with pytest.raises(UserError, match="of another model or with other settings. Different: checkpoints"):
         run_predict(root, model, use_mirroring=False)
     assert contents(root / "out") == before
 

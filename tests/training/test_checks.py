@@ -57,7 +57,7 @@ BAD_PLANS: dict[str, tuple[Change, str]] = {
     ),
     "another number of channels": (
         fullres(normalization_schemes=["ZScoreNormalization"]),
-        r"normalization_schemes has 1 entries, the data set 2 channels; plan the data set again",
+        r"normalization_schemes has 1 entries, .*dataset\.json 2 channels; plan the data set again",
     ),
     "no name": (lambda plans: plans.update(plans_name=None), "plans_name None must be text; correct it or plan"),
     "a list of data sets": (
