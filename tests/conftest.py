@@ -19,6 +19,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         left_out = [item for item in items if item.get_closest_marker("exhaustive")]
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
-    for item in items:  # one process runs a file, and all of ``pipeline``, which shares trained folds
+    for item in items:  # one process runs a file, and all of ``pipeline`` that share its data sets and trained folds
         folder = item.path.parent.name
-        item.add_marker(pytest.mark.xdist_group(folder if folder == "pipeline" else f"{folder}/{item.path.name}"))
+        shared = folder == "pipeline" and "raw" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group(folder if shared else f"{folder}/{item.path.name}"))
