@@ -22,7 +22,7 @@ examples:
   watch -n 60 factorizer-nnunet status -d 4
   factorizer-nnunet status -d 4 --name large          # only the run of this name
 
-exit status: 0 every step is done; 1 not yet, or a step failed; 2 there is no such run
+exit status: 0 every step is done; 1 not yet, or a step failed; 2 the run does not exist
 """
 
 

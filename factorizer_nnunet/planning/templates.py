@@ -55,7 +55,7 @@ def load_template(name: str) -> Template:
         name: name of a template in the package, or path of a file that ends in ``.json``.
 
     Raises:
-        UserError: there is no such template, or its content is invalid; the message names the file.
+        UserError: the template does not exist, or its content is invalid; the message names the file.
     """
     packaged = Path(str(resources.files("factorizer_nnunet.plans")))
     file = Path(name) if name.endswith(".json") else packaged / f"{name}.json"

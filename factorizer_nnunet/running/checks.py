@@ -223,7 +223,7 @@ def _find_trainer(name: str) -> type:
     """The trainer's class, as nnU-Net finds it.
 
     Raises:
-        UserError: there is no such trainer.
+        UserError: no trainer has this name.
     """
     use_own_trainer()
     from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name

@@ -19,7 +19,6 @@ from factorizer_nnunet.running.best_configuration import (
     BestConfiguration,
     current_best_configuration,
 )
-from factorizer_nnunet.running.cascade import previous_stage
 from factorizer_nnunet.running.command_lines import Command
 from factorizer_nnunet.running.inference_files import (
     POSTPROCESS,
@@ -119,8 +118,7 @@ class Inference(InferenceFiles):
         return [self._prediction_command(best, target) for target in self.targets(best)]
 
     def _prediction_command(self, best: BestConfiguration, target: Target) -> Command:
-        previous = [stage for stage in map(previous_stage, target.models) if stage is not None]
-        folders = [self.folder / stage.folder for stage in previous]
+        folders = [self.folder / stage.folder for stage in target.previous_stages]
         return command_lines.predict(self.settings, self.prediction, target, best.folds, folders)
 
     def postprocessing_commands(self) -> list[Command]:

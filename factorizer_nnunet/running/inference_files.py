@@ -33,6 +33,11 @@ class Target:
     folder: Path
     models: tuple[ModelName, ...]
 
+    @property
+    def previous_stages(self) -> list[ModelName]:
+        """The low resolution of each model that is a cascade, in the order of the models."""
+        return [stage for stage in map(previous_stage, self.models) if stage is not None]
+
 
 @dataclass(frozen=True)
 class InferenceFiles:
@@ -64,10 +69,9 @@ class InferenceFiles:
 
     def targets(self, best: BestConfiguration) -> list[Target]:
         """What is predicted: low resolutions before their cascades, and last what will be postprocessed."""
-        previous = [stage for stage in map(previous_stage, best.models) if stage is not None]
-        last = self.folder / (_ENSEMBLE if best.is_ensemble else best.models[0].folder)
-        stages = [Target(self.folder / stage.folder, (stage,)) for stage in dict.fromkeys(previous)]
-        return [*stages, Target(last, best.models)]
+        last = Target(self.folder / (_ENSEMBLE if best.is_ensemble else best.models[0].folder), best.models)
+        stages = dict.fromkeys(last.previous_stages)
+        return [*(Target(self.folder / stage.folder, (stage,)) for stage in stages), last]
 
     def cases(self) -> list[str]:
         return list(channels_by_case(self.prediction.images, self.file_ending)[0])

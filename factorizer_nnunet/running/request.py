@@ -31,7 +31,7 @@ def find_requests(results: Path, dataset: str, name: str | None = None) -> list[
         name: of the only run to look for; None finds all.
 
     Raises:
-        UserError: there is no such run below ``results``, or several data sets have this ID.
+        UserError: no run of this name exists below ``results``, or several data sets have this ID.
     """
     folder = f"Dataset{int(dataset):03d}_*" if dataset.isdecimal() else dataset
     found = [path for path in _requests(results, folder) if name is None or name_of_run(path) == name]
