@@ -16,6 +16,7 @@ OTHERS = [
     "accuracy",
     "channel_subsets",
     "conversion",
+    "corruptions",
     "data_check",
     "iteration_time",
     "killed_commands",
