@@ -56,7 +56,7 @@ def blur(channels: Channels, strength: int, rng: np.random.Generator) -> Channel
 
 
 def bias_field(channels: Channels, strength: int, rng: np.random.Generator) -> Channels:
-    """A smooth factor from exp(-s) to exp(s), s = 0.4, 0.8 or 1.6, the same in all channels: a polynomial of order 3."""
+    """A smooth factor from exp(-s) to exp(s), s = 0.4, 0.8 or 1.6: one polynomial of order 3 for all channels."""
     powers = [power for power in itertools.product(range(4), repeat=3) if 0 < sum(power) <= 3]
     coefficients = rng.standard_normal(len(powers))
     x, y, z = np.meshgrid(*(np.linspace(-1, 1, n) for n in channels.arrays[0].shape), indexing="ij", sparse=True)
