@@ -107,7 +107,7 @@ def trainer_class(name: str, where: str) -> type[nnUNetTrainer]:
     Raises:
         UserError: there is none, or the name leads to something else.
     """
-    if not name.isidentifier():
+    if re.fullmatch(r"[A-Za-z_][\w.-]*", name, re.ASCII) is None:  # names of ours may contain numbers such as 1e-3
         raise UserError(f"{where}: trainer_name {name[:80]!r} is not the name of a class; restore the file")
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # the lookup prints every module that it visits
@@ -116,6 +116,8 @@ def trainer_class(name: str, where: str) -> type[nnUNetTrainer]:
         raise UserError(
             f"the trainer {name} is not known here: add the folder that contains it to nnUNet_extTrainer"
         ) from error
+    except ValueError as error:  # of a name of ours with a wrong suffix
+        raise UserError(f"{where}: {error}") from error
     except (AssertionError, TypeError):  # it found something that is not a trainer
         found = None
     if not (isinstance(found, type) and issubclass(found, nnUNetTrainer)):

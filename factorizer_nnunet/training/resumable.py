@@ -88,6 +88,11 @@ class ResumableTrainer(SteppingTrainer):
         self._steps_of_epoch = self.num_iterations_per_epoch
         self._waiting_for_batch = False
 
+    @property
+    def has_steps(self) -> bool:
+        """Whether the loaded checkpoint was saved after some steps of its epoch."""
+        return bool(self._resumed.get("losses"))
+
     def skip_steps(self, steps: int) -> None:
         """Called if ``steps`` of the epoch were completed before a stop; schedules that count epochs need nothing."""
 

@@ -64,10 +64,11 @@ class TimedTrainer(ResumableTrainer):
 
     def load_checkpoint(self, filename_or_checkpoint: dict[str, Any] | str) -> None:
         """Load as usual, and keep the number of epochs that was fixed at the start of the training."""
-        self._continues = True
         if self.budget.minutes is not None and (plan := read_time_plan(Path(self.output_folder))):
             self._follow(plan)
         super().load_checkpoint(filename_or_checkpoint)
+        # A checkpoint of no step, with which fine-tuning starts, is not that of an interrupted training.
+        self._continues = self.current_epoch > 0 or self.has_steps
 
     def on_train_start(self) -> None:
         """Start as usual, then fix the number of epochs."""

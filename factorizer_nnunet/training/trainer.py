@@ -24,6 +24,7 @@ from factorizer_nnunet.training.budget import budget_from_suffix
 from factorizer_nnunet.training.building import STOCK_PACKAGE, build_network
 from factorizer_nnunet.training.channel_drop import ChannelDropTrainer, check_channels
 from factorizer_nnunet.training.checks import check_checkpoint, check_pretrained_weights, check_training_inputs
+from factorizer_nnunet.training.freezing import freeze
 from factorizer_nnunet.training.new_files import NewFiles
 from factorizer_nnunet.training.ranks import on_first_rank
 from factorizer_nnunet.training.schedule import WarmupPolySchedule
@@ -41,8 +42,8 @@ class nnUNetTrainerFactorizer(ChannelDropTrainer):
     """Trains a Factorizer on our plans or on any stock plans, whose U-Net is translated.
 
     Recipe: AdamW with linear warm-up and polynomial decay, gradients clipped to norm 1; loss, deep supervision,
-    augmentation and sampling are nnU-Net's. Subclasses made by ``trainer_variant`` change the length of training, or
-    leave out channels.
+    augmentation and sampling are nnU-Net's. Subclasses made by ``trainer_variant`` change the length of training and
+    the learning rate, freeze parts of the network, or leave out channels.
 
     Raises:
         UserError: plans, data set and configuration do not fit together, the variable for augmentation or for the step
@@ -130,7 +131,10 @@ class nnUNetTrainerFactorizer(ChannelDropTrainer):
         return network
 
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, WarmupPolySchedule]:
-        """AdamW and its schedule; gradients are clipped before each optimizer step."""
+        """AdamW and its schedule; gradients are clipped before each optimizer step. Frozen weights are left out."""
+        # Here, since nnU-Net has built the network, but not yet told other processes which weights get gradients.
+        if frozen := freeze(self.network, self.budget.freeze):
+            self.print_to_log_file(f"Frozen: {', '.join(self.budget.freeze)}, {frozen:,} weights")
         plain = self.step_setting is StepSetting.PLAIN
         optimizer = build_optimizer(self.network, self.initial_lr, self.weight_decay, fused=not plain)
         if plain:
@@ -140,7 +144,7 @@ class nnUNetTrainerFactorizer(ChannelDropTrainer):
     @property
     def _length(self) -> dict[str, int]:
         """Epochs, iterations and warm-up, as the schedule takes them."""
-        warmup = min(1000, self.num_epochs * self.num_iterations_per_epoch // 20)
+        warmup = self.budget.warmup or min(1000, self.num_epochs * self.num_iterations_per_epoch // 20)
         return {
             "epochs": self.num_epochs,
             "iterations_per_epoch": self.num_iterations_per_epoch,
@@ -184,12 +188,13 @@ def build_optimizer(
     weight_decay: float = WEIGHT_DECAY,
     fused: bool = False,
 ) -> torch.optim.AdamW:
-    """AdamW for a network's parameters, with weight decay for matrices and kernels only.
+    """AdamW for a network's parameters that are not frozen, with weight decay for matrices and kernels only.
 
     ``fused`` updates all parameters in one launch; it stays as it is when a state is loaded.
     """
-    decayed = [p for p in network.parameters() if p.ndim > 1]
-    others = [p for p in network.parameters() if p.ndim <= 1]  # biases and norms have no reason to be near 0
+    trained = [p for p in network.parameters() if p.requires_grad]
+    decayed = [p for p in trained if p.ndim > 1]
+    others = [p for p in trained if p.ndim <= 1]  # biases and norms have no reason to be near 0
     optimizer = torch.optim.AdamW(
         [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}],
         lr=learning_rate,

@@ -21,6 +21,8 @@ SUFFIXES = {
     "_channeldrop": Budget(channel_drop=True),
     "_6h_channeldrop": Budget(minutes=360, channel_drop=True),
     "_2epochs_lr3e-4_channeldrop": Budget(epochs=2, learning_rate=3e-4, channel_drop=True),
+    "_lr1e-3_warmup100": Budget(learning_rate=1e-3, warmup=100),
+    "_freezestem_freezedecoder_channeldrop": Budget(freeze=("stem", "decoder"), channel_drop=True),
     "_20epochs_50iters_lr3e-4": Budget(epochs=20, iterations_per_epoch=50, learning_rate=3e-4),
 }
 
@@ -49,6 +51,8 @@ def test_a_suffix_says_the_budget(suffix: str) -> None:
         "_x",
         "_channeldrop_20epochs",
         "_channeldrops",
+        "_freezehead",
+        "_freezeencoder_warmup5",
     ],
 )
 def test_other_suffixes_are_reported_with_an_example(suffix: str) -> None:
@@ -65,6 +69,7 @@ def test_other_suffixes_are_reported_with_an_example(suffix: str) -> None:
         ("_0m", "minutes"),
         ("_lr0", "learning_rate"),
         ("_lr0.0", "learning_rate"),
+        ("_warmup0", "warmup"),
     ],
 )
 def test_nothing_cannot_be_a_budget(suffix: str, name: str) -> None:
