@@ -56,6 +56,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     _add_model_options(parser)
     _add_prediction_options(parser)
     add_shared(parser, "-np", help="worker processes of a command (default: 8 or cores)")
+    add(
+        "--channel-subsets",
+        action="store_true",
+        help="also predict each fold's validation cases with every subset of channels, for the report; with -tr "
+        "…_channeldrop",
+    )
     add_data_check_option(parser)
     add(
         "--accept-outdated",
@@ -188,6 +194,7 @@ def _settings(args: argparse.Namespace) -> RunSettings:
         device=args.device,
         gpus_per_fold=args.gpus_per_fold,
         data_check=not args.no_data_check,
+        channel_subsets=args.channel_subsets,
         accept_outdated=args.accept_outdated,
         processes=args.num_processes or (args.cpus if args.executor == "slurm" else min(8, core_count())),
         gpu_memory_target_gb=args.gpu_memory_target,

@@ -21,6 +21,13 @@ def first_few(names: Sequence[str], most: int = 5) -> str:
     return ", ".join(names[:most]) + (", …" if len(names) > most else "")
 
 
+def duration(seconds: float) -> str:
+    """A time in the largest unit that says enough: 40 s, 12 min, 3 h."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 2 * 3600 else f"{seconds / 3600:.0f} h"
+
+
 def today() -> str:
     """The local date, such as 2026-03-14, for titles of pages."""
     return datetime.now().astimezone().strftime("%Y-%m-%d")

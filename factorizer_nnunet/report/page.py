@@ -24,6 +24,7 @@ from factorizer_nnunet.report.sections_scores import (
     scores_section,
     strips_section,
 )
+from factorizer_nnunet.report.sections_subsets import subsets_section
 from factorizer_nnunet.report.sections_training import curves_section, trained_section
 from factorizer_nnunet.report.sections_volumes import lesions_section, volumes_section
 from factorizer_nnunet.report.study import Group
@@ -75,6 +76,7 @@ def _group_sections(group: Group, comparisons: list[Comparison], display: Displa
         ("comparison", "Comparison", comparison_section(group, comparisons)),
         ("volumes", "Volumes", volumes_section(group)),
         ("lesions", "Lesion size", lesions_section(group)),
+        ("subsets", "Without some channels", subsets_section(group)),
         ("gallery", "Gallery", _gallery_lead(group) + gallery(group, chosen, display.channel, display.ignore_geometry)),
         ("labels", "Labels to review", labels_section(group, display)),
         ("table", "All cases", cases_section(group, chosen.keys())),

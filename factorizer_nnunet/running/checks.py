@@ -13,7 +13,7 @@ from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import read_complete_json
 from factorizer_nnunet.core.set_aside import is_set_aside
 from factorizer_nnunet.core.wording import first_few
-from factorizer_nnunet.nnunet.absent_channels import drops_channels
+from factorizer_nnunet.nnunet.absent_channels import advice_for, drops_channels
 from factorizer_nnunet.nnunet.environment import use_own_trainer
 from factorizer_nnunet.nnunet.fold_checks import checked_folds
 from factorizer_nnunet.nnunet.folds import NUMBER_OF_FOLDS, read_folds
@@ -41,6 +41,8 @@ def check_before_planning(settings: RunSettings) -> None:
 
     raw = check_raw_dataset(settings.dataset)
     problems = [*_plans_problems(settings), *_folds_problems(settings), *_unknown_trainers(settings)]
+    if settings.channel_subsets and not any(drops_channels(model.trainer) for model in settings.models):
+        problems.append(f"--channel-subsets needs a model for it. {advice_for(settings.models[0].trainer)}")
     if settings.prediction is not None:
         inference = Inference(settings, settings.prediction)
         problems += [*_images_problems(inference), *_output_problems(inference)]

@@ -55,6 +55,11 @@ def train(settings: RunSettings, model: ModelName, fold: int) -> Command:
     return ("nnUNetv2_train", _id(settings), model.configuration, str(fold), *options, "--npz")
 
 
+def channel_subsets(settings: RunSettings, model: ModelName, fold: int) -> Command:
+    folder = str(settings.paths.model(model).path)
+    return ("factorizer-nnunet", "channel-subsets", "-m", folder, "-f", str(fold), "-device", settings.device)
+
+
 def find_best(settings: RunSettings) -> Command:
     """nnU-Net's command if it can express these models: every trainer with all plans and all configurations."""
     models = settings.models

@@ -11,11 +11,10 @@ from pathlib import Path
 
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import read_complete_json
-from factorizer_nnunet.core.wording import count_of
+from factorizer_nnunet.core.wording import count_of, duration
 from factorizer_nnunet.nnunet.model_folder import ModelFolder
 from factorizer_nnunet.nnunet.model_name import ModelName
 from factorizer_nnunet.running.progress import (
-    duration,
     planned_epochs,
     planned_minutes,
     seconds_of_epoch,

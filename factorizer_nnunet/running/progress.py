@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.wording import duration
 from factorizer_nnunet.nnunet.model_folder import FoldFolder
 from factorizer_nnunet.nnunet.names import TRAINER
 from factorizer_nnunet.nnunet.training_log import read_curve, training_logs
@@ -36,13 +37,6 @@ class TrainingProgress:
         dice = "" if self.dice is None else f"  Dice {self.dice:.2f}"
         left = "" if self.seconds_left is None else f"  {duration(self.seconds_left)} left"
         return f"epoch {self.epochs}/{self.total}{dice}{left}"
-
-
-def duration(seconds: float) -> str:
-    """A time in the largest unit that says enough: 40 s, 12 min, 3 h."""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 2 * 3600 else f"{seconds / 3600:.0f} h"
 
 
 def planned_epochs(trainer: str) -> int:

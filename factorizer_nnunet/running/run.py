@@ -10,6 +10,8 @@ from factorizer_nnunet.core.atomic_files import write_text_atomically
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.interrupts import terminable
 from factorizer_nnunet.core.locks import file_lock
+from factorizer_nnunet.evaluation.subset_scores import subsets
+from factorizer_nnunet.nnunet.folds import NUMBER_OF_FOLDS
 from factorizer_nnunet.running.checks import check_after_planning, check_before_planning
 from factorizer_nnunet.running.local import LocalExecutor, end_left_over
 from factorizer_nnunet.running.request import write_request
@@ -17,7 +19,7 @@ from factorizer_nnunet.running.settings import RunSettings
 from factorizer_nnunet.running.slurm_queue import refuse_queued
 from factorizer_nnunet.running.sources import accept_outdated, known_stamps, record_training
 from factorizer_nnunet.running.step import Step
-from factorizer_nnunet.running.steps import build_steps
+from factorizer_nnunet.running.steps import build_steps, subset_trainings
 from factorizer_nnunet.running.summary import DONE, summarize
 from factorizer_nnunet.running.summary_page import summary_markdown
 from factorizer_nnunet.running.worker_slots import WorkerSlot
@@ -38,9 +40,23 @@ def run_here(settings: RunSettings, slots: Sequence[WorkerSlot]) -> bool:
         write_request(settings)
         steps = build_steps(settings)
         print(f"{len(steps)} steps: {', '.join(step.name for step in steps)}", flush=True)
+        print_subsets(settings)
         note_existing(settings, steps)
         LocalExecutor(settings, slots).run(steps, lambda: check_after_planning(settings))
         return write_results(settings)
+
+
+def print_subsets(settings: RunSettings) -> None:
+    """Say how many predictions the subsets of channels take, if these were asked for."""
+    trainings, dataset = subset_trainings(settings), settings.paths.raw_dataset()
+    if trainings:
+        cases = len(dataset.training_cases(settings.paths.raw).keys() - dataset.absent_channels.keys())
+        share = min(1.0, len(settings.folds) / NUMBER_OF_FOLDS)
+        models, count = len({model for model, _ in trainings}), len(subsets(dataset.channel_names))
+        print(
+            f"channel subsets: about {round(models * cases * share)} validation cases × {count} subsets; each step's "
+            "log begins with the time that they take"
+        )
 
 
 def note_existing(settings: RunSettings, steps: Sequence[Step]) -> None:

@@ -35,6 +35,7 @@ class RunSettings:
         gpu_memory_target_gb: GPU memory to plan for, in GB; None is the planner's default.
         prediction: None if no test images are to be predicted.
         data_check: look at every voxel of the raw data before the first step.
+        channel_subsets: predict the validation cases of ``_channeldrop`` models with every subset of channels.
         accept_outdated: use trainings and edited plans although what they were made from has changed.
         name: keeps the run's state and summary apart from those of other runs over the data set.
     """
@@ -49,6 +50,7 @@ class RunSettings:
     gpu_memory_target_gb: float | None = None
     prediction: Prediction | None = None
     data_check: bool = True
+    channel_subsets: bool = False
     accept_outdated: bool = False
     name: str | None = None
 

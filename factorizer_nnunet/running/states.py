@@ -10,7 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from factorizer_nnunet.core.file_stamps import stamp_of
 from factorizer_nnunet.core.json_files import read_complete_json
+from factorizer_nnunet.core.wording import duration
+from factorizer_nnunet.evaluation.subset_scores import FILE as SUBSETS_FILE
+from factorizer_nnunet.evaluation.subset_scores import read_subset_scores
 from factorizer_nnunet.nnunet.integrity import Completeness, completeness, is_complete, is_preprocessed
 from factorizer_nnunet.nnunet.label_copies import outdated_label_copies
 from factorizer_nnunet.nnunet.model_folder import CHECKPOINTS
@@ -97,6 +101,20 @@ def fold_state(settings: RunSettings, model: ModelName, fold: int, next_stages: 
     done = scored and validated == len(cases)
     outdated = (folder.summary,) if scored and not done else ()
     return State(done, f"validated {validated} of {len(cases)} cases", incomplete, outdated, drafts)
+
+
+def channel_subsets_state(paths: RunPaths, model: ModelName, fold: int) -> State:
+    """Done when each complete validation case was predicted with every subset of channels, by the present weights."""
+    folder, absent = paths.fold(model, fold), paths.raw_dataset().absent_channels
+    cases = [case for case in paths.validation_cases(fold) if case not in absent]
+    scores = read_subset_scores(folder.path / SUBSETS_FILE)
+    checkpoint = folder.checkpoint()
+    if scores is None or not is_complete(checkpoint) or scores.checkpoint != stamp_of(checkpoint).sha256:
+        return State(False)
+    predicted = [scores.cases[case].seconds for case in cases if case in scores.cases]
+    left = len(cases) - len(predicted)
+    time = f", about {duration(left * sum(predicted) / len(predicted))} left" if left and predicted else ""
+    return State(not left, f"{len(predicted)} of {len(cases)} cases{time}")
 
 
 def best_configuration_state(settings: RunSettings) -> State:

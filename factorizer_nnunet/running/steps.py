@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from factorizer_nnunet.nnunet.absent_channels import drops_channels
 from factorizer_nnunet.nnunet.folds import ensure_folds
 from factorizer_nnunet.nnunet.integrity import is_complete
 from factorizer_nnunet.nnunet.model_name import ModelName
@@ -32,7 +33,7 @@ from factorizer_nnunet.running.sources import (
 )
 from factorizer_nnunet.running.step import Step
 
-FINGERPRINT, FOLDS = "fingerprint", "folds"
+FINGERPRINT, FOLDS, SUBSETS = "fingerprint", "folds", "channel_subsets"
 _PLAN, _PREPROCESS = "plan.", "preprocess."  # followed by the plans' name, and the configuration
 
 
@@ -41,6 +42,7 @@ def build_steps(settings: RunSettings) -> list[Step]:
     steps = _preparation(settings)
     prepared = steps[-1].name
     steps += [_training(settings, model, fold, prepared) for model, fold in settings.trainings]
+    steps += [_subsets(settings, model, fold) for model, fold in subset_trainings(settings)]
     steps.append(
         Step(
             name=BEST,
@@ -60,6 +62,13 @@ def build_steps(settings: RunSettings) -> list[Step]:
 def train_name(model: ModelName, fold: int) -> str:
     """The name of the step that trains a fold."""
     return f"train.{model.folder}.fold_{fold}"
+
+
+def subset_trainings(settings: RunSettings) -> list[tuple[ModelName, int]]:
+    """Models and folds whose validation cases are predicted with every subset of channels; none unless asked for."""
+    if not settings.channel_subsets:
+        return []
+    return [(model, fold) for model, fold in settings.trainings if drops_channels(model.trainer)]
 
 
 def is_planning(step: Step) -> bool:
@@ -158,6 +167,16 @@ def _training(settings: RunSettings, model: ModelName, fold: int, prepared: str)
         trains=(model, fold),
         commands=lambda: [command_lines.train(settings, model, fold)],
         options=lambda: _resumed_training(settings.paths, model, fold),
+    )
+
+
+def _subsets(settings: RunSettings, model: ModelName, fold: int) -> Step:
+    return Step(
+        name=f"{SUBSETS}.{model.folder}.fold_{fold}",
+        after=(train_name(model, fold),),
+        on_device=True,
+        state=partial(states.channel_subsets_state, settings.paths, model, fold),
+        commands=lambda: [command_lines.channel_subsets(settings, model, fold)],
     )
 
 

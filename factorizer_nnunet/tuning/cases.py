@@ -120,6 +120,16 @@ class ValidationCases:
             )
         return loaded
 
+    def shape(self, case: str) -> tuple[int, ...]:
+        """The size of a preprocessed image, which is not read; raises as ``load`` does."""
+        read_pickle(self.folder / f"{case}.pkl")  # nnU-Net unpickles it without looking
+        try:
+            return tuple(self._dataset(str(self.folder), [case]).load_case(case)[0].shape[1:])
+        except Exception as error:  # as in ``load``
+            raise UserError(
+                f"{case} cannot be read from {self.folder} ({type(error).__name__}); {self._fix}"
+            ) from error
+
     def _read(self, case: str) -> ValidationCase:
         folder = None if self.previous is None else str(self.previous)
         data, _, previous, properties = self._dataset(

@@ -1,0 +1,1 @@
+"""What trained models lose without some channels; uses prediction, and the validation cases of tuning."""
