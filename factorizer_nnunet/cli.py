@@ -13,12 +13,14 @@ from collections.abc import Sequence
 
 from factorizer_nnunet import __version__
 from factorizer_nnunet.commands import (
+    channel_subsets,
     convert,
     demo,
     doctor,
     env,
     evaluate,
     explain,
+    finetune,
     import_upstream,
     label_check,
     plan,
@@ -83,8 +85,9 @@ def build_parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(
         title="commands", dest="command", metavar="COMMAND", required=True, parser_class=SubcommandParser
     )
-    setting_up, working = (env, convert, plan), (run, status, predict, tune_inference, import_upstream)
-    for command in (*setting_up, *working, explain, evaluate, report, label_check, to_challenge, demo, doctor):
+    setting_up, working = (env, convert, plan), (run, status, predict, tune_inference, finetune, import_upstream)
+    looking = (channel_subsets, explain, evaluate, report, label_check)
+    for command in (*setting_up, *working, *looking, to_challenge, demo, doctor):
         summary, _, description = (command.__doc__ or "").partition("\n\n")
         subparser = subparsers.add_parser(
             command.__name__.split(".")[-1].replace("_", "-"),

@@ -18,6 +18,7 @@ OTHERS = [
     "conversion",
     "corruptions",
     "data_check",
+    "finetune",
     "iteration_time",
     "killed_commands",
     "memory_model",

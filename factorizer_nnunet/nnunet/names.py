@@ -10,6 +10,7 @@ LABEL_FOLDER = "gt_segmentations"  # nnU-Net's copies of the labels, in a datase
 SPLITS_FILE = "splits_final.json"  # the folds; nnU-Net's planner copies it from the raw to the preprocessed data
 
 _TEMPLATE_PLANS = "nnUNetFactorizerTemplatePlans"
+_FINETUNED_PLANS = "nnUNetFactorizerFinetunedPlans"
 _PLANS_NAME = re.compile(r"nnUNetFactorizer(S|M|L|XL)?Plans(?:_(\w+))?")
 
 
@@ -36,6 +37,12 @@ def template_plans_name(template: str) -> str:
 def template_of(plans: str) -> str | None:
     """The template from the name of plans, the inverse of ``template_plans_name``; None for other names."""
     return plans.removeprefix(f"{_TEMPLATE_PLANS}_") if plans.startswith(f"{_TEMPLATE_PLANS}_") else None
+
+
+def finetuned_plans_name(dataset: str) -> str:
+    """The name of plans for fine-tuning a model of a data set, with its ID: nnUNetFactorizerFinetunedPlans_from004."""
+    number = re.match(r"Dataset(\d+)_", dataset)
+    return f"{_FINETUNED_PLANS}_from{number[1]}" if number else _FINETUNED_PLANS
 
 
 def id_in_name(name: str) -> int:

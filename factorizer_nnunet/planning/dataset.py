@@ -30,7 +30,12 @@ from factorizer_nnunet.planning import checks
 from factorizer_nnunet.planning.failures import failures_reported, try_fingerprint, try_preprocessing
 from factorizer_nnunet.planning.fingerprint import FingerprintExtractor
 from factorizer_nnunet.planning.image_geometry import typical_image
-from factorizer_nnunet.planning.planner import CASCADE, DEFAULT_CONFIGURATIONS, planner_for
+from factorizer_nnunet.planning.planner import (
+    CASCADE,
+    DEFAULT_CONFIGURATIONS,
+    nnUNetPlannerFactorizer,
+    planner_for,
+)
 from factorizer_nnunet.planning.reuse import link_preprocessed, outdated_configurations, plans_in, preprocessed_folder
 from factorizer_nnunet.planning.space import check_space
 from factorizer_nnunet.planning.templates import (
@@ -56,6 +61,7 @@ def plan_dataset(
     preprocess: bool = True,
     clean: bool = False,
     check_data: bool = True,
+    planner_class: type[nnUNetPlannerFactorizer] | None = None,
 ) -> Path:
     """Plan a data set for Factorizer and, by default, preprocess it.
 
@@ -75,6 +81,8 @@ def plan_dataset(
         preprocess: whether to preprocess after planning.
         clean: compute the fingerprint again even if it exists and its data have not changed.
         check_data: look at every voxel first; files that have not changed since are not read again.
+        planner_class: plans ``configurations``, whatever they are called, instead of the planner of ``size``,
+            ``variant`` or ``template``.
 
     Returns:
         The plans file.
@@ -93,7 +101,8 @@ def plan_dataset(
     plans_file = folder / f"{name}.json"
     checks.check_own_files((plans_file, folder / FINGERPRINT_FILE, folder / DATASET_FILE))
     old_plans = checks.load_own_plans(plans_file)
-    checks.check_configurations(configurations, old_plans)
+    if planner_class is None:
+        checks.check_configurations(configurations, old_plans)
     wanted = configurations_with_own_data(configurations)
     sources = provenance.raw_sources(raw.folder, raw.description, raw.cases)
     clean = clean or checks.is_fingerprint_stale(provenance.fingerprint(folder, sources))
@@ -112,7 +121,8 @@ def plan_dataset(
             show_progress_bar=sys.stderr.isatty(),
         )
     provenance.fingerprint(folder, sources).write_record(stamps)
-    planner_class = planner_for(size, _unless_default(variant)) if chosen is None else planner_for_template(chosen)
+    if planner_class is None:
+        planner_class = planner_for(size, _unless_default(variant)) if chosen is None else planner_for_template(chosen)
     spacing = None if chosen is None else chosen.spacing
     planner = planner_class(raw.id, gpu_memory_target_gb, plans_name=name, overwrite_target_spacing=spacing)
     other_plans = plans_in(folder)

@@ -7,6 +7,7 @@ import inspect
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -176,39 +177,59 @@ def _find_checkpoints(model: ModelFolder, folds: Sequence[str], name: str) -> Ma
     return files
 
 
-def _builder(trainer_name: str, description: ModelDescription, checkpoint: Path) -> Callable[[], nn.Module]:
-    """A function that builds the network on torch's default device, as the trainer does.
+def network_of(
+    trainer_name: str, plans: PlansManager, settings: ConfigurationManager, channels: int, outputs: int, where: str
+) -> nn.Module:
+    """Build the network of a trainer on torch's default device.
+
+    Args:
+        trainer_name: a trainer that nnU-Net finds.
+        plans, settings: the plans and one of their configurations.
+        channels, outputs: of the network.
+        where: what names the trainer and the plans, for messages.
 
     Raises:
-        UserError: here, if the trainer is not known; from the function, if the plans build no network.
+        UserError: the trainer is not known, or the plans build no network.
     """
-    trainer = trainer_class(trainer_name, str(checkpoint))
-    build = trainer.build_network_architecture
-    settings, channels = description.configuration, description.num_input_channels
-    outputs = description.labels.num_segmentation_heads
+    build = trainer_class(trainer_name, where).build_network_architecture
+    try:
+        if "plans_manager" in inspect.signature(build).parameters:
+            return build(plans, settings, channels, outputs, enable_deep_supervision=False)
+        # Trainers written for nnU-Net before 2.8 take other arguments.
+        return build(
+            settings.network_arch_class_name,
+            settings.network_arch_init_kwargs,
+            settings.network_arch_init_kwargs_req_import,
+            channels,
+            outputs,
+            enable_deep_supervision=False,
+        )
+    except UserError:
+        raise
+    except Exception as error:  # arguments of any kind reach the layers of torch
+        raise UserError(
+            f"the plans of {where} build no network ({type(error).__name__}: "
+            f"{' '.join(str(error).split())[:300]}). Restore plans.json as the training left it"
+        ) from error
 
-    def built() -> nn.Module:
-        try:
-            if "plans_manager" in inspect.signature(build).parameters:
-                return build(description.plans, settings, channels, outputs, enable_deep_supervision=False)
-            # Trainers written for nnU-Net before 2.8 take other arguments.
-            return build(
-                settings.network_arch_class_name,
-                settings.network_arch_init_kwargs,
-                settings.network_arch_init_kwargs_req_import,
-                channels,
-                outputs,
-                enable_deep_supervision=False,
-            )
-        except UserError:
+
+def without_memory(build: Callable[[], nn.Module]) -> nn.Module:
+    """Build a network, from ``network_of``, to look at the shapes of its weights alone."""
+    try:
+        with torch.device("meta"):
+            return build()
+    except UserError as error:
+        if "meta tensor" not in str(error.__cause__):
             raise
-        except Exception as error:  # arguments of any kind reach the layers of torch
-            raise UserError(
-                f"the plans of {checkpoint.parent.parent} build no network ({type(error).__name__}: "
-                f"{' '.join(str(error).split())[:300]}). Restore plans.json as the training left it"
-            ) from error
+        return build()  # the trainer looks at values while it builds, which needs memory
 
-    return built
+
+def _builder(trainer_name: str, description: ModelDescription, checkpoint: Path) -> Callable[[], nn.Module]:
+    """A function that builds the network as the trainer does; raises as ``network_of``, an unknown trainer here."""
+    trainer_class(trainer_name, str(checkpoint))
+    channels, outputs = description.num_input_channels, description.labels.num_segmentation_heads
+    where = str(checkpoint.parent.parent)
+    return partial(network_of, trainer_name, description.plans, description.configuration, channels, outputs, where)
 
 
 def _check_fit(
@@ -223,13 +244,7 @@ def _check_fit(
     Raises:
         UserError: they do not fit.
     """
-    try:
-        with torch.device("meta"):
-            network = build()
-    except UserError as error:
-        if "meta tensor" not in str(error.__cause__):
-            raise
-        network = build()  # the trainer looks at values while it builds, which needs memory
+    network = without_memory(build)
     expected = network.state_dict()
     for name in expected.keys() & checkpoint.weights.keys():
         stored = checkpoint.weights[name].dtype

@@ -1,0 +1,189 @@
+"""Fine-tuning against training from scratch at equal iterations.
+
+    python -m benchmarks.finetune SOURCE TARGET --root WORK --docs docs/measured
+    python -m benchmarks.finetune BRATS BRATS --channels FLAIR --source-fold 0 --root WORK --docs docs/measured
+
+SOURCE and TARGET are data sets in nnU-Net's raw layout. A model is trained on SOURCE and continued on TARGET by
+``factorizer-nnunet finetune``; on the same plans, another training starts from scratch at the usual learning rate.
+``--channels`` keeps only these channels of TARGET. Where both have the same cases, ``--source-fold 0`` keeps the
+validation cases out of both trainings, since nnU-Net's folds of equal cases are equal. WORK gets nnU-Net's folders and
+logs. State is read from disk: the same command continues. The result is added to ``finetune.json`` and ``finetune.md``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.accuracy import Comparison, environment, trainer_name
+from factorizer_nnunet.core.atomic_files import write_text_atomically
+from factorizer_nnunet.core.markdown import markdown_table
+from factorizer_nnunet.nnunet.dataset_json import DatasetJson
+from factorizer_nnunet.nnunet.environment import create_folders
+from factorizer_nnunet.nnunet.image_files import image_name
+from factorizer_nnunet.nnunet.model_folder import FoldFolder
+from factorizer_nnunet.nnunet.names import PLANS, TRAINER
+from factorizer_nnunet.nnunet.training_log import read_curve
+
+CONFIGURATION = "3d_fullres"
+_SOURCE, _TARGET = 901, 902
+_FINETUNED_PLANS = f"nnUNetFactorizerFinetunedPlans_from{_SOURCE}"
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set below nnU-Net's folders of the benchmark."""
+
+    number: int
+    title: str
+
+    @property
+    def folder(self) -> str:
+        return f"Dataset{self.number}_{self.title}"
+
+
+def link_data(raw: Path, source: Path, number: int, channels: Sequence[str] = ()) -> Data:
+    """Link a data set, or some of its channels, into ``nnUNet_raw``."""
+    title = re.sub(r"\W", "", "_".join((source.name, *channels)))
+    data = Data(number, title)
+    target, description = raw / data.folder, DatasetJson.read(source / "dataset.json")
+    if target.exists():
+        return data
+    if not channels:
+        target.symlink_to(source.resolve(), target_is_directory=True)
+        return data
+    numbers = [description.channel_names.index(name) for name in channels]
+    draft = target.with_name(f".{target.name}")
+    shutil.rmtree(draft, ignore_errors=True)
+    (draft / "imagesTr").mkdir(parents=True)
+    (draft / "labelsTr").symlink_to((source / "labelsTr").resolve(), target_is_directory=True)
+    ending = description.file_ending
+    for case, files in description.training_cases(source).items():
+        for new, old in enumerate(numbers):
+            (draft / "imagesTr" / image_name(case, new, ending)).symlink_to(files.images[old].resolve())
+    named = {str(new): name for new, name in enumerate(channels)}
+    (draft / "dataset.json").write_text(json.dumps({**description.content, "channel_names": named}, indent=1))
+    draft.rename(target)
+    return data
+
+
+def train_source(work: Comparison, trainer: str, fold: str, memory_gb: float) -> Path:
+    """Plan the source and train one fold; returns the model folder."""
+    model = work.root / "nnUNet_results" / work.dataset / f"{trainer}__{PLANS}__{CONFIGURATION}"
+    if not (model / f"fold_{fold}" / "checkpoint_final.pth").exists():
+        options = ("--gpu-memory-target", memory_gb, "-np", 2)
+        work.run("factorizer-nnunet", "plan", "-d", work.number, "-c", CONFIGURATION, *options, log="plan_source")
+        _train(work, trainer, PLANS, fold, "source")
+    return model
+
+
+def _train(work: Comparison, trainer: str, plans: str, fold: str, log: str) -> FoldFolder:
+    folder = FoldFolder(
+        work.root / "nnUNet_results" / work.dataset / f"{trainer}__{plans}__{CONFIGURATION}" / f"fold_{fold}"
+    )
+    if not folder.summary.exists():
+        command = ("nnUNetv2_train", work.number, CONFIGURATION, fold, "-tr", trainer, "-p", plans, "-device", "cpu")
+        continued = ("--c",) if folder.last_checkpoint() else ()
+        work.run(*command, *continued, log=log)
+    return folder
+
+
+def compare(options: argparse.Namespace) -> dict[str, Any]:
+    """Train all three; returns Dice and pseudo Dice of both trainings on the target."""
+    root = options.root.resolve()
+    create_folders(root)
+    raw, env = root / "nnUNet_raw", environment(root, threads=1)
+    source = link_data(raw, options.source, _SOURCE)
+    target = link_data(raw, options.target, _TARGET, options.channels)
+    trainer = trainer_name(TRAINER, options.iterations)
+    on_source = Comparison(root, source.folder, CONFIGURATION, env)
+    on_target = Comparison(root, target.folder, CONFIGURATION, env)
+    source_trainer = trainer_name(TRAINER, options.source_iterations)
+    model = train_source(on_source, source_trainer, options.source_fold, options.gpu_memory_target)
+    rate = () if options.learning_rate is None else ("--learning-rate", options.learning_rate)
+    begin = ("finetune", "--from", model, "--from-fold", options.source_fold, "-d", _TARGET, "-f", 0, "-tr", trainer)
+    maps = [word for text in options.map for word in ("--map", text)]
+    on_target.run("factorizer-nnunet", *begin, *rate, *maps, "-device", "cpu", "-np", 2, log="finetune")
+    results = root / "nnUNet_results" / target.folder
+    # The trainer's name continues with learning rate and warm-up.
+    (tuned,) = results.glob(f"{trainer}_lr{options.learning_rate or ''}*__{_FINETUNED_PLANS}__{CONFIGURATION}")
+    scratch = _train(on_target, trainer, _FINETUNED_PLANS, "0", "scratch")
+    return {
+        "source": source.title,
+        "target": target.title,
+        "source_iterations": options.source_iterations,
+        "iterations": options.iterations,
+        "finetuned_trainer": tuned.name.partition("__")[0],
+        "finetuned": _measured(FoldFolder(tuned / "fold_0")),
+        "scratch": _measured(scratch),
+    }
+
+
+def _measured(fold: FoldFolder) -> dict[str, Any]:
+    summary, curve = json.loads(fold.summary.read_text()), read_curve(fold)
+    pseudo = [] if curve is None else [round(float(value), 4) for value in curve.pseudo_dice]
+    dice = {name: values["Dice"] for name, values in summary["mean"].items()}
+    return {"dice": summary["foreground_mean"]["Dice"], "by_class": dice, "pseudo_dice_by_epoch": pseudo}
+
+
+def page(results: dict[str, dict[str, Any]]) -> str:
+    """The table of all comparisons."""
+    rows = [["from", "to", "iterations", "Dice from scratch", "Dice fine-tuned"]]
+    rows += [
+        [
+            f"{one['source']}, {one['source_iterations']} iterations",
+            one["target"],
+            str(one["iterations"]),
+            f"{100 * one['scratch']['dice']:.1f}",
+            f"{100 * one['finetuned']['dice']:.1f}",
+        ]
+        for one in results.values()
+    ]
+    lead = (
+        "Dice in percent of the validation cases of fold 0, mean over classes or regions. Both trainings have the same "
+        "plans, which the fine-tuning adopted from the model, the same network and the same number of iterations; "
+        "training from scratch has the usual learning rate. One training each: a few points may be chance."
+    )
+    return f"# Fine-tuning against training from scratch\n\n{lead}\n\n{markdown_table(rows)}\n"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Compare, then write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("source", type=Path, help="data set of the model, in nnU-Net's raw layout")
+    add("target", type=Path, help="data set to fine-tune on")
+    add("--root", type=Path, required=True, metavar="WORK", help="working folder")
+    add("--channels", nargs="+", default=[], metavar="NAME", help="channels of the target to keep (default: all)")
+    add("--map", action="append", default=[], metavar="OLD=NEW", help="as of finetune")
+    add("--source-fold", default="all", metavar="FOLD", help="fold to train on the source (default: %(default)s)")
+    add("--source-iterations", type=int, default=1000, metavar="N", help="(default: %(default)s)")
+    add(
+        "--iterations",
+        type=int,
+        default=200,
+        metavar="N",
+        help="on the target, of both (default: %(default)s)",
+    )
+    add("--learning-rate", metavar="X", help="of the fine-tuning, such as 1e-3 (default: that of finetune)")
+    add("--gpu-memory-target", type=float, default=0.6, metavar="GB", help="for the plans (default: %(default)s)")
+    add("--docs", type=Path, default=Path("docs/measured"), help="where to write")
+    options = parser.parse_args(arguments)
+    result = compare(options)
+    file = options.docs / "finetune.json"
+    results = json.loads(file.read_text()) if file.exists() else {}
+    results[f"{result['source']} to {result['target']}, {result['finetuned_trainer']}"] = result
+    options.docs.mkdir(parents=True, exist_ok=True)
+    write_text_atomically(file, json.dumps(results, indent=1) + "\n")
+    write_text_atomically(options.docs / "finetune.md", page(results))
+    print(page(results))
+
+
+if __name__ == "__main__":
+    main()
