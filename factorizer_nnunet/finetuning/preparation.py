@@ -21,8 +21,10 @@ from factorizer_nnunet.finetuning.source import SourceModel, opened_source
 from factorizer_nnunet.finetuning.weights import Build, adapted, check_shapes, edge_layers, shapes
 from factorizer_nnunet.importing.dataset import heads
 from factorizer_nnunet.nnunet.environment import nnunet_folder, use_own_trainer
-from factorizer_nnunet.nnunet.model_folder import FINGERPRINT_FILE, ModelFolder
+from factorizer_nnunet.nnunet.folds import folds_in_use
+from factorizer_nnunet.nnunet.model_folder import ALL_CASES, FINGERPRINT_FILE, ModelFolder
 from factorizer_nnunet.nnunet.model_name import ModelName
+from factorizer_nnunet.nnunet.names import SPLITS_FILE
 from factorizer_nnunet.planning.image_geometry import typical_image
 from factorizer_nnunet.prediction.model import network_of
 
@@ -62,6 +64,8 @@ def prepared(request: FinetuneRequest) -> Iterator[Preparation]:
     preprocessed = nnunet_folder("nnUNet_preprocessed", writable=True)
     results = nnunet_folder("nnUNet_results", writable=True)
     raw = check_raw_dataset(request.dataset)
+    if any(fold != ALL_CASES for fold in request.folds):
+        folds_in_use(preprocessed / raw.name / SPLITS_FILE, [case.name for case in raw.cases])
     opened = opened_source(request.source, request.configuration, request.source_fold, request.checkpoint)
     with opened as source:
         images = typical_image(raw, preprocessed / raw.name / FINGERPRINT_FILE)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from blobs import write_dataset as write_raw
 from import_example import (
     NAME,
     SIZE,
@@ -238,3 +239,14 @@ def test_a_single_output_is_told_with_its_background(folders: Path, capsys: pyte
     out = capsys.readouterr().out
     assert "Skipped entries that are not part of the network: loss.w\n" in out
     assert "only output of the weights is taken to be label 1, and background where it is negative\n" in out
+
+
+def test_an_imported_model_can_be_finetuned_on_other_data(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = run_import(folders).targets.model.path
+    write_raw(folders / "nnUNet_raw" / "Dataset008_Further", {"background": 0, "label 2": 1, "new": 2})
+    command = ["finetune", "--from", str(model), "-d", "8", "--map", "channel 1=T2", "-device", "cpu", "--dry-run"]
+    assert cli.main(command) == 0
+    lines = [" ".join(line.replace("|", " ").split()) for line in capsys.readouterr().out.splitlines()]
+    assert f"Dataset008_Further starts from {NAME}, {model.name}, fold all" in lines
+    assert "T1 new, from the mean of channel 0, channel 1" in lines and "T2 channel 1" in lines
+    assert "label 2 label 2" in lines and "new new, from the mean of label 1, label 2" in lines

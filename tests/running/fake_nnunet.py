@@ -7,6 +7,7 @@ command, say what goes wrong: ``fail``, ``full`` (the disk), ``wait``, ``stay`` 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import pickle
@@ -105,6 +106,8 @@ class Program:
     def factorizer_nnunet(self) -> None:
         if self.words[1] == "predict":
             self.predict()
+        elif self.words[1] == "channel-subsets":
+            self.channel_subsets()
         else:
             self.plan("nnUNetFactorizerPlans")
 
@@ -197,6 +200,16 @@ class Program:
             if (output / f"{case}.nii.gz").exists():
                 continue
             (output / f"{case}.nii.gz").write_text(f"labels {time.time_ns()}")
+
+    def channel_subsets(self) -> None:
+        """One channel has one subset."""
+        fold = self.option("-f")[0]
+        folder = Path(self.option("-m")[0]) / f"fold_{fold}"
+        cases = json.loads((self.preprocessed / "splits_final.json").read_text())[int(fold)]["val"]
+        scored = {case: {"seconds": 30.0, "dice": {"T1": {"core": 0.5, "whole": 0.7}}} for case in cases}
+        digest = hashlib.sha256((folder / "checkpoint_final.pth").read_bytes()).hexdigest()
+        content = {"checkpoint": digest, "mirroring": False, "channels": ["T1"], "cases": scored}
+        self.write(folder / "factorizer_channel_subsets.json", content)
 
     def apply_postprocessing(self) -> None:
         self.copy(Path(self.option("-i")[0]))
