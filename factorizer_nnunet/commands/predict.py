@@ -95,6 +95,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="parts of the image without any contrast are background, without running the network on them",
     )
+    add(
+        "--sums-on-disk",
+        type=user_path,
+        metavar="FOLDER",
+        help="keep sums of tiles in a file there instead of in memory, for many classes on a small machine",
+    )
     add("-num_parts", type=int, metavar="N", help="number of commands that share the cases (default: 1)")
     add("-part_id", type=int, metavar="N", help="which of them this is, counted from 0 (default: 0)")
     add(

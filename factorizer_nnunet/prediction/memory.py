@@ -29,10 +29,12 @@ class MemoryLimit:
     Attributes:
         size: bytes of main memory.
         on_gpu: whether feature maps and sums are on a GPU.
+        sums_on_disk: whether sums are in files.
     """
 
     size: int
     on_gpu: bool
+    sums_on_disk: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ def case_memory(
     spacing: Sequence[float],
     model: ModelDescription,
     probabilities: bool = False,
-    on_gpu: bool = False,
+    limit: MemoryLimit | None = None,
 ) -> CaseMemory:
     """Estimate the memory of a case.
 
@@ -72,7 +74,7 @@ def case_memory(
         spacing: mm, likewise.
         model: which predicts.
         probabilities: whether they are written, which needs the logits of all classes on the network's grid.
-        on_gpu: whether feature maps and sums are on a GPU, which is not counted.
+        limit: says what is on a GPU or on disk, which is not counted; None: all is in main memory.
     """
     settings = model.configuration
     target = [*spacing[: len(spacing) - len(settings.spacing)], *settings.spacing]
@@ -94,7 +96,9 @@ def case_memory(
     sums = (classes + 1) * patch[0] * math.prod(padded[1:]) * _SINGLE  # of one fold: half of that
     label_bytes = 1 if len(model.labels.foreground_labels) < 255 else 2
     labels = 2 * before * label_bytes
-    predicting, writing = 2 * waiting + labels + (0 if on_gpu else maps + sums), 2 * labels
+    predicting, writing = 2 * waiting + labels, 2 * labels
+    if limit is None or not limit.on_gpu:
+        predicting += maps + (0 if limit is not None and limit.sums_on_disk else sums)
     if probabilities:
         predicting += classes * after * _HALF
         # The sum over classes, one class while it is resampled along the last axis (2) or in the frame of the image.

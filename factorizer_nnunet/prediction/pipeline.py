@@ -25,7 +25,7 @@ from factorizer_nnunet.prediction.description import ModelDescription
 from factorizer_nnunet.prediction.memory import MemoryLimit
 from factorizer_nnunet.prediction.outputs import Outputs
 from factorizer_nnunet.prediction.segmentation import Output, segmentation_of
-from factorizer_nnunet.prediction.sliding_window import logit_planes
+from factorizer_nnunet.prediction.sliding_window import TileOptions, logit_planes
 from factorizer_nnunet.prediction.work import Preprocessed, export, preprocess, readable_by
 
 QUEUED_EXPORTS = 2  # in addition to those being written: a fast GPU must not fill the memory
@@ -78,7 +78,7 @@ class Pipeline:
         num_readers, num_writers: number of worker processes; with 0, this process does the work.
         progress_bar: whether to show one.
         memory: what the prediction may take in all; a case that needs more fails. None: all of the machine.
-        skip_empty_tiles: whether tiles without any contrast are background without asking the network.
+        tiles: how tiles are taken and added up.
         verbose: whether to print the time of each stage of a case.
     """
 
@@ -92,13 +92,13 @@ class Pipeline:
         num_writers: int,
         progress_bar: bool,
         memory: MemoryLimit | None,
-        skip_empty_tiles: bool = False,
+        tiles: TileOptions,
         verbose: bool = False,
     ) -> None:
         self.members, self.outputs, self.outcome = members, outputs, outcome
         self.models = [member.model for member in members]
         self.num_readers, self.num_writers = num_readers, num_writers
-        self.progress_bar, self.memory, self.skip_empty_tiles = progress_bar, memory, skip_empty_tiles
+        self.progress_bar, self.memory, self.tiles = progress_bar, memory, tiles
         self.verbose = verbose
         self._exports: dict[Future[float], tuple[str, dict[str, float]]] = {}  # with the seconds of the stages before
 
@@ -170,7 +170,7 @@ class Pipeline:
         seconds = {"reading and preprocessing": image.seconds, "network": 0.0}
         outputs = []
         for member, data, properties in zip(self.members, image.data, image.properties, strict=True):
-            planes = logit_planes(member.predictor, torch.from_numpy(data), self.skip_empty_tiles)
+            planes = logit_planes(member.predictor, torch.from_numpy(data), self.tiles)
             outputs.append(Output(_timed(planes, seconds), data.shape[1:], properties, member.model))
         predicted = outputs[0].take_logits() if self.outputs.probabilities else segmentation_of(*outputs)
         seconds["labels"] = time.perf_counter() - start - seconds["network"]

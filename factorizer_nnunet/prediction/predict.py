@@ -25,6 +25,7 @@ from factorizer_nnunet.prediction.model import TrainedModel, load_model
 from factorizer_nnunet.prediction.outputs import DECISIVE, Outputs
 from factorizer_nnunet.prediction.pipeline import Member, Pipeline, PredictionOutcome, reason_of
 from factorizer_nnunet.prediction.request import PredictionRequest
+from factorizer_nnunet.prediction.sliding_window import TileOptions
 from factorizer_nnunet.prediction.work import channels_by, readable_by
 
 
@@ -74,7 +75,7 @@ def predict(request: PredictionRequest) -> PredictionOutcome:
             for one in models
         ]
         size = int(free_memory() * (1 - RESERVE) if request.memory is None else request.memory * 1e9)
-        limit = MemoryLimit(size, device.type == "cuda" and request.on_device)
+        limit = MemoryLimit(size, device.type == "cuda" and request.on_device, request.sums_on_disk is not None)
         readers, writers = _processes(request, [one.description for one in models], left, limit)
         Pipeline(
             members,
@@ -84,7 +85,7 @@ def predict(request: PredictionRequest) -> PredictionOutcome:
             num_writers=writers,
             memory=None if request.memory is None else limit,  # an estimate alone should not refuse a case
             progress_bar=request.progress_bar,
-            skip_empty_tiles=request.skip_empty_tiles,
+            tiles=TileOptions(request.skip_empty_tiles, request.sums_on_disk),
             verbose=request.verbose,
         ).run(left)
     return outcome
@@ -108,7 +109,7 @@ def _processes(
     if len(size) < 3:
         return wanted
     size, spacing = ([values[axis] for axis in models[0].plans.transpose_forward] for values in (size, spacing))
-    needed = together([case_memory(size, spacing, one, request.save_probabilities, limit.on_gpu) for one in models])
+    needed = together([case_memory(size, spacing, one, request.save_probabilities, limit) for one in models])
     return processes_within(needed, limit.size, *wanted)
 
 

@@ -22,7 +22,7 @@ from factorizer_nnunet.prediction.memory import MemoryLimit
 from factorizer_nnunet.prediction.model import load_model
 from factorizer_nnunet.prediction.probabilities import class_probabilities, image_shape
 from factorizer_nnunet.prediction.segmentation import Output, nnunet_export, segmentation_of
-from factorizer_nnunet.prediction.sliding_window import logit_planes
+from factorizer_nnunet.prediction.sliding_window import TileOptions, logit_planes
 from factorizer_nnunet.prediction.work import check_complete, preprocess_array, read_images
 
 PathLike = str | os.PathLike[str]
@@ -53,6 +53,7 @@ class Predictor:
         tile_step_size: of the sliding window, as a fraction of the patch; None: the model's.
         use_mirroring: average over mirrored images where the training mirrored.
         skip_empty_tiles: tiles without any contrast are background without asking the network.
+        sums_on_disk: folder for the sums of tiles; None: they are in memory.
         memory: GB that this process may take; an image that needs more is refused. None: all of the machine.
         trusted: whether code in checkpoints may be executed.
 
@@ -76,6 +77,7 @@ class Predictor:
         tile_step_size: float | None = None,
         use_mirroring: bool = True,
         skip_empty_tiles: bool = False,
+        sums_on_disk: PathLike | None = None,
         memory: float | None = None,
         trusted: bool = False,
     ) -> None:
@@ -92,8 +94,9 @@ class Predictor:
             use_mirroring=use_mirroring,
             on_device=True,
         )
-        self._skip_empty = skip_empty_tiles
-        self._memory = None if memory is None else MemoryLimit(int(memory * 1e9), self.device.type == "cuda")
+        self._tiles = TileOptions(skip_empty_tiles, None if sums_on_disk is None else Path(sums_on_disk))
+        on_gpu = self.device.type == "cuda"
+        self._memory = None if memory is None else MemoryLimit(int(memory * 1e9), on_gpu, sums_on_disk is not None)
 
     def predict(
         self,
@@ -126,7 +129,7 @@ class Predictor:
             raise UserError(f"previous_stage has the shape {previous.shape[1:]}, the image {array.shape[1:]}")
         data, properties = preprocess_array(array, properties, previous, description, self._memory)
         del array
-        planes = logit_planes(self._predictor, torch.from_numpy(data), self._skip_empty)
+        planes = logit_planes(self._predictor, torch.from_numpy(data), self._tiles)
         output = Output(planes, data.shape[1:], properties, description)
         labels, values = _with_probabilities(output) if probabilities else (segmentation_of(output), None)
         return Prediction(labels if grid is None else _on_grid(labels, grid), values)

@@ -37,6 +37,7 @@ class PredictionRequest:
         continue_prediction: take segmentations without a record of their images as complete.
         memory: GB that all processes may take together; None: what is free, less a reserve.
         skip_empty_tiles: tiles without any contrast are background without asking the network.
+        sums_on_disk: folder for the sums of tiles; None: they are in memory.
         verbose: print the time of each stage of a case.
     """
 
@@ -62,6 +63,7 @@ class PredictionRequest:
     continue_prediction: bool = False
     memory: float | None = None
     skip_empty_tiles: bool = False
+    sums_on_disk: Path | None = None
     verbose: bool = False
 
     def check(self) -> None:
@@ -76,6 +78,8 @@ class PredictionRequest:
             raise UserError("-npp and -nps must be 0 or more")
         if self.memory is not None and not (math.isfinite(self.memory) and self.memory > 0):
             raise UserError(f"--memory {self.memory:g} must be above 0, in GB")
+        if self.sums_on_disk is not None and not self.sums_on_disk.is_dir():
+            raise UserError(f"--sums-on-disk {self.sums_on_disk}: this is not a folder. Create it, or name another")
         if not 0 <= self.part_id < self.num_parts:
             raise UserError(
                 f"-part_id {self.part_id} and -num_parts {self.num_parts}: parts are counted from 0 to -num_parts - 1"

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from acvl_utils.cropping_and_padding.padding import pad_nd_image
@@ -18,25 +21,40 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.inference.sliding_window_prediction import compute_gaussian, compute_steps_for_sliding_window
 from torch import Tensor, nn
 
+from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.prediction.work import check_logits
 
 SIGMA_SCALE, MOST_WEIGHT = 1 / 8, 10  # of the tiles' weights, as in nnU-Net
 _CPU = torch.device("cpu")
+_BLOCK = 1 << 24  # bytes written at once
 
 
-def logit_planes(predictor: nnUNetPredictor, data: Tensor, skip_empty: bool = False) -> Iterator[Tensor]:
+@dataclass(frozen=True)
+class TileOptions:
+    """How tiles are taken and added up.
+
+    Attributes:
+        skip_empty: tiles in which each channel has one value are background, without the network.
+        sums_folder: where files for the sums are; None: they are in memory.
+    """
+
+    skip_empty: bool = False
+    sums_folder: Path | None = None
+
+
+def logit_planes(predictor: nnUNetPredictor, data: Tensor, options: TileOptions = TileOptions()) -> Iterator[Tensor]:
     """Yield the logits of each plane along the first axis.
 
     Args:
         predictor: with the weights of one or several folds, which are averaged.
         data: (channels, z, y, x), preprocessed, float32.
-        skip_empty: tiles in which each channel has one value are background, without the network.
+        options: how tiles are taken and added up.
 
     Yields:
         (classes, y, x), half precision, on the GPU if the sums are there.
 
     Raises:
-        UserError: the output of the network contains NaN or infinity.
+        UserError: the output of the network contains NaN or infinity, or the sums cannot be written to their folder.
         torch.OutOfMemoryError: the GPU has too little memory even with the sums in main memory.
     """
     patch = tuple(predictor.configuration_manager.patch_size)
@@ -47,7 +65,7 @@ def logit_planes(predictor: nnUNetPredictor, data: Tensor, skip_empty: bool = Fa
     if len(patch) == len(plane):  # 2D: a tile has one plane
         steps, height = [list(range(depth)), *steps], 1
     network = _Network.of(predictor)
-    on_gpu = predictor.device.type == "cuda" and predictor.perform_everything_on_device
+    on_gpu = predictor.device.type == "cuda" and predictor.perform_everything_on_device and options.sums_folder is None
     sums = _Sums(
         classes=predictor.label_manager.num_segmentation_heads,
         precision=torch.half if len(network.folds) == 1 else torch.float,
@@ -56,6 +74,7 @@ def logit_planes(predictor: nnUNetPredictor, data: Tensor, skip_empty: bool = Fa
         patch=patch,
         on_gpu=on_gpu,
         gpu=predictor.device,
+        folder=options.sums_folder,
     )
     wanted = range(depth)[unpadded[1]]
     rows, columns = unpadded[2:]
@@ -63,7 +82,7 @@ def logit_planes(predictor: nnUNetPredictor, data: Tensor, skip_empty: bool = Fa
         for y, x in itertools.product(*steps[1:]):
             part = (slice(start, start + height), slice(y, y + patch[-2]), slice(x, x + patch[-1]))
             tile = padded[:, part[0], part[1], part[2]]
-            if skip_empty and _is_empty(tile):
+            if options.skip_empty and _is_empty(tile):
                 continue
             logits = network.logits(tile if len(patch) == len(part) else tile[:, 0], sums)
             sums.add(logits if len(patch) == len(part) else logits[:, None], part)
@@ -89,6 +108,7 @@ class _Sums:
     patch: tuple[int, ...]
     on_gpu: bool
     gpu: torch.device
+    folder: Path | None
     logits: Tensor = field(init=False)
     weights: Tensor = field(init=False)
 
@@ -107,7 +127,10 @@ class _Sums:
 
     def _allocate(self) -> None:
         shape = (self.height, *self.plane)
-        self.logits = torch.zeros((self.classes, *shape), dtype=self.precision, device=self.device)
+        if self.folder is None:
+            self.logits = torch.zeros((self.classes, *shape), dtype=self.precision, device=self.device)
+        else:
+            self.logits = _zeros_on_disk((self.classes, *shape), self.precision, self.folder)
         self.weights = torch.zeros(shape, dtype=self.precision, device=self.device)
 
     def leave_gpu(self) -> None:
@@ -138,6 +161,25 @@ class _Sums:
         sums.zero_()
         weights.zero_()
         return logits
+
+
+def _zeros_on_disk(shape: tuple[int, ...], precision: torch.dtype, folder: Path) -> Tensor:
+    """Zeros in a file of a folder; it has no name, so nothing is left over however the process ends.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    try:
+        with tempfile.NamedTemporaryFile(dir=folder, prefix="sums-") as file:
+            # All of its space now: at any later moment, a full disk would end the process.
+            left = math.prod(shape) * precision.itemsize
+            while left:
+                left -= file.write(bytes(min(left, _BLOCK)))
+            file.flush()
+            flat = torch.from_file(file.name, shared=True, size=math.prod(shape), dtype=precision)
+            return flat.view(shape)
+    except OSError as error:
+        raise UserError(f"the sums of the tiles cannot be written to {folder} ({error.strerror})") from error
 
 
 @dataclass

@@ -217,8 +217,8 @@ def _check_memory(
     limit, whose = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), "this machine has"
     if memory is not None:
         limit, whose = memory.size, "it may take"
-    on_gpu = memory is None or memory.on_gpu
-    needed = together([case_memory(shape, spacing, model, on_gpu=on_gpu) for model in models]).of_processes(0, 0)
+    least = MemoryLimit(limit, on_gpu=True) if memory is None else memory  # unknown: as little as possible
+    needed = together([case_memory(shape, spacing, model, limit=least) for model in models]).of_processes(0, 0)
     if needed > limit:
         plans = " and ".join(str([*model.configuration.spacing]) for model in models)
         raise UserError(

@@ -197,7 +197,10 @@ def test_memory_empty_tiles_and_stage_times_are_options(
     assert cli.main(command(root, model, "--memory", "0.001")) == 1
     printed = "".join(capsys.readouterr())
     assert "GB at the model's spacing" in printed and "it may take 0.0 GB" in printed
-    assert cli.main(command(root, model, "--memory", "64", "--skip-empty-tiles", "--verbose")) == 0
+    assert cli.main(command(root, model, "--sums-on-disk", str(root / "missing"))) == 2
+    assert "missing: this is not a folder" in capsys.readouterr().err
+    options = ("--memory", "64", "--skip-empty-tiles", "--sums-on-disk", str(root), "--verbose")
+    assert cli.main(command(root, model, *options)) == 0
     assert "a: reading and preprocessing" in "".join(capsys.readouterr())
 
 

@@ -10,10 +10,11 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import Tensor, nn
 
+from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.nnunet.dataset_json import DatasetJson
 from factorizer_nnunet.prediction import sliding_window
 from factorizer_nnunet.prediction.description import ModelDescription
-from factorizer_nnunet.prediction.sliding_window import logit_planes
+from factorizer_nnunet.prediction.sliding_window import TileOptions, logit_planes
 
 SHAPES = [(8, 16, 16), (19, 33, 21), (5, 40, 9), (26, 16, 37)]  # the patch is 8 x 16 x 16
 
@@ -84,11 +85,26 @@ def test_tiles_without_contrast_can_be_skipped() -> None:
     predictor, data = predictor_of("3d_fullres", mirroring=False), image((16, 32, 32))
     data[:, :, :, 16:] = -1
     expected = torch.stack(list(logit_planes(predictor, data)), 1)
-    found = torch.stack(list(logit_planes(predictor, data, skip_empty=True)), 1)
+    found = torch.stack(list(logit_planes(predictor, data, TileOptions(skip_empty=True))), 1)
     assert torch.equal(found[..., :16], expected[..., :16])
     assert (found[..., 24:].argmax(0) == 0).all()
-    nothing = torch.stack(list(logit_planes(predictor, torch.zeros(2, 16, 32, 32), skip_empty=True)), 1)
+    nothing = torch.stack(list(logit_planes(predictor, torch.zeros(2, 16, 32, 32), TileOptions(skip_empty=True))), 1)
     assert (nothing.argmax(0) == 0).all()
+
+
+@pytest.mark.parametrize("folds", [1, 2])
+def test_sums_on_disk_are_the_same_and_leave_nothing(tmp_path: Path, folds: int) -> None:
+    predictor = predictor_of("3d_fullres", folds)
+    expected = torch.stack(list(logit_planes(predictor, image(SHAPES[1]))), 1)
+    on_disk = logit_planes(predictor, image(SHAPES[1]), TileOptions(sums_folder=tmp_path))
+    first = next(on_disk)
+    assert not list(tmp_path.iterdir()), "the file has no name, so that a kill leaves nothing"
+    assert torch.equal(torch.stack([first, *on_disk], 1), expected)
+
+
+def test_sums_that_cannot_be_written_are_an_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="sums of the tiles cannot be written to .*missing"):
+        next(logit_planes(predictor_of("3d_fullres"), image(SHAPES[1]), TileOptions(sums_folder=tmp_path / "missing")))
 
 
 def test_when_the_gpu_is_full_the_sums_move_to_main_memory(capsys: pytest.CaptureFixture[str]) -> None:
@@ -104,6 +120,7 @@ def test_when_the_gpu_is_full_the_sums_move_to_main_memory(capsys: pytest.Captur
         patch=(8, 16, 16),
         on_gpu=True,
         gpu=torch.device("cpu"),
+        folder=None,
     )
     calls, mean = [], network._mean
 
