@@ -1,4 +1,4 @@
-"""The command blocks of the tutorials, run one after the other in a shell, on tiny data and for few iterations."""
+"""The command blocks of the README and the tutorials, run one after the other in a shell, on tiny data."""
 
 from __future__ import annotations
 
@@ -11,20 +11,23 @@ import sysconfig
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import pytest
 from blobs import CASES, TEST_CASES, write_dataset
+from nifti_files import intensities, labels, write
 from workspace import BLOBS, PLANS, Workspace
 
 pytestmark = pytest.mark.slow
 
-TUTORIALS = Path(__file__).resolve().parents[2] / "docs" / "tutorials"
+PAGES = Path(__file__).resolve().parents[2]
 _FOLDERS = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results", "nnUNet_extTrainer")
+_SHAPE = (20, 18, 16)
 SHORT = "nnUNetTrainerFactorizer_1epochs_2iters"
 
 
 def run_blocks(page: str, replaced: Mapping[str, str], folder: Path, env: Mapping[str, str]) -> None:
     """Run all blocks of a page in one shell in ``folder``, with texts ``replaced``."""
-    text = (TUTORIALS / page).read_text(encoding="utf-8")
+    text = (PAGES / page).read_text(encoding="utf-8")
     blocks = re.findall(r"^```bash\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
     script = "\n".join(["set -euo pipefail", *blocks])
     for text, other in {"pip install .": ":", **replaced}.items():
@@ -51,7 +54,7 @@ def test_a_first_model_of_images_and_masks(tmp_path: Path) -> None:
         "factorizer-nnunet predict": "factorizer-nnunet predict -device cpu",
         "nnUNetTrainerFactorizer_20m": SHORT,
     }
-    run_blocks("first_model.md", replaced, tmp_path, {**env, "nnUNet_n_proc_DA": "0"})
+    run_blocks("docs/tutorials/first_model.md", replaced, tmp_path, {**env, "nnUNet_n_proc_DA": "0"})
     raw = tmp_path / "nnunet" / "nnUNet_raw" / "Dataset001_Own"
     assert json.loads((raw / "dataset.json").read_text())["channel_names"] == {"0": "CT"}
     assert {path.name for path in (tmp_path / "predictions").glob("*.nii.gz")} == {f"{c}.nii.gz" for c in TEST_CASES}
@@ -75,10 +78,41 @@ def test_from_a_unet_to_a_factorizer(folds: Workspace, tmp_path: Path) -> None:
         "plan -d 4": "plan -d 501 -np 1",
         "nnUNetTrainerFactorizer": SHORT,
     }
-    run_blocks("from_my_unet.md", replaced, tmp_path, {**env, "nnUNet_n_proc_DA": "0"})
+    run_blocks("docs/tutorials/from_my_unet.md", replaced, tmp_path, {**env, "nnUNet_n_proc_DA": "0"})
     fold = results / f"{SHORT}__nnUNetPlans__3d_fullres" / "fold_0"
     assert (fold / "checkpoint_final.pth").is_file() and list((fold / "validation").glob("*.npz"))
     page = (tmp_path / "comparison.html").read_text(encoding="utf-8")
     assert "U-Net" in page and SHORT in page
     assert {path.name for path in (tmp_path / "predictions").glob("*.nii.gz")} == {f"{c}.nii.gz" for c in TEST_CASES}
     assert (tmp_path / "nnUNet_preprocessed" / BLOBS / f"{PLANS}.json").is_file()
+
+
+def test_the_readme(planned: Workspace, tmp_path: Path) -> None:
+    """A BraTS release is drawn, and preprocessed data stand in for those of the reader's U-Net."""
+    for number in range(5):
+        case = f"BraTS2021_{number:05d}"
+        for channel in ("t1", "t1ce", "t2", "flair"):
+            write(tmp_path / "BraTS2021" / case / f"{case}_{channel}.nii.gz", intensities(case + channel, _SHAPE))
+        write(tmp_path / "BraTS2021" / case / f"{case}_seg.nii.gz", labels(case, _SHAPE, (1, 2, 4)).astype(np.uint8))
+    write_dataset(tmp_path / "drawn", {"background": 0, "rim": 1, "core": 2})
+    (tmp_path / "images").mkdir()
+    for case in CASES:
+        shutil.copy(tmp_path / "drawn" / "imagesTr" / f"{case}_0000.nii.gz", tmp_path / "images" / f"{case}.nii.gz")
+    (tmp_path / "drawn" / "labelsTr").rename(tmp_path / "masks")
+    env = {name: value for name, value in planned.env.items() if name != "nnUNet_extTrainer"}
+    results = tmp_path / "of_the_unet"
+    replaced = {
+        "factorizer-nnunet doctor": ":",
+        "factorizer-nnunet demo": ":",  # its tests are its own
+        "nnUNetv2_train 4 3d_fullres 0 -tr nnUNetTrainerFactorizer": (
+            f"nnUNet_results={results} nnUNetv2_train {BLOBS} 3d_fullres 0 -device cpu -tr {SHORT}"
+        ),
+        "--labels liver tumor": "--labels rim core",
+        "factorizer-nnunet run -d 137": f"factorizer-nnunet run -d 137 -f 0 -tr {SHORT} -device cpu -np 1",
+    }
+    run_blocks("README.md", replaced, tmp_path, {**env, "nnUNet_n_proc_DA": "0"})
+    assert (results / BLOBS / f"{SHORT}__nnUNetPlans__3d_fullres" / "fold_0" / "checkpoint_final.pth").is_file()
+    root = tmp_path / "nnunet"
+    assert json.loads((root / "nnUNet_raw" / "Dataset001_Own" / "dataset.json").read_text())["channel_names"]["0"]
+    [dataset] = (root / "nnUNet_results").glob("Dataset137_*")
+    assert (dataset / f"{SHORT}__{PLANS}__3d_fullres" / "fold_0" / "validation" / "summary.json").is_file()
