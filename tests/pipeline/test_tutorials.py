@@ -99,13 +99,15 @@ def test_the_readme(planned: Workspace, tmp_path: Path) -> None:
     for case in CASES:
         shutil.copy(tmp_path / "drawn" / "imagesTr" / f"{case}_0000.nii.gz", tmp_path / "images" / f"{case}.nii.gz")
     (tmp_path / "drawn" / "labelsTr").rename(tmp_path / "masks")
-    env = {name: value for name, value in planned.env.items() if name != "nnUNet_extTrainer"}
+    env = {name: value for name, value in planned.env.items() if name not in _FOLDERS}
     results = tmp_path / "of_the_unet"
+    results.mkdir()
     replaced = {
         "factorizer-nnunet doctor": ":",
         "factorizer-nnunet demo": ":",  # its tests are its own
         "nnUNetv2_train 4 3d_fullres 0 -tr nnUNetTrainerFactorizer": (
-            f"nnUNet_results={results} nnUNetv2_train {BLOBS} 3d_fullres 0 -device cpu -tr {SHORT}"
+            f"nnUNet_raw={planned.raw} nnUNet_preprocessed={planned.preprocessed} nnUNet_results={results} "
+            f"nnUNetv2_train {BLOBS} 3d_fullres 0 -device cpu -tr {SHORT}"
         ),
         "--labels liver tumor": "--labels rim core",
         "factorizer-nnunet run -d 137": f"factorizer-nnunet run -d 137 -f 0 -tr {SHORT} -device cpu -np 1",
