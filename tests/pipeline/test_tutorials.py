@@ -115,6 +115,7 @@ def test_the_readme(planned: Workspace, tmp_path: Path) -> None:
     run_blocks("README.md", replaced, tmp_path, {**env, "nnUNet_n_proc_DA": "0"})
     assert (results / BLOBS / f"{SHORT}__nnUNetPlans__3d_fullres" / "fold_0" / "checkpoint_final.pth").is_file()
     root = tmp_path / "nnunet"
-    assert json.loads((root / "nnUNet_raw" / "Dataset001_Own" / "dataset.json").read_text())["channel_names"]["0"]
+    [own] = (root / "nnUNet_raw").glob("Dataset001_*")
+    assert json.loads((own / "dataset.json").read_text())["labels"] == {"background": 0, "rim": 1, "core": 2}
     [dataset] = (root / "nnUNet_results").glob("Dataset137_*")
     assert (dataset / f"{SHORT}__{PLANS}__3d_fullres" / "fold_0" / "validation" / "summary.json").is_file()
