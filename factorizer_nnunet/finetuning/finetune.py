@@ -132,7 +132,7 @@ def _write_start(preparation: Preparation, fold: str) -> None:
         trainer = get_trainer_from_args(
             preparation.raw.name,
             name.configuration,
-            fold if fold == ALL_CASES else int(fold),  # type: ignore[arg-type]
+            fold if fold == ALL_CASES else int(fold),
             name.trainer,
             name.plans,
             device=torch.device("cpu"),
