@@ -30,6 +30,7 @@ from factorizer_nnunet.commands import (
     status,
     to_challenge,
     tune_inference,
+    tune_postprocessing,
 )
 from factorizer_nnunet.commands.parser import SubcommandParser
 from factorizer_nnunet.core.dependency_warnings import ignore_dependency_warnings
@@ -85,7 +86,8 @@ def build_parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(
         title="commands", dest="command", metavar="COMMAND", required=True, parser_class=SubcommandParser
     )
-    setting_up, working = (env, convert, plan), (run, status, predict, tune_inference, finetune, import_upstream)
+    setting_up, tuning = (env, convert, plan), (tune_inference, tune_postprocessing)
+    working = (run, status, predict, *tuning, finetune, import_upstream)
     looking = (channel_subsets, explain, evaluate, report, label_check)
     for command in (*setting_up, *working, *looking, to_challenge, demo, doctor):
         summary, _, description = (command.__doc__ or "").partition("\n\n")

@@ -22,6 +22,7 @@ OTHERS = [
     "iteration_time",
     "killed_commands",
     "memory_model",
+    "postprocessing",
     "prediction",
     "step_operators",
     "whole_case",
@@ -98,7 +99,8 @@ def test_what_is_not_installed_or_does_not_fit_is_left_out_with_its_reason(tmp_p
 
 @pytest.mark.slow
 def test_a_drawn_case_is_explained() -> None:
-    printed = run("explain_cost", "--images", "small", "--networks", "default", "--mirroring", "no", "--threads", 1)
+    small = ("--images", "small", "--networks", "default", "--mirroring", "no", "--rounds", 1, "--threads", 1)
+    printed = run("explain_cost", *small)
     (row,) = [line for line in printed.splitlines() if line.startswith("| 35 × 50 × 36")]
     prediction, one_head, complete = (cell.split(",")[-1].split()[0] for cell in row.split("|")[4:7])
     assert min(map(int, (prediction, one_head, complete))) > 100  # MB

@@ -46,6 +46,7 @@ COMMANDS = [
     "evaluate",
     "report",
     "label-check",
+    "tune-postprocessing",
     "demo",
     "doctor",
 ]

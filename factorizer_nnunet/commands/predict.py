@@ -24,6 +24,8 @@ from factorizer_nnunet.commands.options import (
     user_path,
 )
 from factorizer_nnunet.core.interrupts import terminable
+from factorizer_nnunet.nnunet.model_folder import POSTPROCESSING_FILE
+from factorizer_nnunet.postprocessing import LEAVE_OUT
 
 EPILOG = """\
 examples:
@@ -101,6 +103,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="keep sums of tiles in a file there instead of in memory, for many classes on a small machine",
     )
+    add(
+        LEAVE_OUT,
+        dest="postprocessing",
+        action="store_false",
+        help="do not postprocess as tune-postprocessing has found best",
+    )
     add("-num_parts", type=int, metavar="N", help="number of commands that share the cases (default: 1)")
     add("-part_id", type=int, metavar="N", help="which of them this is, counted from 0 (default: 0)")
     add(
@@ -138,6 +146,8 @@ def run(args: argparse.Namespace) -> int:
     with terminable():
         outcome = predict(request)
     print_passed_over(outcome.passed_over, args.images)
+    if outcome.postprocessing is not None:
+        print(f"postprocessed by {model / POSTPROCESSING_FILE}: {outcome.postprocessing}")
     for line in outcome.set_aside:
         print(f"predicted again: {line}")
     for case, reason in outcome.kept.items():

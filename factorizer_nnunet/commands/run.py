@@ -26,7 +26,7 @@ from factorizer_nnunet.commands.options import (
 )
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.nnunet.model_name import ModelName
-from factorizer_nnunet.nnunet.names import PLANS, TRAINER, template_plans_name
+from factorizer_nnunet.nnunet.names import PLANS, TRAINER, parse_repeat, template_plans_name
 from factorizer_nnunet.running.cascade import FULLRES
 from factorizer_nnunet.running.paths import Folders
 from factorizer_nnunet.running.settings import Prediction, RunSettings
@@ -39,6 +39,7 @@ examples:
   factorizer-nnunet run -d 4 --template brats_fast            # ready settings for BraTS
   factorizer-nnunet run -d 4 --name large -p nnUNetFactorizerLPlans  # a second run, with a summary of its own
   factorizer-nnunet run -d 4 --gpus 0,1                       # two folds at a time
+  factorizer-nnunet run -d 4 --compare nnUNetTrainer:nnUNetPlans --repeats 3   # is the difference more than chance?
   factorizer-nnunet run -d 4 --hours 24                       # all folds are trained in a day
   factorizer-nnunet run -d 4 --executor slurm --partition gpu --time 2-00:00:00
   factorizer-nnunet run -d 4 --device cpu -tr nnUNetTrainerFactorizer_20epochs_50iters --gpu-memory-target 0.6
@@ -109,6 +110,14 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
         metavar="TRAINER:PLANS",
         help="more trainers and plans to train on the same configurations and folds, and to choose from",
     )
+    add(
+        "--repeats",
+        type=int,
+        default=1,
+        metavar="N",
+        help="train every fold N times from other random weights: report and summary show how much they differ; only "
+        "the first trainings are chosen from (default: 1)",
+    )
     add_shared(parser, "--gpu-memory-target", help="GPU memory to plan for, in GB (default: the planner's)")
 
 
@@ -119,6 +128,14 @@ def _add_prediction_options(parser: argparse.ArgumentParser) -> None:
         parser,
         "-r",
         help="labels of the test images to score with (default: labelsTs next to imagesTs, if it exists)",
+    )
+    parser.add_argument(
+        "--tune-postprocessing",
+        dest="postprocessing",
+        nargs="?",
+        const="none",
+        metavar="SCHEME",
+        help="tune the postprocessing of the chosen model under this challenge's scoring (without a name: mean Dice)",
     )
     add_shared(parser, "--disable_tta", help="predict test images without mirroring: faster")
 
@@ -170,6 +187,7 @@ def run(args: argparse.Namespace) -> int:
 def _settings(args: argparse.Namespace) -> RunSettings:
     """The settings of the arguments, with absolute paths."""
     from factorizer_nnunet.core.processes import core_count
+    from factorizer_nnunet.evaluation.schemes import scheme_named
     from factorizer_nnunet.nnunet.environment import required_folders
     from factorizer_nnunet.nnunet.raw_dataset import find_dataset
 
@@ -179,12 +197,18 @@ def _settings(args: argparse.Namespace) -> RunSettings:
         "--gpus-per-fold": args.gpus_per_fold,
         "--folds-at-a-time": args.folds_at_a_time,
         "--cpus": args.cpus,
+        "--repeats": args.repeats,
     }
     for option, value in counts.items():
         if value is not None and value < 1:
             raise UserError(f"invalid {option} {value}: give 1 or more")
     plans = args.plans if args.template is None else template_plans_name(args.template)
     pairs = [(args.trainer, plans), *(_pair(text) for text in args.compare)]
+    repeats = [trainer for trainer, _ in pairs if parse_repeat(trainer)[1] > 1]
+    if args.repeats > 1 and repeats:
+        raise UserError(f"{repeats[0]} is a repeat itself: leave out --repeats, or name {parse_repeat(repeats[0])[0]}")
+    if args.postprocessing is not None:
+        scheme_named(args.postprocessing)
     models = [ModelName(*pair, configuration) for pair in pairs for configuration in args.configurations]
     return RunSettings(
         folders=Folders(raw=raw, preprocessed=preprocessed, results=results),
@@ -199,6 +223,8 @@ def _settings(args: argparse.Namespace) -> RunSettings:
         processes=args.num_processes or (args.cpus if args.executor == "slurm" else min(8, core_count())),
         gpu_memory_target_gb=args.gpu_memory_target,
         prediction=_prediction(args, raw / dataset),
+        repeats=args.repeats,
+        postprocessing=args.postprocessing,
         name=run_name(args),
     )
 

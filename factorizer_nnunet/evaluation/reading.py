@@ -7,6 +7,7 @@ import logging
 import math
 import re
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,9 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
-from factorizer_nnunet.imaging.checks import count_not_finite
+from factorizer_nnunet.imaging.checks import count_not_finite, unexpected_labels_problem
 from factorizer_nnunet.imaging.grid import Grid
-from factorizer_nnunet.imaging.labels import integer_labels
+from factorizer_nnunet.imaging.labels import count_labels, integer_labels
 from factorizer_nnunet.imaging.volume import read_volume
 
 NIFTI = (".nii.gz", ".nii")
@@ -65,6 +66,23 @@ def read_labels(path: Path) -> LabelImage:
         return LabelImage(integer_labels(values), replace(grid, spacing=grid.spacing_mm))
     except ValueError as error:
         raise OSError(str(error)) from error
+
+
+def read_declared(path: Path, declared: Iterable[int | None]) -> LabelImage:
+    """Read a label file that may only contain the values of dataset.json; None among them is not a value.
+
+    Raises:
+        OSError: it cannot be read, or contains others; the text begins with the file.
+    """
+    try:
+        image = read_labels(path)
+    except OSError as error:
+        raise OSError(f"{path}: {error}") from error
+    values = {value for value in declared if value is not None}
+    problem = unexpected_labels_problem(count_labels(image.labels), values, "dataset.json")
+    if problem is not None:
+        raise OSError(f"{path}: {problem}")
+    return image
 
 
 def _read_with_sitk(path: Path) -> tuple[np.ndarray, Grid]:

@@ -11,9 +11,8 @@ import numpy as np
 
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.worker_pool import map_unordered
-from factorizer_nnunet.evaluation.reading import LabelImage, read_labels
-from factorizer_nnunet.imaging.checks import grid_problem, unexpected_labels_problem
-from factorizer_nnunet.imaging.labels import count_labels
+from factorizer_nnunet.evaluation.reading import LabelImage, read_declared
+from factorizer_nnunet.imaging.checks import grid_problem
 from factorizer_nnunet.label_check.disagreement import proposals_of
 from factorizer_nnunet.label_check.finding import Finding, Proposal
 from factorizer_nnunet.label_check.opinion import Opinion, confidence_of, without_ignored
@@ -95,8 +94,8 @@ def proposals_in(
     Raises:
         OSError: label or prediction cannot be read, or do not fit; the text begins with the file.
     """
-    reference = _read(case.reference, dataset.label_values)
-    prediction = _read(case.prediction, dataset.label_values - {dataset.ignore_label})
+    reference = read_declared(case.reference, dataset.label_values)
+    prediction = read_declared(case.prediction, dataset.label_values - {dataset.ignore_label})
     different = grid_problem(prediction.grid, reference.grid, str(case.reference), ignore_geometry)
     if different is not None:
         raise OSError(f"{case.prediction}: {different}")
@@ -121,15 +120,3 @@ def proposals_in(
         is_complete=not (reference.labels == dataset.ignore_label).any() if dataset.ignore_label else True,
     )
     return reference, proposals_of(case.name, opinion, reference.grid), warning
-
-
-def _read(path: Path, allowed: frozenset[int | None]) -> LabelImage:
-    try:
-        image = read_labels(path)
-    except OSError as error:
-        raise OSError(f"{path}: {error}") from error
-    values = {value for value in allowed if value is not None}
-    problem = unexpected_labels_problem(count_labels(image.labels), values, "dataset.json")
-    if problem is not None:
-        raise OSError(f"{path}: {problem}")
-    return image

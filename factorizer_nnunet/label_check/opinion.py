@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from factorizer_nnunet.nnunet.dataset_json import IGNORE, DatasetJson
+from factorizer_nnunet.nnunet.dataset_json import DatasetJson
+from factorizer_nnunet.nnunet.probabilities_file import regions_of_outputs
 
 Regions = Mapping[str, tuple[int, ...]]  # label values by name
 _MOST_WRONG = 0.02  # share of voxels where probabilities of the same prediction may contradict its labels
@@ -78,7 +79,7 @@ def confidence_of(
         ValueError: the probabilities are of another image or another prediction.
     """
     regions = list(dataset.regions.values())
-    heads = _heads(dataset)
+    heads = regions_of_outputs(dataset)
     total, count = np.zeros(reference.shape, np.float32), np.zeros(reference.shape, np.uint8)
     wrong = positive = 0
     number = -1
@@ -100,12 +101,3 @@ def confidence_of(
     if wrong > _MOST_WRONG * positive:
         raise ValueError(f"probabilities of another prediction: they contradict {wrong} of {positive} voxels")
     return total / np.maximum(count, 1)
-
-
-def _heads(dataset: DatasetJson) -> dict[int, int]:
-    """The place among ``DatasetJson.regions`` of each of nnU-Net's outputs, without background."""
-    regions = dataset.regions
-    if any(len(values) > 1 for values in regions.values()):
-        return {place: place for place in range(len(regions))}
-    values = sorted({labels[0] for name, labels in dataset.labels.items() if name != IGNORE} | {0})
-    return {values.index(labels[0]): place for place, labels in enumerate(regions.values())}

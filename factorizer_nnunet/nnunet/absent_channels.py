@@ -11,7 +11,7 @@ from collections.abc import Collection
 
 import numpy as np
 
-from factorizer_nnunet.nnunet.names import TRAINER
+from factorizer_nnunet.nnunet.names import TRAINER, parse_repeat
 
 SUFFIX = "_channeldrop"  # of trainers that leave out channels
 CHECKPOINT_KEY = "factorizer_channel_drop"  # entry of their checkpoints
@@ -55,7 +55,7 @@ def channels_of_zeros(image: np.ndarray) -> frozenset[int]:
 
 def drops_channels(trainer: str) -> bool:
     """Whether a trainer leaves out channels, by its name."""
-    return trainer.startswith(TRAINER) and trainer.endswith(SUFFIX)
+    return trainer.startswith(TRAINER) and parse_repeat(trainer)[0].endswith(SUFFIX)
 
 
 def advice_for(trainer: str) -> str:

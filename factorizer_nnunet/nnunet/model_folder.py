@@ -17,6 +17,7 @@ PLANS_FILE = "plans.json"
 FINGERPRINT_FILE = "dataset_fingerprint.json"
 SUMMARY_FILE = "summary.json"  # nnU-Net's scores of a folder of predictions
 INFERENCE_FILE = "factorizer_inference.json"  # ours, see ``inference_settings``
+POSTPROCESSING_FILE = "factorizer_postprocessing.json"  # ours, see ``postprocessing.rule_file``
 PREDICTION_FILE = "predict_from_raw_data_args.json"  # written into the output folder when a prediction begins
 
 CHECKPOINT_FINAL = "checkpoint_final.pth"  # of a finished training
@@ -79,6 +80,10 @@ class ModelFolder:
     @property
     def inference_file(self) -> Path:
         return self.path / INFERENCE_FILE
+
+    @property
+    def postprocessing_file(self) -> Path:
+        return self.path / POSTPROCESSING_FILE
 
     def plans(self, fix: str) -> dict[str, Any]:
         """Read the plans.

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from factorizer_nnunet.core.path_names import component_problem, path_component
+from factorizer_nnunet.nnunet.names import parse_repeat, repeat_trainer
 
 _SEPARATOR = "__"  # between trainer, plans and configuration
 _ENSEMBLE_SEPARATOR = "___"  # between the members of an ensemble
@@ -39,6 +40,17 @@ class ModelName:
     def folder(self) -> str:
         """The name of its folder, ``TRAINER__PLANS__CONFIGURATION``."""
         return _SEPARATOR.join((self.trainer, self.plans, self.configuration))
+
+
+def repeat_of(model: ModelName, number: int) -> ModelName:
+    """The model of another training, see ``names.repeat_trainer``; the first has number 1."""
+    return replace(model, trainer=repeat_trainer(model.trainer, number))
+
+
+def first_of_repeats(model: ModelName) -> tuple[ModelName, int]:
+    """The inverse of ``repeat_of``."""
+    trainer, number = parse_repeat(model.trainer)
+    return replace(model, trainer=trainer), number
 
 
 def short_trainer(name: str) -> str:

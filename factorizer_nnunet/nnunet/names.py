@@ -11,6 +11,8 @@ SPLITS_FILE = "splits_final.json"  # the folds; nnU-Net's planner copies it from
 
 _TEMPLATE_PLANS = "nnUNetFactorizerTemplatePlans"
 _FINETUNED_PLANS = "nnUNetFactorizerFinetunedPlans"
+REPEAT_PATTERN = r"_repeat(?:[2-9]|[1-9]\d+)"  # the end of the name of a trainer that trains a model again
+_REPEAT = re.compile(r"(\w+)_repeat([2-9]|[1-9]\d+)", re.ASCII)
 _PLANS_NAME = re.compile(r"nnUNetFactorizer(S|M|L|XL)?Plans(?:_(\w+))?")
 
 
@@ -43,6 +45,20 @@ def finetuned_plans_name(dataset: str) -> str:
     """The name of plans for fine-tuning a model of a data set, with its ID: nnUNetFactorizerFinetunedPlans_from004."""
     number = re.match(r"Dataset(\d+)_", dataset)
     return f"{_FINETUNED_PLANS}_from{number[1]}" if number else _FINETUNED_PLANS
+
+
+def repeat_trainer(trainer: str, number: int) -> str:
+    """The trainer of another training of the same model: ``…_repeat2`` of the second one, the trainer of the first.
+
+    nnU-Net's trainings begin with random weights, so each is a sample; the name keeps their results apart.
+    """
+    return trainer if number == 1 else f"{trainer}_repeat{number}"
+
+
+def parse_repeat(trainer: str) -> tuple[str, int]:
+    """The trainer and the number of the training, the inverse of ``repeat_trainer``."""
+    match = _REPEAT.fullmatch(trainer)
+    return (trainer, 1) if match is None else (match[1], int(match[2]))
 
 
 def id_in_name(name: str) -> int:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from factorizer_nnunet.nnunet.dataset_json import IGNORE, DatasetJson
+
 PROBABILITIES_ENDING = ".npz"
 _MEMBER = "probabilities.npy"
 
@@ -38,6 +40,15 @@ def read_probabilities(file: Path) -> Iterator[np.ndarray]:
                 yield np.frombuffer(content, dtype).reshape(shape).transpose(2, 1, 0)
     except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError) as error:
         raise OSError(f"{file}: cannot be read as probabilities of nnU-Net: {error}") from error
+
+
+def regions_of_outputs(dataset: DatasetJson) -> dict[int, int]:
+    """The place among ``DatasetJson.regions`` of each of nnU-Net's outputs, without background."""
+    regions = dataset.regions
+    if any(len(values) > 1 for values in regions.values()):
+        return {place: place for place in range(len(regions))}
+    values = sorted({labels[0] for name, labels in dataset.labels.items() if name != IGNORE} | {0})
+    return {values.index(labels[0]): place for place, labels in enumerate(regions.values())}
 
 
 _read_header_1_0 = np.lib.format.read_array_header_1_0

@@ -14,6 +14,7 @@ from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.nnunet.dataset_json import ENDING_KEY, LABELS_KEY, DatasetJson
 from factorizer_nnunet.nnunet.model_folder import ModelFolder
 from factorizer_nnunet.nnunet.trusted_classes import check_named_code
+from factorizer_nnunet.postprocessing.rules import Postprocessing
 from factorizer_nnunet.prediction.plan_checks import check_dataset_for_prediction, check_plans_for_prediction
 
 _FIX = "Name a model folder, TRAINER__PLANS__CONFIGURATION in nnUNet_results, in which a training has started"
@@ -25,12 +26,14 @@ class ModelDescription:
 
     Attributes:
         takes_absent: whether its folds were trained to predict without some channels, see ``nnunet.absent_channels``.
+        postprocessing: rules that its segmentations are postprocessed by; None: they are not.
     """
 
     plans: PlansManager
     configuration: ConfigurationManager
     dataset: DatasetJson
     takes_absent: bool = False
+    postprocessing: Postprocessing | None = None
 
     @property
     def labels(self) -> LabelManager:

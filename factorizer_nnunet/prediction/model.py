@@ -22,6 +22,7 @@ from factorizer_nnunet.nnunet.dataset_json import DatasetJson
 from factorizer_nnunet.nnunet.inference_settings import InferenceSettings, settings_from_environment, tile_step_of
 from factorizer_nnunet.nnunet.model_folder import ModelFolder
 from factorizer_nnunet.nnunet.trusted_classes import trainer_class
+from factorizer_nnunet.postprocessing.rule_file import read_postprocessing
 from factorizer_nnunet.prediction.description import ModelDescription, read_description
 
 
@@ -154,6 +155,17 @@ def load_model(
         network.load_state_dict(checkpoint.weights)
         _check_finite(network, files[fold])
     return TrainedModel(folder, loaded, description, network, inference_settings, tile_step_of(model_folder))
+
+
+def with_postprocessing(model: TrainedModel) -> TrainedModel:
+    """The model with the rules in its folder, by which its segmentations are then postprocessed.
+
+    Raises:
+        UserError: they belong to other labels or checkpoints.
+    """
+    checkpoints = {fold: checkpoint.digest for fold, checkpoint in model.folds.items()}
+    rules = read_postprocessing(ModelFolder(model.folder), model.dataset, checkpoints)
+    return replace(model, description=replace(model.description, postprocessing=rules))
 
 
 def _find_checkpoints(model: ModelFolder, folds: Sequence[str], name: str) -> Mapping[str, Path]:

@@ -29,7 +29,7 @@ _STAMP = "settings_sha256"  # entry in the folder's record, our own
 # Settings that change predictions. Older records lack some, which could not be chosen then.
 DECISIVE = (
     *("trainer", "plans", "configuration", "checkpoints", "tile_step_size", "use_mirroring"),
-    *("num_iters", "num_shifts", "skip_empty_tiles", "ensemble_with"),
+    *("num_iters", "num_shifts", "skip_empty_tiles", "ensemble_with", "postprocessing"),
 )
 # Lower bounds on the size of predictions, and of the probabilities of each class, as fractions of one image file:
 # with less free space than that, writing would surely fail.

@@ -19,6 +19,7 @@ from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.wording import count_of
 from factorizer_nnunet.core.worker_pool import WorkerPool
 from factorizer_nnunet.nnunet.image_files import ImageCase
+from factorizer_nnunet.postprocessing.rules import Postprocessing
 from factorizer_nnunet.prediction.case_states import State, make_way, state_of
 from factorizer_nnunet.prediction.claims import Claims
 from factorizer_nnunet.prediction.description import ModelDescription
@@ -44,6 +45,7 @@ class PredictionOutcome:
         set_aside: a line for each case whose old files were renamed.
         warnings: what was unusual in the images of cases that were predicted or failed now, by name.
         passed_over: names of files and folders in the folder of the images that are not images of the cases.
+        postprocessing: the rules by which segmentations are postprocessed, if any.
     """
 
     predicted: list[str] = field(default_factory=list)
@@ -53,6 +55,7 @@ class PredictionOutcome:
     set_aside: list[str] = field(default_factory=list)
     warnings: dict[str, str] = field(default_factory=dict)
     passed_over: list[str] = field(default_factory=list)
+    postprocessing: Postprocessing | None = None
 
 
 @dataclass(frozen=True)

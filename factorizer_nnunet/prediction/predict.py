@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import SimpleITK
@@ -16,16 +17,17 @@ from factorizer_nnunet.nnunet.absent_channels import advice_for
 from factorizer_nnunet.nnunet.dataset_json import REGIONS_ORDER_KEY
 from factorizer_nnunet.nnunet.image_files import ImageCase, find_cases, passed_over
 from factorizer_nnunet.nnunet.prediction_record import image_stamps, record_prediction
+from factorizer_nnunet.postprocessing import LEAVE_OUT
 from factorizer_nnunet.prediction.case_states import CaseState, State, state_of
 from factorizer_nnunet.prediction.claims import Claims
 from factorizer_nnunet.prediction.description import ModelDescription
 from factorizer_nnunet.prediction.devices import chosen_device, worker_count
 from factorizer_nnunet.prediction.memory import RESERVE, MemoryLimit, case_memory, processes_within, together
-from factorizer_nnunet.prediction.model import TrainedModel, load_model
+from factorizer_nnunet.prediction.model import TrainedModel, load_model, with_postprocessing
 from factorizer_nnunet.prediction.outputs import DECISIVE, Outputs
 from factorizer_nnunet.prediction.pipeline import Member, Pipeline, PredictionOutcome, reason_of
 from factorizer_nnunet.prediction.request import PredictionRequest
-from factorizer_nnunet.prediction.sliding_window import TileOptions
+from factorizer_nnunet.prediction.sliding_window import EMPTY_LOGIT, TileOptions
 from factorizer_nnunet.prediction.work import channels_by, readable_by
 
 
@@ -41,9 +43,12 @@ def predict(request: PredictionRequest) -> PredictionOutcome:
         load_model(folder, request.folds, request.checkpoint, request.trusted, request.inference_settings)
         for folder in (request.model, *request.ensemble_with)
     ]
-    model = models[0]
     for other in models[1:]:
-        _check_alike(model, other)
+        _check_alike(models[0], other)
+    if request.postprocessing and len(models) == 1:  # rules say nothing about a mean of several models
+        models = [with_postprocessing(models[0])]
+        _check_thresholds(request, models[0])
+    model = models[0]
     every_case = _cases(request, models)
     cases = every_case[request.part_id :: request.num_parts]
     settings = _settings(request, models)
@@ -58,7 +63,10 @@ def predict(request: PredictionRequest) -> PredictionOutcome:
     left = [case for case in cases if states[case.name].is_left]
     outputs.check_space(left, model.description.labels.num_segmentation_heads)
     outputs.prepare(settings, model.dataset.content, model.plans.plans)
-    outcome = PredictionOutcome(passed_over=[path.name for path in passed_over(request.images, every_case)])
+    outcome = PredictionOutcome(
+        passed_over=[path.name for path in passed_over(request.images, every_case)],
+        postprocessing=model.description.postprocessing,
+    )
     for case in cases:
         _note_existing(case, states[case.name], outputs, outcome)
     if left:
@@ -89,6 +97,21 @@ def predict(request: PredictionRequest) -> PredictionOutcome:
             verbose=request.verbose,
         ).run(left)
     return outcome
+
+
+def _check_thresholds(request: PredictionRequest, model: TrainedModel) -> None:
+    """Check that no threshold lies below the probability that skipped tiles get.
+
+    Raises:
+        UserError: one does.
+    """
+    rules = model.description.postprocessing
+    background = EMPTY_LOGIT * (1 if model.description.labels.has_regions else 2)  # how far it is above other classes
+    if rules is not None and request.skip_empty_tiles and max(rules.offsets()) >= background:
+        raise UserError(
+            f"--skip-empty-tiles gives parts of the image a probability above a threshold of {model.folder}: leave it "
+            f"out, or postprocess nothing with {LEAVE_OUT}"
+        )
 
 
 def _processes(
@@ -203,11 +226,13 @@ def _settings(request: PredictionRequest, models: Sequence[TrainedModel]) -> dic
     first, *others = (_settings_of(request, model) for model in models)
     decisive = [{key: value for key, value in other.items() if key in DECISIVE} for other in others]
     previous = [str(folder.absolute()) for folder in request.previous_stages]
+    rules = models[0].description.postprocessing
     return {
         "factorizer_nnunet": __version__,
         **first,
         **({"ensemble_with": decisive} if others else {}),  # unknown to older records, as is the next one
         **({"skip_empty_tiles": True} if request.skip_empty_tiles else {}),
+        **({} if rules is None else {"postprocessing": {name: asdict(rule) for name, rule in rules.rules.items()}}),
         "images": str(request.images.absolute()),
         "previous_stage": previous[0] if len(previous) == 1 else previous or None,
         "save_probabilities": request.save_probabilities,

@@ -19,7 +19,7 @@ from factorizer_nnunet.nnunet.model_folder import ALL_CASES, CHECKPOINT_FINAL, M
 from factorizer_nnunet.prediction.channel_grids import channel_grid_problem
 from factorizer_nnunet.prediction.devices import chosen_device
 from factorizer_nnunet.prediction.memory import MemoryLimit
-from factorizer_nnunet.prediction.model import load_model
+from factorizer_nnunet.prediction.model import load_model, with_postprocessing
 from factorizer_nnunet.prediction.probabilities import class_probabilities, image_shape
 from factorizer_nnunet.prediction.segmentation import Output, nnunet_export, segmentation_of
 from factorizer_nnunet.prediction.sliding_window import TileOptions, logit_planes
@@ -56,6 +56,7 @@ class Predictor:
         sums_on_disk: folder for the sums of tiles; None: they are in memory.
         memory: GB that this process may take; an image that needs more is refused. None: all of the machine.
         trusted: whether code in checkpoints may be executed.
+        postprocessing: postprocess by the rules that ``tune-postprocessing`` has put into the model's folder.
 
     Raises:
         UserError: the model or the device cannot be used.
@@ -80,6 +81,7 @@ class Predictor:
         sums_on_disk: PathLike | None = None,
         memory: float | None = None,
         trusted: bool = False,
+        postprocessing: bool = True,
     ) -> None:
         folder = Path(model_folder)
         existing = [fold.name for fold in ModelFolder(folder).folds(checkpoint)]
@@ -87,7 +89,8 @@ class Predictor:
         if not chosen:
             raise UserError(f"{folder} has no fold with {checkpoint}: name a model folder, or another checkpoint")
         self.device = chosen_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self._model = load_model(folder, [str(fold) for fold in chosen], checkpoint, trusted)
+        model = load_model(folder, [str(fold) for fold in chosen], checkpoint, trusted)
+        self._model = with_postprocessing(model) if postprocessing else model
         self._predictor = self._model.predictor(
             self.device,
             tile_step_size=self._model.tile_step_size if tile_step_size is None else tile_step_size,
@@ -185,13 +188,15 @@ class Predictor:
 def _with_probabilities(output: Output) -> tuple[np.ndarray, np.ndarray]:
     """Labels and probabilities on the image's grid; besides these, only logits on the network's grid and one class."""
     maps = output.maps
-    if maps is None:
-        return nnunet_export(output, probabilities=True)
     logits = torch.from_numpy(output.take_logits())
+    kept = replace(output, planes=logits.unbind(1))  # which can be taken twice
+    if maps is None:
+        labels, probabilities = nnunet_export(kept, probabilities=True)
+        return labels if output.model.postprocessing is None else segmentation_of(kept), probabilities
     probabilities = np.empty((len(logits), *image_shape(output.properties, output.model)), np.float32)
     for number, values in enumerate(class_probabilities(logits, maps, output.properties, output.model)):
         probabilities[number] = values
-    return segmentation_of(replace(output, planes=logits.unbind(1))), probabilities
+    return segmentation_of(kept), probabilities
 
 
 def _grid(image: SimpleITK.Image) -> tuple[tuple[float, ...], ...]:

@@ -39,6 +39,7 @@ class PredictionRequest:
         skip_empty_tiles: tiles without any contrast are background without asking the network.
         sums_on_disk: folder for the sums of tiles; None: they are in memory.
         verbose: print the time of each stage of a case.
+        postprocessing: postprocess by the rules that ``tune-postprocessing`` has put into the model's folder.
     """
 
     model: Path
@@ -65,6 +66,7 @@ class PredictionRequest:
     skip_empty_tiles: bool = False
     sums_on_disk: Path | None = None
     verbose: bool = False
+    postprocessing: bool = True
 
     def check(self) -> None:
         """Check values that need nothing else to be known.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -58,12 +58,32 @@ class Output:
 def segmentation_of(*outputs: Output) -> np.ndarray:
     """Labels as nnU-Net writes them, by one model or the mean of several, without the full-size logits of all classes.
 
+    One model's segmentation is postprocessed by its rules, if it has some; they say nothing about a mean of models.
     Where nnU-Net has been extended (a resampling function or label manager of its own in the plans), nnU-Net's own
     functions do it, with all logits.
 
     Returns:
         labels in the axis order of the image reader, uint8 or uint16.
     """
+    rules, properties = outputs[0].model.postprocessing, outputs[0].properties
+    if rules is None or len(outputs) > 1:
+        return _decided(outputs)
+    return rules.cleaned(_decided([_shifted(outputs[0], rules.offsets())]), properties["spacing"])
+
+
+def _shifted(output: Output, offsets: Sequence[float]) -> Output:
+    """The output with an offset added to the logits of each class."""
+    if not any(offsets):
+        return output
+
+    def planes() -> Iterator[torch.Tensor]:
+        for plane in output.planes:
+            yield plane + torch.tensor(offsets, dtype=plane.dtype, device=plane.device)[:, None, None]
+
+    return replace(output, planes=planes())
+
+
+def _decided(outputs: Sequence[Output]) -> np.ndarray:
     model, properties = outputs[0].model, outputs[0].properties
     sources = []
     for output in outputs:

@@ -25,6 +25,7 @@ from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.prediction.work import check_logits
 
 SIGMA_SCALE, MOST_WEIGHT = 1 / 8, 10  # of the tiles' weights, as in nnU-Net
+EMPTY_LOGIT = 1.0  # of background, in parts that no tile covers; other classes have its negative
 _CPU = torch.device("cpu")
 _BLOCK = 1 << 24  # bytes written at once
 
@@ -156,8 +157,8 @@ class _Sums:
         logits = sums / weights
         empty = weights == 0
         if empty.any():
-            logits[:, empty] = -1
-            logits[0, empty] = 1 if self.classes > 1 else -1
+            logits[:, empty] = -EMPTY_LOGIT
+            logits[0, empty] = EMPTY_LOGIT if self.classes > 1 else -EMPTY_LOGIT
         sums.zero_()
         weights.zero_()
         return logits

@@ -277,9 +277,11 @@ def export(
                     truncated,
                     save_probabilities=True,
                 )
-                return
-            write_probabilities(Path(f"{truncated}{PROBABILITIES}"), logits, maps, properties, model)
-            Path(f"{truncated}{PROPERTIES}").write_bytes(pickle.dumps(properties))
+                if model.postprocessing is None:
+                    return
+            else:
+                write_probabilities(Path(f"{truncated}{PROBABILITIES}"), logits, maps, properties, model)
+                Path(f"{truncated}{PROPERTIES}").write_bytes(pickle.dumps(properties))
             labels = segmentation_of(output)
         writer = model.plans.image_reader_writer_class()
         writer.write_seg(labels, f"{truncated}{model.dataset.file_ending}", properties)

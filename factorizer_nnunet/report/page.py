@@ -12,6 +12,7 @@ from factorizer_nnunet.pages.viewer_style import VIEWER_STYLE
 from factorizer_nnunet.report.case_viewer import Display, case_viewer
 from factorizer_nnunet.report.charts.axes import model_class
 from factorizer_nnunet.report.gallery import choose_cases, gallery
+from factorizer_nnunet.report.repeats import repeats_section
 from factorizer_nnunet.report.results import Result
 from factorizer_nnunet.report.sections_labels import labels_section
 from factorizer_nnunet.report.sections_methods import methods_section
@@ -74,6 +75,7 @@ def _group_sections(group: Group, comparisons: list[Comparison], display: Displa
         ("scores", "Scores", scores_section(group)),
         ("every-case", "Every case", strips_section(group)),
         ("comparison", "Comparison", comparison_section(group, comparisons)),
+        ("repeats", "Repeated trainings", repeats_section(group)),
         ("volumes", "Volumes", volumes_section(group)),
         ("lesions", "Lesion size", lesions_section(group)),
         ("subsets", "Without some channels", subsets_section(group)),

@@ -14,6 +14,7 @@ from factorizer_nnunet.evaluation.metrics import Metric
 from factorizer_nnunet.pages.markup import charts, dash, details, figure, note, number, table, text_of
 from factorizer_nnunet.report.charts.axes import model_class
 from factorizer_nnunet.report.charts.comparison import differences_svg, ranks_svg
+from factorizer_nnunet.report.repeats import first_trainings, spread
 from factorizer_nnunet.report.statistics import (
     ALPHA,
     Difference,
@@ -40,18 +41,29 @@ class Comparison:
     values: np.ndarray  # (cases,), NaN if the metric is undefined for one of them
     found: Difference
     primary: bool  # corrected for the number of primary comparisons; others are exploratory
+    spread: float  # the largest difference between trainings of one of the models; NaN if each was trained once
+
+    @property
+    def may_be_chance(self) -> bool:
+        """Whether trainings of one of the models differ as much."""
+        return abs(self.found.estimate.mean) <= self.spread
 
 
 def compare(group: Group) -> list[Comparison]:
-    """All pairs of models in all regions by all metrics that are not counts, with Holm's correction of the primary."""
+    """All pairs of models in all regions by all metrics that are not counts, with Holm's correction of the primary.
+
+    Of models that were trained several times, the first trainings are compared.
+    """
     drafts = []
-    for second, first in itertools.combinations(group.scored, 2):
+    for second, first in itertools.combinations(first_trainings(group), 2):
         for region in group.regions:
             for metric in group.measured:
                 one, other = (group.values(scored, region, metric.key) for scored in (first, second))
                 found = difference(one, other, bool(metric.higher_is_better))
                 primary = metric in group.primary
-                drafts.append(Comparison(first, second, region, metric, one - other, found, primary))
+                spreads = [spread(group, scored, region, metric) for scored in (first, second)]
+                largest = max((value for value in spreads if not math.isnan(value)), default=math.nan)
+                drafts.append(Comparison(first, second, region, metric, one - other, found, primary, largest))
     corrected = holm([draft.found.p_value if draft.primary else math.nan for draft in drafts])
     return [replace(d, found=replace(d.found, p_holm=p)) for d, p in zip(drafts, corrected, strict=True)]
 
@@ -74,8 +86,15 @@ def _verdict(one: Comparison) -> str:
     return (
         f"{text_of(one.region)}: {metric.title} of {first} minus {second}: {difference_and_unit} ({interval}); "
         f"{first} is better in {found.wins}, equal in {found.ties} and worse in {found.losses} of {mean.defined} "
-        f"cases; {_test_result(one)}."
+        f"cases; {_test_result(one)}.{_chance(one)}"
     )
+
+
+def _chance(one: Comparison) -> str:
+    if not one.may_be_chance:
+        return ""
+    largest = one.metric.with_unit(one.metric.shown(one.spread))
+    return f" ≈ Trainings of the same model differ by up to {largest}: this difference may be chance."
 
 
 def _test_result(one: Comparison) -> str:
@@ -156,7 +175,8 @@ def _row(one: Comparison, with_pair: bool) -> str:
     names = f"<td>{text_of(one.first.title)} − {text_of(one.second.title)}</td>" if with_pair else ""
     interval = f"{_signed(mean.low, metric)} to {_signed(mean.high, metric)}"
     interval = dash("too few cases for an interval") if math.isnan(mean.low) else interval
-    difference = number(_known(mean.mean), _signed(mean.mean, metric), undefined=_NEVER_BOTH)
+    marked = _signed(mean.mean, metric) + (" ≈" if one.may_be_chance else "")
+    difference = number(_known(mean.mean), marked, undefined=_NEVER_BOTH)
     p_cells = "".join(
         number(_known(p), _p(p), undefined=_NO_TEST)
         for p in ((found.p_value, found.p_holm) if one.primary else (found.p_value,))
@@ -182,10 +202,11 @@ def _p(p: float, equal: str = "") -> str:
 
 def _ranks(group: Group) -> str:
     figures = []
-    models = [(scored.title, scored.place) for scored in group.scored]
+    compared = first_trainings(group)
+    models = [(scored.title, scored.place) for scored in compared]
     for region in group.regions:
         for metric in group.leading:
-            values = np.stack([group.values(scored, region, metric.key) for scored in group.scored])
+            values = np.stack([group.values(scored, region, metric.key) for scored in compared])
             values = values[:, np.isfinite(values).all(axis=0)]
             if values.shape[1] < 2:
                 continue

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from factorizer_nnunet.nnunet.model_name import ModelName
 from factorizer_nnunet.nnunet.names import parse_plans_name, template_of
+from factorizer_nnunet.postprocessing import LEAVE_OUT
 from factorizer_nnunet.running.best_configuration import BestConfiguration
 from factorizer_nnunet.running.inference_files import Target
 from factorizer_nnunet.running.settings import Prediction, RunSettings
@@ -82,11 +83,13 @@ def predict(
     target: Target,
     folds: Sequence[int],
     previous: Sequence[Path],
+    postprocessed: bool,
 ) -> Command:
     """Segment the test images with the mean of a target's models and their folds.
 
     Args:
         previous: low-resolution segmentations, for each model that is a cascade.
+        postprocessed: whether rules next to the model are used.
     """
     model, *others = target.models
     options = ["-i", str(prediction.images), "-o", str(target.folder), "-c", model.configuration]
@@ -94,11 +97,19 @@ def predict(
     options += ["--ensemble-with", *(str(settings.paths.model(other).path) for other in others)] if others else []
     options += ["-prev_stage_predictions", *map(str, previous)] if previous else []
     options += [] if prediction.mirroring else ["--disable_tta"]
+    options += [] if postprocessed else [LEAVE_OUT]
     return ("factorizer-nnunet", "predict", "-d", settings.dataset, *options)
 
 
-def postprocess(settings: RunSettings, source: Path, output: Path, best: BestConfiguration) -> Command:
-    options = ["-i", str(source), "-o", str(output), "-pp_pkl_file", str(best.postprocessing)]
+def tune_postprocessing(settings: RunSettings, model: ModelName, scheme: str) -> Command:
+    options = ("-d", _id(settings), "-c", model.configuration, "-tr", model.trainer, "-p", model.plans)
+    folds = ("-f", *map(str, settings.folds), "--scheme", scheme, "-o", str(settings.paths.tuned_postprocessing))
+    return ("factorizer-nnunet", "tune-postprocessing", *options, *folds, *_processes(settings))
+
+
+def postprocess(settings: RunSettings, source: Path, output: Path, best: BestConfiguration, functions: Path) -> Command:
+    """nnU-Net's postprocessing; ``functions`` is its file, or one that changes nothing."""
+    options = ["-i", str(source), "-o", str(output), "-pp_pkl_file", str(functions)]
     options += ["-plans_json", str(best.plans_file), "-dataset_json", str(best.plans_file.with_name("dataset.json"))]
     return ("nnUNetv2_apply_postprocessing", *options, *_processes(settings))
 

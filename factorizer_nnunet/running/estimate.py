@@ -14,6 +14,7 @@ from factorizer_nnunet.core.json_files import read_complete_json
 from factorizer_nnunet.core.wording import count_of, duration
 from factorizer_nnunet.nnunet.model_folder import ModelFolder
 from factorizer_nnunet.nnunet.model_name import ModelName
+from factorizer_nnunet.nnunet.names import parse_repeat
 from factorizer_nnunet.running.progress import (
     planned_epochs,
     planned_minutes,
@@ -86,8 +87,8 @@ def _comparable_folds(settings: RunSettings, model: ModelName) -> Iterator[Path]
 
 
 def _epoch_kind(trainer: str) -> str:
-    """The trainer's name without the number of epochs. One with a time stays alone: it may shorten its epochs."""
-    return re.sub(r"_\d+epochs?(?=_|$)", "", trainer)
+    """The trainer's name without numbers of epochs and repeats. With a time it stays: that may shorten epochs."""
+    return re.sub(r"_\d+epochs?(?=_|$)", "", parse_repeat(trainer)[0])
 
 
 def _is_of_this_machine(fold: Path, device: str) -> bool:

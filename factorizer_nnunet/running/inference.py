@@ -5,10 +5,12 @@ Predictions before postprocessing lie in the run's own folder, the final segment
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from factorizer_nnunet.core.atomic_files import atomic_file
 from factorizer_nnunet.core.json_files import read_complete_json
 from factorizer_nnunet.core.set_aside import is_set_aside
 from factorizer_nnunet.nnunet.integrity import is_complete, newest
@@ -23,10 +25,12 @@ from factorizer_nnunet.running.command_lines import Command
 from factorizer_nnunet.running.inference_files import (
     POSTPROCESS,
     PREDICT,
+    RULES,
     SCORES,
     InferenceFiles,
     Target,
     checkpoint_entry,
+    tuned_rules,
 )
 from factorizer_nnunet.running.states import cut_off
 from factorizer_nnunet.running.step import State, Step
@@ -53,6 +57,7 @@ class Inference(InferenceFiles):
                 after=(PREDICT,),
                 state=self.postprocessing_state,
                 commands=self.postprocessing_commands,
+                prepare=self.prepare_postprocessing,
                 derived=self.postprocessed_from,
                 appears=self.prediction.output,
             ),
@@ -119,13 +124,26 @@ class Inference(InferenceFiles):
 
     def _prediction_command(self, best: BestConfiguration, target: Target) -> Command:
         folders = [self.folder / stage.folder for stage in target.previous_stages]
-        return command_lines.predict(self.settings, self.prediction, target, best.folds, folders)
+        postprocessed = target == self.targets(best)[-1]  # a cascade was trained on plain segmentations
+        return command_lines.predict(self.settings, self.prediction, target, best.folds, folders, postprocessed)
 
     def postprocessing_commands(self) -> list[Command]:
-        """One command: nnU-Net's postprocessing, as find_best_configuration determined it."""
-        best = self.best()
+        """One command: nnU-Net's postprocessing, as find_best_configuration determined it.
+
+        Segmentations that have been postprocessed by tuned rules are copied instead.
+        """
+        best, paths = self.best(), self.settings.paths
         source = self.targets(best)[-1].folder
-        return [command_lines.postprocess(self.settings, source, self.prediction.output, best)]
+        functions = best.postprocessing if tuned_rules(paths, best) is None else paths.no_postprocessing
+        return [command_lines.postprocess(self.settings, source, self.prediction.output, best, functions)]
+
+    def prepare_postprocessing(self) -> list[str]:
+        """Write the file of functions for segmentations that are only copied."""
+        if (rules := tuned_rules(self.settings.paths, self.best())) is None:
+            return []
+        with atomic_file(self.settings.paths.no_postprocessing) as draft:
+            draft.write_bytes(pickle.dumps(([], [])))
+        return [f"postprocessed by {rules}, instead of nnU-Net's postprocessing"]
 
     def _is_of_other_models(self, best: BestConfiguration, target: Target, changes: Mapping[str, str] | None) -> bool:
         """Whether a folder's predictions are of other images or with other mirroring, or of folds before they changed.
@@ -143,7 +161,8 @@ class Inference(InferenceFiles):
         if changes is None:
             trained = newest(self.settings.paths.fold(model, fold).checkpoint() for model, fold in folds)
             return began.stat().st_mtime < trained
-        return any(checkpoint_entry(model, fold) in changes for model, fold in folds)
+        is_last = target == self.targets(best)[-1]
+        return any(checkpoint_entry(model, fold) in changes for model, fold in folds) or (is_last and RULES in changes)
 
     def _state_of_folder(self, folder: Path, made: Derived) -> State:
         """The state of a folder that appears complete, made from predictions of the same cases in other folders."""

@@ -14,9 +14,11 @@ from factorizer_nnunet.nnunet.model_name import ModelName
 from factorizer_nnunet.nnunet.provenance import Derived
 from factorizer_nnunet.running.best_configuration import BestConfiguration, read_best_configuration
 from factorizer_nnunet.running.cascade import previous_stage
+from factorizer_nnunet.running.paths import RunPaths
 from factorizer_nnunet.running.settings import Prediction, RunSettings
 
 PREDICT, POSTPROCESS, SCORES = INFERENCE_STEPS = ("predict", "postprocess", "scores")
+RULES = "rules of postprocessing"  # what the sources of predictions call the file
 OTHER_FILES = (DATASET_FILE, PLANS_FILE, SUMMARY_FILE)  # next to postprocessed segmentations
 _ENSEMBLE = "ensemble"
 
@@ -103,13 +105,16 @@ class InferenceFiles:
         checkpoints = {
             checkpoint_entry(model, fold): self.settings.paths.fold(model, fold).checkpoint() for model, fold in folds
         }
-        return self._derived(PREDICT, images | checkpoints, [])
+        file = tuned_rules(self.settings.paths, best)
+        rules: dict[str, Source] = {} if file is None else {RULES: file}
+        return self._derived(PREDICT, images | checkpoints | rules, [])
 
     def postprocessed_from(self) -> Derived:
-        """Final segmentations, made from those before postprocessing and what nnU-Net found out about it."""
+        """Final segmentations, made from those before nnU-Net's postprocessing and what says how to postprocess."""
         best = self.best()
         files = self.segmentations([self.targets(best)[-1].folder])
-        sources: dict[str, Source] = {file.name: file for file in (*files, best.postprocessing)}
+        functions = tuned_rules(self.settings.paths, best) or best.postprocessing
+        sources: dict[str, Source] = {file.name: file for file in (*files, functions)}
         return self._derived(POSTPROCESS, sources, self.segmentations([self.prediction.output]))
 
     def scored(self) -> Derived:
@@ -125,6 +130,15 @@ class InferenceFiles:
 
     def _derived(self, step: str, sources: Mapping[str, Source], files: Sequence[Path]) -> Derived:
         return Derived(self.settings.paths.record(step), sources, {}, tuple(files))
+
+
+def tuned_rules(paths: RunPaths, best: BestConfiguration) -> Path | None:
+    """The rules next to the chosen model, which take the place of nnU-Net's postprocessing; None if there are none.
+
+    They say nothing about a mean of two models.
+    """
+    file = paths.model(best.models[0]).postprocessing_file
+    return file if not best.is_ensemble and file.is_file() else None
 
 
 def image_entry(file: Path) -> str:

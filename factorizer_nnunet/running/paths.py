@@ -135,6 +135,16 @@ class RunPaths:
         return self.run / "report.html"
 
     @property
+    def tuned_postprocessing(self) -> Path:
+        """The folder of page and numbers of ``tune-postprocessing``; the rules lie next to the model."""
+        return self.run / "tune_postprocessing"
+
+    @property
+    def no_postprocessing(self) -> Path:
+        """A file like nnU-Net's postprocessing.pkl that changes nothing."""
+        return self.run / "no_postprocessing.pkl"
+
+    @property
     def cluster(self) -> Path:
         """Where submitit keeps its files."""
         return self.run / "slurm"

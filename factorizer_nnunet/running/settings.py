@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from factorizer_nnunet.nnunet.folds import NUMBER_OF_FOLDS, read_folds
-from factorizer_nnunet.nnunet.model_name import ModelName
+from factorizer_nnunet.nnunet.model_name import ModelName, repeat_of
 from factorizer_nnunet.nnunet.names import id_in_name
 from factorizer_nnunet.running.cascade import previous_stage, with_previous_stages
 from factorizer_nnunet.running.paths import Folders, RunPaths
@@ -37,6 +37,8 @@ class RunSettings:
         data_check: look at every voxel of the raw data before the first step.
         channel_subsets: predict the validation cases of ``_channeldrop`` models with every subset of channels.
         accept_outdated: use trainings and edited plans although what they were made from has changed.
+        repeats: how often each model is trained, see ``repeated``.
+        postprocessing: the scheme under which postprocessing is tuned; None: it is not.
         name: keeps the run's state and summary apart from those of other runs over the data set.
     """
 
@@ -52,6 +54,8 @@ class RunSettings:
     data_check: bool = True
     channel_subsets: bool = False
     accept_outdated: bool = False
+    repeats: int = 1
+    postprocessing: str | None = None
     name: str | None = None
 
     @property
@@ -64,9 +68,15 @@ class RunSettings:
         return id_in_name(self.dataset)
 
     @property
+    def repeated(self) -> tuple[ModelName, ...]:
+        """The models trained again, to know how much trainings differ by chance; none of these is chosen."""
+        numbers = range(2, self.repeats + 1)
+        return tuple(repeat_of(model, number) for number in numbers for model in self.models)
+
+    @property
     def trained_models(self) -> tuple[ModelName, ...]:
-        """All models to be trained, each after the one that it refines, none twice."""
-        return with_previous_stages(self.models)
+        """All models to be trained, each after the one that it refines, none twice; repeats last."""
+        return with_previous_stages((*self.models, *self.repeated))
 
     @property
     def trainings(self) -> list[tuple[ModelName, int]]:
@@ -81,7 +91,8 @@ class RunSettings:
 
     def next_stages(self, model: ModelName) -> tuple[str, ...]:
         """The configurations that refine the segmentations of a model."""
-        return tuple(other.configuration for other in self.models if previous_stage(other) == model)
+        trained = (*self.models, *self.repeated)
+        return tuple(other.configuration for other in trained if previous_stage(other) == model)
 
     @property
     def plans(self) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ from factorizer_nnunet.running.best_configuration import (
 from factorizer_nnunet.running.cascade import data_configuration, previous_stage
 from factorizer_nnunet.running.inference import Inference
 from factorizer_nnunet.running.paths import RunPaths
+from factorizer_nnunet.running.postprocessing import tuning_step
 from factorizer_nnunet.running.settings import RunSettings
 from factorizer_nnunet.running.sources import (
     fingerprint,
@@ -54,8 +55,10 @@ def build_steps(settings: RunSettings) -> list[Step]:
             derived=partial(best_configuration, settings),
         )
     )
+    if settings.postprocessing is not None:
+        steps.append(tuning_step(settings, settings.postprocessing))
     if settings.prediction is not None:
-        steps += Inference(settings, settings.prediction).steps(after=BEST)
+        steps += Inference(settings, settings.prediction).steps(after=steps[-1].name)
     return steps
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import read_complete_json
 from factorizer_nnunet.nnunet.model_folder import SUMMARY_FILE
-from factorizer_nnunet.nnunet.model_name import ModelName
+from factorizer_nnunet.nnunet.model_name import ModelName, repeat_of
 from factorizer_nnunet.running.best_configuration import BestConfiguration, current_best_configuration
 from factorizer_nnunet.running.inference_files import INFERENCE_STEPS, SCORES
 from factorizer_nnunet.running.measurements import read_attempts
@@ -29,6 +30,7 @@ def summarize(settings: RunSettings) -> dict[str, Any]:
 
     Returns:
         ``dataset``; ``name`` of the run or None; ``models``, each with ``folds`` and the Dice over all of them;
+        ``repeats``, the mean Dice of each training of a model that was trained several times, and their ``spread``;
         ``best`` or None; ``test`` or None; ``steps`` with state, cost and commands. Dice is by class or region,
         ``mean`` over the foreground.
     """
@@ -38,10 +40,12 @@ def summarize(settings: RunSettings) -> dict[str, Any]:
         best = current_best_configuration(settings)
     described = {step.name: describe_step(step, settings.paths, best is not None) for step in steps}
     regions = settings.paths.raw_dataset().region_keys
+    models = [_model(settings.paths, model, steps, described, regions, best) for model in settings.trained_models]
     return {
         "dataset": settings.dataset,
         "name": settings.name,
-        "models": [_model(settings.paths, model, steps, described, regions, best) for model in settings.trained_models],
+        "models": models,
+        "repeats": _repeats(settings, models),
         "best": None if best is None else _best(best),
         "test": _test(settings.prediction, regions, described),
         "steps": list(described.values()),
@@ -104,6 +108,18 @@ def _model(
     if best is not None and model in best.considered:
         all_folds = dice_by_region(paths.model(model).cross_validation(best.folds) / SUMMARY_FILE, regions)
     return {"name": model.folder, "folds": folds, "all_folds": all_folds}
+
+
+def _repeats(settings: RunSettings, models: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Mean Dice over the folds of each finished training of every model, and the largest difference between two."""
+    folds = {model["name"]: list(model["folds"].values()) for model in models}
+    found = []
+    for model in settings.models if settings.repeats > 1 else ():
+        names = [repeat_of(model, number).folder for number in range(1, settings.repeats + 1)]
+        means = {name: fmean(dice[MEAN] for dice in folds[name]) for name in names if None not in folds[name]}
+        spread = max(means.values()) - min(means.values()) if len(means) > 1 else None
+        found.append({"model": model.folder, "dice": means, "spread": spread})
+    return found
 
 
 def _best(best: BestConfiguration) -> dict[str, Any]:

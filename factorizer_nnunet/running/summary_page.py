@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
@@ -19,6 +20,7 @@ def summary_markdown(summary: Mapping[str, Any]) -> str:
         "## Dice of the validation cases",
         "Mean over the cases of each fold; the last row of a model over the cases of all folds.",
         _dice_table(summary["models"]),
+        *_repeats(summary["repeats"]),
         *_best(summary["best"]),
         *_test(summary["test"]),
         "## Steps",
@@ -61,6 +63,24 @@ def _dice_table(models: Sequence[Mapping[str, Any]]) -> str:
     return markdown_table(
         [["model", "fold", *regions], *([model, fold, *_cells(dice, regions)] for model, fold, dice in rows)]
     )
+
+
+def _repeats(models: Sequence[Mapping[str, Any]]) -> list[str]:
+    """How much trainings of the same model differ, and which differences between models are not larger."""
+    rows = [[f"`{name}`", f"{dice:.4f}"] for model in models for name, dice in model["dice"].items()]
+    if not rows:
+        return []
+    spreads = [model for model in models if model["spread"] is not None and model["model"] in model["dice"]]
+    lines = [f"* spread of `{model['model']}`: {model['spread']:.4f}" for model in spreads]
+    for one, other in itertools.combinations(spreads, 2):
+        difference = abs(one["dice"][one["model"]] - other["dice"][other["model"]])
+        if difference <= max(one["spread"], other["spread"]):
+            lines.append(
+                f"* ≈ `{one['model']}` and `{other['model']}` differ by {difference:.4f}, not more than trainings of "
+                "the same model do: it may be chance"
+            )
+    lead = "Mean Dice over the folds. The spread is the largest difference between two trainings of a model."
+    return ["## Repeated trainings", lead, markdown_table([["training", "mean Dice"], *rows]), "\n".join(lines)]
 
 
 def _best(best: Mapping[str, Any] | None) -> list[str]:

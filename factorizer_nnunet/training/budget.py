@@ -2,8 +2,8 @@
 
 nnU-Net distinguishes trainers of other lengths by a suffix, and keeps their results in folders of that name. Here one
 grammar replaces a class per length: ``nnUNetTrainerFactorizer_20epochs``, ``..._6h`` or ``..._30m`` instead of epochs,
-``..._50iters``, ``..._lr3e-4``, ``..._warmup100``, ``..._freezeencoder``, ``..._channeldrop``, or several in this
-order, such as ``nnUNetTrainerFactorizer_20epochs_50iters_lr3e-4_channeldrop``.
+``..._50iters``, ``..._lr3e-4``, ``..._warmup100``, ``..._freezeencoder``, ``..._channeldrop``, ``..._repeat2``, or
+several in this order, such as ``nnUNetTrainerFactorizer_20epochs_50iters_lr3e-4_channeldrop``.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from dataclasses import asdict, dataclass
 from decimal import Decimal
 
 from factorizer_nnunet.nnunet.absent_channels import SUFFIX as CHANNEL_DROP
+from factorizer_nnunet.nnunet.names import REPEAT_PATTERN
 
 _SUFFIX = re.compile(
     r"(?P<length>(?:_(?P<epochs>\d+)epochs?|_(?P<hours>\d+(?:\.\d+)?)h|_(?P<minutes>\d+)m)?(?:_(?P<iters>\d+)iters?)?)"
     r"(?:_lr(?P<lr>\d+(?:\.\d+)?(?:e-?\d+)?))?(?:_warmup(?P<warmup>\d+))?"
-    rf"(?P<freeze>(?:_freeze(?:stem|encoder|decoder))*)(?P<drop>{CHANNEL_DROP})?"
+    rf"(?P<freeze>(?:_freeze(?:stem|encoder|decoder))*)(?P<drop>{CHANNEL_DROP})?(?P<repeat>{REPEAT_PATTERN})?"
 )
 PARTS = ("stem", "encoder", "decoder")  # of the network that can be frozen, see ``training.freezing``
 
@@ -59,7 +60,7 @@ def budget_from_suffix(suffix: str) -> Budget:
     if match is None:
         raise ValueError(
             f"invalid trainer suffix {suffix!r}: expected any of _<n>epochs (or a time, _<n>h or _<n>m), _<n>iters, "
-            f"_lr<x>, _warmup<n>, _freeze<part> ({', '.join(PARTS)}) and {CHANNEL_DROP}, in this order, "
+            f"_lr<x>, _warmup<n>, _freeze<part> ({', '.join(PARTS)}), {CHANNEL_DROP} and _repeat<n>, in this order, "
             "e.g. _20epochs_50iters_lr3e-4 or _6h"
         )
     epochs, hours, minutes, iterations, rate = match.group("epochs", "hours", "minutes", "iters", "lr")
@@ -103,6 +104,7 @@ def changed_suffix(
             "" if iterations is None else f"_warmup{iterations}",
             *(f"_freeze{part}" for part in freeze or before.freeze),
             CHANNEL_DROP if before.channel_drop else "",
+            match.group("repeat") or "",
         )
     )
     budget_from_suffix(changed)

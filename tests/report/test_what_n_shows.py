@@ -31,7 +31,7 @@ def group_of(cases: int) -> Group:
     for place, factor in enumerate((0, 1)):
         table = {key: value + factor * gain[key[2]] * rng.uniform(0.5, 1) for key, value in base.items()}
         scores = Scores("none", METRICS, dict.fromkeys(REGIONS, (1,)), {}, names, {}, table)
-        result: Any = SimpleNamespace(title=f"m{place}")
+        result: Any = SimpleNamespace(title=f"m{place}", model=None)
         scored.append(Scored(result, scores, place))
     return Group(tuple(scored), names, cases, {name: n for n, name in enumerate(names)})
 

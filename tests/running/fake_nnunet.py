@@ -108,8 +108,15 @@ class Program:
             self.predict()
         elif self.words[1] == "channel-subsets":
             self.channel_subsets()
+        elif self.words[1] == "tune-postprocessing":
+            self.tune_postprocessing()
         else:
             self.plan("nnUNetFactorizerPlans")
+
+    def tune_postprocessing(self) -> None:
+        model = "__".join(self.option(name)[0] for name in ("-tr", "-p", "-c"))
+        self.write(self.results / model / "factorizer_postprocessing.json", {"scheme": self.option("--scheme")})
+        self.write(Path(self.option("-o")[0]) / "tune_postprocessing.json", {})
 
     def plan_experiment(self) -> None:
         self.plan("nnUNetPlans")

@@ -23,6 +23,8 @@ SUFFIXES = {
     "_2epochs_lr3e-4_channeldrop": Budget(epochs=2, learning_rate=3e-4, channel_drop=True),
     "_lr1e-3_warmup100": Budget(learning_rate=1e-3, warmup=100),
     "_freezestem_freezedecoder_channeldrop": Budget(freeze=("stem", "decoder"), channel_drop=True),
+    "_2epochs_repeat12": Budget(epochs=2),
+    "_channeldrop_repeat2": Budget(channel_drop=True),
     "_20epochs_50iters_lr3e-4": Budget(epochs=20, iterations_per_epoch=50, learning_rate=3e-4),
 }
 
@@ -53,6 +55,8 @@ def test_a_suffix_says_the_budget(suffix: str) -> None:
         "_channeldrops",
         "_freezehead",
         "_freezeencoder_warmup5",
+        "_repeat1",
+        "_repeat2_channeldrop",
     ],
 )
 def test_other_suffixes_are_reported_with_an_example(suffix: str) -> None:

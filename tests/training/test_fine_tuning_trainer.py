@@ -69,6 +69,7 @@ def test_only_an_interrupted_training_needs_its_time_plan(make_trainer: MakeTrai
         ("_1.5h_channeldrop", {"freeze": ("stem", "decoder")}, "_1.5h_freezestem_freezedecoder_channeldrop"),
         ("_lr0.01_warmup3_freezeencoder", {}, "_lr0.01_warmup3_freezeencoder"),
         ("_lr0.01", {"learning_rate": 1.0}, "_lr1"),
+        ("_2epochs_repeat3", {"warmup": 4}, "_2epochs_warmup4_repeat3"),
     ],
 )
 def test_a_suffix_takes_other_settings(before: str, changes: dict, after: str) -> None:
