@@ -154,7 +154,9 @@ def prepare(root: Path, name: str, threads: int) -> None:
         write_model(root / f"{name} {network}", IMAGES[name], network)
 
 
-def measured(root: Path, name: str, network: str, mirror: bool, way: str, device: str, threads: int) -> Cost:
+def measured(
+    root: Path, name: str, network: str, mirror: bool, way: str, device: str, threads: int, rounds: int
+) -> Cost:
     """Measure the cost of one way in this process."""
     os.environ[EXT_TRAINER_VARIABLE] = ext_trainer_value(None)
     torch.set_num_threads(threads)
@@ -183,7 +185,7 @@ def measured(root: Path, name: str, network: str, mirror: bool, way: str, device
         chosen = {"stages": (first,), "heads": (1,)} if way == ONE_HEAD else {}
         explainer = build_explainer(model, on, ExplainOptions(use_mirroring=mirror, **chosen))
         maps = sum(len(layer.components(explainer.options.heads)) for layer in explainer.layers)
-    for _ in range(IMAGES[name].rounds):
+    for _ in range(rounds):
         with tempfile.TemporaryDirectory(dir=root) as out:
             start = time.perf_counter()
             if way == PREDICT:
@@ -212,6 +214,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--images", nargs="+", choices=IMAGES, default=list(IMAGES), help="kinds (default: all)")
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=NETWORKS, help="(default: both)")
     parser.add_argument("--mirroring", nargs="+", choices=("no", "yes"), default=("no", "yes"), help="(default: both)")
+    parser.add_argument("--rounds", type=int, help="times that each is measured (default: 5 small images, 1 brain)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads (default: all cores)")
     options = parser.parse_args(arguments)
@@ -236,8 +239,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 or MIRRORED[mirror] not in options.mirroring
             ):
                 continue
+            rounds = options.rounds or IMAGES[name].rounds
             found = [
-                in_a_process(measured, root, *row, way, options.device, options.threads)
+                in_a_process(measured, root, *row, way, options.device, options.threads, rounds)
                 for way in (PREDICT, ONE_HEAD, ALL)
             ]
             lines.append(_row(*row, found))

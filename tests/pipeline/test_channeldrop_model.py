@@ -7,8 +7,14 @@ from pathlib import Path
 
 import pytest
 import SimpleITK
+import torch
 from blobs import write_dataset
+from in_process import use_threads
+from nnunet_folders import use_folders_below
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from workspace import IN_ONE_PROCESS, ON_CPU, PLANS, Workspace, checkpoint, edit_json, read_labels, shrink_plans
+
+from factorizer_nnunet import cli
 
 pytestmark = pytest.mark.slow
 
@@ -22,8 +28,14 @@ def move(images: Path, names: tuple[str, ...], target: Path) -> None:
         (target / f"{name}.nii.gz").write_bytes((images / f"{name}.nii.gz").read_bytes())
 
 
-def test_training_and_prediction_without_channels(tmp_path: Path) -> None:
+def test_training_and_prediction_without_channels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Only the training is a process of its own, as others are tested elsewhere."""
     workspace = Workspace.below(tmp_path / "nnunet")
+    use_folders_below(tmp_path / "nnunet", monkeypatch)
+    monkeypatch.setenv("nnUNet_compile", "f")
+    use_threads(monkeypatch)
     raw = workspace.raw / DATASET
     write_dataset(raw, {"background": 0, "rim": 1, "core": 2})
     for case, channels in ABSENT.items():
@@ -33,7 +45,7 @@ def test_training_and_prediction_without_channels(tmp_path: Path) -> None:
     edit_json(raw / "dataset.json", lambda content: content.update(absent_channels=ABSENT))
     splits = [{"train": [f"case_{number}" for number in range(1, 6)], "val": ["case_0"]}]
     (raw / "splits_final.json").write_text(json.dumps(splits))
-    workspace.run("factorizer-nnunet", "plan", "-d", 504, "-c", "3d_fullres", "-np", 1)
+    assert cli.main(["plan", "-d", "504", "-c", "3d_fullres", "-np", "1"]) == 0
     edit_json(workspace.plans_file(dataset=DATASET), shrink_plans)
     names = {"trainer": TRAINER, "dataset": DATASET}
     workspace.train("3d_fullres", 0, nnUNet_factorizer_augmentation="device", **names)
@@ -45,15 +57,19 @@ def test_training_and_prediction_without_channels(tmp_path: Path) -> None:
     move(raw / "imagesTr", ("case_0_0000",), images)
     for name in ("unseen_0_0000", "unseen_0_0001"):
         (images / f"{name}.nii.gz").write_bytes((raw / "imagesTs" / f"{name}.nii.gz").read_bytes())
-    where = ("-d", 504, "-c", "3d_fullres", "-tr", TRAINER, "-p", PLANS, "-f", 0, *ON_CPU)
-    done = workspace.run("factorizer-nnunet", "predict", *where, "-i", images, "-o", tmp_path / "out", *IN_ONE_PROCESS)
-    assert "channel 1 (T2) is absent" in done.stdout + done.stderr
+    where = ("-d", "504", "-c", "3d_fullres", "-tr", TRAINER, "-p", PLANS, "-f", "0", *ON_CPU, *IN_ONE_PROCESS)
+    assert cli.main(["predict", *where, "-i", str(images), "-o", str(tmp_path / "out")]) == 0
+    done = capsys.readouterr()
+    assert "channel 1 (T2) is absent" in done.out + done.err
     predicted = read_labels(tmp_path / "out" / "case_0.nii.gz")
     validated = read_labels(model / "fold_0" / "validation" / "case_0.nii.gz")
     assert (predicted == validated).mean() > 0.99 and len(set(predicted.flat)) > 1
 
-    # The stock command takes such a model for complete cases.
+    # nnU-Net's own predictor takes such a model for complete cases.
     (images / "case_0_0000.nii.gz").unlink()
-    workspace.run("nnUNetv2_predict", *where, "-i", images, "-o", tmp_path / "stock", *IN_ONE_PROCESS)
+    predictor = nnUNetPredictor(device=torch.device("cpu"), allow_tqdm=False)
+    predictor.initialize_from_trained_model_folder(str(model), (0,))
+    (tmp_path / "stock").mkdir()
+    predictor.predict_from_files_sequential(str(images), str(tmp_path / "stock"))
     stock, ours = (read_labels(tmp_path / folder / "unseen_0.nii.gz") for folder in ("stock", "out"))
     assert (stock == ours).mean() > 0.99

@@ -29,6 +29,7 @@ FROZEN_TRAINER = "nnUNetTrainerFactorizer_1epochs_1iters_lr1e-30"
 ON_CPU = ("-device", "cpu")
 # No worker processes: each would import nnU-Net again. Its planners fail without an augmentation process.
 IN_ONE_PROCESS = ("-npp", "0", "-nps", "0")
+QUICK_FINGERPRINT = Path(__file__).resolve().parents[1] / "quick_fingerprint"  # see sitecustomize.py there
 AUGMENT_IN_ONE_PROCESS = {"nnUNet_n_proc_DA": "0"}
 
 
@@ -47,6 +48,7 @@ class Workspace:
             "nnUNet_def_n_proc": "1",
             "nnUNet_compile": "f",
             "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": str(QUICK_FINGERPRINT),
             "OMP_WAIT_POLICY": "PASSIVE",  # nnU-Net takes all cores for each command; waiting threads must not spin
         }
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("nnUNet_")}

@@ -24,7 +24,7 @@ def training_of_two(rank: int, folder: str) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     sys.modules[nnUNetTrainer.__module__].DDP = lambda network, device_ids: DistributedDataParallel(network)
     torch.manual_seed(rank)
-    variant = trainer_variant("nnUNetTrainerFactorizer_2epochs_2iters")
+    variant = trainer_variant("nnUNetTrainerFactorizer_1epochs_2iters")
     trainer = variant(example_plans(), "3d_fullres", 0, dataset_json(), torch.device("cpu"))
     trainer.device = torch.device("cpu")  # nnU-Net sets the GPU of the process
     trainer.initialize()
