@@ -1,0 +1,125 @@
+"""Compare networks and recipes on real data sets, at equal iterations and at equal training time.
+
+    OMP_NUM_THREADS=1 nice -n 19 python -m benchmarks.real_data brats_2mm --root WORK
+    python -m benchmarks.real_data brats_2mm hippocampus acdc la_x2 --root WORK --list
+    python -m benchmarks.real_data --page
+
+DATA is one of brats_2mm, hippocampus, acdc and la_x2 below --data, or any data set in nnU-Net's raw layout. All arms
+share plans, preprocessed data and folds, and run through nnU-Net's own commands in WORK. Equal training time is equal
+CPU time of the steps with loading and augmentation, in one process on one core; on a GPU, equal time of day.
+
+Each finished piece, a training or the predictions of corrupted images, becomes a line of the results, and the page is
+written again. What the results have is not run again, in an empty WORK, too. The command can be killed at any time:
+run it again to continue, within a training, too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.real_data.arms import ARMS
+from benchmarks.real_data.data import DATA_SETS, DataSet, data_set
+from benchmarks.real_data.page import write_page
+from benchmarks.real_data.pieces import Piece, length, pieces, seconds
+from benchmarks.real_data.results import Results
+from benchmarks.real_data.running import run_piece, set_up
+from benchmarks.real_data.workspace import ROOT, CommandError, Workspace
+from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.interrupts import terminable
+from factorizer_nnunet.core.locks import file_lock
+from factorizer_nnunet.core.markdown import markdown_table
+
+RESULTS = ROOT / "docs" / "measured" / "real_data.json"
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options."""
+    found = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    found.add_argument("data", nargs="*", metavar="DATA", help=f"one of {', '.join(DATA_SETS)}, or a raw data set")
+    found.add_argument("--root", type=Path, metavar="WORK", help="working folder")
+    found.add_argument("--data", dest="parent", type=Path, metavar="DIR", default=ROOT.parent / "shared" / "data")
+    found.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS), help="(default: all)")
+    found.add_argument("--only", metavar="TEXT", default="", help="run only pieces whose name contains it")
+    found.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    found.add_argument("--results", type=Path, default=RESULTS, help="JSON file to extend; the page is next to it")
+    found.add_argument("--list", action="store_true", help="list all pieces with their CPU time, and run nothing")
+    found.add_argument("--page", action="store_true", help="only write the page and its figure again")
+    return found
+
+
+def listing(todo: Sequence[Piece], data: dict[str, DataSet], results: Results) -> str:
+    """All pieces with their lengths, estimated CPU minutes, and whether they are done; then the sums."""
+    content = results.read()
+    rows = [["piece", "iterations", "CPU min", "done"]]
+    left: dict[str, float] = {}
+    for piece in todo:
+        own = data[piece.data]
+        minutes = seconds(piece, own, content) / 60
+        is_done = piece.key in content["pieces"]
+        left[piece.data] = left.get(piece.data, 0.0) + (0.0 if is_done else minutes)
+        costs = content["setups"].get(piece.setup, {}).get("seconds", {})
+        iterations = "" if piece.corrupted else str(length(piece, own, costs))
+        rows.append([piece.key, iterations, f"{minutes:.1f}", "yes" if is_done else ""])
+    sums = [f"{key}: {minutes / 60:.1f} CPU hours left" for key, minutes in left.items()]
+    return "\n".join([markdown_table(rows), "", *sums])
+
+
+def run_all(options: argparse.Namespace, data: dict[str, tuple[DataSet, Path]], results: Results) -> list[str]:
+    """Run the pieces that are not done, in their order; returns what failed."""
+    workspace = Workspace(options.root.resolve(), options.device, int(os.environ.get("OMP_NUM_THREADS") or 1))
+    workspace.root.mkdir(parents=True, exist_ok=True)
+    failed = []
+    with file_lock(workspace.root / ".lock", f"another study runs in {workspace.root}: use another --root"):
+        workspace.end_earlier_commands()
+        for own, source in data.values():
+            set_up(workspace, own, source, results)
+        for piece in _pieces(options, data, results):
+            if piece.key in results.read()["pieces"]:
+                continue
+            print(f"{piece.key} …", flush=True)
+            try:
+                run_piece(workspace, piece, data[piece.data][0], results)
+            except CommandError as error:
+                failed.append(f"{piece.key}: {error}")
+                print(failed[-1], flush=True)
+                continue
+            write_page(results)
+    return failed
+
+
+def _pieces(options: argparse.Namespace, data: dict[str, tuple[DataSet, Path]], results: Results) -> list[Piece]:
+    costs = {name: setup["seconds"] for name, setup in results.read()["setups"].items()}
+    found = pieces([own for own, _ in data.values()], options.arms, costs)
+    return [piece for piece in found if options.only in piece.key]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """List the pieces, write the page, or run what is missing."""
+    options = parser().parse_args(arguments)
+    results = Results(options.results)
+    try:
+        data = {own.key: (own, source) for own, source in (data_set(name, options.parent) for name in options.data)}
+        if options.page:
+            write_page(results)
+        elif not data:
+            raise UserError("name at least one DATA, or give --page")
+        elif options.list:
+            print(listing(_pieces(options, data, results), {key: own for key, (own, _) in data.items()}, results))
+        elif options.root is None:
+            raise UserError("give a working folder, --root")
+        else:
+            with terminable():
+                if failed := run_all(options, data, results):
+                    raise UserError("\n  ".join(["these pieces failed; run the command again:", *failed]))
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("stopped; run the command again to continue")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""What is compared: networks of the same plan, each with a recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from factorizer_nnunet.network.variants import variant_arguments
+from factorizer_nnunet.planning.architecture import architecture_entry, factorizer_architecture
+
+STOCK, OURS = "nnUNetTrainerBenchmarkStock", "nnUNetTrainerBenchmarkRecipe"  # in benchmarks/ext_trainer
+UNET_PLANS = "nnUNetPlans"  # of nnU-Net's planner; the other networks' plans differ in ``architecture`` alone
+# Blocks of nnU-Net's ResEnc M, see nnunetv2's residual_encoder_unet_planners.py.
+_RESENC_BLOCKS = (1, 3, 4, 6, 6, 6, 6, 6, 6, 6)
+
+Configuration = Mapping[str, Any]  # of a plans file
+
+
+def _unet(configuration: Configuration) -> dict[str, Any]:
+    return dict(configuration["architecture"])
+
+
+def _resenc(configuration: Configuration) -> dict[str, Any]:
+    entry = _unet(configuration)
+    arguments = dict(entry["arch_kwargs"])
+    stages = arguments["n_stages"]
+    del arguments["n_conv_per_stage"]
+    arguments |= {"n_blocks_per_stage": _RESENC_BLOCKS[:stages], "n_conv_per_stage_decoder": [1] * (stages - 1)}
+    name = "dynamic_network_architectures.architectures.unet.ResidualEncoderUNet"
+    return {**entry, "network_class_name": name, "arch_kwargs": arguments}
+
+
+def _default(configuration: Configuration) -> dict[str, Any]:
+    return factorizer_architecture(configuration["architecture"]["arch_kwargs"], configuration["spacing"])
+
+
+def _everywhere(configuration: Configuration) -> dict[str, Any]:
+    return _with_nmf(configuration, everywhere=True)
+
+
+def _without(configuration: Configuration) -> dict[str, Any]:
+    return _with_nmf(configuration, everywhere=False)
+
+
+def _with_nmf(configuration: Configuration, *, everywhere: bool) -> dict[str, Any]:
+    arguments = _default(configuration)["arch_kwargs"]
+    return architecture_entry({**arguments, "nmf_stages": [everywhere] * len(arguments["strides"])})
+
+
+def _swin(configuration: Configuration) -> dict[str, Any]:
+    return architecture_entry(variant_arguments("swin", [int(size) for size in configuration["patch_size"]]))
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A network with a recipe.
+
+    Attributes:
+        title: in tables.
+        trainer: whose recipe is used, without length and seed.
+        plans: name of the plans.
+        architecture: the ``architecture`` entry of a configuration of these plans, from that of nnU-Net's planner.
+        cost: CPU time of an iteration relative to nnU-Net's U-Net, guessed until it is measured.
+    """
+
+    title: str
+    trainer: str
+    plans: str
+    architecture: Callable[[Configuration], dict[str, Any]]
+    cost: float
+
+
+# In the order in which they are trained.
+ARMS: dict[str, Arm] = {
+    "default": Arm("Factorizer, default", OURS, f"{UNET_PLANS}_default", _default, 0.33),
+    "unet": Arm("nnU-Net's U-Net", STOCK, UNET_PLANS, _unet, 1.0),
+    "unet_ours": Arm("nnU-Net's U-Net, our recipe", OURS, UNET_PLANS, _unet, 1.0),
+    "everywhere": Arm("Factorizer, NMF everywhere", OURS, f"{UNET_PLANS}_everywhere", _everywhere, 0.5),
+    "no_nmf": Arm("Factorizer, no NMF", OURS, f"{UNET_PLANS}_no_nmf", _without, 0.32),
+    "resenc": Arm("ResEnc M", STOCK, f"{UNET_PLANS}_resenc", _resenc, 0.9),
+    "swin": Arm("Factorizer, as published (swin)", OURS, f"{UNET_PLANS}_swin", _swin, 0.6),
+}
+BASELINE = "unet"

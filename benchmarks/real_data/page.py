@@ -1,0 +1,186 @@
+"""The page of the study, from its results alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from benchmarks.real_data.arms import ARMS, BASELINE
+from benchmarks.real_data.figure import draw
+from benchmarks.real_data.pieces import ITERATIONS, LONG, SHORT, TIME, Piece
+from benchmarks.real_data.results import Results
+from benchmarks.real_data.summary import SURFACE, WORST, Comparison, Robustness, comparison, robustness
+from factorizer_nnunet.core.atomic_files import atomic_file, write_text_atomically
+from factorizer_nnunet.core.markdown import markdown_table
+from factorizer_nnunet.core.wording import count_of
+from factorizer_nnunet.report.statistics import Difference, Estimate, cases_needed, difference
+
+EQUAL = {ITERATIONS: "equal iterations", TIME: "equal training time"}
+NMF = (("default", "no_nmf"), ("everywhere", "no_nmf"), ("everywhere", "default"))
+_INTRODUCTION = """\
+Written by `python -m benchmarks.real_data DATA… --root WORK` from [real_data.json](real_data.json), which grows by a
+line for each finished training; the study can be continued at any time, on any machine.
+
+All arms of a table share nnU-Net's plans (patch, batch, stages, kernels, strides), preprocessed data, folds, loss,
+augmentation and sampling, and are trained by `nnUNetv2_train` with the same seed. *nnU-Net's recipe* is SGD from 1e-2
+with momentum 0.99, *ours* AdamW from 3e-3 with warm-up and clipped gradients; both decay polynomially to 0 over the
+budget. nnU-Net's U-Net and ResEnc M have nnU-Net's recipe unless the table says otherwise, Factorizer has ours.
+ResEnc M has the U-Net's stages with nnU-Net's residual blocks; *as published* has widths and windows of its own.
+
+*Equal training time* is equal CPU time of the training steps with loading and augmentation, which one process does on
+one core; CPU s is what an iteration took when all arms took turns in one process. Scores are those of the validation
+cases, complete images, without mirroring; they chose nothing. Differences are paired by patient: the mean over the
+patients' mean Dice, with a 95 % bootstrap interval over patients, whose training was not repeated."""
+
+
+def write_page(results: Results) -> None:
+    """Write the page and its figure next to the results."""
+    content = results.read()
+    picture = results.file.with_suffix(".png")
+    with atomic_file(picture) as draft:
+        draw(content, draft)
+    write_text_atomically(results.file.with_suffix(".md"), page(content, picture.name))
+
+
+def page(content: Mapping[str, Any], picture: str) -> str:
+    """The page as Markdown."""
+    lines = ["# Networks and recipes on real data", "", _INTRODUCTION, ""]
+    lines += [f"![Dice against training time, fold 0]({picture})", ""]
+    for setup in content["setups"]:
+        lines += _setup(content, setup)
+    lines += [
+        "Not known: trainings of nnU-Net's length (250,000 iterations), images at 1 mm, other sites than those of the "
+        "data sets, and for most numbers other seeds.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _setup(content: Mapping[str, Any], setup: str) -> list[str]:
+    known = content["setups"][setup]
+    data, _, configuration = setup.partition("/")
+    size = " × ".join(map(str, known["patch_size"]))
+    lines = [
+        f"## {data}, {configuration}",
+        "",
+        f"{known['source']}. Patch {size}, batch {known['batch_size']}. {known['note']}".rstrip(),
+        "",
+    ]
+    for budget in (SHORT, LONG):
+        for equal in EQUAL:
+            found = comparison(content, setup, budget, equal)
+            if found is not None:
+                lines += _comparison(found, known, f"{budget.capitalize()} budget, {EQUAL[equal]}")
+    lines += _seeds(content, setup)
+    lines += _robustness(content, setup)
+    return lines
+
+
+def _comparison(found: Comparison, known: Mapping[str, Any], title: str) -> list[str]:
+    regions = list(next(iter(found.scores(next(iter(found.results))).values())))
+    others = [arm for arm in (BASELINE, "unet_ours") if arm in found.results]
+    header = ["", "iterations", "CPU s", "weights", *regions, "mean Dice", f"{WORST}th percentile", "surface Dice"]
+    rows = [[*header, *(f"minus {ARMS[arm].title}" for arm in others)]]
+    for arm in found.results:
+        rows.append(
+            [
+                ARMS[arm].title,
+                str(found.results[arm][found.folds[0]]["iterations"]),
+                f"{known['seconds'][arm]:.2f}",
+                f"{known['parameters'][arm] / 1e6:.2f} M",
+                *(f"{found.mean(arm, region):.3f}" for region in regions),
+                f"**{found.mean(arm):.3f}**",
+                f"{found.worst(arm):.3f}",
+                f"{found.mean(arm, metric=SURFACE):.3f}",
+                *("" if arm == other else shown(found.difference(arm, other)) for other in others),
+            ]
+        )
+    folds = ", ".join(map(str, found.folds))
+    counted = f"{count_of(found.num_patients, 'patient')}, fold{'s' * (len(found.folds) > 1)} {folds}."
+    text = [counted, f"Surface Dice at {known['tolerance_mm']:g} mm."]
+    text += [
+        f"{ARMS[one].title} minus {ARMS[other].title}: {shown(found.difference(one, other))}."
+        for one, other in NMF
+        if one in found.results and other in found.results
+    ]
+    if "default" in found.results and BASELINE in found.results:
+        text.append(_what_n_shows(found))
+    return [f"### {title}", "", markdown_table(rows, right=True), "", " ".join(text), ""]
+
+
+def _what_n_shows(found: Comparison) -> str:
+    """What the number of patients can show, from the interval of the main difference."""
+    n, interval = found.num_patients, found.difference("default", BASELINE).estimate
+    if n < cases_needed(1):
+        return (
+            f"With {count_of(n, 'patient')} no test reaches a p-value of 0.05, and intervals are too narrow: the "
+            "numbers say what happened to these patients."
+        )
+    half = (interval.high - interval.low) / 2
+    return f"With {n} patients, a difference from nnU-Net's U-Net below about {half:.3f} would not be seen."
+
+
+def _seeds(content: Mapping[str, Any], setup: str) -> list[str]:
+    """Mean Dice of the short budget on fold 0 with each seed, where there are several."""
+    rows = []
+    for equal, title in EQUAL.items():
+        found = [one for seed in range(3) if (one := comparison(content, setup, SHORT, equal, seed)) is not None]
+        means = {
+            arm: [own.mean(arm) for own in (_of_fold_0(one) for one in found) if arm in own.results] for arm in ARMS
+        }
+        for arm, values in means.items():
+            if len(values) > 1:
+                spread = f"{np.std(values, ddof=1):.3f}"
+                rows.append([f"{ARMS[arm].title}, {title}", ", ".join(f"{value:.3f}" for value in values), spread])
+    if not rows:
+        return []
+    table = markdown_table([["fold 0, short budget", "mean Dice of each seed", "SD"], *rows])
+    return ["### Seeds", "", table, ""]
+
+
+def _of_fold_0(found: Comparison) -> Comparison:
+    return Comparison({arm: own for arm, own in found.results.items() if 0 in own}, (0,), found.patient)
+
+
+def _robustness(content: Mapping[str, Any], setup: str) -> list[str]:
+    data, _, configuration = setup.partition("/")
+    found: dict[str, tuple[Robustness, float]] = {}
+    patient = content["setups"][setup]["patient"]
+    for arm in ARMS:
+        for equal in EQUAL:
+            piece = Piece(data=data, configuration=configuration, budget=SHORT, arm=arm, equal=equal, corrupted=True)
+            result, clean = (content["pieces"].get(one.key) for one in (piece, piece.training))
+            if result is None or clean is None:
+                continue
+            title = ARMS[arm].title if arm == BASELINE else f"{ARMS[arm].title}, {EQUAL[equal]}"
+            own = Comparison({arm: {0: clean}}, (0,), patient)
+            found[title] = robustness(result["scores"], patient), own.mean(arm)
+    if not found:
+        return []
+    kinds = list(next(iter(found.values()))[0].by_kind)
+    header = ["", "clean", "corrupted", f"{WORST}th percentile", *("strength 1", "2", "3"), *kinds]
+    rows = [[*(name.replace("_", " ") for name in header), "minus nnU-Net's U-Net"]]
+    base = found.get(ARMS[BASELINE].title)
+    for title, (own, clean_mean) in found.items():
+        values = [clean_mean, own.mean, own.worst, *(own.by_strength[one] for one in ("1", "2", "3"))]
+        values += [own.by_kind[kind] for kind in kinds]
+        apart = "" if base is None or title == ARMS[BASELINE].title else shown(_apart(own, base[0]))
+        rows.append([title, *(f"{value:.3f}" for value in values), apart])
+    text = "Models of the short budget, fold 0, on corrupted copies of its test images: mean Dice of all regions."
+    return ["### Corrupted images", "", text, "", markdown_table(rows, right=True), ""]
+
+
+def _apart(one: Robustness, other: Robustness) -> Difference:
+    values = (np.array([own.patients[patient] for patient in one.patients]) for own in (one, other))
+    return difference(*values, higher_is_better=True)
+
+
+def shown(found: Difference) -> str:
+    """A difference with its interval."""
+    value: Estimate = found.estimate
+    if math.isnan(value.low):
+        return f"{value.mean:+.3f}"
+    return f"{value.mean:+.3f} [{value.low:+.3f}, {value.high:+.3f}]"

@@ -1,0 +1,53 @@
+"""The results: one JSON file, which grows by a line for each finished piece and says what is done."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from factorizer_nnunet.core.atomic_files import write_text_atomically
+from factorizer_nnunet.core.json_files import load_json_object
+from factorizer_nnunet.core.locks import LockedError, file_lock
+
+SECTIONS = ("setups", "pieces")
+
+
+class Results:
+    """Setups and pieces by name; several processes may add to one file."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def read(self) -> dict[str, Any]:
+        """All results up to now.
+
+        Raises:
+            UserError: the file cannot be read.
+        """
+        found = load_json_object(self.file, "Correct it, or restore it from git") if self.file.exists() else {}
+        return {section: found.get(section, {}) for section in SECTIONS}
+
+    def add(self, section: str, name: str, values: dict[str, Any]) -> None:
+        """Add a finished piece or a setup; the file is complete at any time."""
+        lock = self.file.with_name(f".{self.file.name}.lock")
+        while True:
+            try:
+                with file_lock(lock, "in use"):
+                    content = self.read()
+                    content[section][name] = values
+                    write_text_atomically(self.file, _text(content))
+                    lock.unlink(missing_ok=True)
+                return
+            except LockedError:  # another process adds its results, which takes a moment
+                time.sleep(0.1)
+
+
+def _text(content: dict[str, Any]) -> str:
+    """JSON with a line for each entry, so that additions are lines, too."""
+    parts = []
+    for section in SECTIONS:
+        lines = [f"{json.dumps(name)}: {json.dumps(values)}" for name, values in sorted(content[section].items())]
+        parts.append(f'"{section}": {{\n' + ",\n".join(lines) + "\n}")
+    return "{\n" + ",\n".join(parts) + "\n}\n"

@@ -1,0 +1,194 @@
+"""One piece of the study: a training with its validation, or the predictions of corrupted images; and its scores."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import os
+import platform
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from benchmarks.corruptions import STRENGTHS, corrupt_folder
+from benchmarks.ext_trainer.benchmark_trainers import CLOCK_FILE
+from benchmarks.real_data.arms import ARMS
+from benchmarks.real_data.data import DataSet
+from benchmarks.real_data.pieces import KINDS, Piece, length, trainer_name
+from benchmarks.real_data.results import Results
+from benchmarks.real_data.workspace import ROOT, Workspace, data_ending
+from factorizer_nnunet.core.atomic_files import atomic_folder
+from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.evaluation.evaluate import evaluate_pairs
+from factorizer_nnunet.evaluation.metrics import surface_dice
+from factorizer_nnunet.evaluation.pairs import CasePair
+from factorizer_nnunet.nnunet.dataset_json import DATASET_FILE, DatasetJson
+from factorizer_nnunet.nnunet.folds import read_folds
+from factorizer_nnunet.nnunet.model_folder import CHECKPOINT_BEST
+from factorizer_nnunet.nnunet.model_name import ModelName
+from factorizer_nnunet.nnunet.names import SPLITS_FILE
+
+_OF_DATA = ("source", "note", "patient", "tolerance_mm", "memory_target_gb")  # in the results
+_SEPARATOR = "_of_"  # between the corruption and the case, in names of corrupted images
+
+ScoresOfCases = dict[str, dict[str, list[float | None]]]  # Dice and surface Dice by case and region; None if undefined
+
+
+def set_up(workspace: Workspace, data: DataSet, source: Path, results: Results) -> None:
+    """Prepare a data set and measure what an iteration of each arm costs, unless both is done.
+
+    Raises:
+        UserError: the results are of other plans.
+    """
+    workspace.prepare(data, source)
+    plans = json.loads(workspace.plans(data).read_text(encoding="utf-8"))
+    cases = len(list((workspace.raw(data) / "labelsTr").iterdir()))
+    for configuration in data.configurations:
+        name = f"{data.key}/{configuration}"
+        known = results.read()["setups"].get(name)
+        planned = {key: plans["configurations"][configuration][key] for key in ("patch_size", "batch_size", "spacing")}
+        if known is not None:
+            if changed := [key for key, value in planned.items() if known[key] != value]:
+                raise UserError(
+                    f"{name}: {changed[0]} of the plans in {workspace.root} is {planned[changed[0]]}, but "
+                    f"{known[changed[0]]} in {results.file}; write the results of other plans to another file"
+                )
+            continue
+        file = workspace.root / "timing" / f"{data.key}_{configuration}.json"
+        file.parent.mkdir(exist_ok=True)
+        trainings = [f"{arm.trainer}_1epochs_1iters:{arm.plans}" for arm in ARMS.values()]
+        workspace.run(
+            "python",
+            *("-m", "benchmarks.real_data.timing", data.folder, configuration, "--device", workspace.device),
+            *("-o", file, "--trainings", *trainings),
+            log=f"{data.key}_{configuration}_timing",
+        )
+        measured = json.loads(file.read_text(encoding="utf-8"))
+        by_arm = {key: dict(zip(ARMS, values, strict=True)) for key, values in measured.items()}
+        by_arm["seconds"] = {arm: round(value, 4) for arm, value in by_arm["seconds"].items()}
+        described = {key: getattr(data, key) for key in _OF_DATA}
+        results.add("setups", name, {**described, **planned, "cases": cases, **by_arm, **_machine(workspace)})
+
+
+def run_piece(workspace: Workspace, piece: Piece, data: DataSet, results: Results) -> None:
+    """Run a piece and add it to the results.
+
+    Raises:
+        CommandError: a command failed.
+    """
+    iterations = length(piece, data, results.read()["setups"][piece.setup]["seconds"])
+    model = ModelName(trainer_name(piece, iterations), ARMS[piece.arm].plans, piece.configuration)
+    fold = workspace.fold(data, model, piece.fold)
+    spent = _train(workspace, piece, data, model)
+    if piece.corrupted:
+        spent, predictions = _predict_corrupted(workspace, piece, data, model)
+        values = {"scores": _scores_of_corrupted(workspace, data, predictions)}
+    else:
+        clock = json.loads((fold.path / CLOCK_FILE).read_text(encoding="utf-8"))
+        values = {
+            "iterations": clock["iterations"],
+            "seconds": round(sum(clock["epoch_seconds"]), 1),
+            "scores": _scores(workspace, data, fold.validation),
+        }
+    results.add("pieces", piece.key, {**values, "command_seconds": round(spent, 1), **_machine(workspace)})
+
+
+def _train(workspace: Workspace, piece: Piece, data: DataSet, model: ModelName) -> float:
+    """Train and validate a fold or continue it, unless it is finished; returns CPU seconds of the command."""
+    fold = workspace.fold(data, model, piece.fold)
+    if fold.summary.exists():
+        return 0.0
+    again = () if fold.last_checkpoint() is None else ("--c",)
+    arguments = (data.folder, piece.configuration, piece.fold, "-tr", model.trainer, "-p", model.plans)
+    log = f"{data.key}_{model.folder}_fold{piece.fold}"
+    seconds = workspace.run("nnUNetv2_train", *arguments, "-device", workspace.device, *again, log=log)
+    fold.checkpoint(CHECKPOINT_BEST).unlink(missing_ok=True)
+    return seconds
+
+
+def _predict_corrupted(workspace: Workspace, piece: Piece, data: DataSet, model: ModelName) -> tuple[float, Path]:
+    """Predict the corrupted images of a fold's validation cases; returns CPU seconds and the predictions."""
+    images = workspace.root / "corrupted" / data.key / f"fold_{piece.fold}"
+    if not images.exists():
+        with atomic_folder(images) as draft:
+            _write_corrupted(workspace, data, piece.fold, draft)
+    predictions = workspace.root / "predicted" / data.key / model.folder / f"fold_{piece.fold}"
+    predictions.mkdir(parents=True, exist_ok=True)
+    arguments = ("-i", images, "-o", predictions, "-d", data.folder, "-c", piece.configuration, "-f", piece.fold)
+    named = ("-tr", model.trainer, "-p", model.plans)
+    how = ("-device", workspace.device, "--disable_tta", "--continue_prediction", "-npp", 1, "-nps", 1)
+    log = f"{data.key}_{model.folder}_corrupted"
+    return workspace.run("nnUNetv2_predict", *arguments, *named, *how, log=log), predictions
+
+
+def _write_corrupted(workspace: Workspace, data: DataSet, fold: int, target: Path) -> None:
+    """All corruptions of a fold's validation cases, ``KIND_STRENGTH_of_CASE_0000.nii.gz``."""
+    raw = workspace.raw(data)
+    ending = data_ending(raw)
+    with tempfile.TemporaryDirectory(dir=target) as temporary:
+        clean = Path(temporary) / "clean"
+        clean.mkdir()
+        for case in read_folds(workspace.preprocessed(data) / SPLITS_FILE)[fold]["val"]:
+            for image in (raw / "imagesTr").glob(f"{case}_[0-9][0-9][0-9][0-9]{ending}"):
+                (clean / image.name).symlink_to(image.resolve())
+        for kind, strength in itertools.product(KINDS, STRENGTHS):
+            out = Path(temporary) / f"{kind}_{strength}"
+            corrupt_folder(clean, out, kind, strength, ending=ending)
+            for image in out.iterdir():
+                image.rename(target / f"{out.name}{_SEPARATOR}{image.name}")
+
+
+def _scores(workspace: Workspace, data: DataSet, predictions: Path) -> ScoresOfCases:
+    """Dice and surface Dice of all cases of a folder, by case and region."""
+    ending = data_ending(workspace.raw(data))
+    cases = {file: file.name.removesuffix(ending) for file in sorted(predictions.glob(f"*{ending}"))}
+    return _scored(workspace, data, cases)
+
+
+def _scores_of_corrupted(workspace: Workspace, data: DataSet, predictions: Path) -> dict[str, ScoresOfCases]:
+    """The same for each corruption, ``KIND_STRENGTH``."""
+    ending = data_ending(workspace.raw(data))
+    files: dict[str, dict[Path, str]] = {}
+    for file in sorted(predictions.glob(f"*{ending}")):
+        corruption, _, case = file.name.removesuffix(ending).partition(_SEPARATOR)
+        files.setdefault(corruption, {})[file] = case
+    return {corruption: _scored(workspace, data, cases) for corruption, cases in files.items()}
+
+
+def _scored(workspace: Workspace, data: DataSet, cases: Mapping[Path, str]) -> ScoresOfCases:
+    raw = workspace.raw(data)
+    labels, ending = raw / "labelsTr", data_ending(raw)
+    pairs = [CasePair(case, file, labels / f"{case}{ending}") for file, case in cases.items()]
+    scores = evaluate_pairs(
+        pairs,
+        DatasetJson.read(raw / DATASET_FILE, "Restore it"),
+        tolerances_mm=(data.tolerance_mm,),
+        ignore_geometry=True,  # a wrong voxel size is one of the corruptions
+    )
+    metrics = ("dice", surface_dice(data.tolerance_mm).key)
+    return {
+        case: {
+            region: [_rounded(scores.value(case, region, metric)) for metric in metrics] for region in scores.regions
+        }
+        for case in scores.cases
+    }
+
+
+def _rounded(value: float) -> float | None:
+    """For JSON, which has no NaN."""
+    return None if math.isnan(value) else round(value, 4)
+
+
+def _machine(workspace: Workspace) -> dict[str, Any]:
+    """Where and with what something was measured."""
+    git = subprocess.run(
+        ["git", "rev-parse", "--short=12", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    versions = {name: version(name) for name in ("torch", "nnunetv2", "factorizer_nnunet")}
+    cores = f"{platform.machine()}, {workspace.threads} of {os.cpu_count()} cores"
+    machine = cores if workspace.device == "cpu" else workspace.device
+    return {"machine": machine, "versions": versions, "revision": git.stdout.strip()}

@@ -1,0 +1,133 @@
+"""From results to numbers: means over patients, paired differences with intervals, percentiles."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from benchmarks.real_data.arms import ARMS, BASELINE
+from benchmarks.real_data.data import patient_of
+from benchmarks.real_data.pieces import ITERATIONS, TIME, Piece, costs_the_same
+from factorizer_nnunet.report.statistics import Difference, difference
+
+Scores = Mapping[str, Mapping[str, Sequence[float | None]]]  # Dice and surface Dice by case and region
+DICE, SURFACE = 0, 1
+WORST = 5  # percentile of the cases
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A budget of a setup at equal iterations or equal time, on the folds that all its arms have finished.
+
+    Attributes:
+        results: of each arm, by fold.
+        patient: the pattern of patients in names of cases.
+    """
+
+    results: Mapping[str, Mapping[int, Mapping[str, Any]]]
+    folds: tuple[int, ...]
+    patient: str | None
+
+    def scores(self, arm: str) -> Scores:
+        """Of all cases of the folds."""
+        return {case: own for fold in self.folds for case, own in self.results[arm][fold]["scores"].items()}
+
+    def mean(self, arm: str, region: str | None = None, metric: int = DICE) -> float:
+        """Mean over the patients, of a region or of all."""
+        return float(np.nanmean(list(self._by_patient(arm, region, metric).values())))
+
+    def worst(self, arm: str) -> float:
+        """A low percentile of the cases' mean Dice."""
+        return float(np.nanpercentile(list(case_means(self.scores(arm)).values()), WORST))
+
+    def difference(self, arm: str, other: str) -> Difference:
+        """Mean Dice of an arm minus that of another, over the patients."""
+        first, second = self._by_patient(arm), self._by_patient(other)
+        return difference(np.array([first[one] for one in second]), np.array(list(second.values())), True)
+
+    @property
+    def num_patients(self) -> int:
+        """How many patients the folds have."""
+        return len(self._by_patient(next(iter(self.results))))
+
+    def _by_patient(self, arm: str, region: str | None = None, metric: int = DICE) -> dict[str, float]:
+        return patient_means(case_means(self.scores(arm), region, metric), self.patient)
+
+
+def comparison(content: Mapping[str, Any], setup: str, budget: str, equal: str, seed: int = 0) -> Comparison | None:
+    """The comparison; None if the baseline has no finished fold that another arm has, too."""
+    data, _, configuration = setup.partition("/")
+    found: dict[str, dict[int, Mapping[str, Any]]] = {}
+    for arm in ARMS:
+        same = arm == BASELINE or costs_the_same(arm, content["setups"][setup]["seconds"])
+        used = ITERATIONS if equal == TIME and same else equal
+        for fold in range(5):
+            piece = Piece(
+                data=data, configuration=configuration, budget=budget, arm=arm, equal=used, fold=fold, seed=seed
+            )
+            if piece.key in content["pieces"]:
+                found.setdefault(arm, {})[fold] = content["pieces"][piece.key]
+    folds = set.intersection(*map(set, found.values())) if found else set()
+    if len(found) < 2 or not folds:
+        return None
+    return Comparison(found, tuple(sorted(folds)), content["setups"][setup]["patient"])
+
+
+def case_means(scores: Scores, region: str | None = None, metric: int = DICE) -> dict[str, float]:
+    """A metric of each case: of a region, or the mean over all; NaN where it is undefined in all."""
+    means = {}
+    for case, regions in scores.items():
+        values = [own[metric] for name, own in regions.items() if region in (None, name)]
+        known = [value for value in values if value is not None]
+        means[case] = sum(known) / len(known) if known else np.nan
+    return means
+
+
+def patient_means(values: Mapping[str, float], pattern: str | None) -> dict[str, float]:
+    """Values of patients, from those of their cases, since cases of one patient are not independent."""
+    of_patient: dict[str, list[float]] = {}
+    for case, value in values.items():
+        of_patient.setdefault(patient_of(case, pattern), []).append(value)
+    return {patient: float(np.nanmean(own)) for patient, own in of_patient.items()}
+
+
+@dataclass(frozen=True)
+class Robustness:
+    """A model on the corrupted images of its test cases.
+
+    Attributes:
+        by_kind: mean Dice by corruption, over strengths and cases.
+        by_strength: the same by strength.
+        worst: a low percentile of all corrupted cases.
+        patients: mean Dice of each over all corruptions.
+    """
+
+    by_kind: Mapping[str, float]
+    by_strength: Mapping[str, float]
+    worst: float
+    patients: Mapping[str, float]
+
+    @property
+    def mean(self) -> float:
+        """Over the patients."""
+        return float(np.nanmean(list(self.patients.values())))
+
+
+def robustness(scores: Mapping[str, Scores], pattern: str | None) -> Robustness:
+    """Summarise the scores of each corruption, ``KIND_STRENGTH``."""
+    means = {corruption: case_means(own) for corruption, own in scores.items()}
+    every = [value for own in means.values() for value in own.values()]
+    cases: Collection[str] = next(iter(means.values()))
+    mean_of = {case: float(np.nanmean([own[case] for own in means.values()])) for case in cases}
+    parts = {corruption: corruption.rpartition("_") for corruption in means}
+
+    def grouped(place: int) -> dict[str, float]:
+        groups: dict[str, list[float]] = {}
+        for corruption, own in means.items():
+            groups.setdefault(parts[corruption][place], []).extend(own.values())
+        return {name: float(np.nanmean(values)) for name, values in groups.items()}
+
+    return Robustness(grouped(0), grouped(2), float(np.nanpercentile(every, WORST)), patient_means(mean_of, pattern))

@@ -1,0 +1,162 @@
+"""nnU-Net's folders of the study, and its commands in them."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.real_data.arms import ARMS, UNET_PLANS
+from benchmarks.real_data.data import DataSet
+from factorizer_nnunet.core.atomic_files import write_text_atomically
+from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.processes import end_marked, script, stop_groups
+from factorizer_nnunet.nnunet.environment import (
+    COMPILE_VARIABLE,
+    EXT_TRAINER_VARIABLE,
+    create_folders,
+    environment_variables,
+)
+from factorizer_nnunet.nnunet.model_folder import FoldFolder, ModelFolder
+from factorizer_nnunet.nnunet.model_name import ModelName
+from factorizer_nnunet.nnunet.names import SPLITS_FILE
+
+MARK = "FACTORIZER_REAL_DATA"  # in the environment of all commands, so that a killed study's are found
+_GRACE_SECONDS = 60.0  # for a training to save its checkpoint
+_CHECKPOINT_MINUTES = "2"
+ROOT = Path(__file__).resolve().parents[2]
+TRAINERS = ROOT / "benchmarks" / "ext_trainer"
+
+
+class CommandError(UserError):
+    """A command failed; other pieces may not."""
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The working folder of the study.
+
+    Attributes:
+        root: with nnU-Net's three folders.
+        device: of trainings and predictions.
+        threads: of each process.
+    """
+
+    root: Path
+    device: str = "cpu"
+    threads: int = 1
+
+    def raw(self, data: DataSet) -> Path:
+        """The raw data set."""
+        return self.root / "nnUNet_raw" / data.folder
+
+    def preprocessed(self, data: DataSet) -> Path:
+        """The folder of its plans and preprocessed cases."""
+        return self.root / "nnUNet_preprocessed" / data.folder
+
+    def plans(self, data: DataSet, name: str = UNET_PLANS) -> Path:
+        """A plans file."""
+        return self.preprocessed(data) / f"{name}.json"
+
+    def fold(self, data: DataSet, model: ModelName, fold: int) -> FoldFolder:
+        """A fold of a model."""
+        return ModelFolder(self.root / "nnUNet_results" / data.folder / model.folder).fold(fold)
+
+    def environment(self) -> dict[str, str]:
+        """Of all commands. On the CPU, a training is one process, which also loads and augments."""
+        values = {
+            **os.environ,
+            **environment_variables(self.root, {EXT_TRAINER_VARIABLE: str(TRAINERS)}),
+            MARK: str(self.root),
+            COMPILE_VARIABLE: "f",
+            "FACTORIZER_CHECKPOINT_MINUTES": _CHECKPOINT_MINUTES,
+            "OMP_NUM_THREADS": str(self.threads),
+            "nnUNet_def_n_proc": "1",
+        }
+        return {**values, "nnUNet_n_proc_DA": "0"} if self.device == "cpu" else values
+
+    def run(self, name: str, *arguments: object, log: str) -> float:
+        """Run a command; its output goes to ``logs/LOG.log``.
+
+        Args:
+            name: of a script that is installed, or ``python`` for this Python.
+
+        Returns:
+            CPU seconds of it and its workers.
+
+        Raises:
+            CommandError: it failed; the message names the log.
+        """
+        file = self.root / "logs" / f"{log}.log"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        command = [script(name), *map(str, arguments)]
+        before = _children_seconds()
+        with file.open("a") as stream:
+            process = subprocess.Popen(
+                command, cwd=ROOT, env=self.environment(), stdout=stream, stderr=stream, start_new_session=True
+            )
+            try:
+                status = process.wait()
+            except BaseException:
+                stop_groups([process], _GRACE_SECONDS)
+                raise
+        if status:
+            raise CommandError(f"{name} ended with status {status}; see {file}")
+        return _children_seconds() - before
+
+    def end_earlier_commands(self) -> None:
+        """End the commands of a study in this folder that was killed."""
+        end_marked(MARK, str(self.root))
+
+    def prepare(self, data: DataSet, source: Path) -> None:
+        """Plan and preprocess a data set, unless done, and write the folds and the plans of all networks."""
+        create_folders(self.root)
+        raw = self.raw(data)
+        if not raw.exists():
+            raw.symlink_to(source.resolve(), target_is_directory=True)
+        done = self.preprocessed(data) / "prepared"
+        if done.exists():
+            return
+        number = int(data.folder[7:10])
+        target = ("-gpu_memory_target", data.memory_target_gb) if self.device == "cpu" else ()
+        self.run(
+            "nnUNetv2_plan_and_preprocess",
+            *("-d", number, "-npfp", 1, "-np", 1, "-c", *data.configurations),
+            *target,
+            *("-overwrite_plans_name", UNET_PLANS),
+            log=f"{data.key}_prepare",
+        )
+        cases = sorted(path.name.removesuffix(data_ending(raw)) for path in (raw / "labelsTr").iterdir())
+        write_text_atomically(self.preprocessed(data) / SPLITS_FILE, json.dumps(data.folds(cases), indent=1))
+        plans = json.loads(self.plans(data).read_text(encoding="utf-8"))
+        for arm in ARMS.values():
+            networks = {name: arm.architecture(plans["configurations"][name]) for name in data.configurations}
+            content = json.dumps(plans_with(plans, networks, arm.plans), indent=1)
+            write_text_atomically(self.plans(data, arm.plans), content)
+        done.touch()
+
+
+def plans_with(plans: Mapping[str, Any], architectures: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Plans of another name with other networks for some configurations, on the same preprocessed data."""
+    configurations = {
+        key: {**plans["configurations"][key], "architecture": architecture}
+        for key, architecture in architectures.items()
+    }
+    return {**plans, "plans_name": name, "configurations": configurations}
+
+
+def data_ending(raw: Path) -> str:
+    """The ending of a raw data set's files."""
+    ending: str = json.loads((raw / "dataset.json").read_text(encoding="utf-8"))["file_ending"]
+    return ending
+
+
+def _children_seconds() -> float:
+    """CPU seconds of all commands that have ended, and of their workers."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
