@@ -27,6 +27,7 @@ from factorizer_nnunet.nnunet.model_name import ModelName
 from factorizer_nnunet.nnunet.names import SPLITS_FILE
 
 MARK = "FACTORIZER_REAL_DATA"  # in the environment of all commands, so that a killed study's are found
+_PLAN = "nnUNetv2_plan_and_preprocess"
 _GRACE_SECONDS = 60.0  # for a training to save its checkpoint
 _CHECKPOINT_MINUTES = "2"
 ROOT = Path(__file__).resolve().parents[2]
@@ -67,8 +68,8 @@ class Workspace:
         """A fold of a model."""
         return ModelFolder(self.root / "nnUNet_results" / data.folder / model.folder).fold(fold)
 
-    def environment(self) -> dict[str, str]:
-        """Of all commands. On the CPU, a training is one process, which also loads and augments."""
+    def environment(self, command: str) -> dict[str, str]:
+        """Of a command. On the CPU, a training is one process, which also loads and augments."""
         values = {
             **os.environ,
             **environment_variables(self.root, {EXT_TRAINER_VARIABLE: str(TRAINERS)}),
@@ -78,7 +79,9 @@ class Workspace:
             "OMP_NUM_THREADS": str(self.threads),
             "nnUNet_def_n_proc": "1",
         }
-        return {**values, "nnUNet_n_proc_DA": "0"} if self.device == "cpu" else values
+        if self.device == "cpu":
+            values["nnUNet_n_proc_DA"] = "1" if command == _PLAN else "0"  # nnU-Net's planner takes no 0
+        return values
 
     def run(self, name: str, *arguments: object, log: str) -> float:
         """Run a command; its output goes to ``logs/LOG.log``.
@@ -98,7 +101,7 @@ class Workspace:
         before = _children_seconds()
         with file.open("a") as stream:
             process = subprocess.Popen(
-                command, cwd=ROOT, env=self.environment(), stdout=stream, stderr=stream, start_new_session=True
+                command, cwd=ROOT, env=self.environment(name), stdout=stream, stderr=stream, start_new_session=True
             )
             try:
                 status = process.wait()
@@ -125,7 +128,7 @@ class Workspace:
         number = int(data.folder[7:10])
         target = ("-gpu_memory_target", data.memory_target_gb) if self.device == "cpu" else ()
         self.run(
-            "nnUNetv2_plan_and_preprocess",
+            _PLAN,
             *("-d", number, "-npfp", 1, "-np", 1, "-c", *data.configurations),
             *target,
             *("-overwrite_plans_name", UNET_PLANS),
