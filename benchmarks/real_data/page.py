@@ -12,11 +12,11 @@ from benchmarks.real_data.arms import ARMS, BASELINE
 from benchmarks.real_data.figure import draw
 from benchmarks.real_data.pieces import ITERATIONS, LONG, SHORT, TIME, Piece
 from benchmarks.real_data.results import Results
-from benchmarks.real_data.summary import SURFACE, WORST, Comparison, Robustness, comparison, robustness
+from benchmarks.real_data.summary import SURFACE, WORST, Comparison, Robustness, comparison, paired, robustness
 from factorizer_nnunet.core.atomic_files import atomic_file, write_text_atomically
 from factorizer_nnunet.core.markdown import markdown_table
 from factorizer_nnunet.core.wording import count_of
-from factorizer_nnunet.report.statistics import Difference, Estimate, cases_needed, difference
+from factorizer_nnunet.report.statistics import Estimate, cases_needed
 
 EQUAL = {ITERATIONS: "equal iterations", TIME: "equal training time"}
 NMF = (("default", "no_nmf"), ("everywhere", "no_nmf"), ("everywhere", "default"))
@@ -113,7 +113,7 @@ def _comparison(found: Comparison, known: Mapping[str, Any], title: str) -> list
 
 def _what_n_shows(found: Comparison) -> str:
     """What the number of patients can show, from the interval of the main difference."""
-    n, interval = found.num_patients, found.difference("default", BASELINE).estimate
+    n, interval = found.num_patients, found.difference("default", BASELINE)
     if n < cases_needed(1):
         return (
             f"With {count_of(n, 'patient')} no test reaches a p-value of 0.05, and intervals are too narrow: the "
@@ -167,20 +167,14 @@ def _robustness(content: Mapping[str, Any], setup: str) -> list[str]:
     for title, (own, clean_mean) in found.items():
         values = [clean_mean, own.mean, own.worst, *(own.by_strength[one] for one in ("1", "2", "3"))]
         values += [own.by_kind[kind] for kind in kinds]
-        apart = "" if base is None or title == ARMS[BASELINE].title else shown(_apart(own, base[0]))
+        apart = "" if base is None or title == ARMS[BASELINE].title else shown(paired(own.patients, base[0].patients))
         rows.append([title, *(f"{value:.3f}" for value in values), apart])
     text = "Models of the short budget, fold 0, on corrupted copies of its test images: mean Dice of all regions."
     return ["### Corrupted images", "", text, "", markdown_table(rows, right=True), ""]
 
 
-def _apart(one: Robustness, other: Robustness) -> Difference:
-    values = (np.array([own.patients[patient] for patient in one.patients]) for own in (one, other))
-    return difference(*values, higher_is_better=True)
-
-
-def shown(found: Difference) -> str:
+def shown(found: Estimate) -> str:
     """A difference with its interval."""
-    value: Estimate = found.estimate
-    if math.isnan(value.low):
-        return f"{value.mean:+.3f}"
-    return f"{value.mean:+.3f} [{value.low:+.3f}, {value.high:+.3f}]"
+    if math.isnan(found.low):
+        return f"{found.mean:+.3f}"
+    return f"{found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -141,7 +142,8 @@ def seconds(piece: Piece, data: DataSet, results: Mapping[str, Any]) -> float:
 
 
 def _overheads(piece: Piece, done: Mapping[str, Any]) -> Iterator[float]:
-    """What trainings of the same network took besides their steps."""
+    """What trainings of the same network took besides their steps, of those that were not stopped."""
     for key, result in done.items():
-        if key.startswith(f"{piece.setup}/") and f"/{piece.arm}/" in key and "command_seconds" in result:
+        is_alike = key.startswith(f"{piece.setup}/") and f"/{piece.arm}/" in key
+        if is_alike and result["command_seconds"] > result.get("seconds", math.inf):
             yield result["command_seconds"] - result["seconds"]

@@ -11,7 +11,7 @@ import numpy as np
 from benchmarks.real_data.arms import ARMS, BASELINE
 from benchmarks.real_data.data import patient_of
 from benchmarks.real_data.pieces import ITERATIONS, TIME, Piece, costs_the_same
-from factorizer_nnunet.report.statistics import Difference, difference
+from factorizer_nnunet.report.statistics import Estimate, estimate
 
 Scores = Mapping[str, Mapping[str, Sequence[float | None]]]  # Dice and surface Dice by case and region
 DICE, SURFACE = 0, 1
@@ -43,10 +43,9 @@ class Comparison:
         """A low percentile of the cases' mean Dice."""
         return float(np.nanpercentile(list(case_means(self.scores(arm)).values()), WORST))
 
-    def difference(self, arm: str, other: str) -> Difference:
+    def difference(self, arm: str, other: str) -> Estimate:
         """Mean Dice of an arm minus that of another, over the patients."""
-        first, second = self._by_patient(arm), self._by_patient(other)
-        return difference(np.array([first[one] for one in second]), np.array(list(second.values())), True)
+        return paired(self._by_patient(arm), self._by_patient(other))
 
     @property
     def num_patients(self) -> int:
@@ -92,6 +91,11 @@ def patient_means(values: Mapping[str, float], pattern: str | None) -> dict[str,
     for case, value in values.items():
         of_patient.setdefault(patient_of(case, pattern), []).append(value)
     return {patient: float(np.nanmean(own)) for patient, own in of_patient.items()}
+
+
+def paired(first: Mapping[str, float], second: Mapping[str, float]) -> Estimate:
+    """The mean difference of values of the same patients."""
+    return estimate(np.array([first[patient] - second[patient] for patient in second]))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,321 @@
+"""``python -m benchmarks.real_data``: its pieces and their order, what it resumes, its statistics and its page."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from stock_plans import configuration
+
+from benchmarks.ext_trainer import benchmark_trainers
+from benchmarks.real_data import __main__ as command
+from benchmarks.real_data import page as real_data_page
+from benchmarks.real_data.arms import ARMS
+from benchmarks.real_data.data import DATA_SETS, data_set
+from benchmarks.real_data.figure import draw, points
+from benchmarks.real_data.page import page, shown
+from benchmarks.real_data.pieces import ITERATIONS, SHORT, TIME, Piece, length, pieces, seconds, trainer_name
+from benchmarks.real_data.results import Results
+from benchmarks.real_data.summary import case_means, comparison, patient_means, robustness
+from benchmarks.real_data.workspace import CommandError, plans_with
+from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.network.config import FactorizerConfig
+
+ROOT = Path(__file__).resolve().parents[1]
+MEASURED = ROOT / "docs" / "measured"
+BRATS, ACDC = DATA_SETS["brats_2mm"], DATA_SETS["acdc"]
+COST = {"default": 1.5, "unet": 4.5, "unet_ours": 4.4, "everywhere": 2.25, "no_nmf": 1.5, "resenc": 4.0, "swin": 3.0}
+SETUP = {
+    "source": "made up",
+    "note": "",
+    "patient": r"(p\d)_",
+    "tolerance_mm": 1.0,
+    "memory_target_gb": 0.1,
+    "patch_size": [8, 8, 8],
+    "batch_size": 2,
+    "spacing": [1.0, 1.0, 1.0],
+    "cases": 10,
+    "seconds": COST,
+    "parameters": dict.fromkeys(ARMS, 1_000_000),
+}
+
+
+def brats(arm: str, equal: str = ITERATIONS, fold: int = 0, **others: Any) -> Piece:
+    values = {"data": "brats_2mm", "configuration": "3d_fullres", "budget": SHORT, "arm": arm, "equal": equal}
+    return Piece(**{**values, "fold": fold, **others})
+
+
+# Pieces
+
+
+def test_fold_0_of_all_arms_comes_before_fold_1_and_brats_before_the_hippocampus() -> None:
+    planned = pieces([BRATS, DATA_SETS["hippocampus"]], list(ARMS), {"brats_2mm/3d_fullres": COST})
+    first = [piece for piece in planned if (piece.budget, piece.fold, piece.seed) == (SHORT, 0, 0)]
+    assert [piece.arm for piece in first[:5]] == ["default", "default", "unet", "unet_ours", "everywhere"]
+    place = {piece.key: number for number, piece in enumerate(planned)}
+    assert len(place) == len(planned)
+    for piece in planned:
+        if piece.fold or piece.seed or piece.corrupted:
+            assert all(place[brats(arm).key] < place[piece.key] for arm in ARMS)
+        assert place[piece.training.key] <= place[piece.key]
+    assert {piece.setup for piece in pieces([ACDC], ["unet"], {})} == {"acdc/2d", "acdc/3d_fullres"}
+
+
+def test_equal_time_is_as_many_iterations_as_the_measured_costs_say() -> None:
+    assert length(brats("default"), BRATS, COST) == length(brats("unet"), BRATS, COST) == 150
+    assert length(brats("default", TIME), BRATS, COST) == 450
+    assert length(brats("swin", TIME), BRATS, COST) == 220  # 225, in complete epochs
+    assert length(brats("default", TIME, budget="long"), BRATS, COST) == 4500
+    planned = {piece.key for piece in pieces([BRATS], list(ARMS), {"brats_2mm/3d_fullres": COST})}
+    assert brats("resenc", TIME).key in planned
+    for arm in ("unet", "unet_ours"):  # 2 % cheaper is no other training
+        assert brats(arm).key in planned and brats(arm, TIME).key not in planned
+
+
+def test_estimates_follow_what_was_measured() -> None:
+    content: dict[str, Any] = {"setups": {}, "pieces": {}}
+    guessed = seconds(brats("unet"), BRATS, content)
+    assert guessed == pytest.approx(150 * 4.5 + 60)
+    content["setups"]["brats_2mm/3d_fullres"] = {**SETUP, "seconds": {**COST, "unet": 2.0}}
+    content["pieces"][brats("unet").key] = {"seconds": 300.0, "command_seconds": 330.0}
+    assert seconds(brats("unet", fold=1), BRATS, content) == pytest.approx(150 * 2.0 + 30)
+
+
+def test_the_name_of_a_trainer_says_recipe_length_and_seed() -> None:
+    name = trainer_name(brats("default", seed=2), 450)
+    trainer = getattr(benchmark_trainers, name)
+    assert issubclass(trainer, benchmark_trainers.nnUNetTrainerBenchmarkRecipe)
+    assert (trainer.budget.epochs, trainer.budget.iterations_per_epoch, trainer.seed) == (45, 10, 2)
+    stock = getattr(benchmark_trainers, trainer_name(brats("unet"), 150))
+    assert stock.__name__ == "nnUNetTrainerBenchmarkStock_15epochs_10iters_seed0"
+    with pytest.raises(ValueError, match="invalid trainer suffix"):
+        _ = benchmark_trainers.nnUNetTrainerBenchmarkStock_15epochs_seedy
+
+
+def test_folds_never_split_a_patient() -> None:
+    cases = [f"patient{number:03d}_frame{frame:02d}" for number in range(1, 41) for frame in (1, 12)]
+    folds = ACDC.folds(cases)
+    assert sorted(case for fold in folds for case in fold["val"]) == cases
+    for fold in folds:
+        patients = [{case.split("_")[0] for case in fold[part]} for part in ("train", "val")]
+        assert len(fold["val"]) == 16 and not patients[0] & patients[1]
+    with pytest.raises(UserError, match="x does not begin with a patient"):
+        ACDC.folds(["x"])
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_the_plans_of_the_arms_differ_in_the_network_alone(ndim: int) -> None:
+    plans = {"plans_name": "nnUNetPlans", "configurations": {"c": configuration(ndim, num_stages=4), "other": {}}}
+    plans["configurations"]["c"]["patch_size"] = [32] * ndim
+    stages = {}
+    for name, arm in ARMS.items():
+        changed = plans_with(plans, {"c": arm.architecture(plans["configurations"]["c"])}, arm.plans)
+        own = changed["configurations"]["c"]
+        assert changed["plans_name"] == arm.plans
+        assert {**own, "architecture": None} == {**plans["configurations"]["c"], "architecture": None}
+        entry = json.loads(json.dumps(own["architecture"]))  # as it is read from a file
+        if entry["network_class_name"].startswith("factorizer_nnunet"):
+            config = FactorizerConfig.from_settings(entry["arch_kwargs"])
+            stages[name] = [config.has_nmf(stage) for stage in range(4)]
+    assert stages == {
+        "default": [False, False, True, True],
+        "everywhere": [True] * 4,
+        "no_nmf": [False] * 4,
+        "swin": [True] * 4,
+    }
+    resenc = ARMS["resenc"].architecture(plans["configurations"]["c"])["arch_kwargs"]
+    assert resenc["n_blocks_per_stage"] == (1, 3, 4, 6) and "n_conv_per_stage" not in resenc
+
+
+def test_a_wrong_data_set_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"brats_2mm has no dataset.json: expected one of brats_2mm, hippocampus"):
+        data_set("brats_2mm", tmp_path)
+    (tmp_path / "Own").mkdir()
+    (tmp_path / "Own" / "dataset.json").write_text('{"numTraining": 7}')
+    with pytest.raises(UserError, match="is not named as nnU-Net names data sets"):
+        data_set(str(tmp_path / "Own"), tmp_path)
+    own = (tmp_path / "Own").rename(tmp_path / "Dataset007_Own")
+    assert data_set(str(own), tmp_path)[0].folder == "Dataset007_Own"
+
+
+# Resuming
+
+
+@pytest.fixture
+def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+    """Runs the command with made-up pieces; returns the keys of those that were run."""
+    (tmp_path / "brats_2mm").mkdir()
+    (tmp_path / "brats_2mm" / "dataset.json").write_text("{}")
+    results = Results(tmp_path / "r.json")
+    monkeypatch.setattr(command, "set_up", lambda *_: results.add("setups", "brats_2mm/3d_fullres", SETUP))
+    monkeypatch.setattr(real_data_page, "draw", lambda _, file: file.touch())
+
+    def run(*options: str, failing: str = "-", killed: str = "-") -> list[str]:
+        ran = []
+
+        def run_piece(_: object, piece: Piece, __: object, results: Results) -> None:
+            ran.append(piece.key)
+            if failing in piece.key:
+                raise CommandError("nnUNetv2_train ended with status 1")
+            if killed in piece.key:
+                raise KeyboardInterrupt
+            results.add("pieces", piece.key, made_up(piece))
+
+        monkeypatch.setattr(command, "run_piece", run_piece)
+        arguments = ["brats_2mm", "--data", str(tmp_path), "--root", str(tmp_path / "work")]
+        try:
+            command.main([*arguments, "--results", str(tmp_path / "r.json"), *options])
+        except SystemExit as error:
+            ran.append(str(error.code))
+        return ran
+
+    return run
+
+
+def made_up(piece: Piece) -> dict[str, Any]:
+    """Scores of two patients of a fold, two cases each, that depend on the arm and the fold."""
+    gain = list(ARMS).index(piece.arm) / 100
+    cases = {
+        f"p{2 * piece.fold + patient}_{case}": {
+            "whole": [round(0.5 + gain + patient / 10 + case / 50, 4), 0.25],
+            "core": [None if case else 0.4, None],
+        }
+        for patient in range(2)
+        for case in range(2)
+    }
+    cost = {"iterations": 150, "seconds": 60.0, "command_seconds": 80.0}
+    if piece.corrupted:
+        return {"scores": {"noise_1": cases, "noise_2": cases, "blur_3": cases}, "command_seconds": 9.0}
+    return {**cost, "scores": cases}
+
+
+def test_what_has_results_is_not_run_again(study: Callable[..., list[str]], tmp_path: Path) -> None:
+    fold_0 = ("--only", "short/", "--arms", "default", "unet")
+    *done, stopped = study(*fold_0, killed="fold_1")
+    assert stopped == "stopped; run the command again to continue"
+    assert [key.split("/")[3] for key in done[:3]] == ["default", "default", "unet"]
+    assert "fold_1" in done[-1] and not any("fold_1" in key for key in done[:-1])
+    assert "| Factorizer, default " in (tmp_path / "r.md").read_text() and (tmp_path / "r.png").exists()
+    again = study(*fold_0)
+    assert again[0] == done[-1] and not set(again) & set(done[:-1])
+    assert study(*fold_0) == []
+
+
+def test_one_failure_does_not_stop_the_others(study: Callable[..., list[str]]) -> None:
+    *ran, message = study("--only", "short/unet/equal_iterations/fold_", failing="fold_1/seed_0")
+    assert message.startswith("error: these pieces failed; run the command again:\n  brats_2mm/3d_fullres/short/unet")
+    assert len(ran) == 8  # five folds, two seeds, the corrupted images
+    assert study("--only", "short/unet/equal_iterations/fold_") == [next(key for key in ran if "fold_1" in key)]
+
+
+def test_the_listing_says_what_is_left(study: Callable[..., list[str]], capsys: pytest.CaptureFixture[str]) -> None:
+    study("--only", "short/default/equal_time/fold_0/seed_0")
+    capsys.readouterr()
+    study("--list", "--arms", "default", "unet")
+    printed = capsys.readouterr().out
+    table = [[cell.strip() for cell in line.split("|")[1:5]] for line in printed.splitlines() if "| brats" in line]
+    rows = {key: others for key, *others in table}
+    assert rows[brats("default", TIME).key][0] == "450" and rows[brats("default", TIME).key][2] == "yes"
+    assert rows[brats("unet").key] == ["150", "12.2", ""]
+    left = sum(float(minutes) for _, minutes, done in rows.values() if not done) / 60
+    assert float(printed.split()[-4]) == pytest.approx(left, abs=0.06)
+
+
+def test_results_of_two_studies_are_kept(tmp_path: Path) -> None:
+    first, second = (Results(tmp_path / "r.json") for _ in range(2))
+    first.add("pieces", "a", {"seconds": 1.0})
+    second.add("pieces", "b", {"seconds": 2.0})
+    first.add("setups", "s", {})
+    assert list(first.read()["pieces"]) == ["a", "b"] and [path.name for path in tmp_path.iterdir()] == ["r.json"]
+    assert (tmp_path / "r.json").read_text().splitlines()[5] == '"a": {"seconds": 1.0},'
+    (tmp_path / "r.json").write_text("{")
+    with pytest.raises(UserError, match=r"r\.json is not valid JSON"):
+        first.add("pieces", "c", {})
+
+
+# Statistics and page
+
+
+def content_of(*planned: Piece) -> dict[str, Any]:
+    return {"setups": {"brats_2mm/3d_fullres": {**SETUP}}, "pieces": {piece.key: made_up(piece) for piece in planned}}
+
+
+def test_cases_of_one_patient_count_once() -> None:
+    scores = {"p0_a": {"r": [0.9, None]}, "p0_b": {"r": [0.7, 0.5]}, "p1_a": {"r": [0.2, None], "s": [0.4, 0.1]}}
+    assert case_means(scores) == pytest.approx({"p0_a": 0.9, "p0_b": 0.7, "p1_a": 0.3})
+    assert patient_means(case_means(scores), r"(p\d)_") == pytest.approx({"p0": 0.8, "p1": 0.3})
+    assert np.isnan(case_means(scores, "s")["p0_a"]) and case_means(scores, metric=1)["p1_a"] == 0.1
+
+
+def test_only_folds_that_all_arms_have_finished_are_compared() -> None:
+    arms = ("default", "unet", "no_nmf")
+    content = content_of(*(brats(arm, fold=fold) for arm in arms for fold in (0, 1)), brats("default", fold=2))
+    found = comparison(content, "brats_2mm/3d_fullres", SHORT, ITERATIONS)
+    assert found is not None and found.folds == (0, 1) and found.num_patients == 4
+    # Of a patient, the cases are 0.5 and (with gain 0) 0.45 and 0.52, or 0.1 and 0.05 more for the second one.
+    assert found.mean("default") == pytest.approx(np.mean([(0.45 + 0.52) / 2, (0.5 + 0.62) / 2]))
+    apart = found.difference("no_nmf", "default")
+    assert apart.mean == pytest.approx((0.04 / 2 + 0.04) / 2)
+    assert comparison(content, "brats_2mm/3d_fullres", "long", ITERATIONS) is None
+
+
+def test_at_equal_time_the_baseline_is_that_of_equal_iterations() -> None:
+    content = content_of(brats("default", TIME), brats("unet"), brats("unet_ours"), brats("swin"))
+    found = comparison(content, "brats_2mm/3d_fullres", SHORT, TIME)
+    assert found is not None and list(found.results) == ["default", "unet", "unet_ours"]
+
+
+def test_robustness_is_the_mean_over_corruptions_of_each_patient() -> None:
+    case = {"a": {"r": [0.8, None]}, "b": {"r": [0.4, None]}}
+    worse = {"a": {"r": [0.2, None]}, "b": {"r": [0.0, None]}}
+    found = robustness({"noise_1": case, "bias_field_1": worse, "bias_field_2": worse}, None)
+    assert found.by_kind == pytest.approx({"noise": 0.6, "bias_field": 0.1})
+    assert found.by_strength == pytest.approx({"1": 0.35, "2": 0.1})
+    assert found.patients == pytest.approx({"a": 0.4, "b": 0.4 / 3}) and found.mean == pytest.approx(0.8 / 3)
+    assert found.worst == pytest.approx(np.percentile([0.8, 0.4, 0.2, 0.0, 0.2, 0.0], 5))
+
+
+def test_the_page_says_what_was_compared_and_what_its_number_of_patients_can_show() -> None:
+    planned = [piece for piece in pieces([BRATS], list(ARMS), {"brats_2mm/3d_fullres": COST}) if piece.budget == SHORT]
+    few = page(content_of(*(piece for piece in planned if piece.fold == 0)), "p.png")
+    assert "2 patients, fold 0." in few and "With 2 patients no test reaches a p-value of 0.05" in few
+    assert "### Seeds" in few and "### Corrupted images" in few
+    many = page(content_of(*planned), "p.png")
+    assert "10 patients, folds 0, 1, 2, 3, 4." in many and "would not be seen" in many
+    assert "Factorizer, NMF everywhere minus Factorizer, no NMF: −" in many.replace("-", "−")
+    (row,) = [line for line in few.split("### ")[1].splitlines() if line.startswith("| nnU-Net's U-Net, our")]
+    cells = [cell.strip() for cell in row.split("|")[2:-1]]
+    assert cells[:6] == ["150", "4.40", "1.00 M", "0.580", "0.400", "**0.537**"]
+
+
+def test_every_training_of_fold_0_is_a_point_of_the_figure(tmp_path: Path) -> None:
+    content = content_of(brats("swin"), brats("swin", TIME, budget="long"), brats("swin", fold=1))
+    content["pieces"][brats("swin").key]["seconds"] = 120.0
+    assert points(content, "brats_2mm/3d_fullres", "swin") == [(1, pytest.approx(0.5675)), (2, pytest.approx(0.5675))]
+    draw(content, tmp_path / "f.png")
+    assert (tmp_path / "f.png").stat().st_size > 10_000
+
+
+def test_a_difference_without_interval_has_none() -> None:
+    content = content_of(brats("default"), brats("unet"))
+    content["setups"]["brats_2mm/3d_fullres"]["patient"] = r"(p)"  # all cases are one's
+    found = comparison(content, "brats_2mm/3d_fullres", SHORT, ITERATIONS)
+    assert found is not None and shown(found.difference("unet", "default")) == "+0.008"
+
+
+def test_the_committed_page_is_that_of_the_committed_results() -> None:
+    results = Results(MEASURED / "real_data.json")
+    if not results.file.exists():
+        pytest.skip("no results are committed yet")
+    assert (MEASURED / "real_data.md").read_text(encoding="utf-8") == page(results.read(), "real_data.png")
+
+
+def test_without_data_there_is_a_message() -> None:
+    with pytest.raises(SystemExit, match="name at least one DATA"):
+        command.main([])
+    assert isinstance(command.parser(), argparse.ArgumentParser)
