@@ -36,12 +36,13 @@ SETUP = {
     "patient": r"(p\d)_",
     "tolerance_mm": 1.0,
     "memory_target_gb": 0.1,
+    "iterations": 150,
+    "device": "cpu",
     "patch_size": [8, 8, 8],
     "batch_size": 2,
     "spacing": [1.0, 1.0, 1.0],
     "cases": 10,
     "seconds": COST,
-    "parameters": dict.fromkeys(ARMS, 1_000_000),
 }
 
 
@@ -56,7 +57,7 @@ def brats(arm: str, equal: str = ITERATIONS, fold: int = 0, **others: Any) -> Pi
 def test_fold_0_of_all_arms_comes_before_fold_1_and_brats_before_the_hippocampus() -> None:
     planned = pieces([BRATS, DATA_SETS["hippocampus"]], list(ARMS), {"brats_2mm/3d_fullres": COST})
     first = [piece for piece in planned if (piece.budget, piece.fold, piece.seed) == (SHORT, 0, 0)]
-    assert [piece.arm for piece in first[:5]] == ["default", "default", "unet", "unet_ours", "everywhere"]
+    assert [piece.arm for piece in first[:5]] == ["default", "unet", "default", "unet_ours", "everywhere"]
     place = {piece.key: number for number, piece in enumerate(planned)}
     assert len(place) == len(planned)
     for piece in planned:
@@ -82,16 +83,17 @@ def test_estimates_follow_what_was_measured() -> None:
     guessed = seconds(brats("unet"), BRATS, content)
     assert guessed == pytest.approx(150 * 4.5 + 60)
     content["setups"]["brats_2mm/3d_fullres"] = {**SETUP, "seconds": {**COST, "unet": 2.0}}
-    content["pieces"][brats("unet").key] = {"seconds": 300.0, "command_seconds": 330.0}
-    assert seconds(brats("unet", fold=1), BRATS, content) == pytest.approx(150 * 2.0 + 30)
+    content["pieces"][brats("unet").key] = {"seconds": 330.0, "command_seconds": 360.0, "iterations": 150}
+    assert seconds(brats("unet", fold=1), BRATS, content) == pytest.approx(150 * 2.2 + 30)
+    assert seconds(brats("swin"), BRATS, content) == pytest.approx(150 * 3.3 + 60)
 
 
 def test_the_name_of_a_trainer_says_recipe_length_and_seed() -> None:
-    name = trainer_name(brats("default", seed=2), 450)
+    name = trainer_name(brats("default", TIME, seed=2), BRATS, COST)
     trainer = getattr(benchmark_trainers, name)
     assert issubclass(trainer, benchmark_trainers.nnUNetTrainerBenchmarkRecipe)
     assert (trainer.budget.epochs, trainer.budget.iterations_per_epoch, trainer.seed) == (45, 10, 2)
-    stock = getattr(benchmark_trainers, trainer_name(brats("unet"), 150))
+    stock = getattr(benchmark_trainers, trainer_name(brats("unet"), BRATS, COST))
     assert stock.__name__ == "nnUNetTrainerBenchmarkStock_15epochs_10iters_seed0"
     with pytest.raises(ValueError, match="invalid trainer suffix"):
         _ = benchmark_trainers.nnUNetTrainerBenchmarkStock_15epochs_seedy
@@ -188,7 +190,7 @@ def made_up(piece: Piece) -> dict[str, Any]:
         for patient in range(2)
         for case in range(2)
     }
-    cost = {"iterations": 150, "seconds": 60.0, "command_seconds": 80.0}
+    cost = {"iterations": 150, "parameters": 1_000_000, "seconds": 60.0, "command_seconds": 80.0}
     if piece.corrupted:
         return {"scores": {"noise_1": cases, "noise_2": cases, "blur_3": cases}, "command_seconds": 9.0}
     return {**cost, "scores": cases}
@@ -198,7 +200,7 @@ def test_what_has_results_is_not_run_again(study: Callable[..., list[str]], tmp_
     fold_0 = ("--only", "short/", "--arms", "default", "unet")
     *done, stopped = study(*fold_0, killed="fold_1")
     assert stopped == "stopped; run the command again to continue"
-    assert [key.split("/")[3] for key in done[:3]] == ["default", "default", "unet"]
+    assert [key.split("/")[3] for key in done[:3]] == ["default", "unet", "default"]
     assert "fold_1" in done[-1] and not any("fold_1" in key for key in done[:-1])
     assert "| Factorizer, default " in (tmp_path / "r.md").read_text() and (tmp_path / "r.png").exists()
     again = study(*fold_0)
@@ -221,7 +223,8 @@ def test_the_listing_says_what_is_left(study: Callable[..., list[str]], capsys: 
     table = [[cell.strip() for cell in line.split("|")[1:5]] for line in printed.splitlines() if "| brats" in line]
     rows = {key: others for key, *others in table}
     assert rows[brats("default", TIME).key][0] == "450" and rows[brats("default", TIME).key][2] == "yes"
-    assert rows[brats("unet").key] == ["150", "12.2", ""]
+    # 150 iterations of the default took 60 s instead of 225: 150 × 4.5 s × 60 / 225, and 60 s besides.
+    assert rows[brats("unet").key] == ["150", "4.0", ""]
     left = sum(float(minutes) for _, minutes, done in rows.values() if not done) / 60
     assert float(printed.split()[-4]) == pytest.approx(left, abs=0.06)
 

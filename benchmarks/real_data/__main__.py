@@ -19,6 +19,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.real_data.arms import ARMS
@@ -43,6 +44,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--root", type=Path, metavar="WORK", help="working folder")
     found.add_argument("--data", dest="parent", type=Path, metavar="DIR", default=ROOT.parent / "shared" / "data")
     found.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS), help="(default: all)")
+    found.add_argument("--iterations", type=int, metavar="N", help="of the short budget (default: those of DATA)")
     found.add_argument("--only", metavar="TEXT", default="", help="run only pieces whose name contains it")
     found.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     found.add_argument("--results", type=Path, default=RESULTS, help="JSON file to extend; the page is next to it")
@@ -72,23 +74,26 @@ def run_all(options: argparse.Namespace, data: dict[str, tuple[DataSet, Path]], 
     """Run the pieces that are not done, in their order; returns what failed."""
     workspace = Workspace(options.root.resolve(), options.device, int(os.environ.get("OMP_NUM_THREADS") or 1))
     workspace.root.mkdir(parents=True, exist_ok=True)
-    failed = []
+    failed: dict[str, str] = {}  # by piece
+
+    def next_piece() -> Piece | None:
+        done = {*results.read()["pieces"], *failed}
+        return next((piece for piece in _pieces(options, data, results) if piece.key not in done), None)
+
     with file_lock(workspace.root / ".lock", f"another study runs in {workspace.root}: use another --root"):
         workspace.end_earlier_commands()
-        for own, source in data.values():
-            set_up(workspace, own, source, results)
-        for piece in _pieces(options, data, results):
-            if piece.key in results.read()["pieces"]:
-                continue
-            print(f"{piece.key} …", flush=True)
+        while (piece := next_piece()) is not None:
+            own, source = data[piece.data]
             try:
-                run_piece(workspace, piece, data[piece.data][0], results)
+                set_up(workspace, piece, own, source, results)
+                if piece == next_piece():  # costs that have just been measured may change what is to be trained
+                    print(f"{piece.key} …", flush=True)
+                    run_piece(workspace, piece, own, results)
+                    write_page(results)
             except CommandError as error:
-                failed.append(f"{piece.key}: {error}")
-                print(failed[-1], flush=True)
-                continue
-            write_page(results)
-    return failed
+                failed[piece.key] = str(error)
+                print(f"{piece.key}: {error}", flush=True)
+    return [f"{key}: {message}" for key, message in failed.items()]
 
 
 def _pieces(options: argparse.Namespace, data: dict[str, tuple[DataSet, Path]], results: Results) -> list[Piece]:
@@ -102,7 +107,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser().parse_args(arguments)
     results = Results(options.results)
     try:
-        data = {own.key: (own, source) for own, source in (data_set(name, options.parent) for name in options.data)}
+        named = [data_set(name, options.parent) for name in options.data]
+        if options.iterations is not None:
+            named = [(replace(own, short=options.iterations), source) for own, source in named]
+        data = {own.key: (own, source) for own, source in named}
         if options.page:
             write_page(results)
         elif not data:

@@ -84,13 +84,14 @@ def _comparison(found: Comparison, known: Mapping[str, Any], title: str) -> list
     others = [arm for arm in (BASELINE, "unet_ours") if arm in found.results]
     header = ["", "iterations", "CPU s", "weights", *regions, "mean Dice", f"{WORST}th percentile", "surface Dice"]
     rows = [[*header, *(f"minus {ARMS[arm].title}" for arm in others)]]
-    for arm in found.results:
+    for arm, own in found.results.items():
+        first = own[found.folds[0]]
         rows.append(
             [
                 ARMS[arm].title,
-                str(found.results[arm][found.folds[0]]["iterations"]),
-                f"{known['seconds'][arm]:.2f}",
-                f"{known['parameters'][arm] / 1e6:.2f} M",
+                str(first["iterations"]),
+                f"{known['seconds'].get(arm, first['seconds'] / first['iterations']):.2f}",
+                f"{first['parameters'] / 1e6:.2f} M",
                 *(f"{found.mean(arm, region):.3f}" for region in regions),
                 f"**{found.mean(arm):.3f}**",
                 f"{found.worst(arm):.3f}",

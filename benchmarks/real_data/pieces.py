@@ -14,9 +14,9 @@ from benchmarks.real_data.data import DataSet
 ITERATIONS, TIME = "iterations", "time"  # what is equal to the baseline's
 SHORT, LONG = "short", "long"
 LONGER = 10  # how many times as long the long budget is
-EPOCH = {SHORT: 10, LONG: 50}  # iterations
 SAME = 0.1  # an iteration whose cost differs by less costs the same
 KINDS = tuple(kind for kind in CORRUPTIONS if kind != "wrong_channel")
+_FIRST = ("default", BASELINE)
 _OVERHEAD_SECONDS = 60.0  # of a training's start and validation, until it is measured
 _STEPS_PER_CASE = 4  # how many training iterations the prediction of a case takes
 
@@ -71,7 +71,9 @@ def stages(data: DataSet, arms: Collection[str]) -> list[list[Piece]]:
             ]
             for budget in (SHORT, LONG)
         )
-        compared = [piece for piece in short if piece.arm in (BASELINE, "unet_ours", "default")]
+        for trainings in (short, long):  # what is compared most often first
+            trainings.sort(key=lambda piece: (piece.arm not in _FIRST, piece.arm in _FIRST and piece.equal == TIME))
+        compared = [piece for piece in short if piece.arm in (*_FIRST, "unet_ours")]
         found[0] += short
         found[1] += [replace(piece, corrupted=True) for piece in compared]
         found[2] += [replace(piece, fold=fold) for fold in (1, 2, 3, 4) for piece in short]
@@ -111,22 +113,28 @@ def budget(name: str, data: DataSet) -> int:
     return data.short * {SHORT: 1, LONG: LONGER}[name]
 
 
+def epoch(name: str, data: DataSet) -> int:
+    """Iterations of an epoch: nnU-Net's number in trainings that have at least 20 of these, else fewer."""
+    return next((one for one in (250, 50) if budget(name, data) >= 20 * one), 10)
+
+
 def length(piece: Piece, data: DataSet, cost: Mapping[str, float]) -> int:
     """Iterations of a training: complete epochs, one at least.
 
     Args:
         cost: seconds of an iteration by arm; without them, guesses are used.
     """
-    epochs = budget(piece.budget, data) / EPOCH[piece.budget]
+    one = epoch(piece.budget, data)
+    epochs = budget(piece.budget, data) / one
     if piece.equal == TIME and not costs_the_same(piece.arm, cost):
         epochs *= _ratio(piece.arm, cost)
-    return max(1, round(epochs)) * EPOCH[piece.budget]
+    return max(1, round(epochs)) * one
 
 
-def trainer_name(piece: Piece, iterations: int) -> str:
+def trainer_name(piece: Piece, data: DataSet, cost: Mapping[str, float]) -> str:
     """The name of the trainer, which says length and seed."""
-    epoch = EPOCH[piece.budget]
-    return f"{ARMS[piece.arm].trainer}_{iterations // epoch}epochs_{epoch}iters_seed{piece.seed}"
+    one = epoch(piece.budget, data)
+    return f"{ARMS[piece.arm].trainer}_{length(piece, data, cost) // one}epochs_{one}iters_seed{piece.seed}"
 
 
 def seconds(piece: Piece, data: DataSet, results: Mapping[str, Any]) -> float:
@@ -134,11 +142,22 @@ def seconds(piece: Piece, data: DataSet, results: Mapping[str, Any]) -> float:
     setup = results["setups"].get(piece.setup, {})
     cost = setup.get("seconds", {})
     step = cost.get(piece.arm, data.configurations[piece.configuration] * ARMS[piece.arm].cost)
+    step *= _slowdown(piece.setup, cost, results["pieces"])
     if piece.corrupted:
         images = len(KINDS) * len(STRENGTHS) * setup.get("cases", 50) / 5
         return images * (1 + step * _STEPS_PER_CASE)
     own = list(_overheads(piece, results["pieces"]))
     return length(piece, data, cost) * step + (sum(own) / len(own) if own else _OVERHEAD_SECONDS)
+
+
+def _slowdown(setup: str, cost: Mapping[str, float], done: Mapping[str, Any]) -> float:
+    """How much longer iterations have taken in trainings than when they were measured in turns."""
+    expected, found = 0.0, 0.0
+    for key, result in done.items():
+        if key.startswith(f"{setup}/") and "seconds" in result and cost:
+            expected += result["iterations"] * cost[key.split("/")[3]]
+            found += result["seconds"]
+    return found / expected if expected else 1.0
 
 
 def _overheads(piece: Piece, done: Mapping[str, Any]) -> Iterator[float]:

@@ -18,7 +18,7 @@ from benchmarks.corruptions import STRENGTHS, corrupt_folder
 from benchmarks.ext_trainer.benchmark_trainers import CLOCK_FILE
 from benchmarks.real_data.arms import ARMS
 from benchmarks.real_data.data import DataSet
-from benchmarks.real_data.pieces import KINDS, Piece, length, trainer_name
+from benchmarks.real_data.pieces import KINDS, TIME, Piece, trainer_name
 from benchmarks.real_data.results import Results
 from benchmarks.real_data.workspace import ROOT, Workspace, data_ending
 from factorizer_nnunet.core.atomic_files import atomic_folder
@@ -38,40 +38,44 @@ _SEPARATOR = "_of_"  # between the corruption and the case, in names of corrupte
 ScoresOfCases = dict[str, dict[str, list[float | None]]]  # Dice and surface Dice by case and region; None if undefined
 
 
-def set_up(workspace: Workspace, data: DataSet, source: Path, results: Results) -> None:
-    """Prepare a data set and measure what an iteration of each arm costs, unless both is done.
+def set_up(workspace: Workspace, piece: Piece, data: DataSet, source: Path, results: Results) -> None:
+    """Prepare the data set of a piece; for equal time, measure what an iteration of each arm costs. Once each.
 
     Raises:
-        UserError: the results are of other plans.
+        UserError: the results are of other plans or lengths.
     """
     workspace.prepare(data, source)
-    plans = json.loads(workspace.plans(data).read_text(encoding="utf-8"))
-    cases = len(list((workspace.raw(data) / "labelsTr").iterdir()))
-    for configuration in data.configurations:
-        name = f"{data.key}/{configuration}"
-        known = results.read()["setups"].get(name)
-        planned = {key: plans["configurations"][configuration][key] for key in ("patch_size", "batch_size", "spacing")}
-        if known is not None:
-            if changed := [key for key, value in planned.items() if known[key] != value]:
-                raise UserError(
-                    f"{name}: {changed[0]} of the plans in {workspace.root} is {planned[changed[0]]}, but "
-                    f"{known[changed[0]]} in {results.file}; write the results of other plans to another file"
-                )
-            continue
-        file = workspace.root / "timing" / f"{data.key}_{configuration}.json"
-        file.parent.mkdir(exist_ok=True)
-        trainings = [f"{arm.trainer}_1epochs_1iters:{arm.plans}" for arm in ARMS.values()]
-        workspace.run(
-            "python",
-            *("-m", "benchmarks.real_data.timing", data.folder, configuration, "--device", workspace.device),
-            *("-o", file, "--trainings", *trainings),
-            log=f"{data.key}_{configuration}_timing",
-        )
-        measured = json.loads(file.read_text(encoding="utf-8"))
-        by_arm = {key: dict(zip(ARMS, values, strict=True)) for key, values in measured.items()}
-        by_arm["seconds"] = {arm: round(value, 4) for arm, value in by_arm["seconds"].items()}
+    plans = json.loads(workspace.plans(data).read_text(encoding="utf-8"))["configurations"][piece.configuration]
+    now = {key: plans[key] for key in ("patch_size", "batch_size", "spacing")}
+    now |= {"iterations": data.short, "device": workspace.device}
+    known = results.read()["setups"].get(piece.setup)
+    if known is None:
+        cases = len(list((workspace.raw(data) / "labelsTr").iterdir()))
         described = {key: getattr(data, key) for key in _OF_DATA}
-        results.add("setups", name, {**described, **planned, "cases": cases, **by_arm, **_machine(workspace)})
+        known = {**described, **now, "cases": cases, "seconds": {}, **_machine(workspace)}
+        results.add("setups", piece.setup, known)
+    if changed := [key for key, value in now.items() if known[key] != value]:
+        raise UserError(
+            f"{piece.setup}: {changed[0]} is {now[changed[0]]} now, but {known[changed[0]]} in {results.file}; write "
+            "these results to another file (--results)"
+        )
+    if piece.equal == TIME and not known["seconds"]:
+        results.add("setups", piece.setup, {**known, "seconds": _costs(workspace, piece, data)})
+
+
+def _costs(workspace: Workspace, piece: Piece, data: DataSet) -> dict[str, float]:
+    """Seconds that an iteration of each arm takes."""
+    file = workspace.root / "timing" / f"{data.key}_{piece.configuration}.json"
+    file.parent.mkdir(exist_ok=True)
+    trainings = [f"{arm.trainer}_1epochs_1iters:{arm.plans}" for arm in ARMS.values()]
+    workspace.run(
+        "python",
+        *("-m", "benchmarks.real_data.timing", data.folder, piece.configuration, "--device", workspace.device),
+        *("-o", file, "--trainings", *trainings),
+        log=f"{data.key}_{piece.configuration}_timing",
+    )
+    seconds = json.loads(file.read_text(encoding="utf-8"))
+    return {arm: round(value, 4) for arm, value in zip(ARMS, seconds, strict=True)}
 
 
 def run_piece(workspace: Workspace, piece: Piece, data: DataSet, results: Results) -> None:
@@ -80,8 +84,8 @@ def run_piece(workspace: Workspace, piece: Piece, data: DataSet, results: Result
     Raises:
         CommandError: a command failed.
     """
-    iterations = length(piece, data, results.read()["setups"][piece.setup]["seconds"])
-    model = ModelName(trainer_name(piece, iterations), ARMS[piece.arm].plans, piece.configuration)
+    trainer = trainer_name(piece, data, results.read()["setups"][piece.setup]["seconds"])
+    model = ModelName(trainer, ARMS[piece.arm].plans, piece.configuration)
     fold = workspace.fold(data, model, piece.fold)
     spent = _train(workspace, piece, data, model)
     if piece.corrupted:
@@ -91,6 +95,7 @@ def run_piece(workspace: Workspace, piece: Piece, data: DataSet, results: Result
         clock = json.loads((fold.path / CLOCK_FILE).read_text(encoding="utf-8"))
         values = {
             "iterations": clock["iterations"],
+            "parameters": clock["parameters"],
             "seconds": round(sum(clock["epoch_seconds"]), 1),
             "scores": _scores(workspace, data, fold.validation),
         }

@@ -30,6 +30,7 @@ def measure(trainers: Sequence[Any], rounds: int) -> list[float]:
             start = now()
             trainer.train_step(next(trainer.dataloader_train))
             own.append(now() - start)
+            print(f"{type(trainer).__name__}, {trainer.plans_manager.plans_name}: {own[-1]:.2f} s", flush=True)
     return [statistics.median(own[1:]) for own in times]  # the first round compiles and tunes
 
 
@@ -52,9 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         trainer.on_epoch_start()
         trainer.on_train_epoch_start()
         trainers.append(trainer)
-    parameters = [sum(parameter.numel() for parameter in trainer.network.parameters()) for trainer in trainers]
-    content = {"seconds": measure(trainers, options.rounds), "parameters": parameters}
-    write_text_atomically(options.output, json.dumps(content))
+    write_text_atomically(options.output, json.dumps(measure(trainers, options.rounds)))
 
 
 if __name__ == "__main__":

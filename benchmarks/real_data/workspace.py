@@ -74,13 +74,13 @@ class Workspace:
             **os.environ,
             **environment_variables(self.root, {EXT_TRAINER_VARIABLE: str(TRAINERS)}),
             MARK: str(self.root),
-            COMPILE_VARIABLE: "f",
             "FACTORIZER_CHECKPOINT_MINUTES": _CHECKPOINT_MINUTES,
             "OMP_NUM_THREADS": str(self.threads),
             "nnUNet_def_n_proc": "1",
         }
         if self.device == "cpu":
             values["nnUNet_n_proc_DA"] = "1" if command == _PLAN else "0"  # nnU-Net's planner takes no 0
+            values[COMPILE_VARIABLE] = "f"
         return values
 
     def run(self, name: str, *arguments: object, log: str) -> float:
