@@ -256,6 +256,7 @@ def check_step() -> Check:
     how = {
         StepSetting.PLAIN: "plain: nnU-Net's training step",
         StepSetting.FUSED: "fused: one gradient clip and a fused optimizer; not measured on a GPU yet",
+        StepSetting.INLINED: "inlined: as fused, and compiled code launches our kernels; not measured on a GPU yet",
         StepSetting.GRAPHS: "graphs: as fused, and the network as CUDA graphs; not measured on a GPU yet",
     }
     return Check(STEP_VARIABLE, Status.OK, how[setting])

@@ -39,6 +39,7 @@ TRAININGS = {
     "training, workers augment": (OURS, "workers", "plain"),
     "training, device augments": (OURS, "device", "plain"),
     "training, device augments, fused step": (OURS, "device", "fused"),
+    "training, device augments, inlined kernels": (OURS, "device", "inlined"),
     "training, device augments, CUDA graphs": (OURS, "device", "graphs"),
 }
 EPOCHS = "_5epochs_50iters"  # of the trainings on hippocampus

@@ -36,11 +36,12 @@ class Augmentation(str, Enum):
 
 
 class StepSetting(str, Enum):
-    """How a training step is computed, as :data:`STEP_VARIABLE` says; each also does what those before it do."""
+    """How a training step is computed, as :data:`STEP_VARIABLE` says."""
 
     PLAIN = "plain"  # nnU-Net's step
     FUSED = "fused"  # one launch for the optimizer and one gradient clip
-    GRAPHS = "graphs"  # the network's passes as CUDA graphs
+    INLINED = "inlined"  # as fused, and the compiled network launches the kernels itself
+    GRAPHS = "graphs"  # as fused, and the network's passes run as CUDA graphs
 
 
 _Choice = TypeVar("_Choice", bound=Enum)

@@ -1,4 +1,4 @@
-"""A training step with fewer launches: one gradient clip, a fused optimizer, and the network's passes as CUDA graphs.
+"""A training step with fewer launches: one gradient clip, a fused optimizer, and the network compiled in another way.
 
 ``nnUNet_factorizer_step`` asks for it; without the variable, the step is nnU-Net's. All give the same numbers up to
 rounding. What has been measured is in docs/gpu.md.
@@ -14,9 +14,11 @@ import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import Tensor, nn
 
+from factorizer_nnunet.network.ops.dispatch import can_use_kernels, inlined_kernels
 from factorizer_nnunet.nnunet.environment import STEP_VARIABLE, StepSetting
 
 _RECORDED_AFTER = 3  # steps; the first ones compile, warm up and record
+_NAMES = {StepSetting.INLINED: "inlined kernels", StepSetting.GRAPHS: "CUDA graphs"}
 Target = Any  # a tensor, or a list of them with deep supervision
 
 
@@ -41,24 +43,48 @@ class GraphedNetwork:
         return self._compiled(data)
 
 
+class InlinedNetwork:
+    """nnU-Net's compiled network, whose code launches our kernels itself instead of calling operators through Python.
+
+    After the first pass, which compiles it, ``log`` gets one line.
+    """
+
+    def __init__(self, network: nn.Module, log: Callable[[str], None]) -> None:
+        self._network, self._log, self._compiled = network, log, False
+
+    def __call__(self, data: Tensor) -> Any:
+        """The network's outputs."""
+        with inlined_kernels():
+            output = self._network(data)
+        if not self._compiled:
+            self._compiled = True
+            self._log("training steps are compiled with inlined kernels")
+        return output
+
+
 class SteppingTrainer(nnUNetTrainer):
     """Computes a training step as ``step_setting`` says, which a subclass sets before ``initialize``."""
 
     step_setting = StepSetting.PLAIN
     max_gradient_norm: float
-    _graphed: GraphedNetwork | None = None
+    _faster: GraphedNetwork | InlinedNetwork | None = None
 
     def initialize(self) -> None:
-        """Initialize as nnU-Net does, and prepare CUDA graphs if they were asked for and are possible."""
+        """Initialize as nnU-Net does, and prepare CUDA graphs or inlined kernels if they are asked for and possible."""
         super().initialize()
-        if self.step_setting is not StepSetting.GRAPHS:
+        setting, compiles = self.step_setting, self._do_i_compile()
+        if setting not in _NAMES:
             return
-        if reason := why_no_graphs(self.device, self.is_ddp, self._do_i_compile()):
-            self.print_to_log_file(f"{STEP_VARIABLE}=graphs, but no CUDA graphs: {reason}")
-        else:
+        graphs = setting is StepSetting.GRAPHS
+        reason = why_no_graphs(self.device, self.is_ddp, compiles) if graphs else why_not_inlined(self.device, compiles)
+        if reason:
+            self.print_to_log_file(f"{STEP_VARIABLE}={setting.value}, but no {_NAMES[setting]}: {reason}")
+        elif graphs:
             # Next to nnU-Net's own compiled network: validation keeps outputs for longer than graphs do.
             network: Any = getattr(self.network, "_orig_mod", self.network)
-            self._graphed = GraphedNetwork(network, self.print_to_log_file)
+            self._faster = GraphedNetwork(network, self.print_to_log_file)
+        else:
+            self._faster = InlinedNetwork(self.network, self.print_to_log_file)
 
     def train_step(self, batch: dict) -> dict:
         """One step on a batch of nnU-Net's; returns its loss.
@@ -85,13 +111,13 @@ class SteppingTrainer(nnUNetTrainer):
 
     def _backward(self, data: Tensor, target: Target) -> Tensor:
         """The loss; gradients are in the parameters."""
-        if self._graphed is not None:
+        if self._faster is not None:
             try:
-                return self._backward_through(self._graphed, data, target)
+                return self._backward_through(self._faster, data, target)
             except RuntimeError as error:  # also of the compiler, or because graphs have memory of their own
-                self._graphed = None
+                self._faster = None
                 reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-                self.print_to_log_file(f"no CUDA graphs from now on: {reason}")
+                self.print_to_log_file(f"no {_NAMES[self.step_setting]} from now on: {reason}")
         return self._backward_through(self.network, data, target)
 
     def _backward_through(self, network: Callable[[Tensor], Any], data: Tensor, target: Target) -> Tensor:
@@ -109,3 +135,12 @@ def why_no_graphs(device: torch.device, is_ddp: bool, compiles: bool) -> str | N
     if is_ddp:
         return "several GPUs train together"
     return None if compiles else "torch.compile is switched off"
+
+
+def why_not_inlined(device: torch.device, compiles: bool) -> str | None:
+    """Why kernels cannot be inlined into a training's compiled network; None if they can."""
+    if device.type != "cuda":
+        return f"the device is {device.type}"
+    if not compiles:
+        return "torch.compile is switched off"
+    return None if can_use_kernels(torch.empty(1, device=device)) else "this training uses no kernels"

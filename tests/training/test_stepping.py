@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.doctor import check_step
+from factorizer_nnunet.network.ops.launch import is_inlining
 from factorizer_nnunet.nnunet.environment import STEP_VARIABLE, StepSetting, step_setting
 from factorizer_nnunet.training import stepping
-from factorizer_nnunet.training.stepping import why_no_graphs
+from factorizer_nnunet.training.stepping import GraphedNetwork, InlinedNetwork, why_no_graphs, why_not_inlined
 from factorizer_nnunet.training.trainer import nnUNetTrainerFactorizer
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -160,10 +162,31 @@ def test_why_there_are_no_graphs(device: torch.device, is_ddp: bool, compiles: b
     assert why_no_graphs(device, is_ddp, compiles) == reason
 
 
-def test_without_graphs_the_log_says_why(started: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    trainer = started("graphs")
-    assert trainer._graphed is None and trainer.optimizer.param_groups[0]["fused"]
-    assert capsys.readouterr().out.count("nnUNet_factorizer_step=graphs, but no CUDA graphs: the device is cpu") == 1
+@pytest.mark.parametrize(
+    ("device", "compiles", "kernels", "reason"),
+    [
+        (CPU, True, True, "the device is cpu"),
+        (CUDA, False, True, "torch.compile is switched off"),
+        (CUDA, True, False, "this training uses no kernels"),
+        (CUDA, True, True, None),
+    ],
+)
+def test_why_kernels_are_not_inlined(
+    monkeypatch: pytest.MonkeyPatch, device: torch.device, compiles: bool, kernels: bool, reason: str | None
+) -> None:
+    monkeypatch.setattr(torch, "empty", lambda *_, device: None)
+    monkeypatch.setattr(stepping, "can_use_kernels", lambda x: kernels)
+    assert why_not_inlined(device, compiles) == reason
+
+
+@pytest.mark.parametrize(("setting", "what"), [("graphs", "CUDA graphs"), ("inlined", "inlined kernels")])
+def test_without_them_the_log_says_why(
+    started: Any, capsys: pytest.CaptureFixture[str], setting: str, what: str
+) -> None:
+    trainer = started(setting)
+    assert trainer._faster is None and trainer.optimizer.param_groups[0]["fused"]
+    line = f"nnUNet_factorizer_step={setting}, but no {what}: the device is cpu"
+    assert capsys.readouterr().out.count(line) == 1
     run_steps(trainer, 1)
 
 
@@ -193,6 +216,32 @@ def test_graphs_that_fail_are_left_out_and_the_step_is_repeated(
     assert printed.count("no CUDA graphs from now on: CUDA out of memory.\n") == (fails_at is not None)
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_steps_of_inlined_kernels_are_compiled_for_training_only(
+    started: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], fails: bool
+) -> None:
+    pytest.importorskip("triton", reason="Triton is not available for this platform")
+    expected = run_steps(started("plain"), 3)
+    monkeypatch.setattr(stepping, "why_not_inlined", lambda *_: None)
+    trainer = started("inlined")
+    passes, forward = [], trainer.network.forward
+
+    def spied(data: torch.Tensor) -> Any:
+        passes.append(is_inlining())
+        if fails and is_inlining():
+            raise RuntimeError("the compiler cannot do it\nbecause")
+        return forward(data)
+
+    trainer.network.forward = spied
+    assert run_steps(trainer, 3) == pytest.approx(expected, rel=1e-3)
+    assert passes == ([True, False, False, False] if fails else [True] * 3)
+    trainer.validation_step(RandomBatches("val", lambda kind, given: None).draw())
+    assert passes[-1] is False and not is_inlining()
+    printed = capsys.readouterr().out
+    assert printed.count("training steps are compiled with inlined kernels") == (not fails)
+    assert printed.count("no inlined kernels from now on: the compiler cannot do it\n") == fails
+
+
 def test_a_wrong_value_is_refused_before_anything_is_written(
     make_trainer: MakeTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -202,7 +251,10 @@ def test_a_wrong_value_is_refused_before_anything_is_written(
     for asked in (make_trainer, check_step):
         with pytest.raises(UserError) as error:
             asked()
-        assert str(error.value) == f"{STEP_VARIABLE} is 'graph'; set it to one of plain, fused, graphs, or unset it"
+        assert (
+            str(error.value)
+            == f"{STEP_VARIABLE} is 'graph'; set it to one of plain, fused, inlined, graphs, or unset it"
+        )
     assert sorted((tmp_path / "nnUNet_results").rglob("*")) == results
     assert step_setting({}) is StepSetting.PLAIN
     monkeypatch.setenv(STEP_VARIABLE, "fused")
@@ -215,13 +267,14 @@ def test_graphs_on_a_gpu_give_the_values_without(make_trainer: MakeTrainer, monk
     results = {}
     make_trainer()  # writes the folders, and switches off torch.compile
     monkeypatch.setenv("nnUNet_compile", "t")
-    for setting in ("plain", "fused", "graphs"):
+    for setting in ("plain", "fused", "inlined", "graphs"):
         monkeypatch.setenv(STEP_VARIABLE, setting)
         torch.manual_seed(0)
         trainer = nnUNetTrainerFactorizer(example_plans(), "3d_fullres", 0, dataset_json(), CUDA)
         trainer.initialize()
         trainer.network.train()
         results[setting] = run_steps(trainer, 8)
-        assert (trainer._graphed is not None) is (setting == "graphs")
+        assert type(trainer._faster) is {"inlined": InlinedNetwork, "graphs": GraphedNetwork}.get(setting, NoneType)
     assert results["fused"] == pytest.approx(results["plain"], rel=0.05)
+    assert results["inlined"] == pytest.approx(results["plain"], rel=0.05)
     assert results["graphs"] == pytest.approx(results["plain"], rel=0.05)

@@ -11,10 +11,12 @@ import functools
 import importlib.util
 import math
 import os
+from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor, nn
 
+from factorizer_nnunet.network.ops import launch
 from factorizer_nnunet.network.ops.depthwise import cpu as depthwise_cpu
 from factorizer_nnunet.network.ops.depthwise import reference as depthwise_reference
 from factorizer_nnunet.network.ops.mixer import cpu as mixer_cpu
@@ -29,6 +31,7 @@ from factorizer_nnunet.network.ops.norm.linear_fusion import FusableNorm
 
 # Triton is not available everywhere, so modules that need it are imported where they are used.
 
+_KERNEL_MODULES = ("depthwise.triton", "mixer.triton", "mixer.triton_families", "mlp.triton", "norm.triton")
 KERNELS_VARIABLE = "nnUNet_factorizer_kernels"  # set it to 0 to use plain PyTorch on CUDA, too
 MIN_HIDDEN_BYTES = 2**22  # of the MLP's hidden layer: a smaller one stays in the cache anyway, so slices do not pay
 MIN_SLAB_VOLUME_BYTES = 2**24  # of the volume: smaller ones gain nothing from slabs
@@ -51,6 +54,13 @@ def kernel_precision(x: Tensor) -> torch.dtype | None:
         return None
     dtype = torch.get_autocast_dtype("cuda")
     return dtype if dtype in (torch.float16, torch.bfloat16) else None
+
+
+def inlined_kernels() -> AbstractContextManager[None]:
+    """Let networks that are compiled within the block launch the kernels from the compiled code; see ``launch``."""
+    for name in _KERNEL_MODULES:
+        importlib.import_module(f"{__package__}.{name}")
+    return launch.inlined_kernels()
 
 
 def depthwise_conv(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from triton import language as tl
 
-from factorizer_nnunet.network.ops.launch import differentiable, like_first, operator, padded
+from factorizer_nnunet.network.ops.launch import like_first, operator, padded, wrap_triton
 
 _ROWS = 16  # rows per program
 _PLANES = 2  # planes over which a program sums gradients of the kernels
@@ -227,7 +227,7 @@ def _depthwise_backward(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor
     block_voxels, block_c = _tile_sizes(channels, _SUMS_TILE_NUMEL)
     programs = cases * triton.cdiv(depth, _PLANES) * triton.cdiv(width, block_voxels)
     sums = x.new_empty((programs, planes, 10, channels), dtype=torch.float32)
-    _weight_gradient[(programs * planes, triton.cdiv(channels, block_c))](
+    wrap_triton(_weight_gradient)[(programs * planes, triton.cdiv(channels, block_c))](
         x, grad, sums, depth, height, width, channels, planes, _PLANES, block_voxels, block_c, num_warps=2
     )
     sums = sums.sum(0)
@@ -239,7 +239,7 @@ def _launch_convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     y = torch.empty_like(x)
     block_voxels, block_c = _tile_sizes(channels, _TILE_NUMEL)
     tiles = triton.cdiv(width, block_voxels) * triton.cdiv(height, _ROWS)
-    _convolve[(tiles, cases * depth, triton.cdiv(channels, block_c))](
+    wrap_triton(_convolve)[(tiles, cases * depth, triton.cdiv(channels, block_c))](
         x,
         y,
         weight,
@@ -269,7 +269,8 @@ def _setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tens
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    return _depthwise_backward(grad, *ctx.saved_tensors)
+    gradients: tuple[Tensor, Tensor, Tensor] = _depthwise_backward(grad, *ctx.saved_tensors)
+    return gradients
 
 
-differentiable(_depthwise, _backward, _setup_context)
+_depthwise.differentiable(_backward, _setup_context)

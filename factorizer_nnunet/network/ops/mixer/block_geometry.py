@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
+from factorizer_nnunet.network.ops.launch import is_inlining
 from factorizer_nnunet.network.windows import Family
 
 
@@ -98,9 +99,40 @@ class Membership:
         return self.windows.shape[0]
 
 
+def membership(
+    geometry: Geometry,
+    device: torch.device,
+    table_of_windows: Tensor | None = None,
+    table_of_blocks: Tensor | None = None,
+) -> Membership:
+    """The membership of blocks in the windows of a family; made here, unless it comes from ``graph_tables``."""
+    if table_of_windows is None or table_of_blocks is None:
+        return _membership(geometry, device)
+    return Membership(blocks=table_of_windows, windows=table_of_blocks)
+
+
+def graph_tables(packed: Sequence[int], device: torch.device) -> tuple[Tensor, Tensor] | tuple[None, None]:
+    """Both tables of the membership as constants of a compiled graph, while kernels are inlined; else None.
+
+    Code that is being recorded cannot make tensors of its own, as operators do. packed: a ``Geometry``.
+    """
+    if not is_inlining():
+        return None, None
+    return _table_of_windows(tuple(packed), device), _table_of_blocks(tuple(packed), device)
+
+
+@torch.compiler.assume_constant_result
+def _table_of_windows(packed: tuple[int, ...], device: torch.device) -> Tensor:
+    return _membership(unpacked(packed), device).blocks
+
+
+@torch.compiler.assume_constant_result
+def _table_of_blocks(packed: tuple[int, ...], device: torch.device) -> Tensor:
+    return _membership(unpacked(packed), device).windows
+
+
 @functools.lru_cache(maxsize=64)
-def membership(geometry: Geometry, device: torch.device) -> Membership:
-    """The membership of blocks in the windows of a family."""
+def _membership(geometry: Geometry, device: torch.device) -> Membership:
     windows_of_shifts: list[list[int]] = []
     blocks_of_windows: list[list[int]] = []
     for axes in geometry.windows_of_blocks():

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from factorizer_nnunet.network.ops.launch import differentiable, like_first, num_programs, operator, padded
-from factorizer_nnunet.network.ops.mixer.block_geometry import Geometry, geometry, membership, unpacked
+from factorizer_nnunet.network.ops.launch import like_first, num_programs, operator, padded, wrap_triton
+from factorizer_nnunet.network.ops.mixer.block_geometry import Geometry, geometry, graph_tables, membership, unpacked
 from factorizer_nnunet.network.ops.mixer.gram import shift_shares
 from factorizer_nnunet.network.ops.mixer.reference import MixerLayer
 from factorizer_nnunet.network.ops.mixer.triton_kernels import (
@@ -45,9 +45,10 @@ def residual_mixer(x: Tensor, norm: FusableNorm, mixer: MixerLayer, dtype: torch
     result: Tensor | None = None
     for family, share in zip(families, shift_shares(families), strict=True):
         packed = geometry(x.shape[1:-1], family).packed()
+        tables = graph_tables(packed, x.device)
         bias = mixer.out_proj.bias if result is None else None
         result, *_ = _add_family(
-            x, result, scale, shift, *weights, bias, packed, mixer.head_dim, mixer.nmf.num_iters, share, eps
+            x, result, scale, shift, *weights, bias, *tables, packed, mixer.head_dim, mixer.nmf.num_iters, share, eps
         )
     assert result is not None  # a grid has at least one family of shifts
     return result
@@ -61,6 +62,8 @@ def _fake_add_family(
     in_weight: Tensor,
     out_weight: Tensor,
     bias: Tensor | None,
+    table_of_windows: Tensor | None,
+    table_of_blocks: Tensor | None,
     packed: Sequence[int],
     head_dim: int,
     num_iters: int,
@@ -85,6 +88,8 @@ def _add_family(
     in_weight: Tensor,
     out_weight: Tensor,
     bias: Tensor | None,
+    table_of_windows: Tensor | None,
+    table_of_blocks: Tensor | None,
     packed: Sequence[int],
     head_dim: int,
     num_iters: int,
@@ -93,24 +98,25 @@ def _add_family(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """residual (or x) + share · H P Wᵀ + b of one family, and the sums and projections of its windows.
 
-    scale, shift, eps: from ``fold_scale_and_shift``; in_weight, out_weight: (C, C); bias: (C,); packed: a ``Geometry``.
+    scale, shift, eps: from ``fold_scale_and_shift``; in_weight, out_weight: (C, C); bias: (C,); tables: from
+    ``graph_tables``; packed: a ``Geometry``.
     """
     x = x.contiguous()
     residual = x if residual is None else residual.contiguous()
     blocks = unpacked(tuple(packed))
-    members = membership(blocks, x.device)
+    members = membership(blocks, x.device, table_of_windows, table_of_blocks)
     channels = x.shape[-1]
     block_voxels, num_warps = _block_voxels(blocks, _MAX_BLOCK_VOXELS), 1 if channels <= 32 else 4
     grid = (blocks.num_blocks, len(x))
     sums = x.new_empty((len(x), blocks.num_blocks, channels // head_dim, head_dim, head_dim + 1), dtype=torch.float32)
     norm = (scale.contiguous(), shift.contiguous())
-    sum_blocks[grid](
+    wrap_triton(sum_blocks)[grid](
         x, sums, *norm, in_weight, channels, head_dim, blocks.num_blocks, eps, *blocks.kernel_arguments(), eps >= 0,
         block_voxels, padded(channels), num_warps=num_warps,
     )  # fmt: skip
     window_sums, projections = project_windows(sums, members, num_iters)
     y = torch.empty_like(x)
-    apply_projections[grid](
+    wrap_triton(apply_projections)[grid](
         x, residual, y, projections, members.windows, *norm, in_weight, out_weight,
         out_weight if bias is None else bias, share, channels, head_dim, blocks.num_blocks, projections.shape[1],
         members.num_shifts, eps, *blocks.kernel_arguments(), eps >= 0, bias is not None, block_voxels, padded(channels),
@@ -135,6 +141,8 @@ def _add_family_backward(
     out_weight: Tensor,
     window_sums: Tensor,
     projections: Tensor,
+    table_of_windows: Tensor | None,
+    table_of_blocks: Tensor | None,
     packed: Sequence[int],
     head_dim: int,
     num_iters: int,
@@ -148,7 +156,7 @@ def _add_family_backward(
     """
     x, grad = x.contiguous(), grad.contiguous()
     blocks = unpacked(tuple(packed))
-    members = membership(blocks, x.device)
+    members = membership(blocks, x.device, table_of_windows, table_of_blocks)
     channels = x.shape[-1]
     block_voxels, num_warps = _block_voxels(blocks, _MAX_BACKWARD_BLOCK_VOXELS), 2 if channels <= 32 else 4
     grid = (num_programs(blocks.num_blocks, _MAX_PROGRAMS), len(x))
@@ -160,12 +168,12 @@ def _add_family_backward(
         channels, head_dim, blocks.num_blocks, projections.shape[1], members.num_shifts, eps,
         *blocks.kernel_arguments(), eps >= 0,
     )  # fmt: skip
-    projection_gradient[grid](
+    wrap_triton(projection_gradient)[grid](
         x, grad, grad_x, projections, members.windows, grad_projections, partial, *norm, in_weight, out_weight, share,
         *sizes, is_residual, block_voxels, padded(channels), num_warps=num_warps,
     )  # fmt: skip
     grad_sums = project_windows_backward(grad_projections, window_sums, members, num_iters)
-    sums_gradient[grid](
+    wrap_triton(sums_gradient)[grid](
         x, grad_sums, members.windows, grad_x, partial, *norm, in_weight, *sizes, block_voxels, padded(channels),
         num_warps=num_warps,
     )  # fmt: skip
@@ -177,9 +185,9 @@ def _block_voxels(blocks: Geometry, limit: int) -> int:
 
 
 def _setup_context(ctx: Any, inputs: tuple, output: tuple[Tensor, ...]) -> None:
-    x, residual, scale, shift, in_weight, out_weight, bias, *settings = inputs
-    ctx.save_for_backward(x, scale, shift, in_weight, out_weight, *output[1:])
-    ctx.settings = tuple(settings)
+    x, residual, scale, shift, in_weight, out_weight, bias, *tables = inputs[:9]
+    ctx.save_for_backward(x, scale, shift, in_weight, out_weight, *output[1:], *tables)
+    ctx.settings = inputs[9:]
     ctx.is_residual, ctx.has_bias = residual is None, bias is not None
     ctx.mark_non_differentiable(*output[1:])
 
@@ -193,7 +201,7 @@ def _backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
     bias, matrices = sums.sum(0)[2 * channels :].split((channels, 2 * channels**2))
     in_weight, out_weight = matrices.unflatten(0, (2, channels, channels))
     tensors = (per_case[:, 0], per_case[:, 1], in_weight, out_weight, bias if ctx.has_bias else None)
-    return grad_x, None if ctx.is_residual else grad, *tensors, None, None, None, None, None
+    return grad_x, None if ctx.is_residual else grad, *tensors, *[None] * 7
 
 
-differentiable(_add_family, _backward, _setup_context)
+_add_family.differentiable(_backward, _setup_context)

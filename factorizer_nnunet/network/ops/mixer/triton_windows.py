@@ -15,6 +15,7 @@ import triton
 from torch import Tensor
 from triton import language as tl
 
+from factorizer_nnunet.network.ops.launch import wrap_triton
 from factorizer_nnunet.network.ops.mixer.block_geometry import Membership
 
 _MATRICES = 8  # of a program
@@ -167,7 +168,7 @@ def project_windows(block_sums: Tensor, members: Membership, num_iters: int) -> 
     windows = members.blocks.shape[0]
     window_sums = block_sums.new_empty(cases, windows, heads, size, size + 1)
     projections = block_sums.new_empty(cases, windows, heads, size, size)
-    _project[(triton.cdiv(windows * heads, _MATRICES), cases)](
+    wrap_triton(_project)[(triton.cdiv(windows * heads, _MATRICES), cases)](
         block_sums, members.blocks, window_sums, projections, *_sizes(block_sums, members, num_iters)
     )
     return window_sums, projections
@@ -177,7 +178,7 @@ def project_windows_backward(grad: Tensor, window_sums: Tensor, members: Members
     """Gradient of ``window_sums``; grad: (B, blocks, heads, d, d), of the average projection of each block."""
     cases, windows, heads, *_ = window_sums.shape
     result = torch.empty_like(window_sums)
-    _sums_gradient[(triton.cdiv(windows * heads, _MATRICES), cases)](
+    wrap_triton(_sums_gradient)[(triton.cdiv(windows * heads, _MATRICES), cases)](
         grad, members.blocks, window_sums, result, 1 / members.num_shifts, *_sizes(grad, members, num_iters)
     )
     return result

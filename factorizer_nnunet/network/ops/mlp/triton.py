@@ -13,7 +13,7 @@ import torch
 import triton
 from torch import Tensor, nn
 
-from factorizer_nnunet.network.ops.launch import differentiable, like_first, num_programs, operator, padded
+from factorizer_nnunet.network.ops.launch import like_first, num_programs, operator, padded, wrap_triton
 from factorizer_nnunet.network.ops.mlp.triton_kernels import forward, input_gradient, weight_gradient
 from factorizer_nnunet.network.ops.norm.linear_fusion import FusableNorm, fold_scale_and_shift
 
@@ -46,7 +46,7 @@ def _residual_mlp(
     y = torch.empty_like(x)
     voxels, channels, hidden, arguments = _arguments(x, scale, shift, expand, expand_bias, contract, eps)
     grid = (triton.cdiv(voxels, _BLOCK_VOXELS), len(x))
-    forward[grid](x, y, contract_bias, *arguments, _BLOCK_VOXELS, padded(channels), _block_hidden(hidden))
+    wrap_triton(forward)[grid](x, y, contract_bias, *arguments, _BLOCK_VOXELS, padded(channels), _block_hidden(hidden))
     return y
 
 
@@ -81,12 +81,14 @@ def _residual_mlp_backward(
     grad_x = torch.empty_like(x)
     sums = x.new_empty((cases, programs, 3 * channels), dtype=torch.float32)
     block_hidden = min(32, padded(hidden))
-    input_gradient[(programs, cases)](x, grad, grad_x, sums, *arguments, block_voxels, padded(channels), block_hidden)
+    wrap_triton(input_gradient)[(programs, cases)](
+        x, grad, grad_x, sums, *arguments, block_voxels, padded(channels), block_hidden
+    )
     block_voxels, block_hidden = 64 if channels <= 64 else 32, _block_hidden(hidden)
     parts = triton.cdiv(hidden, block_hidden)
     programs = num_programs(triton.cdiv(voxels, block_voxels), max(1, _MAX_PROGRAMS // parts))
     weight_sums = x.new_empty((cases, programs, hidden * (2 * channels + 1)), dtype=torch.float32)
-    weight_gradient[(programs, parts, cases)](
+    wrap_triton(weight_gradient)[(programs, parts, cases)](
         x, grad, weight_sums, *arguments, block_voxels, padded(channels), block_hidden
     )
     return grad_x, sums.sum(1), weight_sums.sum(1)
@@ -123,4 +125,4 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     return grad_x, per_case[:, 0], per_case[:, 1], *weights, contract_bias, None
 
 
-differentiable(_residual_mlp, _backward, _setup_context)
+_residual_mlp.differentiable(_backward, _setup_context)

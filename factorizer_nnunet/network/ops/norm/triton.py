@@ -12,7 +12,7 @@ import triton
 from torch import Tensor
 from triton import language as tl
 
-from factorizer_nnunet.network.ops.launch import differentiable, num_programs, operator, padded
+from factorizer_nnunet.network.ops.launch import num_programs, operator, padded, wrap_triton
 from factorizer_nnunet.network.ops.norm.reference import scale_and_shift
 
 _TILE_NUMEL = 2048
@@ -95,10 +95,10 @@ def channel_moments(x: Tensor) -> tuple[Tensor, Tensor]:
     block_voxels = _TILE_NUMEL // block_c
     programs, groups = num_programs(triton.cdiv(voxels, block_voxels), _MAX_PROGRAMS), triton.cdiv(channels, block_c)
     sums = x.new_empty((cases, programs, 2, channels), dtype=torch.float32)
-    _sum_differences[(programs, cases, groups)](x, sums, voxels, channels, block_voxels, block_c)
+    wrap_triton(_sum_differences)[(programs, cases, groups)](x, sums, voxels, channels, block_voxels, block_c)
     mean = x.new_empty((cases, channels), dtype=torch.float32)
     variance = torch.empty_like(mean)
-    _moments_from_sums[(cases, groups)](x, sums, mean, variance, voxels, channels, programs, 32, block_c)
+    wrap_triton(_moments_from_sums)[(cases, groups)](x, sums, mean, variance, voxels, channels, programs, 32, block_c)
     return mean, variance
 
 
@@ -114,4 +114,4 @@ def _backward(ctx: Any, grad_mean: Tensor, grad_variance: Tensor) -> Tensor:
     return (constant[:, None] + x.flatten(1, -2) * slope[:, None]).reshape(x.shape).to(x.dtype)
 
 
-differentiable(channel_moments, _backward, _setup_context)
+channel_moments.differentiable(_backward, _setup_context)
