@@ -105,6 +105,11 @@ def measure(networks: Sequence[nn.Module], x: Tensor, targets: Sequence[int]) ->
             with mock.patch.multiple(dispatch, **AS_ON_A_GPU), torch.autocast("cpu", torch.float16):
                 outputs = network(x)
                 sum(output.float().sum() for output in outputs).backward()
+    return resources(found)
+
+
+def resources(found: Forms) -> list[Resources]:
+    """Of all that was compiled, in alphabetical order."""
     results = []
     for (kernel, form, target, _), code in sorted(found.items()):
         registers, spilled = assembled(code.asm["ptx"], target)

@@ -2,15 +2,18 @@
 
 Both passes of the default network are traced as ``torch.compile`` traces them on a GPU, with our kernels, under
 autocast to float16; nothing is computed. Counted are the operators before the compiler fuses those of PyTorch, and the
-Triton kernels that each of ours launches from Python. The optimizer's part is counted as it is called, with and without
+Triton kernels that each of ours launches from Python; then the same with ``nnUNet_factorizer_step=inlined``, where the
+compiled code launches the kernels. The optimizer's part is counted as it is called, with and without
 ``nnUNet_factorizer_step=fused``. Writes step_operators.md.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -20,6 +23,7 @@ from torch import Tensor, fx, nn
 from torch._dynamo.backends.common import aot_autograd
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from benchmarks.without_gpu import no_gpu
 from factorizer_nnunet.core.atomic_files import write_text_atomically
 from factorizer_nnunet.core.markdown import markdown_table
 from factorizer_nnunet.network import VARIANTS, build_variant
@@ -46,16 +50,26 @@ AS_ON_A_GPU: dict[str, Callable[[Tensor], object]] = {
     "trains_on_cpu": lambda x: False,
     "_is_eager_on_cpu": lambda x: False,
 }
+INLINED_LAUNCH = "triton_kernel_wrapper_functional"  # torch's name for it in a graph
 NNUNETS_NORM = 12.0  # to which nnU-Net's step clips gradients
 
 
-def pass_operators(network: nn.Module, x: Tensor) -> tuple[Counter[str], Counter[str]]:
-    """Operators of the forward and of the backward pass, without those that only give another view."""
-    found: list[Counter[str]] = []
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """Of a pass: operators of PyTorch and of ours, and launches of our kernels, by operators or by compiled code."""
+
+    others: int
+    ours: int
+    launches_from_python: int
+    launches: int
+
+
+def graphs_of_passes(network: nn.Module, x: Tensor, inlined: bool) -> tuple[fx.Graph, fx.Graph]:
+    """What ``torch.compile`` records of the forward and of the backward pass."""
+    found: list[fx.Graph] = []
 
     def compiler(graph: fx.GraphModule, _: Sequence[Tensor]) -> Callable[..., list[Any]]:
-        called = [str(node.target) for node in graph.graph.nodes if node.op == "call_function"]
-        found.append(Counter(name for name in called if not name.removeprefix("aten.").startswith(_FREE)))
+        found.append(graph.graph)
         (outputs,) = next(node for node in graph.graph.nodes if node.op == "output").args
 
         def give_zeros(*_: Tensor) -> list[Any]:
@@ -66,11 +80,31 @@ def pass_operators(network: nn.Module, x: Tensor) -> tuple[Counter[str], Counter
 
     torch._dynamo.reset()
     compiled = torch.compile(network, backend=aot_autograd(fw_compiler=compiler, bw_compiler=compiler), fullgraph=True)
-    with mock.patch.multiple(dispatch, **AS_ON_A_GPU), torch.autocast("cpu", torch.float16):
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(no_gpu())  # the compiler asks Triton what a kernel writes
+        if inlined:
+            stack.enter_context(dispatch.inlined_kernels())
+        stack.enter_context(mock.patch.multiple(dispatch, **AS_ON_A_GPU))
+        stack.enter_context(torch.autocast("cpu", torch.float16))
         outputs = compiled(x)
         sum(output.float().sum() for output in outputs).backward()
     forward, backward = found
     return forward, backward
+
+
+def count(graph: fx.Graph) -> Counts:
+    """Its operators, without those that only give another view, and its launches of our kernels."""
+    called = Counter(str(node.target) for node in graph.nodes if node.op == "call_function")
+    ours = {name.split(".")[1]: number for name, number in called.items() if name.startswith("factorizer_nnunet.")}
+    others = sum(
+        number
+        for name, number in called.items()
+        if name.startswith(("aten.", "prims.")) and not name.partition(".")[2].startswith(_FREE)
+    )
+    launches = sum(LAUNCHES[name] * number for name, number in ours.items())
+    return Counts(
+        others=others, ours=sum(ours.values()), launches_from_python=launches, launches=called[INLINED_LAUNCH]
+    )
 
 
 def _zeros(value: Any) -> Any:
@@ -105,24 +139,22 @@ def optimizer_operators(network: nn.Module, fused: bool) -> int:
     return called.count
 
 
-def report(variant: str, patch: Sequence[int]) -> str:
-    """The page."""
-    torch.manual_seed(0)
-    network = build_variant(variant, 4, 4, patch, deep_supervision=True)
-    rows = [["pass", "operators of PyTorch", "of ours", "Triton kernels that these launch"]]
-    passes = pass_operators(network, torch.zeros(1, 4, *patch))
-    for name, operators in zip(("forward", "backward"), passes, strict=True):
-        ours = {key.split(".")[1]: count for key, count in operators.items() if key.startswith("factorizer_nnunet.")}
-        launches = sum(LAUNCHES[key] * count for key, count in ours.items())
-        number = sum(ours.values())
-        rows.append([name, str(operators.total() - number), str(number), str(launches)])
+def report(network: nn.Module, name: str, x: Tensor) -> str:
+    """The page about a network, called ``name``, and an input."""
+    header = ["step", "pass", "operators of PyTorch", "of ours", "kernels launched by these", "by compiled code"]
+    rows = [header]
+    for step, inlined in (("plain, fused", False), ("inlined", True)):
+        for which, graph in zip(("forward", "backward"), graphs_of_passes(network, x, inlined), strict=True):
+            rows.append([step, which, *map(str, astuple(count(graph)))])
     plain, fused = (optimizer_operators(network, fused) for fused in (False, True))
-    size = "×".join(map(str, patch))
+    size = "×".join(map(str, x.shape[2:]))
     return f"""# Operators of a training step
 
-Written by `python -m benchmarks.step_operators` (see `--help`) without a GPU: network {variant}, patch {size}, torch
+Written by `python -m benchmarks.step_operators` (see `--help`) without a GPU: network {name}, patch {size}, torch
 {torch.__version__}. The compiler fuses most of PyTorch's operators into fewer kernels, which it launches itself; ours
-are called through Python, unless `nnUNet_factorizer_step=graphs` records a pass as one CUDA graph.
+are called through Python, unless `nnUNet_factorizer_step=graphs` records a pass as one CUDA graph. With `inlined`, the
+compiled code launches our kernels, too; what our operators did besides, such as sums over programs, becomes operators
+that the compiler can fuse.
 
 {markdown_table(rows, right=True)}
 
@@ -141,7 +173,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--patch", type=int, nargs="+", default=[64, 64, 64], help="default 64 64 64")
     parser.add_argument("--docs", default="docs/measured", help="folder for the page; empty: none")
     options = parser.parse_args(arguments)
-    text = report(options.variant, options.patch)
+    torch.manual_seed(0)
+    network = build_variant(options.variant, 4, 4, options.patch, deep_supervision=True)
+    text = report(network, options.variant, torch.zeros(1, 4, *options.patch))
     print(text)
     if options.docs:
         write_text_atomically(Path(options.docs) / "step_operators.md", text)

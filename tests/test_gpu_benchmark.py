@@ -174,23 +174,6 @@ def test_each_call_of_a_kernel_is_recorded_and_repeated(monkeypatch: pytest.Monk
 
 
 @pytest.mark.slow
-def test_the_operators_of_a_step_are_counted(tmp_path: Path) -> None:
-    pytest.importorskip("triton", reason="Triton is not available for this platform")
-    line = [sys.executable, "-m", "benchmarks.step_operators", "--patch", "16", "16", "--docs", str(tmp_path)]
-    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    rows = rows_of(tmp_path / "step_operators.md")
-    assert [row[0] for row in rows] == ["forward", "backward"]
-    assert all(int(cell) > 5 for row in rows for cell in row[1:])
-
-
-def rows_of(page: Path) -> list[list[str]]:
-    """Cells of a page's table, without its header."""
-    lines = [line for line in page.read_text().splitlines() if line.startswith("|")]
-    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines[2:]]
-
-
-@pytest.mark.slow
 def test_a_training_on_synthetic_cases_is_measured(tmp_path: Path) -> None:
     small = ("--patch", "16", "16", "16", "--shape", "24", "20", "22", "--warm-up", "1", "--steps", "2")
     run = ("--trainer", "nnUNetTrainerFactorizer", "--device", "cpu", "--output", str(tmp_path / "result.json"))

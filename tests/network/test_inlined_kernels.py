@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +20,7 @@ from factorizer_nnunet.network.nmf import NMFSettings
 from factorizer_nnunet.network.norms import InstanceNorm
 from factorizer_nnunet.network.ops.dispatch import inlined_kernels
 from factorizer_nnunet.network.ops.launch import is_inlining
+from factorizer_nnunet.network.ops.mixer.block_geometry import geometry, membership, recorded_membership
 
 pytest.importorskip("triton", reason="Triton is not available for this platform")
 
@@ -28,6 +34,8 @@ from factorizer_nnunet.network.ops.mixer import triton_families
 from factorizer_nnunet.network.ops.mlp import triton as mlp
 from factorizer_nnunet.network.ops.norm import triton as norms
 
+CPU = torch.device("cpu")
+ROOT = Path(__file__).resolve().parents[2]
 # What each kernel writes; the graph copies any other tensor that it seems to write.
 WRITES = {
     "_convolve": ["y_ptr"],
@@ -99,7 +107,7 @@ def built(seed: int = 0) -> tuple[nn.Module, nn.Module, nn.Linear, nn.Linear, Te
 
 
 def test_compiled_graphs_with_kernels_give_the_numbers_of_the_operators(interpreted: list[str]) -> None:
-    """All operations, forward and backward; tables of two families of shifts are constants of the graph."""
+    """All operations, forward and backward, with two families of shifts."""
     ours, norm, expand, contract, weight, x = built()
 
     def run(x: Tensor) -> Tensor:
@@ -120,6 +128,29 @@ def test_compiled_graphs_with_kernels_give_the_numbers_of_the_operators(interpre
         torch.testing.assert_close(ours_, theirs, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("border", ["cut", "cyclic"])
+@pytest.mark.parametrize(
+    ("size", "window", "shifts"),
+    [
+        ((8, 10, 4), (8, 8, 8), (0.0, 0.5)),
+        ((9, 8), (8, 8), (0.0, 0.25, 0.5, 0.75)),
+        ((7, 12, 5), (3, 4, 5), (0.0, 0.3, 0.7)),
+        ((3, 5, 4), (None, None, None), (0.0,)),
+    ],
+)
+def test_recorded_tables_have_the_same_blocks_in_the_same_windows(
+    size: tuple[int, ...], window: tuple, shifts: tuple, border: str
+) -> None:
+    settings = {"head_dim": 4, "window_size": window, "shifts": shifts, "border": border, "nmf": NMFSettings()}
+    for family in NMFMixer(8, **settings).families(size):
+        blocks = geometry(size, family)
+        expected, recorded = membership(blocks, CPU), recorded_membership(blocks, CPU)
+        assert torch.equal(recorded.windows, expected.windows)
+        assert recorded.blocks.dtype == expected.blocks.dtype
+        for ours, theirs in zip(recorded.blocks.tolist(), expected.blocks.tolist(), strict=True):
+            assert sorted(block for block in ours if block >= 0) == [block for block in theirs if block >= 0]
+
+
 def test_the_same_function_is_compiled_once_for_each_way(interpreted: list[str]) -> None:
     *_, weight, x = built()
     bias = torch.zeros(8)
@@ -134,6 +165,27 @@ def test_the_same_function_is_compiled_once_for_each_way(interpreted: list[str])
             assert torch.equal(compiled(x), expected)
             assert len(interpreted) == once > 0
     assert not is_inlining()
+
+
+@pytest.mark.slow  # another process, whose kernels are not interpreted
+def test_the_graphs_of_a_network_have_its_launches_and_copy_nothing() -> None:
+    line = [sys.executable, str(Path(__file__).with_name("inlined_graphs.py"))]
+    env = {**os.environ, "TRITON_INTERPRET": "0", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(line, cwd=ROOT, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    # Torch finds out what a kernel writes; it would copy all arguments if it could not.
+    assert found["written"] == WRITES
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in found["page"].splitlines() if line[:1] == "|"]
+    counts = {(step, which): list(map(int, numbers)) for step, which, *numbers in cells[2:]}
+    for which in ("forward", "backward"):
+        operators, ours, from_python, compiled = counts["plain, fused", which]
+        assert min(operators, ours) > 5 and from_python > ours and compiled == 0
+        assert counts["inlined", which][1:] == [0, 0, from_python]
+    resources = [(one["kernel"], one["target"]) for one in found["resources"]]
+    kernels = ("norm.triton: moments_from_sums", "norm.triton: sum_differences")
+    assert resources == [(kernel, target) for kernel in kernels for target in (80, 90)]
+    assert all(16 <= one["registers"] <= 255 and one["spilled_bytes"] == 0 for one in found["resources"])
 
 
 def test_outside_the_block_nothing_changes() -> None:

@@ -99,36 +99,45 @@ class Membership:
         return self.windows.shape[0]
 
 
-def membership(
-    geometry: Geometry,
-    device: torch.device,
-    table_of_windows: Tensor | None = None,
-    table_of_blocks: Tensor | None = None,
-) -> Membership:
-    """The membership of blocks in the windows of a family; made here, unless it comes from ``graph_tables``."""
-    if table_of_windows is None or table_of_blocks is None:
-        return _membership(geometry, device)
-    return Membership(blocks=table_of_windows, windows=table_of_blocks)
+def membership(geometry: Geometry, device: torch.device) -> Membership:
+    """The membership of blocks in the windows of a family."""
+    return recorded_membership(geometry, device) if is_inlining() else _membership(geometry, device)
 
 
-def graph_tables(packed: Sequence[int], device: torch.device) -> tuple[Tensor, Tensor] | tuple[None, None]:
-    """Both tables of the membership as constants of a compiled graph, while kernels are inlined; else None.
+def recorded_membership(geometry: Geometry, device: torch.device) -> Membership:
+    """The same by operators of torch, which a compiled graph records: it cannot keep the tensors of a cache.
 
-    Code that is being recorded cannot make tensors of its own, as operators do. packed: a ``Geometry``.
+    The blocks of a window come in another order, and -1 may be anywhere.
     """
-    if not is_inlining():
-        return None, None
-    return _table_of_windows(tuple(packed), device), _table_of_blocks(tuple(packed), device)
+    windows: list[Tensor] = []
+    blocks: list[Tensor] = []
+    first = 0
+    shifts = [geometry.offsets[i : i + 3] for i in range(0, len(geometry.offsets), 3)]
+    for shift, axes in zip(shifts, geometry.windows_of_blocks(), strict=True):
+        counts = [max(axis) + 1 for axis in axes]
+        settings = zip(geometry.count, geometry.per_window, geometry.cyclic, shift, counts, strict=True)
+        (d, in_d), (h, in_h), (w, in_w) = (_recorded_axis(*axis, device) for axis in settings)
+        window = (d[:, None, None] * counts[1] + h[:, None]) * counts[2] + w
+        windows.append(first + window.flatten())
+        d, h, w = in_d[:, None, None, :, None, None], in_h[:, None, None, :, None], in_w[:, None, None, :]
+        block = (d * geometry.count[1] + h) * geometry.count[2] + w
+        blocks.append(torch.where((d >= 0) & (h >= 0) & (w >= 0), block, -1).flatten(0, 2).flatten(1))
+        first += math.prod(counts)
+    return Membership(torch.cat(blocks).to(torch.int32), torch.stack(windows).to(torch.int32))
 
 
-@torch.compiler.assume_constant_result
-def _table_of_windows(packed: tuple[int, ...], device: torch.device) -> Tensor:
-    return _membership(unpacked(packed), device).blocks
-
-
-@torch.compiler.assume_constant_result
-def _table_of_blocks(packed: tuple[int, ...], device: torch.device) -> Tensor:
-    return _membership(unpacked(packed), device).windows
+def _recorded_axis(
+    count: int, per_window: int, cyclic: int, start: int, num_windows: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """The window of each block of an axis (blocks,), and the blocks of each window (windows, blocks of a window)."""
+    blocks = torch.arange(count, device=device)
+    places = torch.arange(num_windows * per_window, device=device).reshape(num_windows, per_window)
+    if cyclic:
+        window_of_block = (blocks - start) % count // per_window
+        return window_of_block, torch.where(places < count, (places + start) % count, -1)
+    before = -start % per_window
+    block = places - before
+    return (blocks + before) // per_window, torch.where((block >= 0) & (block < count), block, -1)
 
 
 @functools.lru_cache(maxsize=64)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from factorizer_nnunet.network.ops.launch import like_first, num_programs, operator, padded, wrap_triton
-from factorizer_nnunet.network.ops.mixer.block_geometry import Geometry, geometry, graph_tables, membership, unpacked
+from factorizer_nnunet.network.ops.mixer.block_geometry import Geometry, geometry, membership, unpacked
 from factorizer_nnunet.network.ops.mixer.gram import shift_shares
 from factorizer_nnunet.network.ops.mixer.reference import MixerLayer
 from factorizer_nnunet.network.ops.mixer.triton_kernels import (
@@ -45,10 +45,9 @@ def residual_mixer(x: Tensor, norm: FusableNorm, mixer: MixerLayer, dtype: torch
     result: Tensor | None = None
     for family, share in zip(families, shift_shares(families), strict=True):
         packed = geometry(x.shape[1:-1], family).packed()
-        tables = graph_tables(packed, x.device)
         bias = mixer.out_proj.bias if result is None else None
         result, *_ = _add_family(
-            x, result, scale, shift, *weights, bias, *tables, packed, mixer.head_dim, mixer.nmf.num_iters, share, eps
+            x, result, scale, shift, *weights, bias, packed, mixer.head_dim, mixer.nmf.num_iters, share, eps
         )
     assert result is not None  # a grid has at least one family of shifts
     return result
@@ -62,8 +61,6 @@ def _fake_add_family(
     in_weight: Tensor,
     out_weight: Tensor,
     bias: Tensor | None,
-    table_of_windows: Tensor | None,
-    table_of_blocks: Tensor | None,
     packed: Sequence[int],
     head_dim: int,
     num_iters: int,
@@ -88,8 +85,6 @@ def _add_family(
     in_weight: Tensor,
     out_weight: Tensor,
     bias: Tensor | None,
-    table_of_windows: Tensor | None,
-    table_of_blocks: Tensor | None,
     packed: Sequence[int],
     head_dim: int,
     num_iters: int,
@@ -98,13 +93,12 @@ def _add_family(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """residual (or x) + share · H P Wᵀ + b of one family, and the sums and projections of its windows.
 
-    scale, shift, eps: from ``fold_scale_and_shift``; in_weight, out_weight: (C, C); bias: (C,); tables: from
-    ``graph_tables``; packed: a ``Geometry``.
+    scale, shift, eps: from ``fold_scale_and_shift``; in_weight, out_weight: (C, C); bias: (C,); packed: a ``Geometry``.
     """
     x = x.contiguous()
     residual = x if residual is None else residual.contiguous()
     blocks = unpacked(tuple(packed))
-    members = membership(blocks, x.device, table_of_windows, table_of_blocks)
+    members = membership(blocks, x.device)
     channels = x.shape[-1]
     block_voxels, num_warps = _block_voxels(blocks, _MAX_BLOCK_VOXELS), 1 if channels <= 32 else 4
     grid = (blocks.num_blocks, len(x))
@@ -141,8 +135,6 @@ def _add_family_backward(
     out_weight: Tensor,
     window_sums: Tensor,
     projections: Tensor,
-    table_of_windows: Tensor | None,
-    table_of_blocks: Tensor | None,
     packed: Sequence[int],
     head_dim: int,
     num_iters: int,
@@ -156,7 +148,7 @@ def _add_family_backward(
     """
     x, grad = x.contiguous(), grad.contiguous()
     blocks = unpacked(tuple(packed))
-    members = membership(blocks, x.device, table_of_windows, table_of_blocks)
+    members = membership(blocks, x.device)
     channels = x.shape[-1]
     block_voxels, num_warps = _block_voxels(blocks, _MAX_BACKWARD_BLOCK_VOXELS), 2 if channels <= 32 else 4
     grid = (num_programs(blocks.num_blocks, _MAX_PROGRAMS), len(x))
@@ -185,9 +177,9 @@ def _block_voxels(blocks: Geometry, limit: int) -> int:
 
 
 def _setup_context(ctx: Any, inputs: tuple, output: tuple[Tensor, ...]) -> None:
-    x, residual, scale, shift, in_weight, out_weight, bias, *tables = inputs[:9]
-    ctx.save_for_backward(x, scale, shift, in_weight, out_weight, *output[1:], *tables)
-    ctx.settings = inputs[9:]
+    x, residual, scale, shift, in_weight, out_weight, bias, *settings = inputs
+    ctx.save_for_backward(x, scale, shift, in_weight, out_weight, *output[1:])
+    ctx.settings = tuple(settings)
     ctx.is_residual, ctx.has_bias = residual is None, bias is not None
     ctx.mark_non_differentiable(*output[1:])
 
@@ -201,7 +193,7 @@ def _backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
     bias, matrices = sums.sum(0)[2 * channels :].split((channels, 2 * channels**2))
     in_weight, out_weight = matrices.unflatten(0, (2, channels, channels))
     tensors = (per_case[:, 0], per_case[:, 1], in_weight, out_weight, bias if ctx.has_bias else None)
-    return grad_x, None if ctx.is_residual else grad, *tensors, *[None] * 7
+    return grad_x, None if ctx.is_residual else grad, *tensors, None, None, None, None, None
 
 
 _add_family.differentiable(_backward, _setup_context)

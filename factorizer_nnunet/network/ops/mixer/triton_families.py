@@ -16,7 +16,7 @@ from torch import Tensor
 from triton import language as tl
 
 from factorizer_nnunet.network.ops.launch import like_first, operator, padded, wrap_triton
-from factorizer_nnunet.network.ops.mixer.block_geometry import Geometry, geometry, graph_tables, membership, unpacked
+from factorizer_nnunet.network.ops.mixer.block_geometry import Geometry, geometry, membership, unpacked
 from factorizer_nnunet.network.ops.mixer.gram import shift_shares
 from factorizer_nnunet.network.ops.mixer.triton_blocks import (
     average_projection,
@@ -205,21 +205,13 @@ def mix_families(x: Tensor, families: Sequence[Family], head_dim: int, num_iters
     result: Tensor | None = None
     for family, share in zip(families, shift_shares(families), strict=True):
         packed = geometry(x.shape[1:-1], family).packed()
-        tables = graph_tables(packed, x.device)
-        result, *_ = _mix_family(x, result, *tables, packed, head_dim, num_iters, share)
+        result, *_ = _mix_family(x, result, packed, head_dim, num_iters, share)
     assert result is not None  # a grid has at least one family of shifts
     return result
 
 
 def _fake_mix_family(
-    x: Tensor,
-    residual: Tensor | None,
-    table_of_windows: Tensor | None,
-    table_of_blocks: Tensor | None,
-    packed: Sequence[int],
-    head_dim: int,
-    num_iters: int,
-    share: float,
+    x: Tensor, residual: Tensor | None, packed: Sequence[int], head_dim: int, num_iters: int, share: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     heads = x.shape[-1] // head_dim
     windows = (x.shape[0], unpacked(tuple(packed)).num_windows, heads, head_dim)
@@ -229,22 +221,12 @@ def _fake_mix_family(
 
 @operator("mix_family", _fake_mix_family)
 def _mix_family(
-    x: Tensor,
-    residual: Tensor | None,
-    table_of_windows: Tensor | None,
-    table_of_blocks: Tensor | None,
-    packed: Sequence[int],
-    head_dim: int,
-    num_iters: int,
-    share: float,
+    x: Tensor, residual: Tensor | None, packed: Sequence[int], head_dim: int, num_iters: int, share: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """residual + share · H P of one family, and the sums and projections of its windows.
-
-    tables: from ``graph_tables``; packed: a ``Geometry``.
-    """
+    """residual + share · H P of one family, and the sums and projections of its windows; packed: a ``Geometry``."""
     x = x.contiguous()
     blocks = unpacked(tuple(packed))
-    members = membership(blocks, x.device, table_of_windows, table_of_blocks)
+    members = membership(blocks, x.device)
     channels = x.shape[-1]
     grid, group, tile = _launch_settings(x, blocks, head_dim)
     sums = x.new_empty((len(x), blocks.num_blocks, channels // head_dim, head_dim, head_dim + 1), dtype=torch.float32)
@@ -267,8 +249,6 @@ def _mix_family_backward(
     x: Tensor,
     window_sums: Tensor,
     projections: Tensor,
-    table_of_windows: Tensor | None,
-    table_of_blocks: Tensor | None,
     packed: Sequence[int],
     head_dim: int,
     num_iters: int,
@@ -277,7 +257,7 @@ def _mix_family_backward(
     """Gradient of x."""
     x, grad = x.contiguous(), grad.contiguous()
     blocks = unpacked(tuple(packed))
-    members = membership(blocks, x.device, table_of_windows, table_of_blocks)
+    members = membership(blocks, x.device)
     grid, group, tile = _launch_settings(x, blocks, head_dim)
     grad_x = torch.empty_like(x)
     grad_projections = x.new_empty((len(x), blocks.num_blocks, *projections.shape[2:]), dtype=torch.float32)
@@ -302,16 +282,16 @@ def _launch_settings(x: Tensor, blocks: Geometry, head_dim: int) -> tuple[tuple[
 
 
 def _setup_context(ctx: Any, inputs: tuple, output: tuple[Tensor, ...]) -> None:
-    x, residual, *tables = inputs[:4]
-    ctx.settings = inputs[4:]
+    x, residual, *settings = inputs
+    ctx.settings = tuple(settings)
     ctx.has_residual = residual is not None
-    ctx.save_for_backward(x, *output[1:], *tables)
+    ctx.save_for_backward(x, *output[1:])
     ctx.mark_non_differentiable(*output[1:])
 
 
 def _backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
     grad_x = _mix_family_backward(grad, *ctx.saved_tensors, *ctx.settings)
-    return grad_x, grad if ctx.has_residual else None, *[None] * 6
+    return grad_x, grad if ctx.has_residual else None, None, None, None, None
 
 
 _mix_family.differentiable(_backward, _setup_context)

@@ -1,0 +1,49 @@
+"""For test_inlined_kernels, in a process whose kernels are not interpreted: what it asks about them, as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from unittest import mock
+
+import torch
+from torch import fx
+from torch._higher_order_ops.triton_kernel_wrap import kernel_side_table
+from triton.runtime.jit import JITFunction
+
+from benchmarks import kernel_resources, step_operators
+from factorizer_nnunet.network import Factorizer
+from factorizer_nnunet.network.ops.norm import triton as norms
+
+
+def written_by_kernels(graph: fx.Graph) -> dict[str, list[str]]:
+    """By kernel that the graph launches, what torch found that it writes."""
+    found: dict[str, list[str]] = {}
+    for node in graph.nodes:
+        if str(node.target) == step_operators.INLINED_LAUNCH:
+            kernel = kernel_side_table.get_kernel(node.kwargs["kernel_idx"])
+            while not isinstance(kernel, JITFunction):  # a configuration, such as the number of warps
+                kernel = kernel.fn
+            found.setdefault(kernel.fn.__name__, []).extend(node.kwargs["tensors_to_clone"])
+    return found
+
+
+def main() -> None:
+    torch.manual_seed(0)
+    sizes = {"features_per_stage": [16, 72], "strides": [[1, 1], [2, 2]], "nmf_stages": [True, True]}
+    network = Factorizer(2, 3, **sizes, deep_supervision=True)
+    with mock.patch.object(step_operators, "count", wraps=step_operators.count) as counted:
+        page = step_operators.report(network, "small", torch.randn(1, 2, 8, 8))
+    graphs = [call.args[0] for call in counted.call_args_list]
+    written: dict[str, list[str]] = {}
+    for graph in graphs[2:]:
+        for kernel, names in written_by_kernels(graph).items():
+            written[kernel] = sorted({*written.get(kernel, []), *names})
+    with kernel_resources.compiled_instead_of_launched([80, 90]) as found:
+        norms.channel_moments(torch.zeros(1, 4, 4, 16))
+    resources = [dataclasses.asdict(one) for one in kernel_resources.resources(found)]
+    print(json.dumps({"page": page, "written": written, "resources": resources}))
+
+
+if __name__ == "__main__":
+    main()
