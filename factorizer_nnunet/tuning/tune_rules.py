@@ -21,6 +21,7 @@ from factorizer_nnunet.nnunet.probabilities_file import PROBABILITIES_ENDING, re
 from factorizer_nnunet.postprocessing.rule_file import check_not_edited, write_postprocessing
 from factorizer_nnunet.postprocessing.rules import Postprocessing
 from factorizer_nnunet.report import Sources
+from factorizer_nnunet.report.folders import numbered_folds
 from factorizer_nnunet.report.own_pages import page_file, write_page
 from factorizer_nnunet.report.results import CROSS_VALIDATION, Result, read_results
 from factorizer_nnunet.report.statistics import estimate
@@ -159,14 +160,15 @@ def _cases(request: RuleTuningRequest, result: Result) -> tuple[list[TunedCase],
 
 
 def _checkpoints(model: ModelFolder, cases: Sequence[TunedCase]) -> dict[str, str]:
-    """SHA-256 of the checkpoints that predicted the cases, by fold."""
+    """SHA-256 of the checkpoints of all folds with numbers, which must exist for those that predicted the cases."""
     files = {fold: model.fold(fold).checkpoint() for fold in sorted({case.fold for case in cases})}
     if missing := [str(file) for file in files.values() if not file.is_file()]:
         raise UserError(
             f"{first_few(missing)} does not exist: rules belong to the checkpoints that predicted. Restore the file, "
             "or name other folds with -f"
         )
-    return {fold: stamp_of(file).sha256 for fold, file in files.items()}
+    files |= {fold.name: fold.checkpoint() for fold in numbered_folds(model) if fold.checkpoint().is_file()}
+    return {fold: stamp_of(file).sha256 for fold, file in sorted(files.items())}
 
 
 def _has_thresholds(cases: Sequence[TunedCase], result: Result, warnings: list[str]) -> bool:

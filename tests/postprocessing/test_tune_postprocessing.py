@@ -86,7 +86,9 @@ def test_an_edited_file_is_kept_and_a_new_tuning_without_gain_sets_an_old_one_as
     assert "was edited" in capsys.readouterr().err and file.read_text().startswith('{"regions": {}')
     file.unlink()
     monkeypatch.setattr(candidate_rules, "THRESHOLDS", (0.5,))
-    assert _tune(model) == 0 and file.is_file()
+    assert _tune(model, "-f", "0", "1", "2", "3") == 0
+    content = json.loads(file.read_text())
+    assert (list(content["checkpoints"]), content["tuned"]["folds"]) == ([*"01234"], [*"0123"])
     monkeypatch.setattr(rule_search, "MIN_CASES", 13)
     assert _tune(model) == 0
     assert not file.exists() and file.with_name(f"{file.name}.outdated-1").is_file()
