@@ -7,7 +7,8 @@ SOURCE and TARGET are data sets in nnU-Net's raw layout. A model is trained on S
 ``factorizer-nnunet finetune``; on the same plans, another training starts from scratch at the usual learning rate.
 ``--channels`` keeps only these channels of TARGET. Where both have the same cases, ``--source-fold 0`` keeps the
 validation cases out of both trainings, since nnU-Net's folds of equal cases are equal. WORK gets nnU-Net's folders and
-logs. State is read from disk: the same command continues. The result is added to ``finetune.json`` and ``finetune.md``.
+logs. State is read from disk: the same command continues. The result is added to ``finetune.json`` and
+``finetune.md``. No prediction is mirrored, which would take eight times as long.
 """
 
 from __future__ import annotations
@@ -21,15 +22,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.accuracy import Comparison, environment, trainer_name
+from benchmarks.accuracy import OURS, Comparison, environment, trainer_name
 from factorizer_nnunet.core.atomic_files import write_text_atomically
 from factorizer_nnunet.core.markdown import markdown_table
+from factorizer_nnunet.finetuning.request import LEARNING_RATE
 from factorizer_nnunet.nnunet.dataset_json import DatasetJson
 from factorizer_nnunet.nnunet.environment import create_folders
 from factorizer_nnunet.nnunet.image_files import image_name
 from factorizer_nnunet.nnunet.model_folder import FoldFolder
-from factorizer_nnunet.nnunet.names import PLANS, TRAINER
+from factorizer_nnunet.nnunet.model_name import ModelName
+from factorizer_nnunet.nnunet.names import PLANS
 from factorizer_nnunet.nnunet.training_log import read_curve
+from factorizer_nnunet.training.budget import changed_suffix
 
 CONFIGURATION = "3d_fullres"
 _SOURCE, _TARGET = 901, 902
@@ -75,7 +79,7 @@ def link_data(raw: Path, source: Path, number: int, channels: Sequence[str] = ()
 
 def train_source(work: Comparison, trainer: str, fold: str, memory_gb: float) -> Path:
     """Plan the source and train one fold; returns the model folder."""
-    model = work.root / "nnUNet_results" / work.dataset / f"{trainer}__{PLANS}__{CONFIGURATION}"
+    model = work.root / "nnUNet_results" / work.dataset / _model(trainer, PLANS)
     if not (model / f"fold_{fold}" / "checkpoint_final.pth").exists():
         options = ("--gpu-memory-target", memory_gb, "-np", 2)
         work.run("factorizer-nnunet", "plan", "-d", work.number, "-c", CONFIGURATION, *options, log="plan_source")
@@ -84,14 +88,16 @@ def train_source(work: Comparison, trainer: str, fold: str, memory_gb: float) ->
 
 
 def _train(work: Comparison, trainer: str, plans: str, fold: str, log: str) -> FoldFolder:
-    folder = FoldFolder(
-        work.root / "nnUNet_results" / work.dataset / f"{trainer}__{plans}__{CONFIGURATION}" / f"fold_{fold}"
-    )
+    folder = FoldFolder(work.root / "nnUNet_results" / work.dataset / _model(trainer, plans) / f"fold_{fold}")
     if not folder.summary.exists():
         command = ("nnUNetv2_train", work.number, CONFIGURATION, fold, "-tr", trainer, "-p", plans, "-device", "cpu")
         continued = ("--c",) if folder.last_checkpoint() else ()
         work.run(*command, *continued, log=log)
     return folder
+
+
+def _model(trainer: str, plans: str) -> str:
+    return ModelName(trainer, plans, CONFIGURATION).folder
 
 
 def compare(options: argparse.Namespace) -> dict[str, Any]:
@@ -101,26 +107,25 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
     raw, env = root / "nnUNet_raw", environment(root, threads=1)
     source = link_data(raw, options.source, _SOURCE)
     target = link_data(raw, options.target, _TARGET, options.channels)
-    trainer = trainer_name(TRAINER, options.iterations)
+    scratch_trainer = trainer_name(OURS, options.iterations)
+    suffix = scratch_trainer.removeprefix(OURS)
+    trainer = OURS + changed_suffix(suffix, options.learning_rate, max(1, options.iterations // 10))
     on_source = Comparison(root, source.folder, CONFIGURATION, env)
     on_target = Comparison(root, target.folder, CONFIGURATION, env)
-    source_trainer = trainer_name(TRAINER, options.source_iterations)
+    source_trainer = trainer_name(OURS, options.source_iterations)
     model = train_source(on_source, source_trainer, options.source_fold, options.gpu_memory_target)
-    rate = () if options.learning_rate is None else ("--learning-rate", options.learning_rate)
     begin = ("finetune", "--from", model, "--from-fold", options.source_fold, "-d", _TARGET, "-f", 0, "-tr", trainer)
     maps = [word for text in options.map for word in ("--map", text)]
-    on_target.run("factorizer-nnunet", *begin, *rate, *maps, "-device", "cpu", "-np", 2, log="finetune")
-    results = root / "nnUNet_results" / target.folder
-    # The trainer's name continues with learning rate and warm-up.
-    (tuned,) = results.glob(f"{trainer}_lr{options.learning_rate or ''}*__{_FINETUNED_PLANS}__{CONFIGURATION}")
-    scratch = _train(on_target, trainer, _FINETUNED_PLANS, "0", "scratch")
+    on_target.run("factorizer-nnunet", *begin, *maps, "-device", "cpu", "-np", 2, log="finetune")
+    tuned = FoldFolder(on_target.root / "nnUNet_results" / target.folder / _model(trainer, _FINETUNED_PLANS) / "fold_0")
+    scratch = _train(on_target, scratch_trainer, _FINETUNED_PLANS, "0", "scratch")
     return {
         "source": source.title,
         "target": target.title,
         "source_iterations": options.source_iterations,
         "iterations": options.iterations,
-        "finetuned_trainer": tuned.name.partition("__")[0],
-        "finetuned": _measured(FoldFolder(tuned / "fold_0")),
+        "finetuned_trainer": trainer,
+        "finetuned": _measured(tuned),
         "scratch": _measured(scratch),
     }
 
@@ -171,7 +176,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         metavar="N",
         help="on the target, of both (default: %(default)s)",
     )
-    add("--learning-rate", metavar="X", help="of the fine-tuning, such as 1e-3 (default: that of finetune)")
+    add(
+        "--learning-rate",
+        type=float,
+        default=LEARNING_RATE,
+        metavar="X",
+        help="of the fine-tuning (default: %(default)s)",
+    )
     add("--gpu-memory-target", type=float, default=0.6, metavar="GB", help="for the plans (default: %(default)s)")
     add("--docs", type=Path, default=Path("docs/measured"), help="where to write")
     options = parser.parse_args(arguments)

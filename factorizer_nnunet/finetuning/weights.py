@@ -1,7 +1,7 @@
 """Weights of a trained network for other channels and outputs: only the first and the last layers change.
 
-Which layers these are follows from building the network with one more channel or output, so that it holds for every
-network: the weights whose shape changes belong to them.
+Which layers these are follows from building the network with one more channel or output, so that it is true for
+every network: the weights whose shape changes belong to them.
 
 Channels. A matched channel keeps its kernels, a new one gets the mean of those of all old channels. Then the kernels of
 all channels are multiplied by one number, so that the response to independent channels of equal variance keeps its
