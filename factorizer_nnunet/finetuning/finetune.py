@@ -96,6 +96,12 @@ def _planner(preparation: Preparation) -> type[nnUNetPlannerFactorizer]:
     """The planner that gives the model's settings to its plans, and keeps existing ones, which may have been edited."""
 
     class FinetuningPlanner(nnUNetPlannerFactorizer):
+        def plan_experiment(self) -> dict[str, Any]:
+            with contextlib.redirect_stdout(io.StringIO()):  # it prints settings that the model's replace
+                plans: dict[str, Any] = super().plan_experiment()
+            print(f"Plans: {preparation.plans_file}", flush=True)
+            return plans
+
         def save_plans(self, plans: dict[str, Any]) -> None:
             file = preparation.plans_file
             # nnU-Net returns this object as the plans, so it is changed in place.
