@@ -137,6 +137,29 @@ def test_a_model_of_another_dimension_is_refused(
     assert "was trained as 2d, so its network cannot be fine-tuned as 3d_fullres" in capsys.readouterr().err
 
 
+def test_a_3d_model_is_refused_for_2d_images(
+    folders: Path, model: Path, target: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fingerprint = folders / "nnUNet_preprocessed" / TARGET / "dataset_fingerprint.json"
+    fingerprint.parent.mkdir()
+    fingerprint.write_text(json.dumps({"spacings": [[999.0, 1.0, 1.0]], "shapes_after_crop": [[1, 30, 40]]}))
+    assert finetune(model, "--dry-run") == 2
+    assert f"segments 3D images, those of {TARGET} are 2D. Start from a model of 2d" in capsys.readouterr().err
+
+
+def test_too_few_cases_for_folds_are_reported(
+    folders: Path, model: Path, target: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for case in ("case_0", "case_1"):
+        for file in target.glob(f"*Tr/{case}*"):
+            file.unlink()
+    description = json.loads((target / "dataset.json").read_text())
+    (target / "dataset.json").write_text(json.dumps({**description, "numTraining": 4}))
+    assert finetune(model, "--dry-run") == 2
+    assert "4 training cases are too few for 5 folds" in capsys.readouterr().err
+    assert finetune(model, "--dry-run", "-f", "all") == 0
+
+
 def test_a_cascade_is_refused(folders: Path, target: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = write_source(folders / "elsewhere", plans=source_plans(previous_stage="3d_lowres"))
     assert finetune(model, "--dry-run") == 2
