@@ -182,7 +182,7 @@ def _add_notes(release: Release, listing: SourceListing, grouped: GroupedFiles, 
     for number, names, text in (
         (len(listing.wrappers), listing.wrappers, "folders with file names, replaced by the single NIfTI file inside"),
         (
-            found.unlabelled.total(),
+            found.unlabelled.total() if release.folders_on_disk else 0,
             sorted(found.unlabelled),
             "cases treated as unlabelled because of a parent folder's name",
         ),

@@ -218,6 +218,7 @@ def _release(endings: Mapping[str, str], labels: Mapping[str, int], cases: Seque
         schemes=(scheme,),
         root=_IMAGES,
         unlabelled=_UNLABELLED,
+        folders_on_disk=False,
         patients_hidden=patients_hidden if several else "",
         values_hint="Name every value that the masks have: --labels NAME=VALUE …, or replace mistakes with --remap",
         submission=f"{{case}}{FILE_ENDING}",

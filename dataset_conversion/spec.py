@@ -122,6 +122,7 @@ class Release:
     preferred: str | None = None  # folder with corrections, whose files override others of the same name
     excluded: str | None = None  # folder to ignore
     superseded: str | None = None  # searched in the path of an outdated file, which others of the same name override
+    folders_on_disk: bool = True  # False: named by us, for files of any folders
     labels_optional: bool = False  # cases without label in training folders are treated as unlabelled
     leftover_label: bool = False  # if there is no label file, the only unknown NIfTI next to the images is the label
     patient: str = "(.*)"  # group 1 in a case name is the patient, whose cases stay in one fold

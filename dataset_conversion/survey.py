@@ -81,10 +81,12 @@ def refuse_problems(survey: Survey, listing: SourceListing, options: Options) ->
         UserError: there are problems that are not to be skipped, or no cases.
     """
     release, where = survey.release, ", ".join(map(str, listing.sources))
-    problems = "\n".join([*(f"  {problem}" for problem in survey.problems), *survey.hints])
+    problems = "\n".join([*survey.hints, *(f"  {problem}" for problem in survey.problems)])
     count = count_of(len(survey.problems), "problem")
     if survey.problems and not options.skip_invalid:
-        raise UserError(f"{count} in {where}, nothing was written (--skip-invalid leaves these cases out):\n{problems}")
+        # Where no labelled case is left, the problem is not that of some cases.
+        skip = " (--skip-invalid leaves these cases out)" if survey.training else ""
+        raise UserError(f"{count} in {where}, nothing was written{skip}:\n{problems}")
     if not survey.kept:
         if survey.problems:
             raise UserError(f"no case of {release.title} in {where} is valid, {count}:\n{problems}")
@@ -134,7 +136,7 @@ def _warnings(
         value, why = release.telltale
         if not any(label.counts.get(value) for label in labels):
             yield f"no label has the value {value}: {why}"
-    if kept and not labels:
+    if kept and not any(e.label is not None for e in examined):
         yield "no case has a label: this set can be used for prediction, but not for planning or training"
     if release.patients_hidden and options.patients is None and labels:
         yield release.patients_hidden

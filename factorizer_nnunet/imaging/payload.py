@@ -44,10 +44,14 @@ def _problem(path: Path, with_values: bool) -> str | None:
         content = gzip.decompress(path.read_bytes()) if name.endswith(".gz") else path.read_bytes()
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         return f"is a truncated or damaged gzip file ({error})"
+    if not content:
+        return "is empty"
     try:
         needed = _gipl_bytes(content) if name.endswith(".gipl") else _nifti_bytes(content)
     except (KeyError, OverflowError, StopIteration, ValueError, struct.error):
         return "has a damaged header"
+    except OSError as error:
+        return str(error)
     if len(content) < needed:
         return f"is truncated: {len(content)} bytes, {needed} according to its header"
     return _not_finite(content, needed) if with_values and not name.endswith(".gipl") else None

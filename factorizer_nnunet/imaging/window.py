@@ -42,7 +42,7 @@ class Window:
         """Such as "level 40, width 80 HU (brain)" or "12 to 830"."""
         if self.organ:
             return f"level {(self.low + self.high) / 2:g}, width {self.high - self.low:g} HU ({self.organ})"
-        return f"{self.low:.4g} to {self.high:.4g}"
+        return " to ".join(f"{end:.0f}" if abs(end) >= 1000 else f"{end:.4g}" for end in self.ends)
 
 
 def ct_window(organ: str) -> Window:

@@ -90,8 +90,15 @@ def find_cases(
     images, problems = _images_by_case(folder, file_ending)
     if not images:
         others = [path.name for path in passed_over(folder, [])]
+        unnumbered = next((name for name in others if name.lower().endswith(file_ending.lower())), None)
+        fix = "Name the folder of the images with -i"
+        if unnumbered is not None:
+            renamed = f"{unnumbered[: -len(file_ending)]}_0000{file_ending}"
+            fix = f"Name each file by its channel: {unnumbered} becomes {renamed}"
+        elif others:
+            fix += f"; the model takes {file_ending} files"
         seen = f"; it has {first_few(others, 3)}" if others else ""
-        raise UserError(f"{folder} has no images CASE_0000{file_ending}{seen}. Name the folder of the images with -i")
+        raise UserError(f"{folder} has no images CASE_0000{file_ending}{seen}. {fix}")
     expected = range(num_channels)
     if num_channels > 1 and all(set(files) == {0} for files in images.values()):
         first = next(iter(images.values()))[0]

@@ -15,7 +15,7 @@ class ViewerLimits:
         UserError: they are negative, infinite or not a number.
     """
 
-    cases: int = 20  # whose volumes are stored
+    cases: int = 200  # whose volumes are stored
     mb: float = 30.0  # all volumes together
 
     def __post_init__(self) -> None:

@@ -20,7 +20,7 @@ p { margin: .4rem 0; max-width: 75ch; }
 a { color: var(--link); }
 .soft { color: var(--soft); }
 .bad { color: var(--bad); font-weight: 600; }
-nav { margin: .8rem 0; } nav a { margin-right: 1.1em; }
+nav { margin: .8rem 0; } nav a { margin-right: 1.1em; display: inline-block; }
 .numbers { display: flex; flex-wrap: wrap; gap: .6rem; margin: 1.1rem 0; padding: 0; list-style: none; }
 .numbers li { background: var(--panel); border: 1px solid var(--line); border-radius: 8px; padding: .5rem .9rem; }
 .numbers b { display: block; font-size: 1.45rem; font-variant-numeric: tabular-nums; line-height: 1.2; }
@@ -61,7 +61,7 @@ th button { all: unset; cursor: pointer; } th button:focus-visible { outline: 2p
 th[aria-sort=ascending] button::after { content: " \\2191"; }
 th[aria-sort=descending] button::after { content: " \\2193"; }
 td { white-space: nowrap; } td.number { text-align: right; }
-td.path, td.words { white-space: normal; overflow-wrap: anywhere; min-width: 20em; max-width: 46em; }
+td.path, td.words { white-space: normal; overflow-wrap: anywhere; min-width: min(20em, 45vw); max-width: 46em; }
 tr:target { background: var(--warnfill); } tr.odd td:first-child { border-left: 3px solid var(--bad); }
 summary { cursor: pointer; margin: .6rem 0; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .25rem 1.2rem; } dt { color: var(--soft); }

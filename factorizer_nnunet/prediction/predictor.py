@@ -145,14 +145,20 @@ class Predictor:
         """(channels, z, y, x), nnU-Net's properties, and the SimpleITK image whose grid it is."""
         if isinstance(image, np.ndarray):
             if spacing is None or len(spacing) != 3:
-                raise UserError("an array needs spacing: the size of its voxels in mm along z, y and x")
+                raise UserError("an array needs spacing: three numbers, the size of its voxels in mm along z, y and x")
             array = image[None] if image.ndim == 3 else image
             if array.ndim != 4:
                 raise UserError(f"an image has 3 axes, or 4 with channels first; this array has {image.ndim}")
             return array, {"spacing": [float(mm) for mm in spacing]}, None
         if spacing is not None:
             raise UserError("files and SimpleITK images have a spacing of their own: leave it out")
-        listed = [image] if isinstance(image, (str, os.PathLike, SimpleITK.Image)) else list(image)
+        listed = list(image) if isinstance(image, (list, tuple)) else [image]
+        for one in listed:
+            if not isinstance(one, (str, os.PathLike, SimpleITK.Image)) and (one is not None or image is None):
+                raise UserError(
+                    "an image is a path, a SimpleITK image or an array, or a list of paths or images, one for each "
+                    f"channel; this is {type(one).__name__}"
+                )
         channels = [one for one in listed if one is not None]
         absent = [number for number, one in enumerate(listed) if one is None]
         if not channels:

@@ -9,6 +9,7 @@ from pathlib import Path
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.nnunet.inference_settings import InferenceSettings, is_tile_step
 from factorizer_nnunet.nnunet.model_folder import ALL_CASES, CHECKPOINT_FINAL
+from factorizer_nnunet.prediction.memory import PROCESS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +81,8 @@ class PredictionRequest:
             raise UserError("-npp and -nps must be 0 or more")
         if self.memory is not None and not (math.isfinite(self.memory) and self.memory > 0):
             raise UserError(f"--memory {self.memory:g} must be above 0, in GB")
+        if self.memory is not None and self.memory * 1e9 <= PROCESS:
+            raise UserError(f"--memory {self.memory:g}: PyTorch and nnU-Net alone take {PROCESS / 1e9:g} GB")
         if self.sums_on_disk is not None and not self.sums_on_disk.is_dir():
             raise UserError(f"--sums-on-disk {self.sums_on_disk}: this is not a folder. Create it, or name another")
         if not 0 <= self.part_id < self.num_parts:

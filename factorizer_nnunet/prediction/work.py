@@ -9,7 +9,7 @@ import os
 import pickle
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ Properties = dict[str, Any]  # what nnU-Net needs to bring a prediction back to 
 # An image that has so many more voxels at the model's spacing has a wrong spacing in its header: of 10 mm slices,
 # 0.5 mm are 20 times as many, and 4 mm voxels in 0.5 mm are 512 times as many.
 _MAX_GROWTH = 1000
+_LEAST_OF_PATCH = 0.2  # an image that is shorter along an axis is unlike those of the training
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,10 @@ def preprocess(case: ImageCase, models: Sequence[ModelDescription], memory: Memo
         array, own = preprocess_array(image, dict(properties), previous, model, memory)  # which changes the properties
         data.append(array)
         of_each.append(own)
-    warnings = _empty_channels(image, first.dataset.channel_names, all(model.takes_absent for model in models))
+    warnings = (
+        *_empty_channels(image, first.dataset.channel_names, all(model.takes_absent for model in models)),
+        *_mostly_padding(image.shape[1:], properties["spacing"], first),
+    )
     return Preprocessed(tuple(data), tuple(of_each), stamps, time.perf_counter() - start, warnings)
 
 
@@ -191,7 +195,9 @@ def _check_image(
         raise UserError(f"{problem}: nnU-Net would spread them over the entire image. Correct the image")
     spacing = [float(mm) for mm in properties["spacing"]]
     if not all(math.isfinite(mm) and mm > 0 for mm in spacing):
-        raise UserError(f"its header says voxels of {' × '.join(f'{mm:g}' for mm in spacing)} mm. Correct it")
+        raise UserError(
+            f"its voxels have {' × '.join(f'{mm:g}' for mm in spacing)} mm. Correct the spacing of its header"
+        )
     order = model.plans.transpose_forward
     shape, original = [image.shape[1:][axis] for axis in order], [spacing[axis] for axis in order]
     target = [*original[: len(original) - len(model.configuration.spacing)], *model.configuration.spacing]
@@ -237,6 +243,17 @@ def _empty_channels(image: np.ndarray, names: Sequence[str], may_be_absent: bool
         for number, (name, problem) in enumerate(zip(names, problems, strict=True))
         if problem is not None
     )
+
+
+def _mostly_padding(shape: Sequence[int], spacing: Sequence[float], model: ModelDescription) -> Iterator[str]:
+    """A warning about an image that fills little of a patch along an axis, such as a slice given to a 3D model."""
+    order, settings = model.plans.transpose_forward, model.configuration
+    axes = len(settings.patch_size)
+    image = [shape[axis] * float(spacing[axis]) for axis in order][-axes:]
+    patch = [size * mm for size, mm in zip(settings.patch_size, settings.spacing, strict=True)]
+    if any(own < _LEAST_OF_PATCH * all_of_it for own, all_of_it in zip(image, patch, strict=True)):
+        sizes = [" × ".join(f"{mm:.3g}" for mm in lengths) for lengths in (image, patch)]
+        yield f"it has {sizes[0]} mm, a patch of the model {sizes[1]} mm: most is padding. Is it the right image?"
 
 
 def export(

@@ -80,7 +80,11 @@ def find_predictions(
     if found.kind == CROSS_VALIDATION and 0 < len(found.predictions) < expected:
         found.warnings.append(f"{folder}: {len(found.predictions)} of {expected} training cases are validated")
     if not found.predictions and not problems:
-        reason = "none of its folds has been validated" if folds else f"no file ends with {ending}"
+        reason = (
+            "none of its folds has been validated: finish a training with --c, which validates"
+            if folds
+            else f"no file ends with {ending}"
+        )
         problems.append(f"{folder}: no predictions, {reason}")
     return found
 

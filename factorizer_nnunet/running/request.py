@@ -38,7 +38,11 @@ def find_requests(results: Path, dataset: str, name: str | None = None) -> list[
     datasets = sorted({_dataset_folder(path).name for path in found})
     if len(datasets) != 1:
         runs = list(dict.fromkeys(map(_described, _requests(results, "*"))))
-        known = f"there are runs of {', '.join(runs)}" if runs else "factorizer-nnunet run starts one"
+        known = (
+            f"there are runs of {', '.join(runs)}"
+            if runs
+            else "factorizer-nnunet run starts one and shows its trainings"
+        )
         if datasets:
             raise UserError(f"{len(datasets)} data sets with runs have the ID {dataset} in {results}: give a name")
         wanted = f"no run has the ID or name {dataset}" + ("" if name is None else f" and --name {name}")

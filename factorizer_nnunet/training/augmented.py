@@ -8,7 +8,7 @@ import torch
 
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.nnunet.environment import AUGMENTATION_VARIABLE, Augmentation, augmentation_setting
-from factorizer_nnunet.training.augmentation.augmenter import DeviceAugmenter, augment_on_device
+from factorizer_nnunet.training.augmentation.augmenter import DeviceAugmenter, augment_on_device, end_workers
 from factorizer_nnunet.training.data_wait import DataWait, Measured
 from factorizer_nnunet.training.timed import TimedTrainer
 
@@ -34,6 +34,15 @@ class AugmentedTrainer(TimedTrainer):
             return loaders
         training, validation = (augment_on_device(one, self.device, self.print_to_log_file) for one in loaders)
         return training, validation
+
+    def run_training(self) -> None:
+        """Train as usual. Where the training fails or is stopped, the workers end first, or each prints a traceback."""
+        try:
+            super().run_training()
+        except BaseException:
+            for loader in (self.dataloader_train, self.dataloader_val):
+                end_workers(loader)
+            raise
 
     def on_train_epoch_start(self) -> None:
         """Start an epoch as usual."""

@@ -16,6 +16,9 @@ from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import load_json_object
 
 TIME_PLAN_FILE = "time_plan.json"
+# Where a usual epoch takes longer than all of the time, as on a CPU: so many shorter ones, for progress to be seen.
+_SHORT_EPOCHS = 10
+_FEWEST_ITERATIONS = 10  # of an epoch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,22 +53,17 @@ def plan_time(minutes: float, times: MeasuredTimes, iterations: int, validation_
     """The longest training that ends with its validation in ``minutes``.
 
     Epochs are shortened, to half of ``iterations`` at the most, so that a few of them, too, fill the time: 2.5 complete
-    epochs become three shorter ones.
+    epochs become three shorter ones. Where not even one complete epoch fits, there are up to 10 epochs of 10 iterations
+    or more, with as many fewer validation iterations.
 
     Raises:
-        UserError: not even one epoch fits.
+        UserError: not even 10 iterations fit.
     """
     available = 60 * minutes - times.spent - times.final
     others = validation_iterations * times.validation_step + times.epoch_end
     epoch = iterations * times.step + others
     if available < epoch:
-        needed = math.ceil((times.spent + times.final + epoch) / 60)
-        raise UserError(
-            f"a training of {minutes:g} minutes is too short: starting takes {_minutes(times.spent)}, one epoch of "
-            f"{iterations} iterations {_minutes(epoch)} and the validation of the fold's cases {_minutes(times.final)} "
-            f"minutes. Use a trainer with _{needed}m or more, or shorter epochs: add _{max(1, iterations // 5)}iters "
-            "to its name"
-        )
+        return _plan_short_epochs(minutes, times, iterations, validation_iterations)
     epochs = math.ceil(available / epoch)
     shortened = math.floor((available / epochs - others) / times.step)
     if shortened < iterations / 2:  # the others take most of an epoch
@@ -74,6 +72,31 @@ def plan_time(minutes: float, times: MeasuredTimes, iterations: int, validation_
         epochs=epochs,
         iterations_per_epoch=min(iterations, shortened),
         validation_iterations=validation_iterations,
+    )
+
+
+def _plan_short_epochs(minutes: float, times: MeasuredTimes, iterations: int, validation_iterations: int) -> TimePlan:
+    """A training that is shorter than one complete epoch."""
+    available = 60 * minutes - times.spent - times.final
+    fewest = min(_FEWEST_ITERATIONS, iterations)
+    share = validation_iterations / iterations  # validation iterations for each one of training
+    for epochs in range(_SHORT_EPOCHS, 0, -1):
+        # One validation iteration may come from rounding up.
+        left = available / epochs - times.epoch_end - times.validation_step
+        shortened = math.floor(left / (times.step + share * times.validation_step))
+        if shortened >= fewest:
+            shortened = min(shortened, iterations)
+            return TimePlan(
+                epochs=epochs,
+                iterations_per_epoch=shortened,
+                validation_iterations=min(validation_iterations, math.floor(shortened * share) + 1),
+            )
+    least = fewest * (times.step + share * times.validation_step) + times.epoch_end + times.validation_step
+    needed = math.ceil((times.spent + times.final + least) / 60 * (1 + 1e-9))
+    raise UserError(
+        f"a training of {minutes:g} minutes is too short: starting takes {_minutes(times.spent)}, {fewest} iterations "
+        f"{_minutes(least)} and the validation of the fold's cases {_minutes(times.final)} minutes. Use a trainer with "
+        f"_{needed}m or more"
     )
 
 

@@ -47,12 +47,22 @@ def test_the_plan_ends_in_time_and_uses_it(times: MeasuredTimes, minutes: float,
     try:
         plan = plan_time(minutes, times, iterations, validation)
     except UserError:
-        epoch = iterations * times.step + validation * times.validation_step + times.epoch_end
-        assert times.spent + times.final + epoch > 60 * minutes * (1 - 1e-9)
+        least = 10 * (times.step + validation / iterations * times.validation_step) + times.epoch_end
+        assert times.spent + times.final + least + times.validation_step > 60 * minutes * (1 - 1e-9)
         return
-    epoch = plan.iterations_per_epoch * times.step + validation * times.validation_step + times.epoch_end
+    epoch = (
+        plan.iterations_per_epoch * times.step + plan.validation_iterations * times.validation_step + times.epoch_end
+    )
     total = times.spent + times.final + plan.epochs * epoch
+    complete = iterations * times.step + validation * times.validation_step + times.epoch_end
+    assert total <= 60 * minutes * (1 + 1e-9)
+    if times.spent + times.final + complete > 60 * minutes:  # shorter epochs, with as many fewer validation iterations
+        assert 1 <= plan.epochs <= 10 <= plan.iterations_per_epoch <= iterations
+        share = plan.iterations_per_epoch / iterations * validation
+        assert share - 1 <= plan.validation_iterations <= min(validation, share + 1)
+        return
     assert iterations / 2 <= plan.iterations_per_epoch <= iterations
+    assert plan.validation_iterations == validation
     assert total <= 60 * minutes * (1 + 1e-9)
     # Either no epoch could have a step more, or not one more complete epoch fits.
     left = plan.epochs * times.step if plan.iterations_per_epoch < iterations else max(epoch, plan.epochs * times.step)
@@ -60,11 +70,18 @@ def test_the_plan_ends_in_time_and_uses_it(times: MeasuredTimes, minutes: float,
 
 
 def test_a_time_that_is_too_short_is_refused_with_one_that_is_not() -> None:
+    slow = replace(TIMES, step=10)
     with pytest.raises(
-        UserError, match=r"of 2 minutes is too short: starting takes 0\.5, .* _3m or more, .* add _50iters to its name"
+        UserError, match=r"of 3 minutes is too short: starting takes 0\.5, 10 iterations .* _4m or more"
     ):
-        plan_time(2, TIMES, 250, 50)
-    assert plan_time(3, TIMES, 250, 50).epochs >= 1
+        plan_time(3, slow, 250, 50)
+    assert plan_time(4, slow, 250, 50) == TimePlan(epochs=1, iterations_per_epoch=11, validation_iterations=3)
+
+
+def test_less_than_one_usual_epoch_becomes_several_short_ones() -> None:
+    """A training of 20 minutes on a slow CPU."""
+    slow = replace(TIMES, step=4.7, validation_step=1.5)
+    assert plan_time(20, slow, 250, 50) == TimePlan(epochs=10, iterations_per_epoch=21, validation_iterations=5)
     assert plan_time(2.2, TIMES, 50, 10) == TimePlan(epochs=2, iterations_per_epoch=45, validation_iterations=10)
 
 

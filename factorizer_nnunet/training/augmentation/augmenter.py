@@ -107,6 +107,14 @@ def augment_on_device(
     return augmenter
 
 
+def end_workers(loader: DeviceAugmenter | StockAugmenter | None) -> None:
+    """End the workers of a trainer's loader, if there are any."""
+    if isinstance(loader, DeviceAugmenter):
+        loader.finish()
+    else:
+        _finish(loader)
+
+
 def _loader_of(stock: StockAugmenter) -> nnUNetDataLoader:
     if type(stock) is NonDetMultiThreadedAugmenter:
         loader = stock.generator
@@ -128,7 +136,7 @@ def _with_loader(stock: StockAugmenter, loader: BoxLoader) -> StockAugmenter:
     )
 
 
-def _finish(augmenter: StockAugmenter) -> None:
+def _finish(augmenter: StockAugmenter | None) -> None:
     """End the workers; the next batch would start them again."""
     if not isinstance(augmenter, NonDetMultiThreadedAugmenter) or not augmenter.initialized:
         return
