@@ -61,7 +61,14 @@ def test_the_previous_stage_must_have_every_case(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("names", [(), ("a.nii.gz", "dataset.json")])
-def test_a_folder_without_images_is_refused(tmp_path: Path, names: tuple[str, ...]) -> None:
-    with pytest.raises(UserError, match=r"has no images CASE_0000.nii.gz"):
+@pytest.mark.parametrize(
+    ("names", "fix"),
+    [
+        ((), "Name the folder"),
+        (("a.nii.gz", "dataset.json"), "a.nii.gz becomes a_0000.nii.gz"),
+        (("a.mha",), "the model takes .nii.gz files"),
+    ],
+)
+def test_a_folder_without_images_is_refused(tmp_path: Path, names: tuple[str, ...], fix: str) -> None:
+    with pytest.raises(UserError, match=rf"has no images CASE_0000.nii.gz.*{fix}"):
         find_cases(folder_of(tmp_path / "in", *names), ".nii.gz", 1, one_channel)

@@ -105,6 +105,21 @@ def test_a_constant_channel_is_named(root: Path, model: Path, capsys: pytest.Cap
     ]
 
 
+def test_a_slice_given_to_a_3d_model_is_a_warning(root: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for channel in (0, 1):
+        file = root / "images" / f"b_{channel:04d}.nii.gz"
+        SimpleITK.WriteImage(SimpleITK.ReadImage(str(file))[:, :, :1], str(file))
+    assert cli.main(command(root, model)) == 0
+    [warning] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning")]
+    assert warning.startswith("warning: b: it has ") and "most is padding" in warning
+
+
+def test_an_empty_file_is_named(root: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (root / "images" / "b_0001.nii.gz").write_bytes(b"")
+    assert cli.main(command(root, model)) == 1
+    assert "b_0001.nii.gz is empty" in "".join(capsys.readouterr())
+
+
 def test_an_output_that_is_not_finite_fails(root: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As half precision gives on a GPU: nnU-Net notices infinity, but not NaN."""
 
@@ -194,9 +209,11 @@ def test_memory_empty_tiles_and_stage_times_are_options(
     assert cli.main(command(root, model, "--memory", "0")) == 2
     assert "--memory 0 must be above 0, in GB" in capsys.readouterr().err
     assert not (root / "out").exists()
-    assert cli.main(command(root, model, "--memory", "0.001")) == 1
+    assert cli.main(command(root, model, "--memory", "0.3")) == 2
+    assert "--memory 0.3: PyTorch and nnU-Net alone take 0.5 GB" in capsys.readouterr().err
+    assert cli.main(command(root, model, "--memory", "0.50001")) == 1
     printed = "".join(capsys.readouterr())
-    assert "GB at the model's spacing" in printed and "it may take 0.0 GB" in printed
+    assert "GB at the model's spacing" in printed and "it may take 0.5 GB" in printed
     assert cli.main(command(root, model, "--sums-on-disk", str(root / "missing"))) == 2
     assert "missing: this is not a folder" in capsys.readouterr().err
     options = ("--memory", "64", "--skip-empty-tiles", "--sums-on-disk", str(root), "--verbose")
