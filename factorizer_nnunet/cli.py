@@ -20,6 +20,7 @@ from factorizer_nnunet.commands import (
     env,
     evaluate,
     explain,
+    export,
     finetune,
     import_upstream,
     label_check,
@@ -87,7 +88,7 @@ def build_parser() -> argparse.ArgumentParser:
         title="commands", dest="command", metavar="COMMAND", required=True, parser_class=SubcommandParser
     )
     setting_up, tuning = (env, convert, plan), (tune_inference, tune_postprocessing)
-    working = (run, status, predict, *tuning, finetune, import_upstream)
+    working = (run, status, predict, *tuning, finetune, import_upstream, export)
     looking = (channel_subsets, explain, evaluate, report, label_check)
     for command in (*setting_up, *working, *looking, to_challenge, demo, doctor):
         summary, _, description = (command.__doc__ or "").partition("\n\n")

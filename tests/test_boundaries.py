@@ -40,6 +40,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "training",
     },
     "explain": {"core", "imaging", "nnunet", "network", "pages", "prediction", "evaluation"},
+    "exporting": {"core", "nnunet", "network", "postprocessing", "prediction"},
     "label_check": {"core", "imaging", "nnunet", "evaluation"},
     "report": {"core", "imaging", "nnunet", "pages", "evaluation", "label_check"},
     "tuning": {

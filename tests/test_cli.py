@@ -42,6 +42,7 @@ COMMANDS = [
     "finetune",
     "import-upstream",
     "channel-subsets",
+    "export",
     "explain",
     "evaluate",
     "report",

@@ -146,7 +146,7 @@ def add_model_names(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     add_shared(group, "-c", help="configuration, such as 3d_fullres")
     add_shared(group, "-tr", help=f"trainer (default: {TRAINER})")
     add_shared(group, "-p", help=f"plans (default: {PLANS})")
-    add_shared(group, "-m", help="folder TRAINER__PLANS__CONFIGURATION")
+    add_shared(group, "-m", help="folder TRAINER__PLANS__CONFIGURATION, or what export wrote")
     return group
 
 

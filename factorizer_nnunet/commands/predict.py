@@ -33,6 +33,7 @@ examples:
   factorizer-nnunet predict -d 4 -c 3d_fullres -tr nnUNetTrainer -p nnUNetPlans -f all -i IMAGES -o OUT
   factorizer-nnunet predict -d 4 -c 3d_fullres --num-iters 1 --disable_tta -i IMAGES -o OUT
   factorizer-nnunet predict -m MODEL_FOLDER -f 0 1 -i IMAGES -o OUT --save_probabilities -device cpu
+  factorizer-nnunet predict -m EXPORTED.zip -i IMAGES -o OUT
   factorizer-nnunet predict -m MODEL_FOLDER --ensemble-with OTHER_MODEL_FOLDER -i IMAGES -o OUT
 
 exit status: 0 all cases are predicted; 1 some failed, see the list; 2 wrong input, or no space left; 130 interrupted
@@ -45,7 +46,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_shared(parser, "-i", dest="images", required=True, help="images CASE_0000.nii.gz")
     add_shared(parser, "-o", dest="out", required=True, help="output folder")
     model = add_model_options(parser)
-    add_shared(model, "-f", nargs="+", help="folds (default: 0 to 4)")
+    add_shared(model, "-f", nargs="+", help="folds (default: 0 to 4, or all that an exported model has)")
     add_device_options(parser)
     add_window_options(parser, "no mirroring: faster, less accurate")
     add(

@@ -34,6 +34,7 @@ from factorizer_nnunet.nnunet.model_folder import CHECKPOINT_FINAL
 from factorizer_nnunet.nnunet.model_name import short_trainer
 from factorizer_nnunet.nnunet.prediction_record import compare, image_stamps, record_prediction
 from factorizer_nnunet.pages.limits import ViewerLimits
+from factorizer_nnunet.prediction.channel_names import check_channel_names
 from factorizer_nnunet.prediction.devices import chosen_device
 from factorizer_nnunet.prediction.model import load_model
 from factorizer_nnunet.prediction.outputs import check_folder
@@ -90,6 +91,8 @@ def explain(request: ExplainRequest) -> ExplainOutcome:
     device = chosen_device(request.device)
     model = load_model(request.model, [request.fold], request.checkpoint, request.trusted)
     explainer = build_explainer(model, device, request)
+    if model.is_exported:
+        check_channel_names(request.images[0], model.folder, model.dataset)
     cases = cases_from(request.images, model)
     settings = _settings(request, explainer)
     missing = _missing(request, cases, settings, model.file_ending)

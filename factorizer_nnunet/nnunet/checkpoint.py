@@ -17,6 +17,8 @@ from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.file_stamps import stamp_of
 from factorizer_nnunet.nnunet.absent_channels import CHECKPOINT_KEY as CHANNEL_DROP_KEY
 from factorizer_nnunet.nnunet.integrity import zip_damage
+from factorizer_nnunet.nnunet.weights_file import SUFFIX as EXPORTED_SUFFIX
+from factorizer_nnunet.nnunet.weights_file import read_weights_file
 
 _NEEDED = ("network_weights", "trainer_name", "init_args")
 _RESTORE = "Copy the file again from where it was trained"
@@ -81,16 +83,16 @@ def checkpoint_content(
 
 
 def read_fold(path: Path, trusted: bool = False) -> FoldCheckpoint:
-    """Read a checkpoint.
+    """Read a checkpoint of a trainer, or exported weights.
 
     Args:
         path: the file.
-        trusted: whether code in the file may be executed.
+        trusted: whether code in the file may be executed; exported weights have none.
 
     Raises:
         UserError: it is damaged, needs code to be executed, or is not an nnU-Net checkpoint.
     """
-    content = read_checkpoint(path, trusted)
+    content = read_weights_file(path) if path.suffix == EXPORTED_SUFFIX else read_checkpoint(path, trusted)
     if any(key not in content for key in _NEEDED):
         raise UserError(f"{path} is not a checkpoint of an nnU-Net trainer: it lacks one of {', '.join(_NEEDED)}")
     arguments = content["init_args"]

@@ -19,10 +19,13 @@ from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.network import Factorizer
 from factorizer_nnunet.nnunet.checkpoint import FoldCheckpoint, read_fold
 from factorizer_nnunet.nnunet.dataset_json import DatasetJson
+from factorizer_nnunet.nnunet.exported_model import RECORD_FILE, ExportRecord, check_checkpoint_name, opened_model
 from factorizer_nnunet.nnunet.inference_settings import InferenceSettings, settings_from_environment, tile_step_of
-from factorizer_nnunet.nnunet.model_folder import ModelFolder
+from factorizer_nnunet.nnunet.model_folder import ALL_CASES, ModelFolder
 from factorizer_nnunet.nnunet.trusted_classes import trainer_class
+from factorizer_nnunet.nnunet.weights_file import WEIGHTS_FILE
 from factorizer_nnunet.postprocessing.rule_file import read_postprocessing
+from factorizer_nnunet.postprocessing.rules import Postprocessing
 from factorizer_nnunet.prediction.description import ModelDescription, read_description
 
 
@@ -31,12 +34,14 @@ class TrainedModel:
     """Trained folds of one configuration.
 
     Attributes:
-        folder: ``TRAINER__PLANS__CONFIGURATION``.
+        folder: ``TRAINER__PLANS__CONFIGURATION``, or an exported model, folder or zip.
         folds: checkpoints by fold, in the order of ``-f``.
         description: plans, configuration and data set.
         network: with the weights of the first fold.
         inference_settings: how it predicts, where this differs from the plans.
         tile_step_size: step of the sliding window for this folder.
+        is_exported: whether it comes from ``factorizer-nnunet export``.
+        exported_rules: those of an exported model, of which a zip is closed by now.
     """
 
     folder: Path
@@ -45,6 +50,8 @@ class TrainedModel:
     network: nn.Module
     inference_settings: InferenceSettings
     tile_step_size: float
+    is_exported: bool = False
+    exported_rules: Postprocessing | None = None
 
     @property
     def first(self) -> FoldCheckpoint:
@@ -113,7 +120,7 @@ class TrainedModel:
 
 def load_model(
     folder: Path,
-    folds: Sequence[str],
+    folds: Sequence[str] | None,
     checkpoint_name: str,
     trusted: bool = False,
     inference_settings: InferenceSettings = InferenceSettings(),  # noqa: B008 - immutable
@@ -121,8 +128,9 @@ def load_model(
     """Read the folds and build their network.
 
     Args:
-        folder: ``TRAINER__PLANS__CONFIGURATION``, with ``plans.json`` and ``dataset.json``.
-        folds: numbers, or ``all``.
+        folder: ``TRAINER__PLANS__CONFIGURATION``, with ``plans.json`` and ``dataset.json``; or an exported model, of
+            which every file is checked first.
+        folds: numbers, or ``all``; None: every number that has the checkpoint, else ``all``.
         checkpoint_name: such as ``checkpoint_final.pth``.
         trusted: whether code in the checkpoints may be executed.
         inference_settings: for a Factorizer, the environment fills in what these leave open.
@@ -130,7 +138,26 @@ def load_model(
     Raises:
         UserError: it is not a model folder, lacks folds, its files do not belong together, or the settings do not fit.
     """
-    files = _find_checkpoints(ModelFolder(folder), folds, checkpoint_name)
+    with opened_model(folder) as opened:
+        if opened.record is not None:
+            check_checkpoint_name(opened.record, checkpoint_name, folder)
+            checkpoint_name = WEIGHTS_FILE
+        model = _load(ModelFolder(opened.folder), folds, checkpoint_name, trusted, inference_settings)
+        rules = None if opened.record is None else _rules(model)
+    if opened.record is None:
+        return model
+    _check_channels(opened.record, model.dataset, folder)
+    return replace(model, folder=folder, is_exported=True, exported_rules=rules)
+
+
+def _load(
+    model_folder: ModelFolder,
+    folds: Sequence[str] | None,
+    checkpoint_name: str,
+    trusted: bool,
+    inference_settings: InferenceSettings,
+) -> TrainedModel:
+    files = _find_checkpoints(model_folder, folds, checkpoint_name)
     loaded = {fold: read_fold(file, trusted) for fold, file in files.items()}
     (first_fold, first), *_ = loaded.items()
     for fold, checkpoint in loaded.items():
@@ -139,7 +166,6 @@ def load_model(
                 f"{files[fold]} was trained as {checkpoint.trainer_name}, {checkpoint.configuration}, "
                 f"{files[first_fold]} as {first.trainer_name}, {first.configuration}: name folds of one model"
             )
-    model_folder = ModelFolder(folder)
     description = replace(
         read_description(model_folder, first.configuration, trusted),
         takes_absent=all(checkpoint.channel_drop for checkpoint in loaded.values()),
@@ -150,11 +176,12 @@ def load_model(
     network = build()
     if isinstance(network, Factorizer):
         inference_settings = inference_settings.or_else(settings_from_environment())
-    inference_settings.apply(network, str(folder))
+    inference_settings.apply(network, str(model_folder.path))
     for fold, checkpoint in reversed(loaded.items()):  # the first fold's weights stay
         network.load_state_dict(checkpoint.weights)
         _check_finite(network, files[fold])
-    return TrainedModel(folder, loaded, description, network, inference_settings, tile_step_of(model_folder))
+    step = tile_step_of(model_folder)
+    return TrainedModel(model_folder.path, loaded, description, network, inference_settings, step)
 
 
 def with_postprocessing(model: TrainedModel) -> TrainedModel:
@@ -163,19 +190,41 @@ def with_postprocessing(model: TrainedModel) -> TrainedModel:
     Raises:
         UserError: they belong to other labels or checkpoints.
     """
-    checkpoints = {fold: checkpoint.digest for fold, checkpoint in model.folds.items()}
-    rules = read_postprocessing(ModelFolder(model.folder), model.dataset, checkpoints)
+    rules = model.exported_rules if model.is_exported else _rules(model)
     return replace(model, description=replace(model.description, postprocessing=rules))
 
 
-def _find_checkpoints(model: ModelFolder, folds: Sequence[str], name: str) -> Mapping[str, Path]:
+def _rules(model: TrainedModel) -> Postprocessing | None:
+    checkpoints = {fold: checkpoint.digest for fold, checkpoint in model.folds.items()}
+    return read_postprocessing(ModelFolder(model.folder), model.dataset, checkpoints)
+
+
+def _check_channels(record: ExportRecord, dataset: DatasetJson, folder: Path) -> None:
+    """Check that the two files that name the channels agree.
+
+    Raises:
+        UserError: they do not.
+    """
+    if record.channels != dataset.channel_names:
+        raise UserError(
+            f"{folder}: {RECORD_FILE} names the channels {', '.join(record.channels)}, dataset.json "
+            f"{', '.join(dataset.channel_names)}. The files do not belong together: get the model again"
+        )
+
+
+def _find_checkpoints(model: ModelFolder, folds: Sequence[str] | None, name: str) -> Mapping[str, Path]:
     if not model.path.is_dir():
         others = sorted(path.name for path in model.path.parent.glob("*__*__*"))
         listed = f". {model.path.parent.name} has {', '.join(others)}" if others else ""
         raise UserError(
             f"there is no model in {model.path}. Name a model folder, TRAINER__PLANS__CONFIGURATION in nnUNet_results"
-            f"{listed}"
+            f"{listed}, or a model that factorizer-nnunet export wrote"
         )
+    if folds is None:
+        existing = [fold.name for fold in model.folds(name)]
+        folds = [fold for fold in existing if fold != ALL_CASES] or existing
+        if not folds:
+            raise UserError(f"{model.path} has no fold with {name}: name a model folder, or another checkpoint")
     files = {fold: model.fold(fold).checkpoint(name) for fold in folds}
     if missing := [fold for fold, file in files.items() if not file.is_file()]:
         existing = [fold.name for fold in model.folds(name)]

@@ -19,6 +19,7 @@ from factorizer_nnunet.nnunet.image_files import ImageCase, find_cases, passed_o
 from factorizer_nnunet.nnunet.prediction_record import image_stamps, record_prediction
 from factorizer_nnunet.postprocessing import LEAVE_OUT
 from factorizer_nnunet.prediction.case_states import CaseState, State, state_of
+from factorizer_nnunet.prediction.channel_names import check_channel_names
 from factorizer_nnunet.prediction.claims import Claims
 from factorizer_nnunet.prediction.description import ModelDescription
 from factorizer_nnunet.prediction.devices import chosen_device, worker_count
@@ -40,7 +41,7 @@ def predict(request: PredictionRequest) -> PredictionOutcome:
     request.check()
     device = chosen_device(request.device)
     models = [
-        load_model(folder, request.folds, request.checkpoint, request.trusted, request.inference_settings)
+        load_model(folder, request.folds_of(folder), request.checkpoint, request.trusted, request.inference_settings)
         for folder in (request.model, *request.ensemble_with)
     ]
     for other in models[1:]:
@@ -49,6 +50,8 @@ def predict(request: PredictionRequest) -> PredictionOutcome:
         models = [with_postprocessing(models[0])]
         _check_thresholds(request, models[0])
     model = models[0]
+    if model.is_exported:
+        check_channel_names(request.images, model.folder, model.dataset)
     every_case = _cases(request, models)
     cases = every_case[request.part_id :: request.num_parts]
     settings = _settings(request, models)

@@ -15,7 +15,7 @@ from nnunetv2.imageio.nibabel_reader_writer import NibabelIOWithReorient
 
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.nnunet.absent_channels import advice_for, with_absent
-from factorizer_nnunet.nnunet.model_folder import ALL_CASES, CHECKPOINT_FINAL, ModelFolder
+from factorizer_nnunet.nnunet.model_folder import CHECKPOINT_FINAL
 from factorizer_nnunet.prediction.channel_grids import channel_grid_problem
 from factorizer_nnunet.prediction.devices import chosen_device
 from factorizer_nnunet.prediction.memory import MemoryLimit
@@ -46,7 +46,7 @@ class Predictor:
     """A trained model that predicts one image at a time.
 
     Args:
-        model_folder: ``TRAINER__PLANS__CONFIGURATION``.
+        model_folder: ``TRAINER__PLANS__CONFIGURATION``, or a folder or zip that ``factorizer-nnunet export`` wrote.
         folds: numbers, or ``all``, which are averaged; by default all numbers that have the checkpoint, else ``all``.
         checkpoint: file name in each fold.
         device: ``cuda``, ``cpu`` or ``mps``; by default a GPU if there is one.
@@ -83,13 +83,9 @@ class Predictor:
         trusted: bool = False,
         postprocessing: bool = True,
     ) -> None:
-        folder = Path(model_folder)
-        existing = [fold.name for fold in ModelFolder(folder).folds(checkpoint)]
-        chosen = folds if folds is not None else [name for name in existing if name != ALL_CASES] or existing
-        if not chosen:
-            raise UserError(f"{folder} has no fold with {checkpoint}: name a model folder, or another checkpoint")
+        chosen = None if folds is None else [str(fold) for fold in folds]
         self.device = chosen_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        model = load_model(folder, [str(fold) for fold in chosen], checkpoint, trusted)
+        model = load_model(Path(model_folder), chosen, checkpoint, trusted)
         self._model = with_postprocessing(model) if postprocessing else model
         self._predictor = self._model.predictor(
             self.device,

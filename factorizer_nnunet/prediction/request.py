@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.nnunet.exported_model import is_exported
 from factorizer_nnunet.nnunet.inference_settings import InferenceSettings, is_tile_step
 from factorizer_nnunet.nnunet.model_folder import ALL_CASES, CHECKPOINT_FINAL
 from factorizer_nnunet.prediction.memory import PROCESS
+
+_FIVE_FOLDS = ("0", "1", "2", "3", "4")  # nnU-Net's default
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,11 +20,11 @@ class PredictionRequest:
     """What to predict, with which model, and where to write it.
 
     Attributes:
-        model: folder ``TRAINER__PLANS__CONFIGURATION``.
+        model: folder ``TRAINER__PLANS__CONFIGURATION``, or an exported model, folder or zip.
         ensemble_with: folders of other models; labels are decided by the mean of the probabilities of all models.
         images: folder with ``CASE_0000.ENDING``, ….
         out: output folder.
-        folds: numbers, or ``all``; their outputs are averaged.
+        folds: numbers, or ``all``; their outputs are averaged. None: all of an exported model, else 0 to 4.
         checkpoint: file name in each fold.
         device: ``cuda``, ``cpu`` or ``mps``.
         tile_step_size: of the sliding window, as a fraction of the patch, above 0 and at most 1; None: the model's.
@@ -47,7 +50,7 @@ class PredictionRequest:
     ensemble_with: tuple[Path, ...] = ()
     images: Path
     out: Path
-    folds: tuple[str, ...] = ("0", "1", "2", "3", "4")
+    folds: tuple[str, ...] | None = None
     checkpoint: str = CHECKPOINT_FINAL
     device: str = "cuda"
     tile_step_size: float | None = None
@@ -68,6 +71,10 @@ class PredictionRequest:
     sums_on_disk: Path | None = None
     verbose: bool = False
     postprocessing: bool = True
+
+    def folds_of(self, model: Path) -> tuple[str, ...] | None:
+        """The folds of a model to predict with; None: all that it has."""
+        return _FIVE_FOLDS if self.folds is None and not is_exported(model) else self.folds
 
     def check(self) -> None:
         """Check values that need nothing else to be known.
@@ -93,8 +100,9 @@ class PredictionRequest:
             raise UserError("--save_probabilities writes those of one model: leave it out, or --ensemble-with")
         if len({folder.resolve() for folder in (self.model, *self.ensemble_with)}) <= len(self.ensemble_with):
             raise UserError("--ensemble-with: name each model once")
-        if not self.folds or len(set(self.folds)) < len(self.folds):
-            raise UserError(f"-f {' '.join(self.folds)}: name each fold once")
-        wrong = [fold for fold in self.folds if fold != ALL_CASES and not fold.isdecimal()]
+        folds = _FIVE_FOLDS if self.folds is None else self.folds
+        if not folds or len(set(folds)) < len(folds):
+            raise UserError(f"-f {' '.join(folds)}: name each fold once")
+        wrong = [fold for fold in folds if fold != ALL_CASES and not fold.isdecimal()]
         if wrong:
             raise UserError(f"-f {wrong[0]}: a fold is a number, or all")

@@ -1,0 +1,220 @@
+"""Export a trained model: everything is checked, then one folder or zip appears complete."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from factorizer_nnunet import __version__
+from factorizer_nnunet.core.atomic_files import atomic_file, atomic_folder, clear_drafts, draft_of, remove_draft
+from factorizer_nnunet.core.disk import free_space
+from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.exporting.card import OTHER_LICENSE, UNKNOWN_LICENSE, CardFacts, CardText, model_card
+from factorizer_nnunet.exporting.contents import SmallFiles, normalization_in_words, small_files
+from factorizer_nnunet.exporting.onnx_files import ONNX_FOLDER, check_onnx, onnx_names, write_onnx
+from factorizer_nnunet.exporting.scores import ScoredCases, given_scores, validation_scores
+from factorizer_nnunet.nnunet.exported_model import (
+    CARD_FILE,
+    MANIFEST_FILE,
+    RECORD_FILE,
+    ExportRecord,
+    is_exported,
+    manifest_of,
+)
+from factorizer_nnunet.nnunet.model_folder import CHECKPOINT_FINAL, ModelFolder
+from factorizer_nnunet.nnunet.postprocessing import describe, postprocessing_of
+from factorizer_nnunet.nnunet.weights_file import WEIGHTS_FILE, write_weights
+from factorizer_nnunet.prediction.model import TrainedModel, load_model
+
+ZIP_ENDING = ".zip"
+_LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]*")  # identifiers of the Hugging Face Hub, mostly those of SPDX
+_STORED = (".safetensors", ".onnx")  # numbers that do not get smaller
+_FIXED_TIME = (1980, 1, 1, 0, 0, 0)  # of files in the zip, so that the same model gives the same bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportRequest:
+    """What to export, and what its authors say about it.
+
+    Attributes:
+        model: folder ``TRAINER__PLANS__CONFIGURATION``.
+        out: the folder, or zip file, to write.
+        folds: numbers, or ``all``; None: every number that has the checkpoint, else ``all``.
+        checkpoint: file name in each fold.
+        trusted: whether code in checkpoints may be executed.
+        text: for the card.
+        license_file: the text of the licence.
+        scores: a summary.json, or a folder with one, of scores to add to those of the validation.
+        onnx: whether to write the networks as ONNX, too.
+    """
+
+    model: Path
+    out: Path
+    folds: tuple[str, ...] | None = None
+    checkpoint: str = CHECKPOINT_FINAL
+    trusted: bool = False
+    text: CardText = field(default_factory=CardText)
+    license_file: Path | None = None
+    scores: Path | None = None
+    onnx: bool = False
+
+
+@dataclass(frozen=True)
+class ExportOutcome:
+    """What was written, and what the authors should still add."""
+
+    record: ExportRecord
+    size: int
+    advice: tuple[str, ...]
+
+
+def export_model(request: ExportRequest) -> ExportOutcome:
+    """Export a model.
+
+    Raises:
+        UserError: the request cannot be fulfilled; nothing has been written.
+        OSError: it cannot be written.
+    """
+    _check(request)
+    model = load_model(request.model, request.folds, request.checkpoint, request.trusted)
+    folder, folds = ModelFolder(request.model), list(model.folds)
+    scores = [] if (own := validation_scores(folder, folds, model.dataset)) is None else [own]
+    if request.scores is not None:
+        scores.append(given_scores(request.scores, model.dataset))
+    steps = postprocessing_of(folder, folds)
+    files = small_files(model, scores, steps, request.license_file)
+    if request.onnx:
+        check_onnx(model)
+    record = ExportRecord(
+        version=__version__,
+        trainer=model.first.trainer_name,
+        plans=model.plans.plans_name,
+        configuration=model.first.configuration,
+        folds=tuple(folds),
+        checkpoint=request.checkpoint,
+        channels=model.dataset.channel_names,
+    )
+    facts = CardFacts(
+        record=record,
+        dataset=model.dataset,
+        dataset_name=str(model.dataset.content.get("name") or model.plans.plans.get("dataset_name", "")),
+        network=type(model.network).__name__,
+        weights=sum(one.numel() for one in model.network.parameters()),
+        spacing_mm=model.configuration.spacing,
+        patch=model.configuration.patch_size,
+        normalization=normalization_in_words(model),
+        takes_absent=model.description.takes_absent,
+        is_cascade=model.configuration.previous_stage_name is not None,
+        scores=scores,
+        postprocessing=describe(steps or ()),
+        extra_files=[*files.names, *(onnx_names(folds) if request.onnx else [])],
+    )
+    _check_space(model, request)
+    _write(request, model, record, files, model_card(facts, request.text))
+    return ExportOutcome(record, _size(request.out), tuple(_advice(request, scores)))
+
+
+def _check(request: ExportRequest) -> None:
+    if is_exported(request.model):
+        raise UserError(f"{request.model} is not a model folder; if it was exported before, copy it. Name the original")
+    if request.out.exists():
+        raise UserError(f"{request.out} exists and is not overwritten. Name another file or folder with -o")
+    if not request.out.absolute().parent.is_dir():
+        raise UserError(f"{request.out.absolute().parent} is not a folder. Make it, or name another place with -o")
+    if not os.access(request.out.absolute().parent, os.W_OK | os.X_OK):
+        raise UserError(f"no permission to write in {request.out.absolute().parent}. Name another place with -o")
+    if _LICENSE.fullmatch(request.text.license) is None:
+        raise UserError(
+            f"--license {request.text.license!r} is not an identifier of a licence: give one such as apache-2.0, mit, "
+            f"cc-by-4.0 or cc-by-nc-sa-4.0, or {OTHER_LICENSE} with its text in --license-file"
+        )
+    if request.text.license == OTHER_LICENSE and request.license_file is None:
+        raise UserError(f"--license {OTHER_LICENSE} needs the text of the licence: name it with --license-file")
+
+
+def _check_space(model: TrainedModel, request: ExportRequest) -> None:
+    """Check that the disk has room for the weights, twice for a zip, which is made from a folder."""
+    size = sum(w.numel() * w.element_size() for fold in model.folds.values() for w in fold.weights.values())
+    needed = size * (2 if request.onnx else 1) * (2 if _is_zip(request.out) else 1)
+    free = free_space(request.out.absolute().parent)
+    if needed > free:
+        raise UserError(f"{request.out} needs {needed / 1e9:.2f} GB while it is written, {free / 1e9:.2f} GB are left")
+
+
+def _write(request: ExportRequest, model: TrainedModel, record: ExportRecord, files: SmallFiles, card: str) -> None:
+    if not _is_zip(request.out):
+        with atomic_folder(request.out) as draft:
+            _write_folder(draft, request, model, record, files, card)
+        return
+    unzipped = request.out.with_name(f"{request.out.name}.files")
+    clear_drafts(unzipped.parent, unzipped.name)
+    folder = draft_of(unzipped)
+    folder.mkdir()
+    try:
+        _write_folder(folder, request, model, record, files, card)
+        with atomic_file(request.out) as draft:
+            _zip(folder, draft)
+    finally:
+        remove_draft(folder)
+
+
+def _write_folder(
+    folder: Path, request: ExportRequest, model: TrainedModel, record: ExportRecord, files: SmallFiles, card: str
+) -> None:
+    for fold, checkpoint in model.folds.items():
+        target = ModelFolder(folder).fold(fold)
+        target.path.mkdir()
+        write_weights(
+            target.checkpoint(WEIGHTS_FILE),
+            checkpoint.weights,
+            checkpoint.trainer_name,
+            checkpoint.configuration,
+            checkpoint.mirroring_axes,
+            checkpoint.channel_drop,
+        )
+    files.write(folder)
+    (folder / RECORD_FILE).write_text(json.dumps(record.content(), indent=4) + "\n", encoding="utf-8")
+    (folder / CARD_FILE).write_text(card, encoding="utf-8")
+    if request.onnx:
+        write_onnx(model, folder / ONNX_FOLDER)
+    (folder / MANIFEST_FILE).write_text(manifest_of(folder), encoding="utf-8")
+
+
+def _zip(folder: Path, path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in sorted(one for one in folder.rglob("*") if one.is_file()):
+            entry = zipfile.ZipInfo(file.relative_to(folder).as_posix(), _FIXED_TIME)
+            entry.compress_type = zipfile.ZIP_STORED if file.suffix in _STORED else zipfile.ZIP_DEFLATED
+            entry.external_attr = 0o644 << 16
+            with archive.open(entry, "w", force_zip64=True) as target, file.open("rb") as source:
+                while chunk := source.read(1 << 20):
+                    target.write(chunk)
+
+
+def _advice(request: ExportRequest, scores: Sequence[ScoredCases]) -> list[str]:
+    given = {
+        "--license": request.text.license != UNKNOWN_LICENSE,
+        "--author": bool(request.text.authors),
+        "--contact": bool(request.text.contact),
+        "--intended-use": bool(request.text.intended_use),
+        "--limitations": bool(request.text.limitations),
+    }
+    lacking = [option for option, is_given in given.items() if not is_given]
+    advice = [f"the card does not say everything yet: {', '.join(lacking)}"] if lacking else []
+    if not scores:
+        advice.append("no scores: the folds were not validated on held-out cases; add others with --scores")
+    return advice
+
+
+def _is_zip(path: Path) -> bool:
+    return path.suffix.lower() == ZIP_ENDING
+
+
+def _size(path: Path) -> int:
+    files = [path] if path.is_file() else [one for one in path.rglob("*") if one.is_file()]
+    return sum(file.stat().st_size for file in files)
