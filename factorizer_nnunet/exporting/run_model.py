@@ -287,7 +287,7 @@ def spline_matrix(source: int, target: int, order: int) -> np.ndarray:
 
 
 def apply_maps(volume: np.ndarray, maps: Sequence[tuple[int, np.ndarray | None]]) -> np.ndarray:
-    """Resample a volume; cubic splines do not leave the range of what they interpolate: the volume, or each slice."""
+    """Resample a volume and keep its type; cubic splines stay in the range of what they interpolate, all or a slice."""
     cubic = tuple(axis for axis, (order, _) in enumerate(maps) if order == 3)
     lowest, highest = volume.min(cubic, keepdims=True), volume.max(cubic, keepdims=True)
     result = volume.astype(np.float64)
@@ -297,7 +297,7 @@ def apply_maps(volume: np.ndarray, maps: Sequence[tuple[int, np.ndarray | None]]
             result, changed = np.clip(result, lowest, highest), False
         if matrix is not None:
             result = np.moveaxis(np.tensordot(matrix, result, (1, axis)), 0, axis)
-    return (np.clip(result, lowest, highest) if changed else result).astype(np.float32)
+    return (np.clip(result, lowest, highest) if changed else result).astype(volume.dtype)
 
 
 def tiles(shape: Sequence[int], patch: Sequence[int], step: float) -> Iterator[tuple[slice, ...]]:
@@ -326,6 +326,9 @@ def tile_weights(patch: Sequence[int]) -> np.ndarray:
 def sum_of_tiles(networks: Sequence[Any], data: np.ndarray, settings: Mapping[str, Any], mirror: bool) -> np.ndarray:
     """The logits, (classes, z, y, x), of a preprocessed image, averaged over networks, mirrored and overlapping tiles.
 
+    One network's sums have half precision, as in nnU-Net: it is coarse in corners, where all weights are near 0, and so
+    decides labels there. The result always has half precision.
+
     Raises:
         ModelError: the output of a network contains NaN or infinity.
     """
@@ -339,21 +342,22 @@ def sum_of_tiles(networks: Sequence[Any], data: np.ndarray, settings: Mapping[st
     axes = [axis + 2 for axis in settings["mirroring_axes"]] if mirror else []
     flips = [chosen for count in range(len(axes) + 1) for chosen in itertools.combinations(axes, count)]
     weights = tile_weights(patch)
-    total, norm = np.zeros(()), np.zeros(padded.shape[1:], np.float32)
+    kind = np.float16 if len(networks) == 1 else np.float32
+    total, norm = np.zeros(()), np.zeros(padded.shape[1:], kind)
     planes = [(slice(z, z + 1),) for z in range(padded.shape[1])] if in_2d else [()]
     window = list(tiles(padded.shape[-len(patch) :], patch, settings["tile_step_size"]))
     for part in ((*plane, *tile) for plane in planes for tile in window):
         tile = padded[(slice(None), *part)]
         logits = mean_output(networks, (tile[:, 0] if in_2d else tile)[None], flips)
         if total.ndim == 0:
-            total = np.zeros((len(logits), *padded.shape[1:]), np.float32)
+            total = np.zeros((len(logits), *padded.shape[1:]), kind)
         total[(slice(None), *part)] += (logits * weights)[:, None] if in_2d else logits * weights
         norm[part] += weights
     total /= norm
     if not np.isfinite(total).all():
         raise ModelError("the output of the network contains NaN or infinity: check the image's intensities")
     inner = tuple(slice(one, one + size) for one, size in zip(before, data.shape[1:], strict=True))
-    return total[(slice(None), *inner)]
+    return total[(slice(None), *inner)].astype(np.float16)
 
 
 def mean_output(networks: Sequence[Any], images: np.ndarray, flips: Sequence[tuple[int, ...]]) -> np.ndarray:

@@ -131,12 +131,6 @@ def with_record(**changes: object) -> Callable[[Path], None]:
     return changed
 
 
-def other_channels(folder: Path) -> None:
-    file = folder / "dataset.json"
-    file.write_text(file.read_text().replace("T2", "FLAIR"))
-    (folder / "SHA256SUMS").write_text(manifest_of(folder))
-
-
 def unlisted(name: str) -> Callable[[Path], None]:
     def removed(folder: Path) -> None:
         lines = (folder / "SHA256SUMS").read_text().splitlines(keepends=True)
@@ -179,7 +173,6 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "no version": (with_record(factorizer_nnunet=None), "'None' is not a version"),
     "no folds": (with_record(folds=[]), "folds must be a list of names"),
     "a fold elsewhere": (with_record(folds=["../x"]), "folds must be numbers or all"),
-    "other channels": (other_channels, "names the channels T1, T2, dataset.json T1, FLAIR"),
 }
 
 
@@ -211,6 +204,15 @@ def test_older_versions_are_read(tmp_path: Path, sent: Path) -> None:
     with_record(factorizer_nnunet="0.0.9")(exported)
     with opened_model(exported) as opened:
         assert opened.record is not None and opened.record.version == "0.0.9" != __version__
+
+
+def test_channels_of_another_data_set_are_refused(root: Path, tmp_path: Path, sent: Path) -> None:
+    exported = Path(shutil.copytree(sent, tmp_path / "model"))
+    file = exported / "dataset.json"
+    file.write_text(file.read_text().replace("T2", "FLAIR"))
+    (exported / "SHA256SUMS").write_text(manifest_of(exported))
+    with pytest.raises(UserError, match=r"names the channels T1, T2, dataset.json T1, FLAIR"):
+        run_predict(root, exported, folds=None)
 
 
 def test_weights_with_a_new_digest_must_still_fit(root: Path, exported: Path) -> None:
