@@ -31,7 +31,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_shared(parser, "-o", dest="out", required=True, metavar="OUT", help="new folder, or FILE.zip")
     add("--onnx", action="store_true", help="also networks for onnxruntime with a script (needs the extra onnx)")
     add(
-        "--scores",
+        "--test-scores",
+        dest="scores",
         type=user_path,
         metavar="SUMMARY",
         help="summary.json of test cases, or its folder, by evaluate or nnUNetv2_evaluate_folder; added to the scores "

@@ -43,7 +43,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         required=True,
         type=user_path,
         metavar="MODEL",
-        help="folder TRAINER__PLANS__CONFIGURATION, or a zip of nnUNetv2_export_model_to_zip",
+        help="folder TRAINER__PLANS__CONFIGURATION, a zip of nnUNetv2_export_model_to_zip, or what export wrote",
     )
     add_dataset_option(parser)
     add(

@@ -207,7 +207,7 @@ def _advice(request: ExportRequest, scores: Sequence[ScoredCases]) -> list[str]:
     lacking = [option for option, is_given in given.items() if not is_given]
     advice = [f"the card does not say everything yet: {', '.join(lacking)}"] if lacking else []
     if not scores:
-        advice.append("no scores: the folds were not validated on held-out cases; add others with --scores")
+        advice.append("no scores: the folds were not validated on held-out cases; add others with --test-scores")
     return advice
 
 

@@ -14,8 +14,10 @@ from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.importing.dataset import Heads, heads
 from factorizer_nnunet.network import Factorizer
 from factorizer_nnunet.nnunet.checkpoint import FoldCheckpoint
+from factorizer_nnunet.nnunet.exported_model import is_exported, is_exported_zip, opened_model
 from factorizer_nnunet.nnunet.model_folder import ALL_CASES, CHECKPOINT_FINAL, ModelFolder
 from factorizer_nnunet.nnunet.model_zip import unpack_model
+from factorizer_nnunet.nnunet.weights_file import WEIGHTS_FILE
 from factorizer_nnunet.prediction.model import TrainedModel, load_model
 from factorizer_nnunet.training.building import trained_architecture
 
@@ -69,7 +71,7 @@ def opened_source(
     """Read a model; a zip is unpacked to a temporary folder while the block runs.
 
     Args:
-        place: ``TRAINER__PLANS__CONFIGURATION``, or a zip with it.
+        place: ``TRAINER__PLANS__CONFIGURATION``, a zip with it, or an exported model, folder or zip.
         configuration: which a zip of several models must contain; a folder's must be the same.
         fold: whose weights are taken; None takes ``all``, else the first.
         checkpoint: name of the file in the fold's folder.
@@ -79,7 +81,9 @@ def opened_source(
     """
     with contextlib.ExitStack() as stack:
         folder = place
-        if place.is_file():
+        if is_exported(place) and (place.is_dir() or is_exported_zip(place)):
+            folder, checkpoint = stack.enter_context(opened_model(place)).folder, WEIGHTS_FILE
+        elif place.is_file():
             if not zipfile.is_zipfile(place):
                 raise UserError(
                     f"{place} is not a zip file, or is cut off. Name a model folder TRAINER__PLANS__CONFIGURATION or a "
@@ -93,7 +97,7 @@ def opened_source(
 
 def _read(place: Path, folder: Path, configuration: str | None, fold: str | None, checkpoint: str) -> SourceModel:
     fold = fold or _usual_fold(folder, checkpoint)
-    model = load_model(folder, [fold], checkpoint)
+    model = load_model(folder, [fold], CHECKPOINT_FINAL if checkpoint == WEIGHTS_FILE else checkpoint)
     trained = model.first.configuration
     if configuration not in (None, trained):
         raise UserError(

@@ -88,6 +88,15 @@ def is_exported(path: Path) -> bool:
     return path.is_file() or any((path / name).is_file() for name in (RECORD_FILE, MANIFEST_FILE))
 
 
+def is_exported_zip(path: Path) -> bool:
+    """Whether a file is a zip with the record of an exported model; one that cannot be read is not."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.rpartition("/")[2] == RECORD_FILE for name in archive.namelist())
+    except (OSError, zipfile.BadZipFile):
+        return False
+
+
 @contextlib.contextmanager
 def opened_model(path: Path) -> Iterator[OpenedModel]:
     """Open a model folder, or an exported model; a zip is unpacked into a temporary folder, removed at the end.

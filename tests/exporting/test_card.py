@@ -37,7 +37,14 @@ def test_the_card_is_filled_from_the_model(root: Path) -> None:
         json.dumps({"metric_per_case": [{"metrics": {"1": {"Dice": 1.0}, "2": {"Dice": 0.0}}}]})
     )
     options = ["--license", "cc-by-sa-4.0", "--author", "Ä. Author", 'B: "Other"', "--contact", "a@b.org"]
-    options += ["--title", "Rims: a #1 model", "--limitations", "Fails in children.", "--scores", str(root / "test")]
+    options += [
+        "--title",
+        "Rims: a #1 model",
+        "--limitations",
+        "Fails in children.",
+        "--test-scores",
+        str(root / "test"),
+    ]
     front, text = card_of(model, root / "exported", *options)
     assert (front["license"], front["library_name"]) == ("cc-by-sa-4.0", "factorizer-nnunet")
     assert front["pipeline_tag"] == "image-segmentation" and {"medical-imaging", "3d"} <= set(front["tags"])

@@ -7,8 +7,10 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import torch
 from finetuning_example import zipped
 
+from factorizer_nnunet import cli
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.finetuning.source import opened_source
 from factorizer_nnunet.nnunet.model_zip import unpack_model
@@ -93,3 +95,13 @@ def test_a_model_that_is_not_a_zip_of_nnunet_is_reported(folders: Path, tmp_path
     file.write_bytes(b"no zip")
     with pytest.raises(UserError, match="is not a zip file, or is cut off"), opened_source(file, None, None):
         pass
+
+
+@pytest.mark.parametrize("name", ["exported", "exported.zip"])
+def test_an_exported_model_is_a_source_too(model: Path, tmp_path: Path, name: str) -> None:
+    assert cli.main(["export", "-m", str(model), "-o", str(tmp_path / name)]) == 0
+    with opened_source(model, None, None) as original, opened_source(tmp_path / name, None, None) as exported:
+        assert (exported.fold, exported.heads) == (original.fold, original.heads)
+        assert exported.architecture == original.architecture
+        before, after = original.checkpoint.weights, exported.checkpoint.weights
+    assert all(torch.equal(before[key], after[key]) for key in before) and before.keys() == after.keys()

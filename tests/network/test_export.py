@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -22,10 +23,11 @@ def every_volume_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(dispatch, limit, 0)
 
 
-def network_and_image(size: tuple[int, ...]) -> tuple[Factorizer, Tensor]:
+def network_and_image(size: tuple[int, ...], **changes: Any) -> tuple[Factorizer, Tensor]:
     torch.manual_seed(0)
     ndim = len(size)
-    network = Factorizer(2, 3, features_per_stage=[16, 32], strides=[[1] * ndim, [2] * ndim])
+    settings = {"features_per_stage": [16, 32], "strides": [[1] * ndim, [2] * ndim], **changes}
+    network = Factorizer(2, 3, **settings)
     return network.eval(), torch.randn(2, 2, *size)
 
 
@@ -56,9 +58,9 @@ def in_onnxruntime(network: Factorizer, x: Tensor, folder: Path, **options: obje
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("size", SIZES)
-def test_onnx_model_equals_the_network(size: tuple, tmp_path: Path) -> None:
-    network, x = network_and_image(size)
+def test_onnx_model_equals_the_network(tmp_path: Path) -> None:
+    """In 3D, with two updates: the time of the exporter grows with the operations. 2D is in the next test."""
+    network, x = network_and_image(SIZES[1], features_per_stage=[8, 16], num_iters=2)
     exported = in_onnxruntime(network, x, tmp_path, dynamic_shapes={"x": {0: "batch"}})
     with torch.no_grad():
         for batch in (x, x[:1]):
@@ -67,7 +69,7 @@ def test_onnx_model_equals_the_network(size: tuple, tmp_path: Path) -> None:
 
 def test_more_than_one_column_needs_an_unoptimised_onnx_model(tmp_path: Path) -> None:
     # The exporter's optimiser takes constants below 1e-8 for 0 and so removes the solvers' ε.
-    network = Factorizer(1, 2, features_per_stage=[8], strides=[[1, 1]], rank=2, num_iters=2).eval()
+    network = Factorizer(1, 2, features_per_stage=[8], strides=[[1, 1]], rank=2, num_iters=1).eval()
     x = torch.randn(1, 1, 12, 10)
     with torch.no_grad():
         torch.testing.assert_close(in_onnxruntime(network, x, tmp_path, optimize=False)(x), network(x))
