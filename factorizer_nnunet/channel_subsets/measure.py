@@ -27,6 +27,7 @@ from factorizer_nnunet.evaluation.subset_scores import (
     subsets,
 )
 from factorizer_nnunet.nnunet.absent_channels import advice_for, leave_out
+from factorizer_nnunet.nnunet.exported_model import check_has_validation
 from factorizer_nnunet.nnunet.model_folder import CHECKPOINT_FINAL, ModelFolder
 from factorizer_nnunet.prediction.devices import chosen_device
 from factorizer_nnunet.prediction.model import TrainedModel, load_model
@@ -79,6 +80,7 @@ def measure_subsets(request: SubsetRequest, say: Callable[[str], None] = print) 
         UserError: the model was not trained to predict without some channels, or it or its data cannot be used.
     """
     device = chosen_device(request.device)
+    check_has_validation(request.model)
     folder = ModelFolder(request.model)
     folds = request.folds or tuple(fold.name for fold in folder.folds(CHECKPOINT_FINAL) if fold.name.isdecimal())
     works = [fold_work(request.model, fold, request.mirroring) for fold in folds or ("0",)]

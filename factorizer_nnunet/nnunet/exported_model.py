@@ -88,6 +88,19 @@ def is_exported(path: Path) -> bool:
     return path.is_file() or any((path / name).is_file() for name in (RECORD_FILE, MANIFEST_FILE))
 
 
+def check_has_validation(path: Path) -> None:
+    """Check that a model folder is not an exported one, for commands that need its validation.
+
+    Raises:
+        UserError: it is.
+    """
+    if is_exported(path):
+        raise UserError(
+            f"{path} is an exported model, without the validation that this command needs. Name the original model "
+            "folder, and export what the command writes"
+        )
+
+
 def is_exported_zip(path: Path) -> bool:
     """Whether a file is a zip with the record of an exported model; one that cannot be read is not."""
     try:

@@ -16,7 +16,7 @@ from factorizer_nnunet.core.atomic_files import write_text_atomically
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.locks import file_lock
 from factorizer_nnunet.network import Factorizer
-from factorizer_nnunet.nnunet.exported_model import is_exported
+from factorizer_nnunet.nnunet.exported_model import check_has_validation
 from factorizer_nnunet.nnunet.inference_settings import ITERATIONS_VARIABLE, SHIFTS_VARIABLE, settings_from_environment
 from factorizer_nnunet.nnunet.model_folder import CHECKPOINT_FINAL, ModelFolder
 from factorizer_nnunet.nnunet.model_name import short_trainer
@@ -78,11 +78,7 @@ def tune(request: TuningRequest) -> TuningOutcome:
     """
     _check_options(request)
     device = chosen_device(request.device)
-    if is_exported(request.model):
-        raise UserError(
-            f"{request.model} is an exported model, without the validation cases that are measured. Tune the original "
-            "model folder, then export what this command writes"
-        )
+    check_has_validation(request.model)
     folds = request.folds or _numbered_folds(request.model)
     model = load_model(request.model, folds, request.checkpoint, request.trusted)
     if not isinstance(model.network, Factorizer):

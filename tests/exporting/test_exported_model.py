@@ -248,7 +248,9 @@ def test_other_files_are_told_from_exported_models(root: Path, model: Path, caps
     assert "name those with -f 0" in refused(exported, "-f", "1")
     assert "has no checkpoint_best.pth: leave out -chk" in refused(exported, "-chk", "checkpoint_best.pth")
     assert cli.main(["tune-inference", "-m", str(exported), "-device", "cpu"]) == 2
-    assert "Tune the original model folder" in capsys.readouterr().err
+    assert "Name the original model folder" in capsys.readouterr().err
+    assert cli.main(["channel-subsets", "-m", str(exported), "-device", "cpu"]) == 2
+    assert "without the validation that this command needs" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
