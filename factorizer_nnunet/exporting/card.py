@@ -7,7 +7,7 @@ Reporting", 2019. What only the authors know is left to options of the command; 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +16,15 @@ from factorizer_nnunet.core.markdown import markdown_table
 from factorizer_nnunet.core.wording import count_of
 from factorizer_nnunet.exporting.scores import METRIC, ScoredCases
 from factorizer_nnunet.nnunet.dataset_json import DatasetJson
-from factorizer_nnunet.nnunet.exported_model import LICENSE_FILE, QUALITY_FILE, ExportRecord
+from factorizer_nnunet.nnunet.exported_model import (
+    LICENSE_FILE,
+    NNUNET_POSTPROCESSING_FILE,
+    QUALITY_FILE,
+    ExportRecord,
+)
+from factorizer_nnunet.nnunet.model_folder import POSTPROCESSING_FILE
 from factorizer_nnunet.nnunet.model_name import short_trainer
+from factorizer_nnunet.postprocessing.rules import RegionRule
 
 UNKNOWN_LICENSE, OTHER_LICENSE = "unknown", "other"  # identifiers of the Hub
 _NOT_GIVEN = "Not given by the authors."
@@ -50,7 +57,8 @@ class CardFacts:
         spacing_mm, patch: in the order of the network's axes.
         normalization: of each channel.
         scores: of validation cases first.
-        postprocessing: what is removed from segmentations, in words.
+        nnunets_postprocessing: what nnU-Net found to help, in words; it is not applied.
+        rules: of postprocessing, by region, which are applied.
         extra_files: other files that the folder has, such as those of ONNX.
     """
 
@@ -65,7 +73,8 @@ class CardFacts:
     takes_absent: bool
     is_cascade: bool
     scores: Sequence[ScoredCases]
-    postprocessing: str
+    nnunets_postprocessing: str
+    rules: Mapping[str, RegionRule]
     extra_files: Sequence[str]
 
 
@@ -172,8 +181,12 @@ def _inputs(facts: CardFacts) -> str:
 def _outputs(facts: CardFacts) -> str:
     rows = [["structure", "label values"]]
     rows += [[name, ", ".join(map(str, values))] for name, values in facts.dataset.regions.items()]
-    after = f"\n\nPostprocessing that was found to help: {facts.postprocessing}." if facts.postprocessing else ""
-    return f"Labels on the grid of the image.\n\n{markdown_table(rows)}{after}"
+    parts = ["Labels on the grid of the image.", markdown_table(rows)]
+    if facts.rules:
+        parts.append(f"Postprocessed: {'; '.join(f'{name}: {rule}' for name, rule in facts.rules.items())}.")
+    if facts.nnunets_postprocessing:
+        parts.append(f"nnU-Net found that this helps, which is not applied: {facts.nnunets_postprocessing}.")
+    return "\n\n".join(parts)
 
 
 def _training_data(facts: CardFacts) -> Iterator[str]:
@@ -207,7 +220,8 @@ def _files(facts: CardFacts) -> str:
     ]
     known = {
         "scores.json": "the scores below, as numbers",
-        "postprocessing.json": "components that nnU-Net's postprocessing removes",
+        POSTPROCESSING_FILE: "rules by which segmentations are postprocessed",
+        NNUNET_POSTPROCESSING_FILE: "what nnU-Net's postprocessing would remove",
         "factorizer_inference.json": "how the model predicts, where it was tuned",
         QUALITY_FILE: "how sure predictions are, calibrated",
         LICENSE_FILE: "the text of the licence",

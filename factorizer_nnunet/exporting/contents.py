@@ -22,7 +22,7 @@ from factorizer_nnunet.nnunet.dataset_json import (
     READER_KEY,
     REGIONS_ORDER_KEY,
 )
-from factorizer_nnunet.nnunet.exported_model import LICENSE_FILE, POSTPROCESSING_FILE, QUALITY_FILE, SCORES_FILE
+from factorizer_nnunet.nnunet.exported_model import LICENSE_FILE, NNUNET_POSTPROCESSING_FILE, QUALITY_FILE, SCORES_FILE
 from factorizer_nnunet.nnunet.model_folder import INFERENCE_FILE, PLANS_FILE, ModelFolder
 from factorizer_nnunet.nnunet.postprocessing import Steps, steps_content
 from factorizer_nnunet.prediction.model import TrainedModel
@@ -86,7 +86,7 @@ def small_files(
     if quality.is_file():
         texts[QUALITY_FILE] = _json(load_json_object(quality, _FIX))
     if steps:
-        texts[POSTPROCESSING_FILE] = _json(steps_content(steps))
+        texts[NNUNET_POSTPROCESSING_FILE] = _json(steps_content(steps))
     if scores:
         texts[SCORES_FILE] = _json([group.content() for group in scores])
     return SmallFiles(texts=texts, license_file=license_file)

@@ -14,6 +14,7 @@ from factorizer_nnunet import __version__
 from factorizer_nnunet.core.atomic_files import atomic_file, atomic_folder, clear_drafts, draft_of, remove_draft
 from factorizer_nnunet.core.disk import free_space
 from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.file_stamps import stamp_of
 from factorizer_nnunet.exporting.card import OTHER_LICENSE, UNKNOWN_LICENSE, CardFacts, CardText, model_card
 from factorizer_nnunet.exporting.contents import SmallFiles, normalization_in_words, small_files
 from factorizer_nnunet.exporting.onnx_files import ONNX_FOLDER, check_onnx, onnx_names, write_onnx
@@ -26,10 +27,12 @@ from factorizer_nnunet.nnunet.exported_model import (
     is_exported,
     manifest_of,
 )
-from factorizer_nnunet.nnunet.model_folder import CHECKPOINT_FINAL, ModelFolder
+from factorizer_nnunet.nnunet.model_folder import CHECKPOINT_FINAL, POSTPROCESSING_FILE, ModelFolder
 from factorizer_nnunet.nnunet.postprocessing import describe, postprocessing_of
 from factorizer_nnunet.nnunet.weights_file import WEIGHTS_FILE, write_weights
-from factorizer_nnunet.prediction.model import TrainedModel, load_model
+from factorizer_nnunet.postprocessing.rule_file import write_postprocessing
+from factorizer_nnunet.postprocessing.rules import Postprocessing
+from factorizer_nnunet.prediction.model import TrainedModel, load_model, with_postprocessing
 
 ZIP_ENDING = ".zip"
 _LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]*")  # identifiers of the Hugging Face Hub, mostly those of SPDX
@@ -86,7 +89,7 @@ def export_model(request: ExportRequest) -> ExportOutcome:
     scores = [] if (own := validation_scores(folder, folds, model.dataset)) is None else [own]
     if request.scores is not None:
         scores.append(given_scores(request.scores, model.dataset))
-    steps = postprocessing_of(folder, folds)
+    steps, rules = postprocessing_of(folder, folds), with_postprocessing(model).description.postprocessing
     files = small_files(model, scores, steps, request.license_file)
     if request.onnx:
         check_onnx(model)
@@ -99,6 +102,9 @@ def export_model(request: ExportRequest) -> ExportOutcome:
         checkpoint=request.checkpoint,
         channels=model.dataset.channel_names,
     )
+    extra_files = [*files.names, *(onnx_names(folds) if request.onnx else [])]
+    if rules is not None:
+        extra_files.append(POSTPROCESSING_FILE)
     facts = CardFacts(
         record=record,
         dataset=model.dataset,
@@ -111,11 +117,16 @@ def export_model(request: ExportRequest) -> ExportOutcome:
         takes_absent=model.description.takes_absent,
         is_cascade=model.configuration.previous_stage_name is not None,
         scores=scores,
-        postprocessing=describe(steps or ()),
-        extra_files=[*files.names, *(onnx_names(folds) if request.onnx else [])],
+        nnunets_postprocessing=describe(steps or ()),
+        rules={} if rules is None else rules.rules,
+        extra_files=[
+            *files.names,
+            *([POSTPROCESSING_FILE] if rules is not None else []),
+            *(onnx_names(folds) if request.onnx else []),
+        ],
     )
     _check_space(model, request)
-    _write(request, model, record, files, model_card(facts, request.text))
+    _write(request, model, record, files, rules, model_card(facts, request.text))
     return ExportOutcome(record, _size(request.out), tuple(_advice(request, scores)))
 
 
@@ -146,43 +157,58 @@ def _check_space(model: TrainedModel, request: ExportRequest) -> None:
         raise UserError(f"{request.out} needs {needed / 1e9:.2f} GB while it is written, {free / 1e9:.2f} GB are left")
 
 
-def _write(request: ExportRequest, model: TrainedModel, record: ExportRecord, files: SmallFiles, card: str) -> None:
+def _write(
+    request: ExportRequest,
+    model: TrainedModel,
+    record: ExportRecord,
+    files: SmallFiles,
+    rules: Postprocessing | None,
+    card: str,
+) -> None:
+    def write_to(folder: Path) -> None:
+        digests = _write_weights(folder, model)
+        files.write(folder)
+        if rules is not None:
+            write_postprocessing(ModelFolder(folder).postprocessing_file, rules, digests, {})
+        (folder / RECORD_FILE).write_text(json.dumps(record.content(), indent=4) + "\n", encoding="utf-8")
+        (folder / CARD_FILE).write_text(card, encoding="utf-8")
+        if request.onnx:
+            write_onnx(model, folder / ONNX_FOLDER)
+        (folder / MANIFEST_FILE).write_text(manifest_of(folder), encoding="utf-8")
+
     if not _is_zip(request.out):
         with atomic_folder(request.out) as draft:
-            _write_folder(draft, request, model, record, files, card)
+            write_to(draft)
         return
     unzipped = request.out.with_name(f"{request.out.name}.files")
     clear_drafts(unzipped.parent, unzipped.name)
     folder = draft_of(unzipped)
     folder.mkdir()
     try:
-        _write_folder(folder, request, model, record, files, card)
+        write_to(folder)
         with atomic_file(request.out) as draft:
             _zip(folder, draft)
     finally:
         remove_draft(folder)
 
 
-def _write_folder(
-    folder: Path, request: ExportRequest, model: TrainedModel, record: ExportRecord, files: SmallFiles, card: str
-) -> None:
+def _write_weights(folder: Path, model: TrainedModel) -> dict[str, str]:
+    """Write the weights of all folds; returns their digests by fold."""
+    digests = {}
     for fold, checkpoint in model.folds.items():
         target = ModelFolder(folder).fold(fold)
         target.path.mkdir()
+        file = target.checkpoint(WEIGHTS_FILE)
         write_weights(
-            target.checkpoint(WEIGHTS_FILE),
+            file,
             checkpoint.weights,
             checkpoint.trainer_name,
             checkpoint.configuration,
             checkpoint.mirroring_axes,
             checkpoint.channel_drop,
         )
-    files.write(folder)
-    (folder / RECORD_FILE).write_text(json.dumps(record.content(), indent=4) + "\n", encoding="utf-8")
-    (folder / CARD_FILE).write_text(card, encoding="utf-8")
-    if request.onnx:
-        write_onnx(model, folder / ONNX_FOLDER)
-    (folder / MANIFEST_FILE).write_text(manifest_of(folder), encoding="utf-8")
+        digests[fold] = stamp_of(file).sha256
+    return digests
 
 
 def _zip(folder: Path, path: Path) -> None:

@@ -160,6 +160,6 @@ python run_model.py -i IMAGES -o OUT
 
 The script resamples and normalises as nnU-Net does, averages folds and mirrored tiles, and writes
 `OUT/CASE{model.file_ending}`.
-At least 99.9 % of the voxels have the labels that `factorizer-nnunet predict` gives; the rest are ties within rounding.
-`--no-mirroring` is faster and a little less accurate, `--folds 0` takes one network. Postprocessing is not applied.
+At least 99.9 % of the voxels have the labels of `factorizer-nnunet predict --no-postprocessing`, the rest are ties.
+`--no-mirroring` is faster and a little less accurate, `--folds 0` takes one network. Labels are not postprocessed.
 """

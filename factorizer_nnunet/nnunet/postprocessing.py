@@ -11,7 +11,7 @@ from typing import Any
 
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import load_json_object
-from factorizer_nnunet.nnunet.exported_model import POSTPROCESSING_FILE
+from factorizer_nnunet.nnunet.exported_model import NNUNET_POSTPROCESSING_FILE
 from factorizer_nnunet.nnunet.model_folder import ModelFolder
 
 Steps = tuple[tuple[int, ...], ...]  # of the labels of each set together, only the largest component stays
@@ -26,9 +26,9 @@ def postprocessing_of(model: ModelFolder, folds: Sequence[str]) -> Steps | None:
     Raises:
         UserError: the file cannot be used.
     """
-    files = [model.path / POSTPROCESSING_FILE]
+    files = [model.path / NNUNET_POSTPROCESSING_FILE]
     if all(fold.isdecimal() for fold in folds):
-        files.append(model.cross_validation(map(int, folds)) / POSTPROCESSING_FILE)
+        files.append(model.cross_validation(map(int, folds)) / NNUNET_POSTPROCESSING_FILE)
     file = next((one for one in files if one.is_file()), None)
     return None if file is None else read_steps(file)
 
