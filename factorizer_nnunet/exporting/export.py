@@ -119,11 +119,7 @@ def export_model(request: ExportRequest) -> ExportOutcome:
         scores=scores,
         nnunets_postprocessing=describe(steps or ()),
         rules={} if rules is None else rules.rules,
-        extra_files=[
-            *files.names,
-            *([POSTPROCESSING_FILE] if rules is not None else []),
-            *(onnx_names(folds) if request.onnx else []),
-        ],
+        extra_files=extra_files,
     )
     _check_space(model, request)
     _write(request, model, record, files, rules, model_card(facts, request.text))
