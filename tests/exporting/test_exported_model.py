@@ -279,7 +279,7 @@ def test_images_of_other_channels_are_refused(root: Path, sent: Path, channels: 
 
 
 def test_postprocessing_travels_and_is_applied(root: Path, model: Path) -> None:
-    rules = Postprocessing({"rim": RegionRule(largest_only=True)}, DatasetJson(DATASET))
+    rules = Postprocessing({"rim": RegionRule(threshold=0.05)}, DatasetJson(DATASET))
     checkpoints = {"0": stamp_of(model / "fold_0" / "checkpoint_final.pth").sha256}
     write_postprocessing(ModelFolder(model).postprocessing_file, rules, checkpoints, {"made from": "/home/me"})
     exported = export(model, root / "exported.zip")
@@ -290,7 +290,7 @@ def test_postprocessing_travels_and_is_applied(root: Path, model: Path) -> None:
         labels[path, postprocessed] = labels_of(out)
     assert labels[model, True] == labels[exported, True] != labels[exported, False]
     with opened_model(exported) as opened:
-        assert "rim: only the largest component kept" in (opened.folder / "README.md").read_text()
+        assert "rim: threshold 0.05" in (opened.folder / "README.md").read_text()
         assert "/home/me" not in (opened.folder / "factorizer_postprocessing.json").read_text()
 
 
