@@ -118,8 +118,8 @@ def _compare(network: nn.Module, image: torch.Tensor, file: Path, model: Trained
     (logits,) = run_model.open_network(file).run(None, {"image": image.numpy()})
     with torch.inference_mode():
         expected = network(image).numpy()
-    decided = (one > 0 if model.description.labels.has_regions else one.argmax(1) for one in (logits, expected))
-    same = float(np.mean(np.equal(*decided)))
+    found, wanted = (one > 0 if model.description.labels.has_regions else one.argmax(1) for one in (logits, expected))
+    same = float(np.mean(found == wanted))
     if not same >= _SAME_LABELS:
         raise UserError(
             f"{model.folder} cannot be exported as ONNX: onnxruntime gives other labels than the network in "

@@ -313,7 +313,7 @@ def tiles(shape: Sequence[int], patch: Sequence[int], step: float) -> Iterator[t
 
 def tile_weights(patch: Sequence[int]) -> np.ndarray:
     """A Gaussian of an eighth of the patch around its centre, 10 there, in half precision as in nnU-Net."""
-    weights = np.ones(())
+    weights: np.ndarray = np.ones(())
     for size in patch:
         distance, sigma = np.abs(np.arange(size) - size // 2), size / 8
         along = np.where(distance <= int(4 * sigma + 0.5), np.exp(-0.5 * (distance / sigma) ** 2), 0)
@@ -343,7 +343,8 @@ def sum_of_tiles(networks: Sequence[Any], data: np.ndarray, settings: Mapping[st
     flips = [chosen for count in range(len(axes) + 1) for chosen in itertools.combinations(axes, count)]
     weights = tile_weights(patch)
     kind = np.float16 if len(networks) == 1 else np.float32
-    total, norm = np.zeros(()), np.zeros(padded.shape[1:], kind)
+    total: np.ndarray = np.zeros(())
+    norm: np.ndarray = np.zeros(padded.shape[1:], kind)
     planes = [(slice(z, z + 1),) for z in range(padded.shape[1])] if in_2d else [()]
     window = list(tiles(padded.shape[-len(patch) :], patch, settings["tile_step_size"]))
     for part in ((*plane, *tile) for plane in planes for tile in window):

@@ -26,7 +26,7 @@ def every_volume_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
 def network_and_image(size: tuple[int, ...], **changes: Any) -> tuple[Factorizer, Tensor]:
     torch.manual_seed(0)
     ndim = len(size)
-    settings = {"features_per_stage": [16, 32], "strides": [[1] * ndim, [2] * ndim], **changes}
+    settings: dict[str, Any] = {"features_per_stage": [16, 32], "strides": [[1] * ndim, [2] * ndim], **changes}
     network = Factorizer(2, 3, **settings)
     return network.eval(), torch.randn(2, 2, *size)
 
