@@ -11,7 +11,6 @@ from blobs import TEST_CASES
 from workspace import (
     BLOBS,
     EPOCHS,
-    IN_ONE_PROCESS,
     PLANS,
     TRAINER,
     Workspace,
@@ -19,8 +18,6 @@ from workspace import (
     checkpoint,
     read_labels,
 )
-
-from factorizer_nnunet import cli
 
 pytestmark = pytest.mark.slow
 
@@ -37,9 +34,7 @@ def results(folds: Workspace, tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_run_uses_existing_folds_and_ends_with_predictions(
-    folds: Workspace, results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_uses_existing_folds_and_ends_with_predictions(folds: Workspace, results: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     options = ("-c", "3d_fullres", "2d", "-tr", TRAINER, "-f", 0, 1, "--device", "cpu", "-np", 1, "--output", out)
     command = ("factorizer-nnunet", "run", "-d", 501, *options, "--disable-tta")
@@ -54,9 +49,6 @@ def test_a_run_uses_existing_folds_and_ends_with_predictions(
     fold = results / BLOBS / f"{TRAINER}__{PLANS}__2d" / "fold_1"
     assert checkpoint(fold)["current_epoch"] == EPOCHS
     assert "steps are done" in done.stdout
-    for name, value in {**folds.env, "nnUNet_results": str(results)}.items():
-        if name.startswith("nnUNet_"):
-            monkeypatch.setenv(name, value)
     _assert_as_by_hand(folds, results, summary, out, tmp_path)
 
 
@@ -70,7 +62,7 @@ def _assert_as_by_hand(folds: Workspace, results: Path, summary: dict, out: Path
         folder = tmp_path / f"by_hand_{number}"
         folders.append(folder)
         command[command.index("-o") + 1] = str(folder)
-        assert cli.main([*command[1:], *IN_ONE_PROCESS]) == 0  # another process would only import again
+        folds.run(*command, nnUNet_results=str(results))
     step = next(step for step in summary["steps"] if step["name"] == "postprocess")
     (postprocess,) = (command.split() for command in step["commands"])
     postprocess[postprocess.index("-i") + 1] = str(folders[-1])
