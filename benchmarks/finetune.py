@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.accuracy import OURS, Comparison, environment, trainer_name
+from benchmarks.nnunet_commands import OURS, DatasetCommands, environment, trainer_name
 from factorizer_nnunet.core.atomic_files import write_text_atomically
 from factorizer_nnunet.core.markdown import markdown_table
 from factorizer_nnunet.finetuning.request import LEARNING_RATE
@@ -77,7 +77,7 @@ def link_data(raw: Path, source: Path, number: int, channels: Sequence[str] = ()
     return data
 
 
-def train_source(work: Comparison, trainer: str, fold: str, memory_gb: float) -> Path:
+def train_source(work: DatasetCommands, trainer: str, fold: str, memory_gb: float) -> Path:
     """Plan the source and train one fold; returns the model folder."""
     model = work.root / "nnUNet_results" / work.dataset / _model(trainer, PLANS)
     if not (model / f"fold_{fold}" / "checkpoint_final.pth").exists():
@@ -87,7 +87,7 @@ def train_source(work: Comparison, trainer: str, fold: str, memory_gb: float) ->
     return model
 
 
-def _train(work: Comparison, trainer: str, plans: str, fold: str, log: str) -> FoldFolder:
+def _train(work: DatasetCommands, trainer: str, plans: str, fold: str, log: str) -> FoldFolder:
     folder = FoldFolder(work.root / "nnUNet_results" / work.dataset / _model(trainer, plans) / f"fold_{fold}")
     if not folder.summary.exists():
         command = ("nnUNetv2_train", work.number, CONFIGURATION, fold, "-tr", trainer, "-p", plans, "-device", "cpu")
@@ -110,8 +110,8 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
     scratch_trainer = trainer_name(OURS, options.iterations)
     suffix = scratch_trainer.removeprefix(OURS)
     trainer = OURS + changed_suffix(suffix, options.learning_rate, max(1, options.iterations // 10))
-    on_source = Comparison(root, source.folder, CONFIGURATION, env)
-    on_target = Comparison(root, target.folder, CONFIGURATION, env)
+    on_source = DatasetCommands(root, source.folder, env)
+    on_target = DatasetCommands(root, target.folder, env)
     source_trainer = trainer_name(OURS, options.source_iterations)
     model = train_source(on_source, source_trainer, options.source_fold, options.gpu_memory_target)
     begin = ("finetune", "--from", model, "--from-fold", options.source_fold, "-d", _TARGET, "-f", 0, "-tr", trainer)

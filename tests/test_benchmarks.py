@@ -13,17 +13,16 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 # Those that a smaller run below does not start.
 OTHERS = [
-    "accuracy",
     "channel_subsets",
     "conversion",
     "corruptions",
     "data_check",
     "finetune",
-    "iteration_time",
     "killed_commands",
     "memory_model",
     "postprocessing",
     "prediction",
+    "real_data",
     "step_operators",
     "whole_case",
 ]

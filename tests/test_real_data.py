@@ -13,6 +13,7 @@ import pytest
 from stock_plans import configuration
 
 from benchmarks.ext_trainer import benchmark_trainers
+from benchmarks.nnunet_commands import CommandError
 from benchmarks.real_data import __main__ as command
 from benchmarks.real_data import page as real_data_page
 from benchmarks.real_data.arms import ARMS
@@ -22,7 +23,7 @@ from benchmarks.real_data.page import page, shown
 from benchmarks.real_data.pieces import ITERATIONS, SHORT, TIME, Piece, length, pieces, seconds, trainer_name
 from benchmarks.real_data.results import Results
 from benchmarks.real_data.summary import case_means, comparison, patient_means, robustness
-from benchmarks.real_data.workspace import CommandError, plans_with
+from benchmarks.real_data.workspace import plans_with
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.network.config import FactorizerConfig
 
@@ -197,7 +198,7 @@ def made_up(piece: Piece) -> dict[str, Any]:
 
 
 def test_what_has_results_is_not_run_again(study: Callable[..., list[str]], tmp_path: Path) -> None:
-    fold_0 = ("--only", "short/", "--arms", "default", "unet")
+    fold_0 = ("--only", "*/short/*", "--arms", "default", "unet")
     *done, stopped = study(*fold_0, killed="fold_1")
     assert stopped == "stopped; run the command again to continue"
     assert [key.split("/")[3] for key in done[:3]] == ["default", "unet", "default"]
@@ -209,14 +210,14 @@ def test_what_has_results_is_not_run_again(study: Callable[..., list[str]], tmp_
 
 
 def test_one_failure_does_not_stop_the_others(study: Callable[..., list[str]]) -> None:
-    *ran, message = study("--only", "short/unet/equal_iterations/fold_", failing="fold_1/seed_0")
+    *ran, message = study("--only", "*/short/unet/equal_iterations/fold_*", failing="fold_1/seed_0")
     assert message.startswith("error: these pieces failed; run the command again:\n  brats_2mm/3d_fullres/short/unet")
     assert len(ran) == 8  # five folds, two seeds, the corrupted images
-    assert study("--only", "short/unet/equal_iterations/fold_") == [next(key for key in ran if "fold_1" in key)]
+    assert study("--only", "*/short/unet/equal_iterations/fold_*") == [next(key for key in ran if "fold_1" in key)]
 
 
 def test_the_listing_says_what_is_left(study: Callable[..., list[str]], capsys: pytest.CaptureFixture[str]) -> None:
-    study("--only", "short/default/equal_time/fold_0/seed_0")
+    study("--only", "*/short/default/equal_time/fold_0/seed_0")
     capsys.readouterr()
     study("--list", "--arms", "default", "unet")
     printed = capsys.readouterr().out

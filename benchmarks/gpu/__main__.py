@@ -42,7 +42,7 @@ TRAININGS = {
     "training, device augments, inlined kernels": (OURS, "device", "inlined"),
     "training, device augments, CUDA graphs": (OURS, "device", "graphs"),
 }
-EPOCHS = "_5epochs_50iters"  # of the trainings on hippocampus
+ITERATIONS = 250  # of the trainings on hippocampus
 
 
 def all_parts(work: Path, hippocampus: Path | None) -> list[Part]:
@@ -87,10 +87,16 @@ def all_parts(work: Path, hippocampus: Path | None) -> list[Part]:
         ),
     ]
     if hippocampus is not None:
-        trainers = (f"nnUNetTrainerBenchmarkStock{EPOCHS}", f"nnUNetTrainerBenchmarkFactorizer{EPOCHS}")
-        short = ("--device", "cuda", "--folds", "0", "--jobs", "1", "--threads", str(core_count()))
-        short = (*short, "--root", f"{work}/accuracy", "--trainers", *trainers)
-        command = ("-m", "benchmarks.accuracy", str(hippocampus.resolve()), *short)
+        short = (
+            "--device",
+            "cuda",
+            "--iterations",
+            str(ITERATIONS),
+            "--only",
+            "*/short/*/equal_iterations/fold_0/seed_0",
+        )
+        short = (*short, "--arms", "unet", "default", "--results", f"{work}/accuracy/real_data.json")
+        command = ("-m", "benchmarks.real_data", str(hippocampus.resolve()), "--root", f"{work}/accuracy", *short)
         parts.append(Part(name="accuracy", share=3, command=command, needs=NNUNET))
     return parts
 

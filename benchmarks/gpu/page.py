@@ -33,8 +33,8 @@ def results_of(parts: Sequence[Part], work: Path, machine: dict[str, Any], with_
                 entry[name.removesuffix(".json")] = content
         if "pytest" in part.needs and last.state is not State.WAITING:
             entry["tests"] = _tests((folder / LOG_FILE).read_text(encoding="utf-8", errors="replace"))
-        if (folder / "accuracy.md").exists():
-            table = (folder / "accuracy.md").read_text(encoding="utf-8").splitlines()
+        if (folder / "real_data.md").exists():
+            table = (folder / "real_data.md").read_text(encoding="utf-8").splitlines()
             entry["dice"] = [line for line in table if line.startswith("|")]
         results["parts"][part.name] = entry
     if not with_accuracy:

@@ -16,19 +16,21 @@ run it again to continue, within a training, too.
 from __future__ import annotations
 
 import argparse
+import fnmatch
 import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from benchmarks.nnunet_commands import ROOT, CommandError
 from benchmarks.real_data.arms import ARMS
 from benchmarks.real_data.data import DATA_SETS, DataSet, data_set
 from benchmarks.real_data.page import write_page
 from benchmarks.real_data.pieces import Piece, length, pieces, seconds
 from benchmarks.real_data.results import Results
 from benchmarks.real_data.running import run_piece, set_up
-from benchmarks.real_data.workspace import ROOT, CommandError, Workspace
+from benchmarks.real_data.workspace import Workspace
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.interrupts import terminable
 from factorizer_nnunet.core.locks import file_lock
@@ -45,7 +47,9 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--data", dest="parent", type=Path, metavar="DIR", default=ROOT.parent / "shared" / "data")
     found.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS), help="(default: all)")
     found.add_argument("--iterations", type=int, metavar="N", help="of the short budget (default: those of DATA)")
-    found.add_argument("--only", metavar="TEXT", default="", help="run only pieces whose name contains it")
+    found.add_argument(
+        "--only", metavar="PATTERN", default="*", help="pieces to run, such as '*/fold_0/*' (default: all)"
+    )
     found.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     found.add_argument("--results", type=Path, default=RESULTS, help="JSON file to extend; the page is next to it")
     found.add_argument("--list", action="store_true", help="list all pieces with their CPU time, and run nothing")
@@ -99,7 +103,7 @@ def run_all(options: argparse.Namespace, data: dict[str, tuple[DataSet, Path]], 
 def _pieces(options: argparse.Namespace, data: dict[str, tuple[DataSet, Path]], results: Results) -> list[Piece]:
     costs = {name: setup["seconds"] for name, setup in results.read()["setups"].items()}
     found = pieces([own for own, _ in data.values()], options.arms, costs)
-    return [piece for piece in found if options.only in piece.key]
+    return [piece for piece in found if fnmatch.fnmatch(piece.key, options.only)]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from benchmarks.nnunet_commands import OURS, STOCK
 from factorizer_nnunet.network.variants import variant_arguments
 from factorizer_nnunet.planning.architecture import architecture_entry, factorizer_architecture
 
-STOCK, OURS = "nnUNetTrainerBenchmarkStock", "nnUNetTrainerBenchmarkRecipe"  # in benchmarks/ext_trainer
 UNET_PLANS = "nnUNetPlans"  # of nnU-Net's planner; the other networks' plans differ in ``architecture`` alone
 # Blocks of nnU-Net's ResEnc M, see nnunetv2's residual_encoder_unet_planners.py.
 _RESENC_BLOCKS = (1, 3, 4, 6, 6, 6, 6, 6, 6, 6)

@@ -31,9 +31,10 @@ budget. nnU-Net's U-Net and ResEnc M have nnU-Net's recipe unless the table says
 ResEnc M has the U-Net's stages with nnU-Net's residual blocks; *as published* has widths and windows of its own.
 
 *Equal training time* is equal CPU time of the training steps with loading and augmentation, which one process does on
-one core; CPU s is what an iteration took when all arms took turns in one process. Scores are those of the validation
-cases, complete images, without mirroring; they chose nothing. Differences are paired by patient: the mean over the
-patients' mean Dice, with a 95 % bootstrap interval over patients, whose training was not repeated."""
+one core; CPU s is what an iteration took when all arms took turns in one process. Other programs ran on the machine,
+which makes all CPU times longer: their ratios count. Scores are those of the validation cases, complete images,
+without mirroring; they chose nothing. Differences are paired by patient: the mean over the patients' mean Dice, with a
+95 % bootstrap interval over patients, which does not contain the chance of another training."""
 
 
 def write_page(results: Results) -> None:
@@ -69,6 +70,10 @@ def _setup(content: Mapping[str, Any], setup: str) -> list[str]:
         f"{known['source']}. Patch {size}, batch {known['batch_size']}. {known['note']}".rstrip(),
         "",
     ]
+    if known["seconds"]:
+        base = known["seconds"][BASELINE]
+        costs = [f"{ARMS[arm].title} {value / base:.2f}" for arm, value in known["seconds"].items()]
+        lines += [f"Time of an iteration relative to {ARMS[BASELINE].title}: {', '.join(costs)}.", ""]
     for budget in (SHORT, LONG):
         for equal in EQUAL:
             found = comparison(content, setup, budget, equal)

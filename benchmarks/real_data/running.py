@@ -16,11 +16,12 @@ from typing import Any
 
 from benchmarks.corruptions import STRENGTHS, corrupt_folder
 from benchmarks.ext_trainer.benchmark_trainers import CLOCK_FILE
+from benchmarks.nnunet_commands import ROOT
 from benchmarks.real_data.arms import ARMS
 from benchmarks.real_data.data import DataSet
 from benchmarks.real_data.pieces import KINDS, TIME, Piece, trainer_name
 from benchmarks.real_data.results import Results
-from benchmarks.real_data.workspace import ROOT, Workspace, data_ending
+from benchmarks.real_data.workspace import Workspace, data_ending
 from factorizer_nnunet.core.atomic_files import atomic_folder
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.evaluation.evaluate import evaluate_pairs

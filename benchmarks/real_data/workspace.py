@@ -3,39 +3,24 @@
 from __future__ import annotations
 
 import json
-import os
-import resource
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.nnunet_commands import environment, run_command
 from benchmarks.real_data.arms import ARMS, UNET_PLANS
 from benchmarks.real_data.data import DataSet
 from factorizer_nnunet.core.atomic_files import write_text_atomically
-from factorizer_nnunet.core.errors import UserError
-from factorizer_nnunet.core.processes import end_marked, script, stop_groups
-from factorizer_nnunet.nnunet.environment import (
-    COMPILE_VARIABLE,
-    EXT_TRAINER_VARIABLE,
-    create_folders,
-    environment_variables,
-)
+from factorizer_nnunet.core.processes import end_marked
+from factorizer_nnunet.nnunet.environment import COMPILE_VARIABLE, create_folders
 from factorizer_nnunet.nnunet.model_folder import FoldFolder, ModelFolder
 from factorizer_nnunet.nnunet.model_name import ModelName
 from factorizer_nnunet.nnunet.names import SPLITS_FILE
 
 MARK = "FACTORIZER_REAL_DATA"  # in the environment of all commands, so that a killed study's are found
 _PLAN = "nnUNetv2_plan_and_preprocess"
-_GRACE_SECONDS = 60.0  # for a training to save its checkpoint
 _CHECKPOINT_MINUTES = "2"
-ROOT = Path(__file__).resolve().parents[2]
-TRAINERS = ROOT / "benchmarks" / "ext_trainer"
-
-
-class CommandError(UserError):
-    """A command failed; other pieces may not."""
 
 
 @dataclass(frozen=True)
@@ -71,16 +56,16 @@ class Workspace:
     def environment(self, command: str) -> dict[str, str]:
         """Of a command. On the CPU, a training is one process, which also loads and augments."""
         values = {
-            **os.environ,
-            **environment_variables(self.root, {EXT_TRAINER_VARIABLE: str(TRAINERS)}),
+            **environment(self.root, self.threads),
             MARK: str(self.root),
             "FACTORIZER_CHECKPOINT_MINUTES": _CHECKPOINT_MINUTES,
-            "OMP_NUM_THREADS": str(self.threads),
             "nnUNet_def_n_proc": "1",
         }
         if self.device == "cpu":
             values["nnUNet_n_proc_DA"] = "1" if command == _PLAN else "0"  # nnU-Net's planner takes no 0
             values[COMPILE_VARIABLE] = "f"
+        else:
+            del values["nnUNet_n_proc_DA"]  # nnU-Net's own choice
         return values
 
     def run(self, name: str, *arguments: object, log: str) -> float:
@@ -95,22 +80,7 @@ class Workspace:
         Raises:
             CommandError: it failed; the message names the log.
         """
-        file = self.root / "logs" / f"{log}.log"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        command = [script(name), *map(str, arguments)]
-        before = _children_seconds()
-        with file.open("a") as stream:
-            process = subprocess.Popen(
-                command, cwd=ROOT, env=self.environment(name), stdout=stream, stderr=stream, start_new_session=True
-            )
-            try:
-                status = process.wait()
-            except BaseException:
-                stop_groups([process], _GRACE_SECONDS)
-                raise
-        if status:
-            raise CommandError(f"{name} ended with status {status}; see {file}")
-        return _children_seconds() - before
+        return run_command(name, *arguments, env=self.environment(name), log=self.root / "logs" / f"{log}.log")
 
     def end_earlier_commands(self) -> None:
         """End the commands of a study in this folder that was killed."""
@@ -157,9 +127,3 @@ def data_ending(raw: Path) -> str:
     """The ending of a raw data set's files."""
     ending: str = json.loads((raw / "dataset.json").read_text(encoding="utf-8"))["file_ending"]
     return ending
-
-
-def _children_seconds() -> float:
-    """CPU seconds of all commands that have ended, and of their workers."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime

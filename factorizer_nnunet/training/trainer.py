@@ -32,7 +32,7 @@ from factorizer_nnunet.training.schedule import WarmupPolySchedule
 # With fewer stages there is only one decoder output, and nnU-Net's deep supervision gives the last one no weight.
 _MIN_STAGES_FOR_DEEP_SUPERVISION = 3
 # Of 1e-3, 3e-3 and 6e-3, 3e-3 was ahead after 400 iterations on the hippocampus data (fold 0, pseudo Dice .71, .76,
-# .69); benchmarks/accuracy.py repeats such a comparison.
+# .69).
 LEARNING_RATE = 3e-3
 WEIGHT_DECAY = 1e-2  # AdamW's usual value; others were not compared
 MAX_GRADIENT_NORM = 1.0  # as in the experiments for this recipe; others were not compared
