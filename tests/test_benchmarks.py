@@ -18,12 +18,14 @@ OTHERS = [
     "corruptions",
     "data_check",
     "finetune",
+    "kernel_resources",
     "killed_commands",
     "memory_model",
     "postprocessing",
     "prediction",
     "real_data",
     "step_operators",
+    "time_budget",
     "whole_case",
 ]
 
