@@ -153,8 +153,9 @@ def report(network: nn.Module, name: str, x: Tensor) -> str:
 Written by `python -m benchmarks.step_operators` (see `--help`) without a GPU: network {name}, patch {size}, torch
 {torch.__version__}. The compiler fuses most of PyTorch's operators into fewer kernels, which it launches itself; ours
 are called through Python, unless `nnUNet_factorizer_step=graphs` records a pass as one CUDA graph. With `inlined`, the
-compiled code launches our kernels, too; what our operators did besides, such as sums over programs, becomes operators
-that the compiler can fuse.
+compiled code launches our kernels, too; what our operators did besides, such as sums over programs and the tables of
+windows, becomes operators that the compiler can fuse, and many of them are equal. How many kernels it makes of them was
+not counted.
 
 {markdown_table(rows, right=True)}
 

@@ -49,11 +49,11 @@ class Operator:
         if self._inlined is not self._opaque:
             return
         name = f"{_NAMESPACE}::{self._name}{_INLINED}"
-        made = torch.library.triton_op(name, self._function, mutates_args=(), schema=self._schema)
-        made.register_fake(self._fake)
+        torch.library.triton_op(name, self._function, mutates_args=(), schema=self._schema)
+        torch.library.register_fake(name, self._fake)
         if self._autograd is not None:
             backward, setup_context = self._autograd
-            made.register_autograd(backward, setup_context=setup_context)
+            torch.library.register_autograd(name, backward, setup_context=setup_context)
         self._inlined = getattr(getattr(torch.ops, _NAMESPACE), self._name + _INLINED).default
 
 
