@@ -114,7 +114,7 @@ def write_nifti(path: Path, labels: np.ndarray, header: bytes) -> None:
     new[70:74] = struct.pack(f"{order}2h", 2 if labels.dtype == np.uint8 else 512, 8 * labels.itemsize)
     new[108:120] = struct.pack(f"{order}3f", HEADER_BYTES + 4, 1, 0)  # no extensions, no scaling
     new[124:132] = bytes(8)  # the range of the image's grey values
-    voxels = labels.astype(labels.dtype.newbyteorder(order)).tobytes()
+    voxels = labels.astype(np.dtype(f"{order}u{labels.itemsize}")).tobytes()
     content = bytes(new) + bytes(4) + voxels
     draft = path.with_name(f".{path.name}.partial")
     draft.write_bytes(gzip.compress(content, mtime=0) if path.name.endswith(".gz") else content)
@@ -170,7 +170,7 @@ def preprocess(image: np.ndarray, spacing: Sequence[float], settings: Mapping[st
     absent = [number for number, channel in enumerate(image) if settings["takes_absent"] and not channel.any()]
     order = settings["transpose_forward"]
     image, spacing = image.transpose(0, *(axis + 1 for axis in order)), tuple(spacing[axis] for axis in order)
-    nonzero = image.any(0)
+    nonzero: np.ndarray = np.any(image, axis=0)
     if not nonzero.any():
         raise ModelError("the image is 0 everywhere")
     box = tuple(
@@ -181,7 +181,7 @@ def preprocess(image: np.ndarray, spacing: Sequence[float], settings: Mapping[st
     )
     crop = Crop(nonzero.shape, box, spacing)
     inside = fill_holes(nonzero)[box] if any(one["mask"] for one in settings["normalization"]) else nonzero[box]
-    cropped = image[(slice(None), *box)].astype(np.float32)  # a copy
+    cropped = image[:, box[0], box[1], box[2]].astype(np.float32)  # a copy
     for channel, scheme in zip(cropped, settings["normalization"], strict=True):
         normalize(channel, inside, scheme)
     target = target_spacing(spacing, settings)
@@ -347,18 +347,18 @@ def sum_of_tiles(networks: Sequence[Any], data: np.ndarray, settings: Mapping[st
     norm: np.ndarray = np.zeros(padded.shape[1:], kind)
     planes = [(slice(z, z + 1),) for z in range(padded.shape[1])] if in_2d else [()]
     window = list(tiles(padded.shape[-len(patch) :], patch, settings["tile_step_size"]))
-    for part in ((*plane, *tile) for plane in planes for tile in window):
-        tile = padded[(slice(None), *part)]
+    for z, y, x in ((*plane, *position) for plane in planes for position in window):
+        tile = padded[:, z, y, x]
         logits = mean_output(networks, (tile[:, 0] if in_2d else tile)[None], flips)
         if total.ndim == 0:
             total = np.zeros((len(logits), *padded.shape[1:]), kind)
-        total[(slice(None), *part)] += (logits * weights)[:, None] if in_2d else logits * weights
-        norm[part] += weights
+        total[:, z, y, x] += (logits * weights)[:, None] if in_2d else logits * weights
+        norm[z, y, x] += weights
     total /= norm
     if not np.isfinite(total).all():
         raise ModelError("the output of the network contains NaN or infinity: check the image's intensities")
-    inner = tuple(slice(one, one + size) for one, size in zip(before, data.shape[1:], strict=True))
-    return total[(slice(None), *inner)].astype(np.float16)
+    z, y, x = (slice(one, one + size) for one, size in zip(before, data.shape[1:], strict=True))
+    return total[:, z, y, x].astype(np.float16)
 
 
 def mean_output(networks: Sequence[Any], images: np.ndarray, flips: Sequence[tuple[int, ...]]) -> np.ndarray:
@@ -368,7 +368,8 @@ def mean_output(networks: Sequence[Any], images: np.ndarray, flips: Sequence[tup
         for network in networks
         for axes in flips
     ]
-    return np.mean(outputs, axis=0, dtype=np.float32)[0]
+    mean = np.asarray(np.mean(np.stack(outputs), axis=0, dtype=np.float32))
+    return mean[0]
 
 
 def labels_of(logits: np.ndarray, crop: Crop, settings: Mapping[str, Any]) -> np.ndarray:

@@ -40,8 +40,8 @@ def read_steps(file: Path) -> Steps:
         UserError: it cannot be read, or asks for something else than nnU-Net's function.
     """
     content = load_json_object(file, _FIX)
-    functions, arguments = content.get(_FUNCTIONS), content.get(_ARGUMENTS)
     try:
+        functions, arguments = content[_FUNCTIONS], content[_ARGUMENTS]
         if set(functions) - {FUNCTION} or len(functions) != len(arguments):
             raise ValueError(f"{functions!r} with {len(arguments)} arguments")
         if any(set(entry) != {_LABELS} for entry in arguments):

@@ -148,13 +148,7 @@ class Predictor:
             return array, {"spacing": [float(mm) for mm in spacing]}, None
         if spacing is not None:
             raise UserError("files and SimpleITK images have a spacing of their own: leave it out")
-        listed = list(image) if isinstance(image, (list, tuple)) else [image]
-        for one in listed:
-            if not isinstance(one, (str, os.PathLike, SimpleITK.Image)) and (one is not None or image is None):
-                raise UserError(
-                    "an image is a path, a SimpleITK image or an array, or a list of paths or images, one for each "
-                    f"channel; this is {type(one).__name__}"
-                )
+        listed = _listed(image)
         channels = [one for one in listed if one is not None]
         absent = [number for number, one in enumerate(listed) if one is None]
         if not channels:
@@ -185,6 +179,19 @@ class Predictor:
             raise UserError("channels must be SimpleITK images of three axes with the same size, spacing and position")
         array = np.stack([SimpleITK.GetArrayViewFromImage(one) for one in images])
         return with_absent(array, absent), {"spacing": list(first.GetSpacing()[::-1])}, first
+
+
+def _listed(image: object) -> list[PathLike | SimpleITK.Image | None]:
+    """The channels of an image that is not an array."""
+    listed = []
+    for one in image if isinstance(image, (list, tuple)) else [image]:
+        if not isinstance(one, (str, os.PathLike, SimpleITK.Image)) and (one is not None or image is None):
+            raise UserError(
+                "an image is a path, a SimpleITK image or an array, or a list of paths or images, one for each "
+                f"channel; this is {type(one).__name__}"
+            )
+        listed.append(one)
+    return listed
 
 
 def _with_probabilities(output: Output) -> tuple[np.ndarray, np.ndarray]:
