@@ -75,7 +75,7 @@ def test_equal_time_is_as_many_iterations_as_the_measured_costs_say() -> None:
     assert length(brats("default", TIME, budget="long"), BRATS, COST) == 4500
     planned = {piece.key for piece in pieces([BRATS], list(ARMS), {"brats_2mm/3d_fullres": COST})}
     assert brats("resenc", TIME).key in planned
-    for arm in ("unet", "unet_ours"):  # 2 % cheaper is no other training
+    for arm in ("unet", "unet_ours"):  # 2 % cheaper is the same training
         assert brats(arm).key in planned and brats(arm, TIME).key not in planned
 
 

@@ -143,7 +143,7 @@ def cleaned_mask(mask: np.ndarray, rule: RegionRule, voxel: float) -> np.ndarray
     """A mask with holes filled, then components removed; the same array if the rule asks for neither.
 
     Args:
-        mask: booleans, 2D or 3D; an axis of one voxel is no way out of a hole.
+        mask: booleans, 2D or 3D; holes stay closed along an axis of one voxel.
         rule: the threshold is not used.
         voxel: volume of a voxel in mm³.
     """
