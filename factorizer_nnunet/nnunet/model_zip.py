@@ -7,18 +7,14 @@ other model folder.
 
 from __future__ import annotations
 
-import shutil
-import stat
-import zipfile
-import zlib
-from collections.abc import Iterable
+from collections.abc import Collection, Sequence
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from factorizer_nnunet.core.errors import UserError
-from factorizer_nnunet.core.path_names import component_problem
 from factorizer_nnunet.core.wording import first_few
+from factorizer_nnunet.core.zip_files import unpack_zip
 from factorizer_nnunet.nnunet.dataset_json import DATASET_FILE
-from factorizer_nnunet.nnunet.integrity import zip_damage
 from factorizer_nnunet.nnunet.model_folder import PLANS_FILE, is_fold
 from factorizer_nnunet.nnunet.model_name import ModelName
 
@@ -41,56 +37,28 @@ def unpack_model(file: Path, target: Path, checkpoint: str, configuration: str |
         UserError: the file is damaged, leads outside the folder, has none of these models or several, or is larger
             than the free space.
     """
-    try:
-        if (damage := zip_damage(file)) is not None:
-            raise UserError(f"{file} is not a complete zip file ({damage}). {_FIX}")
-        with zipfile.ZipFile(file) as archive:
-            members = _members(archive, file)
-            chosen = _chosen(members, file, configuration)
-            wanted = {
-                path: member
-                for path, member in members.items()
-                if path.parent == chosen
-                and path.name in (PLANS_FILE, DATASET_FILE)
-                or path.parent.parent == chosen
-                and is_fold(Path(path.parent.name))
-                and path.name == checkpoint
-            }
-            _check_space(wanted.values(), target, file)
-            for path, member in wanted.items():
-                _unpack(archive, member, target / path)
-    except (EOFError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:  # also a password
-        raise UserError(f"{file} cannot be unpacked: {error}. {_FIX}") from error
-    except OSError as error:
-        raise UserError(
-            f"cannot unpack {file} to {target}: {error.strerror or error}. Fix that and try again"
-        ) from error
-    return target / chosen
+    unpack_zip(file, target, _FIX, partial(_files_of_model, file, checkpoint, configuration))
+    (plans,) = target.glob(f"**/{PLANS_FILE}")
+    return plans.parent
 
 
-def _members(archive: zipfile.ZipFile, file: Path) -> dict[PurePosixPath, zipfile.ZipInfo]:
-    """The files of the zip by their paths.
-
-    Raises:
-        UserError: a path leads outside, or an entry is a link.
-    """
-    members = {}
-    for member in archive.infolist():
-        if member.is_dir():
-            continue
-        parts = member.filename.split("/")
-        if any(component_problem(part) is not None for part in parts):
-            raise UserError(f"{file} contains {member.filename!r}, which is not the path of a file below it. {_FIX}")
-        if stat.S_ISLNK(member.external_attr >> 16):
-            raise UserError(f"{file} contains {member.filename}, which is a link. {_FIX}")
-        members[PurePosixPath(*parts)] = member
-    return members
+def _files_of_model(file: Path, checkpoint: str, configuration: str | None, names: Sequence[str]) -> Collection[str]:
+    paths = {PurePosixPath(name): name for name in names}
+    model = _model_folder([path.parent for path in paths if path.name == PLANS_FILE], file, configuration)
+    return {
+        name
+        for path, name in paths.items()
+        if path.parent == model
+        and path.name in (PLANS_FILE, DATASET_FILE)
+        or path.parent.parent == model
+        and is_fold(Path(path.parent.name))
+        and path.name == checkpoint
+    }
 
 
-def _chosen(members: dict[PurePosixPath, zipfile.ZipInfo], file: Path, configuration: str | None) -> PurePosixPath:
-    """The folder of the only model in a zip, or the only one of a configuration."""
-    folders = sorted(path.parent for path in members if path.name == PLANS_FILE)
-    models = [folder for folder in folders if ModelName.parse(folder.name) is not None]
+def _model_folder(folders: Sequence[PurePosixPath], file: Path, configuration: str | None) -> PurePosixPath:
+    """The folder of the only model in a zip, or the only one of a configuration, among those that have plans."""
+    models = [folder for folder in sorted(folders) if ModelName.parse(folder.name) is not None]
     if not models:
         raise UserError(
             f"{file} has no model folder TRAINER__PLANS__CONFIGURATION with {PLANS_FILE}. Name a zip of "
@@ -107,19 +75,3 @@ def _chosen(members: dict[PurePosixPath, zipfile.ZipInfo], file: Path, configura
             "and name a model folder"
         )
     return of_configuration[0]
-
-
-def _check_space(members: Iterable[zipfile.ZipInfo], target: Path, file: Path) -> None:
-    needed = sum(member.file_size for member in members)
-    free = shutil.disk_usage(target).free
-    if needed > free:
-        raise UserError(
-            f"{file} needs {needed / 1e9:.1f} GB unpacked, {target} has {free / 1e9:.1f} GB free. Free some space, or "
-            "set TMPDIR to another disk"
-        )
-
-
-def _unpack(archive: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with archive.open(member) as source, target.open("wb") as copy:
-        shutil.copyfileobj(source, copy)

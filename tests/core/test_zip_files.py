@@ -77,10 +77,8 @@ def test_damage_is_found_by_checksums(tmp_path: Path) -> None:
     path = tmp_path / "model.zip"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("a/plans.json", b"content of plans")
-        archive.writestr("empty/", b"")
     unpack_zip(path, tmp_path / "folder", "")
     assert (tmp_path / "folder" / "a" / "plans.json").read_bytes() == b"content of plans"
-    assert (tmp_path / "folder" / "empty").is_dir()
     path.write_bytes(path.read_bytes().replace(b"content of", b"contents o"))
     with pytest.raises(UserError, match="damaged"):
         unpack_zip(path, tmp_path / "other", "")
@@ -93,3 +91,26 @@ def test_a_full_disk_is_noticed_before(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(zip_files, "free_space", lambda folder: 999)
     with pytest.raises(UserError, match="and the disk of"):
         unpack_zip(path, tmp_path, "")
+
+
+def test_only_what_is_chosen_is_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(zip_files, "MAX_BYTES", 10 << 20)
+    path = tmp_path / "model.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a/plans.json", b"plans")
+        archive.writestr("a/large", bytes(20 << 20))
+    unpack_zip(path, tmp_path / "folder", "", lambda names: [name for name in names if name.endswith(".json")])
+    assert [file.name for file in (tmp_path / "folder").rglob("*") if file.is_file()] == ["plans.json"]
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "model.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("weights", b"x")
+
+    def full(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(zip_files.shutil, "copyfileobj", full)
+    with pytest.raises(UserError, match="cannot unpack .*model.zip to .*: No space left on device. Fix that"):
+        unpack_zip(path, tmp_path / "folder", "")

@@ -62,7 +62,7 @@ def test_a_zip_of_several_models_needs_a_configuration(folders: Path, tmp_path: 
 @pytest.mark.parametrize("name", ["../evil", f"{NAME}/../../evil", "/etc/evil", f"{NAME}//plans.json", "a\\..\\evil"])
 def test_paths_that_lead_outside_are_refused(tmp_path: Path, name: str) -> None:
     file = write_zip(tmp_path / "model.zip", **{f"{NAME}/plans.json": "{}", name: "evil"})
-    with pytest.raises(UserError, match="which is not the path of a file below it"):
+    with pytest.raises(UserError, match="leads out of its folder"):
         unpack(file, tmp_path)
     assert not list((tmp_path / "unpacked").iterdir())
 
@@ -72,7 +72,7 @@ def test_links_are_refused(tmp_path: Path) -> None:
     link.external_attr = (stat.S_IFLNK | 0o777) << 16
     with zipfile.ZipFile(tmp_path / "model.zip", "w") as archive:
         archive.writestr(link, "/etc/passwd")
-    with pytest.raises(UserError, match="plans.json, which is a link"):
+    with pytest.raises(UserError, match="plans.json is a link"):
         unpack(tmp_path / "model.zip", tmp_path)
 
 
@@ -81,7 +81,7 @@ def test_a_damaged_zip_is_reported(model: Path, tmp_path: Path) -> None:
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 0xFF
     file.write_bytes(content)
-    with pytest.raises(UserError, match="is not a complete zip file .*Export the model again"):
+    with pytest.raises(UserError, match="is truncated or damaged .*Export the model again"):
         unpack(file, tmp_path)
 
 
