@@ -100,14 +100,20 @@ def test_the_benchmark_compares_with_a_model_given_zeros(root: Path, monkeypatch
     drops, ordinary = write_model(root, DROPS), write_model(root, FACTORIZER)
     write_validation(root)
     docs = root / "docs"
-    monkeypatch.setattr(sys, "argv", ["channel_subsets", str(drops), str(ordinary), "-f", "0", "--docs", str(docs)])
+    monkeypatch.setattr(
+        sys, "argv", ["channel_subsets", f"usual={ordinary}", str(drops), "-f", "0", "--docs", str(docs)]
+    )
     channel_subsets.main()
     results = json.loads((docs / "channel_subsets.json").read_text())
-    means = {name: {row["channels"]: row["mean"] for row in one["subsets"]} for name, one in results.items()}
+    models = results["models"]
+    means = {name: {row["channels"]: row["mean"] for row in one["subsets"]} for name, one in models.items()}
     # Equal weights: only what they see without a channel differs.
-    assert means[drops.name]["T1 + T2"] == means[ordinary.name]["T1 + T2"]
-    assert means[drops.name]["T1"] != means[ordinary.name]["T1"]
-    assert "| mean without one channel |" in (docs / "channel_subsets.md").read_text()
+    assert means[drops.name]["T1 + T2"] == means["usual"]["T1 + T2"]
+    assert means[drops.name]["T1"] != means["usual"]["T1"]
+    changes = {group: found["mean"] for group, found in models[drops.name]["differences"].items()}
+    assert changes["all channels"] == 0 != changes["mean without one channel"]
+    page = (docs / "channel_subsets.md").read_text()
+    assert f"* usual: `{ordinary.name}`" in page and "| mean without one channel |" in page
 
 
 def test_the_means_of_a_table() -> None:
