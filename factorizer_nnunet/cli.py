@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from factorizer_nnunet import __version__
 from factorizer_nnunet.commands import (
+    calibrate,
     channel_subsets,
     convert,
     demo,
@@ -88,7 +89,7 @@ def build_parser() -> argparse.ArgumentParser:
         title="commands", dest="command", metavar="COMMAND", required=True, parser_class=SubcommandParser
     )
     setting_up, tuning = (env, convert, plan), (tune_inference, tune_postprocessing)
-    working = (run, status, predict, *tuning, finetune, import_upstream, export)
+    working = (run, status, calibrate, predict, *tuning, finetune, import_upstream, export)
     looking = (channel_subsets, explain, evaluate, report, label_check)
     for command in (*setting_up, *working, *looking, to_challenge, demo, doctor):
         summary, _, description = (command.__doc__ or "").partition("\n\n")

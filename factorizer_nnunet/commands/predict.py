@@ -11,11 +11,15 @@ from __future__ import annotations
 
 import argparse
 import os
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from factorizer_nnunet.commands.options import (
     add_device_options,
     add_model_options,
     add_shared,
+    add_viewer_options,
     add_window_options,
     model_folder,
     print_cases,
@@ -24,8 +28,13 @@ from factorizer_nnunet.commands.options import (
     user_path,
 )
 from factorizer_nnunet.core.interrupts import terminable
+from factorizer_nnunet.core.wording import count_of
 from factorizer_nnunet.nnunet.model_folder import POSTPROCESSING_FILE
+from factorizer_nnunet.pages.limits import ViewerLimits
 from factorizer_nnunet.postprocessing import LEAVE_OUT
+
+if TYPE_CHECKING:
+    from factorizer_nnunet.prediction.request import PredictionRequest
 
 EPILOG = """\
 examples:
@@ -35,6 +44,7 @@ examples:
   factorizer-nnunet predict -m MODEL_FOLDER -f 0 1 -i IMAGES -o OUT --save_probabilities -device cpu
   factorizer-nnunet predict -m EXPORTED.zip -i IMAGES -o OUT
   factorizer-nnunet predict -m MODEL_FOLDER --ensemble-with OTHER_MODEL_FOLDER -i IMAGES -o OUT
+  factorizer-nnunet predict -m MODEL_FOLDER --quality --uncertainty -i IMAGES -o OUT     # after calibrate
 
 exit status: 0 all cases are predicted; 1 some failed, see the list; 2 wrong input, or no space left; 130 interrupted
 """
@@ -110,6 +120,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         action="store_false",
         help="do not postprocess as tune-postprocessing has found best",
     )
+    add(
+        "--quality",
+        action="store_true",
+        help="compare the passes of each case and write how far to trust it: quality.csv, quality.json, quality.html",
+    )
+    add(
+        "--uncertainty",
+        action="store_true",
+        help="also maps of entropy and disagreement and, if the model is calibrated, of calibrated probabilities",
+    )
+    add_viewer_options(parser)
     add("-num_parts", type=int, metavar="N", help="number of commands that share the cases (default: 1)")
     add("-part_id", type=int, metavar="N", help="which of them this is, counted from 0 (default: 0)")
     add(
@@ -144,6 +165,8 @@ def run(args: argparse.Namespace) -> int:
         export_processes=_processes(args.nps, "nnUNet_nps"),
         inference_settings=request_of(InferenceSettings, args),
     )
+    if request.uncertainty:
+        request = _calibrated(request)
     with terminable():
         outcome = predict(request)
     print_passed_over(outcome.passed_over, args.images)
@@ -154,7 +177,34 @@ def run(args: argparse.Namespace) -> int:
     for case, reason in outcome.kept.items():
         print(f"kept: {case}: {reason}")
     before = [*outcome.skipped, *outcome.kept]
+    if request.quality:
+        _assess(request.out, ViewerLimits(args.viewer_cases, args.viewer_mb))
     return print_cases("predicted", outcome.predicted, before, outcome.failed, outcome.warnings, args.out)
+
+
+def _calibrated(request: PredictionRequest) -> PredictionRequest:
+    """The request with the temperatures of its model, if they are about these checkpoints and settings."""
+    from factorizer_nnunet.quality.temperatures import temperatures_for
+
+    request.check()
+    temperatures, note = temperatures_for(request)
+    if note:
+        print(f"note: {note}")
+    return replace(request, temperatures=temperatures)
+
+
+def _assess(folder: Path, limits: ViewerLimits) -> None:
+    """Write tables and worklist of all cases in a folder, and print where they are and which case is first."""
+    from factorizer_nnunet.quality.write import write_quality
+
+    found = write_quality(folder, limits)
+    for judge in found.judges:
+        if judge.note:
+            print(f"note: {judge.note}")
+    for path in found.kept:
+        print(f"kept: {path}, which had been edited")
+    flagged = sum(bool(case.flags) for case in found.cases)
+    print(f"quality: {count_of(len(found.cases), 'case')}, {flagged} with a reason to look closer: {found.page}")
 
 
 def _processes(given: int | None, variable: str) -> int | None:

@@ -138,6 +138,11 @@ def _add_prediction_options(parser: argparse.ArgumentParser) -> None:
         help="tune the postprocessing of the chosen model under this challenge's scoring (without a name: mean Dice)",
     )
     add_shared(parser, "--disable_tta", help="predict test images without mirroring: faster")
+    parser.add_argument(
+        "--quality",
+        action="store_true",
+        help="calibrate the best model on its out-of-fold cases and say how far to trust each segmentation",
+    )
 
 
 def _add_slurm_options(slurm: argparse._ArgumentGroup) -> None:
@@ -238,14 +243,20 @@ def _pair(text: str) -> tuple[str, str]:
 
 def _prediction(args: argparse.Namespace, raw: Path) -> Prediction | None:
     if args.output is None:
-        if args.input is not None or args.references is not None:
+        if args.input is not None or args.references is not None or args.quality:
             raise UserError("test images need a folder for their segmentations: add --output")
         return None
     images = raw / "imagesTs" if args.input is None else args.input.absolute()
     references = args.references and args.references.absolute()
     if references is None and images == raw / "imagesTs" and (raw / "labelsTs").is_dir():
         references = raw / "labelsTs"
-    return Prediction(images=images, output=args.output.resolve(), references=references, mirroring=args.use_mirroring)
+    return Prediction(
+        images=images,
+        output=args.output.resolve(),
+        references=references,
+        mirroring=args.use_mirroring,
+        quality=args.quality,
+    )
 
 
 def _gpus(args: argparse.Namespace, present: list[str]) -> list[str]:

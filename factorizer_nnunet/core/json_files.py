@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +81,24 @@ def json_or_none(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, RecursionError, ValueError):
         return None
+
+
+def without_nan(value: Any) -> Any:
+    """A value for JSON, which has no NaN: null in its place."""
+    if isinstance(value, Mapping):
+        return {key: without_nan(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(one) for one in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def number_or_nan(value: Any) -> float:
+    """The inverse of ``without_nan`` for a number.
+
+    Raises:
+        TypeError, ValueError: it is not a number.
+    """
+    return math.nan if value is None else float(value)
 
 
 def _parse(text: str) -> Any:

@@ -11,7 +11,7 @@ from nnunetv2.utilities.label_handling.label_handling import LabelManager, deter
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
 from factorizer_nnunet.core.errors import UserError
-from factorizer_nnunet.nnunet.dataset_json import ENDING_KEY, LABELS_KEY, DatasetJson
+from factorizer_nnunet.nnunet.dataset_json import BACKGROUND, ENDING_KEY, LABELS_KEY, DatasetJson
 from factorizer_nnunet.nnunet.model_folder import ModelFolder
 from factorizer_nnunet.nnunet.trusted_classes import check_named_code
 from factorizer_nnunet.postprocessing.rules import Postprocessing
@@ -39,6 +39,21 @@ class ModelDescription:
     def labels(self) -> LabelManager:
         """nnU-Net's view of the labels."""
         return self.plans.get_label_manager(self.dataset.content)
+
+    @property
+    def region_outputs(self) -> dict[str, int]:
+        """The network's output of each label or region of ``dataset.json``, by its name."""
+        regions, labels = self.dataset.regions, self.labels
+        if labels.has_regions:
+            return {name: number for number, name in enumerate(regions)}
+        values = [int(value) for value in labels.all_labels]
+        return {name: values.index(region[0]) for name, region in regions.items()}
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """What each output of the network stands for: regions, or background and labels."""
+        names = {number: name for name, number in self.region_outputs.items()}
+        return tuple(names.get(number, BACKGROUND) for number in range(self.labels.num_segmentation_heads))
 
     @property
     def num_input_channels(self) -> int:

@@ -66,6 +66,7 @@ def case_memory(
     model: ModelDescription,
     probabilities: bool = False,
     limit: MemoryLimit | None = None,
+    compared: int = 0,
 ) -> CaseMemory:
     """Estimate the memory of a case.
 
@@ -73,8 +74,9 @@ def case_memory(
         shape: of the image, in the axis order of the network.
         spacing: mm, likewise.
         model: which predicts.
-        probabilities: whether they are written, which needs the logits of all classes on the network's grid.
+        probabilities: whether the logits of all classes on the network's grid are needed.
         limit: says what is on a GPU or on disk, which is not counted; None: all is in main memory.
+        compared: number of folds, or of mirrored passes of a single one, whose labels are kept to be compared.
     """
     settings = model.configuration
     target = [*spacing[: len(spacing) - len(settings.spacing)], *settings.spacing]
@@ -103,6 +105,10 @@ def case_memory(
         predicting += classes * after * _HALF
         # The sum over classes, one class while it is resampled along the last axis (2) or in the frame of the image.
         writing += classes * after * _HALF + 4 * before * _SINGLE
+    if compared:  # labels of each, where passes disagree, and masks of all regions in the tile's own part
+        on_gpu = limit is not None and limit.on_gpu
+        kept = (compared + 1) * after + (0 if on_gpu else 2 * compared * classes * math.prod(patch))
+        predicting, writing = predicting + kept, writing + (compared + 2) * after
     return CaseMemory(reading, waiting, predicting, writing)
 
 

@@ -20,7 +20,9 @@ from factorizer_nnunet.nnunet.dataset_json import DATASET_FILE
 from factorizer_nnunet.nnunet.image_files import ImageCase
 from factorizer_nnunet.nnunet.integrity import is_complete
 from factorizer_nnunet.nnunet.model_folder import PLANS_FILE, PREDICTION_FILE, SUMMARY_FILE
+from factorizer_nnunet.nnunet.pass_record import QUALITY_FILES, passes_file
 from factorizer_nnunet.nnunet.prediction_record import RECORDS, record_prediction
+from factorizer_nnunet.prediction.uncertainty import MAPS_FOLDER, MAPS_RECORD, map_file, map_names
 
 # Files that nnU-Net's commands write next to predictions; its ensembling and postprocessing read the first two.
 _OF_NNUNET = {DATASET_FILE, PLANS_FILE, PREDICTION_FILE, SUMMARY_FILE, "postprocessing.json"}
@@ -46,17 +48,35 @@ class Outputs:
         file_ending: of segmentations.
         probabilities: whether each case has them, too.
         model: stamp of the model and its settings.
+        passes: whether each case has a record of its passes.
+        temperatures: of the probabilities in the maps that each case has, by region; None: there are no maps.
     """
 
     folder: Path
     file_ending: str
     probabilities: bool
     model: Stamp
+    passes: bool = False
+    temperatures: Mapping[str, float] | None = None
+
+    @property
+    def needs_logits(self) -> bool:
+        """Whether labels alone are not enough to write a case."""
+        return self.probabilities or self.temperatures is not None
+
+    @property
+    def needs_passes(self) -> bool:
+        """Whether the passes of a case must be compared."""
+        return self.passes or self.temperatures is not None
 
     def files(self, case: str) -> list[Path]:
         """All files of a case. The segmentation is last: if it exists, so do the others."""
         endings = [PROBABILITIES, PROPERTIES] if self.probabilities else []
-        return [self.folder / f"{case}{ending}" for ending in (*endings, self.file_ending)]
+        files = [self.folder / f"{case}{ending}" for ending in endings]
+        files += [passes_file(self.folder, case)] if self.passes else []
+        maps = [] if self.temperatures is None else map_names(self.temperatures)
+        files += [self.folder / MAPS_FOLDER / map_file(case, name) for name in maps]
+        return [*files, self.folder / f"{case}{self.file_ending}"]
 
     def check_folder(self, cases: Sequence[ImageCase]) -> None:
         """Check that the folder can be written and contains nothing but predictions of these cases.
@@ -68,7 +88,8 @@ class Outputs:
         if not self.folder.is_dir():
             return
         endings = (self.file_ending, PROBABILITIES, PROPERTIES)
-        own = _OF_NNUNET | {f"{case.name}{ending}" for case in cases for ending in endings}
+        own = {*_OF_NNUNET, *QUALITY_FILES, MAPS_FOLDER}
+        own |= {f"{case.name}{ending}" for case in cases for ending in endings}
         existing = {path.name for path in self.folder.iterdir() if not path.name.startswith(".")}
         foreign = sorted(name for name in existing - own if not is_set_aside(name))
         if foreign:
@@ -98,6 +119,22 @@ class Outputs:
                 f"{', '.join(different)}{values}. {fix}"
             )
 
+    def check_maps(self) -> None:
+        """Check that existing maps have probabilities that were calibrated as those to come.
+
+        Raises:
+            UserError: they were not.
+        """
+        record = self.folder / MAPS_FOLDER / MAPS_RECORD
+        if self.temperatures is None or not record.exists():
+            return
+        before = load_json_object(record, "Name an empty folder with -o")
+        if before != self.temperatures:
+            raise UserError(
+                f"{record.parent} has maps of another calibration (temperatures {before}, now "
+                f"{dict(self.temperatures)}). Name an empty folder with -o"
+            )
+
     def check_space(self, cases: Sequence[ImageCase], num_classes: int) -> None:
         """Check that there is space for the predictions of these cases.
 
@@ -116,6 +153,9 @@ class Outputs:
     def prepare(self, settings: Mapping[str, Any], dataset_json: Mapping[str, Any], plans: Mapping[str, Any]) -> None:
         """Create the folder, remove what killed commands left, and write what nnU-Net's commands expect there."""
         (self.folder / RECORDS).mkdir(parents=True, exist_ok=True)
+        if self.temperatures is not None:
+            (self.folder / MAPS_FOLDER).mkdir(exist_ok=True)
+            write_text_atomically(self.folder / MAPS_FOLDER / MAPS_RECORD, json.dumps(dict(self.temperatures)))
         clear_drafts(self.folder)
         clear_drafts(self.folder / RECORDS)
         record = {**settings, _STAMP: self.model.sha256}

@@ -23,6 +23,7 @@ from factorizer_nnunet.postprocessing.rules import Postprocessing
 from factorizer_nnunet.prediction.case_states import State, make_way, state_of
 from factorizer_nnunet.prediction.claims import Claims
 from factorizer_nnunet.prediction.description import ModelDescription
+from factorizer_nnunet.prediction.measuring import Measured, comparison_of, statistics_of
 from factorizer_nnunet.prediction.memory import MemoryLimit
 from factorizer_nnunet.prediction.outputs import Outputs
 from factorizer_nnunet.prediction.segmentation import Output, segmentation_of
@@ -155,29 +156,47 @@ class Pipeline:
                     image = image_of(read, case, readers, self.models, self.memory)
                     if image.warnings:
                         self.outcome.warnings[case.name] = "; ".join(image.warnings)
-                    predicted, seconds = self._predicted(image)
+                    predicted, measured, seconds = self._predicted(image)
                 except Exception as error:  # concerns this case only: a damaged image, or one too large for the device
                     self._failed(case.name, error)
                     continue
                 future = writers.submit(
-                    export, case.name, predicted, image.properties[0], image.images, self.models[0], self.outputs
+                    export,
+                    case.name,
+                    predicted,
+                    image.properties[0],
+                    image.images,
+                    self.models[0],
+                    self.outputs,
+                    measured,
                 )
                 self._exports[future] = case.name, seconds
-                del image, read, predicted  # the next image may need the memory
+                del image, read, predicted, measured  # the next image may need the memory
                 self._collect(most_left=num_writers + QUEUED_EXPORTS if num_writers else 0)
             self._collect(most_left=0)
 
-    def _predicted(self, image: Preprocessed) -> tuple[np.ndarray, dict[str, float]]:
-        """Labels on the image's grid, or all logits where probabilities are to be written; and seconds by stage."""
+    def _predicted(self, image: Preprocessed) -> tuple[np.ndarray, list[Measured], dict[str, float]]:
+        """Labels on the image's grid, or all logits where these are needed; the passes, likewise; seconds by stage."""
         start = time.perf_counter()
         seconds = {"reading and preprocessing": image.seconds, "network": 0.0}
-        outputs = []
+        outputs, comparisons = [], []
         for member, data, properties in zip(self.members, image.data, image.properties, strict=True):
-            planes = logit_planes(member.predictor, torch.from_numpy(data), self.tiles)
-            outputs.append(Output(_timed(planes, seconds), data.shape[1:], properties, member.model))
-        predicted = outputs[0].take_logits() if self.outputs.probabilities else segmentation_of(*outputs)
+            shape = data.shape[1:]
+            comparison = None
+            if self.outputs.needs_passes:
+                comparison = comparison_of(member.model, member.predictor, shape)
+                comparisons.append(comparison)
+            planes = logit_planes(member.predictor, torch.from_numpy(data), self.tiles, comparison)
+            outputs.append(Output(_timed(planes, seconds), shape, properties, member.model))
+        predicted = outputs[0].take_logits() if self.outputs.needs_logits else segmentation_of(*outputs)
         seconds["labels"] = time.perf_counter() - start - seconds["network"]
-        return predicted, seconds
+        measured = [
+            Measured(comparison.result(), statistics_of(data, model), properties, model)
+            for comparison, data, properties, model in zip(
+                comparisons, image.data, image.properties, self.models, strict=False
+            )
+        ]
+        return predicted, measured, seconds
 
     def _collect(self, most_left: int) -> None:
         while len(self._exports) > most_left:

@@ -21,7 +21,6 @@ from factorizer_nnunet.postprocessing import LEAVE_OUT
 from factorizer_nnunet.prediction.case_states import CaseState, State, state_of
 from factorizer_nnunet.prediction.channel_names import check_channel_names
 from factorizer_nnunet.prediction.claims import Claims
-from factorizer_nnunet.prediction.description import ModelDescription
 from factorizer_nnunet.prediction.devices import chosen_device, worker_count
 from factorizer_nnunet.prediction.memory import RESERVE, MemoryLimit, case_memory, processes_within, together
 from factorizer_nnunet.prediction.model import TrainedModel, load_model, with_postprocessing
@@ -55,13 +54,21 @@ def predict(request: PredictionRequest) -> PredictionOutcome:
     every_case = _cases(request, models)
     cases = every_case[request.part_id :: request.num_parts]
     settings = _settings(request, models)
-    outputs = Outputs(request.out, model.file_ending, request.save_probabilities, _stamp(settings, models))
+    outputs = Outputs(
+        request.out,
+        model.file_ending,
+        request.save_probabilities,
+        _stamp(settings, models),
+        passes=request.quality,
+        temperatures=request.temperatures if request.uncertainty else None,
+    )
     outputs.check_folder(every_case)
     readable = readable_by(model.plans)
     states = {case.name: state_of(case, outputs, readable) for case in cases}
     claims = Claims(request.out)
     if any(state.is_kept or claims.is_taken(case) for case, state in states.items()):
         outputs.check_origin(settings, model.plans.plans)
+    outputs.check_maps()
     _check_unrecorded(request, states)
     left = [case for case in cases if states[case.name].is_left]
     outputs.check_space(left, model.description.labels.num_segmentation_heads)
@@ -87,7 +94,7 @@ def predict(request: PredictionRequest) -> PredictionOutcome:
         ]
         size = int(free_memory() * (1 - RESERVE) if request.memory is None else request.memory * 1e9)
         limit = MemoryLimit(size, device.type == "cuda" and request.on_device, request.sums_on_disk is not None)
-        readers, writers = _processes(request, [one.description for one in models], left, limit)
+        readers, writers = _processes(request, models, left, limit)
         Pipeline(
             members,
             outputs,
@@ -118,7 +125,7 @@ def _check_thresholds(request: PredictionRequest, model: TrainedModel) -> None:
 
 
 def _processes(
-    request: PredictionRequest, models: Sequence[ModelDescription], cases: Sequence[ImageCase], limit: MemoryLimit
+    request: PredictionRequest, models: Sequence[TrainedModel], cases: Sequence[ImageCase], limit: MemoryLimit
 ) -> tuple[int, int]:
     """The numbers of processes for which the largest case leaves memory, by the size of its file."""
     chosen = worker_count(request.device)
@@ -135,8 +142,20 @@ def _processes(
     if len(size) < 3:
         return wanted
     size, spacing = ([values[axis] for axis in models[0].plans.transpose_forward] for values in (size, spacing))
-    needed = together([case_memory(size, spacing, one, request.save_probabilities, limit) for one in models])
+    logits, watched = request.save_probabilities or request.uncertainty, request.quality or request.uncertainty
+    needed = together(
+        [
+            case_memory(size, spacing, one.description, logits, limit, _compared(request, one) if watched else 0)
+            for one in models
+        ]
+    )
     return processes_within(needed, limit.size, *wanted)
+
+
+def _compared(request: PredictionRequest, model: TrainedModel) -> int:
+    """How many label maps are compared: those of the folds, or of the passes of a single one."""
+    axes = model.first.mirroring_axes or () if request.use_mirroring else ()
+    return len(model.folds) if len(model.folds) > 1 else 2 ** len(axes)
 
 
 def _check_unrecorded(request: PredictionRequest, states: Mapping[str, CaseState]) -> None:
@@ -233,6 +252,7 @@ def _settings(request: PredictionRequest, models: Sequence[TrainedModel]) -> dic
     return {
         "factorizer_nnunet": __version__,
         **first,
+        **({"ensemble_models": [str(model.folder.absolute()) for model in models[1:]]} if others else {}),
         **({"ensemble_with": decisive} if others else {}),  # unknown to older records, as is the next one
         **({"skip_empty_tiles": True} if request.skip_empty_tiles else {}),
         **({} if rules is None else {"postprocessing": {name: asdict(rule) for name, rule in rules.rules.items()}}),

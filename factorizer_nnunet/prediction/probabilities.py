@@ -59,14 +59,25 @@ def class_probabilities(
     rounds = keeps_type(model.configuration.resampling_fn_probabilities)
     # Softmax is exp(logit - log(sum of exp)): the first pass over the classes makes that sum, the second the quotients.
     total = None if has_regions else _log_sum(logits, maps, rounds)
-    box = tuple(slice(*bounds) for bounds in properties["bbox_used_for_cropping"])
     for number, one in enumerate(logits):
         values = _resampled(one, maps, rounds)
         values = values.sigmoid_() if total is None else values.sub_(total).exp_()
         outside = float(number == 0 and not has_regions)  # of the crop there is background
-        complete = np.full(properties["shape_before_cropping"], outside, np.float32)
-        complete[box] = values.numpy()
-        yield complete.transpose(model.plans.transpose_backward)
+        yield _in_frame(values, outside, properties, model)
+
+
+def on_image_grid(
+    values: np.ndarray, maps: Sequence[AxisMap], properties: Mapping[str, Any], model: ModelDescription
+) -> np.ndarray:
+    """Values on the network's grid, (z, y, x), interpolated to the image's, float32; 0 outside of the crop."""
+    return _in_frame(_resampled(torch.from_numpy(values).float(), maps, False), 0.0, properties, model)
+
+
+def _in_frame(values: Tensor, outside: float, properties: Mapping[str, Any], model: ModelDescription) -> np.ndarray:
+    """Values of the cropped image in the complete one, in the axis order of its reader."""
+    complete = np.full(properties["shape_before_cropping"], outside, np.float32)
+    complete[tuple(slice(*bounds) for bounds in properties["bbox_used_for_cropping"])] = values.numpy()
+    return complete.transpose(model.plans.transpose_backward)
 
 
 def _log_sum(logits: Tensor, maps: Sequence[AxisMap], rounds: bool) -> Tensor:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from factorizer_nnunet.core.errors import UserError
@@ -44,6 +45,9 @@ class PredictionRequest:
         sums_on_disk: folder for the sums of tiles; None: they are in memory.
         verbose: print the time of each stage of a case.
         postprocessing: postprocess by the rules that ``tune-postprocessing`` has put into the model's folder.
+        quality: compare the passes of each case, see ``nnunet.pass_record``.
+        uncertainty: also write maps, see ``prediction.uncertainty``.
+        temperatures: of the probabilities in these maps, by region.
     """
 
     model: Path
@@ -71,6 +75,9 @@ class PredictionRequest:
     sums_on_disk: Path | None = None
     verbose: bool = False
     postprocessing: bool = True
+    quality: bool = False
+    uncertainty: bool = False
+    temperatures: Mapping[str, float] = field(default_factory=dict)
 
     def folds_of(self, model: Path) -> tuple[str, ...] | None:
         """The folds of a model to predict with; None: all that it has."""
@@ -98,6 +105,8 @@ class PredictionRequest:
             )
         if self.ensemble_with and self.save_probabilities:
             raise UserError("--save_probabilities writes those of one model: leave it out, or --ensemble-with")
+        if self.ensemble_with and self.uncertainty:
+            raise UserError("--uncertainty writes maps of one model: leave it out, or --ensemble-with")
         if len({folder.resolve() for folder in (self.model, *self.ensemble_with)}) <= len(self.ensemble_with):
             raise UserError("--ensemble-with: name each model once")
         folds = _FIVE_FOLDS if self.folds is None else self.folds

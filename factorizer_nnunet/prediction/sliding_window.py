@@ -22,6 +22,7 @@ from nnunetv2.inference.sliding_window_prediction import compute_gaussian, compu
 from torch import Tensor, nn
 
 from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.prediction.tile_parts import PassWatcher, TilePart, TileParts
 from factorizer_nnunet.prediction.work import check_logits
 
 SIGMA_SCALE, MOST_WEIGHT = 1 / 8, 10  # of the tiles' weights, as in nnU-Net
@@ -43,13 +44,19 @@ class TileOptions:
     sums_folder: Path | None = None
 
 
-def logit_planes(predictor: nnUNetPredictor, data: Tensor, options: TileOptions = TileOptions()) -> Iterator[Tensor]:
+def logit_planes(
+    predictor: nnUNetPredictor,
+    data: Tensor,
+    options: TileOptions = TileOptions(),
+    watcher: PassWatcher | None = None,
+) -> Iterator[Tensor]:
     """Yield the logits of each plane along the first axis.
 
     Args:
         predictor: with the weights of one or several folds, which are averaged.
         data: (channels, z, y, x), preprocessed, float32.
         options: how tiles are taken and added up.
+        watcher: sees every pass through the network, but no skipped tiles.
 
     Yields:
         (classes, y, x), half precision, on the GPU if the sums are there.
@@ -79,13 +86,16 @@ def logit_planes(predictor: nnUNetPredictor, data: Tensor, options: TileOptions 
     )
     wanted = range(depth)[unpadded[1]]
     rows, columns = unpadded[2:]
+    parts = TileParts(steps, (height, *patch[-2:]), padded.shape[1:], unpadded[1:])
     for start, until in zip(steps[0], [*steps[0][1:], depth], strict=True):
         for y, x in itertools.product(*steps[1:]):
             part = (slice(start, start + height), slice(y, y + patch[-2]), slice(x, x + patch[-1]))
             tile = padded[:, part[0], part[1], part[2]]
             if options.skip_empty and _is_empty(tile):
                 continue
-            logits = network.logits(tile if len(patch) == len(part) else tile[:, 0], sums)
+            own = None if watcher is None else parts.of((start, y, x))
+            seen = None if watcher is None or own is None else _Seen(watcher, own)
+            logits = network.logits(tile if len(patch) == len(part) else tile[:, 0], sums, seen)
             sums.add(logits if len(patch) == len(part) else logits[:, None], part)
         for row in range(start, until):
             logits = sums.pop(row)
@@ -183,6 +193,20 @@ def _zeros_on_disk(shape: tuple[int, ...], precision: torch.dtype, folder: Path)
         raise UserError(f"the sums of the tiles cannot be written to {folder} ({error.strerror})") from error
 
 
+@dataclass(frozen=True)
+class _Seen:
+    """A tile that is watched; of a 2D network, as one with a single plane."""
+
+    watcher: PassWatcher
+    part: TilePart
+
+    def one(self, fold: int, logits: Tensor) -> None:
+        self.watcher.see_pass(fold, logits[0] if logits.ndim == 5 else logits[0, :, None])
+
+    def mean(self, fold: int, logits: Tensor) -> None:
+        self.watcher.see_fold(fold, logits[0] if logits.ndim == 5 else logits[0, :, None])
+
+
 @dataclass
 class _Network:
     """The mean of the folds' logits, each averaged over mirrored tiles."""
@@ -208,30 +232,46 @@ class _Network:
             module.load_state_dict(folds[0])
         return cls(module, network, folds, mirrored, predictor.device)
 
-    def logits(self, tile: Tensor, sums: _Sums) -> Tensor:
+    def logits(self, tile: Tensor, sums: _Sums, seen: _Seen | None = None) -> Tensor:
         """(classes, *spatial) of a tile, (channels, *spatial); makes room on the GPU if it is full."""
         try:
-            return self._mean(tile)
+            return self._mean(tile, seen)
         except torch.OutOfMemoryError:
             if not sums.on_gpu:
                 raise
         # Outside the handler, whose error would keep the tensors of the failed attempt alive.
         print("not enough memory on the GPU: the sums of the tiles of this case are kept in main memory instead")
         sums.leave_gpu()
-        return self._mean(tile)
+        return self._mean(tile, seen)
 
-    def _mean(self, tile: Tensor) -> Tensor:
+    def _mean(self, tile: Tensor, seen: _Seen | None = None) -> Tensor:
         images = tile[None].to(self.device, memory_format=torch.contiguous_format)
         precision = torch.autocast("cuda") if self.device.type == "cuda" else contextlib.nullcontext()
         total: Tensor | None = None
+        if seen is not None:
+            seen.watcher.begin(seen.part)
         with torch.inference_mode(), precision:
-            for fold in self.folds:
+            for number, fold in enumerate(self.folds):
                 if len(self.folds) > 1:  # without a copy
                     self.module.load_state_dict(fold, assign=True)
-                logits = self.compiled(images)
-                for axes in self.mirrored:
-                    logits += self.compiled(images.flip(axes)).flip(axes)
-                logits /= len(self.mirrored) + 1
+                logits = self._passes(images, number, seen)
                 total = logits if total is None else total.add_(logits)
             assert total is not None
+            if seen is not None:
+                seen.watcher.end()
             return total[0] if len(self.folds) == 1 else total[0] / len(self.folds)
+
+    def _passes(self, images: Tensor, fold: int, seen: _Seen | None) -> Tensor:
+        """The mean of the passes of one fold, whose weights are in the network."""
+        logits = self.compiled(images)
+        if seen is not None:
+            seen.one(fold, logits)
+        for axes in self.mirrored:
+            mirrored = self.compiled(images.flip(axes)).flip(axes)
+            if seen is not None:
+                seen.one(fold, mirrored)
+            logits += mirrored
+        logits /= len(self.mirrored) + 1
+        if seen is not None:
+            seen.mean(fold, logits)
+        return logits

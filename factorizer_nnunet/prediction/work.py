@@ -31,10 +31,12 @@ from factorizer_nnunet.nnunet.integrity import gzip_damage
 from factorizer_nnunet.nnunet.prediction_record import image_stamps
 from factorizer_nnunet.prediction.channel_grids import channel_grid_problem
 from factorizer_nnunet.prediction.description import ModelDescription
+from factorizer_nnunet.prediction.measuring import Measured, write_passes
 from factorizer_nnunet.prediction.memory import MemoryLimit, case_memory, together
 from factorizer_nnunet.prediction.outputs import PROBABILITIES, PROPERTIES, Outputs
 from factorizer_nnunet.prediction.probabilities import write_probabilities
 from factorizer_nnunet.prediction.segmentation import Output, segmentation_of
+from factorizer_nnunet.prediction.uncertainty import write_maps
 
 Properties = dict[str, Any]  # what nnU-Net needs to bring a prediction back to the image's grid
 
@@ -263,15 +265,17 @@ def export(
     images: Mapping[str, Stamp],
     model: ModelDescription,
     outputs: Outputs,
+    measured: Sequence[Measured] = (),
 ) -> float:
     """Write the prediction of a case on the grid of its image, completely or not at all.
 
     Args:
         case: its name.
-        prediction: labels, as ``segmentation_of`` gives them; logits, (classes, z, y, x), if probabilities are wanted.
+        prediction: labels, as ``segmentation_of`` gives them; logits, (classes, z, y, x), if ``outputs`` needs them.
         properties, images: of the case, from ``preprocess``.
         model: which predicted.
         outputs: where to write.
+        measured: the passes of each model, if ``outputs`` needs them.
 
     Returns:
         seconds that it took.
@@ -279,8 +283,12 @@ def export(
     start = time.perf_counter()
 
     def write(truncated: str) -> None:
+        if outputs.passes:
+            write_passes(truncated, measured)
+        if outputs.temperatures is not None:
+            write_maps(truncated, prediction, measured[0], outputs.temperatures)
         labels = prediction
-        if outputs.probabilities:
+        if outputs.needs_logits:
             logits = torch.from_numpy(prediction)
             output = Output(logits.unbind(1), logits.shape[1:], properties, model)
             maps = output.maps
@@ -296,7 +304,7 @@ def export(
                 )
                 if model.postprocessing is None:
                     return
-            else:
+            elif outputs.probabilities:
                 write_probabilities(Path(f"{truncated}{PROBABILITIES}"), logits, maps, properties, model)
                 Path(f"{truncated}{PROPERTIES}").write_bytes(pickle.dumps(properties))
             labels = segmentation_of(output)

@@ -69,7 +69,7 @@ def read_volumes(
         title: _on_grid(*_labels(file), file, grid, ignore_geometry) for title, file in predictions.items()
     }
     files = case.images
-    images = [_on_grid(*_image(file), file, grid, ignore_geometry) for file in files] or [np.zeros_like(reference)]
+    images = [_on_grid(*read_image(file), file, grid, ignore_geometry) for file in files] or [np.zeros_like(reference)]
     wanted = dataset.display_channel if channel is None else channel
     if channel is None and wanted is not None and files and not images[wanted].any():
         wanted = None  # this case lacks it
@@ -111,7 +111,7 @@ def _labels(path: Path) -> tuple[np.ndarray, Grid]:
     return image.labels.reshape(image.grid.size), image.grid
 
 
-def _image(path: Path) -> tuple[np.ndarray, Grid]:
+def read_image(path: Path) -> tuple[np.ndarray, Grid]:
     """Voxels (x, y, z) and grid of an image in any format that nnU-Net reads; a 2D image becomes a single slice."""
     if path.name.lower().endswith(PIXELS):
         values, grid = read_pixels(path, is_image=True)

@@ -14,6 +14,7 @@ from factorizer_nnunet.report.charts.axes import model_class
 from factorizer_nnunet.report.gallery import choose_cases, gallery
 from factorizer_nnunet.report.repeats import repeats_section
 from factorizer_nnunet.report.results import Result
+from factorizer_nnunet.report.sections_calibration import calibration_section
 from factorizer_nnunet.report.sections_labels import labels_section
 from factorizer_nnunet.report.sections_methods import methods_section
 from factorizer_nnunet.report.sections_models import Comparison, compare, comparison_section, verdicts
@@ -81,6 +82,7 @@ def _group_sections(group: Group, comparisons: list[Comparison], display: Displa
         ("subsets", "Without some channels", subsets_section(group)),
         ("gallery", "Gallery", _gallery_lead(group) + gallery(group, chosen, display.channel, display.ignore_geometry)),
         ("labels", "Labels to review", labels_section(group, display)),
+        ("calibration", "When to trust it", calibration_section(group)),
         ("table", "All cases", cases_section(group, chosen.keys())),
     )
 

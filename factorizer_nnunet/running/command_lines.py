@@ -84,12 +84,14 @@ def predict(
     folds: Sequence[int],
     previous: Sequence[Path],
     postprocessed: bool,
+    quality: bool,
 ) -> Command:
     """Segment the test images with the mean of a target's models and their folds.
 
     Args:
         previous: low-resolution segmentations, for each model that is a cascade.
         postprocessed: whether rules next to the model are used.
+        quality: whether to compare the passes of each case.
     """
     model, *others = target.models
     options = ["-i", str(prediction.images), "-o", str(target.folder), "-c", model.configuration]
@@ -98,6 +100,7 @@ def predict(
     options += ["-prev_stage_predictions", *map(str, previous)] if previous else []
     options += [] if prediction.mirroring else ["--disable_tta"]
     options += [] if postprocessed else [LEAVE_OUT]
+    options += ["--quality"] if quality else []
     return ("factorizer-nnunet", "predict", "-d", settings.dataset, *options)
 
 
@@ -105,6 +108,12 @@ def tune_postprocessing(settings: RunSettings, model: ModelName, scheme: str) ->
     options = ("-d", _id(settings), "-c", model.configuration, "-tr", model.trainer, "-p", model.plans)
     folds = ("-f", *map(str, settings.folds), "--scheme", scheme, "-o", str(settings.paths.tuned_postprocessing))
     return ("factorizer-nnunet", "tune-postprocessing", *options, *folds, *_processes(settings))
+
+
+def calibrate(settings: RunSettings, prediction: Prediction, model: ModelName, folds: Sequence[int]) -> Command:
+    options = ["-c", model.configuration, "-tr", model.trainer, "-p", model.plans, "-f", *map(str, folds)]
+    options += ["-device", settings.device, *([] if prediction.mirroring else ["--disable_tta"])]
+    return ("factorizer-nnunet", "calibrate", "-d", settings.dataset, *options)
 
 
 def postprocess(settings: RunSettings, source: Path, output: Path, best: BestConfiguration, functions: Path) -> Command:

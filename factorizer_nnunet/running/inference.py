@@ -5,16 +5,20 @@ Predictions before postprocessing lie in the run's own folder, the final segment
 
 from __future__ import annotations
 
+import filecmp
 import pickle
-from collections.abc import Mapping
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from factorizer_nnunet.calibration.calibration_file import read_calibration
 from factorizer_nnunet.core.atomic_files import atomic_file
 from factorizer_nnunet.core.json_files import read_complete_json
 from factorizer_nnunet.core.set_aside import is_set_aside
 from factorizer_nnunet.nnunet.integrity import is_complete, newest
 from factorizer_nnunet.nnunet.model_folder import PREDICTION_FILE, SUMMARY_FILE
+from factorizer_nnunet.nnunet.pass_record import QUALITY_FILES, passes_file
 from factorizer_nnunet.nnunet.provenance import Derived
 from factorizer_nnunet.running import command_lines
 from factorizer_nnunet.running.best_configuration import (
@@ -23,8 +27,10 @@ from factorizer_nnunet.running.best_configuration import (
 )
 from factorizer_nnunet.running.command_lines import Command
 from factorizer_nnunet.running.inference_files import (
+    CALIBRATE,
     POSTPROCESS,
     PREDICT,
+    QUALITY,
     RULES,
     SCORES,
     InferenceFiles,
@@ -42,10 +48,12 @@ class Inference(InferenceFiles):
 
     def steps(self, after: str) -> list[Step]:
         """The steps, of which the first comes after the step ``after``."""
-        steps = [
+        quality = self.prediction.quality
+        steps = [self._calibration(after)] if quality else []
+        steps += [
             Step(
                 name=PREDICT,
-                after=(after,),
+                after=(CALIBRATE if quality else after,),
                 on_device=True,
                 state=self.prediction_state,
                 commands=self.prediction_commands,
@@ -75,7 +83,59 @@ class Inference(InferenceFiles):
                     ],
                 )
             )
+        if quality:
+            steps.append(
+                Step(
+                    name=QUALITY,
+                    after=(POSTPROCESS,),
+                    state=self.quality_state,
+                    commands=list,
+                    finish=self.copy_quality,
+                )
+            )
         return steps
+
+    def _calibration(self, after: str) -> Step:
+        return Step(
+            name=CALIBRATE,
+            after=(after,),
+            on_device=True,
+            state=self.calibration_state,
+            commands=lambda: [
+                command_lines.calibrate(self.settings, self.prediction, model, self.best().folds)
+                for model in self.best().models
+            ],
+            derived=self.calibrated,
+        )
+
+    def calibration_state(self) -> State:
+        """Done when each model of the best configuration has a calibration of its folds as they are."""
+        if current_best_configuration(self.settings) is None:
+            return State(False)
+        made = self.calibrated()
+        if not all(is_complete(file) for file in made.files) or made.stale_reason() is not None:
+            return State(False)
+        found = [read_calibration(file.parent) for file in made.files]
+        alike = all(one is not None and one.settings.get("use_mirroring") == self.prediction.mirroring for one in found)
+        return State(alike, "" if alike else "calibrated with other mirroring")
+
+    def quality_state(self) -> State:
+        """Done when the output folder has the present files about quality."""
+        pairs = self._quality_files()
+        return State(bool(pairs) and all(_same_content(made, copy) for made, copy in pairs))
+
+    def copy_quality(self) -> None:
+        """Copy what was written about quality next to the final segmentations."""
+        for made, copy in self._quality_files():
+            with atomic_file(copy) as draft:
+                shutil.copyfile(made, draft)
+
+    def _quality_files(self) -> list[tuple[Path, Path]]:
+        """The files next to the predictions before postprocessing, and those in the output folder."""
+        if current_best_configuration(self.settings) is None:
+            return []
+        folder = self.targets(self.best())[-1].folder
+        return [(folder / name, self.prediction.output / name) for name in QUALITY_FILES]
 
     def prediction_state(self) -> State:
         """Done when there are segmentations of all these images, also of previous stages."""
@@ -98,10 +158,12 @@ class Inference(InferenceFiles):
                 if changed & self.image_entries(case):
                     outdated += [file] if file.exists() else []
                     continue
-                done += is_complete(file)
+                compared = passes_file(target.folder, case).exists() or not self._is_judged(target, targets)
+                done += is_complete(file) and compared
                 incomplete += cut_off([file])
         total = len(targets) * len(cases)
-        return State(done == total, f"{done} of {total} cases", tuple(incomplete), tuple(outdated))
+        judged = not self.prediction.quality or all(made.exists() for made, _ in self._quality_files())
+        return State(done == total and judged, f"{done} of {total} cases", tuple(incomplete), tuple(outdated))
 
     def postprocessing_state(self) -> State:
         """Done when the final segmentations are made from the present ones before postprocessing."""
@@ -120,12 +182,19 @@ class Inference(InferenceFiles):
     def prediction_commands(self) -> list[Command]:
         """A command for each folder of predictions; the two models of a pair are averaged in one pass."""
         best = self.best()
-        return [self._prediction_command(best, target) for target in self.targets(best)]
+        targets = self.targets(best)
+        return [self._prediction_command(best, target, self._is_judged(target, targets)) for target in targets]
 
-    def _prediction_command(self, best: BestConfiguration, target: Target) -> Command:
+    def _prediction_command(self, best: BestConfiguration, target: Target, quality: bool) -> Command:
         folders = [self.folder / stage.folder for stage in target.previous_stages]
         postprocessed = target == self.targets(best)[-1]  # a cascade was trained on plain segmentations
-        return command_lines.predict(self.settings, self.prediction, target, best.folds, folders, postprocessed)
+        return command_lines.predict(
+            self.settings, self.prediction, target, best.folds, folders, postprocessed, quality
+        )
+
+    def _is_judged(self, target: Target, targets: Sequence[Target]) -> bool:
+        """Whether the passes of a target are compared: not those of previous stages."""
+        return self.prediction.quality and target == targets[-1]
 
     def postprocessing_commands(self) -> list[Command]:
         """One command: nnU-Net's postprocessing, as find_best_configuration determined it.
@@ -172,3 +241,7 @@ class Inference(InferenceFiles):
             return State(True)
         has_files = folder.is_dir() and any(not is_set_aside(path.name) for path in folder.iterdir())
         return State(False, outdated=(folder,) if has_files else ())
+
+
+def _same_content(one: Path, other: Path) -> bool:
+    return one.is_file() and other.is_file() and filecmp.cmp(one, other, shallow=False)

@@ -6,18 +6,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from factorizer_nnunet.calibration.calibration_file import calibration_file
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.file_stamps import Source
 from factorizer_nnunet.nnunet.image_files import channels_by_case, image_name
 from factorizer_nnunet.nnunet.model_folder import DATASET_FILE, PLANS_FILE, SUMMARY_FILE
 from factorizer_nnunet.nnunet.model_name import ModelName
+from factorizer_nnunet.nnunet.pass_record import QUALITY_FILES
 from factorizer_nnunet.nnunet.provenance import Derived
 from factorizer_nnunet.running.best_configuration import BestConfiguration, read_best_configuration
 from factorizer_nnunet.running.cascade import previous_stage
 from factorizer_nnunet.running.paths import RunPaths
 from factorizer_nnunet.running.settings import Prediction, RunSettings
 
-PREDICT, POSTPROCESS, SCORES = INFERENCE_STEPS = ("predict", "postprocess", "scores")
+CALIBRATE, PREDICT, POSTPROCESS, SCORES, QUALITY = INFERENCE_STEPS = (
+    *("calibrate", "predict", "postprocess"),
+    *("scores", "quality"),
+)
 RULES = "rules of postprocessing"  # what the sources of predictions call the file
 OTHER_FILES = (DATASET_FILE, PLANS_FILE, SUMMARY_FILE)  # next to postprocessed segmentations
 _ENSEMBLE = "ensemble"
@@ -60,7 +65,7 @@ class InferenceFiles:
     def own_files(self) -> list[Path]:
         """All files that the run may write to the output folder, whether they exist or not."""
         output = self.prediction.output
-        return [*self.segmentations([output]), *(output / name for name in OTHER_FILES)]
+        return [*self.segmentations([output]), *(output / name for name in (*OTHER_FILES, *QUALITY_FILES))]
 
     def best(self) -> BestConfiguration:
         """The best configuration, for commands that run after it was found."""
@@ -108,6 +113,16 @@ class InferenceFiles:
         file = tuned_rules(self.settings.paths, best)
         rules: dict[str, Source] = {} if file is None else {RULES: file}
         return self._derived(PREDICT, images | checkpoints | rules, [])
+
+    def calibrated(self) -> Derived:
+        """The calibration of each model of the best configuration, made from its folds."""
+        best = self.best()
+        folds = [(model, fold) for model in best.models for fold in best.folds]
+        checkpoints: dict[str, Source] = {
+            checkpoint_entry(model, fold): self.settings.paths.fold(model, fold).checkpoint() for model, fold in folds
+        }
+        files = [calibration_file(self.settings.paths.model(model).path) for model in best.models]
+        return self._derived(CALIBRATE, checkpoints, files)
 
     def postprocessed_from(self) -> Derived:
         """Final segmentations, made from those before nnU-Net's postprocessing and what says how to postprocess."""

@@ -14,12 +14,17 @@ from factorizer_nnunet.running.paths import Folders, RunPaths
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """Test images, the folder for their segmentations, and optionally labels to score them with."""
+    """Test images, the folder for their segmentations, and optionally labels to score them with.
+
+    Attributes:
+        quality: whether to say how far to trust each segmentation.
+    """
 
     images: Path
     output: Path
     references: Path | None = None
     mirroring: bool = True
+    quality: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to_one_hot
 
 from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.file_stamps import Stamp, stamp_of
 from factorizer_nnunet.core.wording import first_few
 from factorizer_nnunet.evaluation.overlap import dice_of_regions
 from factorizer_nnunet.nnunet.absent_channels import leave_out
@@ -152,6 +153,10 @@ class ValidationCases:
         """Dice of every region; None, as in nnU-Net, if it is in neither reference nor prediction."""
         dataset = self.model.dataset
         return dice_of_regions(segmentation, case.reference, dataset.regions, dataset.ignore_label)
+
+    def reference_stamp(self, case: str) -> Stamp:
+        """The stamp of a case's reference segmentation."""
+        return stamp_of(self._reference(case))
 
     def _reference(self, case: str) -> Path:
         return self.base / LABEL_FOLDER / f"{case}{self.model.file_ending}"

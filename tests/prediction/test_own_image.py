@@ -123,7 +123,7 @@ def test_an_empty_file_is_named(root: Path, model: Path, capsys: pytest.CaptureF
 def test_an_output_that_is_not_finite_fails(root: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As half precision gives on a GPU: nnU-Net notices infinity, but not NaN."""
 
-    def overflowed(self: object, tile: torch.Tensor, sums: object) -> torch.Tensor:
+    def overflowed(self: object, tile: torch.Tensor, sums: object, watcher: object = None) -> torch.Tensor:
         logits = torch.zeros(3, *tile.shape[1:], dtype=torch.half)
         logits[1] = torch.tensor(6e4, dtype=torch.half) * 2 - torch.inf
         return logits

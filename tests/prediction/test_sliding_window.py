@@ -124,7 +124,7 @@ def test_when_the_gpu_is_full_the_sums_move_to_main_memory(capsys: pytest.Captur
     )
     calls, mean = [], network._mean
 
-    def full(tile: Tensor) -> Tensor:
+    def full(tile: Tensor, seen: object) -> Tensor:
         calls.append(sums.on_gpu)
         if sums.on_gpu:
             raise torch.OutOfMemoryError("CUDA out of memory")
@@ -136,6 +136,6 @@ def test_when_the_gpu_is_full_the_sums_move_to_main_memory(capsys: pytest.Captur
     assert calls == [True, False] and "kept in main memory" in capsys.readouterr().out
     expected = predictor.predict_logits_from_preprocessed_data(data)
     assert torch.equal(torch.stack([sums.pop(row) for row in range(8)], 1), expected)
-    network._mean = lambda tile: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA out of memory"))  # type: ignore
+    network._mean = lambda tile, seen: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA out of memory"))  # type: ignore
     with pytest.raises(torch.OutOfMemoryError):
         network.logits(data, sums)

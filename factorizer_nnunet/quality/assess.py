@@ -1,0 +1,201 @@
+"""Passes and calibration to an assessment of each case: estimated Dice, doubt, and reasons to look at it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from factorizer_nnunet.calibration.calibration_file import Calibration, RegionCalibration, read_calibration
+from factorizer_nnunet.calibration.dice_model import DiceEstimate
+from factorizer_nnunet.calibration.image_distance import ImageDistance, TrainingImages, distance_of, training_images
+from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.json_files import load_json_object
+from factorizer_nnunet.nnunet.model_folder import PREDICTION_FILE, ModelFolder
+from factorizer_nnunet.nnunet.pass_record import PassRecord, RegionPasses
+
+_BELOW_MEDIAN = 0.2  # an estimate so far below the median of the out-of-fold cases is doubtful
+_WIDE_RANGE = 1.5  # ratio of the largest to the smallest volume or number of lesions among members
+_FEW_LESIONS = 2  # more or fewer are not remarkable
+
+
+@dataclass(frozen=True)
+class RegionQuality:
+    """A region of a case.
+
+    Attributes:
+        estimate: of the Dice; None if it cannot be estimated.
+        agreement, confidence, fold_agreement: raw, see ``RegionPasses``; means over models; NaN if not known.
+        volumes_ml, lesions: smallest and largest among members.
+        missed: how likely the region is there although no pass finds it; NaN if one does, or if that is not known.
+        flags: reasons to look at it.
+    """
+
+    estimate: DiceEstimate | None
+    agreement: float
+    confidence: float
+    fold_agreement: float
+    volumes_ml: tuple[float, float]
+    lesions: tuple[int, int]
+    missed: float
+    flags: tuple[str, ...]
+
+    @property
+    def doubt(self) -> float:
+        """1 less the lowest Dice that anything speaks for; 0 if nothing does."""
+        if not math.isnan(self.missed):
+            return self.missed
+        known = [self.fold_agreement]
+        known += [self.agreement, self.confidence] if self.estimate is None else [self.estimate.dice]
+        return 1 - min((value for value in known if not math.isnan(value)), default=1.0)
+
+
+@dataclass(frozen=True)
+class CaseQuality:
+    """A case with its regions by name."""
+
+    case: str
+    regions: Mapping[str, RegionQuality]
+    image: ImageDistance
+
+    @property
+    def doubt(self) -> float:
+        """That of the most doubtful region."""
+        return max((region.doubt for region in self.regions.values()), default=0.0)
+
+    @property
+    def flags(self) -> list[str]:
+        """All reasons to look at the case."""
+        own = [f"{name}: {flag}" for name, region in self.regions.items() for flag in region.flags]
+        return [*own, *self.image.reasons]
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A model whose passes are judged.
+
+    Attributes:
+        model: its folder.
+        calibration: None if there is none that fits.
+        note: why not, or what is missing in it; empty if nothing is.
+        training: ranges of its training images.
+        channel_names: of its images.
+    """
+
+    model: Path
+    calibration: Calibration | None
+    note: str
+    training: TrainingImages
+    channel_names: tuple[str, ...]
+
+
+def judges_of(folder: Path) -> list[Judge]:
+    """The models that predicted a folder, as its record says.
+
+    Raises:
+        UserError: the record, or a calibration, cannot be read.
+    """
+    fix = "Predict again into an empty folder"
+    content = load_json_object(folder / PREDICTION_FILE, fix)
+    entries = [content, *content.get("ensemble_with", [])]
+    models = [content.get("model"), *content.get("ensemble_models", [])]
+    if len(models) < len(entries) or not all(isinstance(model, str) for model in models):
+        raise UserError(f"{folder / PREDICTION_FILE} does not name the models that predicted. {fix}")
+    return [judge_of(Path(model), entry["checkpoints"], entry) for model, entry in zip(models, entries, strict=True)]
+
+
+def judge_of(model: Path, checkpoints: Mapping[str, str], settings: Mapping[str, Any]) -> Judge:
+    """A model with its calibration, if that is about these checkpoints and settings."""
+    calibration = read_calibration(model)
+    if calibration is None:
+        note = f"not calibrated, raw agreement only: run factorizer-nnunet calibrate -m {model}"
+    elif (problem := calibration.mismatch(checkpoints, settings)) is not None:
+        calibration, note = None, f"raw agreement only: the calibration of {model} does not fit, since {problem}"
+        note += "; run factorizer-nnunet calibrate again"
+    else:
+        note = calibration.note
+    names: tuple[str, ...] = ()
+    if ModelFolder(model).dataset_file.is_file():
+        names = ModelFolder(model).dataset("Restore it as the training left it").channel_names
+    return Judge(model, calibration, note, training_images(model), names)
+
+
+def assess(case: str, records: Sequence[PassRecord], judges: Sequence[Judge]) -> CaseQuality:
+    """Assess a case by the passes of each model, in the order of the judges. Estimates of several are averaged."""
+    pairs = list(zip(records, judges, strict=True))
+    regions = {
+        name: _region([(record.regions[name], _of(judge, name)) for record, judge in pairs])
+        for name in records[0].regions
+    }
+    distances = [
+        distance_of(
+            record,
+            judge.training,
+            [] if judge.calibration is None else judge.calibration.channels,
+            judge.channel_names,
+        )
+        for record, judge in pairs
+    ]
+    farthest = max(distances, key=lambda one: (len(one.reasons), one.deviations))
+    return CaseQuality(case, regions, farthest)
+
+
+def _of(judge: Judge, region: str) -> RegionCalibration | None:
+    return None if judge.calibration is None else judge.calibration.regions.get(region)
+
+
+def _region(known: Sequence[tuple[RegionPasses, RegionCalibration | None]]) -> RegionQuality:
+    passes = [one for one, _ in known]
+    estimates = [None if calibration is None else calibration.estimate(one) for one, calibration in known]
+    found = [one for one in estimates if one is not None]
+    estimate = None
+    if found and len(found) == len(estimates):
+        estimate = DiceEstimate(*(float(np.mean([getattr(one, key) for one in found])) for key in _ESTIMATED))
+    volumes = [ml for one in passes for ml in one.volumes_ml]
+    lesions = [count for one in passes for count in one.lesions]
+    missed = math.nan
+    if all(one.is_empty for one in passes):
+        missed = _mean([math.nan if one is None else one.missed_share for _, one in known])
+    quality = RegionQuality(
+        estimate=estimate,
+        agreement=_mean([one.mean_agreement for one in passes]),
+        confidence=_mean([one.mean_confidence for one in passes]),
+        fold_agreement=_mean([one.fold_agreement for one in passes]),
+        volumes_ml=(min(volumes), max(volumes)),
+        lesions=(min(lesions), max(lesions)),
+        missed=missed,
+        flags=(),
+    )
+    median = _mean([math.nan if one is None else one.median_dice for _, one in known])
+    return replace(quality, flags=tuple(_flags(quality, median, all_empty=not any(volumes))))
+
+
+_ESTIMATED = ("dice", "low", "high")
+
+
+def _flags(region: RegionQuality, median_dice: float, all_empty: bool) -> Iterator[str]:
+    """Reasons to look at a region."""
+    if all_empty:
+        often = "" if math.isnan(region.missed) else f"; it is there in {region.missed:.0%} of such cases"
+        yield f"not found{often}"
+        return
+    estimate = region.estimate
+    if estimate is not None and estimate.dice < median_dice - _BELOW_MEDIAN:
+        yield f"estimated Dice {estimate.dice:.2f}, usually {median_dice:.2f}"
+    if estimate is not None and region.fold_agreement < estimate.low:
+        yield f"folds agree by {region.fold_agreement:.2f} only"
+    low, high = region.volumes_ml
+    if high > _WIDE_RANGE * low:
+        yield f"volume from {low:.3g} to {high:.3g} ml"
+    fewest, most = region.lesions
+    if most - fewest > _FEW_LESIONS and most > _WIDE_RANGE * fewest:
+        yield f"{fewest} to {most} lesions"
+
+
+def _mean(values: Sequence[float]) -> float:
+    known = [value for value in values if not math.isnan(value)]
+    return float(np.mean(known)) if known else math.nan

@@ -1,0 +1,127 @@
+"""Calibrate a trained model on its out-of-fold cases."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from factorizer_nnunet.calibration.calibration_file import Calibration, calibration_file, write_calibration
+from factorizer_nnunet.calibration.fit import calibration_of
+from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.locks import file_lock
+from factorizer_nnunet.core.wording import count_of
+from factorizer_nnunet.nnunet.inference_settings import InferenceSettings, is_tile_step
+from factorizer_nnunet.nnunet.model_folder import ALL_CASES, CHECKPOINT_FINAL, ModelFolder
+from factorizer_nnunet.prediction.devices import chosen_device
+from factorizer_nnunet.prediction.model import TrainedModel, load_model
+from factorizer_nnunet.quality.out_of_fold import (
+    MEASUREMENTS_FILE,
+    Work,
+    expected_seconds,
+    known_cases,
+    predict_missing,
+)
+from factorizer_nnunet.tuning.cases import ValidationCases
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationRequest:
+    """What to calibrate, and how its cases are predicted.
+
+    Attributes:
+        model: folder ``TRAINER__PLANS__CONFIGURATION``.
+        folds: whose validation cases are predicted; None: all numbered ones.
+        checkpoint: file name in each fold.
+        device: ``cuda``, ``cpu`` or ``mps``.
+        use_mirroring, tile_step_size, inference_settings: as in the predictions to be judged.
+        max_cases: of each fold, the first ones by name; None: all.
+        trusted: whether code in checkpoints may be executed.
+        progress_bar: whether to show one.
+    """
+
+    model: Path
+    folds: tuple[str, ...] | None = None
+    checkpoint: str = CHECKPOINT_FINAL
+    device: str = "cuda"
+    use_mirroring: bool = True
+    tile_step_size: float | None = None
+    inference_settings: InferenceSettings = InferenceSettings()
+    max_cases: int | None = None
+    trusted: bool = False
+    progress_bar: bool = True
+
+    def check(self) -> None:
+        """Check values that need nothing else to be known.
+
+        Raises:
+            UserError: one is impossible.
+        """
+        if self.tile_step_size is not None and not is_tile_step(self.tile_step_size):
+            raise UserError(f"-step_size {self.tile_step_size} must be above 0 and at most 1; nnU-Net's is 0.5")
+        if self.max_cases is not None and self.max_cases < 1:
+            raise UserError(f"--cases {self.max_cases} must be at least 1")
+        folds = self.folds or ()
+        if len(set(folds)) < len(folds):
+            raise UserError(f"-f {' '.join(folds)}: name each fold once")
+        wrong = [fold for fold in folds if fold != ALL_CASES and not fold.isdecimal()]
+        if wrong:
+            raise UserError(f"-f {wrong[0]}: a fold is a number")
+
+
+def calibrate(request: CalibrationRequest) -> Calibration:
+    """Predict the validation cases that are not known yet, and write ``quality_calibration.json``.
+
+    Raises:
+        UserError: model or data cannot be used, before anything is predicted; or the file system refused.
+    """
+    request.check()
+    device = chosen_device(request.device)
+    folds = request.folds or _numbered_folds(request)
+    model = load_model(request.model, folds, request.checkpoint, request.trusted, request.inference_settings)
+    cases = ValidationCases(model)
+    names = {fold: cases.of_fold(fold)[: request.max_cases] for fold in folds}
+    work = Work(model, cases, names, settings_of(model, request.use_mirroring, request.tile_step_size))
+    file = model.folder / MEASUREMENTS_FILE
+    with file_lock(model.folder / ".calibrate.lock", f"another calibrate is writing {file}; wait until it ends"):
+        known = known_cases(file)
+        wanted = [(fold, case) for fold in folds for case in names[fold]]
+        missing = [(fold, case) for fold, case in wanted if work.key(fold, case) not in known]
+        if missing:
+            print(_announced(len(wanted), missing, expected_seconds(work, missing, device)), flush=True)
+            predict_missing(work, missing, device, file, request.progress_bar)
+            known = known_cases(file)
+        found = [known[work.key(fold, case)] for fold, case in wanted]
+        digests = {fold: model.folds[fold].digest for fold in folds}
+        calibration = calibration_of(found, digests, work.settings)
+        try:
+            write_calibration(calibration, model.folder)
+        except OSError as error:
+            raise UserError(f"cannot write {calibration_file(model.folder)}: {error.strerror}") from error
+    return calibration
+
+
+def settings_of(model: TrainedModel, use_mirroring: bool, tile_step_size: float | None) -> dict[str, Any]:
+    """How cases are predicted, as far as it changes their passes; the names are those of a prediction's record."""
+    return {
+        "use_mirroring": use_mirroring,
+        "tile_step_size": model.tile_step_size if tile_step_size is None else tile_step_size,
+        "num_iters": model.inference_settings.num_iters,
+        "num_shifts": model.inference_settings.num_shifts,
+    }
+
+
+def _numbered_folds(request: CalibrationRequest) -> tuple[str, ...]:
+    """All folds with the checkpoint except ``all``; fold 0 if there are none, which ``load_model`` then reports."""
+    names = (fold.name for fold in ModelFolder(request.model).folds(request.checkpoint))
+    return tuple(sorted((name for name in names if name.isdecimal()), key=int)) or ("0",)
+
+
+def _announced(total: int, missing: list[tuple[str, str]], seconds: float) -> str:
+    folds = ", ".join(dict.fromkeys(fold for fold, _ in missing))
+    before = f" ({total - len(missing)} were predicted before)" if total > len(missing) else ""
+    time = f"{seconds / 60:.0f} minutes" if seconds >= 90 else f"{max(1, seconds):.0f} seconds"
+    return (
+        f"{count_of(len(missing), 'validation case')} of fold {folds}{before} will be predicted, each by the fold that "
+        f"was not trained on it: about {time}"
+    )

@@ -1,0 +1,33 @@
+"""The temperatures for a prediction that is about to begin."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from factorizer_nnunet.core.file_stamps import stamp_of
+from factorizer_nnunet.nnunet.inference_settings import settings_from_environment, tile_step_of
+from factorizer_nnunet.nnunet.model_folder import ModelFolder
+from factorizer_nnunet.prediction.request import PredictionRequest
+from factorizer_nnunet.quality.assess import judge_of
+
+
+def temperatures_for(request: PredictionRequest) -> tuple[Mapping[str, float], str]:
+    """The temperature of each output of the network, and why there are none.
+
+    Raises:
+        UserError: the calibration cannot be read.
+    """
+    model = ModelFolder(request.model)
+    files = {fold: model.fold(fold).checkpoint(request.checkpoint) for fold in request.folds}
+    checkpoints = {fold: stamp_of(file).sha256 for fold, file in files.items() if file.is_file()}
+    own = request.inference_settings.or_else(settings_from_environment())
+    settings = {
+        "use_mirroring": request.use_mirroring,
+        "tile_step_size": tile_step_of(model) if request.tile_step_size is None else request.tile_step_size,
+        "num_iters": own.num_iters,
+        "num_shifts": own.num_shifts,
+    }
+    judge = judge_of(request.model.absolute(), checkpoints, settings)
+    if judge.calibration is None:
+        return {}, judge.note.replace("raw agreement only", "probabilities are as the network gives them")
+    return {name: one.temperature for name, one in judge.calibration.temperatures.items()}, ""
