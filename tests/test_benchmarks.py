@@ -23,6 +23,7 @@ OTHERS = [
     "memory_model",
     "postprocessing",
     "prediction",
+    "quality",
     "real_data",
     "step_operators",
     "time_budget",

@@ -1,0 +1,189 @@
+"""How well `predict --quality` tells failed segmentations, on held-out images and corrupted copies of them.
+
+    python -m benchmarks.quality --model MODEL_FOLDER --images imagesTs --labels labelsTs --work WORK --name hippocampus
+
+The model must be trained; it is calibrated first, if it is not. Every step is one of our commands and resumes where it
+was stopped. A region of a case has failed if its Dice is below 0.5, or more than 0.2 under the median of the clean
+cases. Writes docs/measured/quality.json, with an entry for each name, and the page next to it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import math
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.corruptions import CORRUPTIONS, STRENGTHS, corrupt_folder
+from factorizer_nnunet.calibration.calibration_file import read_calibration
+from factorizer_nnunet.core.atomic_files import write_text_atomically
+from factorizer_nnunet.core.json_files import read_complete_json
+from factorizer_nnunet.evaluation.overlap import dice_of_regions
+from factorizer_nnunet.evaluation.reading import read_labels
+from factorizer_nnunet.nnunet.dataset_json import DatasetJson
+from factorizer_nnunet.nnunet.image_files import case_and_channel
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "measured" / "quality.json"
+CLEAN = "clean"
+FAILED, BELOW_MEDIAN = 0.5, 0.2
+_LEAD = """\
+# When to trust a segmentation
+
+Measured by `python -m benchmarks.quality`: held-out images and corrupted copies of them (noise, blur, bias field,
+contrast, gamma, missing slices, low resolution, wrong voxel size, wrong channel). A region has failed if its Dice is
+below 0.5, or more than 0.2 under the median of the clean cases. Errors and coverage are those of clean cases,
+calibration errors those of out-of-fold cases with temperatures of other cases.
+
+| data set | folds | calibrated with | regions of cases, failed | AUROC | mean error | coverage of 90 % | ECE |
+|---|---|---|---|---|---|---|---|"""
+
+
+def auroc(scores: Sequence[float], failed: Sequence[bool]) -> float:
+    """The probability that a failed case has a higher score than another one, ties counted half; NaN without both."""
+    values, is_failed = np.array(scores), np.array(failed, bool)
+    bad, good = values[is_failed], values[~is_failed]
+    if not len(bad) or not len(good):
+        return math.nan
+    return float(np.mean((bad[:, None] > good).astype(float) + 0.5 * (bad[:, None] == good)))
+
+
+def measured(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """All numbers from rows with ``condition``, ``region``, ``dice``, ``estimate``, ``low``, ``high`` and ``doubt``.
+
+    Rows without a Dice, where neither reference nor prediction has the region, are left out.
+    """
+    known = [row for row in rows if row["dice"] is not None]
+    clean = [row for row in known if row["condition"] == CLEAN]
+    medians = {name: float(np.median([r["dice"] for r in clean if r["region"] == name])) for name in _regions(clean)}
+    failed = [r["dice"] < FAILED or r["dice"] < medians[r["region"]] - BELOW_MEDIAN for r in known]
+    doubts = [row["doubt"] for row in known]
+    estimated = [row for row in clean if row["estimate"] is not None]
+    return {
+        "regions_of_cases": len(known),
+        "failed": sum(failed),
+        "auroc": auroc(doubts, failed),
+        "clean": len(clean),
+        "mean_error_clean": _mean([abs(row["dice"] - row["estimate"]) for row in estimated]),
+        "coverage_clean": _mean([row["low"] <= row["dice"] <= row["high"] for row in estimated]),
+        "median_dice": medians,
+        "conditions": {
+            name: _mean([row["dice"] for row in known if row["condition"] == name])
+            for name in dict.fromkeys(row["condition"] for row in known)
+        },
+    }
+
+
+def _regions(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(row["region"] for row in rows))
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values)) if values else math.nan
+
+
+def rows_of(condition: str, predictions: Path, labels: Path) -> list[dict[str, Any]]:
+    """The rows of one folder of predictions with --quality."""
+    dataset = DatasetJson.read(predictions / "dataset.json")
+    rows = []
+    for case in json.loads((predictions / "quality.json").read_text())["cases"]:
+        name = f"{case['case']}{dataset.file_ending}"
+        prediction, reference = (read_labels(folder / name).labels for folder in (predictions, labels))
+        dice = dice_of_regions(prediction, reference, dataset.regions, dataset.ignore_label)
+        for region, found in case["regions"].items():
+            low, high = found["interval"] or (None, None)
+            row = {"condition": condition, "case": case["case"], "region": region, "dice": dice[region]}
+            rows.append({**row, "estimate": found["dice"], "low": low, "high": high, "doubt": found["doubt"]})
+    return rows
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Calibrate, predict clean and corrupted images, and measure."""
+    device = ["-device", args.device]
+    folds = ["-f", *args.folds]
+    _call("calibrate", "-m", args.model, *folds, *device)
+    images = _chosen(args.images, args.work / CLEAN / "images", args.cases)
+    conditions = [CLEAN, *(f"{kind}_{strength}" for kind, strength in itertools.product(args.kinds, args.strengths))]
+    rows: list[dict[str, Any]] = []
+    for condition in conditions:
+        source, out = args.work / condition / "images", args.work / condition / "predictions"
+        if condition != CLEAN and not source.exists():
+            kind, strength = condition.rsplit("_", 1)
+            draft = source.with_name("images.partial")
+            corrupt_folder(images, draft, kind, int(strength))
+            draft.rename(source)
+        _call("predict", "-m", args.model, *folds, *device, "-i", source, "-o", out, "--quality", "--viewer-cases", 0)
+        rows += rows_of(condition, out, args.labels)
+        print(condition, {key: value for key, value in measured(rows).items() if key != "conditions"}, flush=True)
+    calibration = read_calibration(args.model)
+    assert calibration is not None  # written above
+    ece = {name: [one.before.ece, one.after.ece] for name, one in calibration.temperatures.items()}
+    cases = sum(calibration.num_cases.values())
+    return {
+        **measured(rows),
+        "ece": ece,
+        "calibration_cases": cases,
+        "folds": len(args.folds),
+        "model": args.model.name,
+    }
+
+
+def _chosen(images: Path, target: Path, count: int | None) -> Path:
+    """A folder with the images of the first cases."""
+    if count is None:
+        count = sys.maxsize
+    names = sorted(path.name for path in images.iterdir())
+    found = {name: case for name in names if (case := case_and_channel(name, ".nii.gz")) is not None}
+    cases = sorted({case for case, _ in found.values()})[:count]
+    target.mkdir(parents=True, exist_ok=True)
+    for name, (case, _) in found.items():
+        if case in cases and not (target / name).exists():
+            shutil.copyfile(images / name, target / name)
+    return target
+
+
+def _call(command: str, *options: object) -> None:
+    argv = [sys.executable, "-m", "factorizer_nnunet", command, *map(str, options)]
+    subprocess.run(argv, check=True, stdout=subprocess.DEVNULL)
+
+
+def page(results: Mapping[str, Mapping[str, Any]]) -> str:
+    """The page about all data sets."""
+    lines = _LEAD.splitlines()
+    for name, one in results.items():
+        ece = ", ".join(f"{region} {before:.3f} → {after:.3f}" for region, (before, after) in one["ece"].items())
+        cells = [name, one["folds"], f"{one['calibration_cases']} cases", f"{one['regions_of_cases']}, {one['failed']}"]
+        cells += [f"{one['auroc']:.3f}", f"{one['mean_error_clean']:.3f}", f"{one['coverage_clean']:.0%}", ece]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join([*lines, ""])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, required=True, help="TRAINER__PLANS__CONFIGURATION")
+    parser.add_argument("--folds", nargs="+", default=["0", "1", "2", "3", "4"])
+    parser.add_argument("--images", type=Path, required=True)
+    parser.add_argument("--labels", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True, help="folder for corrupted images and predictions")
+    parser.add_argument("--name", required=True, help="of the data set on the page")
+    parser.add_argument("--cases", type=int, help="the first cases by name (default: all)")
+    parser.add_argument("--kinds", nargs="+", choices=list(CORRUPTIONS), default=list(CORRUPTIONS))
+    parser.add_argument("--strengths", nargs="+", type=int, choices=STRENGTHS, default=list(STRENGTHS))
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--out", type=Path, default=PAGE, help="JSON file, with the page next to it")
+    args = parser.parse_args()
+    results = {**(read_complete_json(args.out) or {}), args.name: run(args)}
+    write_text_atomically(args.out, json.dumps(results, indent=1) + "\n")
+    write_text_atomically(args.out.with_suffix(".md"), page(results))
+    print(page(results))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+"""calibrate, predict --quality and --uncertainty on a tiny model: what they write, and that segmentations stay."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import SimpleITK
+from tiny_models import CASES, run_predict, write_model
+from validation_example import write_validation
+
+from factorizer_nnunet.calibration.calibration_file import read_calibration
+from factorizer_nnunet.cli import main
+from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.nnunet.pass_record import passes_file, read_passes
+from factorizer_nnunet.quality.calibrate import CalibrationRequest, calibrate
+from factorizer_nnunet.quality.write import write_quality
+
+
+def read(file: Path) -> np.ndarray:
+    return SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(file)))
+
+
+def calibration(model: Path, **changes: Any) -> Any:
+    return calibrate(CalibrationRequest(**{"model": model, "device": "cpu", "progress_bar": False, **changes}))
+
+
+def test_quality_changes_no_segmentation_and_lists_all_cases(root: Path, model: Path) -> None:
+    run_predict(root, model, out=root / "plain")
+    outcome = run_predict(root, model, quality=True)
+    assert outcome.predicted == list(CASES) and not outcome.failed
+    for case in CASES:
+        np.testing.assert_array_equal(read(root / "out" / f"{case}.nii.gz"), read(root / "plain" / f"{case}.nii.gz"))
+        (record,) = read_passes(passes_file(root / "out", case))
+        assert record.num_passes == 8 and list(record.regions) == ["rim", "core"] and len(record.channels) == 2
+        assert record.spacing_mm == pytest.approx((3.2, 1.7, 1.0))
+        for region in record.regions.values():
+            assert len(region.agreement) == len(region.confidence) == 1 and len(region.volumes_ml) == 8
+    found = write_quality(root / "out")
+    assert {case.case for case in found.cases} == set(CASES) and "not calibrated" in found.judges[0].note
+    doubts = [case.doubt for case in found.cases]
+    assert doubts == sorted(doubts, reverse=True)
+    rows = list(csv.DictReader((root / "out" / "quality.csv").open()))
+    assert len(rows) == 2 * len(CASES) and all(row["dice"] == "" for row in rows)
+    page = found.page.read_text()
+    assert all(f'id="volumes-{number}"' in page for number in range(3)) and "raw agreement only" in page
+    assert run_predict(root, model, quality=True).skipped == list(CASES)
+    assert run_predict(root, model).skipped == list(CASES)
+
+
+def test_cases_predicted_without_quality_are_predicted_again(root: Path, model: Path) -> None:
+    run_predict(root, model)
+    assert run_predict(root, model, quality=True).predicted == list(CASES)
+
+
+def test_an_edited_table_is_kept(root: Path, model: Path) -> None:
+    run_predict(root, model, quality=True)
+    table = root / "out" / "quality.csv"
+    assert write_quality(root / "out").kept == () and write_quality(root / "out").kept == ()
+    table.write_text(table.read_text() + "my own notes\n")
+    (kept,) = write_quality(root / "out").kept
+    assert "my own notes" in kept.read_text() and "my own notes" not in table.read_text()
+
+
+def test_several_folds_and_models_are_compared(root: Path) -> None:
+    first, second = write_model(root, folds=2), write_model(root, configuration="2d")
+    run_predict(root, first, folds=("0", "1"), quality=True)
+    (record,) = read_passes(passes_file(root / "out", "a"))
+    assert all(len(one.agreement) == 2 and len(one.volumes_ml) == 2 for one in record.regions.values())
+    run_predict(root, first, ensemble_with=(second,), quality=True, out=root / "both", images=root / "images")
+    assert [one.num_passes for one in read_passes(passes_file(root / "both", "a"))] == [8, 4]
+    assert len(write_quality(root / "both").judges) == 2
+    with pytest.raises(UserError, match="--uncertainty writes maps of one model"):
+        run_predict(root, first, ensemble_with=(second,), uncertainty=True, out=root / "maps")
+
+
+def test_maps_are_on_the_grid_of_the_image(root: Path, model: Path) -> None:
+    temperatures = {"background": 2.0, "rim": 2.0, "core": 1.5}
+    run_predict(root, model, out=root / "plain", save_probabilities=True)
+    run_predict(root, model, uncertainty=True, temperatures=temperatures)
+    image = SimpleITK.ReadImage(str(root / "images" / "a_0000.nii.gz"))
+    np.testing.assert_array_equal(read(root / "out" / "a.nii.gz"), read(root / "plain" / "a.nii.gz"))
+    names = ("entropy", "disagreement", "probability_rim", "probability_core", "probability_background")
+    maps = {name: SimpleITK.ReadImage(str(root / "out" / "uncertainty" / f"a_{name}.nii.gz")) for name in names}
+    for one in maps.values():
+        assert one.GetSize() == image.GetSize() and one.GetSpacing() == pytest.approx(image.GetSpacing())
+        values = SimpleITK.GetArrayFromImage(one)
+        assert values.min() >= 0 and values.max() <= 1
+    raw = np.load(root / "plain" / "a.npz")["probabilities"]
+    expected = 1 / (1 + ((1 - raw) / raw) ** (1 / np.array([2, 2, 1.5]).reshape(3, 1, 1, 1)))
+    np.testing.assert_allclose(SimpleITK.GetArrayFromImage(maps["probability_core"]), expected[2], atol=2e-3)
+    q = expected / expected.sum(0)
+    entropy = -(q * np.log(q)).sum(0) / np.log(3)
+    np.testing.assert_allclose(SimpleITK.GetArrayFromImage(maps["entropy"]), entropy, atol=2e-3)
+    with pytest.raises(UserError, match="maps of another calibration"):
+        run_predict(root, model, uncertainty=True, temperatures={})
+    assert run_predict(root, model).skipped == list(CASES)
+
+
+def test_too_few_cases_give_temperatures_but_no_estimate(
+    root: Path, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_validation(root)
+    found = calibration(model)
+    assert "2 validation cases of fold 0 will be predicted" in capsys.readouterr().out
+    assert found.num_cases == {"0": 2} and "20 out-of-fold cases" in found.note
+    assert all(region.model is None and region.num_all == 2 for region in found.regions.values())
+    assert set(found.temperatures) == {"background", "rim", "core"}
+    assert repr(read_calibration(model)) == repr(found)
+    calibration(model)
+    assert "will be predicted" not in capsys.readouterr().out, "known cases are not predicted again"
+    (model / "quality_calibration.jsonl").write_text((model / "quality_calibration.jsonl").read_text()[:-30])
+    assert repr(calibration(model)) == repr(found)
+    assert "1 validation case of fold 0 (1 were predicted before)" in capsys.readouterr().out
+
+
+def test_a_calibration_is_used_only_for_its_checkpoints_and_settings(root: Path, model: Path) -> None:
+    write_validation(root)
+    calibration(model)
+    run_predict(root, model, quality=True)
+    assert "20 out-of-fold cases" in write_quality(root / "out").judges[0].note
+    run_predict(root, model, quality=True, use_mirroring=False, out=root / "other")
+    assert "use_mirroring was True, is False" in write_quality(root / "other").judges[0].note
+    file = model / "quality_calibration.json"
+    content = json.loads(file.read_text())
+    file.write_text(json.dumps({**content, "checkpoints": {"0": "another"}}))
+    assert "fold 0 has been trained further" in write_quality(root / "out").judges[0].note
+    file.write_text("{}")
+    with pytest.raises(UserError, match="another version"):
+        write_quality(root / "out")
+
+
+def test_the_commands(root: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_validation(root)
+    assert main(["calibrate", "-m", str(model), "-device", "cpu", "-f", "0"]) == 0
+    out = capsys.readouterr().out
+    assert "rim: 2 cases" not in out and "temperature" in out and str(model / "quality_calibration.json") in out
+    options = [
+        "-i",
+        str(root / "images"),
+        "-o",
+        str(root / "out"),
+        "-f",
+        "0",
+        "-device",
+        "cpu",
+        "-npp",
+        "0",
+        "-nps",
+        "0",
+    ]
+    assert main(["predict", "-m", str(model), *options, "--quality", "--uncertainty"]) == 0
+    assert "quality: 3 cases" in capsys.readouterr().out
+    assert (root / "out" / "uncertainty" / "a_probability_core.nii.gz").is_file()
+    assert main(["calibrate", "-m", str(model), "-f", "all"]) == 2

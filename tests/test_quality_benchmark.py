@@ -1,0 +1,37 @@
+"""The numbers of the benchmark of --quality, on rows to check by hand."""
+
+from __future__ import annotations
+
+import math
+
+from benchmarks.quality import auroc, measured, page
+
+
+def row(condition: str, dice: float | None, estimate: float | None, doubt: float) -> dict:
+    low, high = (None, None) if estimate is None else (estimate - 0.1, estimate + 0.1)
+    return {
+        "condition": condition,
+        "case": "a",
+        "region": "r",
+        "dice": dice,
+        "estimate": estimate,
+        "low": low,
+        "high": high,
+        "doubt": doubt,
+    }
+
+
+def test_auroc_is_the_share_of_ordered_pairs() -> None:
+    assert auroc([0.9, 0.5, 0.1], [True, False, False]) == 1
+    assert auroc([0.9, 0.5, 0.1, 0.5], [True, False, False, True]) == 0.875
+    assert math.isnan(auroc([0.5], [False]))
+
+
+def test_a_region_has_failed_far_below_the_median_of_the_clean_cases() -> None:
+    rows = [row("clean", 0.9, 0.85, 0.1), row("clean", 0.95, 0.8, 0.3), row("clean", None, None, 0.0)]
+    rows += [row("noise_3", 0.7, 0.6, 0.4), row("noise_3", 0.8, 0.8, 0.2), row("blur_3", 0.0, None, 1.0)]
+    found = measured(rows)
+    assert found["failed"] == 2 and found["regions_of_cases"] == 5 and found["auroc"] == 1
+    assert math.isclose(found["mean_error_clean"], 0.1) and found["coverage_clean"] == 0.5
+    ready = {**found, "folds": 2, "calibration_cases": 20, "ece": {"r": [0.1, 0.02]}}
+    assert "| x | 2 | 20 cases | 5, 2 | 1.000 | 0.100 | 50% | r 0.100 → 0.020 |" in page({"x": ready})
