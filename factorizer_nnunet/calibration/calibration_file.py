@@ -58,6 +58,11 @@ class RegionCalibration:
     num_all: int
 
     @property
+    def num_found(self) -> int:
+        """Cases in which the region was found."""
+        return self.num_all - self.num_empty
+
+    @property
     def missed_share(self) -> float:
         """How likely the region is there although it was not found; with few such cases, as often as in all cases."""
         usual = self.num_present / self.num_all if self.num_all else 1.0

@@ -55,7 +55,7 @@ def calibration_of(
         settings: how the cases were predicted.
     """
     regions = {name: _region(name, cases) for name in cases[0].record.regions}
-    few = [f"{name} ({len(one.cases)})" for name, one in regions.items() if one.model is None]
+    few = [f"{name} ({one.num_found})" for name, one in regions.items() if one.model is None]
     note = ""
     if few:
         note = (
@@ -79,7 +79,8 @@ def _region(name: str, cases: Sequence[OutOfFoldCase]) -> RegionCalibration:
     with_agreement = cases[0].record.num_passes > 1
     pairs = [(one, features_of(one.record.regions[name], with_agreement), one.dice[name]) for one in found]
     known = [(one, x, y) for one, x, y in pairs if y is not None and not any(map(math.isnan, x))]
-    model, fitted = None, ()
+    model = None
+    fitted: tuple[CalibrationCase, ...] = ()
     if len(known) >= MIN_CASES:
         dice = np.array([y for _, _, y in known])
         model, left_out = fit_dice(np.array([x for _, x, _ in known]), dice)

@@ -77,7 +77,7 @@ def _lines(calibration: Calibration) -> list[str]:
     lines = []
     for name, region in calibration.regions.items():
         if region.model is None:
-            lines.append(f"{name}: {len(region.cases)} cases, median Dice {region.median_dice:.3f}, no estimate")
+            lines.append(f"{name}: {region.num_found} cases, median Dice {region.median_dice:.3f}, no estimate")
             continue
         error = sum(abs(one.dice - one.estimate) for one in region.cases) / len(region.cases)
         lines.append(

@@ -97,11 +97,13 @@ class PassComparison:
 
     def see_pass(self, fold: int, logits: Tensor) -> None:
         tile = self._current()
-        tile.passes.setdefault(fold, []).append(self._decided(logits[(slice(None), *tile.part.inside)].flatten(1)))
+        z, y, x = tile.part.inside
+        tile.passes.setdefault(fold, []).append(self._decided(logits[:, z, y, x].flatten(1)))
 
     def see_fold(self, fold: int, logits: Tensor) -> None:
         tile = self._current()
-        own = logits[(slice(None), *tile.part.inside)].flatten(1).float()
+        z, y, x = tile.part.inside
+        own = logits[:, z, y, x].flatten(1).float()
         decided = self._decided(own)
         probabilities = own.sigmoid() if self._has_regions else own.softmax(0)
         sums = []
@@ -120,8 +122,9 @@ class PassComparison:
         if self._members is None:
             self._members = np.zeros((len(members), *self._shape), self._kind)
         shape = tuple(part.stop - part.start for part in tile.part.place)
+        z, y, x = tile.part.place
         for number, decided in enumerate(members):
-            self._members[(number, *tile.part.place)] = self._codes(decided).reshape(shape)
+            self._members[number, z, y, x] = self._codes(decided).reshape(shape)
         every = [decided for passes in tile.passes.values() for decided in passes]
         self._disagreement[tile.part.place] = self._unlike(torch.stack(every)).reshape(shape)
         self._tile = None

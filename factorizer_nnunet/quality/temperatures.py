@@ -18,7 +18,8 @@ def temperatures_for(request: PredictionRequest) -> tuple[Mapping[str, float], s
         UserError: the calibration cannot be read.
     """
     model = ModelFolder(request.model)
-    files = {fold: model.fold(fold).checkpoint(request.checkpoint) for fold in request.folds}
+    folds = request.folds_of(request.model) or tuple(fold.name for fold in model.folds(request.checkpoint))
+    files = {fold: model.fold(fold).checkpoint(request.checkpoint) for fold in folds}
     checkpoints = {fold: stamp_of(file).sha256 for fold, file in files.items() if file.is_file()}
     own = request.inference_settings.or_else(settings_from_environment())
     settings = {

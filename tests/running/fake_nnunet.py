@@ -110,6 +110,8 @@ class Program:
             self.channel_subsets()
         elif self.words[1] == "tune-postprocessing":
             self.tune_postprocessing()
+        elif self.words[1] == "calibrate":
+            self.calibrate()
         else:
             self.plan("nnUNetFactorizerPlans")
 
@@ -204,9 +206,19 @@ class Program:
         record = {"images": str(images), "use_mirroring": "--disable_tta" not in self.words}
         (output / "predict_from_raw_data_args.json").write_text(json.dumps(record))
         for case in sorted({path.name.rsplit("_", 1)[0] for path in images.iterdir()}):
-            if (output / f"{case}.nii.gz").exists():
-                continue
-            (output / f"{case}.nii.gz").write_text(f"labels {time.time_ns()}")
+            if "--quality" in self.words:
+                self.write(output / ".factorizer" / f"{case}.passes.json", {})
+            if not (output / f"{case}.nii.gz").exists():
+                (output / f"{case}.nii.gz").write_text(f"labels {time.time_ns()}")
+        for ending in ("csv", "json", "html") if "--quality" in self.words else ():
+            (output / f"quality.{ending}").write_text(f"{{}} {output}")
+
+    def calibrate(self) -> None:
+        model = self.results / "__".join(self.option(name)[0] for name in ("-tr", "-p", "-c"))
+        content = {"version": 1, "checkpoints": {}, "num_cases": {}, "coverage": 0.9, "regions": {}, "note": ""}
+        settings = {"use_mirroring": "--disable_tta" not in self.words}
+        content |= {"settings": settings, "temperatures": {}, "channels": []}
+        self.write(model / "quality_calibration.json", content)
 
     def channel_subsets(self) -> None:
         """One channel has one subset."""

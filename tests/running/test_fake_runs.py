@@ -49,6 +49,25 @@ def commands_run(settings: RunSettings) -> list[str]:
     return [line[2:] for log in logs for line in log.read_text().splitlines() if line.startswith("$ ")]
 
 
+def test_quality_is_calibrated_predicted_and_copied_next_to_the_final_segmentations(
+    tmp_path: Path, programs: Path
+) -> None:
+    plain = example_settings(tmp_path)
+    assert run_here(plain, SLOTS) and "calibrate" not in states_of(plain)
+    assert plain.prediction is not None
+    settings = replace(plain, prediction=replace(plain.prediction, quality=True))
+    assert run_here(settings, SLOTS)
+    assert states_of(settings)["calibrate"] == states_of(settings)["quality"] == "done"
+    before = len(commands_run(settings))
+    assert {f"quality.{ending}" for ending in ("csv", "json", "html")} <= {p.name for p in (tmp_path / "out").iterdir()}
+    calibrations = [line for line in commands_run(settings) if " calibrate -d" in line]
+    assert len(calibrations) == 2 and all("-f 0 1" in line for line in calibrations)
+    assert run_here(settings, SLOTS) and len(commands_run(settings)) == before, "nothing is done twice"
+    without = replace(settings, prediction=replace(settings.prediction, mirroring=False))
+    assert run_here(without, SLOTS)
+    assert sum(" calibrate -d" in line and "--disable_tta" in line for line in commands_run(without)) == 2
+
+
 def test_a_run_ends_with_predictions_scores_and_a_summary(tmp_path: Path, programs: Path) -> None:
     settings = example_settings(tmp_path, folds=(0, 1, 2, 3, 4))
     assert run_here(settings, SLOTS)

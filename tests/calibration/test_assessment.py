@@ -1,0 +1,138 @@
+"""Cases judged from the records of their passes: doubt, reasons, and what is unlike the images of the training."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from factorizer_nnunet.calibration.calibration_file import read_calibration, write_calibration
+from factorizer_nnunet.calibration.dice_model import MIN_CASES
+from factorizer_nnunet.calibration.fit import OutOfFoldCase, calibration_of
+from factorizer_nnunet.calibration.image_distance import TrainingImages, distance_of, training_images
+from factorizer_nnunet.calibration.temperature import logit_counts
+from factorizer_nnunet.imaging.statistics import channel_statistics
+from factorizer_nnunet.nnunet.pass_record import PassRecord, RegionPasses
+from factorizer_nnunet.quality.assess import Judge, assess
+
+SETTINGS = {"use_mirroring": True, "tile_step_size": 0.5, "num_iters": None, "num_shifts": None}
+
+
+def record(agreement: float, folds: float = math.nan, volumes: tuple[float, ...] = (2.0, 2.1)) -> PassRecord:
+    region = RegionPasses((agreement,), (agreement,), folds, volumes, tuple(1 for _ in volumes))
+    statistics = {"p5": -1.0, "p50": 0.0, "p95": 1.0, "noise": 0.1}
+    return PassRecord(8, (1.0, 1.0, 3.0), (90.0, 80.0, 60.0), (statistics,), {"lesion": region})
+
+
+EMPTY = record(math.nan, volumes=(0.0, 0.0))
+
+
+def out_of_fold(number: int, passes: PassRecord, dice: float | None, present: bool = True) -> OutOfFoldCase:
+    rng = np.random.default_rng(number)
+    p = rng.random(200)
+    counts = {"lesion": logit_counts(p, rng.random(200) < p)}
+    regions = frozenset({"lesion"} if present else ())
+    return OutOfFoldCase(f"c{number}", str(number % 2), {"lesion": dice}, regions, passes, counts)
+
+
+def cases(count: int) -> list[OutOfFoldCase]:
+    rng = np.random.default_rng(0)
+    agreements = np.clip(rng.normal(0.85, 0.08, count), 0, 1)
+    return [out_of_fold(n, record(float(a)), float(0.95 * a)) for n, a in enumerate(agreements)]
+
+
+def judge(found: list[OutOfFoldCase]) -> Judge:
+    calibration = calibration_of(found, {"0": "a", "1": "b"}, SETTINGS)
+    return Judge(Path("model"), calibration, calibration.note, TrainingImages(), ("T1",))
+
+
+def test_lower_agreement_is_a_lower_estimate_and_more_doubt() -> None:
+    own = judge(cases(40))
+    good, bad = (assess("x", [record(value)], [own]) for value in (0.9, 0.3))
+    assert good.regions["lesion"].estimate is not None and bad.regions["lesion"].estimate is not None
+    assert good.regions["lesion"].estimate.dice == pytest.approx(0.855, abs=0.03)
+    assert bad.doubt > 0.6 and good.doubt < 0.2 and not good.flags
+    assert any("estimated Dice" in flag for flag in bad.flags)
+
+
+def test_folds_that_disagree_raise_the_doubt_but_not_the_estimate() -> None:
+    own = judge(cases(40))
+    alike, unlike = (assess("x", [record(0.9, folds)], [own]) for folds in (0.9, 0.2))
+    assert alike.regions["lesion"].estimate == unlike.regions["lesion"].estimate
+    assert unlike.doubt == pytest.approx(0.8) and any("folds agree by 0.20" in flag for flag in unlike.flags)
+
+
+def test_a_region_that_is_not_found_is_as_doubtful_as_it_was_before() -> None:
+    usual = judge(cases(40))
+    assert assess("x", [EMPTY], [usual]).doubt == 1, "it was there in all cases"
+    empty = [out_of_fold(100 + n, EMPTY, None if n < 18 else 0.0, present=n >= 18) for n in range(20)]
+    seen = judge([*cases(40), *empty])
+    doubt = assess("x", [EMPTY], [seen]).doubt
+    assert (
+        doubt == pytest.approx((2 + 42 / 60) / 21)
+        and "not found; it is there in 13%" in assess("x", [EMPTY], [seen]).flags[0]
+    )
+
+
+def test_few_cases_give_raw_agreement_and_say_so() -> None:
+    own = judge(cases(MIN_CASES - 1))
+    found = assess("x", [record(0.7)], [own]).regions["lesion"]
+    assert found.estimate is None and found.doubt == pytest.approx(0.3)
+    assert f"lesion ({MIN_CASES - 1})" in own.note and "raw agreement only" in own.note
+    assert judge(cases(MIN_CASES)).note == ""
+
+
+def test_volumes_and_lesions_that_differ_are_named() -> None:
+    own = judge(cases(40))
+    region = replace(record(0.9).regions["lesion"], volumes_ml=(1.0, 3.0), lesions=(1, 9))
+    flags = assess("x", [replace(record(0.9), regions={"lesion": region})], [own]).flags
+    assert "lesion: volume from 1 to 3 ml" in flags and "lesion: 1 to 9 lesions" in flags
+
+
+def test_estimates_of_several_models_are_averaged() -> None:
+    own = judge(cases(40))
+    single = [assess("x", [record(value)], [own]).regions["lesion"].estimate for value in (0.9, 0.7)]
+    both = assess("x", [record(0.9), record(0.7)], [own, own]).regions["lesion"].estimate
+    assert both is not None and both.dice == pytest.approx(np.mean([one.dice for one in single if one is not None]))
+
+
+def test_a_calibration_is_read_as_it_was_written(tmp_path: Path) -> None:
+    found = calibration_of([*cases(30), out_of_fold(50, EMPTY, None, False)], {"0": "a", "1": "b"}, SETTINGS)
+    write_calibration(found, tmp_path)
+    assert repr(read_calibration(tmp_path)) == repr(found)
+    assert found.mismatch({"0": "a", "3": "x"}, SETTINGS) is None
+    assert "fold 0 has been trained further" in str(found.mismatch({"0": "x"}, SETTINGS))
+    assert "num_iters was None, is 2" in str(found.mismatch({"0": "a"}, {**SETTINGS, "num_iters": 2}))
+    assert read_calibration(tmp_path / "elsewhere") is None
+
+
+def test_images_unlike_the_training_are_named(tmp_path: Path) -> None:
+    fingerprint = {"spacings": [[1, 1, 3], [1, 1.2, 3]], "shapes_after_crop": [[90, 80, 20], [100, 80, 25]]}
+    (tmp_path / "dataset_fingerprint.json").write_text(json.dumps(fingerprint))
+    training = training_images(tmp_path)
+    usual = [{"p5": (-1.0, 0.1), "p50": (0.0, 0.2), "p95": (1.0, 0.1), "noise": (math.log(0.1), 0.1)}]
+    assert distance_of(record(0.9), training, usual, ["T1"]).reasons == ()
+    coarse = replace(record(0.9), spacing_mm=(2.0, 1.0, 3.0), size_mm=(300.0, 80.0, 60.0))
+    reasons = distance_of(coarse, training, usual, ["T1"]).reasons
+    assert reasons[0].startswith("voxels of 2 × 1 × 3 mm, in the training 1 × 1 to 1.2 × 3 mm")
+    assert reasons[1].startswith("an extent of 300 × 80 × 60 mm")
+    noisy = replace(record(0.9), channels=({**record(0.9).channels[0], "noise": 0.5},))
+    found = distance_of(noisy, training, usual, ["T1"])
+    assert found.deviations == pytest.approx(math.log(5) / 0.1) and found.reasons[0].startswith("noise of T1")
+    assert math.isnan(distance_of(noisy, TrainingImages(), [], ["T1"]).deviations)
+    assert training_images(tmp_path / "elsewhere") == TrainingImages()
+
+
+def test_statistics_see_noise_blur_and_empty_slices() -> None:
+    rng = np.random.default_rng(0)
+    smooth = np.sin(np.linspace(0, 6, 40))[:, None, None] * np.ones((40, 30, 20)) + np.linspace(0, 1, 20)
+    noisy = smooth + 0.3 * rng.standard_normal(smooth.shape)
+    assert channel_statistics(noisy)["noise"] == pytest.approx(0.3, rel=0.1)
+    assert channel_statistics(noisy)["sharpness"] > 2 * channel_statistics(smooth)["sharpness"]
+    noisy[10:20] = 0
+    assert channel_statistics(noisy)["flat"] == pytest.approx(0.25)
+    assert channel_statistics(np.zeros((4, 4, 4)))["noise"] == 0
