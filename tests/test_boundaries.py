@@ -40,7 +40,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "training",
     },
     "explain": {"core", "imaging", "nnunet", "network", "pages", "prediction", "evaluation"},
-    "exporting": {"core", "nnunet", "network", "postprocessing", "prediction"},
+    "exporting": {"core", "nnunet", "network", "postprocessing", "calibration", "prediction"},
     "label_check": {"core", "imaging", "nnunet", "evaluation"},
     "calibration": {"core", "nnunet"},
     "report": {"core", "imaging", "nnunet", "pages", "evaluation", "label_check", "calibration"},

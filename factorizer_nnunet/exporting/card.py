@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from factorizer_nnunet import __version__
+from factorizer_nnunet.calibration.calibration_file import CALIBRATION_FILE
 from factorizer_nnunet.core.markdown import markdown_table
 from factorizer_nnunet.core.wording import count_of
 from factorizer_nnunet.exporting.scores import METRIC, ScoredCases
@@ -19,10 +20,9 @@ from factorizer_nnunet.nnunet.dataset_json import DatasetJson
 from factorizer_nnunet.nnunet.exported_model import (
     LICENSE_FILE,
     NNUNET_POSTPROCESSING_FILE,
-    QUALITY_FILE,
     ExportRecord,
 )
-from factorizer_nnunet.nnunet.model_folder import POSTPROCESSING_FILE
+from factorizer_nnunet.nnunet.model_folder import FINGERPRINT_FILE, POSTPROCESSING_FILE
 from factorizer_nnunet.nnunet.model_name import short_trainer
 from factorizer_nnunet.postprocessing.rules import RegionRule
 
@@ -223,7 +223,8 @@ def _files(facts: CardFacts) -> str:
         POSTPROCESSING_FILE: "rules by which segmentations are postprocessed",
         NNUNET_POSTPROCESSING_FILE: "what nnU-Net's postprocessing would remove",
         "factorizer_inference.json": "how the model predicts, where it was tuned",
-        QUALITY_FILE: "how sure predictions are, calibrated",
+        CALIBRATION_FILE: "how sure predictions are, calibrated",
+        FINGERPRINT_FILE: "spacings and sizes of the training images",
         LICENSE_FILE: "the text of the licence",
     }
     rows += [[name, known[name]] for name in facts.extra_files if name in known]

@@ -22,7 +22,7 @@ from factorizer_nnunet.nnunet.dataset_json import (
     READER_KEY,
     REGIONS_ORDER_KEY,
 )
-from factorizer_nnunet.nnunet.exported_model import LICENSE_FILE, NNUNET_POSTPROCESSING_FILE, QUALITY_FILE, SCORES_FILE
+from factorizer_nnunet.nnunet.exported_model import LICENSE_FILE, NNUNET_POSTPROCESSING_FILE, SCORES_FILE
 from factorizer_nnunet.nnunet.model_folder import INFERENCE_FILE, PLANS_FILE, ModelFolder
 from factorizer_nnunet.nnunet.postprocessing import Steps, steps_content
 from factorizer_nnunet.prediction.model import TrainedModel
@@ -82,9 +82,6 @@ def small_files(
         # Where the folder was derived from is a path of this machine.
         content = load_json_object(folder.inference_file, _FIX)
         texts[INFERENCE_FILE] = _json({key: value for key, value in content.items() if key != "derived_from"})
-    quality = folder.path / QUALITY_FILE
-    if quality.is_file():
-        texts[QUALITY_FILE] = _json(load_json_object(quality, _FIX))
     if steps:
         texts[NNUNET_POSTPROCESSING_FILE] = _json(steps_content(steps))
     if scores:

@@ -15,6 +15,7 @@ from factorizer_nnunet.core.atomic_files import atomic_file, atomic_folder, clea
 from factorizer_nnunet.core.disk import free_space
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.file_stamps import stamp_of
+from factorizer_nnunet.exporting.calibration import ExportedCalibration, exported_calibration
 from factorizer_nnunet.exporting.card import OTHER_LICENSE, UNKNOWN_LICENSE, CardFacts, CardText, model_card
 from factorizer_nnunet.exporting.contents import SmallFiles, normalization_in_words, small_files
 from factorizer_nnunet.exporting.onnx_files import ONNX_FOLDER, check_onnx, onnx_names, write_onnx
@@ -90,6 +91,7 @@ def export_model(request: ExportRequest) -> ExportOutcome:
     if request.scores is not None:
         scores.append(given_scores(request.scores, model.dataset))
     steps, rules = postprocessing_of(folder, folds), with_postprocessing(model).description.postprocessing
+    calibration = exported_calibration(model)
     files = small_files(model, scores, steps, request.license_file)
     if request.onnx:
         check_onnx(model)
@@ -105,6 +107,8 @@ def export_model(request: ExportRequest) -> ExportOutcome:
     extra_files = [*files.names, *(onnx_names(folds) if request.onnx else [])]
     if rules is not None:
         extra_files.append(POSTPROCESSING_FILE)
+    if calibration is not None:
+        extra_files += calibration.names
     facts = CardFacts(
         record=record,
         dataset=model.dataset,
@@ -122,7 +126,7 @@ def export_model(request: ExportRequest) -> ExportOutcome:
         extra_files=extra_files,
     )
     _check_space(model, request)
-    _write(request, model, record, files, rules, model_card(facts, request.text))
+    _write(request, model, record, files, rules, calibration, model_card(facts, request.text))
     return ExportOutcome(record, _size(request.out), tuple(_advice(request, scores)))
 
 
@@ -159,6 +163,7 @@ def _write(
     record: ExportRecord,
     files: SmallFiles,
     rules: Postprocessing | None,
+    calibration: ExportedCalibration | None,
     card: str,
 ) -> None:
     def write_to(folder: Path) -> None:
@@ -166,6 +171,8 @@ def _write(
         files.write(folder)
         if rules is not None:
             write_postprocessing(ModelFolder(folder).postprocessing_file, rules, digests, {})
+        if calibration is not None:
+            calibration.write(folder, digests)
         (folder / RECORD_FILE).write_text(json.dumps(record.content(), indent=4) + "\n", encoding="utf-8")
         (folder / CARD_FILE).write_text(card, encoding="utf-8")
         if request.onnx:

@@ -34,7 +34,6 @@ CARD_FILE = "README.md"
 LICENSE_FILE = "LICENSE"
 SCORES_FILE = "scores.json"
 NNUNET_POSTPROCESSING_FILE = "postprocessing.json"  # what nnU-Net chose, for readers
-QUALITY_FILE = "quality_calibration.json"  # a prediction's quality is estimated with it, where a model has it
 
 _COPY = "Get the model again from where it was published"
 _LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")

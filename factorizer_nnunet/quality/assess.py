@@ -15,6 +15,7 @@ from factorizer_nnunet.calibration.dice_model import DiceEstimate
 from factorizer_nnunet.calibration.image_distance import ImageDistance, TrainingImages, distance_of, training_images
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import load_json_object
+from factorizer_nnunet.nnunet.exported_model import opened_model
 from factorizer_nnunet.nnunet.model_folder import PREDICTION_FILE, ModelFolder
 from factorizer_nnunet.nnunet.pass_record import PassRecord, RegionPasses
 
@@ -109,19 +110,30 @@ def judges_of(folder: Path) -> list[Judge]:
 
 
 def judge_of(model: Path, checkpoints: Mapping[str, str], settings: Mapping[str, Any]) -> Judge:
-    """A model with its calibration, if that is about these checkpoints and settings."""
-    calibration = read_calibration(model)
+    """A model, or an exported one, with its calibration, if that is about these checkpoints and settings.
+
+    Raises:
+        UserError: the calibration, or the exported model, cannot be read.
+    """
+    with opened_model(model) as opened:
+        calibration = read_calibration(opened.folder)
+        training = training_images(opened.folder)
+        names: tuple[str, ...] = ()
+        if ModelFolder(opened.folder).dataset_file.is_file():
+            names = ModelFolder(opened.folder).dataset("Restore it as the training left it").channel_names
+    again = f"run factorizer-nnunet calibrate -m {model}"
+    if opened.record is not None:
+        again = "calibrate the original model, and export it again"
     if calibration is None:
-        note = f"not calibrated, raw agreement only: run factorizer-nnunet calibrate -m {model}"
+        note = f"not calibrated, raw agreement only: {again}"
     elif (problem := calibration.mismatch(checkpoints, settings)) is not None:
-        calibration, note = None, f"raw agreement only: the calibration of {model} does not fit, since {problem}"
-        note += "; run factorizer-nnunet calibrate again"
+        calibration, note = (
+            None,
+            f"raw agreement only: the calibration of {model} does not fit, since {problem}: {again}",
+        )
     else:
         note = calibration.note
-    names: tuple[str, ...] = ()
-    if ModelFolder(model).dataset_file.is_file():
-        names = ModelFolder(model).dataset("Restore it as the training left it").channel_names
-    return Judge(model, calibration, note, training_images(model), names)
+    return Judge(model, calibration, note, training, names)
 
 
 def assess(case: str, records: Sequence[PassRecord], judges: Sequence[Judge]) -> CaseQuality:

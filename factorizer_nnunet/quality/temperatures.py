@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from factorizer_nnunet.core.file_stamps import stamp_of
+from factorizer_nnunet.nnunet.exported_model import opened_model
 from factorizer_nnunet.nnunet.inference_settings import settings_from_environment, tile_step_of
 from factorizer_nnunet.nnunet.model_folder import ModelFolder
+from factorizer_nnunet.nnunet.weights_file import WEIGHTS_FILE
 from factorizer_nnunet.prediction.request import PredictionRequest
 from factorizer_nnunet.quality.assess import judge_of
 
@@ -17,14 +19,17 @@ def temperatures_for(request: PredictionRequest) -> tuple[Mapping[str, float], s
     Raises:
         UserError: the calibration cannot be read.
     """
-    model = ModelFolder(request.model)
-    folds = request.folds_of(request.model) or tuple(fold.name for fold in model.folds(request.checkpoint))
-    files = {fold: model.fold(fold).checkpoint(request.checkpoint) for fold in folds}
-    checkpoints = {fold: stamp_of(file).sha256 for fold, file in files.items() if file.is_file()}
+    with opened_model(request.model) as opened:
+        model = ModelFolder(opened.folder)
+        name = request.checkpoint if opened.record is None else WEIGHTS_FILE
+        folds = request.folds_of(request.model) or [fold.name for fold in model.folds(name)]
+        files = {fold: model.fold(fold).checkpoint(name) for fold in folds}
+        checkpoints = {fold: stamp_of(file).sha256 for fold, file in files.items() if file.is_file()}
+        own_step = tile_step_of(model)
     own = request.inference_settings.or_else(settings_from_environment())
     settings = {
         "use_mirroring": request.use_mirroring,
-        "tile_step_size": tile_step_of(model) if request.tile_step_size is None else request.tile_step_size,
+        "tile_step_size": own_step if request.tile_step_size is None else request.tile_step_size,
         "num_iters": own.num_iters,
         "num_shifts": own.num_shifts,
     }

@@ -14,10 +14,13 @@ from tiny_models import CASES, run_predict, write_model
 from validation_example import write_validation
 
 from factorizer_nnunet.calibration.calibration_file import read_calibration
+from factorizer_nnunet.calibration.image_distance import TrainingImages
 from factorizer_nnunet.cli import main
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.nnunet.pass_record import passes_file, read_passes
+from factorizer_nnunet.prediction.request import PredictionRequest
 from factorizer_nnunet.quality.calibrate import CalibrationRequest, calibrate
+from factorizer_nnunet.quality.temperatures import temperatures_for
 from factorizer_nnunet.quality.write import write_quality
 
 
@@ -132,6 +135,38 @@ def test_a_calibration_is_used_only_for_its_checkpoints_and_settings(root: Path,
     file.write_text("{}")
     with pytest.raises(UserError, match="another version"):
         write_quality(root / "out")
+
+
+@pytest.mark.parametrize("name", ["exported", "exported.zip"])
+def test_a_calibration_travels_with_its_model(root: Path, model: Path, name: str) -> None:
+    write_validation(root)
+    (model / "dataset_fingerprint.json").write_text(
+        json.dumps({"spacings": [[1, 1, 1]], "shapes_after_crop": [[9, 9, 9]], "foreground": "secret"})
+    )
+    found = calibration(model)
+    exported = root / name
+    assert main(["export", "-m", str(model), "-f", "0", "-o", str(exported)]) == 0
+    run_predict(root, exported, quality=True)
+    (judge,) = write_quality(root / "out").judges
+    assert judge.calibration is not None and judge.calibration.temperatures.keys() == found.temperatures.keys()
+    assert judge.training != TrainingImages() and judge.channel_names == ("T1", "T2")
+    temperatures, note = temperatures_for(PredictionRequest(model=exported, images=root / "images", out=root / "maps"))
+    assert temperatures == {name: one.temperature for name, one in found.temperatures.items()} and note == ""
+    if exported.is_dir():
+        files = [file.read_text() for file in exported.glob("*.json")]
+        assert not any("secret" in text or '"case"' in text for text in files), "names of patients stay at home"
+
+
+def test_a_calibration_of_other_checkpoints_is_not_exported(
+    root: Path, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_validation(root)
+    calibration(model)
+    file = model / "quality_calibration.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "checkpoints": {"0": "another"}}))
+    assert main(["export", "-m", str(model), "-f", "0", "-o", str(root / "exported")]) == 2
+    assert f"{file} does not fit: fold 0 has been trained further" in capsys.readouterr().err
+    assert not (root / "exported").exists()
 
 
 def test_the_commands(root: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
