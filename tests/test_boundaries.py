@@ -39,10 +39,10 @@ MAY_IMPORT: dict[str, set[str]] = {
         "prediction",
         "training",
     },
+    "calibration": {"core", "nnunet"},
     "explain": {"core", "imaging", "nnunet", "network", "pages", "prediction", "evaluation"},
     "exporting": {"core", "nnunet", "network", "postprocessing", "calibration", "prediction"},
     "label_check": {"core", "imaging", "nnunet", "evaluation"},
-    "calibration": {"core", "nnunet"},
     "report": {"core", "imaging", "nnunet", "pages", "evaluation", "label_check", "calibration"},
     "tuning": {
         "core",
