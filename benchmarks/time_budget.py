@@ -29,6 +29,7 @@ from factorizer_nnunet.demo.phantom import write_set
 from factorizer_nnunet.nnunet.environment import AUGMENTATION_VARIABLE, create_folders, environment_variables
 from factorizer_nnunet.nnunet.names import TRAINER
 from factorizer_nnunet.training.time_plan import TIME_PLAN_FILE
+from factorizer_nnunet.training.timed import CORRECTED
 
 NAME, NUMBER, DATASET = "time_budget", "7", "Dataset007_Phantom"
 PLANS, CONFIGURATION = "nnUNetFactorizerTemplatePlans_demo", "3d_fullres"
@@ -70,19 +71,31 @@ def train(root: Path, minutes: int, augmentation: str) -> dict[str, Any]:
     plan = read_complete_json(fold / TIME_PLAN_FILE)
     if plan is None or not (fold / "validation" / "summary.json").is_file():
         sys.exit(f"error: {fold} has no finished validation")
+    logs = "".join(log.read_text() for log in fold.glob("training_log*"))
     fold.rename(fold.with_name(f"fold_0_{augmentation}"))  # the next setting trains again
-    return {"minutes": minutes, "augmentation": augmentation, "seconds": seconds, "plan": plan}
+    corrections = logs.count(CORRECTED)
+    return {
+        "minutes": minutes,
+        "augmentation": augmentation,
+        "seconds": seconds,
+        "plan": plan,
+        "corrections": corrections,
+    }
 
 
 def page(results: Mapping[str, Any]) -> str:
     """Markdown."""
-    rows = [["time", "augmented by", "took", "of the time", "epochs × iterations", "validation: estimated s"]]
+    header = ["time", "augmented by", "took", "of the time", "epochs × iterations", "corrections"]
+    rows = [[*header, "validation: estimated s"]]
     for row in results["rows"]:
         plan, share = row["plan"], row["seconds"] / (60 * row["minutes"])
         length = f"{plan['epochs']} × {plan['iterations_per_epoch']}"
         final = f"{plan['measured_seconds']['final']:.0f}"
         taken = f"{row['seconds']:.0f} s"
-        rows.append([f"{row['minutes']} minutes", row["augmentation"], taken, f"{share:.1%}", length, final])
+        corrections = str(row["corrections"])
+        rows.append(
+            [f"{row['minutes']} minutes", row["augmentation"], taken, f"{share:.1%}", length, corrections, final]
+        )
     return f"""# Trainings with a time
 
 Written by `python -m benchmarks.time_budget` (see `--help`): `nnUNetv2_train` with trainers such as
@@ -91,8 +104,10 @@ validation of the fold's cases. {results["machine"]}.
 
 {markdown_table(rows, right=True)}
 
-Starting and ending take seconds, whatever the time is, so that longer trainings are closer to it. It has **not been
-measured on a GPU yet**.
+Epochs and iterations are as planned before the first epoch. Corrections are how often the length of the remaining
+epochs was changed later, because the machine, which had other work, had become slower or faster. Starting and ending
+take seconds, whatever the time is, so that longer trainings are closer to it. It has **not been measured on a GPU
+yet**.
 """
 
 

@@ -14,6 +14,7 @@ ROW = {
     "augmentation": "workers",
     "seconds": 117.0,
     "plan": {"epochs": 3, "iterations_per_epoch": 17, "measured_seconds": {"final": 12.4}},
+    "corrections": 2,
 }
 
 
@@ -33,4 +34,4 @@ def test_times_that_have_a_row_are_not_trained_again(tmp_path: Path, monkeypatch
     assert trained == [(2, "workers"), (2, "device"), (3, "workers"), (3, "device")]
     assert len(json.loads((tmp_path / "time_budget.json").read_text())["rows"]) == 4
     text = (tmp_path / "time_budget.md").read_text()
-    assert "| 2 minutes |      workers | 117 s |       97.5% |              3 × 17 |" in text
+    assert "| 2 minutes |      workers | 117 s |       97.5% |              3 × 17 |           2 |" in text

@@ -43,7 +43,8 @@ from factorizer_nnunet.training.random_state import random_state, restore_random
 from factorizer_nnunet.training.ranks import Verdict, on_first_rank, verdict_of_all_ranks
 from factorizer_nnunet.training.stepping import SteppingTrainer
 
-# Our entry next to nnU-Net's in a checkpoint: {"losses": of the epoch's training steps, "random_state": …}.
+# Our entry next to nnU-Net's in a checkpoint: {"losses": of the epoch's training steps, "random_state": …}, and what
+# ``resume_state`` adds.
 RESUME_KEY = "factorizer_resume"
 SOURCES_KEY = "factorizer_trained_from"  # SHA-256 of what the fold is trained from, see ``provenance.split_sources``
 _OTHER_CHECKPOINT = (
@@ -245,6 +246,15 @@ class ResumableTrainer(SteppingTrainer):
         """Further entries of checkpoints; subclasses add theirs."""
         return {}
 
+    def resume_state(self) -> dict[str, Any]:
+        """What checkpoints contain for ``resumed_state`` after losses and random state; subclasses add theirs."""
+        return {}
+
+    @property
+    def resumed_state(self) -> dict[str, Any]:
+        """Losses, random state and ``resume_state`` of the loaded checkpoint, until the first epoch starts."""
+        return self._resumed
+
     def on_train_end(self) -> None:
         """End as nnU-Net does; a record next to the final checkpoint says what it was trained from."""
         super().on_train_end()
@@ -278,7 +288,8 @@ class ResumableTrainer(SteppingTrainer):
         memory.seek(0)
         content = torch.load(memory, map_location="cpu", weights_only=False)
         sources = {name: stamp.sha256 for name, stamp in self._sources.items()}
-        save_atomically({**content, **changes, **self.own_entries(), RESUME_KEY: resume, SOURCES_KEY: sources}, path)
+        own = {**self.own_entries(), RESUME_KEY: {**resume, **self.resume_state()}, SOURCES_KEY: sources}
+        save_atomically({**content, **changes, **own}, path)
         if path.name == CHECKPOINT_LATEST:
             self._clock.reset()
 

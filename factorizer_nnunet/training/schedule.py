@@ -19,6 +19,7 @@ class WarmupPolySchedule:
         peak: the highest learning rate.
         epochs, iterations_per_epoch: length of the training.
         warmup: iterations over which the rate rises from 0 to its peak.
+        first_epoch, first_iteration: where epochs of this length begin; those before may have had other lengths.
     """
 
     def __init__(
@@ -29,16 +30,33 @@ class WarmupPolySchedule:
         epochs: int,
         iterations_per_epoch: int,
         warmup: int,
+        first_epoch: int = 0,
+        first_iteration: int = 0,
     ) -> None:
         self.optimizer = optimizer
         self.peak = peak
-        self.set_length(epochs=epochs, iterations_per_epoch=iterations_per_epoch, warmup=warmup)
+        self.set_length(
+            epochs=epochs,
+            iterations_per_epoch=iterations_per_epoch,
+            warmup=warmup,
+            first_epoch=first_epoch,
+            first_iteration=first_iteration,
+        )
         self.step(0)
 
-    def set_length(self, *, epochs: int, iterations_per_epoch: int, warmup: int) -> None:
+    def set_length(
+        self,
+        *,
+        epochs: int,
+        iterations_per_epoch: int,
+        warmup: int,
+        first_epoch: int = 0,
+        first_iteration: int = 0,
+    ) -> None:
         """Set the length of the training; arguments as for the class. It is used from the next ``step``."""
         self.iterations_per_epoch = iterations_per_epoch
-        self.total = epochs * iterations_per_epoch
+        self.first_epoch, self.first_iteration = first_epoch, first_iteration
+        self.total = first_iteration + (epochs - first_epoch) * iterations_per_epoch
         self.warmup = warmup
 
     def rate(self, iteration: int) -> float:
@@ -49,7 +67,7 @@ class WarmupPolySchedule:
 
     def step(self, epoch: int) -> None:
         """Go to the first iteration of ``epoch``; nnU-Net calls this at the start of each."""
-        self.iteration = epoch * self.iterations_per_epoch
+        self.iteration = self.first_iteration + (epoch - self.first_epoch) * self.iterations_per_epoch
         self._set(self.rate(self.iteration))
 
     def skip(self, iterations: int) -> None:

@@ -1,15 +1,18 @@
 """How many epochs fit a time: from the measured time of an iteration to the length of a training.
 
-The plan is made once, before the first epoch, and kept in the fold's folder, so that a resumed training has the same
-number of epochs and the same learning rates.
+The plan is made before the first epoch and kept in the fold's folder. The number of epochs then stays; how many
+iterations the remaining ones have is corrected after an epoch if the machine has become slower or faster. Checkpoints
+contain the corrected plan, so that a resumed training has the same epochs and learning rates.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 from factorizer_nnunet.core.atomic_files import write_text_atomically
 from factorizer_nnunet.core.errors import UserError
@@ -42,11 +45,25 @@ class MeasuredTimes:
 
 @dataclass(frozen=True, kw_only=True)
 class TimePlan:
-    """Length of a training that fits a time."""
+    """Length of a training that fits a time.
+
+    Attributes:
+        epochs: of the complete training.
+        iterations_per_epoch: from ``first_epoch`` on.
+        validation_iterations: of each epoch.
+        first_epoch: the first one with so many iterations.
+        first_iteration: iterations before that epoch.
+    """
 
     epochs: int
     iterations_per_epoch: int
     validation_iterations: int
+    first_epoch: int = 0
+    first_iteration: int = 0
+
+    def iterations_before(self, epoch: int) -> int:
+        """Iterations of all earlier epochs."""
+        return self.first_iteration + (epoch - self.first_epoch) * self.iterations_per_epoch
 
 
 def plan_time(minutes: float, times: MeasuredTimes, iterations: int, validation_iterations: int) -> TimePlan:
@@ -72,6 +89,25 @@ def plan_time(minutes: float, times: MeasuredTimes, iterations: int, validation_
         epochs=epochs,
         iterations_per_epoch=min(iterations, shortened),
         validation_iterations=validation_iterations,
+    )
+
+
+def corrected_plan(plan: TimePlan, epoch: int, left: float, step: float, others: float) -> TimePlan:
+    """The plan whose epochs from ``epoch`` on take ``left`` seconds, as far as one iteration or more each allows.
+
+    Args:
+        plan: followed until now.
+        epoch: the next one, before the last.
+        left: seconds until the final validation.
+        step: seconds of a training iteration.
+        others: seconds of an epoch without its training iterations.
+    """
+    iterations = math.floor((left / (plan.epochs - epoch) - others) / step)
+    return replace(
+        plan,
+        iterations_per_epoch=max(1, iterations),
+        first_epoch=epoch,
+        first_iteration=plan.iterations_before(epoch),
     )
 
 
@@ -116,12 +152,19 @@ def read_time_plan(fold: Path) -> TimePlan | None:
     if not file.is_file():
         return None
     fix = "Restore it, or move the fold's folder away and train again without --c"
-    content = load_json_object(file, fix)
-    values = {field.name: content.get(field.name) for field in fields(TimePlan)}
-    counts = {name: value for name, value in values.items() if isinstance(value, int) and value > 0}
-    if len(counts) < len(values):
+    plan = plan_of(load_json_object(file, fix))
+    if plan is None:
         raise UserError(f"{file} does not give the epochs and iterations of a training. {fix}")
-    return TimePlan(**counts)
+    return plan
+
+
+def plan_of(content: Mapping[str, Any]) -> TimePlan | None:
+    """The plan that ``asdict`` gave; None if an entry is missing or wrong."""
+    least = {"epochs": 1, "iterations_per_epoch": 1, "validation_iterations": 1}  # the others may be 0 or missing
+    values = {field.name: content.get(field.name, None if field.name in least else 0) for field in fields(TimePlan)}
+    if any(type(value) is not int or value < least.get(name, 0) for name, value in values.items()):
+        return None
+    return TimePlan(**values)
 
 
 def _minutes(seconds: float) -> str:

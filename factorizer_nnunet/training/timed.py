@@ -1,53 +1,40 @@
 """A trainer whose number of epochs follows from a time, such as six hours.
 
-Before the first epoch, some iterations are run to measure them; then weights, optimizer and random state are as before.
-The final validation is estimated from one tile of the sliding window and the export of one case.
+What an iteration and the final validation take is measured before the first epoch (``measuring``). After an epoch, the
+remaining ones are shortened or lengthened if the training would otherwise not end in time.
 """
 
 from __future__ import annotations
 
-import contextlib
-import copy
-import math
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
-from nnunetv2.configuration import default_num_processes
-from nnunetv2.inference.export_prediction import export_prediction_from_logits
-from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
-from nnunetv2.inference.sliding_window_prediction import compute_steps_for_sliding_window
-from nnunetv2.training.logging.nnunet_logger import LocalLogger
-from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
-from nnunetv2.utilities.default_n_proc_DA import get_allowed_n_proc_DA
-
 from factorizer_nnunet.core.errors import UserError
-from factorizer_nnunet.core.process_identity import process_age
-from factorizer_nnunet.core.processes import core_count
-from factorizer_nnunet.nnunet.model_folder import CHECKPOINT_BEST
 from factorizer_nnunet.training.budget import Budget
-from factorizer_nnunet.training.random_state import random_state, restore_random_state
+from factorizer_nnunet.training.measuring import MeasuringTrainer
+from factorizer_nnunet.training.pace import Pace
 from factorizer_nnunet.training.ranks import largest_of_all_ranks
-from factorizer_nnunet.training.resumable import ResumableTrainer
-from factorizer_nnunet.training.stepping import SteppingTrainer
 from factorizer_nnunet.training.time_plan import (
     TIME_PLAN_FILE,
-    MeasuredTimes,
     TimePlan,
+    corrected_plan,
+    plan_of,
     plan_time,
     read_time_plan,
     write_time_plan,
 )
 
-_SHARE = 0.01  # of the time, for each of warm-up and measurement of training and of validation steps
-_FEWEST, _MOST = 2, 50  # steps that are measured
+_DRIFT = 0.01  # of the time: a training that would end earlier or later than that is corrected
+CORRECTED = "A training step now takes"  # in the log, when the length of epochs is corrected
+_TIME_KEY = "time"  # in what a checkpoint has for resuming: {"seconds": spent until then, "final": …, "plan": …}
 
 
-class TimedTrainer(ResumableTrainer):
+class TimedTrainer(MeasuringTrainer):
     """Fixes the number of epochs so that training and validation end in ``budget.minutes``, if these are set.
+
+    The time of all sessions counts, from the start of the command to the last checkpoint; not that between them.
 
     Raises:
         UserError: the time is too short for one epoch, or the plan of a training that is continued is missing.
@@ -56,19 +43,39 @@ class TimedTrainer(ResumableTrainer):
     budget = Budget()
     num_epochs: int
 
-    # When this module is imported, all that a worker process of nnU-Net imports has been, too.
-    _import_seconds = process_age()
-    _started = time.monotonic() - _import_seconds
     _time_plan: TimePlan | None = None
     _continues = False
+    _seconds_before = 0.0  # of earlier sessions
+    _final: float | None = None  # estimated seconds of the final validation; None after an earlier version's checkpoint
+
+    def initialize(self) -> None:
+        """Initialize as usual."""
+        self._pace = Pace(time.monotonic)
+        super().initialize()
 
     def load_checkpoint(self, filename_or_checkpoint: dict[str, Any] | str) -> None:
         """Load as usual, and keep the number of epochs that was fixed at the start of the training."""
-        if self.budget.minutes is not None and (plan := read_time_plan(Path(self.output_folder))):
-            self._follow(plan)
         super().load_checkpoint(filename_or_checkpoint)
         # A checkpoint of no step, with which fine-tuning starts, is not that of an interrupted training.
         self._continues = self.current_epoch > 0 or self.has_steps
+        if self.budget.minutes is None:
+            return
+        saved = self.resumed_state.get(_TIME_KEY)
+        if self._continues and saved is not None:
+            plan = plan_of(saved["plan"])
+            self._seconds_before, self._final = saved["seconds"], saved["final"]
+        else:
+            plan = read_time_plan(Path(self.output_folder))
+        if plan is not None:
+            self._follow(plan)
+
+    def resume_state(self) -> dict[str, Any]:
+        """Add the time that the training has taken, and its plan."""
+        state = super().resume_state()
+        if self._time_plan is None:
+            return state
+        time_state = {"seconds": self._seconds_spent(), "final": self._final, "plan": asdict(self._time_plan)}
+        return {**state, _TIME_KEY: time_state}
 
     def on_train_start(self) -> None:
         """Start as usual, then fix the number of epochs."""
@@ -81,16 +88,56 @@ class TimedTrainer(ResumableTrainer):
                 f"{folder / TIME_PLAN_FILE}, which gives the number of epochs, is missing: restore it, or train again "
                 "without --c"
             )
-        times = self._measure()
+        times = self._measure(self.budget.minutes)
         plan = plan_time(self.budget.minutes, times, self.num_iterations_per_epoch, self.num_val_iterations_per_epoch)
         if self.local_rank == 0:
             write_time_plan(plan, times, folder)
+        self._final = times.final
         self._follow(plan)
         self.print_to_log_file(
             f"{self.budget.minutes:g} minutes: {plan.epochs} epochs of {plan.iterations_per_epoch} iterations. "
             f"A training step takes {times.step:.3g} s, a validation step {times.validation_step:.3g} s, and the "
             f"validation at the end about {times.final:.0f} s"
         )
+
+    def on_train_epoch_start(self) -> None:
+        """Start as usual."""
+        super().on_train_epoch_start()
+        self._pace.steps_begin()
+
+    def on_train_epoch_end(self, train_outputs: list[dict]) -> None:
+        """End as usual."""
+        self._pace.steps_end(len(train_outputs))
+        super().on_train_epoch_end(train_outputs)
+
+    def on_epoch_end(self) -> None:
+        """End an epoch as usual, then correct the length of the remaining ones."""
+        super().on_epoch_end()
+        self._pace.epoch_ends()
+        minutes, plan, final = self.budget.minutes, self._time_plan, self._final
+        remain = self.current_epoch < self.num_epochs and self._pace.is_known
+        if minutes is not None and plan is not None and final is not None and remain:
+            self._correct_length(plan, minutes, final)
+
+    def _correct_length(self, plan: TimePlan, minutes: float, final: float) -> None:
+        """Follow another plan if, at the pace of recent epochs, this one would not end in time."""
+        measured = (self._pace.step, self._pace.others, self._seconds_spent())
+        step, others, spent = (largest_of_all_ranks(seconds, self.device) for seconds in measured)
+        left = 60 * minutes - spent - final
+        planned = (self.num_epochs - self.current_epoch) * (self.num_iterations_per_epoch * step + others)
+        if abs(planned - left) <= _DRIFT * 60 * minutes:
+            return
+        corrected = corrected_plan(plan, self.current_epoch, left, step, others)
+        if corrected.iterations_per_epoch == plan.iterations_per_epoch:
+            return
+        self.print_to_log_file(
+            f"{CORRECTED} {step:.3g} s: {corrected.iterations_per_epoch} instead of "
+            f"{plan.iterations_per_epoch} iterations an epoch from now on, to end in {minutes:g} minutes"
+        )
+        self._follow(corrected)
+
+    def _seconds_spent(self) -> float:
+        return self._seconds_before + time.monotonic() - self._started
 
     def change_length(self) -> None:
         """Called when number and length of the epochs have changed, for what follows from them."""
@@ -101,115 +148,3 @@ class TimedTrainer(ResumableTrainer):
         self.num_iterations_per_epoch = plan.iterations_per_epoch
         self.num_val_iterations_per_epoch = plan.validation_iterations
         self.change_length()
-
-    def _measure(self) -> MeasuredTimes:
-        """Measure steps and the final validation; all processes of a training return the same."""
-        with self._undone():
-            self.network.train()
-            step = self._seconds_of(lambda: SteppingTrainer.train_step(self, next(self.dataloader_train)))
-            with torch.no_grad():
-                self.network.eval()
-                validation = self._seconds_of(lambda: nnUNetTrainer.validation_step(self, next(self.dataloader_val)))
-                final = largest_of_all_ranks(self._seconds_of_final_validation(), self.device)
-        epoch_end = largest_of_all_ranks(self._seconds_of_epoch_end(), self.device)
-        spent = largest_of_all_ranks(time.monotonic() - self._started, self.device)
-        return MeasuredTimes(spent=spent, step=step, validation_step=validation, epoch_end=epoch_end, final=final)
-
-    def _seconds_of(self, step: Callable[[], Any]) -> float:
-        """The mean time of a step, when batches that were prepared beforehand are used up."""
-        assert self.budget.minutes is not None  # else nothing is measured
-        limit = 60 * self.budget.minutes * _SHARE
-        self._repeat(step, max(_FEWEST, 2 * get_allowed_n_proc_DA()), limit)
-        count, seconds = self._repeat(step, _MOST, limit)
-        return seconds / count
-
-    def _repeat(self, step: Callable[[], Any], most: int, limit: float) -> tuple[int, float]:
-        """Run at least ``_FEWEST`` and at the most ``most`` steps in ``limit`` seconds: how many, and their time."""
-        start = time.monotonic()
-        for count in range(1, most + 1):
-            step()
-            seconds = largest_of_all_ranks(time.monotonic() - start, self.device)
-            if count >= _FEWEST and seconds > limit:
-                break
-        return count, seconds
-
-    @contextlib.contextmanager
-    def _undone(self) -> Iterator[None]:
-        """Restore weights, optimizer, scaler and random state after the block."""
-        parts = [part for part in (self.network, self.optimizer, self.grad_scaler) if part is not None]
-        before = [copy.deepcopy(part.state_dict()) for part in parts]
-        random = random_state(self.device)
-        yield
-        for part, state in zip(parts, before, strict=True):
-            part.load_state_dict(state)
-        self.optimizer.zero_grad(set_to_none=True)
-        self.lr_scheduler.step(self.current_epoch)
-        restore_random_state(random, self.device)
-
-    def _seconds_of_epoch_end(self) -> float:
-        logger = LocalLogger()
-        logger.load_checkpoint({key: [0.5, 0.5] for key in logger.get_checkpoint()})
-        with tempfile.TemporaryDirectory() as folder:
-            logger.plot_progress_png(folder)  # the first plot looks for fonts
-            start = time.monotonic()
-            logger.plot_progress_png(folder)
-            self.save_checkpoint(str(Path(folder) / CHECKPOINT_BEST))
-            return time.monotonic() - start
-
-    def _seconds_of_final_validation(self) -> float:
-        """Time of predicting the cases of this process and of writing the last one."""
-        _, cases = self.do_split()
-        cases = cases[self.local_rank :: torch.distributed.get_world_size()] if self.is_ddp else cases
-        dataset = self.dataset_class(
-            self.preprocessed_dataset_folder,
-            cases,
-            folder_with_segs_from_previous_stage=self.folder_with_segs_from_previous_stage,
-        )
-        shapes = {case: dataset.load_case(case)[0].shape[1:] for case in dataset.identifiers}
-        if not shapes:
-            return 0.0
-        predict = sum(map(self._number_of_tiles, shapes.values())) * self._seconds_of_tile()
-        typical = sorted(shapes, key=lambda case: math.prod(shapes[case]))[len(shapes) // 2]
-        export = self._seconds_of_export(shapes[typical], dataset.load_case(typical)[3])
-        exports_at_once = min(default_num_processes, core_count())
-        # Two pools are started, for the export and for the scores, whose processes import what this one has imported.
-        pools = 2 * self._import_seconds * max(1.0, default_num_processes / core_count())
-        return max(predict, len(shapes) * export / exports_at_once) + export + pools
-
-    def _number_of_tiles(self, shape: tuple[int, ...]) -> int:
-        """Positions of the sliding window in an image of ``shape`` voxels; a 2D network goes through each slice."""
-        patch = tuple(self.configuration_manager.patch_size)
-        slices, axes = math.prod(shape[: len(shape) - len(patch)]), shape[len(shape) - len(patch) :]
-        padded = tuple(max(sizes) for sizes in zip(axes, patch, strict=True))
-        return slices * math.prod(map(len, compute_steps_for_sliding_window(padded, patch, 0.5)))
-
-    def _seconds_of_tile(self) -> float:
-        """Time of one tile with its mirrored passes, as nnU-Net's validation predicts it."""
-        predictor = nnUNetPredictor(perform_everything_on_device=True, device=self.device, allow_tqdm=False)
-        self.set_deep_supervision_enabled(False)
-        predictor.manual_initialization(
-            self.network,
-            self.plans_manager,
-            self.configuration_manager,
-            None,
-            self.dataset_json,
-            type(self).__name__,
-            self.inference_allowed_mirroring_axes,
-        )
-        patch = self.configuration_manager.patch_size
-        tile = torch.zeros(self.num_input_channels, *[1] * (3 - len(patch)), *patch)
-        predictor.predict_sliding_window_return_logits(tile)  # the first one compiles and tunes
-        start = time.monotonic()
-        predictor.predict_sliding_window_return_logits(tile)
-        seconds = time.monotonic() - start
-        self.set_deep_supervision_enabled(self.enable_deep_supervision)
-        return seconds
-
-    def _seconds_of_export(self, shape: tuple[int, ...], properties: dict[str, Any]) -> float:
-        """Time of resampling and writing one case in this process."""
-        logits = torch.zeros(self.label_manager.num_segmentation_heads, *shape)
-        managers = (self.configuration_manager, self.plans_manager, self.dataset_json)
-        start = time.monotonic()
-        with tempfile.TemporaryDirectory() as folder:
-            export_prediction_from_logits(logits, properties, *managers, str(Path(folder) / "case"))
-        return time.monotonic() - start

@@ -144,11 +144,15 @@ class nnUNetTrainerFactorizer(ChannelDropTrainer):
     @property
     def _length(self) -> dict[str, int]:
         """Epochs, iterations and warm-up, as the schedule takes them."""
-        warmup = self.budget.warmup or min(1000, self.num_epochs * self.num_iterations_per_epoch // 20)
+        plan, iterations = self._time_plan, self.num_iterations_per_epoch
+        first_epoch, first_iteration = (0, 0) if plan is None else (plan.first_epoch, plan.first_iteration)
+        total = first_iteration + (self.num_epochs - first_epoch) * iterations
         return {
             "epochs": self.num_epochs,
-            "iterations_per_epoch": self.num_iterations_per_epoch,
-            "warmup": warmup,
+            "iterations_per_epoch": iterations,
+            "warmup": self.budget.warmup or min(1000, total // 20),
+            "first_epoch": first_epoch,
+            "first_iteration": first_iteration,
         }
 
     def change_length(self) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import signal
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +15,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from nnunetv2.training.logging.nnunet_logger import LocalLogger
 from plans_example import NAME, MakeTrainer, example_plans
 from short_trainings import RandomBatches, weights_of
 from stock_plans import configuration
@@ -20,7 +23,16 @@ from stock_plans import configuration
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.process_identity import process_age
 from factorizer_nnunet.running.progress import training_progress
-from factorizer_nnunet.training.time_plan import MeasuredTimes, TimePlan, plan_time, read_time_plan, write_time_plan
+from factorizer_nnunet.training import timed
+from factorizer_nnunet.training.pace import Pace
+from factorizer_nnunet.training.time_plan import (
+    MeasuredTimes,
+    TimePlan,
+    corrected_plan,
+    plan_time,
+    read_time_plan,
+    write_time_plan,
+)
 from factorizer_nnunet.training.timed import TimedTrainer
 from factorizer_nnunet.training.trainer import nnUNetTrainerFactorizer
 
@@ -102,15 +114,19 @@ def test_a_damaged_plan_is_refused(tmp_path: Path, content: str) -> None:
         read_time_plan(tmp_path)
 
 
-def prepared(make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> nnUNetTrainerFactorizer:
+def prepared(
+    make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, clock: FakeClock | None = None
+) -> nnUNetTrainerFactorizer:
     """A trainer with random batches, whose start took no time, and whose final validation takes a second."""
     trainer = make_trainer(TRAINER)
     (tmp_path / "nnUNet_preprocessed" / NAME / "dataset_fingerprint.json").write_text(json.dumps({}))
-    trainer.get_dataloaders = lambda: tuple(RandomBatches(kind, lambda *_: None) for kind in ("train", "val"))
+    before = (lambda *_: None) if clock is None else clock.before
+    trainer.get_dataloaders = lambda: tuple(RandomBatches(kind, before) for kind in ("train", "val"))
     monkeypatch.setattr(TimedTrainer, "_seconds_of_final_validation", lambda self: 1.0)
+    monkeypatch.setattr(LocalLogger, "plot_progress_png", lambda self, folder: None)  # takes longer than an epoch
     monkeypatch.setenv("nnUNet_n_proc_DA", "1")
     trainer.initialize()
-    trainer._started = time.monotonic()  # not when pytest started
+    trainer._started = time.monotonic() if clock is None else clock.now  # not when pytest started
     return trainer
 
 
@@ -139,41 +155,154 @@ def test_a_time_that_is_too_short_leaves_no_fold(
     make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     trainer = prepared(make_trainer, monkeypatch, tmp_path)
-    monkeypatch.setattr(TimedTrainer, "_measure", lambda self: replace(TIMES, spent=1e6))
+    monkeypatch.setattr(TimedTrainer, "_measure", lambda self, minutes: replace(TIMES, spent=1e6))
     with pytest.raises(UserError, match="is too short"):
         trainer.on_train_start()
     assert not Path(trainer.output_folder).exists()
 
 
 def _noting(measure, states: list):  # noqa: ANN001 - of a private method
-    def noted(self: TimedTrainer) -> MeasuredTimes:
+    def noted(self: TimedTrainer, minutes: float) -> MeasuredTimes:
         states.append(torch.get_rng_state())
-        return measure(self)
+        return measure(self, minutes)
 
     return noted
 
 
-def test_a_resumed_training_keeps_its_plan(
+def test_a_resumed_training_keeps_its_plan_and_its_time(
     make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     trainer = prepared(make_trainer, monkeypatch, tmp_path)
     trainer.on_train_start()
     trainer.current_epoch = 2
+    plan = TimePlan(epochs=7, iterations_per_epoch=3, validation_iterations=1, first_epoch=1, first_iteration=5)
+    trainer._follow(plan)
+    trainer._started -= 20
+    spent = trainer._seconds_spent()
     file = Path(trainer.output_folder) / "checkpoint_latest.pth"
     trainer.save_checkpoint(str(file))
-    edited = TimePlan(epochs=7, iterations_per_epoch=3, validation_iterations=1)
-    write_time_plan(edited, TIMES, Path(trainer.output_folder))
     resumed = prepared(make_trainer, monkeypatch, tmp_path)
-    monkeypatch.setattr(TimedTrainer, "_measure", lambda self: pytest.fail("measured again"))
+    monkeypatch.setattr(TimedTrainer, "_measure", lambda self, minutes: pytest.fail("measured again"))
     resumed.load_checkpoint(str(file))
     resumed.on_train_start()
     assert (resumed.num_epochs, resumed.num_iterations_per_epoch) == (7, 3)
-    assert resumed.lr_scheduler.total == 21
-    (Path(trainer.output_folder) / "time_plan.json").unlink()
+    assert resumed.lr_scheduler.total == 5 + 6 * 3
+    assert resumed._time_plan == plan and resumed._final == trainer._final
+    assert 20 < spent <= resumed._seconds_before < resumed._seconds_spent()
+
+
+def test_a_checkpoint_without_a_plan_needs_the_one_of_its_folder(
+    make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As earlier versions wrote it."""
+    trainer = prepared(make_trainer, monkeypatch, tmp_path)
+    trainer.current_epoch = 2
+    file = Path(trainer.output_folder) / "checkpoint_latest.pth"
+    trainer.save_checkpoint(str(file))
+    write_time_plan(TimePlan(epochs=7, iterations_per_epoch=3, validation_iterations=1), TIMES, file.parent)
+    resumed = prepared(make_trainer, monkeypatch, tmp_path)
+    resumed.load_checkpoint(str(file))
+    assert (resumed.num_epochs, resumed.num_iterations_per_epoch, resumed._final) == (7, 3, None)
+    (file.parent / "time_plan.json").unlink()
     lost = prepared(make_trainer, monkeypatch, tmp_path)
     lost.load_checkpoint(str(file))
     with pytest.raises(UserError, match=r"time_plan\.json.* is missing: restore it"):
         lost.on_train_start()
+
+
+def test_the_remaining_epochs_fit_the_time_that_is_left() -> None:
+    plan = TimePlan(epochs=20, iterations_per_epoch=100, validation_iterations=10)
+    slower = corrected_plan(plan, 5, left=15 * (60 * 1.5 + 4), step=1.5, others=4)
+    assert (slower.epochs, slower.iterations_per_epoch, slower.iterations_before(5)) == (20, 60, 500)
+    faster = corrected_plan(slower, 7, left=13 * (130 * 0.5 + 4), step=0.5, others=4)
+    assert (faster.iterations_per_epoch, faster.iterations_before(7)) == (130, 620)
+    assert faster.iterations_before(20) == 620 + 13 * 130
+    assert corrected_plan(plan, 19, left=-3, step=1, others=4).iterations_per_epoch == 1
+
+
+class FakeClock:
+    """A clock that a training batch advances by a second; after ``slow_from`` of them by ``factor``."""
+
+    def __init__(self, factor: float, slow_from: int = 10) -> None:
+        self.now, self.factor, self.slow_from, self.batches = 0.0, factor, slow_from, 0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def before(self, kind: str, given: int) -> None:
+        if kind == "train":
+            self.now += 1.0 if self.batches < self.slow_from else self.factor
+            self.batches += 1
+
+
+@pytest.mark.parametrize("minutes", [6, 60])
+@pytest.mark.parametrize("factor", [1.0, 1.3, 1.6, 3.0, 0.6])
+def test_corrections_at_the_pace_of_recent_epochs_end_in_time(factor: float, minutes: int) -> None:
+    clock, final, others = FakeClock(factor), 5.0, 2.5
+    pace = Pace(clock.monotonic)
+    times = MeasuredTimes(spent=0, step=1, validation_step=0.2, epoch_end=0.5, final=final)
+    plan = plan_time(minutes, times, 50, 10)
+    for epoch in range(1, plan.epochs + 1):
+        pace.steps_begin()
+        for _ in range(plan.iterations_per_epoch):
+            clock.before("train", 0)
+        pace.steps_end(plan.iterations_per_epoch)
+        clock.now += others
+        pace.epoch_ends()
+        if epoch < plan.epochs:
+            left = 60 * minutes - clock.now - final
+            plan = corrected_plan(plan, epoch, left, pace.step, pace.others)
+    assert plan.iterations_before(plan.epochs) == clock.batches
+    assert 0.98 <= (clock.now + final) / (60 * minutes) <= 1.02
+
+
+def test_an_epoch_that_only_ends_says_nothing_about_steps() -> None:
+    clock = FakeClock(1.0)
+    pace = Pace(clock.monotonic)
+    for steps in (0, 4):
+        pace.steps_begin()
+        for _ in range(steps):
+            clock.before("train", 0)
+        pace.steps_end(steps)
+        clock.now += 3
+        pace.epoch_ends()
+        assert pace.is_known is (steps > 0)
+    assert (pace.step, pace.others) == (1, 3)
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_training_ends_in_time_although_the_machine_changes(
+    make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, stopped: bool
+) -> None:
+    clock, final = FakeClock(1.6), 5.0
+    monkeypatch.setattr(timed, "time", clock)
+    times = MeasuredTimes(spent=0.0, step=1.0, validation_step=1e-3, epoch_end=1e-3, final=final)
+    monkeypatch.setattr(TimedTrainer, "_measure", lambda self, minutes: times)
+    trainer = prepared(make_trainer, monkeypatch, tmp_path, clock)
+    if stopped:
+        begin = trainer.on_validation_epoch_start
+
+        def stop_once() -> None:
+            begin()
+            if trainer.current_epoch == 5:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        monkeypatch.setattr(trainer, "on_validation_epoch_start", stop_once)
+        with pytest.raises(SystemExit):
+            trainer.run_training()
+        clock.now += 1000  # between the sessions
+        trainer = prepared(make_trainer, monkeypatch, tmp_path, clock)
+        trainer.load_checkpoint(str(Path(trainer.output_folder) / "checkpoint_latest.pth"))
+        assert trainer._seconds_before == pytest.approx(clock.now - 1000)
+    trainer.run_training()
+    taken = clock.now + final - 1000 * stopped
+    assert 0.95 * 60 <= taken <= 1.05 * 60
+    assert trainer.current_epoch == 10
+    log = "".join(file.read_text() for file in sorted(Path(trainer.output_folder).glob("training_log*")))
+    assert timed.CORRECTED in log
+    assert trainer.lr_scheduler.iteration == trainer.lr_scheduler.total == clock.batches
+    rates = [float(rate) for rate in trainer.logger.get_checkpoint()["lrs"]]
+    assert rates[1:] == sorted(rates[1:], reverse=True)
 
 
 @pytest.mark.parametrize(
