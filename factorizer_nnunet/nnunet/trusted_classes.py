@@ -116,7 +116,7 @@ def trainer_class(name: str, where: str) -> type[nnUNetTrainer]:
         raise UserError(
             f"the trainer {name} is not known here: add the folder that contains it to nnUNet_extTrainer"
         ) from error
-    except ValueError as error:  # of a name of ours with a wrong suffix
+    except UserError as error:  # of a name of ours with a wrong suffix
         raise UserError(f"{where}: {error}") from error
     except (AssertionError, TypeError):  # it found something that is not a trainer
         found = None

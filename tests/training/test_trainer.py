@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -10,8 +13,10 @@ from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 from plans_example import MakeTrainer, example_plans
 from stock_plans import configuration
 
+from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.processes import script
 from factorizer_nnunet.network import Factorizer
-from factorizer_nnunet.nnunet.environment import ext_trainer_folder
+from factorizer_nnunet.nnunet.environment import environment_variables, ext_trainer_folder
 from factorizer_nnunet.training.budget import Budget
 from factorizer_nnunet.training.trainer import nnUNetTrainerFactorizer
 
@@ -35,10 +40,36 @@ def test_nnunet_finds_the_trainer_and_its_variants(monkeypatch: pytest.MonkeyPat
     assert trainer.budget == budget
 
 
-def test_nnunets_lookup_tells_a_malformed_suffix(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("suffix", "reason"),
+    [
+        ("_20epo", "expected any of"),
+        ("_0h", "minutes must be above 0"),
+        ("_0m", "minutes must be above 0"),
+        ("_0.0h", "minutes must be above 0"),
+        ("_-1h", "expected any of"),
+        ("_.5h", "expected any of"),
+        ("_6h_30m", "expected any of"),
+        ("_6H", "expected any of"),
+        ("_h6", "expected any of"),
+        ("_lr1e-3_6h", "in this order"),
+        ("_50iters_30m", "in this order"),
+        ("_channeldrop_6h_lr1e-3", "in this order"),
+    ],
+)
+def test_nnunets_lookup_tells_a_malformed_suffix(monkeypatch: pytest.MonkeyPatch, suffix: str, reason: str) -> None:
     monkeypatch.setenv("nnUNet_extTrainer", str(ext_trainer_folder()))
-    with pytest.raises(ValueError, match="invalid trainer suffix '_20epo'"):
-        recursive_find_trainer_class_by_name("nnUNetTrainerFactorizer_20epo")
+    with pytest.raises(UserError, match=rf"^invalid trainer suffix '{re.escape(suffix)}': .*{reason}"):
+        recursive_find_trainer_class_by_name(f"nnUNetTrainerFactorizer{suffix}")
+
+
+def test_nnunets_command_tells_a_malformed_suffix_without_a_traceback(tmp_path: Path) -> None:
+    """In one line, before it looks for a data set."""
+    environment = {**os.environ, **environment_variables(tmp_path, {})}
+    words = [script("nnUNetv2_train"), "1", "3d_fullres", "0", "-tr", "nnUNetTrainerFactorizer_6H"]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode != 0 and "Traceback" not in done.stderr
+    assert "error: invalid trainer suffix '_6H'" in done.stderr
 
 
 def test_trainers_of_others_are_not_made_up(monkeypatch: pytest.MonkeyPatch) -> None:
