@@ -244,7 +244,8 @@ def check_augmentation() -> Check:
     setting = augmentation_setting()
     where = {
         Augmentation.AUTO: "not set: the workers augment; device moves it to the GPU, where it was not measured yet",
-        Augmentation.DEVICE: "device: workers read, the training device augments; this was not measured on a GPU yet",
+        Augmentation.DEVICE: "device: workers read, the training device augments if it has the memory, which plan "
+        "counts and plan --show tells; this was not measured on a GPU yet",
         Augmentation.WORKERS: "workers: as in nnU-Net",
     }
     return Check(AUGMENTATION_VARIABLE, Status.OK, where[setting])

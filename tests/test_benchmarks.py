@@ -13,6 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 # Those that a smaller run below does not start.
 OTHERS = [
+    "augmentation_memory",
     "channel_subsets",
     "conversion",
     "corruptions",

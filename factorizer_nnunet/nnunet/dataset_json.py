@@ -156,12 +156,16 @@ class DatasetJson:
         return {name: values for name, values in self.labels.items() if name not in (BACKGROUND, IGNORE)}
 
     @property
+    def has_regions(self) -> bool:
+        """Whether a region has several labels, so that nnU-Net segments regions, which may overlap."""
+        return any(len(values) > 1 for values in self.regions.values())
+
+    @property
     def region_keys(self) -> dict[str, str]:
         """The key that nnU-Net's ``summary.json`` has for each of :attr:`regions`."""
         regions, entries = self.regions, self.content[LABELS_KEY]
-        has_regions = any(len(values) > 1 for values in regions.values())
         return {
-            name: str(values if has_regions and isinstance(entries[name], list) else values[0])
+            name: str(values if self.has_regions and isinstance(entries[name], list) else values[0])
             for name, values in regions.items()
         }
 

@@ -13,8 +13,11 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import load_json_object
 from factorizer_nnunet.network.config import FactorizerConfig
+from factorizer_nnunet.nnunet.dataset_json import DatasetJson
+from factorizer_nnunet.nnunet.environment import AUGMENTATION_VARIABLE
 from factorizer_nnunet.nnunet.trusted_classes import check_named_code
 from factorizer_nnunet.planning.architecture import NETWORK_CLASS
+from factorizer_nnunet.planning.augmentation_memory import augmentation_bytes
 from factorizer_nnunet.planning.cost import multiply_adds, stock_configuration
 from factorizer_nnunet.planning.memory import GB, MemoryEstimate, estimate, is_modelled
 
@@ -38,14 +41,18 @@ def describe_plans(plans_file: Path, configurations: Sequence[str]) -> str:
     for name in chosen:
         check_named_code(plans, name, str(plans_file))
     dataset_json = load_json_object(plans_file.with_name("dataset.json"), "Plan again")
-    heads = manager.get_label_manager(dataset_json).num_segmentation_heads
+    labels = manager.get_label_manager(dataset_json)
+    heads = labels.num_segmentation_heads
     parts = []
     for name in chosen:
         settings = manager.get_configuration(name)
         channels = determine_num_input_channels(manager, settings, dataset_json)
         slices = plans["original_median_shape_after_transp"][0]
         stock = stock_configuration(settings.configuration, name, plans_file, slices)
-        parts.append(_describe(settings.configuration, plans_file, name, channels, heads, *stock))
+        previous = channels - len(DatasetJson(dataset_json).channel_names)
+        targets, patch = heads + 1 if labels.has_regions else 1, [int(v) for v in settings.patch_size]
+        augmentation = augmentation_bytes(patch, settings.batch_size, channels - previous, previous, targets)
+        parts.append(_describe(settings.configuration, plans_file, name, channels, heads, *stock, augmentation))
     return "\n\n".join(parts)
 
 
@@ -57,6 +64,7 @@ def _describe(
     heads: int,
     stock: Mapping[str, Any],
     source: str,
+    augmentation: int,
 ) -> str:
     where = f"{plans_file}, configuration {name}"
     architecture = configuration["architecture"]
@@ -78,6 +86,7 @@ def _describe(
         f"{_by(spacing)} mm, {channels} channels, {heads} outputs",
         *_table(config, patch, spacing, memory),
         *_memory_lines(memory),
+        f"with {AUGMENTATION_VARIABLE}=device, augmentation on the GPU needs up to {augmentation / GB:.2f} GB more",
         f"forward pass, multiply-adds: {macs / 1e9:.1f} G per patch, {voxel / 1e3:.0f} k per voxel; "
         "a training step takes about three times as many",
         f"nnU-Net's plan ({source}): {stock['batch_size']} patches of {_by(stock_patch)}, {stock_macs / 1e9:.1f} G "

@@ -29,7 +29,9 @@ from factorizer_nnunet.core.json_files import load_json_object
 from factorizer_nnunet.network import FactorizerConfig, variant_arguments
 from factorizer_nnunet.nnunet import names
 from factorizer_nnunet.nnunet.dataset_json import CASES_KEY, LABELS_KEY, DatasetJson
+from factorizer_nnunet.nnunet.environment import AUGMENTATION_VARIABLE, Augmentation, augmentation_setting
 from factorizer_nnunet.planning.architecture import architecture_entry, factorizer_architecture
+from factorizer_nnunet.planning.augmentation_memory import augmentation_bytes
 from factorizer_nnunet.planning.memory import GB, estimate, with_reserve
 from factorizer_nnunet.planning.sizes import DEFAULT_SIZE, SIZES, Size
 
@@ -46,8 +48,11 @@ class nnUNetPlannerFactorizer(ExperimentPlanner):
     planners by name only in its own package. The arguments are those of ``ExperimentPlanner``; None stands for the
     memory target (GB) and the plans name of the size.
 
+    With ``nnUNet_factorizer_augmentation=device``, the memory of augmentation on the device counts, too.
+
     Raises:
-        UserError: while planning, if the target is too small for any patch; no plans have been written.
+        UserError: the variable has a wrong value; or, while planning, the target is too small for any patch, and no
+            plans have been written.
     """
 
     size_name: str | None = None  # a key of sizes.SIZES; None is sizes.DEFAULT_SIZE
@@ -78,6 +83,7 @@ class nnUNetPlannerFactorizer(ExperimentPlanner):
         self.UNet_min_batch_size = _MIN_BATCH
         self.UNet_base_num_features = size.width
         self.UNet_max_features_2d, self.UNet_max_features_3d = size.widest_2d, size.widest_3d
+        self._device_augments = augmentation_setting() is Augmentation.DEVICE
         self._previous_stage_channels = 0  # nonzero while a cascade is planned
 
     @property
@@ -161,8 +167,13 @@ class nnUNetPlannerFactorizer(ExperimentPlanner):
         return architecture_entry(variant_arguments(self.variant, patch))
 
     def _bytes(self, arguments: Mapping[str, Any], patch: Sequence[int], batch: int, classes: int) -> float:
-        channels = len(DatasetJson(self.dataset_json).channel_names) + self._previous_stage_channels
-        return estimate(FactorizerConfig.from_settings(arguments), patch, batch, channels, classes).total
+        dataset = DatasetJson(self.dataset_json)
+        channels = len(dataset.channel_names) + self._previous_stage_channels
+        step = estimate(FactorizerConfig.from_settings(arguments), patch, batch, channels, classes)
+        if not self._device_augments:
+            return step.total
+        previous, targets = self._previous_stage_channels, classes if dataset.has_regions else 1
+        return with_reserve(step.step + augmentation_bytes(patch, batch, channels - previous, previous, targets))
 
     def _largest_batch(self, arguments: Mapping[str, Any], patch: Sequence[int], covered: int) -> int:
         """The largest batch that fits the target, at most ``covered`` and at least two patches."""
@@ -194,6 +205,8 @@ class nnUNetPlannerFactorizer(ExperimentPlanner):
         plans_file.parent.mkdir(parents=True, exist_ok=True)
         write_text_atomically(plans_file, json.dumps(plans, indent=4))
         print(f"Plans were saved to {plans_file}")
+        if self._device_augments:
+            print(f"{AUGMENTATION_VARIABLE}=device: they leave memory for augmentation on the GPU")
 
     def _cascade(self, plans: Mapping[str, Any]) -> dict[str, Any]:
         """The settings that differ from 3d_fullres, as the cascade also gets the segmentation of 3d_lowres."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 from pathlib import Path
@@ -20,8 +21,9 @@ from factorizer_nnunet.nnunet.dataset_json import DatasetJson
 from factorizer_nnunet.nnunet.integrity import is_preprocessed
 from factorizer_nnunet.nnunet.names import parse_plans_name, plans_name
 from factorizer_nnunet.nnunet.provenance import raw_sources
+from factorizer_nnunet.planning.augmentation_memory import augmentation_bytes
 from factorizer_nnunet.planning.description import describe_plans
-from factorizer_nnunet.planning.memory import GB, estimate
+from factorizer_nnunet.planning.memory import GB, estimate, with_reserve
 from factorizer_nnunet.planning.planner import nnUNetPlannerFactorizer, planner_for
 from factorizer_nnunet.planning.reuse import link_preprocessed, plans_in, preprocessed_folder
 from factorizer_nnunet.planning.sizes import SIZES, per_stage
@@ -178,6 +180,26 @@ def test_plans_that_are_there_are_shown_only_without_options_that_would_change_t
     assert "exists and is only shown" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("regions", [False, True])
+def test_augmentation_on_the_gpu_counts_for_those_who_ask_for_it(
+    folders: Path, monkeypatch: pytest.MonkeyPatch, regions: bool
+) -> None:
+    many = Fingerprint("Many", (140, 170, 138), (1.0, 1.0, 1.0), 1000, 4, 4)
+    dataset = many.write(folders / "nnUNet_raw", folders / "nnUNet_preprocessed", 23)
+    monkeypatch.setattr(DatasetJson, "has_regions", regions)
+    usual = planner_for()(dataset).plan_experiment()["configurations"]["3d_fullres"]
+    monkeypatch.setenv("nnUNet_factorizer_augmentation", "device")
+    plan = planner_for()(dataset).plan_experiment()["configurations"]["3d_fullres"]
+    config = FactorizerConfig.from_settings(plan["architecture"]["arch_kwargs"])
+    step = estimate(config, plan["patch_size"], plan["batch_size"], 4, 4).step
+    more = augmentation_bytes(plan["patch_size"], plan["batch_size"], 4, 0, 4 if regions else 1)
+    assert with_reserve(step + more) <= 8 * GB
+    assert math.prod(plan["patch_size"]) * plan["batch_size"] < math.prod(usual["patch_size"]) * usual["batch_size"]
+    monkeypatch.setenv("nnUNet_factorizer_augmentation", "gpu")
+    with pytest.raises(UserError, match="is 'gpu'; set it to one of auto, device, workers"):
+        planner_for()(dataset)
+
+
 def test_plans_are_shown_as_a_table(measured: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["plan", "-d", "7", "--no-preprocess", "--show", "-c", "3d_fullres"]) == 0  # planned, then shown
     capsys.readouterr()
@@ -190,6 +212,8 @@ def test_plans_are_shown_as_a_table(measured: Path, capsys: pytest.CaptureFixtur
     assert re.search(r"^0 +20 × 28 × 24 +1 × 1 × 1 +32 +1 \+ 1 +no", out, re.MULTILINE)
     assert re.search(r"^2 .* 128 +1 +yes +\d+ × \d+ × \d+ ", out, re.MULTILINE)
     assert re.search(r"memory: \d+\.\d+ GB required", out)
+    augmentation = r"with nnUNet_factorizer_augmentation=device, augmentation on the GPU needs up to \d+\.\d+ GB more"
+    assert re.search(augmentation, out)
     assert "nnU-Net's plan (planned only for this comparison)" in out
     assert re.search(r"ours costs 0\.\d+ of that per patch, 0\.\d+ per voxel", out)
 

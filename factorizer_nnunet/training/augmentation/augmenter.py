@@ -72,19 +72,7 @@ class DeviceAugmenter:
             return self._augment(boxes), stream.record_event()
 
     def _augment(self, boxes: dict[str, Any]) -> Batch:
-        samples = [
-            self._pipeline.transform(
-                image.to(self._device, non_blocking=True), labels.to(self._device, non_blocking=True), pad, affine
-            )
-            for image, labels, pad, affine in zip(*(boxes[part] for part in BOX_PARTS), strict=True)
-        ]
-        images, targets = zip(*samples, strict=True)
-        target = [torch.stack(scale) for scale in zip(*targets, strict=True)] if isinstance(targets[0], list) else None
-        return {
-            "data": torch.stack(images),
-            "target": torch.stack(targets) if target is None else target,
-            "keys": boxes["keys"],
-        }
+        return transformed_batch(self._pipeline, boxes, self._device)
 
     def _fall_back(self) -> None:
         self._has_memory, self._ahead = False, None
@@ -92,6 +80,21 @@ class DeviceAugmenter:
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
         self._log(f"{self._device} has too little memory for augmentation: the workers augment from now on")
+
+
+def transformed_batch(pipeline: DividedPipeline, boxes: dict[str, Any], device: torch.device) -> Batch:
+    """The batch that nnU-Net's loader would give, on the device, from a batch of ``BoxLoader``; a sample at a time."""
+    samples = [
+        pipeline.transform(image.to(device, non_blocking=True), labels.to(device, non_blocking=True), pad, affine)
+        for image, labels, pad, affine in zip(*(boxes[part] for part in BOX_PARTS), strict=True)
+    ]
+    images, targets = zip(*samples, strict=True)
+    target = [torch.stack(scale) for scale in zip(*targets, strict=True)] if isinstance(targets[0], list) else None
+    return {
+        "data": torch.stack(images),
+        "target": torch.stack(targets) if target is None else target,
+        "keys": boxes["keys"],
+    }
 
 
 def augment_on_device(
