@@ -20,6 +20,8 @@ from factorizer_nnunet.dataset_check.rules import CaseFacts, Expected, case_prob
 from factorizer_nnunet.nnunet.dataset_json import CaseFiles
 
 SKIP_OPTION = "--no-data-check"
+# Compressed images that one process reads about as fast as others take to start.
+_READ_HERE_BYTES = 10e6
 
 
 @dataclass(frozen=True)
@@ -59,8 +61,9 @@ def check_dataset(
         else:
             to_read.append((path, is_label))
     facts = {path: one.facts for path, one in known.items()}
+    is_little = sum(_size(path) for path, _ in to_read) < _READ_HERE_BYTES
     for path, stamp, found in map_unordered(
-        partial(_look_at, reader), to_read, num_processes, "checking images and labels"
+        partial(_look_at, reader), to_read, 1 if is_little else num_processes, "checking images and labels"
     ):
         facts[path] = found
         if stamp is not None:
@@ -85,6 +88,14 @@ def check_dataset(
         write_record(record_file, reader, {os.fspath(path): one for path, one in known.items()})
     warnings = (*dataset_warnings(readable, expected), *duplicate_warnings(cases, known))
     return CheckedDataset(known, warnings, len(to_read))
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file; 0 if it cannot be read, which ``_look_at`` reports."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def _look_at(reader: str, file: tuple[Path, bool]) -> tuple[Path, Stamp | None, FileFacts]:

@@ -18,6 +18,7 @@ import tifffile
 from skimage import io
 
 from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.dataset_check import check
 from factorizer_nnunet.dataset_check.check import SKIP_OPTION, CaseFiles, CheckedDataset, check_dataset
 from factorizer_nnunet.dataset_check.dataset_rules import dataset_warnings
 from factorizer_nnunet.dataset_check.facts import FileFacts
@@ -375,8 +376,10 @@ def test_voxels_of_another_unit_are_a_warning(size: tuple[float, ...], warned: b
     assert len(warnings) == warned and all(text.startswith("case odd has voxels of ") for text in warnings)
 
 
-def test_what_is_unchanged_is_not_read_again(dataset: Dataset) -> None:
-    assert dataset.check(processes=2).num_read == 4
+def test_what_is_unchanged_is_not_read_again(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(check, "_READ_HERE_BYTES", 0)  # worker processes for little data, too
+        assert dataset.check(processes=2).num_read == 4
     assert dataset.check().num_read == 0
     os.utime(dataset.path("a", 0))  # another time, the same content
     assert dataset.check().num_read == 0
