@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK
+from in_process import use_threads
 from planning_example import NAME, NUM_CASES, SHAPE, dataset_json, write_image, write_json
 
 from factorizer_nnunet.core.errors import UserError
@@ -70,7 +71,10 @@ def test_wrong_declarations_are_reported(raw: Path, absent: object, message: str
 
 
 @pytest.mark.slow
-def test_intensities_for_ct_come_from_the_cases_that_have_the_channel(raw: Path) -> None:
+def test_intensities_for_ct_come_from_the_cases_that_have_the_channel(
+    raw: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_threads(monkeypatch)
     empty(raw, 1, 1)
     declare(raw, {"case_1": [1]}, channel_names={"0": "CT", "1": "CT"})
     folder = plan().parent

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from in_process import use_threads
 from planning_example import (
     NAME,
     NUM_CASES,
@@ -351,8 +352,10 @@ def test_a_cascade_stands_for_the_configurations_whose_data_it_uses() -> None:
 
 @pytest.mark.slow
 def test_plan_command_from_raw_to_preprocessed_and_again(
-    raw: Path, folders: Path, capsys: pytest.CaptureFixture[str]
+    raw: Path, folders: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """In threads; the tutorials run the same steps in processes."""
+    use_threads(monkeypatch)
     arguments = ["plan", "-d", NAME, "-c", "3d_fullres", "3d_lowres", "-np", "1"]
     assert cli.main([*arguments, "--verify-dataset-integrity"]) == 0
     out = capsys.readouterr().out
@@ -376,7 +379,10 @@ def test_plan_command_from_raw_to_preprocessed_and_again(
 
 
 @pytest.mark.slow
-def test_labels_that_nnunet_does_not_accept_are_reported_before_writing(raw: Path, folders: Path) -> None:
+def test_labels_that_nnunet_does_not_accept_are_reported_before_writing(
+    raw: Path, folders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_threads(monkeypatch)
     write_image(raw / "labelsTr" / "case_1.nii.gz", np.full(SHAPE, 9, np.uint8))
     with pytest.raises(
         UserError, match=r"Dataset007_Tiny does not pass nnU-Net's integrity check: .*unexpected labels"
