@@ -17,6 +17,11 @@ import numpy as np
 _GIPL_HEADER_BYTES = 256  # GIPL: sizes as four 16-bit numbers at 0, the type at 8, voxel sizes at 10; all big-endian
 _GIPL_TYPE_BYTES = {1: 1 / 8, 7: 1, 8: 1, 15: 2, 16: 2, 31: 4, 32: 4, 64: 4, 65: 8}
 
+_NOT_ONE_NUMBER = {  # by the type of voxels in NIfTI
+    **dict.fromkeys((32, 1792, 2048), "complex"),
+    **dict.fromkeys((128, 2304), "RGB"),
+}
+
 
 def missing_payload(path: Path) -> str | None:
     """What is wrong with a NIfTI or GIPL file that is shorter than its header says; None if nothing, or other formats.
@@ -28,7 +33,9 @@ def missing_payload(path: Path) -> str | None:
 
 
 def payload_problem(path: Path) -> str | None:
-    """As ``missing_payload``, and the NaN and infinite voxels of a NIfTI file, which ITK reads as 0.
+    """As ``missing_payload``, and what ITK reads from a NIfTI file without complaint, and wrongly.
+
+    NaN and infinite voxels become 0, a missing voxel size 1 mm, the parts of complex numbers and colours more channels.
 
     Raises:
         OSError: the file cannot be read.
@@ -54,7 +61,26 @@ def _problem(path: Path, with_values: bool) -> str | None:
         return str(error)
     if len(content) < needed:
         return f"is truncated: {len(content)} bytes, {needed} according to its header"
-    return _not_finite(content, needed) if with_values and not name.endswith(".gipl") else None
+    if not with_values or name.endswith(".gipl"):
+        return None
+    return _read_wrongly(content) or _not_finite(content, needed)
+
+
+def _read_wrongly(content: bytes) -> str | None:
+    """What the header of a NIfTI file says that ITK does not keep to."""
+    header = nifti_header(content)
+    if header is None:
+        return None
+    kind = _NOT_ONE_NUMBER.get(int(header["datatype"]))
+    if int(header["dim"][0]) >= 5 and int(header["dim"][5]) > 1:  # the fifth axis is that of vectors
+        kind = "vector or RGB"
+    if kind is not None:
+        return f"has {kind} voxels; an image has one number in each. Save each channel as a file of its own"
+    axes = min(int(header["dim"][0]), 3)
+    voxel_mm = [float(mm) for mm in header["pixdim"][1 : axes + 1]]
+    if not all(math.isfinite(mm) and mm != 0 for mm in voxel_mm):
+        return f"has a header with voxels of {' × '.join(f'{mm:g}' for mm in voxel_mm)} mm. Correct its pixdim"
+    return None
 
 
 def _not_finite(content: bytes, end: int) -> str | None:

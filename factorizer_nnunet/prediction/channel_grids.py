@@ -6,6 +6,7 @@ predicted as if they showed the same anatomy.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,8 +19,12 @@ from factorizer_nnunet.imaging.grid import Grid, geometry_difference, grid_from_
 def channel_grid_problem(files: Sequence[Path]) -> str | None:
     """The first file of a case on another grid than its first one, and what differs; None if all share one.
 
-    Formats whose headers SimpleITK cannot read have no grid, and are left to nnU-Net's readers.
+    A 4D file is one of these, too, unless it is the only one: nnU-Net takes that for all channels. Formats whose
+    headers SimpleITK cannot read have no grid, and are left to nnU-Net's readers.
     """
+    for file in files if len(files) > 1 else ():
+        if (volumes := _num_volumes(file)) > 1:
+            return f"{file.name} is 4D, with {volumes} volumes. Save one volume for each channel"
     grids = {file: _grid(file) for file in files} if len(files) > 1 else {}
     reference = grids.get(files[0])
     for file, grid in grids.items():
@@ -31,12 +36,23 @@ def channel_grid_problem(files: Sequence[Path]) -> str | None:
     return None
 
 
+def _num_volumes(file: Path) -> int:
+    """The length of the fourth axis, from the header alone; 1 where there is none, or SimpleITK cannot read it."""
+    reader = _header(file)
+    return 1 if reader is None else math.prod(reader.GetSize()[3:])
+
+
 def _grid(file: Path) -> Grid | None:
     """From the header alone; None for 2D images and where SimpleITK cannot read it."""
+    reader = _header(file)
+    return None if reader is None else grid_from_sitk(reader)
+
+
+def _header(file: Path) -> sitk.ImageFileReader | None:
     reader = sitk.ImageFileReader()
     reader.SetFileName(os.fspath(file))
     try:
         reader.ReadImageInformation()
     except RuntimeError:
         return None
-    return grid_from_sitk(reader)
+    return reader

@@ -43,6 +43,9 @@ Properties = dict[str, Any]  # what nnU-Net needs to bring a prediction back to 
 # An image that has so many more voxels at the model's spacing has a wrong spacing in its header: of 10 mm slices,
 # 0.5 mm are 20 times as many, and 4 mm voxels in 0.5 mm are 512 times as many.
 _MAX_GROWTH = 1000
+_SLICE_MM = (
+    100  # a single slice thicker than this many of the model's: nnU-Net's readers give 2D images 999 mm and more
+)
 _LEAST_OF_PATCH = 0.2  # an image that is shorter along an axis is unlike those of the training
 
 
@@ -205,6 +208,8 @@ def _check_image(
     target = [*original[: len(original) - len(model.configuration.spacing)], *model.configuration.spacing]
     voxels = math.prod(max(1.0, size * mm / to) for size, mm, to in zip(shape, original, target, strict=True))
     sizes = f"voxels of {' × '.join(f'{mm:g}' for mm in original)} mm in the header, {target} mm in the plans"
+    if any(size == 1 and mm > _SLICE_MM * to for size, mm, to in zip(shape, original, target, strict=True)):
+        raise UserError("it is a single slice (a 2D image), and the model takes volumes. Give it the complete scan")
     if any(round(size * mm / to) < 1 for size, mm, to in zip(shape, original, target, strict=True)):
         raise UserError(f"at the model's spacing it is less than a voxel long ({sizes}). Correct the header's spacing")
     if voxels > _MAX_GROWTH * math.prod(shape):

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +92,54 @@ def test_images_that_are_not_finite_fail(root: Path, model: Path, value: float) 
     assert outcome.predicted == ["b", "c"]
     assert re.search("1 voxels? (that )?(is|are) NaN or infinite", outcome.failed["a"])
     assert not list((root / "out").glob("a.*"))
+
+
+def as_rgb(image: SimpleITK.Image) -> SimpleITK.Image:
+    grey = SimpleITK.Cast(image, SimpleITK.sitkUInt8)
+    return SimpleITK.Compose([grey, grey, grey])
+
+
+def as_complex(image: SimpleITK.Image) -> SimpleITK.Image:
+    return SimpleITK.Cast(SimpleITK.Cast(image, SimpleITK.sitkFloat32), SimpleITK.sitkComplexFloat32)
+
+
+def as_4d(image: SimpleITK.Image) -> SimpleITK.Image:
+    return SimpleITK.JoinSeries([image, image, image])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (as_rgb, "a_0001.nii.gz has vector or RGB voxels"),
+        (as_complex, "a_0001.nii.gz has complex voxels"),
+        (as_4d, "a_0001.nii.gz is 4D, with 3 volumes. Save one volume"),
+    ],
+)
+def test_files_that_are_not_one_volume_are_named(
+    root: Path, model: Path, change: Callable[[SimpleITK.Image], SimpleITK.Image], message: str
+) -> None:
+    file = root / "images" / "a_0001.nii.gz"
+    SimpleITK.WriteImage(change(SimpleITK.ReadImage(str(file))), str(file))
+    outcome = run_predict(root, model, use_mirroring=False)
+    assert outcome.predicted == ["b", "c"] and message in outcome.failed["a"]
+
+
+@pytest.mark.parametrize("millimetres", [0.0, np.nan])
+def test_a_voxel_size_that_the_header_lacks_is_named(root: Path, model: Path, millimetres: float) -> None:
+    for file in sorted((root / "images").glob("a_*")):
+        content = bytearray(gzip.decompress(file.read_bytes()))
+        content[84:88] = np.array(millimetres, "<f4").tobytes()  # pixdim[2]; ITK takes 1 mm
+        file.write_bytes(gzip.compress(bytes(content)))
+    outcome = run_predict(root, model, use_mirroring=False)
+    assert outcome.predicted == ["b", "c"]
+    assert re.search(r"a_0000.nii.gz has a header with voxels of 1 × (0|nan) × .* mm", outcome.failed["a"])
+
+
+def test_2d_images_given_to_a_3d_model_fail(root: Path, model: Path) -> None:
+    for file in sorted((root / "images").glob("a_*")):
+        SimpleITK.WriteImage(SimpleITK.ReadImage(str(file))[:, :, 3], str(file))
+    outcome = run_predict(root, model, use_mirroring=False)
+    assert outcome.predicted == ["b", "c"] and "it is a single slice (a 2D image)" in outcome.failed["a"]
 
 
 def test_a_constant_channel_is_named(root: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
