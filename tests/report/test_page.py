@@ -48,7 +48,7 @@ def test_the_page_has_every_section_and_loads_nothing(page: str) -> None:
     titles = re.findall(r"<h2 [^>]*>([^<]+)</h2>", page)
     assert titles == [
         *("Overview", "Models", "Training", "Scores", "Every case", "Comparison", "Volumes", "Lesion size", "Gallery"),
-        *("Labels to review", "All cases", "Methods"),
+        *("Labels to review", "When to trust it", "All cases", "Methods"),
     ]
     assert "default-src 'none'" in page
     addresses = re.findall(r'<[^>]* (?:src|href)="([^"]*)"', page)
