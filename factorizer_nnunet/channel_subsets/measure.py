@@ -6,7 +6,6 @@ declares incomplete are left out. Each case is saved as it is done, so that the 
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,6 @@ from pathlib import Path
 
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
-from nnunetv2.inference.sliding_window_prediction import compute_steps_for_sliding_window
 from tqdm import tqdm
 
 from factorizer_nnunet.core.errors import UserError
@@ -29,6 +27,7 @@ from factorizer_nnunet.evaluation.subset_scores import (
 from factorizer_nnunet.nnunet.absent_channels import advice_for, leave_out
 from factorizer_nnunet.nnunet.exported_model import check_has_validation
 from factorizer_nnunet.nnunet.model_folder import CHECKPOINT_FINAL, ModelFolder
+from factorizer_nnunet.nnunet.tiles import num_tiles
 from factorizer_nnunet.prediction.devices import chosen_device
 from factorizer_nnunet.prediction.model import TrainedModel, load_model
 from factorizer_nnunet.prediction.work import check_logits
@@ -196,8 +195,4 @@ def _seconds(work: FoldWork, device: torch.device, mirroring: bool) -> float:
 def _patches(work: FoldWork, patch: Sequence[int]) -> Iterator[int]:
     """The number of patches of each case that is left; a 2D network goes through the slices."""
     for name in work.left:
-        shape = work.cases.shape(name)
-        slices, axes = math.prod(shape[: 3 - len(patch)]), shape[3 - len(patch) :]
-        padded = tuple(max(sizes) for sizes in zip(axes, patch, strict=True))
-        steps = compute_steps_for_sliding_window(padded, tuple(patch), work.model.tile_step_size)
-        yield slices * math.prod(map(len, steps))
+        yield num_tiles(work.cases.shape(name), patch, work.model.tile_step_size)

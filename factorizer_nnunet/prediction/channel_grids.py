@@ -13,7 +13,7 @@ from pathlib import Path
 
 import SimpleITK as sitk  # noqa: N813
 
-from factorizer_nnunet.imaging.grid import Grid, geometry_difference, grid_from_sitk, spacing_difference
+from factorizer_nnunet.imaging.grid import geometry_difference, grid_from_sitk, spacing_difference
 
 
 def channel_grid_problem(files: Sequence[Path]) -> str | None:
@@ -22,10 +22,11 @@ def channel_grid_problem(files: Sequence[Path]) -> str | None:
     A 4D file is one of these, too, unless it is the only one: nnU-Net takes that for all channels. Formats whose
     headers SimpleITK cannot read have no grid, and are left to nnU-Net's readers.
     """
-    for file in files if len(files) > 1 else ():
-        if (volumes := _num_volumes(file)) > 1:
+    headers = {file: _header(file) for file in files} if len(files) > 1 else {}
+    for file, header in headers.items():
+        if header is not None and (volumes := math.prod(header.GetSize()[3:])) > 1:
             return f"{file.name} is 4D, with {volumes} volumes. Save one volume for each channel"
-    grids = {file: _grid(file) for file in files} if len(files) > 1 else {}
+    grids = {file: None if header is None else grid_from_sitk(header) for file, header in headers.items()}
     reference = grids.get(files[0])
     for file, grid in grids.items():
         if grid is None or reference is None:
@@ -36,19 +37,8 @@ def channel_grid_problem(files: Sequence[Path]) -> str | None:
     return None
 
 
-def _num_volumes(file: Path) -> int:
-    """The length of the fourth axis, from the header alone; 1 where there is none, or SimpleITK cannot read it."""
-    reader = _header(file)
-    return 1 if reader is None else math.prod(reader.GetSize()[3:])
-
-
-def _grid(file: Path) -> Grid | None:
-    """From the header alone; None for 2D images and where SimpleITK cannot read it."""
-    reader = _header(file)
-    return None if reader is None else grid_from_sitk(reader)
-
-
 def _header(file: Path) -> sitk.ImageFileReader | None:
+    """None where SimpleITK cannot read it."""
     reader = sitk.ImageFileReader()
     reader.SetFileName(os.fspath(file))
     try:

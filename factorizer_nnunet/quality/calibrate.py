@@ -12,7 +12,7 @@ from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.locks import file_lock
 from factorizer_nnunet.core.wording import count_of
 from factorizer_nnunet.nnunet.inference_settings import InferenceSettings, is_tile_step
-from factorizer_nnunet.nnunet.model_folder import ALL_CASES, CHECKPOINT_FINAL, ModelFolder
+from factorizer_nnunet.nnunet.model_folder import CHECKPOINT_FINAL
 from factorizer_nnunet.prediction.devices import chosen_device
 from factorizer_nnunet.prediction.model import TrainedModel, load_model
 from factorizer_nnunet.quality.out_of_fold import (
@@ -23,6 +23,7 @@ from factorizer_nnunet.quality.out_of_fold import (
     predict_missing,
 )
 from factorizer_nnunet.tuning.cases import ValidationCases
+from factorizer_nnunet.tuning.fold_choice import check_choice, numbered_folds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,14 +60,7 @@ class CalibrationRequest:
         """
         if self.tile_step_size is not None and not is_tile_step(self.tile_step_size):
             raise UserError(f"-step_size {self.tile_step_size} must be above 0 and at most 1; nnU-Net's is 0.5")
-        if self.max_cases is not None and self.max_cases < 1:
-            raise UserError(f"--cases {self.max_cases} must be at least 1")
-        folds = self.folds or ()
-        if len(set(folds)) < len(folds):
-            raise UserError(f"-f {' '.join(folds)}: name each fold once")
-        wrong = [fold for fold in folds if fold != ALL_CASES and not fold.isdecimal()]
-        if wrong:
-            raise UserError(f"-f {wrong[0]}: a fold is a number")
+        check_choice(self.folds, self.max_cases)
 
 
 def calibrate(request: CalibrationRequest) -> Calibration:
@@ -77,7 +71,7 @@ def calibrate(request: CalibrationRequest) -> Calibration:
     """
     request.check()
     device = chosen_device(request.device)
-    folds = request.folds or _numbered_folds(request)
+    folds = request.folds or numbered_folds(request.model, request.checkpoint)
     model = load_model(request.model, folds, request.checkpoint, request.trusted, request.inference_settings)
     cases = ValidationCases(model)
     names = {fold: cases.of_fold(fold)[: request.max_cases] for fold in folds}
@@ -109,12 +103,6 @@ def settings_of(model: TrainedModel, use_mirroring: bool, tile_step_size: float 
         "num_iters": model.inference_settings.num_iters,
         "num_shifts": model.inference_settings.num_shifts,
     }
-
-
-def _numbered_folds(request: CalibrationRequest) -> tuple[str, ...]:
-    """All folds with the checkpoint except ``all``; fold 0 if there are none, which ``load_model`` then reports."""
-    names = (fold.name for fold in ModelFolder(request.model).folds(request.checkpoint))
-    return tuple(sorted((name for name in names if name.isdecimal()), key=int)) or ("0",)
 
 
 def _announced(total: int, missing: list[tuple[str, str]], seconds: float) -> str:

@@ -16,8 +16,6 @@ from typing import Any
 import numpy as np
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
-from nnunetv2.inference.sliding_window_prediction import compute_steps_for_sliding_window
-from nnunetv2.preprocessing.resampling.default_resampling import compute_new_shape
 from tqdm import tqdm
 
 from factorizer_nnunet.calibration.fit import OutOfFoldCase
@@ -25,7 +23,7 @@ from factorizer_nnunet.calibration.temperature import NUM_LOGITS, logit_counts
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.file_stamps import stamp_of_value
 from factorizer_nnunet.nnunet.pass_record import content_of, records_of
-from factorizer_nnunet.nnunet.safe_pickle import read_pickle
+from factorizer_nnunet.nnunet.tiles import num_tiles
 from factorizer_nnunet.prediction.measuring import Measured, comparison_of, statistics_of
 from factorizer_nnunet.prediction.model import TrainedModel
 from factorizer_nnunet.prediction.probabilities import class_probabilities
@@ -92,7 +90,8 @@ def expected_seconds(work: Work, missing: Sequence[tuple[str, str]], device: tor
             float(network(tile).sum())
             seconds = min(seconds, time.perf_counter() - start)
     passes = 2 ** len(model.first.mirroring_axes or ()) if work.settings["use_mirroring"] else 1
-    tiles = sum(_tiles(work, case, patch) for _, case in missing)
+    step = work.settings["tile_step_size"]
+    tiles = sum(num_tiles(work.cases.shape(case), patch, step) for _, case in missing)
     return tiles * passes * seconds
 
 
@@ -155,20 +154,6 @@ def _counts(output: Output, logits: torch.Tensor, case: ValidationCase) -> dict[
         truth = np.isin(case.reference, regions.get(name, (0,)))
         counts[name] = logit_counts(values[scored], truth[scored])
     return counts
-
-
-def _tiles(work: Work, case: str, patch: Sequence[int]) -> int:
-    """The number of tiles of a preprocessed case."""
-    properties = read_pickle(work.cases.folder / f"{case}.pkl")
-    model = work.model
-    order = model.plans.transpose_forward
-    old = [properties["spacing"][axis] for axis in order]
-    new = [*old[: len(old) - len(patch)], *model.configuration.spacing]
-    shape = compute_new_shape(properties["shape_after_cropping_and_before_resampling"], old, new)
-    padded = [max(size, side) for size, side in zip(shape[-len(patch) :], patch, strict=True)]
-    steps = compute_steps_for_sliding_window(tuple(padded), tuple(patch), work.settings["tile_step_size"])
-    planes = int(shape[0]) if len(patch) < len(shape) else 1
-    return planes * math.prod(len(one) for one in steps)
 
 
 def _entry(one: OutOfFoldCase) -> dict[str, Any]:

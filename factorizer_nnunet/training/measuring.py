@@ -19,7 +19,6 @@ import torch
 from nnunetv2.configuration import default_num_processes
 from nnunetv2.inference.export_prediction import export_prediction_from_logits
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
-from nnunetv2.inference.sliding_window_prediction import compute_steps_for_sliding_window
 from nnunetv2.training.logging.nnunet_logger import LocalLogger
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.default_n_proc_DA import get_allowed_n_proc_DA
@@ -27,6 +26,7 @@ from nnunetv2.utilities.default_n_proc_DA import get_allowed_n_proc_DA
 from factorizer_nnunet.core.process_identity import process_age
 from factorizer_nnunet.core.processes import core_count
 from factorizer_nnunet.nnunet.model_folder import CHECKPOINT_BEST
+from factorizer_nnunet.nnunet.tiles import num_tiles
 from factorizer_nnunet.training.random_state import random_state, restore_random_state
 from factorizer_nnunet.training.ranks import largest_of_all_ranks
 from factorizer_nnunet.training.resumable import ResumableTrainer
@@ -121,10 +121,7 @@ class MeasuringTrainer(ResumableTrainer):
 
     def _number_of_tiles(self, shape: tuple[int, ...]) -> int:
         """Positions of the sliding window in an image of ``shape`` voxels; a 2D network goes through each slice."""
-        patch = tuple(self.configuration_manager.patch_size)
-        slices, axes = math.prod(shape[: len(shape) - len(patch)]), shape[len(shape) - len(patch) :]
-        padded = tuple(max(sizes) for sizes in zip(axes, patch, strict=True))
-        return slices * math.prod(map(len, compute_steps_for_sliding_window(padded, patch, 0.5)))
+        return num_tiles(shape, self.configuration_manager.patch_size, 0.5)
 
     def _seconds_of_tile(self) -> float:
         """Time of one tile with its mirrored passes, as nnU-Net's validation predicts it."""

@@ -25,6 +25,7 @@ from factorizer_nnunet.prediction.model import TrainedModel, load_model
 from factorizer_nnunet.tuning.cases import ValidationCases
 from factorizer_nnunet.tuning.derive import derived_folder, derived_plans, write_derived
 from factorizer_nnunet.tuning.figure import draw
+from factorizer_nnunet.tuning.fold_choice import check_choice, numbered_folds
 from factorizer_nnunet.tuning.measure import Log, measure
 from factorizer_nnunet.tuning.search_space import PredictionSettings, SearchSpace
 from factorizer_nnunet.tuning.selection import DEFAULT_TOLERANCE, Comparison, Row, choose, compare
@@ -79,7 +80,7 @@ def tune(request: TuningRequest) -> TuningOutcome:
     _check_options(request)
     device = chosen_device(request.device)
     check_has_validation(request.model)
-    folds = request.folds or _numbered_folds(request.model)
+    folds = request.folds or numbered_folds(request.model)
     model = load_model(request.model, folds, request.checkpoint, request.trusted)
     if not isinstance(model.network, Factorizer):
         raise UserError(
@@ -151,20 +152,7 @@ def _check_options(request: TuningRequest) -> None:
         )
     if not 0 <= request.tolerance < 1:
         raise UserError(f"--tolerance {request.tolerance} must be a loss of Dice of at least 0, such as 0.002")
-    if request.max_cases is not None and request.max_cases < 1:
-        raise UserError(f"--cases {request.max_cases} must be at least 1")
-    folds = request.folds or ()
-    if len(set(folds)) < len(folds):
-        raise UserError(f"-f {' '.join(folds)}: name each fold once")
-    wrong = [fold for fold in folds if fold != "all" and not fold.isdecimal()]
-    if wrong:
-        raise UserError(f"-f {wrong[0]}: a fold is a number")
-
-
-def _numbered_folds(model: Path) -> tuple[str, ...]:
-    """All folds of a model folder except ``all``; fold 0 if there are none, which ``load_model`` then reports."""
-    names = (fold.name for fold in ModelFolder(model).folds())
-    return tuple(sorted((name for name in names if name.isdecimal()), key=int)) or ("0",)
+    check_choice(request.folds, request.max_cases)
 
 
 def _with_all_folds(request: TuningRequest, model: TrainedModel) -> TrainedModel:

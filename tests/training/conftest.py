@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 import torch
+from augmentation_example import save_cases
 from nnunetv2.training.logging.nnunet_logger import LocalLogger
-from plans_example import MakeTrainer, dataset_json, example_plans, write_folders
+from plans_example import NAME, MakeTrainer, dataset_json, example_plans, write_folders
 from short_trainings import ShortTrainings
 
+from factorizer_nnunet.nnunet.environment import AUGMENTATION_VARIABLE
 from factorizer_nnunet.training.trainer import nnUNetTrainerFactorizer, trainer_variant
 
 
@@ -39,3 +41,15 @@ def short(make_trainer: MakeTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyP
     torch.set_num_threads(1)
     yield ShortTrainings(make_trainer, tmp_path)
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def real_cases(make_trainer: MakeTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Preprocessed cases that a trainer's own loaders can read; augmentation on the device, in this process."""
+    make_trainer()  # writes the folders
+    folder = tmp_path / "nnUNet_preprocessed" / NAME / "nnUNetPlans_3d"
+    for file in folder.iterdir():
+        file.unlink()
+    save_cases(folder, ("case_0", "case_1"), highest=2)
+    monkeypatch.setenv(AUGMENTATION_VARIABLE, "device")
+    monkeypatch.setenv("nnUNet_n_proc_DA", "0")

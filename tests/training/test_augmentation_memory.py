@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
-from augmentation_example import save_cases
 from batchgenerators.dataloading.single_threaded_augmenter import SingleThreadedAugmenter
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
-from plans_example import NAME, MakeTrainer
+from plans_example import MakeTrainer
 
 from benchmarks.augmentation_memory import Form, bound, measured_bytes
-from factorizer_nnunet.nnunet.environment import AUGMENTATION_VARIABLE
 from factorizer_nnunet.planning.augmentation_memory import augmentation_bytes, region_size
 from factorizer_nnunet.training import augmented
 from factorizer_nnunet.training.augmentation.augmenter import DeviceAugmenter
@@ -43,18 +39,7 @@ def test_the_bound_grows_with_all_that_a_batch_has() -> None:
     assert augmentation_bytes((128,) * 3, 2, 4, 2, 1) > least < augmentation_bytes((128,) * 3, 2, 4, 0, 3)
 
 
-@pytest.fixture
-def _device_augments(make_trainer: MakeTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    make_trainer()  # writes the folders
-    folder = tmp_path / "nnUNet_preprocessed" / NAME / "nnUNetPlans_3d"
-    for file in folder.iterdir():
-        file.unlink()
-    save_cases(folder, ("case_0", "case_1"), highest=2)
-    monkeypatch.setenv(AUGMENTATION_VARIABLE, "device")
-    monkeypatch.setenv("nnUNet_n_proc_DA", "0")
-
-
-@pytest.mark.usefixtures("_device_augments")
+@pytest.mark.usefixtures("real_cases")
 @pytest.mark.parametrize(("free", "kind"), [(10**6, SingleThreadedAugmenter), (10**10, DeviceAugmenter)])
 def test_a_gpu_with_too_little_memory_leaves_augmentation_to_the_workers(
     make_trainer: MakeTrainer,

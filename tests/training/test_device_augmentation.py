@@ -20,7 +20,7 @@ from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
 from batchgeneratorsv2.transforms.noise.median_filter import MedianFilterTransform
 from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
 from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
-from plans_example import NAME, MakeTrainer, dataset_json, example_plans
+from plans_example import MakeTrainer, dataset_json, example_plans
 from short_trainings import ShortTrainings, losses_of, weights_of
 
 from factorizer_nnunet.core.errors import UserError
@@ -97,18 +97,6 @@ def test_too_little_memory_returns_to_the_workers(cases: Path, monkeypatch: pyte
     assert lines == ["cpu has too little memory for augmentation: the workers augment from now on"]
     augmenter.finish()
     assert not multiprocessing.active_children()
-
-
-@pytest.fixture
-def real_cases(make_trainer: MakeTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Preprocessed cases that a trainer's own loaders can read; augmentation on the device, in this process."""
-    make_trainer()  # writes the folders
-    folder = tmp_path / "nnUNet_preprocessed" / NAME / "nnUNetPlans_3d"
-    for file in folder.iterdir():
-        file.unlink()
-    save_cases(folder, ("case_0", "case_1"), highest=2)
-    monkeypatch.setenv(AUGMENTATION_VARIABLE, "device")
-    monkeypatch.setenv("nnUNet_n_proc_DA", "0")
 
 
 class Killed(BaseException):
