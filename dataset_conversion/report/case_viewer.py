@@ -61,5 +61,7 @@ def _stored(
             ],
             present.index(display_channel(release, channels, case.absent)),
             {title: values[box] for title, values in labels.items()},
+            first=tuple(part.start for part in box),
+            file_size=images[present[0]].grid.size,
         )
     )

@@ -172,8 +172,8 @@ def data_set_section(facts: Facts) -> str:
     grids = "registered and resampled" if options["register"] else "resampled by their headers"
     items = {
         "release": [f"{facts['title']} ({facts['release']})"],
-        "reference": [facts["reference"]],
-        "licence": [facts["licence"]],
+        "reference": [*filter(None, [facts["reference"]])],
+        "licence": [*filter(None, [facts["licence"]])],
         "sources": facts["sources"],
         "channels": [f"{place:04d}: {channel}" for place, channel in enumerate(facts["channels"])],
         "label values": ["; ".join(f"{' and '.join(raws)} as {written}" for written, raws in sorted(raw_of.items()))],

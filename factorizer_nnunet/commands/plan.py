@@ -160,6 +160,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunetv2.configuration import default_num_processes
 
     from factorizer_nnunet.core.json_files import load_json_object
+    from factorizer_nnunet.nnunet.names import TRAINER
     from factorizer_nnunet.planning.dataset import (
         configurations_with_own_data,
         existing_plans,
@@ -207,5 +208,6 @@ def run(args: argparse.Namespace) -> int:
         options = f"-c {' '.join(names)} -np {num_processes}"
         print("Edit the plans if you like, then preprocess:")
         print(f"  nnUNetv2_preprocess -d {command.split()[1]} -plans_name {plans_file.stem} {options}")
-    print(f"Next, train (without a GPU add -device cpu):\n  {command}")
+    print(f"Next, train (without a GPU add -device cpu; for six hours instead of 1000 epochs, -tr {TRAINER}_6h):")
+    print(f"  {command}")
     return 0

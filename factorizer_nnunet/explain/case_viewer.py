@@ -50,7 +50,9 @@ class CaseViewer:
         images = [ShownImage(one.name, one.values[box], one.window) for one in self.shown.images]
         segmentations = {title: values[box] for title, values in labels.items() if values is not None}
         case = ShownCase(
-            0, self._grid, images, self.shown.start, segmentations, explanation.geometry.oriented, self.maps
+            *(0, self._grid, images, self.shown.start, segmentations, explanation.geometry.oriented, self.maps),
+            first=tuple(part.start for part in box),
+            file_size=explanation.geometry.grid.size,
         )
         stored = map(stored_case, [case])
         return viewer(stored, explanation.classes, [explanation.case], ViewerLimits(1, self.limit_mb), COLOURS.tolist())

@@ -57,6 +57,8 @@ class ShownCase:
     segmentations: Mapping[str, np.ndarray]  # by title, the reference first; values from 0 to 255
     oriented: bool = True  # False: the files do not say where the patient's sides are
     maps: Sequence[ShownMap] = ()
+    first: tuple[int, ...] = (0, 0, 0)  # voxel of the image file that is the first one of the grid
+    file_size: tuple[int, ...] | None = None  # of the image file, (x, y, z); None is that of the grid
 
 
 def stored_case(case: ShownCase) -> str:
@@ -136,6 +138,7 @@ def _packed(case: ShownCase) -> dict[str, Any]:
     return {
         "size": grid.size,
         "cut": largest_slices(filled),
+        "slices": [_slices(case, axis, index) for axis, index in zip(grid.axes, grid.indices, strict=True)],
         "positions": positions,
         "oriented": case.oriented,
         "start": case.start,
@@ -146,6 +149,12 @@ def _packed(case: ShownCase) -> dict[str, Any]:
             for one in case.maps
         ],
     }
+
+
+def _slices(case: ShownCase, axis: int, index: np.ndarray) -> dict[str, Any]:
+    """Numbers that the shown slices have in the file, counted from 1 as in other viewers, and how many it has."""
+    of = case.grid.size if case.file_size is None else case.file_size
+    return {"numbers": (index + case.first[axis] + 1).tolist(), "of": of[axis]}
 
 
 def _image(image: ShownImage, values: np.ndarray) -> dict[str, Any]:

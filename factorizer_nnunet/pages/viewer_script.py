@@ -65,7 +65,7 @@ function made(plane, place) {
   slider.oninput = () => { active = place; move(plane.across, Number(slider.value)); };
   canvas.onfocus = () => { active = place; draw(); };
   canvas.addEventListener("wheel", event => {
-    event.preventDefault(); active = place; move(plane.across, cut[plane.across] + Math.sign(event.deltaY));
+    event.preventDefault(); active = place; step(plane.across, Math.sign(event.deltaY));
   }, { passive: false });
   canvas.onclick = event => {  // the picture is as large as fits into the canvas
     const box = canvas.getBoundingClientRect(), scale = Math.min(box.width / width, box.height / height);
@@ -76,6 +76,16 @@ function made(plane, place) {
   figure.append(canvas, slider, caption);
   get("planes").append(figure);
   return { plane, figure, canvas, caption, slider, zoom, width, height };
+}
+
+// Over so many slices of the file: what is shown has cubic voxels, so that thick slices are repeated.
+function step(axis, count) {
+  const { numbers } = data.slices[axis], way = Math.sign(count);
+  let at = cut[axis];
+  for (let left = Math.abs(count); left && numbers[at + way] !== undefined; at += way) {
+    left -= numbers[at + way] !== numbers[at];
+  }
+  move(axis, at);
 }
 
 function move(axis, to) { cut[axis] = Math.min(Math.max(to, 0), data.size[axis] - 1); draw(); }
@@ -164,7 +174,8 @@ function draw() {
 function describe(view) {
   const { plane, canvas } = view, context = canvas.getContext("2d"), { width, height } = canvas;
   const at = cut[plane.across], position = data.positions[plane.across][at];
-  const text = `${settings.planes[plane.across]}, slice ${at + 1} of ${data.size[plane.across]}`
+  const { numbers, of } = data.slices[plane.across];
+  const text = `${settings.planes[plane.across]}, slice ${numbers[at]} of ${of}`
     + (position ? `, ${position}` : "");
   context.strokeStyle = "#fff8"; context.lineWidth = 1; context.beginPath();
   const x = (cut[plane.x] + .5) * view.zoom;
@@ -224,7 +235,7 @@ dialog.addEventListener("keydown", event => {
   if (event.key === "n" || event.key === "p") { go(event.key === "n" ? 1 : -1); return; }
   if (!data) return;
   const steps = { ArrowUp: 1, ArrowDown: -1, PageUp: 10, PageDown: -10 }, axis = views[active].plane.across;
-  if (event.key in steps) move(axis, cut[axis] + steps[event.key]);
+  if (event.key in steps) step(axis, steps[event.key]);
   else if (event.key === "c") cycle("channel", channel);
   else if (event.key === "v") cycle("show", draw);
   else if (event.key === "m") cycle("map", draw);

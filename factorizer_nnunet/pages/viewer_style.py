@@ -18,6 +18,7 @@ button.open:focus-visible, [data-view]:focus-visible { outline: 2px solid var(--
 #viewer label { max-width: 100%; display: inline-flex; flex-wrap: wrap; align-items: center; gap: .3em; }
 #viewer label[hidden] { display: none; }
 #viewer-legend span { min-width: 0; overflow-wrap: anywhere; }
+@media (max-width: 480px) { #viewer h2 { flex-basis: 100%; } }  /* so that all buttons share a line */
 .viewer-controls { display: flex; flex-wrap: wrap; gap: .3rem .9rem; margin: .5rem 0; font-size: 13px; }
 #viewer-planes { display: grid; gap: .5rem; align-items: start;
   grid-template-columns: repeat(auto-fit, minmax(min(260px, 100%), 1fr)); }

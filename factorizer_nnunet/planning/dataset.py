@@ -30,6 +30,7 @@ from factorizer_nnunet.planning import checks
 from factorizer_nnunet.planning.failures import failures_reported, try_fingerprint, try_preprocessing
 from factorizer_nnunet.planning.fingerprint import FingerprintExtractor
 from factorizer_nnunet.planning.image_geometry import typical_image
+from factorizer_nnunet.planning.nnunet_output import without_settings
 from factorizer_nnunet.planning.planner import (
     CASCADE,
     DEFAULT_CONFIGURATIONS,
@@ -126,7 +127,8 @@ def plan_dataset(
     spacing = None if chosen is None else chosen.spacing
     planner = planner_class(raw.id, gpu_memory_target_gb, plans_name=name, overwrite_target_spacing=spacing)
     other_plans = plans_in(folder)
-    plans = planner.plan_experiment()
+    with without_settings():
+        plans = planner.plan_experiment()
     provenance.record_plans(plans_file)
     outdated = outdated_configurations(old_plans, plans, folder)
     if outdated:
@@ -183,7 +185,8 @@ def _preprocess(
     check_space(plans_file.parent, plans, [name for name in missing if name in planned], raw.num_channels)
     for copy in outdated_label_copies(raw.cases, plans_file.parent, raw.description.file_ending, stamps):
         copy.unlink()  # nnU-Net copies the label again
-    with failures_reported("preprocessing", plans_file.parent, raw.cases, try_preprocessing(raw, plans, planned)):
+    reported = failures_reported("preprocessing", plans_file.parent, raw.cases, try_preprocessing(raw, plans, planned))
+    with reported, without_settings():
         bar = sys.stderr.isatty()  # log files get none
         preprocess_dataset(raw.id, plans_file.stem, missing, num_processes=[num_processes], show_progress_bar=bar)
 

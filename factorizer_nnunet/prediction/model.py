@@ -229,7 +229,7 @@ def _find_checkpoints(model: ModelFolder, folds: Sequence[str] | None, name: str
     if missing := [fold for fold, file in files.items() if not file.is_file()]:
         existing = [fold.name for fold in model.folds(name)]
         others = sorted({file.name for fold in model.folds() for file in fold.path.glob("*.pth")})
-        advice = f"name an existing one with -chk ({', '.join(others)})" if others else "train them"
+        advice = f"name an existing one with -chk ({', '.join(others)})" if others else "train them first"
         if existing:
             advice = f"name those with -f {' '.join(existing)}, or train the others"
         if ModelFolder(model.path.parent).plans_file.is_file():

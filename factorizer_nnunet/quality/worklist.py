@@ -138,7 +138,7 @@ def _shown(cases: Sequence[CaseQuality], files: Mapping[str, ShownFiles], datase
         (labels,) = read.segmentations.values()
         read = replace(read, segmentations={"prediction": labels})
         maps = [_map(name, file, read) for name, file in own.maps.items()]
-        yield ShownCase(place, read.grid, read.images, read.shown, read.segmentations, read.oriented, maps)
+        yield read.in_viewer(place, maps)
 
 
 def _map(name: str, file: Path, read: CaseVolumes) -> ShownMap:

@@ -44,5 +44,4 @@ def _cases(groups: Sequence[Group], display: Display) -> Iterator[ShownCase]:
         by_dice = [group.cases[n] for n in np.argsort(np.nan_to_num(dice.mean(axis=0), nan=-1), kind="stable")]
         for name in list(dict.fromkeys([*choose_cases(dice, group.cases), *by_dice])):
             read = read_case(group, name, display.channel, display.ignore_geometry)
-            number = group.number_of[name]
-            yield ShownCase(number, read.grid, read.images, read.shown, read.segmentations, read.oriented)
+            yield read.in_viewer(group.number_of[name])

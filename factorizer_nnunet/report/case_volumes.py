@@ -16,7 +16,7 @@ from factorizer_nnunet.imaging.content import content_box
 from factorizer_nnunet.imaging.grid import Grid, cropped
 from factorizer_nnunet.imaging.window import window_of
 from factorizer_nnunet.nnunet.dataset_json import DatasetJson
-from factorizer_nnunet.pages.viewer import ShownImage
+from factorizer_nnunet.pages.viewer import ShownCase, ShownImage, ShownMap
 from factorizer_nnunet.report.results import ResultCase
 from factorizer_nnunet.report.study import Group
 
@@ -31,6 +31,7 @@ class CaseVolumes:
     grid: Grid
     oriented: bool  # whether the file says where the patient's sides are
     first: tuple[int, int, int]  # voxel of the files that is the first one here
+    file_size: tuple[int, ...]  # of the files, (x, y, z)
 
     @property
     def image(self) -> ShownImage:
@@ -41,6 +42,15 @@ class CaseVolumes:
     def filled(self) -> np.ndarray:
         """Where the reference or a prediction is not background, bool, (x, y, z)."""
         return np.logical_or.reduce([labels != 0 for labels in self.segmentations.values()])
+
+    def in_viewer(self, number: int, maps: Sequence[ShownMap] = ()) -> ShownCase:
+        """The case for the viewer, as the one of this number in the page's list."""
+        return ShownCase(
+            *(number, self.grid, self.images, self.shown, self.segmentations, self.oriented),
+            maps=maps,
+            first=self.first,
+            file_size=self.file_size,
+        )
 
 
 def read_case(group: Group, case: str, channel: int | None, ignore_geometry: bool) -> CaseVolumes:
@@ -86,6 +96,7 @@ def read_volumes(
         cropped(grid, box),
         not case.reference.name.lower().endswith(PIXELS),
         (box[0].start, box[1].start, box[2].start),
+        grid.size,
     )
 
 

@@ -11,7 +11,7 @@ from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import load_json_object
 from factorizer_nnunet.nnunet.dataset_json import DATASET_FILE, DatasetJson
 from factorizer_nnunet.nnunet.model_folder import ALL_CASES, PLANS_FILE, SUMMARY_FILE, FoldFolder, ModelFolder, is_fold
-from factorizer_nnunet.nnunet.model_name import is_cross_validation
+from factorizer_nnunet.nnunet.model_name import ModelName, is_cross_validation
 
 CROSS_VALIDATION, PREDICTIONS = "cross-validation", "predictions"
 
@@ -80,13 +80,16 @@ def find_predictions(
     if found.kind == CROSS_VALIDATION and 0 < len(found.predictions) < expected:
         found.warnings.append(f"{folder}: {len(found.predictions)} of {expected} training cases are validated")
     if not found.predictions and not problems:
-        reason = (
-            "none of its folds has been validated: finish a training with --c, which validates"
-            if folds
-            else f"no file ends with {ending}"
-        )
-        problems.append(f"{folder}: no predictions, {reason}")
+        problems.append(f"{folder}: no predictions, {_why_empty(folder, bool(folds), ending)}")
     return found
+
+
+def _why_empty(folder: Path, has_folds: bool, ending: str) -> str:
+    if has_folds:
+        return "none of its folds has been validated: finish a training with --c, which validates"
+    if ModelName.parse(folder.name):
+        return "it is a model without trained folds: train one first"
+    return f"no file ends with {ending}"
 
 
 def cases_in(folder: Path, ending: str) -> dict[str, Path]:

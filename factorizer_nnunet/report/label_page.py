@@ -157,9 +157,7 @@ def _page(result: Result, findings: Sequence[Finding], request: LabelCheckReques
 def _shown(result: Result, findings: Sequence[Finding], display: Display) -> Iterator[ShownCase]:
     """The cases to open, the most suspicious first."""
     for name in dict.fromkeys(one.case for one in findings):
-        read = _volumes(result, name, display)
-        number = result.names.index(name)
-        yield ShownCase(number, read.grid, read.images, read.shown, read.segmentations, read.oriented)
+        yield _volumes(result, name, display).in_viewer(result.names.index(name))
 
 
 def _volumes(result: Result, name: str, display: Display) -> CaseVolumes:

@@ -41,7 +41,8 @@ def find_requests(results: Path, dataset: str, name: str | None = None) -> list[
         known = (
             f"there are runs of {', '.join(runs)}"
             if runs
-            else "factorizer-nnunet run starts one and shows its trainings"
+            else "status shows runs of factorizer-nnunet run, not trainings by nnUNetv2_train: their progress is in "
+            "training_log_*.txt and progress.png of their fold"
         )
         if datasets:
             raise UserError(f"{len(datasets)} data sets with runs have the ID {dataset} in {results}: give a name")

@@ -122,6 +122,15 @@ def test_a_click_on_a_picture_or_a_row_opens_the_case(browser: Browser, selector
     assert all(re.search(r"level [-\d.]+, width [\d.]+$", caption) for caption in captions)
 
 
+def test_a_step_goes_to_the_next_slice_of_the_file(browser: Browser) -> None:
+    labels, _ = _opened(browser, "main img")
+    number, count = map(int, re.search(r"slice (\d+) of (\d+)", labels[0]).groups())
+    browser.evaluate("document.querySelector('#viewer canvas').focus()")
+    browser.key("ArrowUp")
+    (shown,) = re.findall(r"slice (\d+)", browser.evaluate(READY)[2][0])
+    assert abs(int(shown) - number) == 1 and 1 <= number <= count
+
+
 def test_all_channels_and_windows_can_be_chosen(browser: Browser) -> None:
     _opened(browser, "main img")
     names = browser.evaluate('[...document.getElementById("viewer-channel").options].map(one => one.text)')

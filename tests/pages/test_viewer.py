@@ -6,6 +6,7 @@ import base64
 import json
 import re
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +60,14 @@ def test_volumes_are_stored_to_the_left_back_and_up() -> None:
     np.testing.assert_allclose(values, case.images[0].values[::-1, ::-1], atol=0.4)
     (shown,) = stored["maps"]
     np.testing.assert_array_equal(_volume(shown["data"], tuple(shown["size"])), case.maps[0].volume)
+
+
+def test_slices_have_the_numbers_of_the_file() -> None:
+    thick = replace(GRID, spacing=(1.0, 1.0, 3.0))  # its first axis runs to the right, so that numbers fall
+    case = replace(_case(0, Window(0, 100)), grid=thick, first=(4, 0, 2), file_size=(20, 8, 30))
+    left, back, up = _stored(_viewer(case), 0)["slices"]
+    assert left == {"numbers": list(range(13, 4, -1)), "of": 20} and back["of"] == 8
+    assert up == {"numbers": [number for number in range(3, 10) for _ in range(3)], "of": 30}
 
 
 def test_a_case_without_labels_and_names_like_html_can_be_stored() -> None:
