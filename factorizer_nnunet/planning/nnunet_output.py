@@ -32,5 +32,5 @@ class _WithoutSettings:
 @contextmanager
 def without_settings() -> Iterator[None]:
     """Leave nnU-Net's dictionaries of settings out of stdout."""
-    with redirect_stdout(_WithoutSettings(sys.stdout)):  # type: ignore[type-var]  # print needs only these methods
+    with redirect_stdout(_WithoutSettings(sys.stdout)):
         yield
