@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
 import sysconfig
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import SimpleITK
 import torch
+from forked_commands import ForkedCommands
 
 from factorizer_nnunet.nnunet.environment import environment_variables
 
@@ -31,6 +33,14 @@ ON_CPU = ("-device", "cpu")
 IN_ONE_PROCESS = ("-npp", "0", "-nps", "0")
 QUICK_FINGERPRINT = Path(__file__).resolve().parents[1] / "quick_fingerprint"  # see sitecustomize.py there
 AUGMENT_IN_ONE_PROCESS = {"nnUNet_n_proc_DA": "0"}
+_SETTINGS = {
+    "nnUNet_n_proc_DA": "1",
+    "nnUNet_def_n_proc": "1",
+    "nnUNet_compile": "f",
+    "OMP_NUM_THREADS": "1",
+    "PYTHONPATH": str(QUICK_FINGERPRINT),
+    "OMP_WAIT_POLICY": "PASSIVE",  # nnU-Net takes all cores for each command; waiting threads must not spin
+}
 
 
 @dataclass(frozen=True)
@@ -42,17 +52,8 @@ class Workspace:
 
     @classmethod
     def below(cls, root: Path) -> Workspace:
-        settings = {
-            **environment_variables(root, {}),
-            "nnUNet_n_proc_DA": "1",
-            "nnUNet_def_n_proc": "1",
-            "nnUNet_compile": "f",
-            "OMP_NUM_THREADS": "1",
-            "PYTHONPATH": str(QUICK_FINGERPRINT),
-            "OMP_WAIT_POLICY": "PASSIVE",  # nnU-Net takes all cores for each command; waiting threads must not spin
-        }
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("nnUNet_")}
-        workspace = cls(root, {**inherited, **settings})
+        own = environment_variables(root, {})
+        workspace = cls(root, {**_without_nnunet(os.environ), **_SETTINGS, **own})
         for folder in (workspace.raw, workspace.preprocessed, workspace.results):
             folder.mkdir(parents=True)
         return workspace
@@ -83,9 +84,7 @@ class Workspace:
 
     def run(self, command: str, *arguments: object, check: bool = True, **env: str) -> subprocess.CompletedProcess[str]:
         """Run an installed command; with ``check`` its failure fails the test and shows the end of its output."""
-        done = subprocess.run(
-            command_line(command, *arguments), env={**self.env, **env}, capture_output=True, text=True, timeout=600
-        )
+        done = _commands().run(command_line(command, *arguments), {**self.env, **env}, timeout=1800)
         if check:
             output = (done.stdout + done.stderr)[-3000:]
             assert done.returncode == 0, f"{command} {arguments} ended with {done.returncode}:\n{output}"
@@ -121,6 +120,16 @@ class Workspace:
         arguments = ["-i", self.unseen, "-o", folder, "-d", dataset, "-c", configuration, "-f", *folds]
         self.run("nnUNetv2_predict", *arguments, "-tr", trainer, "-p", plans, *ON_CPU, *options, **env)
         return folder
+
+
+@functools.cache
+def _commands() -> ForkedCommands:
+    """Runs the commands of all workspaces of this process."""
+    return ForkedCommands({**_without_nnunet(os.environ), **_SETTINGS})
+
+
+def _without_nnunet(env: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in env.items() if not name.startswith("nnUNet_")}
 
 
 def command_line(command: str, *arguments: object) -> list[str]:
