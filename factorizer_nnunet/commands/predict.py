@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -170,6 +171,8 @@ def run(args: argparse.Namespace) -> int:
     with terminable():
         outcome = predict(request)
     print_passed_over(outcome.passed_over, args.images)
+    if outcome.channel_warning is not None:
+        print(f"warning: {outcome.channel_warning}", file=sys.stderr)
     if outcome.postprocessing is not None:
         print(f"postprocessed by {model / POSTPROCESSING_FILE}: {outcome.postprocessing}")
     for line in outcome.set_aside:

@@ -17,6 +17,7 @@ import numpy as np
 _GIPL_HEADER_BYTES = 256  # GIPL: sizes as four 16-bit numbers at 0, the type at 8, voxel sizes at 10; all big-endian
 _GIPL_TYPE_BYTES = {1: 1 / 8, 7: 1, 8: 1, 15: 2, 16: 2, 31: 4, 32: 4, 64: 4, 65: 8}
 
+_NUMBERS = (2, 4, 8, 16, 64, 256, 512, 768, 1024, 1280)  # NIfTI's types of voxels that ITK reads: one real number each
 _NOT_ONE_NUMBER = {  # by the type of voxels in NIfTI
     **dict.fromkeys((32, 1792, 2048), "complex"),
     **dict.fromkeys((128, 2304), "RGB"),
@@ -71,12 +72,18 @@ def _read_wrongly(content: bytes) -> str | None:
     header = nifti_header(content)
     if header is None:
         return None
-    kind = _NOT_ONE_NUMBER.get(int(header["datatype"]))
+    axes = min(int(header["dim"][0]), 3)
+    sizes = [int(size) for size in header["dim"][1 : axes + 1]]
+    if not sizes or min(sizes) < 1:
+        return f"has a header with {' × '.join(map(str, sizes)) or 'no'} voxels. Correct its dim"
+    code = int(header["datatype"])
+    kind = _NOT_ONE_NUMBER.get(code)
+    if kind is None and code not in _NUMBERS:
+        return f"has a header with voxels of an unknown type ({code}). Correct its datatype, or save it again"
     if int(header["dim"][0]) >= 5 and int(header["dim"][5]) > 1:  # the fifth axis is that of vectors
         kind = "vector or RGB"
     if kind is not None:
         return f"has {kind} voxels; an image has one number in each. Save each channel as a file of its own"
-    axes = min(int(header["dim"][0]), 3)
     voxel_mm = [float(mm) for mm in header["pixdim"][1 : axes + 1]]
     if not all(math.isfinite(mm) and mm != 0 for mm in voxel_mm):
         return f"has a header with voxels of {' × '.join(f'{mm:g}' for mm in voxel_mm)} mm. Correct its pixdim"

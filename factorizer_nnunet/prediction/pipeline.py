@@ -47,6 +47,7 @@ class PredictionOutcome:
         warnings: what was unusual in the images of cases that were predicted or failed now, by name.
         passed_over: names of files and folders in the folder of the images that are not images of the cases.
         postprocessing: the rules by which segmentations are postprocessed, if any.
+        channel_warning: how the images' channels are named otherwise than the model's, if they are.
     """
 
     predicted: list[str] = field(default_factory=list)
@@ -57,6 +58,7 @@ class PredictionOutcome:
     warnings: dict[str, str] = field(default_factory=dict)
     passed_over: list[str] = field(default_factory=list)
     postprocessing: Postprocessing | None = None
+    channel_warning: str | None = None
 
 
 @dataclass(frozen=True)

@@ -49,8 +49,7 @@ def predict(request: PredictionRequest) -> PredictionOutcome:
         models = [with_postprocessing(models[0])]
         _check_thresholds(request, models[0])
     model = models[0]
-    if model.is_exported:
-        check_channel_names(request.images, model.folder, model.dataset)
+    channel_warning = check_channel_names(request.images, model.folder, model.dataset, model.is_exported)
     every_case = _cases(request, models)
     cases = every_case[request.part_id :: request.num_parts]
     settings = _settings(request, models)
@@ -76,6 +75,7 @@ def predict(request: PredictionRequest) -> PredictionOutcome:
     outcome = PredictionOutcome(
         passed_over=[path.name for path in passed_over(request.images, every_case)],
         postprocessing=model.description.postprocessing,
+        channel_warning=channel_warning,
     )
     for case in cases:
         _note_existing(case, states[case.name], outputs, outcome)
@@ -132,6 +132,8 @@ def _processes(
     readers, writers = request.preprocessing_processes, request.export_processes
     wanted = chosen if readers is None else readers, chosen if writers is None else writers
     largest = max(cases, key=lambda case: case.files[0].stat().st_size)
+    if not largest.files[0].is_file():  # of a folder, SimpleITK prints a page
+        return wanted
     reader = SimpleITK.ImageFileReader()
     reader.SetFileName(str(largest.files[0]))
     try:

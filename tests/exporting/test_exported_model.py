@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import zipfile
@@ -276,6 +277,22 @@ def test_images_of_other_channels_are_refused(root: Path, sent: Path, channels: 
         return
     with pytest.raises(UserError, match=f"{file} {message}"):
         run_predict(root, exported, folds=None)
+
+
+def test_images_of_other_channels_are_a_warning_for_ones_own_model(root: Path, model: Path) -> None:
+    file = root / "dataset.json"
+    for channels, message in (
+        (("T1w", "T2"), "does not know .T1w.*Are these images for this model"),
+        (("T1", "t2"), None),
+    ):
+        file.write_text(json.dumps({**DATASET, "channel_names": dict(enumerate(channels))}))
+        outcome = run_predict(root, model, use_mirroring=False)
+        found = outcome.channel_warning
+        assert found is None if message is None else found is not None and re.search(message, found)
+    file.write_text(json.dumps({**DATASET, "channel_names": {"0": "T2", "1": "T1"}}))
+    with pytest.raises(UserError, match="has the channels in another order"):
+        run_predict(root, model, out=root / "other")
+    assert not (root / "other").exists()
 
 
 def test_postprocessing_travels_and_is_applied(root: Path, model: Path) -> None:

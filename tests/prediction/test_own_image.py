@@ -135,6 +135,27 @@ def test_a_voxel_size_that_the_header_lacks_is_named(root: Path, model: Path, mi
     assert re.search(r"a_0000.nii.gz has a header with voxels of 1 × (0|nan) × .* mm", outcome.failed["a"])
 
 
+@pytest.mark.parametrize(
+    ("offset", "number", "message"),
+    [
+        (44, -17, "has a header with 20 × -17 × 7 voxels. Correct its dim"),
+        (44, 0, "has a header with 20 × 0 × 7 voxels. Correct its dim"),
+        (40, 0, "has a header with no voxels. Correct its dim"),
+        (70, 0, r"has a header with voxels of an unknown type \(0\)"),
+        (70, 777, r"has a header with voxels of an unknown type \(777\)"),
+    ],
+)
+def test_a_header_that_describes_no_image_is_named(
+    root: Path, model: Path, offset: int, number: int, message: str
+) -> None:
+    file = root / "images" / "a_0000.nii.gz"
+    content = bytearray(gzip.decompress(file.read_bytes()))
+    content[offset : offset + 2] = np.array(number, "<i2").tobytes()
+    file.write_bytes(gzip.compress(bytes(content)))
+    outcome = run_predict(root, model, use_mirroring=False)
+    assert outcome.predicted == ["b", "c"] and re.search(f"a_0000.nii.gz {message}", outcome.failed["a"])
+
+
 def test_2d_images_given_to_a_3d_model_fail(root: Path, model: Path) -> None:
     for file in sorted((root / "images").glob("a_*")):
         SimpleITK.WriteImage(SimpleITK.ReadImage(str(file))[:, :, 3], str(file))
