@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -170,9 +169,7 @@ def run(args: argparse.Namespace) -> int:
         request = _calibrated(request)
     with terminable():
         outcome = predict(request)
-    print_passed_over(outcome.passed_over, args.images)
-    if outcome.channel_warning is not None:
-        print(f"warning: {outcome.channel_warning}", file=sys.stderr)
+    print_passed_over(outcome.passed_over, args.images, outcome.channel_warning)
     if outcome.postprocessing is not None:
         print(f"postprocessed by {model / POSTPROCESSING_FILE}: {outcome.postprocessing}")
     for line in outcome.set_aside:
