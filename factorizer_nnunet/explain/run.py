@@ -70,7 +70,7 @@ class ExplainOutcome:
 
     ``warnings`` say what was unusual in the images of explained cases, by name; ``set_aside`` are old folders that were
     renamed, since they explain other images; ``passed_over`` are names of files and folders next to the images that are
-    not images of the cases; ``channel_warning`` says how the images name their channels otherwise than the model, if so.
+    not images of the cases; ``channel_warning`` says how images name their channels otherwise than the model, if so.
     """
 
     explained: list[str] = field(default_factory=list)
