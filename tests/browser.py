@@ -69,7 +69,8 @@ class Browser:
 
     def key(self, key: str) -> None:
         """Press and release a key, such as "n" or "ArrowDown"."""
-        text = {"text": key} if len(key) == 1 else {}
+        typed = "\r" if key == "Enter" else key if len(key) == 1 else ""
+        text = {"text": typed} if typed else {}
         for kind in ("keyDown", "keyUp"):
             self.call("Input.dispatchKeyEvent", type=kind, key=key, **(text if kind == "keyDown" else {}))
 

@@ -199,8 +199,8 @@ def _assess(folder: Path, limits: ViewerLimits) -> None:
 
     found = write_quality(folder, limits)
     for judge in found.judges:
-        if judge.note:
-            print(f"note: {judge.note}")
+        for note in judge.notes:
+            print(f"note: {note}")
     for path in found.kept:
         print(f"kept: {path}, which had been edited")
     flagged = sum(bool(case.flags) for case in found.cases)

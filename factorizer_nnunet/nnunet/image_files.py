@@ -87,7 +87,7 @@ def find_cases(
     """
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder. Name the folder of the images with -i")
-    images, problems = _images_by_case(folder, file_ending)
+    images, problems = images_by_case(folder, file_ending)
     if not images:
         others = [path.name for path in passed_over(folder, [])]
         unnumbered = next((name for name in others if name.lower().endswith(file_ending.lower())), None)
@@ -129,11 +129,15 @@ def find_cases(
     ]
 
 
-def _images_by_case(folder: Path, file_ending: str) -> tuple[dict[str, dict[int, Path]], list[str]]:
-    """Files by case and channel, with endings in upper or lower case; and what is wrong with their names."""
+def images_by_case(folder: Path, file_ending: str) -> tuple[dict[str, dict[int, Path]], list[str]]:
+    """Files by case and channel, with endings in upper or lower case; and what is wrong with their names.
+
+    Both are empty if the folder does not exist.
+    """
     images: dict[str, dict[int, Path]] = {}
     problems = []
-    for path in sorted(path for path in folder.iterdir() if not _is_hidden(path)):
+    existing = folder.iterdir() if folder.is_dir() else ()
+    for path in sorted(path for path in existing if not _is_hidden(path)):
         if not path.name.lower().endswith(file_ending.lower()):
             continue
         found = case_and_channel(path.name[: -len(file_ending)] + file_ending, file_ending)

@@ -6,11 +6,13 @@ the model with its settings, and of the files that were written. Imports neither
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from factorizer_nnunet.core.file_stamps import (
+    ADDED,
     CHANGED,
     Source,
     Stamp,
@@ -101,6 +103,21 @@ def compare(folder: Path, case: ImageCase, outputs: Sequence[Path], model: Stamp
             if name.startswith(_OUTPUT) and change == CHANGED
         ),
     )
+
+
+def changed_images(folder: Path, case: str, images: Mapping[int, Path]) -> dict[int, str]:
+    """Channels whose image is not the one of the record: "removed" or "changed" by number; empty without a record.
+
+    Args:
+        folder: of the segmentations.
+        case: its name.
+        images: the files that there are now, by channel.
+    """
+    changes = changed_sources(
+        record_file(folder, case), {f"{_IMAGE} {number}": file for number, file in images.items()}
+    )
+    numbered = {re.fullmatch(rf"{_IMAGE} (\d+)", name): change for name, change in (changes or {}).items()}
+    return {int(found[1]): change for found, change in numbered.items() if found is not None and change != ADDED}
 
 
 def _images(case: ImageCase) -> dict[str, Source]:

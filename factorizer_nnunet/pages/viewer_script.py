@@ -25,6 +25,10 @@ async function open(to, map) {
   const keep = (id, texts, start) => options(id, texts, texts.includes(before[id]) ? texts.indexOf(before[id]) : start);
   const mine = ++opening, planes = get("planes"), source = document.getElementById("volumes-" + to);
   document.getElementById("viewer-title").textContent = `${names[to]} (${to + 1} of ${names.length})`;
+  for (const row of document.querySelectorAll("tr[data-view]")) {  // still marked when the viewer is closed
+    if (row.dataset.view === "" + to && row.dataset.map === map) row.setAttribute("aria-current", "true");
+    else row.removeAttribute("aria-current");
+  }
   if (!dialog.open) dialog.showModal();
   dialog.focus();  // the canvas that has the focus is removed
   dialog.dataset.ready = ""; data = null; views = []; planes.replaceChildren(); get("legend").replaceChildren();

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 VIEWER_STYLE = """
 [data-view] { cursor: pointer; } td[data-view]:hover, tr[data-view]:hover > * { background: var(--panel); }
+tr[aria-current] > * { background: var(--warnfill); }
+tr[aria-current] > :first-child { box-shadow: inset 3px 0 var(--link); }
 button.open { all: unset; cursor: pointer; color: var(--link); text-decoration: underline; }
 button.open:focus-visible, [data-view]:focus-visible { outline: 2px solid var(--link); outline-offset: 2px; }
-#viewer { width: min(1400px, 98vw); max-width: none; max-height: 96vh; border: 1px solid var(--line);
+#viewer { width: min(1400px, 98%); max-width: none; max-height: 96vh; border: 1px solid var(--line);
   border-radius: 8px; background: var(--page); color: var(--text); padding: .8rem; overflow: auto; }
 #viewer::backdrop { background: #000a; }
 #viewer form { display: flex; flex-wrap: wrap; gap: .5rem; align-items: center; }

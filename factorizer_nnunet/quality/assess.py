@@ -48,11 +48,20 @@ class RegionQuality:
     @property
     def doubt(self) -> float:
         """1 less the lowest Dice that anything speaks for; 0 if nothing does."""
+        return max(self._doubts, default=0.0)
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether anything speaks for or against it: not if no pass finds it, and nothing is known of such cases."""
+        return bool(self._doubts)
+
+    @property
+    def _doubts(self) -> list[float]:
         if not math.isnan(self.missed):
-            return self.missed
+            return [self.missed]
         known = [self.fold_agreement]
         known += [self.agreement, self.confidence] if self.estimate is None else [self.estimate.dice]
-        return 1 - min((value for value in known if not math.isnan(value)), default=1.0)
+        return [1 - value for value in known if not math.isnan(value)]
 
 
 @dataclass(frozen=True)
@@ -67,6 +76,11 @@ class CaseQuality:
     def doubt(self) -> float:
         """That of the most doubtful region."""
         return max((region.doubt for region in self.regions.values()), default=0.0)
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether the doubt is known, see ``RegionQuality``."""
+        return any(region.is_judged for region in self.regions.values())
 
     @property
     def flags(self) -> list[str]:
@@ -85,6 +99,8 @@ class Judge:
         note: why not, or what is missing in it; empty if nothing is.
         training: ranges of its training images.
         channel_names: of its images.
+        folds: that predict.
+        passes_note: what cannot be said for want of passes; empty if nothing is missing.
     """
 
     model: Path
@@ -92,6 +108,13 @@ class Judge:
     note: str
     training: TrainingImages
     channel_names: tuple[str, ...]
+    folds: tuple[str, ...] = ()
+    passes_note: str = ""
+
+    @property
+    def notes(self) -> list[str]:
+        """All that a reader of its numbers must know."""
+        return [note for note in (self.passes_note, self.note) if note]
 
 
 def judges_of(folder: Path) -> list[Judge]:
@@ -133,7 +156,18 @@ def judge_of(model: Path, checkpoints: Mapping[str, str], settings: Mapping[str,
         )
     else:
         note = calibration.note
-    return Judge(model, calibration, note, training, names)
+    return Judge(model, calibration, note, training, names, tuple(checkpoints))
+
+
+def of_passes(judge: Judge, records: Sequence[PassRecord]) -> Judge:
+    """The judge of these cases, with a note if there was nothing to compare in any of them."""
+    if len(judge.folds) > 1 or not records or any(one.num_passes > 1 for one in records):
+        return judge
+    return replace(
+        judge,
+        passes_note=f"{judge.model} predicted each case once, so that agreement is not known and confidence is all "
+        "there is: predict without --disable_tta, or with several folds",
+    )
 
 
 def assess(case: str, records: Sequence[PassRecord], judges: Sequence[Judge]) -> CaseQuality:

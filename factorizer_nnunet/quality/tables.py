@@ -51,7 +51,7 @@ def write_tables(cases: Sequence[CaseQuality], judges: Sequence[Judge], folder: 
                 "model": str(judge.model),
                 "calibrated": judge.calibration is not None,
                 "coverage": None if judge.calibration is None else judge.calibration.coverage,
-                "note": judge.note,
+                "note": "; ".join(judge.notes),
             }
             for judge in judges
         ],

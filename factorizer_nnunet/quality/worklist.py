@@ -3,41 +3,37 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
-from factorizer_nnunet.core.wording import count_of
+from factorizer_nnunet.core.wording import count_of, first_few, today
 from factorizer_nnunet.explain.heat import COLOURS
-from factorizer_nnunet.imaging.display_grid import display_grid, to_uint8
 from factorizer_nnunet.nnunet.dataset_json import DatasetJson
+from factorizer_nnunet.nnunet.model_name import ModelName, short_trainer
 from factorizer_nnunet.pages.limits import ViewerLimits
 from factorizer_nnunet.pages.markup import cell, csv_button, document, note, number, sections, table, text_of
 from factorizer_nnunet.pages.style import SCRIPT, STYLE
-from factorizer_nnunet.pages.viewer import ShownCase, ShownMap, stored_case, viewer
+from factorizer_nnunet.pages.viewer import stored_case, viewer
 from factorizer_nnunet.pages.viewer_script import VIEWER_SCRIPT
 from factorizer_nnunet.pages.viewer_style import VIEWER_STYLE
 from factorizer_nnunet.quality.assess import CaseQuality, Judge, RegionQuality
-from factorizer_nnunet.report.case_volumes import CaseVolumes, read_image, read_volumes
-from factorizer_nnunet.report.results import ResultCase
+from factorizer_nnunet.quality.shown_cases import ShownFiles, shown_cases
 from factorizer_nnunet.report.style import REPORT_STYLE
 
 PAGE_FILE = "quality.html"
-_MAP_SIDE = 96  # voxels of a map's longest side
-_UNKNOWN = "not known: too few passes, or nothing was found"
-
-
-@dataclass(frozen=True)
-class ShownFiles:
-    """The files of a case: its images, its segmentation, and its maps by name."""
-
-    images: tuple[Path, ...]
-    segmentation: Path
-    maps: Mapping[str, Path]
+_HEADS = (
+    *("rank", "case", "doubt", "region", "estimated Dice", "from", "to", "agreement", "confidence", "folds"),
+    *("volume in ml", "lesions", "why to look at it"),
+)
+# Why a number is not known.
+_NOT_FOUND = "no pass finds the region"
+_NOT_FOUND_ON_AVERAGE = "the mean of the passes does not have the region"
+_ONE_PASS = "one pass of each fold: nothing to compare"
+_ONE_FOLD = "one fold: nothing to compare"
+_NOTHING_KNOWN = "nothing was found, and it is not known how often that is wrong: the model is not calibrated"
 
 
 def worklist_page(
-    title: str,
+    name: str,
     cases: Sequence[CaseQuality],
     judges: Sequence[Judge],
     files: Mapping[str, ShownFiles],
@@ -47,7 +43,7 @@ def worklist_page(
     """The page.
 
     Args:
-        title: of the predictions.
+        name: of the folder of predictions.
         cases: the most doubtful first.
         judges: the models.
         files: by case.
@@ -57,54 +53,97 @@ def worklist_page(
     Raises:
         OSError, RuntimeError, ValueError, IndexError: files of a case cannot be shown.
     """
-    names = [case.case for case in cases]
     flagged = sum(bool(case.flags) for case in cases)
-    lead = note(text_of(f"{count_of(len(cases), 'case')}, {flagged} with a reason to look closer."))
-    lead += "".join(f'<p class="warning">{text_of(judge.note)}</p>' for judge in judges if judge.note)
+    lead = f"{count_of(len(cases), 'case')}, {flagged} with a reason to look closer. "
+    lead = note(text_of(f"{lead}Click a row to open its case, a column head to sort.")) + csv_button("quality")
     links, body = sections(
         [
-            ("cases", "Cases, the most doubtful first", lead + _table(cases)),
+            ("cases", "Cases, the most doubtful first", f'{lead}<div class="cases">{_table(cases, judges)}</div>'),
             ("meaning", "What the columns mean", _meaning(judges)),
         ]
     )
-    shown = viewer(map(stored_case, _shown(cases, files, dataset)), dataset.regions, names, limits, COLOURS.tolist())
-    header = f"<header><h1>{text_of(title)}</h1></header>"
-    style, script = STYLE + REPORT_STYLE + VIEWER_STYLE, SCRIPT + VIEWER_SCRIPT
-    return document(title, style, script, f"{header}<nav>{links}</nav>{body}{shown}")
+    ranked = {case.case: files[case.case] for case in cases}
+    stored = map(stored_case, shown_cases(ranked, dataset))
+    shown = viewer(stored, dataset.regions, list(ranked), limits, COLOURS.tolist())
+    return document(
+        f"{name}: worklist of {today()}",
+        STYLE + REPORT_STYLE + VIEWER_STYLE,
+        SCRIPT + VIEWER_SCRIPT,
+        f"{_header(name, judges, files)}<nav>{links}</nav>{body}{shown}",
+    )
 
 
-def _table(cases: Sequence[CaseQuality]) -> str:
-    heads = ["rank", "case", "region", "estimated Dice", "from", "to", "agreement", "confidence", "folds"]
-    heads += ["volume in ml", "lesions", "why to look at it"]
+def _header(name: str, judges: Sequence[Judge], files: Mapping[str, ShownFiles]) -> str:
+    """What was predicted, when the page was written, which models predicted it, and what is missing."""
+    models = "".join(f'<li title="{text_of(judge.model)}">{text_of(_model(judge))}</li>' for judge in judges)
+    warnings = [note for judge in judges for note in judge.notes]
+    if changed := [words for own in files.values() for words in own.changed]:
+        warnings.append(f"Images are not those that were predicted from: {first_few(changed)}. Predict again")
+    shown = "".join(f'<p class="warning">{text_of(warning)}</p>' for warning in warnings)
+    subtitle = note(f"Worklist of segmentations, {today()}")
+    return f'<header><h1>{text_of(name)}</h1>{subtitle}<ul class="models">{models}</ul>{shown}</header>'
+
+
+def _model(judge: Judge) -> str:
+    """A model as people read it: data set, trainer, plans, configuration and folds; and if it is calibrated."""
+    parsed, parts = ModelName.parse(judge.model.name), [judge.model.name]
+    if parsed is not None:
+        trainer = short_trainer(parsed.trainer)
+        parts = [f"{judge.model.parent.name}: {trainer}", parsed.plans, parsed.configuration]
+    parts.append(f"{'fold' if len(judge.folds) == 1 else 'folds'} {', '.join(judge.folds)}")
+    if judge.calibration is None:
+        return ", ".join([*parts, "not calibrated"])
+    count = sum(judge.calibration.num_cases.values())
+    return ", ".join([*parts, f"calibrated on {count_of(count, 'out-of-fold case')}"])
+
+
+def _table(cases: Sequence[CaseQuality], judges: Sequence[Judge]) -> str:
+    """A row for every region of a case."""
     rows = []
-    for rank, case in enumerate(cases, 1):
-        opens = f'<td><button class="open" data-view="{rank - 1}">{text_of(case.case)}</button></td>'
+    for place, case in enumerate(cases):
+        opens = f'<button class="open" data-view="{place}">{text_of(case.case)}</button>'
+        doubt = _cell(case.doubt if case.is_judged else math.nan, _NOTHING_KNOWN)
         for name, region in case.regions.items():
             reasons = "; ".join([*region.flags, *case.image.reasons])
-            rows.append(
-                f"<tr>{number(rank, str(rank), undefined=_UNKNOWN)}{opens}{cell(name)}{_numbers(region)}"
-                f"{cell(reasons)}</tr>"
-            )
-    return csv_button("quality") + table(heads, rows, sortable=True)
+            cells = [
+                cell(place + 1, "number"),
+                f'<th scope="row">{opens}</th>{doubt}{cell(name)}',
+                *_numbers(name, region, judges),
+                cell(reasons, "words"),
+            ]
+            rows.append(f'<tr data-view="{place}">{"".join(cells)}</tr>')
+    return table(_HEADS, rows, sortable=True)
 
 
-def _numbers(region: RegionQuality) -> str:
+def _numbers(name: str, region: RegionQuality, judges: Sequence[Judge]) -> list[str]:
     found = region.estimate
     estimated = (math.nan,) * 3 if found is None else (found.dice, found.low, found.high)
-    cells = [_cell(value) for value in (*estimated, region.agreement, region.confidence, region.fold_agreement)]
-    cells.append(_range(*region.volumes_ml))
-    cells.append(_range(*region.lesions))
-    return "".join(cells)
+    missing = None if any(region.volumes_ml) else _NOT_FOUND
+    return [
+        *(_cell(value, missing or _no_estimate(name, judges)) for value in estimated),
+        _cell(region.agreement, missing or _ONE_PASS),
+        _cell(region.confidence, missing or _NOT_FOUND_ON_AVERAGE),
+        _cell(region.fold_agreement, missing or _ONE_FOLD),
+        _range(*region.volumes_ml),
+        _range(*region.lesions),
+    ]
 
 
-def _cell(value: float) -> str:
+def _no_estimate(region: str, judges: Sequence[Judge]) -> str:
+    for judge in judges:
+        known = None if judge.calibration is None else judge.calibration.regions.get(region)
+        if known is None or known.model is None:
+            return judge.note
+    return "its passes do not have what the Dice is estimated from"
+
+
+def _cell(value: float, undefined: str) -> str:
     known = None if math.isnan(value) else value
-    return number(known, f"{value:.2f}", undefined=_UNKNOWN)
+    return number(known, f"{value:.2f}", undefined=undefined)
 
 
 def _range(low: float, high: float) -> str:
-    shown = f"{low:.3g}" if low == high else f"{low:.3g} to {high:.3g}"
-    return number(high, shown, undefined=_UNKNOWN)
+    return cell(f"{low:.3g}" if low == high else f"{low:.3g} to {high:.3g}", "number")
 
 
 def _meaning(judges: Sequence[Judge]) -> str:
@@ -116,33 +155,14 @@ def _meaning(judges: Sequence[Judge]) -> str:
         else "not estimated, since the model is not calibrated"
     )
     lines = {
+        "doubt": "1 less the lowest of estimated Dice (without it, agreement and confidence) and agreement of the "
+        "folds, over regions; where no pass finds a region, how often it was there in such out-of-fold cases",
         "estimated Dice": estimated,
         "agreement": "mean Dice of pairs of mirrored passes of one fold, the mean over folds",
         "confidence": "the Dice that the network's probabilities promise, the mean over folds",
         "folds": "mean Dice of pairs of folds; it is not in the estimate, since out-of-fold cases have one fold only",
         "volume, lesions": "the smallest and the largest among the folds, or the mirrored passes of a single one",
-        "order": "by 1 less the lowest of estimated Dice and agreement of the folds, over regions",
     }
     return (
         "<dl>" + "".join(f"<dt>{text_of(key)}</dt><dd>{text_of(value)}</dd>" for key, value in lines.items()) + "</dl>"
     )
-
-
-def _shown(cases: Sequence[CaseQuality], files: Mapping[str, ShownFiles], dataset: DatasetJson) -> Iterator[ShownCase]:
-    for place, case in enumerate(cases):
-        own = files[case.case]
-        # A prediction has no reference: it takes its place, under its own name.
-        read = read_volumes(
-            ResultCase(case.case, own.segmentation, own.segmentation, own.images), {}, dataset, None, True
-        )
-        (labels,) = read.segmentations.values()
-        read = replace(read, segmentations={"prediction": labels})
-        maps = [_map(name, file, read) for name, file in own.maps.items()]
-        yield read.in_viewer(place, maps)
-
-
-def _map(name: str, file: Path, read: CaseVolumes) -> ShownMap:
-    values, _ = read_image(file)
-    box = tuple(slice(first, first + size) for first, size in zip(read.first, read.grid.size, strict=True))
-    grid = display_grid(read.grid, _MAP_SIDE)
-    return ShownMap(name, to_uint8(grid.resample(values[box]), 0.0, 1.0), "1")

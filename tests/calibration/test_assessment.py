@@ -17,7 +17,7 @@ from factorizer_nnunet.calibration.image_distance import TrainingImages, distanc
 from factorizer_nnunet.calibration.temperature import logit_counts
 from factorizer_nnunet.imaging.statistics import channel_statistics
 from factorizer_nnunet.nnunet.pass_record import PassRecord, RegionPasses
-from factorizer_nnunet.quality.assess import Judge, assess
+from factorizer_nnunet.quality.assess import Judge, assess, of_passes
 
 SETTINGS = {"use_mirroring": True, "tile_step_size": 0.5, "num_iters": None, "num_shifts": None}
 
@@ -76,6 +76,21 @@ def test_a_region_that_is_not_found_is_as_doubtful_as_it_was_before() -> None:
         doubt == pytest.approx((2 + 42 / 60) / 21)
         and "not found; it is there in 13%" in assess("x", [EMPTY], [seen]).flags[0]
     )
+
+
+def test_without_calibration_nothing_speaks_for_a_region_that_is_not_found() -> None:
+    own = Judge(Path("model"), None, "not calibrated", TrainingImages(), ("T1",))
+    found = assess("x", [EMPTY], [own])
+    assert not found.is_judged and found.doubt == 0 and found.flags == ["lesion: not found"]
+    assert assess("x", [record(0.9)], [own]).is_judged and assess("x", [EMPTY], [judge(cases(40))]).is_judged
+
+
+def test_a_single_pass_of_a_single_fold_is_said_to_have_nothing_to_compare() -> None:
+    own = replace(judge(cases(40)), folds=("0",))
+    single = replace(record(0.9), num_passes=1)
+    assert any("predicted each case once" in note for note in of_passes(own, [single, single]).notes)
+    for folds, passes in ((("0",), record(0.9)), (("0", "1"), single)):
+        assert of_passes(replace(own, folds=folds), [passes]).notes == []
 
 
 def test_few_cases_give_raw_agreement_and_say_so() -> None:

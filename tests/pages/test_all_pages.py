@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from browser import CHROMIUM, Browser
 from explained import explanation
+from page_scripts import CLOSE, LEVELS, OUTSIDE, READY, UNEXPLAINED, WIDE, opened
 from results_example import DATASET_JSON, SPACING_MM, add_model, random_scores, write_study, write_volume
 
 from factorizer_nnunet import cli
@@ -22,24 +23,6 @@ from factorizer_nnunet.explain.shown import Shown
 from factorizer_nnunet.report import Sources, write
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
-
-READY = """(async () => {
-  const dialog = document.getElementById("viewer");
-  for (let n = 0; n < 500 && !dialog.dataset.ready; n++) await new Promise(done => setTimeout(done, 10));
-  return [dialog.open, dialog.dataset.ready,
-    [...dialog.querySelectorAll("canvas")].map(canvas => canvas.ariaLabel),
-    [...dialog.querySelectorAll("figcaption")].map(caption => caption.textContent)];
-})()"""
-CLOSE = """(() => {
-  const dialog = document.getElementById("viewer");
-  dialog.close(); delete dialog.dataset.ready;
-})()"""
-OUTSIDE = """[...document.querySelectorAll("body *")].filter(one => !one.closest(".scroll")
-  && one.getBoundingClientRect().right > innerWidth + 1).map(one => `${one.tagName} ${one.className} ${one.id}`)"""
-WIDE = 'Math.max(document.documentElement.scrollWidth, document.getElementById("viewer").scrollWidth)'
-LEVELS = '[...document.querySelectorAll("h1, h2, h3, h4, h5")].map(one => Number(one.tagName[1]))'
-UNEXPLAINED = """[...document.querySelectorAll("td")].filter(one => one.textContent.trim() === "–"
-  && !one.title && !one.querySelector("[title]")).map(one => one.outerHTML)"""
 
 
 def _report(folder: Path) -> Path:
@@ -105,25 +88,16 @@ def browser(started: Browser, request: pytest.FixtureRequest, tmp_path_factory: 
     return started
 
 
-def _opened(browser: Browser, selector: str) -> tuple[list[str], list[str]]:
-    """Labels and captions of the planes after a click on the first such element."""
-    browser.evaluate(CLOSE)
-    browser.evaluate(f"document.querySelector({json.dumps(selector)}).click()")
-    is_open, _, labels, captions = browser.evaluate(READY)
-    assert is_open and len(labels) == 3
-    return labels, captions
-
-
 @pytest.mark.parametrize("selector", ["main img", "tr[data-view] td:nth-child(2)"])
 def test_a_click_on_a_picture_or_a_row_opens_the_case(browser: Browser, selector: str) -> None:
-    labels, captions = _opened(browser, selector)
+    labels, captions = opened(browser, selector)
     for label, plane in zip(labels, ("axial", "coronal", "sagittal"), strict=True):
         assert re.search(rf": {plane}, slice \d+ of \d+, [RLAPSI] [\d.]+ mm", label)
     assert all(re.search(r"level [-\d.]+, width [\d.]+$", caption) for caption in captions)
 
 
 def test_a_step_goes_to_the_next_slice_of_the_file(browser: Browser) -> None:
-    labels, _ = _opened(browser, "main img")
+    labels, _ = opened(browser, "main img")
     number, count = map(int, re.search(r"slice (\d+) of (\d+)", labels[0]).groups())
     browser.evaluate("document.querySelector('#viewer canvas').focus()")
     browser.key("ArrowUp")
@@ -132,7 +106,7 @@ def test_a_step_goes_to_the_next_slice_of_the_file(browser: Browser) -> None:
 
 
 def test_all_channels_and_windows_can_be_chosen(browser: Browser) -> None:
-    _opened(browser, "main img")
+    opened(browser, "main img")
     names = browser.evaluate('[...document.getElementById("viewer-channel").options].map(one => one.text)')
     shown = set()
     for _ in names:
@@ -189,7 +163,7 @@ def test_nothing_scrolls_sideways(browser: Browser, width: int, scheme: str) -> 
     browser.evaluate(CLOSE)
     browser.resize(width, scheme)
     assert browser.evaluate(WIDE) <= width, browser.evaluate(OUTSIDE)
-    _opened(browser, "main img")
+    opened(browser, "main img")
     browser.resize(width, scheme)
     assert browser.evaluate(WIDE) <= width, browser.evaluate(OUTSIDE)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -18,6 +19,8 @@ from workspace import (
     checkpoint,
     read_labels,
 )
+
+from factorizer_nnunet.nnunet.pass_record import QUALITY_FILES
 
 pytestmark = pytest.mark.slow
 
@@ -37,9 +40,12 @@ def results(folds: Workspace, tmp_path: Path) -> Path:
 def test_a_run_uses_existing_folds_and_ends_with_predictions(folds: Workspace, results: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     options = ("-c", "3d_fullres", "2d", "-tr", TRAINER, "-f", 0, 1, "--device", "cpu", "-np", 1, "--output", out)
-    command = ("factorizer-nnunet", "run", "-d", 501, *options, "--disable-tta")
+    command = ("factorizer-nnunet", "run", "-d", 501, *options, "--disable-tta", "--quality")
     done = folds.run(*command, nnUNet_results=str(results))
     assert_predicted(out, folds.unseen, TEST_CASES, {0, 1, 2})
+    assert all((out / name).is_file() for name in QUALITY_FILES)
+    with (out / QUALITY_FILES[0]).open() as table:
+        assert {row["case"] for row in csv.DictReader(table)} == set(TEST_CASES)
     summary = json.loads((results / BLOBS / "factorizer_run" / "summary.json").read_text())
     attempts = {step["name"]: step["attempts"] for step in summary["steps"]}
     assert {step["state"] for step in summary["steps"]} == {"done"}

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import SimpleITK
-from tiny_models import CASES, run_predict, write_model
+from tiny_models import CASES, run_predict, write_image, write_model
 from validation_example import write_validation
 
 from factorizer_nnunet.calibration.calibration_file import read_calibration
@@ -67,6 +69,55 @@ def test_an_edited_table_is_kept(root: Path, model: Path) -> None:
     table.write_text(table.read_text() + "my own notes\n")
     (kept,) = write_quality(root / "out").kept
     assert "my own notes" in kept.read_text() and "my own notes" not in table.read_text()
+
+
+def test_an_edited_page_is_kept(root: Path, model: Path) -> None:
+    run_predict(root, model, quality=True)
+    page = write_quality(root / "out").page
+    page.write_text(page.read_text().replace("</h1>", ", seen by me</h1>"))
+    (kept,) = write_quality(root / "out").kept
+    assert "seen by me" in kept.read_text() and "seen by me" not in page.read_text()
+
+
+@pytest.mark.parametrize(
+    ("damaged", "reason"),
+    [
+        ('{"models": [{"num_passes": 1, "spac', "not valid JSON"),
+        ('{"models": [{"num_passes": 1}]}', "is not a record of --quality"),
+        ('{"models": []}', "has passes of 0 models, but 1 model predicted"),
+    ],
+)
+def test_a_damaged_record_is_named_and_predicted_again(root: Path, model: Path, damaged: str, reason: str) -> None:
+    run_predict(root, model, quality=True)
+    file = passes_file(root / "out", "b")
+    file.write_text(damaged)
+    with pytest.raises(UserError, match=rf"{re.escape(str(file))}.*{reason}.*predict the case again with --quality"):
+        write_quality(root / "out")
+    file.unlink()
+    assert run_predict(root, model, quality=True).predicted == ["b"]
+    assert len(write_quality(root / "out").cases) == len(CASES)
+
+
+def test_images_that_are_gone_or_have_changed_are_named(root: Path, model: Path) -> None:
+    run_predict(root, model, quality=True)
+    assert "not those that were predicted from" not in write_quality(root / "out").page.read_text()
+    (root / "images" / "b_0001.nii.gz").unlink()
+    write_image(root / "images" / "c_0000.nii.gz", 99)
+    page = write_quality(root / "out").page.read_text()
+    assert "not those that were predicted from: b_0001.nii.gz (removed), c_0000.nii.gz (changed)" in page
+    shutil.rmtree(root / "images")
+    page = write_quality(root / "out").page.read_text()
+    assert "a_0000.nii.gz (removed), a_0001.nii.gz (removed)" in page and '"no image"' in page
+
+
+def test_nothing_to_compare_is_said(root: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["-i", str(root / "images"), "-o", str(root / "out"), "-f", "0", "-device", "cpu"]
+    options += ["-npp", "0", "-nps", "0"]
+    assert main(["predict", "-m", str(model), *options, "--disable_tta", "--quality"]) == 0
+    said = f"{model} predicted each case once, so that agreement is not known"
+    assert f"note: {said}" in capsys.readouterr().out
+    assert said in json.loads((root / "out" / "quality.json").read_text())["models"][0]["note"]
+    assert said in (root / "out" / "quality.html").read_text()
 
 
 def test_several_folds_and_models_are_compared(root: Path) -> None:
