@@ -137,7 +137,7 @@ def _figure(caption: str, cuts: list[Cut], pictures: list[np.ndarray], side: int
         jpeg = draw(picture, cut.masks, own_side, 1, cut.known_plane, cut.position, fill)
         described = text_of(": ".join(filter(None, (alt, cut.name))))
         style = f"flex-grow:{cut.extent_mm[1]:.4g}"
-        images.append(f'<img src="{data_uri(jpeg)}" alt="{described}" style="{style}" loading="lazy" decoding="async">')
+        images.append(f'<img src="{data_uri(jpeg)}" alt="{described}" style="{style}">')
     shown = "".join(images)
     chosen = f' data-map="{component}"' if component else ""
     button = f'<button class="picture" data-view="0"{chosen}>{shown}</button>'

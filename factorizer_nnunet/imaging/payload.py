@@ -17,6 +17,7 @@ import numpy as np
 _GIPL_HEADER_BYTES = 256  # GIPL: sizes as four 16-bit numbers at 0, the type at 8, voxel sizes at 10; all big-endian
 _GIPL_TYPE_BYTES = {1: 1 / 8, 7: 1, 8: 1, 15: 2, 16: 2, 31: 4, 32: 4, 64: 4, 65: 8}
 
+_EXTENSION_BYTES = 4  # between the header of a NIfTI file and its voxels, at least
 _NUMBERS = (2, 4, 8, 16, 64, 256, 512, 768, 1024, 1280)  # NIfTI's types of voxels that ITK reads: one real number each
 _NOT_ONE_NUMBER = {  # by the type of voxels in NIfTI
     **dict.fromkeys((32, 1792, 2048), "complex"),
@@ -123,5 +124,8 @@ def _nifti_bytes(content: bytes) -> int:
     header = nifti_header(content)
     if header is None:
         raise OSError("has a damaged header")
+    start, least = int(header["vox_offset"]), int(header.sizeof_hdr) + _EXTENSION_BYTES
+    if bytes(header["magic"]).startswith(b"n+") and start < least:  # ITK reads them right after the header
+        raise OSError(f"has a header that lets its voxels begin at byte {start}; they cannot before {least}")
     voxels = math.prod(max(size, 1) for size in header.get_data_shape())
-    return int(header["vox_offset"]) + voxels * int(header["bitpix"]) // 8
+    return start + voxels * int(header["bitpix"]) // 8

@@ -83,7 +83,7 @@ def _figure(group: Group, name: str, why: str, channel: int | None, side: int, i
     labels = group.scored[0].scores.labels
     cells += picture_cells(name, heads, pictures_of([labels[one] for one in group.regions], read, side))
     number = group.number_of[name]
-    fold = f' <span class="soft">fold {text_of(case.fold)}</span>' if case.fold else ""
+    fold = f' <span class="soft">fold {text_of(case.fold)},</span>' if case.fold else ""
     shown = f"{read.image.name}, window {read.image.window.text}" if case.images else "no image"
     return (
         f'<figure class="case" id="picture-{number}" data-case="{number}"><figcaption><b>{breakable(name)}</b> '
@@ -100,7 +100,7 @@ def picture_cells(case: str, heads: Iterable[str], pictures: Iterable[tuple[Plan
     for plane, position, jpegs in pictures:
         for head, jpeg in zip(columns, jpegs, strict=True):
             alt = text_of(f"{case}, {plane.name}, {position}, {head}")
-            yield f'<img src="{data_uri(jpeg)}" alt="{alt}" loading="lazy" decoding="async">'
+            yield f'<img src="{data_uri(jpeg)}" alt="{alt}">'
 
 
 def pictures_of(

@@ -67,12 +67,13 @@ def _model_facts(result: Result) -> dict[str, str]:
 
 
 def _training_facts(result: Result) -> dict[str, str]:
+    folds = "folds" if len(result.folds) > 1 else "fold"
     return {
         "trained folds": ", ".join(curve.fold for curve in result.curves),
         "epochs": _range([curve.epochs.size for curve in result.curves], "{:.0f}"),
         "training time per fold": _range(*_in_suitable_unit([curve.hours for curve in result.curves])),
         "cases": f"{len(result.cases)}, {result.kind}"
-        + (f" of folds {', '.join(result.folds)}" if result.folds else ""),
+        + (f" of {folds} {', '.join(result.folds)}" if result.folds else ""),
     }
 
 

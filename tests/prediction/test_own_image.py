@@ -153,7 +153,18 @@ def test_a_header_that_describes_no_image_is_named(
     content[offset : offset + 2] = np.array(number, "<i2").tobytes()
     file.write_bytes(gzip.compress(bytes(content)))
     outcome = run_predict(root, model, use_mirroring=False)
-    assert outcome.predicted == ["b", "c"] and re.search(f"a_0000.nii.gz {message}", outcome.failed["a"])
+    assert outcome.predicted == ["b", "c"]
+    assert re.search(f"a_0000.nii.gz {message}", outcome.failed["a"])
+
+
+@pytest.mark.parametrize("start", [-5, 0, 348])
+def test_voxels_within_the_header_are_named(root: Path, model: Path, start: float) -> None:
+    file = root / "images" / "a_0000.nii.gz"
+    content = bytearray(gzip.decompress(file.read_bytes()))
+    content[108:112] = np.array(start, "<f4").tobytes()
+    file.write_bytes(gzip.compress(bytes(content)))
+    message = run_predict(root, model, use_mirroring=False).failed["a"]
+    assert f"lets its voxels begin at byte {start}; they cannot before 352" in message
 
 
 def test_2d_images_given_to_a_3d_model_fail(root: Path, model: Path) -> None:

@@ -121,7 +121,7 @@ def test_curves_of_unequal_length_and_with_gaps() -> None:
     paths = elements(curves_svg("loss", lines), "path", "fold")
     assert paths[0].get("d").count("M") == 2 and paths[0].get("d").count("L") == 1
     long = Line("m", 0, "0", np.arange(1000), np.linspace(0, 1, 1000))
-    points = elements(curves_svg("loss", [long]), "path", "fold")[0].get("d").count("L") + 1
+    points = elements(curves_svg("loss", [long]), "path", "mean")[0].get("d").count("L") + 1
     assert points == 250
 
 

@@ -1,4 +1,4 @@
-"""Training curves: a thin line for each fold, a bold line for their mean."""
+"""Training curves: a thin line for each fold, a bold line for their mean or for a single fold."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from factorizer_nnunet.core.wording import count_of
 from factorizer_nnunet.pages.markup import text_of
 from factorizer_nnunet.report.charts.axes import Figure, Scale, model_class, scale_for
 
@@ -39,8 +40,9 @@ def curves_svg(quantity: str, lines: Sequence[Line], within: tuple[float, float]
         own = [line for line in lines if line.place == place]
         for line in own:
             tip = f"{line.title}, fold {line.fold}"
+            kind = "fold" if len(own) > 1 else "mean"
             figure.add(
-                f'<path class="fold {model_class(place)}" d="{_path(x, y, line.epochs, line.values)}">'
+                f'<path class="{kind} {model_class(place)}" d="{_path(x, y, line.epochs, line.values)}">'
                 f"<title>{text_of(tip)}</title></path>"
             )
         epochs = np.unique(np.concatenate([line.epochs for line in own]))  # logs of a continued training may be lost
@@ -53,7 +55,7 @@ def curves_svg(quantity: str, lines: Sequence[Line], within: tuple[float, float]
             figure.add(f'<path class="mean {model_class(place)}" d="{_path(x, y, epochs, mean)}"/>')
         ends = [line.values[np.isfinite(line.values)][-1] for line in own if np.isfinite(line.values).any()]
         if ends:
-            texts.append(f"{own[0].title}: {len(own)} folds, {np.mean(ends):.3f} on average at the end.")
+            texts.append(f"{own[0].title}: {count_of(len(own), 'fold')}, {np.mean(ends):.3f} on average at the end.")
     return figure.svg(f"{quantity} over epochs. {' '.join(texts)}")
 
 
