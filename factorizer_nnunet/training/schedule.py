@@ -2,9 +2,38 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 
 _EXPONENT = 0.9  # of the decay, as in nnU-Net
+
+
+@dataclass(frozen=True)
+class Length:
+    """How long a training is.
+
+    Attributes:
+        epochs: in all.
+        iterations_per_epoch: from ``first_epoch`` on.
+        warmup: iterations over which the rate rises from 0 to its peak.
+        first_epoch, first_iteration: where epochs of this length begin; those before may have had other lengths.
+    """
+
+    epochs: int
+    iterations_per_epoch: int
+    warmup: int
+    first_epoch: int = 0
+    first_iteration: int = 0
+
+    @property
+    def total(self) -> int:
+        """Iterations of all epochs."""
+        return self.begin_of(self.epochs)
+
+    def begin_of(self, epoch: int) -> int:
+        """Iterations before an epoch."""
+        return self.first_iteration + (epoch - self.first_epoch) * self.iterations_per_epoch
 
 
 class WarmupPolySchedule:
@@ -17,57 +46,24 @@ class WarmupPolySchedule:
     Args:
         optimizer: whose parameter groups get the rate.
         peak: the highest learning rate.
-        epochs, iterations_per_epoch: length of the training.
-        warmup: iterations over which the rate rises from 0 to its peak.
-        first_epoch, first_iteration: where epochs of this length begin; those before may have had other lengths.
+        length: of the training. If it is set again, it is used from the next ``step``.
     """
 
-    def __init__(
-        self,
-        optimizer: torch.optim.Optimizer,
-        *,
-        peak: float,
-        epochs: int,
-        iterations_per_epoch: int,
-        warmup: int,
-        first_epoch: int = 0,
-        first_iteration: int = 0,
-    ) -> None:
+    def __init__(self, optimizer: torch.optim.Optimizer, peak: float, length: Length) -> None:
         self.optimizer = optimizer
         self.peak = peak
-        self.set_length(
-            epochs=epochs,
-            iterations_per_epoch=iterations_per_epoch,
-            warmup=warmup,
-            first_epoch=first_epoch,
-            first_iteration=first_iteration,
-        )
+        self.length = length
         self.step(0)
-
-    def set_length(
-        self,
-        *,
-        epochs: int,
-        iterations_per_epoch: int,
-        warmup: int,
-        first_epoch: int = 0,
-        first_iteration: int = 0,
-    ) -> None:
-        """Set the length of the training; arguments as for the class. It is used from the next ``step``."""
-        self.iterations_per_epoch = iterations_per_epoch
-        self.first_epoch, self.first_iteration = first_epoch, first_iteration
-        self.total = first_iteration + (epochs - first_epoch) * iterations_per_epoch
-        self.warmup = warmup
 
     def rate(self, iteration: int) -> float:
         """Learning rate of one iteration, counted from 0 over the complete training."""
-        rising = min(1.0, (iteration + 1) / max(1, self.warmup))
-        left = max(0.0, 1 - iteration / self.total)
+        rising = min(1.0, (iteration + 1) / max(1, self.length.warmup))
+        left = max(0.0, 1 - iteration / self.length.total)
         return self.peak * rising * left**_EXPONENT
 
     def step(self, epoch: int) -> None:
         """Go to the first iteration of ``epoch``; nnU-Net calls this at the start of each."""
-        self.iteration = self.first_iteration + (epoch - self.first_epoch) * self.iterations_per_epoch
+        self.iteration = self.length.begin_of(epoch)
         self._set(self.rate(self.iteration))
 
     def skip(self, iterations: int) -> None:

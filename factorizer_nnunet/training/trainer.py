@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -27,7 +28,7 @@ from factorizer_nnunet.training.checks import check_checkpoint, check_pretrained
 from factorizer_nnunet.training.freezing import freeze
 from factorizer_nnunet.training.new_files import NewFiles
 from factorizer_nnunet.training.ranks import on_first_rank
-from factorizer_nnunet.training.schedule import WarmupPolySchedule
+from factorizer_nnunet.training.schedule import Length, WarmupPolySchedule
 
 # With fewer stages there is only one decoder output, and nnU-Net's deep supervision gives the last one no weight.
 _MIN_STAGES_FOR_DEEP_SUPERVISION = 3
@@ -139,28 +140,22 @@ class nnUNetTrainerFactorizer(ChannelDropTrainer):
         optimizer = build_optimizer(self.network, self.initial_lr, self.weight_decay, fused=not plain)
         if plain:
             optimizer.register_step_pre_hook(self._clip_gradients)
-        return optimizer, WarmupPolySchedule(optimizer, peak=self.initial_lr, **self._length)
+        return optimizer, WarmupPolySchedule(optimizer, self.initial_lr, self._length)
 
     @property
-    def _length(self) -> dict[str, int]:
-        """Epochs, iterations and warm-up, as the schedule takes them."""
+    def _length(self) -> Length:
+        """Epochs, iterations and warm-up."""
         plan, iterations = self._time_plan, self.num_iterations_per_epoch
         first_epoch, first_iteration = (0, 0) if plan is None else (plan.first_epoch, plan.first_iteration)
-        total = first_iteration + (self.num_epochs - first_epoch) * iterations
-        return {
-            "epochs": self.num_epochs,
-            "iterations_per_epoch": iterations,
-            "warmup": self.budget.warmup or min(1000, total // 20),
-            "first_epoch": first_epoch,
-            "first_iteration": first_iteration,
-        }
+        length = Length(self.num_epochs, iterations, 0, first_epoch, first_iteration)
+        return replace(length, warmup=self.budget.warmup or min(1000, length.total // 20))
 
     def change_length(self) -> None:
         """Let schedule and checkpoints follow the number of epochs."""
         # A short training, too, must leave a checkpoint to continue from.
         self.save_every = max(1, min(self.save_every, self.num_epochs // 10))
         if self.lr_scheduler is not None:
-            self.lr_scheduler.set_length(**self._length)
+            self.lr_scheduler.length = self._length
 
     def _clip_gradients(self, optimizer: torch.optim.Optimizer, args: tuple, kwargs: dict) -> None:
         # nnU-Net's training step clips to 12, meant for SGD; a hook lowers that without copying the step.

@@ -32,7 +32,7 @@ from workspace import (
 from factorizer_nnunet.core.interrupts import STOPPED
 from factorizer_nnunet.network import Factorizer
 from factorizer_nnunet.training.building import build_network
-from factorizer_nnunet.training.schedule import WarmupPolySchedule
+from factorizer_nnunet.training.schedule import Length, WarmupPolySchedule
 from factorizer_nnunet.training.trainer import trainer_variant
 
 pytestmark = pytest.mark.slow
@@ -100,10 +100,8 @@ def test_a_killed_training_keeps_its_schedule(interrupted: SimpleNamespace) -> N
     total = RESUMED_EPOCHS * trainer_variant(RESUMED_TRAINER).budget.iterations_per_epoch
     schedule = WarmupPolySchedule(
         torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))]),
-        peak=1e-3,
-        epochs=RESUMED_EPOCHS,
-        iterations_per_epoch=2,
-        warmup=total // 20,
+        1e-3,
+        Length(RESUMED_EPOCHS, 2, total // 20),
     )
     expected = [schedule.rate(2 * epoch) for epoch in range(RESUMED_EPOCHS)]
     np.testing.assert_allclose(saved["logging"]["lrs"], expected)

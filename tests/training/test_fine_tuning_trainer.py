@@ -44,7 +44,7 @@ def test_frozen_weights_stay_and_all_others_move(
 def test_the_name_sets_the_warm_up(make_trainer: MakeTrainer) -> None:
     trainer = make_trainer(f"{BASE}_2epochs_50iters_warmup40")
     trainer.initialize()
-    assert trainer.lr_scheduler.warmup == 40
+    assert trainer.lr_scheduler.length.warmup == 40
 
 
 @pytest.mark.parametrize("losses", [[], [0.5]])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from factorizer_nnunet.training.schedule import WarmupPolySchedule
+from factorizer_nnunet.training.schedule import Length, WarmupPolySchedule
 
 EPOCHS, ITERATIONS, WARMUP, PEAK = 6, 10, 5, 1e-3
 
@@ -15,10 +15,8 @@ def new_schedule() -> WarmupPolySchedule:
     weight.grad = torch.ones(2)
     return WarmupPolySchedule(
         torch.optim.AdamW([{"params": [weight], "weight_decay": 0.0}]),
-        peak=PEAK,
-        epochs=EPOCHS,
-        iterations_per_epoch=ITERATIONS,
-        warmup=WARMUP,
+        PEAK,
+        Length(EPOCHS, ITERATIONS, WARMUP),
     )
 
 
@@ -74,5 +72,10 @@ def test_each_epoch_starts_at_its_own_place() -> None:
 
 def test_no_warmup_starts_at_the_peak() -> None:
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))])
-    schedule = WarmupPolySchedule(optimizer, peak=PEAK, epochs=1, iterations_per_epoch=2, warmup=0)
+    schedule = WarmupPolySchedule(optimizer, PEAK, Length(1, 2, 0))
     assert schedule.rate(0) == PEAK
+
+
+def test_epochs_of_another_length_begin_where_the_others_end() -> None:
+    length = Length(6, 4, 0, first_epoch=2, first_iteration=20)
+    assert (length.begin_of(2), length.begin_of(3), length.total) == (20, 24, 36)

@@ -146,8 +146,8 @@ def test_measuring_leaves_no_trace(make_trainer: MakeTrainer, monkeypatch: pytes
         plan.epochs,
         plan.iterations_per_epoch,
     )
-    assert trainer.lr_scheduler.total == plan.epochs * plan.iterations_per_epoch
-    assert trainer.lr_scheduler.iterations_per_epoch == plan.iterations_per_epoch
+    assert trainer.lr_scheduler.length.total == plan.epochs * plan.iterations_per_epoch
+    assert trainer.lr_scheduler.length.iterations_per_epoch == plan.iterations_per_epoch
     assert trainer.save_every == max(1, min(50, plan.epochs // 10))
 
 
@@ -186,7 +186,7 @@ def test_a_resumed_training_keeps_its_plan_and_its_time(
     resumed.load_checkpoint(str(file))
     resumed.on_train_start()
     assert (resumed.num_epochs, resumed.num_iterations_per_epoch) == (7, 3)
-    assert resumed.lr_scheduler.total == 5 + 6 * 3
+    assert resumed.lr_scheduler.length.total == 5 + 6 * 3
     assert resumed._time_plan == plan and resumed._final == trainer._final
     assert 20 < spent <= resumed._seconds_before < resumed._seconds_spent()
 
@@ -300,7 +300,7 @@ def test_a_training_ends_in_time_although_the_machine_changes(
     assert trainer.current_epoch == 10
     log = "".join(file.read_text() for file in sorted(Path(trainer.output_folder).glob("training_log*")))
     assert timed.CORRECTED in log
-    assert trainer.lr_scheduler.iteration == trainer.lr_scheduler.total == clock.batches
+    assert trainer.lr_scheduler.iteration == trainer.lr_scheduler.length.total == clock.batches
     rates = [float(rate) for rate in trainer.logger.get_checkpoint()["lrs"]]
     assert rates[1:] == sorted(rates[1:], reverse=True)
 
