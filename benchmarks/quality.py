@@ -64,7 +64,7 @@ def measured(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     clean = [row for row in known if row["condition"] == CLEAN]
     medians = {name: float(np.median([r["dice"] for r in clean if r["region"] == name])) for name in _regions(clean)}
     failed = [r["dice"] < FAILED or r["dice"] < medians[r["region"]] - BELOW_MEDIAN for r in known]
-    doubts = [row["doubt"] for row in known]
+    doubts = [math.inf if row["doubt"] is None else row["doubt"] for row in known]  # such cases come first
     estimated = [row for row in clean if row["estimate"] is not None]
     return {
         "regions_of_cases": len(known),

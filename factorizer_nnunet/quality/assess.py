@@ -47,21 +47,12 @@ class RegionQuality:
 
     @property
     def doubt(self) -> float:
-        """1 less the lowest Dice that anything speaks for; 0 if nothing does."""
-        return max(self._doubts, default=0.0)
-
-    @property
-    def is_judged(self) -> bool:
-        """Whether anything speaks for or against it: not if no pass finds it, and nothing is known of such cases."""
-        return bool(self._doubts)
-
-    @property
-    def _doubts(self) -> list[float]:
+        """1 less the lowest Dice that anything speaks for; NaN if no pass finds it and such cases are not known."""
         if not math.isnan(self.missed):
-            return [self.missed]
+            return self.missed
         known = [self.fold_agreement]
         known += [self.agreement, self.confidence] if self.estimate is None else [self.estimate.dice]
-        return [1 - value for value in known if not math.isnan(value)]
+        return max((1 - value for value in known if not math.isnan(value)), default=math.nan)
 
 
 @dataclass(frozen=True)
@@ -74,13 +65,9 @@ class CaseQuality:
 
     @property
     def doubt(self) -> float:
-        """That of the most doubtful region."""
-        return max((region.doubt for region in self.regions.values()), default=0.0)
-
-    @property
-    def is_judged(self) -> bool:
-        """Whether the doubt is known, see ``RegionQuality``."""
-        return any(region.is_judged for region in self.regions.values())
+        """That of the most doubtful region; NaN if it is not known of any."""
+        known = [region.doubt for region in self.regions.values() if not math.isnan(region.doubt)]
+        return max(known, default=math.nan)
 
     @property
     def flags(self) -> list[str]:

@@ -102,7 +102,7 @@ def _table(cases: Sequence[CaseQuality], judges: Sequence[Judge]) -> str:
     rows = []
     for place, case in enumerate(cases):
         opens = f'<button class="open" data-view="{place}">{text_of(case.case)}</button>'
-        doubt = _cell(case.doubt if case.is_judged else math.nan, _NOTHING_KNOWN)
+        doubt = _cell(case.doubt, _NOTHING_KNOWN)
         for name, region in case.regions.items():
             reasons = "; ".join([*region.flags, *case.image.reasons])
             cells = [
@@ -156,7 +156,8 @@ def _meaning(judges: Sequence[Judge]) -> str:
     )
     lines = {
         "doubt": "1 less the lowest of estimated Dice (without it, agreement and confidence) and agreement of the "
-        "folds, over regions; where no pass finds a region, how often it was there in such out-of-fold cases",
+        "folds, over regions; where no pass finds a region, how often it was there in such out-of-fold cases; cases of "
+        "unknown doubt come first",
         "estimated Dice": estimated,
         "agreement": "mean Dice of pairs of mirrored passes of one fold, the mean over folds",
         "confidence": "the Dice that the network's probabilities promise, the mean over folds",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,7 +53,7 @@ def write_quality(folder: Path, limits: ViewerLimits = ViewerLimits()) -> Assess
     records = {name: _passes(passes_file(folder, name), len(judges)) for name in names}
     judges = [of_passes(judge, [own[n] for own in records.values()]) for n, judge in enumerate(judges)]
     cases = [assess(name, own, judges) for name, own in records.items()]
-    cases.sort(key=lambda case: (-case.doubt, -len(case.flags), case.case))
+    cases.sort(key=_order)
     target = page_file(folder / PAGE_FILE)
     with file_lock(folder / RECORDS / "quality.lock", f"another command writes {target}; wait until it ends"):
         try:
@@ -63,6 +64,11 @@ def write_quality(folder: Path, limits: ViewerLimits = ViewerLimits()) -> Assess
         except (OSError, RuntimeError, ValueError, IndexError) as error:  # of SimpleITK and others
             raise UserError(f"cannot write {target}: {str(error).strip().splitlines()[-1]}") from error
     return Assessment(tuple(cases), tuple(judges), target, tuple(path for path in kept if path is not None))
+
+
+def _order(case: CaseQuality) -> tuple[float, int, str]:
+    """By doubt; a case of which nothing is known comes first, since nothing else speaks for it."""
+    return -math.inf if math.isnan(case.doubt) else -case.doubt, -len(case.flags), case.case
 
 
 def _passes(file: Path, num_models: int) -> list[PassRecord]:

@@ -133,7 +133,7 @@ class nnUNetTrainerFactorizer(ChannelDropTrainer):
 
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, WarmupPolySchedule]:
         """AdamW and its schedule; gradients are clipped before each optimizer step. Frozen weights are left out."""
-        # Here, since nnU-Net has built the network, but not yet told other processes which weights get gradients.
+        # Here, since nnU-Net has built the network, but not yet said to other processes which weights get gradients.
         if frozen := freeze(self.network, self.budget.freeze):
             self.print_to_log_file(f"Frozen: {', '.join(self.budget.freeze)}, {frozen:,} weights")
         plain = self.step_setting is StepSetting.PLAIN

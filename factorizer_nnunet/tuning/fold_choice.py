@@ -13,7 +13,7 @@ def check_choice(folds: Sequence[str] | None, max_cases: int | None) -> None:
     """Check what was asked for.
 
     Raises:
-        UserError: a fold is no number or named twice, or less than one case of each is asked for.
+        UserError: a fold is not a number or is named twice, or less than one case of each is asked for.
     """
     if max_cases is not None and max_cases < 1:
         raise UserError(f"--cases {max_cases} must be at least 1")

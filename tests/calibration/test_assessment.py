@@ -81,8 +81,8 @@ def test_a_region_that_is_not_found_is_as_doubtful_as_it_was_before() -> None:
 def test_without_calibration_nothing_speaks_for_a_region_that_is_not_found() -> None:
     own = Judge(Path("model"), None, "not calibrated", TrainingImages(), ("T1",))
     found = assess("x", [EMPTY], [own])
-    assert not found.is_judged and found.doubt == 0 and found.flags == ["lesion: not found"]
-    assert assess("x", [record(0.9)], [own]).is_judged and assess("x", [EMPTY], [judge(cases(40))]).is_judged
+    assert math.isnan(found.doubt) and found.flags == ["lesion: not found"]
+    assert assess("x", [record(0.9)], [own]).doubt > 0 and assess("x", [EMPTY], [judge(cases(40))]).doubt == 1
 
 
 def test_a_single_pass_of_a_single_fold_is_said_to_have_nothing_to_compare() -> None:

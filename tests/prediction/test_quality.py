@@ -243,3 +243,17 @@ def test_the_commands(root: Path, model: Path, capsys: pytest.CaptureFixture[str
     assert "quality: 3 cases" in capsys.readouterr().out
     assert (root / "out" / "uncertainty" / "a_probability_core.nii.gz").is_file()
     assert main(["calibrate", "-m", str(model), "-f", "all"]) == 2
+
+
+def test_a_case_of_unknown_doubt_comes_first(root: Path, model: Path) -> None:
+    run_predict(root, model, quality=True)
+    file = passes_file(root / "out", "b")
+    content = json.loads(file.read_text())
+    for region in content["models"][0]["regions"].values():
+        region |= {"agreement": [None], "confidence": [None], "fold_agreement": None}
+    file.write_text(json.dumps(content))
+    found = write_quality(root / "out").cases
+    assert found[0].case == "b" and np.isnan(found[0].doubt)
+    with (root / "out" / "quality.csv").open() as table:
+        assert next(csv.DictReader(table))["doubt"] == ""
+    assert json.loads((root / "out" / "quality.json").read_text())["cases"][0]["doubt"] is None
