@@ -19,9 +19,10 @@ from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import load_json_object
 
 TIME_PLAN_FILE = "time_plan.json"
-# Where a usual epoch takes longer than all of the time, as on a CPU: so many shorter ones, for progress to be seen.
+# Where fewer usual epochs fit, as on a CPU: so many shorter ones, for progress to be seen and the length corrected.
 _SHORT_EPOCHS = 10
-_FEWEST_ITERATIONS = 10  # of an epoch
+_FEWEST_ITERATIONS = 10  # of an epoch, or half of a usual one that has fewer than 20
+_MOST_BETWEEN = 0.1  # of the time may go into the ends of short epochs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,9 +70,8 @@ class TimePlan:
 def plan_time(minutes: float, times: MeasuredTimes, iterations: int, validation_iterations: int) -> TimePlan:
     """The longest training that ends with its validation in ``minutes``.
 
-    Epochs are shortened, to half of ``iterations`` at the most, so that a few of them, too, fill the time: 2.5 complete
-    epochs become three shorter ones. Where not even one complete epoch fits, there are up to 10 epochs of 10 iterations
-    or more, with as many fewer validation iterations.
+    Epochs are shortened, to half of ``iterations`` at the most, so that they fill the time. Where not even 10 complete
+    epochs fit, there are up to 10 of 10 iterations or more, with as many fewer validation iterations.
 
     Raises:
         UserError: not even 10 iterations fit.
@@ -79,7 +79,7 @@ def plan_time(minutes: float, times: MeasuredTimes, iterations: int, validation_
     available = 60 * minutes - times.spent - times.final
     others = validation_iterations * times.validation_step + times.epoch_end
     epoch = iterations * times.step + others
-    if available < epoch:
+    if available < _SHORT_EPOCHS * epoch:
         return _plan_short_epochs(minutes, times, iterations, validation_iterations)
     epochs = math.ceil(available / epoch)
     shortened = math.floor((available / epochs - others) / times.step)
@@ -112,13 +112,16 @@ def corrected_plan(plan: TimePlan, epoch: int, left: float, step: float, others:
 
 
 def _plan_short_epochs(minutes: float, times: MeasuredTimes, iterations: int, validation_iterations: int) -> TimePlan:
-    """A training that is shorter than one complete epoch."""
+    """A training that is shorter than 10 complete epochs."""
     available = 60 * minutes - times.spent - times.final
-    fewest = min(_FEWEST_ITERATIONS, iterations)
+    fewest = min(_FEWEST_ITERATIONS, math.ceil(iterations / 2))
     share = validation_iterations / iterations  # validation iterations for each one of training
+    between = times.epoch_end + times.validation_step  # one validation iteration may come from rounding up
+    complete = math.ceil(available / (iterations * (times.step + share * times.validation_step) + between))
     for epochs in range(_SHORT_EPOCHS, 0, -1):
-        # One validation iteration may come from rounding up.
-        left = available / epochs - times.epoch_end - times.validation_step
+        if epochs > complete and epochs * between > _MOST_BETWEEN * available:
+            continue
+        left = available / epochs - between
         shortened = math.floor(left / (times.step + share * times.validation_step))
         if shortened >= fewest:
             shortened = min(shortened, iterations)
@@ -127,7 +130,7 @@ def _plan_short_epochs(minutes: float, times: MeasuredTimes, iterations: int, va
                 iterations_per_epoch=shortened,
                 validation_iterations=min(validation_iterations, math.floor(shortened * share) + 1),
             )
-    least = fewest * (times.step + share * times.validation_step) + times.epoch_end + times.validation_step
+    least = fewest * (times.step + share * times.validation_step) + between
     needed = math.ceil((times.spent + times.final + least) / 60 * (1 + 1e-9))
     raise UserError(
         f"a training of {minutes:g} minutes is too short: starting takes {_minutes(times.spent)}, {fewest} iterations "
