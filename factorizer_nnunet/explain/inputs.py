@@ -51,7 +51,7 @@ def check_images(cases: Sequence[ImageCase], model: TrainedModel) -> None:
         try:
             for file in case.files:
                 check_complete(file)
-        except OSError as error:
+        except (OSError, UserError) as error:
             problems.append(f"{case.name}: {error}")
             continue
         count = channels_in(case.files)

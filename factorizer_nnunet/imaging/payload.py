@@ -14,9 +14,12 @@ from pathlib import Path
 import nibabel
 import numpy as np
 
+from factorizer_nnunet.core.wording import count_of
+
 _GIPL_HEADER_BYTES = 256  # GIPL: sizes as four 16-bit numbers at 0, the type at 8, voxel sizes at 10; all big-endian
 _GIPL_TYPE_BYTES = {1: 1 / 8, 7: 1, 8: 1, 15: 2, 16: 2, 31: 4, 32: 4, 64: 4, 65: 8}
 
+_GZIP = b"\x1f\x8b"  # begins every gzip file
 _EXTENSION_BYTES = 4  # between the header of a NIfTI file and its voxels, at least
 _NUMBERS = (2, 4, 8, 16, 64, 256, 512, 768, 1024, 1280)  # NIfTI's types of voxels that ITK reads: one real number each
 _NOT_ONE_NUMBER = {  # by the type of voxels in NIfTI
@@ -46,11 +49,16 @@ def payload_problem(path: Path) -> str | None:
 
 
 def _problem(path: Path, with_values: bool) -> str | None:
+    if path.is_dir():
+        return "is a folder"
     name = path.name.lower()
     if not name.endswith((".nii", ".nii.gz", ".gipl")):
         return None
+    content = path.read_bytes()
+    if name.endswith(".gz") and content and not content.startswith(_GZIP):
+        return "is not compressed, although it ends with .gz: give it the ending of its format, or save it again"
     try:
-        content = gzip.decompress(path.read_bytes()) if name.endswith(".gz") else path.read_bytes()
+        content = gzip.decompress(content) if name.endswith(".gz") else content
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         return f"is a truncated or damaged gzip file ({error})"
     if not content:
@@ -99,7 +107,7 @@ def _not_finite(content: bytes, end: int) -> str | None:
     start = int(header["vox_offset"])
     values = np.frombuffer(content, kind, (end - start) // kind.itemsize, start)
     number = int(np.count_nonzero(~np.isfinite(values)))
-    return f"has {number} voxels that are NaN or infinite" if number else None
+    return f"has {count_of(number, 'voxel')} that {'is' if number == 1 else 'are'} NaN or infinite" if number else None
 
 
 def _gipl_bytes(content: bytes) -> int:

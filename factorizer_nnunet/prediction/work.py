@@ -43,9 +43,8 @@ Properties = dict[str, Any]  # what nnU-Net needs to bring a prediction back to 
 # An image that has so many more voxels at the model's spacing has a wrong spacing in its header: of 10 mm slices,
 # 0.5 mm are 20 times as many, and 4 mm voxels in 0.5 mm are 512 times as many.
 _MAX_GROWTH = 1000
-_SLICE_MM = (
-    100  # a single slice thicker than this many of the model's: nnU-Net's readers give 2D images 999 mm and more
-)
+_SLICE_MM = 100  # of the model's voxels: thicker is a 2D image, to which nnU-Net's readers give 999 mm and more
+_SAVE_AGAIN = "Save it again in a format that SimpleITK reads, with axes at right angles"
 _LEAST_OF_PATCH = 0.2  # an image that is shorter along an axis is unlike those of the training
 
 
@@ -79,9 +78,9 @@ def preprocess(case: ImageCase, models: Sequence[ModelDescription], memory: Memo
         memory: what a prediction may take in all; None: all memory of the machine.
 
     Raises:
-        UserError: the image has other channels than the model, channels on other grids, NaN or infinite voxels, or an
-            impossible spacing, or takes more memory.
-        OSError: a file is truncated; nnU-Net's readers raise exceptions of their own.
+        UserError: a file is damaged or cannot be read by SimpleITK; the image has other channels than the model,
+            channels on other grids, NaN or infinite voxels, or an impossible spacing, or takes more memory.
+        OSError: a file cannot be read; nnU-Net's readers raise exceptions of their own.
     """
     start = time.perf_counter()
     for file in (*case.files, *case.previous):
@@ -175,14 +174,22 @@ def read_images(reader: BaseReaderWriter, files: Sequence[Path], file_ending: st
     names = tuple(str(file) for file in files)
     try:
         return reader.read_images(names)
-    except Exception:
+    except Exception as error:
         if all(name.endswith(file_ending) for name in names):
-            raise
+            if (reason := _of_simpleitk(error)) is None:
+                raise
+            raise UserError(f"SimpleITK cannot read it ({reason}). {_SAVE_AGAIN}") from error
     with tempfile.TemporaryDirectory() as folder:
         links = [Path(folder, f"{number}{file_ending}") for number in range(len(files))]
         for link, file in zip(links, files, strict=True):
             link.symlink_to(file.absolute())
         return reader.read_images(tuple(map(str, links)))
+
+
+def _of_simpleitk(error: Exception) -> str | None:
+    """What SimpleITK says of a file it cannot read, without where in its code; None for other errors."""
+    text = " ".join(str(error).split())
+    return text.rpartition("ERROR: ")[2].rstrip("!.") if isinstance(error, RuntimeError) and "ITK" in text else None
 
 
 def _check_image(
@@ -324,14 +331,15 @@ def check_complete(file: Path) -> None:
     """Check that a file has all that its header promises: SimpleITK silently reads what is missing, or NaN, as zeros.
 
     Raises:
-        OSError: it is truncated or damaged, contains NaN or infinity, or cannot be read.
+        UserError: it is truncated or damaged, or contains NaN or infinity.
+        OSError: it cannot be read.
     """
     problem = payload_problem(file)
     if problem is None and file.suffix.lower() == ".gz" and not file.name.lower().endswith(".nii.gz"):
         damage = gzip_damage(file)
         problem = None if damage is None else f"is truncated or damaged ({damage})"
     if problem is not None:
-        raise OSError(f"{file} {problem}")
+        raise UserError(f"{file} {problem}")
 
 
 def readable_by(plans: PlansManager) -> Callable[[Path], bool]:

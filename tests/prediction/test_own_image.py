@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 import SimpleITK
@@ -155,6 +156,46 @@ def test_a_header_that_describes_no_image_is_named(
     outcome = run_predict(root, model, use_mirroring=False)
     assert outcome.predicted == ["b", "c"]
     assert re.search(f"a_0000.nii.gz {message}", outcome.failed["a"])
+
+
+def as_folder(file: Path) -> None:
+    file.unlink()
+    file.mkdir()
+
+
+def as_plain_nifti(file: Path) -> None:
+    file.write_bytes(gzip.decompress(file.read_bytes()))
+
+
+def as_nifti2(file: Path) -> None:
+    image = nibabel.load(file)
+    nibabel.save(nibabel.Nifti2Image(np.asarray(image.dataobj), image.affine), file)
+
+
+def as_sheared(file: Path) -> None:
+    image = nibabel.load(file)
+    affine = image.affine @ [[1, 0.5, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
+    sheared = nibabel.Nifti1Image(np.asarray(image.dataobj), affine)
+    sheared.set_qform(None, 0)
+    nibabel.save(sheared, file)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (as_folder, "a_0000.nii.gz is a folder"),
+        (as_plain_nifti, "a_0000.nii.gz is not compressed, although it ends with .gz: give it the ending of"),
+        (as_nifti2, "SimpleITK cannot read it (Unable to determine ImageIO reader for .*a_0000.nii.gz.*Save it again"),
+        (as_sheared, "SimpleITK cannot read it (.*rthonormal.*Save it again .* with axes at right angles"),
+    ],
+)
+def test_files_that_simpleitk_does_not_read_are_named(
+    root: Path, model: Path, change: Callable[[Path], None], message: str
+) -> None:
+    change(root / "images" / "a_0000.nii.gz")
+    outcome = run_predict(root, model, use_mirroring=False)
+    assert outcome.predicted == ["b", "c"]
+    assert re.search(message.replace("(", r"\("), outcome.failed["a"]), outcome.failed["a"]
 
 
 @pytest.mark.parametrize("start", [-5, 0, 348])
