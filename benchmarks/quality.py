@@ -13,6 +13,7 @@ import argparse
 import itertools
 import json
 import math
+import platform
 import shutil
 import subprocess
 import sys
@@ -21,11 +22,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from benchmarks.corruptions import CORRUPTIONS, STRENGTHS, corrupt_folder
 from factorizer_nnunet.calibration.calibration_file import read_calibration
 from factorizer_nnunet.core.atomic_files import write_text_atomically
 from factorizer_nnunet.core.json_files import read_complete_json
+from factorizer_nnunet.core.markdown import markdown_table
+from factorizer_nnunet.core.processes import core_count
+from factorizer_nnunet.core.wording import count_of
 from factorizer_nnunet.evaluation.overlap import dice_of_regions
 from factorizer_nnunet.evaluation.reading import read_labels
 from factorizer_nnunet.nnunet.dataset_json import DatasetJson
@@ -35,15 +40,14 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "measured" / "quality.json
 CLEAN = "clean"
 FAILED, BELOW_MEDIAN = 0.5, 0.2
 _LEAD = """\
-# When to trust a segmentation
+# Measured: when to trust a segmentation
 
-Measured by `python -m benchmarks.quality`: held-out images and corrupted copies of them (noise, blur, bias field,
-contrast, gamma, missing slices, low resolution, wrong voxel size, wrong channel). A region has failed if its Dice is
-below 0.5, or more than 0.2 under the median of the clean cases. Errors and coverage are those of clean cases,
-calibration errors those of out-of-fold cases with temperatures of other cases.
-
-| data set | folds | calibrated with | regions of cases, failed | AUROC | mean error | coverage of 90 % | ECE |
-|---|---|---|---|---|---|---|---|"""
+Written by `python -m benchmarks.quality` (see `--help`): `predict --quality` on held-out images and corrupted copies of
+them. A region of a case has failed if its Dice is below 0.5, or more than 0.2 under the median of the clean cases.
+AUROC is how often a failed one has more doubt than another one. Error of the estimated Dice and coverage of its
+interval are those of clean cases; calibration errors (ECE, before → after) those of out-of-fold cases with
+temperatures of other cases.
+"""
 
 
 def auroc(scores: Sequence[float], failed: Sequence[bool]) -> float:
@@ -64,7 +68,7 @@ def measured(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     clean = [row for row in known if row["condition"] == CLEAN]
     medians = {name: float(np.median([r["dice"] for r in clean if r["region"] == name])) for name in _regions(clean)}
     failed = [r["dice"] < FAILED or r["dice"] < medians[r["region"]] - BELOW_MEDIAN for r in known]
-    doubts = [math.inf if row["doubt"] is None else row["doubt"] for row in known]  # such cases come first
+    doubts = [row["doubt"] for row in known]
     estimated = [row for row in clean if row["estimate"] is not None]
     return {
         "regions_of_cases": len(known),
@@ -75,7 +79,7 @@ def measured(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "coverage_clean": _mean([row["low"] <= row["dice"] <= row["high"] for row in estimated]),
         "median_dice": medians,
         "conditions": {
-            name: _mean([row["dice"] for row in known if row["condition"] == name])
+            name: [_mean([row[of] for row in known if row["condition"] == name]) for of in ("dice", "doubt")]
             for name in dict.fromkeys(row["condition"] for row in known)
         },
     }
@@ -100,7 +104,8 @@ def rows_of(condition: str, predictions: Path, labels: Path) -> list[dict[str, A
         for region, found in case["regions"].items():
             low, high = found["interval"] or (None, None)
             row = {"condition": condition, "case": case["case"], "region": region, "dice": dice[region]}
-            rows.append({**row, "estimate": found["dice"], "low": low, "high": high, "doubt": found["doubt"]})
+            doubt = math.inf if found["doubt"] is None else found["doubt"]  # such cases come first
+            rows.append({**row, "estimate": found["dice"], "low": low, "high": high, "doubt": doubt})
     return rows
 
 
@@ -131,7 +136,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "ece": ece,
         "calibration_cases": cases,
         "folds": len(args.folds),
+        "fold_names": args.folds,
         "model": args.model.name,
+        "machine": f"{platform.machine()}, {count_of(core_count(), 'core')}, {args.device}, torch {torch.__version__}",
     }
 
 
@@ -156,13 +163,27 @@ def _call(command: str, *options: object) -> None:
 
 def page(results: Mapping[str, Mapping[str, Any]]) -> str:
     """The page about all data sets."""
-    lines = _LEAD.splitlines()
+    heads = ["data set", "folds", "calibrated with", "regions, failed", "AUROC", "mean error", "coverage of 90 %"]
+    rows = [[*heads, "ECE"]]
     for name, one in results.items():
         ece = ", ".join(f"{region} {before:.3f} → {after:.3f}" for region, (before, after) in one["ece"].items())
         cells = [name, one["folds"], f"{one['calibration_cases']} cases", f"{one['regions_of_cases']}, {one['failed']}"]
-        cells += [f"{one['auroc']:.3f}", f"{one['mean_error_clean']:.3f}", f"{one['coverage_clean']:.0%}", ece]
-        lines.append(f"| {' | '.join(map(str, cells))} |")
-    return "\n".join([*lines, ""])
+        covered = f"{one['coverage_clean']:.0%} of {one['clean']}"
+        cells += [f"{one['auroc']:.3f}", f"{one['mean_error_clean']:.3f}", covered, ece]
+        rows.append([str(cell) for cell in cells])
+    parts = [_LEAD, markdown_table(rows)]
+    parts += [_of_conditions(name, one) for name, one in results.items()]
+    return "\n".join(parts)
+
+
+def _of_conditions(name: str, one: Mapping[str, Any]) -> str:
+    """Dice and doubt of a data set, clean and corrupted."""
+    rows = [["images", "mean Dice", "mean doubt"]]
+    rows += [[condition, f"{dice:.3f}", f"{doubt:.3f}"] for condition, (dice, doubt) in one["conditions"].items()]
+    return (
+        f"\n## {name}\n\n{one['model']}, fold {', '.join(one['fold_names'])}. {one['machine']}.\n\n"
+        f"{markdown_table(rows, right=True)}"
+    )
 
 
 def main() -> None:

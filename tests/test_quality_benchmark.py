@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import pytest
+
 from benchmarks.quality import auroc, measured, page
 
 
@@ -33,5 +35,8 @@ def test_a_region_has_failed_far_below_the_median_of_the_clean_cases() -> None:
     found = measured(rows)
     assert found["failed"] == 2 and found["regions_of_cases"] == 5 and found["auroc"] == 1
     assert math.isclose(found["mean_error_clean"], 0.1) and found["coverage_clean"] == 0.5
-    ready = {**found, "folds": 2, "calibration_cases": 20, "ece": {"r": [0.1, 0.02]}}
-    assert "| x | 2 | 20 cases | 5, 2 | 1.000 | 0.100 | 50% | r 0.100 → 0.020 |" in page({"x": ready})
+    assert found["conditions"]["noise_3"] == [pytest.approx(0.75), pytest.approx(0.3)]
+    ready = {**found, "folds": 2, "fold_names": ["0", "1"], "calibration_cases": 20, "ece": {"r": [0.1, 0.02]}}
+    text = " ".join(page({"x": {**ready, "model": "trainer", "machine": "m"}}).split())
+    assert "| x | 2 | 20 cases | 5, 2 | 1.000 | 0.100 | 50% of 2 | r 0.100 → 0.020 |" in text
+    assert "trainer, fold 0, 1. m." in text and "| noise_3 | 0.750 | 0.300 |" in text

@@ -6,7 +6,7 @@ import pickle
 import re
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,7 @@ class FoldCheckpoint:
         mirroring_axes: spatial axes along which the training mirrored; None if it did not.
         digest: SHA-256 of the file.
         channel_drop: whether it was trained to predict without some channels.
+        plans, dataset: what it was trained with, the contents of these files; empty if it does not say.
     """
 
     weights: Mapping[str, torch.Tensor]
@@ -54,6 +55,8 @@ class FoldCheckpoint:
     mirroring_axes: tuple[int, ...] | None
     digest: str
     channel_drop: bool = False
+    plans: Mapping[str, Any] = field(default_factory=dict)
+    dataset: Mapping[str, Any] = field(default_factory=dict)
 
 
 def checkpoint_content(
@@ -106,7 +109,13 @@ def read_fold(path: Path, trusted: bool = False) -> FoldCheckpoint:
         mirroring_axes=_checked_axes(content.get("inference_allowed_mirroring_axes"), path),
         digest=stamp_of(path).sha256,
         channel_drop=content.get(CHANNEL_DROP_KEY) is True,
+        plans=_mapping(arguments.get("plans")),
+        dataset=_mapping(arguments.get("dataset_json")),
     )
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
 
 
 def count_weights(path: Path) -> int | None:

@@ -27,6 +27,7 @@ from factorizer_nnunet.nnunet.weights_file import WEIGHTS_FILE
 from factorizer_nnunet.postprocessing.rule_file import read_postprocessing
 from factorizer_nnunet.postprocessing.rules import Postprocessing
 from factorizer_nnunet.prediction.description import ModelDescription, read_description
+from factorizer_nnunet.prediction.trained_with import check_trained_with
 
 
 @dataclass(frozen=True)
@@ -172,6 +173,7 @@ def _load(
     )
     build = _builder(first.trainer_name, description, files[first_fold])
     for fold, checkpoint in loaded.items():
+        check_trained_with(checkpoint, files[fold], model_folder, description)
         _check_fit(build, checkpoint, files[fold], model_folder, description)
     network = build()
     if isinstance(network, Factorizer):

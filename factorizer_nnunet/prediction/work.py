@@ -44,6 +44,8 @@ Properties = dict[str, Any]  # what nnU-Net needs to bring a prediction back to 
 # 0.5 mm are 20 times as many, and 4 mm voxels in 0.5 mm are 512 times as many.
 _MAX_GROWTH = 1000
 _SLICE_MM = 100  # of the model's voxels: thicker is a 2D image, to which nnU-Net's readers give 999 mm and more
+_NO_NORMALISATION = "NoNormalization"
+_FLAT = 1e-2  # a normalised image with a smaller range says nothing: nnU-Net's schemes give a range of 1 or more
 _SAVE_AGAIN = "Save it again in a format that SimpleITK reads, with axes at right angles"
 _LEAST_OF_PATCH = 0.2  # an image that is shorter along an axis is unlike those of the training
 
@@ -138,9 +140,12 @@ def preprocess_array(
     """
     _check_image(image, properties, model, memory)
     absent = channels_of_zeros(image) if model.takes_absent else ()
-    data, segmentation, properties = model.configuration.preprocessor_class(verbose=False).run_case_npy(
-        image, previous, properties, model.plans, model.configuration, model.dataset.content
-    )
+    with np.errstate(over="ignore", invalid="ignore"):  # what comes of it is looked at below
+        data, segmentation, properties = model.configuration.preprocessor_class(verbose=False).run_case_npy(
+            image, previous, properties, model.plans, model.configuration, model.dataset.content
+        )
+    for number, channel in enumerate(image):
+        _check_not_flattened(channel, data[number], number, model)
     data = leave_out(data, absent)
     if previous is not None:
         data = np.vstack(
@@ -222,6 +227,17 @@ def _check_image(
     if voxels > _MAX_GROWTH * math.prod(shape):
         raise UserError(f"at the model's spacing it has {voxels:.3g} voxels ({sizes}). Correct the header's spacing")
     _check_memory(image, properties, [model], memory)
+
+
+def _check_not_flattened(channel: np.ndarray, normalised: np.ndarray, number: int, model: ModelDescription) -> None:
+    """Check that something of a channel that is not constant is left after its normalisation, in single precision."""
+    scheme = model.configuration.normalization_schemes[number]
+    if scheme == _NO_NORMALISATION or np.ptp(normalised) >= _FLAT or constant_problem(channel) is not None:
+        return
+    raise UserError(
+        f"channel {number} ({model.dataset.channel_names[number]}) has values from {channel.min():g} to "
+        f"{channel.max():g}, of which {scheme} leaves nothing. Give it the scale of the training's images"
+    )
 
 
 def _check_memory(

@@ -150,6 +150,16 @@ def planning() -> Iterator[str]:
     yield f"{len(rows)} configurations, planned in at most {max(float(row[-1]) for row in rows)} s per data set"
 
 
+def quality() -> Iterator[str]:
+    found = results("quality")["hippocampus"]
+    assert found["folds"] == 2 and "_25m__" in found["model"] and len(found["conditions"]) == 1 + 18
+    yield f"AUROC {found['auroc']:.3f} for a Dice that is low"
+    yield f"off by {found['mean_error_clean']:.3f} on average"
+    yield f"contain {found['coverage_clean']:.0%}".replace("%", " %")
+    yield f"{found['calibration_cases']} cases to calibrate on and {found['clean']} regions"
+    assert all(after <= before / 4 for before, after in list(found["ece"].values())[1:])
+
+
 PAGES = {
     "README.md": readme,
     "docs/which_size.md": which_size,
@@ -158,6 +168,7 @@ PAGES = {
     "docs/default_form.md": default_form,
     "docs/tune_inference.md": tune_inference,
     "docs/planning.md": planning,
+    "docs/quality.md": quality,
 }
 NOT_MEASURED = {"2021", "2023", "3.10", "30", "2", "2.0", "6"}  # years, versions, minutes, a batch, GB
 

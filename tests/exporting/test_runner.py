@@ -17,7 +17,17 @@ from nnunetv2.inference.sliding_window_prediction import compute_gaussian, compu
 from nnunetv2.preprocessing.normalization import default_normalization_schemes
 from nnunetv2.preprocessing.resampling.default_resampling import resample_data_or_seg_to_shape
 from scipy.ndimage import binary_fill_holes
-from tiny_models import CASES, FACTORIZER, STOCK, plans, run_predict, write_cascade, write_image, write_model
+from tiny_models import (
+    CASES,
+    FACTORIZER,
+    STOCK,
+    plans,
+    run_predict,
+    train_with_files,
+    write_cascade,
+    write_image,
+    write_model,
+)
 
 from factorizer_nnunet import cli
 from factorizer_nnunet.core.errors import UserError
@@ -175,6 +185,7 @@ def test_labels_are_those_of_predict(root: Path, configuration: str) -> None:
         content["configurations"][configuration]["use_mask_for_norm"] = masks
         content |= {"transpose_forward": [1, 0, 2], "transpose_backward": [1, 0, 2]} if masks[0] else {}
         (model / "plans.json").write_text(json.dumps(content))
+        train_with_files(model)
         run_predict(root, model, out=root / str(masks))
         assert_same(by_runner(model, root / "images"), root / str(masks))
 
@@ -183,6 +194,7 @@ def test_regions_and_absent_channels(root: Path) -> None:
     model = write_model(root, f"{FACTORIZER}_channeldrop")
     regions = {"background": 0, "all": [1, 2], "rim": [1], "core": [2]}  # as many outputs as the labels have
     change(model / "dataset.json", labels=regions, regions_class_order=[1, 1, 2])
+    train_with_files(model)
     (root / "images" / "b_0001.nii.gz").unlink()
     run_predict(root, model)
     assert_same(by_runner(model, root / "images"), root / "out")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import SimpleITK
 from nnunetv2.ensembling.ensemble import ensemble_folders
-from tiny_models import CASES, FACTORIZER, STOCK, run_predict, write_cascade, write_image, write_model
+from tiny_models import CASES, FACTORIZER, STOCK, run_predict, train_with_files, write_cascade, write_image, write_model
 
 from factorizer_nnunet import cli
 from factorizer_nnunet.core.errors import UserError
@@ -64,6 +64,7 @@ def test_models_that_cannot_be_averaged(root: Path, capsys: pytest.CaptureFixtur
         run_predict(root, model, ensemble_with=(cascade,), previous_stages=(root, root))
     content = load_json_object(other / "dataset.json", "")
     (other / "dataset.json").write_text(json.dumps({**content, "labels": {**content["labels"], "core": 1, "rim": 2}}))
+    train_with_files(other)
     arguments = ["predict", "-m", str(model), "--ensemble-with", str(other), "-f", "0", "-device", "cpu"]
     assert cli.main([*arguments, "-i", str(root / "images"), "-o", str(root / "out")]) == 2
     assert "differ in labels" in capsys.readouterr().err

@@ -227,6 +227,18 @@ def test_a_constant_channel_is_named(root: Path, model: Path, capsys: pytest.Cap
     ]
 
 
+@pytest.mark.parametrize("scale", [1e-11, 1e20])
+def test_values_of_which_the_normalisation_leaves_nothing_fail(root: Path, model: Path, scale: float) -> None:
+    file = root / "images" / "a_0001.nii.gz"
+    image = SimpleITK.ReadImage(str(file))
+    scaled = SimpleITK.GetImageFromArray(SimpleITK.GetArrayFromImage(image) * np.float32(scale))
+    scaled.CopyInformation(image)
+    SimpleITK.WriteImage(scaled, str(file))
+    outcome = run_predict(root, model, use_mirroring=False)
+    assert outcome.predicted == ["b", "c"]
+    assert re.search(r"channel 1 \(T2\) has values from .* ZScoreNormalization leaves nothing", outcome.failed["a"])
+
+
 def test_a_slice_given_to_a_3d_model_is_a_warning(root: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for channel in (0, 1):
         file = root / "images" / f"b_{channel:04d}.nii.gz"

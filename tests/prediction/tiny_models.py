@@ -98,6 +98,15 @@ def write_model(root: Path, trainer: str = FACTORIZER, configuration: str = "3d_
     return folder
 
 
+def train_with_files(model: Path) -> None:
+    """Let the checkpoints of a model say that they were trained with the files in its folder."""
+    arguments = {key: json.loads((model / f"{key}.json").read_text()) for key in ("plans", "dataset")}
+    for file in model.glob("fold_*/checkpoint_final.pth"):
+        content = torch.load(file, weights_only=False)
+        content["init_args"] |= {"plans": arguments["plans"], "dataset_json": arguments["dataset"]}
+        torch.save(content, file)
+
+
 def write_cascade(root: Path, trainer: str = FACTORIZER) -> Path:
     """The second stage of a cascade; the first must exist. What it predicted of training cases is not used here."""
     lowres = root / "nnUNet_results" / NAME / f"{trainer}__{PLANS}__3d_lowres"
