@@ -13,7 +13,7 @@ SLOW := $(PYTEST) -m slow -n 2
 
 help:
 	@echo "make demo       set up $(VENV), then run the complete workflow on synthetic patients (about 10 minutes)"
-	@echo "make test       set up $(VENV), then lint and run all tests (about 30 minutes)"
+	@echo "make test       set up $(VENV), then lint and run all tests (about 25 minutes)"
 	@echo "make test-fast  the same without the tests that run nnU-Net's commands"
 	@echo "make docs       build the documentation as a site in build/site"
 	@echo "make install    only set up $(VENV)"

@@ -25,6 +25,7 @@ from factorizer_nnunet.core.atomic_files import write_text_atomically
 from factorizer_nnunet.core.json_files import read_complete_json
 from factorizer_nnunet.core.markdown import markdown_table
 from factorizer_nnunet.core.processes import core_count, script
+from factorizer_nnunet.core.wording import count_of
 from factorizer_nnunet.demo.phantom import write_set
 from factorizer_nnunet.nnunet.environment import AUGMENTATION_VARIABLE, create_folders, environment_variables
 from factorizer_nnunet.nnunet.names import TRAINER
@@ -121,7 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     prepare(options.work)
     file = options.docs / f"{NAME}.json"
-    machine = f"{platform.machine()}, {core_count()} cores, torch {torch.__version__}, no GPU"
+    machine = f"{platform.machine()}, {count_of(core_count(), 'core')}, torch {torch.__version__}, no GPU"
     results = read_complete_json(file) or {"machine": machine, "rows": []}
     done = {(row["minutes"], row["augmentation"]) for row in results["rows"]}
     for minutes in options.minutes:

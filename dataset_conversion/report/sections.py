@@ -172,8 +172,8 @@ def data_set_section(facts: Facts) -> str:
     grids = "registered and resampled" if options["register"] else "resampled by their headers"
     items = {
         "release": [f"{facts['title']} ({facts['release']})"],
-        "reference": [*filter(None, [facts["reference"]])],
-        "licence": [*filter(None, [facts["licence"]])],
+        "reference": _known(facts["reference"]),
+        "licence": _known(facts["licence"]),
         "sources": facts["sources"],
         "channels": [f"{place:04d}: {channel}" for place, channel in enumerate(facts["channels"])],
         "label values": ["; ".join(f"{' and '.join(raws)} as {written}" for written, raws in sorted(raw_of.items()))],
@@ -192,3 +192,8 @@ def data_set_section(facts: Facts) -> str:
         f"<dt>{name}</dt><dd>{'<br>'.join(map(text_of, texts))}</dd>" for name, texts in items.items() if texts
     )
     return f"<dl>{entries}</dl>{note('The source files of each case and all numbers are in conversion_report.json.')}"
+
+
+def _known(text: str) -> list[str]:
+    """As a line of a list; no line if it is empty."""
+    return [text] if text else []

@@ -116,7 +116,7 @@ def run(args: argparse.Namespace) -> int:
     use_own_trainer()
     with terminable():
         outcome = explain(request_of(ExplainRequest, args, model=model_folder(args)))
-    print_passed_over(outcome.passed_over, args.images[0], outcome.channel_warning)
+    print_passed_over(outcome.passed_over, args.images[0])
     for folder in outcome.set_aside:
         print(f"explained again, since images or labels have changed; the old folder is now {folder}")
     return print_cases("explained", outcome.explained, outcome.skipped, outcome.failed, outcome.warnings, args.out)

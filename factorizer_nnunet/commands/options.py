@@ -240,10 +240,8 @@ def add_window_options(parser: argparse.ArgumentParser, mirroring: str) -> None:
     add_shared(parser, "--disable_tta", help=mirroring)
 
 
-def print_passed_over(names: Sequence[str], folder: Path, channel_warning: str | None) -> None:
-    """Print which files of a folder of images were left out, if any, and a warning about the others, if any."""
-    if channel_warning is not None:
-        print(f"warning: {channel_warning}", file=sys.stderr)
+def print_passed_over(names: Sequence[str], folder: Path) -> None:
+    """Print which files of a folder of images were left out, if any."""
     if names:
         why = "they are not named like the model's images, CASE_0000 and their ending"
         print(f"passed over in {folder}: {first_few(names, 20)} ({why})")

@@ -169,7 +169,7 @@ def run(args: argparse.Namespace) -> int:
         request = _calibrated(request)
     with terminable():
         outcome = predict(request)
-    print_passed_over(outcome.passed_over, args.images, outcome.channel_warning)
+    print_passed_over(outcome.passed_over, args.images)
     if outcome.postprocessing is not None:
         print(f"postprocessed by {model / POSTPROCESSING_FILE}: {outcome.postprocessing}")
     for line in outcome.set_aside:

@@ -50,7 +50,13 @@ class CaseViewer:
         images = [ShownImage(one.name, one.values[box], one.window) for one in self.shown.images]
         segmentations = {title: values[box] for title, values in labels.items() if values is not None}
         case = ShownCase(
-            *(0, self._grid, images, self.shown.start, segmentations, explanation.geometry.oriented, self.maps),
+            number=0,
+            grid=self._grid,
+            images=images,
+            start=self.shown.start,
+            segmentations=segmentations,
+            oriented=explanation.geometry.oriented,
+            maps=self.maps,
             first=tuple(part.start for part in box),
             file_size=explanation.geometry.grid.size,
         )

@@ -70,7 +70,7 @@ class ExplainOutcome:
 
     ``warnings`` say what was unusual in the images of explained cases, by name; ``set_aside`` are old folders that were
     renamed, since they explain other images; ``passed_over`` are names of files and folders next to the images that are
-    not images of the cases; ``channel_warning`` says how images name their channels otherwise than the model, if so.
+    not images of the cases.
     """
 
     explained: list[str] = field(default_factory=list)
@@ -79,7 +79,6 @@ class ExplainOutcome:
     warnings: dict[str, str] = field(default_factory=dict)
     set_aside: list[str] = field(default_factory=list)
     passed_over: list[str] = field(default_factory=list)
-    channel_warning: str | None = None
 
 
 def explain(request: ExplainRequest) -> ExplainOutcome:
@@ -92,7 +91,7 @@ def explain(request: ExplainRequest) -> ExplainOutcome:
     device = chosen_device(request.device)
     model = load_model(request.model, [request.fold], request.checkpoint, request.trusted)
     explainer = build_explainer(model, device, request)
-    channel_warning = check_channel_names(request.images[0], model.folder, model.dataset, model.is_exported)
+    check_channel_names(request.images[0], model.folder, model.dataset, from_elsewhere=model.is_exported)
     cases = cases_from(request.images, model)
     settings = _settings(request, explainer)
     missing = _missing(request, cases, settings, model.file_ending)
@@ -109,7 +108,7 @@ def explain(request: ExplainRequest) -> ExplainOutcome:
         clear_drafts(request.out)
         write_text_atomically(request.out / SETTINGS_FILE, json.dumps(settings, indent=1))
         skipped = [case.name for case in cases if case not in missing]
-        outcome = ExplainOutcome(skipped=skipped, passed_over=others, channel_warning=channel_warning)
+        outcome = ExplainOutcome(skipped=skipped, passed_over=others)
         bar = tqdm(missing, desc="explaining", unit="case", disable=None if request.progress_bar else True)
         for case in bar:
             bar.set_postfix_str(case.name)

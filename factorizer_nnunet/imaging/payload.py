@@ -19,6 +19,7 @@ from factorizer_nnunet.core.wording import count_of
 _GIPL_HEADER_BYTES = 256  # GIPL: sizes as four 16-bit numbers at 0, the type at 8, voxel sizes at 10; all big-endian
 _GIPL_TYPE_BYTES = {1: 1 / 8, 7: 1, 8: 1, 15: 2, 16: 2, 31: 4, 32: 4, 64: 4, 65: 8}
 
+_COPY = "Copy or export it again"
 _GZIP = b"\x1f\x8b"  # begins every gzip file
 _EXTENSION_BYTES = 4  # between the header of a NIfTI file and its voxels, at least
 _NUMBERS = (2, 4, 8, 16, 64, 256, 512, 768, 1024, 1280)  # NIfTI's types of voxels that ITK reads: one real number each
@@ -60,17 +61,17 @@ def _problem(path: Path, with_values: bool) -> str | None:
     try:
         content = gzip.decompress(content) if name.endswith(".gz") else content
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        return f"is a truncated or damaged gzip file ({error})"
+        return f"is a truncated or damaged gzip file ({error}). {_COPY}"
     if not content:
-        return "is empty"
+        return f"is empty. {_COPY}"
     try:
         needed = _gipl_bytes(content) if name.endswith(".gipl") else _nifti_bytes(content)
     except (KeyError, OverflowError, StopIteration, ValueError, struct.error):
-        return "has a damaged header"
+        return f"has a damaged header. {_COPY}"
     except OSError as error:
         return str(error)
     if len(content) < needed:
-        return f"is truncated: {len(content)} bytes, {needed} according to its header"
+        return f"is truncated: {len(content)} bytes, {needed} according to its header. {_COPY}"
     if not with_values or name.endswith(".gipl"):
         return None
     return _read_wrongly(content) or _not_finite(content, needed)
@@ -94,7 +95,7 @@ def _read_wrongly(content: bytes) -> str | None:
     if kind is not None:
         return f"has {kind} voxels; an image has one number in each. Save each channel as a file of its own"
     voxel_mm = [float(mm) for mm in header["pixdim"][1 : axes + 1]]
-    if not all(math.isfinite(mm) and mm != 0 for mm in voxel_mm):
+    if not all(math.isfinite(mm) and mm > 0 for mm in voxel_mm):
         return f"has a header with voxels of {' × '.join(f'{mm:g}' for mm in voxel_mm)} mm. Correct its pixdim"
     return None
 
@@ -131,7 +132,7 @@ def _nifti_bytes(content: bytes) -> int:
     """Header and voxels of NIfTI-1 or NIfTI-2."""
     header = nifti_header(content)
     if header is None:
-        raise OSError("has a damaged header")
+        raise OSError(f"has a damaged header. {_COPY}")
     start, least = int(header["vox_offset"]), int(header.sizeof_hdr) + _EXTENSION_BYTES
     if bytes(header["magic"]).startswith(b"n+") and start < least:  # ITK reads them right after the header
         raise OSError(f"has a header that lets its voxels begin at byte {start}; they cannot before {least}")

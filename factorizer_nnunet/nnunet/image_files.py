@@ -142,7 +142,8 @@ def images_by_case(folder: Path, file_ending: str) -> tuple[dict[str, dict[int, 
             continue
         found = case_and_channel(path.name[: -len(file_ending)] + file_ending, file_ending)
         if found is None:
-            problems.append(f"{path.name} is not named CASE_0000{file_ending}")
+            renamed = f"{path.name[: -len(file_ending)]}_0000{file_ending}"
+            problems.append(f"{path.name} is not named CASE_0000{file_ending}, such as {renamed}")
         elif found[1] in images.setdefault(found[0], {}):
             problems.append(f"{images[found[0]][found[1]].name} and {path.name} are the same channel of {found[0]}")
         else:

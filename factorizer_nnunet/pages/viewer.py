@@ -153,8 +153,8 @@ def _packed(case: ShownCase) -> dict[str, Any]:
 
 def _slices(case: ShownCase, axis: int, index: np.ndarray) -> dict[str, Any]:
     """Numbers that the shown slices have in the file, counted from 1 as in other viewers, and how many it has."""
-    of = case.grid.size if case.file_size is None else case.file_size
-    return {"numbers": (index + case.first[axis] + 1).tolist(), "of": of[axis]}
+    size = case.grid.size if case.file_size is None else case.file_size
+    return {"numbers": (index + case.first[axis] + 1).tolist(), "of": size[axis]}
 
 
 def _image(image: ShownImage, values: np.ndarray) -> dict[str, Any]:

@@ -112,7 +112,7 @@ def plan_dataset(
     if verify_integrity:
         checks.check_integrity(raw, num_processes)
 
-    with failures_reported("the fingerprint", folder, raw.cases, try_fingerprint(raw)):
+    with failures_reported("the fingerprint", folder, raw.cases, try_fingerprint(raw)), without_settings():
         extract_fingerprint_dataset(
             raw.id,
             FingerprintExtractor,

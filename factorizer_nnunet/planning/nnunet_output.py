@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
-from typing import TextIO
+from typing import Any, TextIO
 
 # nnU-Net prints each configuration twice as a dictionary of a page's length; --show has it as a table.
 _SETTINGS = re.compile(r"\{'data_identifier'|.*U-Net configuration:$|Using <class .*reader/writer$", re.DOTALL)
@@ -25,8 +25,8 @@ class _WithoutSettings:
         self._dropped = drop
         return len(text) if drop else self._stream.write(text)
 
-    def flush(self) -> None:
-        self._stream.flush()
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 @contextmanager

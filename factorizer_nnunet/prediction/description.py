@@ -13,11 +13,15 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.nnunet.dataset_json import BACKGROUND, ENDING_KEY, LABELS_KEY, DatasetJson
 from factorizer_nnunet.nnunet.model_folder import ModelFolder
+from factorizer_nnunet.nnunet.training_images import TrainingImages, training_images
 from factorizer_nnunet.nnunet.trusted_classes import check_named_code
 from factorizer_nnunet.postprocessing.rules import Postprocessing
 from factorizer_nnunet.prediction.plan_checks import check_dataset_for_prediction, check_plans_for_prediction
 
-_FIX = "Name a model folder, TRAINER__PLANS__CONFIGURATION in nnUNet_results, in which a training has started"
+_FIX = (
+    "Restore it as the training left it, or name a model folder, TRAINER__PLANS__CONFIGURATION in nnUNet_results, in "
+    "which a training has started"
+)
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,7 @@ class ModelDescription:
     Attributes:
         takes_absent: whether its folds were trained to predict without some channels, see ``nnunet.absent_channels``.
         postprocessing: rules that its segmentations are postprocessed by; None: they are not.
+        training: voxel sizes and extents of the images that it was trained with.
     """
 
     plans: PlansManager
@@ -34,6 +39,7 @@ class ModelDescription:
     dataset: DatasetJson
     takes_absent: bool = False
     postprocessing: Postprocessing | None = None
+    training: TrainingImages = TrainingImages()
 
     @property
     def labels(self) -> LabelManager:
@@ -84,7 +90,8 @@ def read_description(folder: ModelFolder, configuration: str, trusted: bool = Fa
             check_named_code(plans, str(name), str(folder.plans_file))
     manager = PlansManager(plans)
     try:
-        description = ModelDescription(manager, manager.get_configuration(configuration), dataset)
+        training = training_images(folder.path)
+        description = ModelDescription(manager, manager.get_configuration(configuration), dataset, training=training)
         _ = description.num_input_channels, description.labels  # nnU-Net reads further values for these
     except Exception as error:  # plans of old versions are translated, which fails in many ways
         raise UserError(

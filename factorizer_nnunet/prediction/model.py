@@ -217,10 +217,10 @@ def _check_channels(record: ExportRecord, dataset: DatasetJson, folder: Path) ->
 def _find_checkpoints(model: ModelFolder, folds: Sequence[str] | None, name: str) -> Mapping[str, Path]:
     if not model.path.is_dir():
         others = sorted(path.name for path in model.path.parent.glob("*__*__*"))
-        listed = f". {model.path.parent.name} has {', '.join(others)}" if others else ""
+        listed = f"; {model.path.parent.name} has {', '.join(others)}" if others else ""
         raise UserError(
-            f"there is no model in {model.path}. Name a model folder, TRAINER__PLANS__CONFIGURATION in nnUNet_results"
-            f"{listed}, or a model that factorizer-nnunet export wrote"
+            f"there is no model in {model.path}. Name a model that factorizer-nnunet export wrote, or a model folder, "
+            f"TRAINER__PLANS__CONFIGURATION in nnUNet_results{listed}"
         )
     if folds is None:
         existing = [fold.name for fold in model.folds(name)]

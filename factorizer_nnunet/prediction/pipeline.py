@@ -47,7 +47,6 @@ class PredictionOutcome:
         warnings: what was unusual in the images of cases that were predicted or failed now, by name.
         passed_over: names of files and folders in the folder of the images that are not images of the cases.
         postprocessing: the rules by which segmentations are postprocessed, if any.
-        channel_warning: how the images' channels are named otherwise than the model's, if they are.
     """
 
     predicted: list[str] = field(default_factory=list)
@@ -58,7 +57,6 @@ class PredictionOutcome:
     warnings: dict[str, str] = field(default_factory=dict)
     passed_over: list[str] = field(default_factory=list)
     postprocessing: Postprocessing | None = None
-    channel_warning: str | None = None
 
 
 @dataclass(frozen=True)
@@ -257,6 +255,8 @@ def reason_of(error: BaseException) -> str:
     text = " ".join(str(error).split())[:300]
     if isinstance(error, UserError):
         return text
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"cannot use {error.filename}: {error.strerror}"
     advice = ": try --not_on_device" if isinstance(error, torch.OutOfMemoryError) else ""
     return f"{type(error).__name__}: {text}{advice}"
 

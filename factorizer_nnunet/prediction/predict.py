@@ -49,7 +49,7 @@ def predict(request: PredictionRequest) -> PredictionOutcome:
         models = [with_postprocessing(models[0])]
         _check_thresholds(request, models[0])
     model = models[0]
-    channel_warning = check_channel_names(request.images, model.folder, model.dataset, model.is_exported)
+    check_channel_names(request.images, model.folder, model.dataset, from_elsewhere=model.is_exported)
     every_case = _cases(request, models)
     cases = every_case[request.part_id :: request.num_parts]
     settings = _settings(request, models)
@@ -75,7 +75,6 @@ def predict(request: PredictionRequest) -> PredictionOutcome:
     outcome = PredictionOutcome(
         passed_over=[path.name for path in passed_over(request.images, every_case)],
         postprocessing=model.description.postprocessing,
-        channel_warning=channel_warning,
     )
     for case in cases:
         _note_existing(case, states[case.name], outputs, outcome)

@@ -89,6 +89,8 @@ class PredictionRequest:
         Raises:
             UserError: one is impossible.
         """
+        if self.out.resolve() == self.images.resolve():
+            raise UserError(f"-o {self.out} is the folder of the images: name another, so that they stay apart")
         if self.tile_step_size is not None and not is_tile_step(self.tile_step_size):
             raise UserError(f"-step_size {self.tile_step_size} must be above 0 and at most 1; nnU-Net's is 0.5")
         if min(self.preprocessing_processes or 0, self.export_processes or 0) < 0:

@@ -46,6 +46,8 @@ _MAX_GROWTH = 1000
 _SLICE_MM = 100  # of the model's voxels: thicker is a 2D image, to which nnU-Net's readers give 999 mm and more
 _NO_NORMALISATION = "NoNormalization"
 _FLAT = 1e-2  # a normalised image with a smaller range says nothing: nnU-Net's schemes give a range of 1 or more
+_CROPPED_SHAPE = "shape_after_cropping_and_before_resampling"  # nnU-Net's; along the axes of its reader, too
+_FAR = 2.0  # factor beyond voxel sizes and extents of the training
 _SAVE_AGAIN = "Save it again in a format that SimpleITK reads, with axes at right angles"
 _LEAST_OF_PATCH = 0.2  # an image that is shorter along an axis is unlike those of the training
 
@@ -111,6 +113,7 @@ def preprocess(case: ImageCase, models: Sequence[ModelDescription], memory: Memo
     warnings = (
         *_empty_channels(image, first.dataset.channel_names, all(model.takes_absent for model in models)),
         *_mostly_padding(image.shape[1:], properties["spacing"], first),
+        *_unlike_the_training(of_each[0], first),
     )
     return Preprocessed(tuple(data), tuple(of_each), stamps, time.perf_counter() - start, warnings)
 
@@ -284,6 +287,14 @@ def _mostly_padding(shape: Sequence[int], spacing: Sequence[float], model: Model
     if any(own < _LEAST_OF_PATCH * all_of_it for own, all_of_it in zip(image, patch, strict=True)):
         sizes = [" × ".join(f"{mm:.3g}" for mm in lengths) for lengths in (image, patch)]
         yield f"it has {sizes[0]} mm, a patch of the model {sizes[1]} mm: most is padding. Is it the right image?"
+
+
+def _unlike_the_training(properties: Mapping[str, Any], model: ModelDescription) -> Iterator[str]:
+    """A warning about an image with other voxels or another extent than those of the training, by far."""
+    spacing = [float(mm) for mm in properties["spacing"]]
+    size = [count * mm for count, mm in zip(properties[_CROPPED_SHAPE], spacing, strict=True)]
+    if unlike := model.training.unlike(spacing, size, _FAR, _FAR):
+        yield f"it is unlike the training's images: {'; '.join(unlike)}. Is its header right?"
 
 
 def export(

@@ -12,12 +12,13 @@ import numpy as np
 
 from factorizer_nnunet.calibration.calibration_file import Calibration, RegionCalibration, read_calibration
 from factorizer_nnunet.calibration.dice_model import DiceEstimate
-from factorizer_nnunet.calibration.image_distance import ImageDistance, TrainingImages, distance_of, training_images
+from factorizer_nnunet.calibration.image_distance import ImageDistance, distance_of
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import load_json_object
 from factorizer_nnunet.nnunet.exported_model import opened_model
 from factorizer_nnunet.nnunet.model_folder import PREDICTION_FILE, ModelFolder
 from factorizer_nnunet.nnunet.pass_record import PassRecord, RegionPasses
+from factorizer_nnunet.nnunet.training_images import TrainingImages, training_images
 
 _BELOW_MEDIAN = 0.2  # an estimate so far below the median of the out-of-fold cases is doubtful
 _WIDE_RANGE = 1.5  # ratio of the largest to the smallest volume or number of lesions among members

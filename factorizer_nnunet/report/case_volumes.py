@@ -46,7 +46,12 @@ class CaseVolumes:
     def in_viewer(self, number: int, maps: Sequence[ShownMap] = ()) -> ShownCase:
         """The case for the viewer, as the one of this number in the page's list."""
         return ShownCase(
-            *(number, self.grid, self.images, self.shown, self.segmentations, self.oriented),
+            number=number,
+            grid=self.grid,
+            images=self.images,
+            start=self.shown,
+            segmentations=self.segmentations,
+            oriented=self.oriented,
             maps=maps,
             first=self.first,
             file_size=self.file_size,

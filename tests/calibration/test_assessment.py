@@ -13,10 +13,11 @@ import pytest
 from factorizer_nnunet.calibration.calibration_file import read_calibration, write_calibration
 from factorizer_nnunet.calibration.dice_model import MIN_CASES
 from factorizer_nnunet.calibration.fit import OutOfFoldCase, calibration_of
-from factorizer_nnunet.calibration.image_distance import TrainingImages, distance_of, training_images
+from factorizer_nnunet.calibration.image_distance import distance_of
 from factorizer_nnunet.calibration.temperature import logit_counts
 from factorizer_nnunet.imaging.statistics import channel_statistics
 from factorizer_nnunet.nnunet.pass_record import PassRecord, RegionPasses
+from factorizer_nnunet.nnunet.training_images import TrainingImages, training_images
 from factorizer_nnunet.quality.assess import Judge, assess, of_passes
 
 SETTINGS = {"use_mirroring": True, "tile_step_size": 0.5, "num_iters": None, "num_shifts": None}

@@ -35,7 +35,8 @@ def test_all_problems_are_listed(tmp_path: Path) -> None:
     with pytest.raises(UserError) as error:
         find_cases(images, ".nii", 2, one_channel)
     assert str(error.value).endswith(
-        "which takes 2 channels: c.nii is not named CASE_0000.nii, a lacks _0001, b has unexpected _0002, d lacks _0000"
+        "which takes 2 channels: c.nii is not named CASE_0000.nii, such as c_0000.nii, a lacks _0001, b has unexpected "
+        "_0002, d lacks _0000"
     )
 
 

@@ -125,7 +125,23 @@ def test_files_that_are_not_one_volume_are_named(
     assert outcome.predicted == ["b", "c"] and message in outcome.failed["a"]
 
 
-@pytest.mark.parametrize("millimetres", [0.0, np.nan])
+def test_voxels_and_extents_far_from_the_trainings_are_a_warning(root: Path, model: Path) -> None:
+    content = {"spacings": [[3.2, 1.7, 1.0], [3.0, 1.5, 1.0]], "shapes_after_crop": [[7, 17, 20], [8, 17, 22]]}
+    (model / "dataset_fingerprint.json").write_text(json.dumps(content))
+    assert run_predict(root, model, use_mirroring=False).warnings == {}
+    for file in (root / "images").glob("b_*"):
+        change_header(file, Spacing=(1.0, 1.7, 9.6))
+    found = run_predict(root, model, out=root / "other", use_mirroring=False).warnings
+    assert list(found) == ["b"]
+    assert "voxels of 9.6 × 1.7 × 1 mm, in the training 3 to 3.2 × 1.5 to 1.7 × 1 mm; an extent of 67.2 ×" in found["b"]
+
+
+def test_images_are_not_the_folder_of_predictions(root: Path, model: Path) -> None:
+    with pytest.raises(UserError, match="is the folder of the images: name another"):
+        run_predict(root, model, out=root / "images" / ".." / "images")
+
+
+@pytest.mark.parametrize("millimetres", [0.0, np.nan, -1.0])
 def test_a_voxel_size_that_the_header_lacks_is_named(root: Path, model: Path, millimetres: float) -> None:
     for file in sorted((root / "images").glob("a_*")):
         content = bytearray(gzip.decompress(file.read_bytes()))
@@ -133,7 +149,7 @@ def test_a_voxel_size_that_the_header_lacks_is_named(root: Path, model: Path, mi
         file.write_bytes(gzip.compress(bytes(content)))
     outcome = run_predict(root, model, use_mirroring=False)
     assert outcome.predicted == ["b", "c"]
-    assert re.search(r"a_0000.nii.gz has a header with voxels of 1 × (0|nan) × .* mm", outcome.failed["a"])
+    assert re.search(r"a_0000.nii.gz has a header with voxels of 1 × (0|nan|-1) × .* mm", outcome.failed["a"])
 
 
 @pytest.mark.parametrize(

@@ -16,10 +16,10 @@ from tiny_models import CASES, run_predict, write_image, write_model
 from validation_example import write_validation
 
 from factorizer_nnunet.calibration.calibration_file import read_calibration
-from factorizer_nnunet.calibration.image_distance import TrainingImages
 from factorizer_nnunet.cli import main
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.nnunet.pass_record import passes_file, read_passes
+from factorizer_nnunet.nnunet.training_images import TrainingImages
 from factorizer_nnunet.prediction.request import PredictionRequest
 from factorizer_nnunet.quality.calibrate import CalibrationRequest, calibrate
 from factorizer_nnunet.quality.temperatures import temperatures_for
