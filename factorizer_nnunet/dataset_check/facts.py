@@ -21,14 +21,13 @@ import nibabel
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
+from factorizer_nnunet.imaging.checks import is_faint
 from factorizer_nnunet.imaging.grid import Grid, grid_from_sitk
 from factorizer_nnunet.imaging.labels import INTEGER_TOLERANCE, count_labels
 from factorizer_nnunet.imaging.payload import missing_payload, nifti_header
 from factorizer_nnunet.imaging.volume import read_beginning, read_volume
 
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
-_LEAST_DEVIATION = 1e-8  # nnU-Net divides by this where the standard deviation is smaller
-_MAYBE_FAINT = 1e-4  # range of values from which on the deviation is large enough in all but absurd images
 _MAX_LABEL_VALUES = 1000  # distinct values of a label file that are listed; more are a file of intensities
 _LARGEST_LABEL = 2**31 - 1
 _EXAMPLES = 3
@@ -89,7 +88,7 @@ def _image_facts(array: np.ndarray, facts: dict) -> FileFacts:
             constant.append((number, low))
         elif _overflows(channel, low, high):
             overflowing.append(number)
-        elif high - low < _MAYBE_FAINT and np.std(channel, dtype=np.float64) < _LEAST_DEVIATION:
+        elif is_faint(channel):
             faint.append(number)
     return FileFacts(
         **facts,

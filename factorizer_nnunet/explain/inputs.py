@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from factorizer_nnunet.core.errors import UserError
-from factorizer_nnunet.core.wording import first_few
+from factorizer_nnunet.core.wording import count_of, first_few
 from factorizer_nnunet.nnunet.image_files import ImageCase, case_and_channel, find_cases
 from factorizer_nnunet.prediction.model import TrainedModel
 from factorizer_nnunet.prediction.work import channels_by, check_complete
@@ -60,7 +60,7 @@ def check_images(cases: Sequence[ImageCase], model: TrainedModel) -> None:
             problems.append(f"{case.name}: {case.files[found.index(0)]} cannot be read as an image")
         elif sum(found) != model.num_channels:
             takes = f"the model takes {model.num_channels}, as {model.dataset.path} says"
-            problems.append(f"{case.name} has {sum(found)} channels, {takes}")
+            problems.append(f"{case.name} has {count_of(sum(found), 'channel')}, {takes}")
         elif count == 0:
             files = first_few([str(file) for file in case.files])
             problems.append(f"{case.name}: its channels differ in shape or spacing: {files}")

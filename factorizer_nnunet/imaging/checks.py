@@ -14,6 +14,9 @@ from factorizer_nnunet.core.wording import count_of
 from factorizer_nnunet.imaging.grid import Grid, geometry_difference
 from factorizer_nnunet.imaging.volume import Volume
 
+_LEAST_DEVIATION = 1e-8  # nnU-Net divides by this where the standard deviation is smaller
+_MAYBE_FAINT = 1e-4  # range of values from which on the deviation is large enough in all but absurd images
+
 
 def not_finite_problem(values: np.ndarray) -> str | None:
     """NaN or infinite voxels, which SimpleITK reads as 0 or nnU-Net spreads over the entire image."""
@@ -31,6 +34,12 @@ def count_not_finite(values: np.ndarray) -> int:
     if values.dtype.kind != "f" or np.isfinite([values.min(), values.max()]).all():  # NaN and infinity show in these
         return 0
     return int(np.count_nonzero(~np.isfinite(values)))
+
+
+def is_faint(values: np.ndarray) -> bool:
+    """Whether nnU-Net's normalisation flattens an image, since it divides by no less than 1e-8; `values` are finite."""
+    spread = float(values.max()) - float(values.min())
+    return spread < _MAYBE_FAINT and float(np.std(values, dtype=np.float64)) < _LEAST_DEVIATION
 
 
 def constant_problem(values: np.ndarray) -> str | None:

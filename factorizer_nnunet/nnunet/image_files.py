@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from factorizer_nnunet.core.errors import UserError
-from factorizer_nnunet.core.wording import first_few
+from factorizer_nnunet.core.wording import count_of, first_few
 
 
 @dataclass(frozen=True)
@@ -114,8 +114,9 @@ def find_cases(
     ]
     if problems:
         says = "" if declared_in is None else f", as {declared_in} says"
+        takes = count_of(num_channels, "channel")
         raise UserError(
-            f"{folder} does not fit the model, which takes {num_channels} channels{says}: {first_few(problems, 20)}"
+            f"{folder} does not fit the model, which takes {takes}{says}: {first_few(problems, 20)}"
             + (f". {lack_advice}" if lacking and lack_advice else "")
         )
     return [

@@ -23,7 +23,8 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.file_stamps import Stamp
-from factorizer_nnunet.imaging.checks import constant_problem, not_finite_problem
+from factorizer_nnunet.core.wording import count_of
+from factorizer_nnunet.imaging.checks import constant_problem, is_faint, not_finite_problem
 from factorizer_nnunet.imaging.payload import payload_problem
 from factorizer_nnunet.nnunet.absent_channels import channels_of_zeros, leave_out, with_absent
 from factorizer_nnunet.nnunet.image_files import ImageCase
@@ -207,7 +208,7 @@ def _check_image(
     expected = len(model.dataset.channel_names)
     if len(image) != expected:
         raise UserError(
-            f"the image has {len(image)} channels, the model takes {expected}, as {model.dataset.path} says"
+            f"the image has {count_of(len(image), 'channel')}, the model takes {expected}, as {model.dataset.path} says"
         )
     with np.errstate(over="ignore"):  # numbers too large for single precision become infinite, as nnU-Net converts them
         single = image.astype(np.float32, copy=False)
@@ -235,7 +236,8 @@ def _check_image(
 def _check_not_flattened(channel: np.ndarray, normalised: np.ndarray, number: int, model: ModelDescription) -> None:
     """Check that something of a channel that is not constant is left after its normalisation, in single precision."""
     scheme = model.configuration.normalization_schemes[number]
-    if scheme == _NO_NORMALISATION or np.ptp(normalised) >= _FLAT or constant_problem(channel) is not None:
+    lost = np.ptp(normalised) < _FLAT or is_faint(channel)
+    if not lost or scheme == _NO_NORMALISATION or constant_problem(channel) is not None:
         return
     raise UserError(
         f"channel {number} ({model.dataset.channel_names[number]}) has values from {channel.min():g} to "

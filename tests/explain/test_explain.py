@@ -108,7 +108,7 @@ def test_invalid_options_are_refused(root: Path, model: Path, changes: dict, mes
 
 
 def test_bad_images_truths_and_folders_are_refused_before_anything_is_written(root: Path, model: Path) -> None:
-    with pytest.raises(UserError, match="a has 1 channels, the model takes 2"):
+    with pytest.raises(UserError, match="a has 1 channel, the model takes 2"):
         explained(root, model, images=(root / "images" / "a_0000.nii.gz",))
     swapped = tuple(root / "images" / name for name in ("a_0001.nii.gz", "a_0000.nii.gz"))
     mixed = tuple(root / "images" / name for name in ("a_0000.nii.gz", "b_0001.nii.gz"))

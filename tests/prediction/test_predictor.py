@@ -36,7 +36,7 @@ def test_mistakes_are_named(root: Path, model: Path) -> None:
         ((np.zeros((2, 5, 5, 5)),), "an array needs spacing"),
         ((np.zeros((5, 5)), (1, 1, 1)), "this array has 2"),
         ((image, (1, 1, 1)), "have a spacing of their own"),
-        ((image,), "the image has 1 channels, the model takes 2"),
+        ((image,), "the image has 1 channel, the model takes 2"),
         (([image, image[1:]],), "the same size, spacing and position"),
         (([image, image],), r"it needs 0.5 GB .*it may take 0.1 GB"),
     ):
