@@ -173,8 +173,8 @@ def _load(
     )
     build = _builder(first.trainer_name, description, files[first_fold])
     for fold, checkpoint in loaded.items():
-        check_trained_with(checkpoint, files[fold], model_folder, description)
         _check_fit(build, checkpoint, files[fold], model_folder, description)
+        check_trained_with(checkpoint, files[fold], model_folder, description)
     network = build()
     if isinstance(network, Factorizer):
         inference_settings = inference_settings.or_else(settings_from_environment())

@@ -19,9 +19,9 @@ from factorizer_nnunet.nnunet.model_folder import ModelFolder
 from factorizer_nnunet.nnunet.plans import resolved_configuration
 from factorizer_nnunet.prediction.description import ModelDescription
 
-# What decides on the images that the network gets. Patch size, resampling and the like may be changed for predictions.
+# What decides on the images that the network gets, and on the network. Patch size, resampling and the like may change.
 _OF_PLANS = ("transpose_forward", "foreground_intensity_properties_per_channel")
-_OF_CONFIGURATION = ("spacing", "normalization_schemes", "use_mask_for_norm", "preprocessor_name")
+_OF_CONFIGURATION = ("spacing", "normalization_schemes", "use_mask_for_norm", "preprocessor_name", "architecture")
 
 
 def check_trained_with(
@@ -43,7 +43,8 @@ def check_trained_with(
         *_of_plans(checkpoint.plans, content, name, folder.plans_file),
         *_of_dataset(checkpoint.dataset, description.dataset.content, folder.dataset_file),
     ]
-    for where, key, trained, now in differences:
+    for where, entry, before, after in differences:
+        key, trained, now = _first_difference(entry, before, after)
         raise UserError(
             f"{where} was changed since {file} was trained: {key} was {_short(trained)}, now it is {_short(now)}. "
             "Restore it as the training left it, or train again"
@@ -84,6 +85,15 @@ def _object(content: Mapping[str, Any], key: str) -> Mapping[Any, Any]:
 def _comparable(value: Any) -> str:
     """Equal for tuples and lists, and for numbers before and after JSON."""
     return json.dumps(value, sort_keys=True, default=str)
+
+
+def _first_difference(key: str, before: Any, after: Any) -> tuple[str, Any, Any]:
+    """The first entry that differs within objects, such as spacing or architecture.arch_kwargs.head_dim."""
+    while isinstance(before, Mapping) and isinstance(after, Mapping):
+        names = [*before, *(name for name in after if name not in before)]
+        name = next(one for one in names if _comparable(before.get(one)) != _comparable(after.get(one)))
+        key, before, after = f"{key}.{name}", before.get(name), after.get(name)
+    return key, before, after
 
 
 def _short(value: Any) -> str:

@@ -49,6 +49,8 @@ _NO_NORMALISATION = "NoNormalization"
 _FLAT = 1e-2  # a normalised image with a smaller range says nothing: nnU-Net's schemes give a range of 1 or more
 _CROPPED_SHAPE = "shape_after_cropping_and_before_resampling"  # nnU-Net's; along the axes of its reader, too
 _FAR = 2.0  # factor beyond voxel sizes and extents of the training
+_LITTLE_CONTRAST = 0.1  # of a normalised image without its extremes, in standard deviations
+_SAMPLED_VOXELS = 100_000  # are enough for percentiles
 _SAVE_AGAIN = "Save it again in a format that SimpleITK reads, with axes at right angles"
 _LEAST_OF_PATCH = 0.2  # an image that is shorter along an axis is unlike those of the training
 
@@ -115,6 +117,7 @@ def preprocess(case: ImageCase, models: Sequence[ModelDescription], memory: Memo
         *_empty_channels(image, first.dataset.channel_names, all(model.takes_absent for model in models)),
         *_mostly_padding(image.shape[1:], properties["spacing"], first),
         *_unlike_the_training(of_each[0], first),
+        *_outshone_channels(data[0], first),
     )
     return Preprocessed(tuple(data), tuple(of_each), stamps, time.perf_counter() - start, warnings)
 
@@ -297,6 +300,20 @@ def _unlike_the_training(properties: Mapping[str, Any], model: ModelDescription)
     size = [count * mm for count, mm in zip(properties[_CROPPED_SHAPE], spacing, strict=True)]
     if unlike := model.training.unlike(spacing, size, _FAR, _FAR):
         yield f"it is unlike the training's images: {'; '.join(unlike)}. Is its header right?"
+
+
+def _outshone_channels(data: np.ndarray, model: ModelDescription) -> Iterator[str]:
+    """Warnings about normalised channels in which single voxels leave nearly no contrast to all others."""
+    for number, (name, scheme) in enumerate(
+        zip(model.dataset.channel_names, model.configuration.normalization_schemes, strict=True)
+    ):
+        some = data[number].ravel()[:: max(1, data[number].size // _SAMPLED_VOXELS)]
+        low, high = np.percentile(some, (0.5, 99.5))
+        if scheme != _NO_NORMALISATION and high - low < _LITTLE_CONTRAST and np.ptp(data[number]) > 1:
+            yield (
+                f"channel {number} ({name}): few voxels are so much brighter or darker than all others that the "
+                "normalisation leaves those without contrast. Correct the image"
+            )
 
 
 def export(

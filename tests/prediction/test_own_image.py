@@ -136,6 +136,15 @@ def test_voxels_and_extents_far_from_the_trainings_are_a_warning(root: Path, mod
     assert "voxels of 9.6 × 1.7 × 1 mm, in the training 3 to 3.2 × 1.5 to 1.7 × 1 mm; an extent of 67.2 ×" in found["b"]
 
 
+def test_single_voxels_that_outshine_all_others_are_a_warning(root: Path, model: Path) -> None:
+    file = root / "images" / "c_0001.nii.gz"
+    image = SimpleITK.ReadImage(str(file))
+    image[3, 3, 3] = 1e7
+    SimpleITK.WriteImage(image, str(file))
+    found = run_predict(root, model, use_mirroring=False).warnings
+    assert list(found) == ["c"] and "channel 1 (T2): few voxels are so much brighter" in found["c"]
+
+
 def test_images_are_not_the_folder_of_predictions(root: Path, model: Path) -> None:
     with pytest.raises(UserError, match="is the folder of the images: name another"):
         run_predict(root, model, out=root / "images" / ".." / "images")

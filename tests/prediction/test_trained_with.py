@@ -34,10 +34,23 @@ def settings(plans: dict[str, Any]) -> dict[str, Any]:
         (
             "plans.json",
             lambda c: c.update(foreground_intensity_properties_per_channel={"0": {"mean": 1.0}, "1": {}}),
-            "foreground_intensity_properties_per_channel was",
+            "foreground_intensity_properties_per_channel.0.mean was null, now it is 1.0",
         ),
-        ("dataset.json", lambda c: c.update(labels={"background": 0, "rim": 2, "core": 1}), 'labels was .*"rim": 1'),
-        ("dataset.json", lambda c: c.update(channel_names={"0": "T2", "1": "T1"}), "channel_names was"),
+        (
+            "plans.json",
+            lambda c: settings(c)["architecture"]["arch_kwargs"].update(nonlin="torch.nn.ReLU"),
+            "architecture.arch_kwargs.nonlin was .*LeakyReLU., now it is .torch.nn.ReLU",
+        ),
+        (
+            "dataset.json",
+            lambda c: c.update(labels={"background": 0, "rim": 2, "core": 1}),
+            "labels.rim was 1, now",
+        ),
+        (
+            "dataset.json",
+            lambda c: c.update(channel_names={"0": "T2", "1": "T1"}),
+            'channel_names.0 was "T1", now',
+        ),
     ],
 )
 def test_a_change_that_makes_predictions_wrong_is_refused(
