@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import SimpleITK
 import torch
@@ -12,7 +13,17 @@ from blobs import write_dataset
 from in_process import use_threads
 from nnunet_folders import use_folders_below
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
-from workspace import IN_ONE_PROCESS, ON_CPU, PLANS, Workspace, checkpoint, edit_json, read_labels, shrink_plans
+from workspace import (
+    IN_ONE_PROCESS,
+    ON_CPU,
+    PLANS,
+    Workspace,
+    checkpoint,
+    edit_json,
+    read_labels,
+    read_probabilities,
+    shrink_plans,
+)
 
 from factorizer_nnunet import cli
 
@@ -48,8 +59,9 @@ def test_training_and_prediction_without_channels(
     assert cli.main(["plan", "-d", "504", "-c", "3d_fullres", "-np", "1"]) == 0
     edit_json(workspace.plans_file(dataset=DATASET), shrink_plans)
     names = {"trainer": TRAINER, "dataset": DATASET}
-    workspace.train("3d_fullres", 0, nnUNet_factorizer_augmentation="device", **names)
+    workspace.train("3d_fullres", 0, "--npz", nnUNet_factorizer_augmentation="device", **names)
     model = workspace.model("3d_fullres", **names)
+    validation = model / "fold_0" / "validation"
     assert checkpoint(model / "fold_0")["factorizer_channel_drop"] is True
 
     # As the training's own validation saw it; and a complete case.
@@ -58,12 +70,13 @@ def test_training_and_prediction_without_channels(
     for name in ("unseen_0_0000", "unseen_0_0001"):
         (images / f"{name}.nii.gz").write_bytes((raw / "imagesTs" / f"{name}.nii.gz").read_bytes())
     where = ("-d", "504", "-c", "3d_fullres", "-tr", TRAINER, "-p", PLANS, "-f", "0", *ON_CPU, *IN_ONE_PROCESS)
-    assert cli.main(["predict", *where, "-i", str(images), "-o", str(tmp_path / "out")]) == 0
+    assert cli.main(["predict", *where, "-i", str(images), "-o", str(tmp_path / "out"), "--save_probabilities"]) == 0
     done = capsys.readouterr()
     assert "channel 1 (T2) is absent" in done.out + done.err
-    predicted = read_labels(tmp_path / "out" / "case_0.nii.gz")
-    validated = read_labels(model / "fold_0" / "validation" / "case_0.nii.gz")
-    assert (predicted == validated).mean() > 0.99 and len(set(predicted.flat)) > 1
+    # Of so short a training the labels may be background only, the probabilities differ from voxel to voxel.
+    predicted, validated = (read_probabilities(folder, "case_0") for folder in (tmp_path / "out", validation))
+    np.testing.assert_allclose(predicted, validated, atol=1e-2)
+    assert validated.std(axis=(1, 2, 3)).min() > 1e-2
 
     # nnU-Net's own predictor takes such a model for complete cases.
     (images / "case_0_0000.nii.gz").unlink()
