@@ -4,7 +4,8 @@
 
 The model must be trained; it is calibrated first, if it is not. Every step is one of our commands and resumes where it
 was stopped. A region of a case has failed if its Dice is below 0.5, or more than 0.2 under the median of the clean
-cases. Writes docs/measured/quality.json, with an entry for each name, and the page next to it.
+cases. ``--cost 3`` also predicts the clean images three times without and with ``--quality``, in turns. Writes
+docs/measured/quality.json, with an entry for each name, and the page next to it.
 """
 
 from __future__ import annotations
@@ -14,9 +15,12 @@ import itertools
 import json
 import math
 import platform
+import resource
 import shutil
+import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,6 +42,7 @@ from factorizer_nnunet.nnunet.image_files import case_and_channel
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "measured" / "quality.json"
 CLEAN = "clean"
+_QUALITY = ("--quality", "--viewer-cases", 0)
 FAILED, BELOW_MEDIAN = 0.5, 0.2
 _LEAD = """\
 # Measured: when to trust a segmentation
@@ -46,7 +51,8 @@ Written by `python -m benchmarks.quality` (see `--help`): `predict --quality` on
 them. A region of a case has failed if its Dice is below 0.5, or more than 0.2 under the median of the clean cases.
 AUROC is how often a failed one has more doubt than another one. Error of the estimated Dice and coverage of its
 interval are those of clean cases; calibration errors (ECE, before → after) those of out-of-fold cases with
-temperatures of other cases.
+temperatures of other cases. Cost is the time of a prediction with `--quality` divided by that of one without, in
+CPU seconds, or by the clock on a GPU: medians of predictions in turns.
 """
 
 
@@ -75,6 +81,7 @@ def measured(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "failed": sum(failed),
         "auroc": auroc(doubts, failed),
         "clean": len(clean),
+        "estimated_clean": len(estimated),
         "mean_error_clean": _mean([abs(row["dice"] - row["estimate"]) for row in estimated]),
         "coverage_clean": _mean([row["low"] <= row["dice"] <= row["high"] for row in estimated]),
         "median_dice": medians,
@@ -89,8 +96,8 @@ def _regions(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return list(dict.fromkeys(row["region"] for row in rows))
 
 
-def _mean(values: Sequence[float]) -> float:
-    return float(np.mean(values)) if values else math.nan
+def _mean(values: Sequence[float]) -> float | None:
+    return float(np.mean(values)) if values else None
 
 
 def rows_of(condition: str, predictions: Path, labels: Path) -> list[dict[str, Any]]:
@@ -124,15 +131,18 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             draft = source.with_name("images.partial")
             corrupt_folder(images, draft, kind, int(strength))
             draft.rename(source)
-        _call("predict", "-m", args.model, *folds, *device, "-i", source, "-o", out, "--quality", "--viewer-cases", 0)
+        _call("predict", "-m", args.model, *folds, *device, "-i", source, "-o", out, *_QUALITY)
         rows += rows_of(condition, out, args.labels)
         print(condition, {key: value for key, value in measured(rows).items() if key != "conditions"}, flush=True)
     calibration = read_calibration(args.model)
     assert calibration is not None  # written above
     ece = {name: [one.before.ece, one.after.ece] for name, one in calibration.temperatures.items()}
     cases = sum(calibration.num_cases.values())
+    predict = ("predict", "-m", args.model, *folds, *device, "-i", images)
+    cost = {"cost": costs(predict, args.work / "cost", args.cost, args.device)} if args.cost else {}
     return {
         **measured(rows),
+        **cost,
         "ece": ece,
         "calibration_cases": cases,
         "folds": len(args.folds),
@@ -156,20 +166,41 @@ def _chosen(images: Path, target: Path, count: int | None) -> Path:
     return target
 
 
-def _call(command: str, *options: object) -> None:
-    argv = [sys.executable, "-m", "factorizer_nnunet", command, *map(str, options)]
+def costs(command: Sequence[object], work: Path, repeats: int, device: str) -> dict[str, list[float]]:
+    """Seconds that predictions without and with --quality took, in turns; on the CPU those of its cores."""
+    seconds: dict[str, list[float]] = {"without": [], "with": []}
+    for _ in range(repeats):
+        for name, options in (("without", ()), ("with", _QUALITY)):
+            shutil.rmtree(work, ignore_errors=True)
+            before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+            _call(*command, "-o", work, *options)
+            after, wall = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter() - start
+            cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+            seconds[name].append(cpu if device == "cpu" else wall)
+    return seconds
+
+
+def _call(command: object, *options: object) -> None:
+    argv = [sys.executable, "-m", "factorizer_nnunet", str(command), *map(str, options)]
     subprocess.run(argv, check=True, stdout=subprocess.DEVNULL)
 
 
 def page(results: Mapping[str, Mapping[str, Any]]) -> str:
     """The page about all data sets."""
     heads = ["data set", "folds", "calibrated with", "regions, failed", "AUROC", "mean error", "coverage of 90 %"]
-    rows = [[*heads, "ECE"]]
+    rows = [[*heads, "cost", "ECE"]]
     for name, one in results.items():
         ece = ", ".join(f"{region} {before:.3f} → {after:.3f}" for region, (before, after) in one["ece"].items())
         cells = [name, one["folds"], f"{one['calibration_cases']} cases", f"{one['regions_of_cases']}, {one['failed']}"]
-        covered = f"{one['coverage_clean']:.0%} of {one['clean']}"
-        cells += [f"{one['auroc']:.3f}", f"{one['mean_error_clean']:.3f}", covered, ece]
+        error, covered = "too few cases", "too few cases"
+        if one["coverage_clean"] is not None:
+            error = f"{one['mean_error_clean']:.3f}"
+            covered = f"{one['coverage_clean']:.0%} of {one['estimated_clean']}"
+        cost = "–"
+        if "cost" in one:
+            without, with_quality = (statistics.median(one["cost"][name]) for name in ("without", "with"))
+            cost = f"{with_quality / without:.2f}"
+        cells += [f"{one['auroc']:.3f}", error, covered, cost, ece]
         rows.append([str(cell) for cell in cells])
     parts = [_LEAD, markdown_table(rows)]
     parts += [_of_conditions(name, one) for name, one in results.items()]
@@ -198,6 +229,7 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="+", choices=list(CORRUPTIONS), default=list(CORRUPTIONS))
     parser.add_argument("--strengths", nargs="+", type=int, choices=STRENGTHS, default=list(STRENGTHS))
     parser.add_argument("--device", default="cuda")
+    parser.add_argument("--cost", type=int, default=0, metavar="REPEATS", help="also measure the time (default: no)")
     parser.add_argument("--out", type=Path, default=PAGE, help="JSON file, with the page next to it")
     args = parser.parse_args()
     results = {**(read_complete_json(args.out) or {}), args.name: run(args)}

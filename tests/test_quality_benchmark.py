@@ -38,5 +38,9 @@ def test_a_region_has_failed_far_below_the_median_of_the_clean_cases() -> None:
     assert found["conditions"]["noise_3"] == [pytest.approx(0.75), pytest.approx(0.3)]
     ready = {**found, "folds": 2, "fold_names": ["0", "1"], "calibration_cases": 20, "ece": {"r": [0.1, 0.02]}}
     text = " ".join(page({"x": {**ready, "model": "trainer", "machine": "m"}}).split())
-    assert "| x | 2 | 20 cases | 5, 2 | 1.000 | 0.100 | 50% of 2 | r 0.100 → 0.020 |" in text
+    assert "| x | 2 | 20 cases | 5, 2 | 1.000 | 0.100 | 50% of 2 | – | r 0.100 → 0.020 |" in text
+    priced = {**ready, "cost": {"without": [2.0, 4.0, 9.0], "with": [4.2, 5.0, 3.0]}}
+    rough = {**priced, "coverage_clean": None, "mean_error_clean": None}
+    rest = {"model": "trainer", "machine": "m"}
+    assert "| 1.000 | too few cases | too few cases | 1.05 |" in " ".join(page({"x": {**rough, **rest}}).split())
     assert "trainer, fold 0, 1. m." in text and "| noise_3 | 0.750 | 0.300 |" in text

@@ -30,7 +30,7 @@ from factorizer_nnunet.nnunet.model_folder import CHECKPOINT_FINAL, ModelFolder
 from factorizer_nnunet.nnunet.tiles import num_tiles
 from factorizer_nnunet.prediction.devices import chosen_device
 from factorizer_nnunet.prediction.model import TrainedModel, load_model
-from factorizer_nnunet.prediction.work import check_logits
+from factorizer_nnunet.prediction.sliding_window import check_logits
 from factorizer_nnunet.tuning.cases import ValidationCase, ValidationCases
 
 

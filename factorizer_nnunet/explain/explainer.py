@@ -23,7 +23,8 @@ from factorizer_nnunet.explain.threads import in_threads
 from factorizer_nnunet.nnunet.image_files import ImageCase
 from factorizer_nnunet.prediction.model import TrainedModel
 from factorizer_nnunet.prediction.segmentation import Output, segmentation_of
-from factorizer_nnunet.prediction.work import check_logits, preprocess
+from factorizer_nnunet.prediction.sliding_window import check_logits
+from factorizer_nnunet.prediction.work import preprocess
 
 OnMap = Callable[[Component, Volume], None]
 

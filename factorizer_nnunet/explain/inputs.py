@@ -10,8 +10,8 @@ import numpy as np
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.wording import count_of, first_few
 from factorizer_nnunet.nnunet.image_files import ImageCase, case_and_channel, find_cases
+from factorizer_nnunet.prediction.image_reading import channels_by, check_complete
 from factorizer_nnunet.prediction.model import TrainedModel
-from factorizer_nnunet.prediction.work import channels_by, check_complete
 
 
 def cases_from(images: Sequence[Path], model: TrainedModel) -> list[ImageCase]:

@@ -18,6 +18,7 @@ from factorizer_nnunet.nnunet.trusted_classes import check_named_code
 from factorizer_nnunet.postprocessing.rules import Postprocessing
 from factorizer_nnunet.prediction.plan_checks import check_dataset_for_prediction, check_plans_for_prediction
 
+NO_NORMALISATION = "NoNormalization"  # the scheme of nnU-Net that leaves intensities as they are
 _FIX = (
     "Restore it as the training left it, or name a model folder, TRAINER__PLANS__CONFIGURATION in nnUNet_results, in "
     "which a training has started"

@@ -23,12 +23,13 @@ from factorizer_nnunet.postprocessing.rules import Postprocessing
 from factorizer_nnunet.prediction.case_states import State, make_way, state_of
 from factorizer_nnunet.prediction.claims import Claims
 from factorizer_nnunet.prediction.description import ModelDescription
+from factorizer_nnunet.prediction.image_reading import readable_by
 from factorizer_nnunet.prediction.measuring import Measured, comparison_of, statistics_of
 from factorizer_nnunet.prediction.memory import MemoryLimit
 from factorizer_nnunet.prediction.outputs import Outputs
 from factorizer_nnunet.prediction.segmentation import Output, segmentation_of
 from factorizer_nnunet.prediction.sliding_window import TileOptions, logit_planes
-from factorizer_nnunet.prediction.work import Preprocessed, export, preprocess, readable_by
+from factorizer_nnunet.prediction.work import Preprocessed, export, preprocess
 
 QUEUED_EXPORTS = 2  # in addition to those being written: a fast GPU must not fill the memory
 _SECONDS_BETWEEN_LOOKS = 1.0  # at cases of other processes

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 import SimpleITK
+import torch
 
 from factorizer_nnunet import __version__
 from factorizer_nnunet.core.errors import UserError
@@ -22,13 +23,13 @@ from factorizer_nnunet.prediction.case_states import CaseState, State, state_of
 from factorizer_nnunet.prediction.channel_names import check_channel_names
 from factorizer_nnunet.prediction.claims import Claims
 from factorizer_nnunet.prediction.devices import chosen_device, worker_count
+from factorizer_nnunet.prediction.image_reading import channels_by, readable_by
 from factorizer_nnunet.prediction.memory import RESERVE, MemoryLimit, case_memory, processes_within, together
 from factorizer_nnunet.prediction.model import TrainedModel, load_model, with_postprocessing
 from factorizer_nnunet.prediction.outputs import DECISIVE, Outputs
 from factorizer_nnunet.prediction.pipeline import Member, Pipeline, PredictionOutcome, reason_of
 from factorizer_nnunet.prediction.request import PredictionRequest
 from factorizer_nnunet.prediction.sliding_window import EMPTY_LOGIT, TileOptions
-from factorizer_nnunet.prediction.work import channels_by, readable_by
 
 
 def predict(request: PredictionRequest) -> PredictionOutcome:
@@ -39,15 +40,7 @@ def predict(request: PredictionRequest) -> PredictionOutcome:
     """
     request.check()
     device = chosen_device(request.device)
-    models = [
-        load_model(folder, request.folds_of(folder), request.checkpoint, request.trusted, request.inference_settings)
-        for folder in (request.model, *request.ensemble_with)
-    ]
-    for other in models[1:]:
-        _check_alike(models[0], other)
-    if request.postprocessing and len(models) == 1:  # rules say nothing about a mean of several models
-        models = [with_postprocessing(models[0])]
-        _check_thresholds(request, models[0])
+    models = _models(request)
     model = models[0]
     check_channel_names(request.images, model.folder, model.dataset, from_elsewhere=model.is_exported)
     every_case = _cases(request, models)
@@ -79,33 +72,63 @@ def predict(request: PredictionRequest) -> PredictionOutcome:
     for case in cases:
         _note_existing(case, states[case.name], outputs, outcome)
     if left:
-        members = [
-            Member(
-                one.description,
-                one.predictor(
-                    device,
-                    tile_step_size=_step(request, one),
-                    use_mirroring=request.use_mirroring,
-                    on_device=request.on_device,
-                ),
-            )
-            for one in models
-        ]
-        size = int(free_memory() * (1 - RESERVE) if request.memory is None else request.memory * 1e9)
-        limit = MemoryLimit(size, device.type == "cuda" and request.on_device, request.sums_on_disk is not None)
-        readers, writers = _processes(request, models, left, limit)
-        Pipeline(
-            members,
-            outputs,
-            outcome,
-            num_readers=readers,
-            num_writers=writers,
-            memory=None if request.memory is None else limit,  # an estimate alone should not refuse a case
-            progress_bar=request.progress_bar,
-            tiles=TileOptions(request.skip_empty_tiles, request.sums_on_disk),
-            verbose=request.verbose,
-        ).run(left)
+        _pipeline(request, models, left, outputs, outcome, device).run(left)
     return outcome
+
+
+def _models(request: PredictionRequest) -> list[TrainedModel]:
+    """The model and those that it is averaged with.
+
+    Raises:
+        UserError: one cannot be used, or they cannot be averaged.
+    """
+    models = [
+        load_model(folder, request.folds_of(folder), request.checkpoint, request.trusted, request.inference_settings)
+        for folder in (request.model, *request.ensemble_with)
+    ]
+    for other in models[1:]:
+        _check_alike(models[0], other)
+    if request.postprocessing and len(models) == 1:  # rules say nothing about a mean of several models
+        models = [with_postprocessing(models[0])]
+        _check_thresholds(request, models[0])
+    return models
+
+
+def _pipeline(
+    request: PredictionRequest,
+    models: Sequence[TrainedModel],
+    cases: Sequence[ImageCase],
+    outputs: Outputs,
+    outcome: PredictionOutcome,
+    device: torch.device,
+) -> Pipeline:
+    """What predicts these cases within the memory there is."""
+    members = [
+        Member(
+            one.description,
+            one.predictor(
+                device,
+                tile_step_size=_step(request, one),
+                use_mirroring=request.use_mirroring,
+                on_device=request.on_device,
+            ),
+        )
+        for one in models
+    ]
+    size = int(free_memory() * (1 - RESERVE) if request.memory is None else request.memory * 1e9)
+    limit = MemoryLimit(size, device.type == "cuda" and request.on_device, request.sums_on_disk is not None)
+    readers, writers = _processes(request, models, cases, limit)
+    return Pipeline(
+        members,
+        outputs,
+        outcome,
+        num_readers=readers,
+        num_writers=writers,
+        memory=None if request.memory is None else limit,  # an estimate alone should not refuse a case
+        progress_bar=request.progress_bar,
+        tiles=TileOptions(request.skip_empty_tiles, request.sums_on_disk),
+        verbose=request.verbose,
+    )
 
 
 def _check_thresholds(request: PredictionRequest, model: TrainedModel) -> None:

@@ -18,12 +18,13 @@ from factorizer_nnunet.nnunet.absent_channels import advice_for, with_absent
 from factorizer_nnunet.nnunet.model_folder import CHECKPOINT_FINAL
 from factorizer_nnunet.prediction.channel_grids import channel_grid_problem
 from factorizer_nnunet.prediction.devices import chosen_device
+from factorizer_nnunet.prediction.image_reading import check_complete, read_images
 from factorizer_nnunet.prediction.memory import MemoryLimit
 from factorizer_nnunet.prediction.model import load_model, with_postprocessing
 from factorizer_nnunet.prediction.probabilities import class_probabilities, image_shape
 from factorizer_nnunet.prediction.segmentation import Output, nnunet_export, segmentation_of
 from factorizer_nnunet.prediction.sliding_window import TileOptions, logit_planes
-from factorizer_nnunet.prediction.work import check_complete, preprocess_array, read_images
+from factorizer_nnunet.prediction.work import preprocess_array
 
 PathLike = str | os.PathLike[str]
 Image = PathLike | SimpleITK.Image | np.ndarray

@@ -23,7 +23,6 @@ from torch import Tensor, nn
 
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.prediction.tile_parts import PassWatcher, TilePart, TileParts
-from factorizer_nnunet.prediction.work import check_logits
 
 SIGMA_SCALE, MOST_WEIGHT = 1 / 8, 10  # of the tiles' weights, as in nnU-Net
 EMPTY_LOGIT = 1.0  # of background, in parts that no tile covers; other classes have its negative
@@ -42,6 +41,23 @@ class TileOptions:
 
     skip_empty: bool = False
     sums_folder: Path | None = None
+
+
+def check_logits(logits: Tensor) -> Tensor:
+    """Return the output of the network, (classes, …), if all of it is finite.
+
+    nnU-Net adds up outputs in half precision and notices infinity, but not the NaN that two infinities give: every
+    comparison with NaN is false, so the segmentation would be empty.
+
+    Raises:
+        UserError: it contains NaN or infinity.
+    """
+    if not torch.isfinite(logits).all():
+        raise UserError(
+            "the output of the network contains NaN or infinity, so there is no segmentation. Check the image's "
+            "intensities; if only some cases fail on a GPU, half precision may overflow: try -device cpu"
+        )
+    return logits
 
 
 def logit_planes(

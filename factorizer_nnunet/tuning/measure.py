@@ -21,7 +21,7 @@ from factorizer_nnunet.core.atomic_files import write_text_atomically
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.nnunet.inference_settings import InferenceSettings
 from factorizer_nnunet.prediction.model import TrainedModel
-from factorizer_nnunet.prediction.work import check_logits
+from factorizer_nnunet.prediction.sliding_window import check_logits
 from factorizer_nnunet.tuning.cases import ValidationCase, ValidationCases
 from factorizer_nnunet.tuning.search_space import PredictionSettings
 
