@@ -3,39 +3,56 @@
     python -m benchmarks.label_errors synthetic
     python -m benchmarks.label_errors simulate --dataset RAW
     python -m benchmarks.label_errors plant --labels labelsTr --out DIR
-    python -m benchmarks.label_errors score --key DIR/planted.json --findings label_check.json
+    python -m benchmarks.label_errors score --key DIR/planted.json --findings label_check.json --name hippocampus
 
 Errors are planted in a tenth of the cases: a lesion removed, a lesion shifted, classes exchanged, the label mirrored.
 ``synthetic`` makes labels of lesions with a core, and a model that blurs borders, misses small lesions and invents
 others; ``simulate`` takes the labels of a data set without regions, and such a model. For trained models, ``plant``
-writes labels with errors: train on them, with --npz, run label-check, and ``score`` its list. Errors that change
-nothing, such as exchanged classes where there is one, are not planted.
+writes labels with errors: train on them, with --npz, run label-check, and ``score`` its list, which adds it to
+docs/measured/label_errors.json and writes the page next to it. Errors that change nothing, such as exchanged classes
+where there is one, are not planted.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import cc3d
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 
+from factorizer_nnunet.core.atomic_files import write_text_atomically
+from factorizer_nnunet.core.json_files import read_complete_json
+from factorizer_nnunet.core.markdown import markdown_table
 from factorizer_nnunet.evaluation.reading import LabelImage, ending_of, read_labels
 from factorizer_nnunet.imaging.grid import Grid
 from factorizer_nnunet.label_check.disagreement import proposals_of
 from factorizer_nnunet.label_check.finding import Finding
 from factorizer_nnunet.label_check.opinion import Opinion, confidence_of
 from factorizer_nnunet.label_check.ranking import ranked
-from factorizer_nnunet.label_check.review import read_review
+from factorizer_nnunet.label_check.review import RECORD_FILE, read_review
 from factorizer_nnunet.nnunet.dataset_json import DatasetJson
+from factorizer_nnunet.nnunet.model_folder import ModelFolder
 
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "measured" / "label_errors.json"
 ERRORS = ("removed", "shifted", "swapped", "flipped")
 SHARE, FIRST = 0.1, 0.15  # of cases with errors; of the list that a reviewer looks at
 SHAPE, SPACING_MM = (48, 40, 24), (1.0, 1.0, 2.0)
+_LEAD = """\
+# Measured: planted label errors
+
+Written by `python -m benchmarks.label_errors score` (see `--help`). Errors were planted in a tenth of the cases before
+the training: the largest or another large lesion (organ) removed or shifted, classes exchanged, the label mirrored. So
+the models have learned from them, too. Each case was judged by the fold that was not trained on it. Shares of the cases
+with errors that have a line in the first 15 % of the list, and that are among the first 15 % of the cases; of each kind
+by cases.
+"""
 DATASET = DatasetJson({"labels": {"background": 0, "edema": 1, "core": 2}})
 
 
@@ -195,6 +212,36 @@ def plant_in_folder(labels: Path, out: Path, seed: int) -> dict[str, str]:
     return planted
 
 
+def scored(key: Path, findings: Path) -> dict[str, Any]:
+    """What ``label-check`` found of the errors in ``planted.json``, with the model and its validated Dice."""
+    review, planted = read_review(findings.absolute().parent), json.loads(key.read_text())
+    model = ModelFolder(Path(json.loads(findings.read_text())["dataset_json"]).parent)
+    summaries = [json.loads(fold.summary.read_text()) for fold in model.folds() if fold.summary.is_file()]
+    return {
+        "model": model.path.name,
+        "dice": [summary["foreground_mean"]["Dice"] for summary in summaries],
+        "cases": len(review.cases),
+        "lines": len(review.findings),
+        "planted": Counter(planted.values()),
+        "found": recall(review.findings, planted, len(review.cases)),
+    }
+
+
+def page(results: Mapping[str, Mapping[str, Any]]) -> str:
+    """The page about all data sets."""
+    rows = [["data set", "model, Dice of its folds", "cases, with errors", "lines", "by lines", "by cases", *ERRORS]]
+    for name, one in results.items():
+        dice, planted, found = ", ".join(f"{value:.3f}" for value in one["dice"]), one["planted"], one["found"]
+        rows.append(
+            [
+                *(name, f"{one['model']}, {dice}", f"{one['cases']}, {sum(planted.values())}", str(one["lines"])),
+                *(f"{found[by]:.0%}" for by in ("lines", "cases")),
+                *(f"{found[error]:.0%} of {planted[error]}" if error in found else "–" for error in ERRORS),
+            ]
+        )
+    return f"{_LEAD}\n{markdown_table(rows)}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -210,7 +257,9 @@ def main() -> None:
     writing.add_argument("--seed", type=int, default=0)
     scoring = commands.add_parser("score")
     scoring.add_argument("--key", type=Path, required=True)
-    scoring.add_argument("--findings", type=Path, required=True)
+    scoring.add_argument("--findings", type=Path, required=True, help=f"{RECORD_FILE} in the folder of label-check")
+    scoring.add_argument("--name", required=True, help="of the data set on the page")
+    scoring.add_argument("--out", type=Path, default=PAGE, help="JSON file, with the page next to it")
     args = parser.parse_args()
     if args.command == "synthetic":
         for seed in range(args.seeds):
@@ -226,9 +275,10 @@ def main() -> None:
     elif args.command == "plant":
         print(json.dumps(plant_in_folder(args.labels, args.out, args.seed), indent=4))
     else:
-        review = read_review(args.findings.absolute().parent)
-        planted = json.loads(args.key.read_text())
-        print(_shown(recall(review.findings, planted, len(review.cases))))
+        results = {**(read_complete_json(args.out) or {}), args.name: scored(args.key, args.findings)}
+        write_text_atomically(args.out, json.dumps(results, indent=1) + "\n")
+        write_text_atomically(args.out.with_suffix(".md"), page(results))
+        print(page(results))
 
 
 def _shown(found: Mapping[str, float]) -> str:
