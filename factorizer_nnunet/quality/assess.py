@@ -21,6 +21,7 @@ from factorizer_nnunet.nnunet.pass_record import PassRecord, RegionPasses
 from factorizer_nnunet.nnunet.training_images import TrainingImages, training_images
 
 _BELOW_MEDIAN = 0.2  # an estimate so far below the median of the out-of-fold cases is doubtful
+_LITTLE_AGREEMENT = 0.7  # of folds or passes, if no estimate says what is usual
 _WIDE_RANGE = 1.5  # ratio of the largest to the smallest volume or number of lesions among members
 _FEW_LESIONS = 2  # more or fewer are not remarkable
 
@@ -136,7 +137,7 @@ def judge_of(model: Path, checkpoints: Mapping[str, str], settings: Mapping[str,
     if opened.record is not None:
         again = "calibrate the original model, and export it again"
     if calibration is None:
-        note = f"not calibrated, raw agreement only: {again}"
+        note = f"not calibrated, raw agreement only, and intensities are not compared with the training: {again}"
     elif (problem := calibration.mismatch(checkpoints, settings)) is not None:
         calibration, note = (
             None,
@@ -220,8 +221,10 @@ def _flags(region: RegionQuality, median_dice: float, all_empty: bool) -> Iterat
     estimate = region.estimate
     if estimate is not None and estimate.dice < median_dice - _BELOW_MEDIAN:
         yield f"estimated Dice {estimate.dice:.2f}, usually {median_dice:.2f}"
-    if estimate is not None and region.fold_agreement < estimate.low:
+    if region.fold_agreement < (_LITTLE_AGREEMENT if estimate is None else estimate.low):
         yield f"folds agree by {region.fold_agreement:.2f} only"
+    if estimate is None and region.agreement < _LITTLE_AGREEMENT:
+        yield f"mirrored passes agree by {region.agreement:.2f} only"
     low, high = region.volumes_ml
     if high > _WIDE_RANGE * low:
         yield f"volume from {low:.3g} to {high:.3g} ml"

@@ -23,7 +23,7 @@ from factorizer_nnunet.quality.out_of_fold import (
     predict_missing,
 )
 from factorizer_nnunet.tuning.cases import ValidationCases
-from factorizer_nnunet.tuning.fold_choice import check_choice, numbered_folds
+from factorizer_nnunet.tuning.fold_choice import check_choice, default_folds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +71,7 @@ def calibrate(request: CalibrationRequest) -> Calibration:
     """
     request.check()
     device = chosen_device(request.device)
-    folds = request.folds or numbered_folds(request.model, request.checkpoint)
+    folds = request.folds or default_folds(request.model, request.checkpoint)
     model = load_model(request.model, folds, request.checkpoint, request.trusted, request.inference_settings)
     cases = ValidationCases(model)
     names = {fold: cases.of_fold(fold)[: request.max_cases] for fold in folds}

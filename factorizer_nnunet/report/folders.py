@@ -10,7 +10,7 @@ from typing import Any
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import load_json_object
 from factorizer_nnunet.nnunet.dataset_json import DATASET_FILE, DatasetJson
-from factorizer_nnunet.nnunet.model_folder import ALL_CASES, PLANS_FILE, SUMMARY_FILE, FoldFolder, ModelFolder, is_fold
+from factorizer_nnunet.nnunet.model_folder import PLANS_FILE, SUMMARY_FILE, ModelFolder, is_fold
 from factorizer_nnunet.nnunet.model_name import ModelName, is_cross_validation
 
 CROSS_VALIDATION, PREDICTIONS = "cross-validation", "predictions"
@@ -74,7 +74,8 @@ def find_predictions(
     if folds:
         _collect_folds(found, partial, problems)
     else:
-        fold_of = {case: fold.name for fold in numbered_folds(model) for case in cases_in(fold.validation, ending)}
+        own = [] if model is None else model.numbered_folds()
+        fold_of = {case: fold.name for fold in own for case in cases_in(fold.validation, ending)}
         found.predictions.update({name: (path, fold_of.get(name)) for name, path in cases_in(folder, ending).items()})
     expected = found.dataset.num_training
     if found.kind == CROSS_VALIDATION and 0 < len(found.predictions) < expected:
@@ -128,15 +129,11 @@ def _read_json(path: Path, problems: list[str]) -> dict[str, Any]:
         return {}
 
 
-def numbered_folds(model: ModelFolder | None) -> list[FoldFolder]:
-    """All folds but ``fold_all``, which has no validation cases, since it was trained on every case."""
-    return [] if model is None else [fold for fold in model.folds() if fold.name != ALL_CASES]
-
-
 def _collect_folds(found: FoundPredictions, partial: bool, problems: list[str]) -> None:
     """Add the cases of all validated folds."""
     ending = found.dataset.file_ending
-    for fold in numbered_folds(found.model):
+    assert found.model is not None  # a folder with folds is a model
+    for fold in found.model.numbered_folds():
         summary = fold.summary
         if not summary.is_file():
             text = f"{fold.path}: its validation is not finished, {summary} does not exist"

@@ -15,7 +15,7 @@ from factorizer_nnunet.evaluation.subset_scores import (
 from factorizer_nnunet.nnunet.absent_channels import drops_channels
 from factorizer_nnunet.nnunet.model_folder import FoldFolder
 from factorizer_nnunet.pages.markup import cell, csv_button, note, number, table, text_of
-from factorizer_nnunet.report.folders import CROSS_VALIDATION, numbered_folds
+from factorizer_nnunet.report.folders import CROSS_VALIDATION
 from factorizer_nnunet.report.results import Result
 from factorizer_nnunet.report.study import Group
 
@@ -36,7 +36,7 @@ def _of_result(result: Result, titled: bool) -> str:
     title = f"<h3>{text_of(result.title)}</h3>" if titled else ""
     command = f"factorizer-nnunet channel-subsets -m {result.model.path}"
     try:
-        folds = [scores for fold in numbered_folds(result.model) if (scores := _scores(fold)) is not None]
+        folds = [scores for fold in result.model.numbered_folds() if (scores := _scores(fold)) is not None]
     except UserError as error:
         return title + note(text_of(error))
     cases = [case for scores in folds for name, case in scores.cases.items() if name in result.names]

@@ -24,12 +24,11 @@ def check_choice(folds: Sequence[str] | None, max_cases: int | None) -> None:
         raise UserError(f"-f {wrong[0]}: a fold is a number")
 
 
-def numbered_folds(model: Path, checkpoint: str | None = None) -> tuple[str, ...]:
+def default_folds(model: Path, checkpoint: str | None = None) -> tuple[str, ...]:
     """All folds of a model folder except ``all``; fold 0 if there are none, which ``load_model`` then reports.
 
     Args:
         model: the folder.
         checkpoint: file that a fold must have; None: none.
     """
-    names = (fold.name for fold in ModelFolder(model).folds(checkpoint))
-    return tuple(sorted((name for name in names if name.isdecimal()), key=int)) or ("0",)
+    return tuple(fold.name for fold in ModelFolder(model).numbered_folds(checkpoint)) or ("0",)

@@ -25,7 +25,7 @@ from factorizer_nnunet.prediction.model import TrainedModel, load_model
 from factorizer_nnunet.tuning.cases import ValidationCases
 from factorizer_nnunet.tuning.derive import derived_folder, derived_plans, write_derived
 from factorizer_nnunet.tuning.figure import draw
-from factorizer_nnunet.tuning.fold_choice import check_choice, numbered_folds
+from factorizer_nnunet.tuning.fold_choice import check_choice, default_folds
 from factorizer_nnunet.tuning.measure import Log, measure
 from factorizer_nnunet.tuning.search_space import PredictionSettings, SearchSpace
 from factorizer_nnunet.tuning.selection import DEFAULT_TOLERANCE, Comparison, Row, choose, compare
@@ -80,7 +80,7 @@ def tune(request: TuningRequest) -> TuningOutcome:
     _check_options(request)
     device = chosen_device(request.device)
     check_has_validation(request.model)
-    folds = request.folds or numbered_folds(request.model)
+    folds = request.folds or default_folds(request.model)
     model = load_model(request.model, folds, request.checkpoint, request.trusted)
     if not isinstance(model.network, Factorizer):
         raise UserError(

@@ -16,12 +16,11 @@ from factorizer_nnunet.core.set_aside import OUTDATED, set_aside
 from factorizer_nnunet.core.wording import count_of, first_few
 from factorizer_nnunet.evaluation.regions import regions_of
 from factorizer_nnunet.evaluation.schemes import scheme_named
-from factorizer_nnunet.nnunet.model_folder import ModelFolder
+from factorizer_nnunet.nnunet.model_folder import CHECKPOINT_FINAL, ModelFolder
 from factorizer_nnunet.nnunet.probabilities_file import PROBABILITIES_ENDING, regions_of_outputs
 from factorizer_nnunet.postprocessing.rule_file import check_not_edited, write_postprocessing
 from factorizer_nnunet.postprocessing.rules import Postprocessing
 from factorizer_nnunet.report import Sources
-from factorizer_nnunet.report.folders import numbered_folds
 from factorizer_nnunet.report.own_pages import page_file, write_page
 from factorizer_nnunet.report.results import CROSS_VALIDATION, Result, read_results
 from factorizer_nnunet.report.statistics import estimate
@@ -167,7 +166,7 @@ def _checkpoints(model: ModelFolder, cases: Sequence[TunedCase]) -> dict[str, st
             f"{first_few(missing)} does not exist: rules belong to the checkpoints that predicted. Restore the file, "
             "or name other folds with -f"
         )
-    files |= {fold.name: fold.checkpoint() for fold in numbered_folds(model) if fold.checkpoint().is_file()}
+    files |= {fold.name: fold.checkpoint() for fold in model.numbered_folds(CHECKPOINT_FINAL)}
     return {fold: stamp_of(file).sha256 for fold, file in sorted(files.items())}
 
 

@@ -86,6 +86,13 @@ def test_without_calibration_nothing_speaks_for_a_region_that_is_not_found() -> 
     assert assess("x", [record(0.9)], [own]).doubt > 0 and assess("x", [EMPTY], [judge(cases(40))]).doubt == 1
 
 
+def test_without_calibration_passes_and_folds_that_disagree_are_reasons_to_look() -> None:
+    own = Judge(Path("model"), None, "not calibrated", TrainingImages(), ("T1",))
+    assert assess("x", [record(0.9, 0.9)], [own]).flags == []
+    assert assess("x", [record(0.6, 0.9)], [own]).flags == ["lesion: mirrored passes agree by 0.60 only"]
+    assert assess("x", [record(0.9, 0.5)], [own]).flags == ["lesion: folds agree by 0.50 only"]
+
+
 def test_a_single_pass_of_a_single_fold_is_said_to_have_nothing_to_compare() -> None:
     own = replace(judge(cases(40)), folds=("0",))
     single = replace(record(0.9), num_passes=1)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from factorizer_nnunet.evaluation.metrics import Metric
 from factorizer_nnunet.evaluation.scores import Lesion
 from factorizer_nnunet.report.charts.agreement import Volumes, agreement, agreement_svg
-from factorizer_nnunet.report.charts.axes import log_scale_for, scale_for
+from factorizer_nnunet.report.charts.axes import Scale, log_scale_for, scale_for
 from factorizer_nnunet.report.charts.comparison import differences_svg, ranks_svg
 from factorizer_nnunet.report.charts.curves import Line, curves_svg
 from factorizer_nnunet.report.charts.detection import bins_of, detection_svg
@@ -140,3 +140,9 @@ def test_the_mean_of_curves_is_over_equal_epochs() -> None:
     (mean,) = elements(curves_svg("loss", lines), "path", "mean")
     left, edge = 46, 388
     assert mean.get("d").startswith(f"M{left + (edge - left) * 6 / 10:.1f} ")
+
+
+@given(st.integers(1, 2000))
+def test_epochs_have_integer_ticks(epochs: int) -> None:
+    ticks = Scale(0, epochs, 0, 100, integer=True).ticks(6)
+    assert ticks[0] == 0 and len(ticks) >= 2 and all(tick == int(tick) for tick in ticks)

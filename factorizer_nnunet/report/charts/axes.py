@@ -15,13 +15,17 @@ MODEL_COLOURS = 6  # classes m0 to m5 of the page's style; further models reuse 
 
 @dataclass(frozen=True)
 class Scale:
-    """Map values to positions along an axis, linear or logarithmic; `start` is the position of `low`."""
+    """Map values to positions along an axis, linear or logarithmic; `start` is the position of `low`.
+
+    With `integer`, ticks are integers, as for epochs.
+    """
 
     low: float
     high: float
     start: float
     end: float
     log: bool = False
+    integer: bool = False
 
     def __call__(self, value: float) -> float:
         """The position of a value; values outside the scale, also infinite ones, are placed at its end."""
@@ -32,7 +36,8 @@ class Scale:
     def ticks(self, count: int = 5) -> list[float]:
         """Round numbers within the scale."""
         steps = [1.0] if self.high >= 1000 * self.low else [1.0, 2.0, 5.0]  # of a decade
-        locator = LogLocator(subs=steps) if self.log else MaxNLocator(count, steps=[1, 2, 2.5, 5, 10])
+        linear = MaxNLocator(count, steps=[1, 2, 5, 10] if self.integer else [1, 2, 2.5, 5, 10], integer=self.integer)
+        locator = LogLocator(subs=steps) if self.log else linear
         slack = 1e-9 * (self.high - self.low)
         return [
             float(v) for v in locator.tick_values(self.low, self.high) if self.low - slack <= v <= self.high + slack

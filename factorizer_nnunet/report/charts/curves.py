@@ -32,7 +32,7 @@ def curves_svg(quantity: str, lines: Sequence[Line], within: tuple[float, float]
     finite = finite[np.isfinite(finite)]
     y = scale_for(finite, figure.base, figure.top, within=within)
     last = max(int(line.epochs.max()) for line in lines) + 1
-    x = Scale(0, max(last, 1), figure.left, figure.edge)
+    x = Scale(0, max(last, 1), figure.left, figure.edge, integer=True)
     figure.y_axis(y, "")
     figure.x_axis(x, "epoch")
     texts = []
