@@ -1,26 +1,30 @@
 """Fine-tuning against training from scratch at equal iterations.
 
     python -m benchmarks.finetune SOURCE TARGET --root WORK --docs docs/measured
-    python -m benchmarks.finetune BRATS BRATS --channels FLAIR --source-fold 0 --root WORK --docs docs/measured
+    python -m benchmarks.finetune BRATS BRATS --channels FLAIR --source-fold same --root WORK --docs docs/measured
 
 SOURCE and TARGET are data sets in nnU-Net's raw layout. A model is trained on SOURCE and continued on TARGET by
-``factorizer-nnunet finetune``; on the same plans, another training starts from scratch at the usual learning rate.
-``--channels`` keeps only these channels of TARGET. Where both have the same cases, ``--source-fold 0`` keeps the
-validation cases out of both trainings, since nnU-Net's folds of equal cases are equal. WORK gets nnU-Net's folders and
-logs. State is read from disk: the same command continues. The result is added to ``finetune.json`` and
-``finetune.md``. No prediction is mirrored, which would take eight times as long.
+``factorizer-nnunet finetune``; SOURCE may also be the folder of a trained model. On the same plans, another training
+starts from scratch at the usual learning rate. ``--channels`` keeps only these channels of TARGET. Where both have the
+same cases, ``--source-fold same`` keeps the validation cases out of both trainings, since nnU-Net's folds of equal
+cases are equal, as are those of an equal ``splits_final.json`` in both folders. WORK gets nnU-Net's folders and logs.
+State is read from disk: the same command continues. The result is added to ``finetune.json`` and ``finetune.md``. No
+prediction is mirrored, which would take eight times as long.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import platform
 import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from benchmarks.nnunet_commands import OURS, DatasetCommands, environment, trainer_name
 from factorizer_nnunet.core.atomic_files import write_text_atomically
@@ -29,15 +33,15 @@ from factorizer_nnunet.finetuning.request import LEARNING_RATE
 from factorizer_nnunet.nnunet.dataset_json import DatasetJson
 from factorizer_nnunet.nnunet.environment import create_folders
 from factorizer_nnunet.nnunet.image_files import image_name
-from factorizer_nnunet.nnunet.model_folder import FoldFolder
+from factorizer_nnunet.nnunet.model_folder import FoldFolder, ModelFolder
 from factorizer_nnunet.nnunet.model_name import ModelName
-from factorizer_nnunet.nnunet.names import PLANS
+from factorizer_nnunet.nnunet.names import PLANS, SPLITS_FILE, finetuned_plans_name
 from factorizer_nnunet.nnunet.training_log import read_curve
 from factorizer_nnunet.training.budget import changed_suffix
 
 CONFIGURATION = "3d_fullres"
 _SOURCE, _TARGET = 901, 902
-_FINETUNED_PLANS = f"nnUNetFactorizerFinetunedPlans_from{_SOURCE}"
+_SAME = "same"
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,8 @@ def link_data(raw: Path, source: Path, number: int, channels: Sequence[str] = ()
     shutil.rmtree(draft, ignore_errors=True)
     (draft / "imagesTr").mkdir(parents=True)
     (draft / "labelsTr").symlink_to((source / "labelsTr").resolve(), target_is_directory=True)
+    if (source / SPLITS_FILE).is_file():
+        shutil.copyfile(source / SPLITS_FILE, draft / SPLITS_FILE)
     ending = description.file_ending
     for case, files in description.training_cases(source).items():
         for new, old in enumerate(numbers):
@@ -105,28 +111,36 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
     root = options.root.resolve()
     create_folders(root)
     raw, env = root / "nnUNet_raw", environment(root, threads=1)
-    source = link_data(raw, options.source, _SOURCE)
     target = link_data(raw, options.target, _TARGET, options.channels)
     scratch_trainer = trainer_name(OURS, options.iterations)
     suffix = scratch_trainer.removeprefix(OURS)
     trainer = OURS + changed_suffix(suffix, options.learning_rate, max(1, options.iterations // 10))
-    on_source = DatasetCommands(root, source.folder, env)
     on_target = DatasetCommands(root, target.folder, env)
-    source_trainer = trainer_name(OURS, options.source_iterations)
-    model = train_source(on_source, source_trainer, options.source_fold, options.gpu_memory_target)
-    begin = ("finetune", "--from", model, "--from-fold", options.source_fold, "-d", _TARGET, "-f", 0, "-tr", trainer)
-    maps = [word for text in options.map for word in ("--map", text)]
-    on_target.run("factorizer-nnunet", *begin, *maps, "-device", "cpu", "-np", 2, log="finetune")
-    tuned = FoldFolder(on_target.root / "nnUNet_results" / target.folder / _model(trainer, _FINETUNED_PLANS) / "fold_0")
-    scratch = _train(on_target, scratch_trainer, _FINETUNED_PLANS, "0", "scratch")
+    model, title = options.source, f"{options.source.parent.name}, {options.source.name}"
+    if not ModelFolder(model).plans_file.is_file():
+        source, source_trainer = link_data(raw, options.source, _SOURCE), trainer_name(OURS, options.source_iterations)
+        on_source = DatasetCommands(root, source.folder, env)
+        for fold in options.folds if options.source_fold == _SAME else [options.source_fold]:
+            model = train_source(on_source, source_trainer, fold, options.gpu_memory_target)
+        title = f"{source.title}, {options.source_iterations} iterations"
+    plans = finetuned_plans_name(json.loads(ModelFolder(model).plans_file.read_text())["dataset_name"])
+    outcomes: dict[str, list[dict[str, Any]]] = {"finetuned": [], "scratch": []}
+    for fold in options.folds:
+        source_fold = fold if options.source_fold == _SAME else options.source_fold
+        begin = ("finetune", "--from", model, "--from-fold", source_fold, "-d", _TARGET, "-f", fold, "-tr", trainer)
+        maps = [word for text in options.map for word in ("--map", text)]
+        on_target.run("factorizer-nnunet", *begin, *maps, "-device", "cpu", "-np", 2, log="finetune")
+        tuned = on_target.root / "nnUNet_results" / target.folder / _model(trainer, plans) / f"fold_{fold}"
+        outcomes["finetuned"].append(_measured(FoldFolder(tuned)))
+        outcomes["scratch"].append(_measured(_train(on_target, scratch_trainer, plans, fold, "scratch")))
     return {
-        "source": source.title,
+        "source": title,
         "target": target.title,
-        "source_iterations": options.source_iterations,
         "iterations": options.iterations,
         "finetuned_trainer": trainer,
-        "finetuned": _measured(tuned),
-        "scratch": _measured(scratch),
+        "folds": options.folds,
+        "machine": f"{platform.machine()}, a core, torch {torch.__version__}.",
+        **outcomes,
     }
 
 
@@ -139,35 +153,37 @@ def _measured(fold: FoldFolder) -> dict[str, Any]:
 
 def page(results: dict[str, dict[str, Any]]) -> str:
     """The table of all comparisons."""
-    rows = [["from", "to", "iterations", "Dice from scratch", "Dice fine-tuned"]]
+    rows = [["from", "to", "iterations", "folds", "Dice from scratch", "Dice fine-tuned"]]
     rows += [
         [
-            f"{one['source']}, {one['source_iterations']} iterations",
-            one["target"],
-            str(one["iterations"]),
-            f"{100 * one['scratch']['dice']:.1f}",
-            f"{100 * one['finetuned']['dice']:.1f}",
+            *(one["source"], one["target"], str(one["iterations"]), ", ".join(one["folds"])),
+            *(", ".join(f"{100 * fold['dice']:.1f}" for fold in one[of]) for of in ("scratch", "finetuned")),
         ]
         for one in results.values()
     ]
     lead = (
-        "Dice in percent of the validation cases of fold 0, mean over classes or regions. Both trainings have the same "
-        "plans, which the fine-tuning adopted from the model, the same network and the same number of iterations; "
-        "training from scratch has the usual learning rate. One training each: a few points may be chance."
+        "Written by `python -m benchmarks.finetune` (see `--help`). Dice in percent of the validation cases of each "
+        "fold, mean over classes or regions. Both trainings have the same plans, which the fine-tuning adopted from "
+        "the model, the same network and the same number of iterations; training from scratch has the usual learning "
+        "rate. One training each: a few points may be chance."
     )
-    return f"# Fine-tuning against training from scratch\n\n{lead}\n\n{markdown_table(rows)}\n"
+    machines = " ".join(dict.fromkeys(one["machine"] for one in results.values()))
+    return f"# Fine-tuning against training from scratch\n\n{lead} {machines}\n\n{markdown_table(rows)}\n"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Compare, then write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("source", type=Path, help="data set of the model, in nnU-Net's raw layout")
+    add("source", type=Path, help="data set of the model, in nnU-Net's raw layout, or the folder of a trained model")
     add("target", type=Path, help="data set to fine-tune on")
     add("--root", type=Path, required=True, metavar="WORK", help="working folder")
     add("--channels", nargs="+", default=[], metavar="NAME", help="channels of the target to keep (default: all)")
     add("--map", action="append", default=[], metavar="OLD=NEW", help="as of finetune")
-    add("--source-fold", default="all", metavar="FOLD", help="fold to train on the source (default: %(default)s)")
+    add(
+        "--source-fold", default="all", metavar="FOLD", help=f"of the source; {_SAME}: each fold its own (default: all)"
+    )
+    add("--folds", nargs="+", default=["0"], metavar="FOLD", help="of the target (default: 0)")
     add("--source-iterations", type=int, default=1000, metavar="N", help="(default: %(default)s)")
     add(
         "--iterations",

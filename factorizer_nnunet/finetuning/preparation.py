@@ -65,7 +65,8 @@ def prepared(request: FinetuneRequest) -> Iterator[Preparation]:
     results = nnunet_folder("nnUNet_results", writable=True)
     raw = check_raw_dataset(request.dataset)
     if any(fold != ALL_CASES for fold in request.folds):
-        folds_in_use(preprocessed / raw.name / SPLITS_FILE, [case.name for case in raw.cases])
+        used, given = preprocessed / raw.name / SPLITS_FILE, raw.folder / SPLITS_FILE  # planning will copy this one
+        folds_in_use(given if given.is_file() and not used.exists() else used, [case.name for case in raw.cases])
     opened = opened_source(request.source, request.configuration, request.source_fold, request.checkpoint)
     with opened as source:
         images = typical_image(raw, preprocessed / raw.name / FINGERPRINT_FILE)

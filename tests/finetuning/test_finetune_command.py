@@ -191,3 +191,17 @@ def test_plans_and_results_of_others_are_not_overwritten(
     assert f"{plans} exists and is not of this model" in capsys.readouterr().err
     assert finetune(model, "-p", "Other_plans", "--dry-run") == 0
     assert snapshot(folders) == before
+
+
+def test_folds_next_to_the_raw_data_are_those_that_will_be_used(
+    folders: Path, model: Path, target: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As ``plan`` copies them: data sets of few patients have no other folds."""
+    cases = sorted(path.name.removesuffix(".nii.gz") for path in (target / "labelsTr").iterdir())
+    splits = target / "splits_final.json"
+    splits.write_text(json.dumps([{"train": cases[1:], "val": cases[:1]}]))
+    assert finetune(model, "--dry-run", "-f", "0") == 0
+    splits.write_text("[")
+    capsys.readouterr()
+    assert finetune(model, "--dry-run", "-f", "0") == 2
+    assert str(splits) in capsys.readouterr().err
