@@ -12,9 +12,10 @@ import functools
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from factorizer_nnunet.core.atomic_files import write_text_atomically
 from factorizer_nnunet.core.json_files import json_or_none
@@ -22,6 +23,7 @@ from factorizer_nnunet.core.regular_files import status_of_regular
 
 _CHUNK_BYTES = 1 << 20
 _END_BYTES = 1 << 16
+_NOTES = "notes"
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,11 @@ def _digest_of_ends(path: str, size: int, modified_ns: int) -> str:
 
 
 def record_sources(
-    record: Path, sources: Mapping[str, Source], made: Mapping[str, Source], known: Mapping[Path, Stamp] | None = None
+    record: Path,
+    sources: Mapping[str, Source],
+    made: Mapping[str, Source],
+    known: Mapping[Path, Stamp] | None = None,
+    notes: Sequence[str] = (),
 ) -> None:
     """Write what something was made from, atomically; the folder of the record is made if it does not exist.
 
@@ -151,16 +157,26 @@ def record_sources(
         sources: by name.
         made: by name, what was made from them: the record says nothing about others that replace it later.
         known: stamps that need not be taken again.
+        notes: to be shown whenever what was made is used again.
 
     Raises:
         OSError: a source cannot be read, or the record not written.
     """
-    content = {
+    content: dict[str, Any] = {
         part: {name: dataclasses.asdict(stamp) for name, stamp in take_stamps(entries, known).items()}
         for part, entries in (("sources", sources), ("made", made))
     }
+    if notes:
+        content[_NOTES] = list(notes)
     record.parent.mkdir(parents=True, exist_ok=True)
     write_text_atomically(record, json.dumps(content, indent=1))
+
+
+def notes_of(record: Path) -> tuple[str, ...]:
+    """The notes of a record; none if it is missing or damaged."""
+    content = json_or_none(record)
+    notes = content.get(_NOTES) if isinstance(content, dict) else None
+    return tuple(map(str, notes)) if isinstance(notes, list) else ()
 
 
 def take_stamps(sources: Mapping[str, Source], known: Mapping[Path, Stamp] | None = None) -> dict[str, Stamp]:

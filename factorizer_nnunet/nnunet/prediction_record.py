@@ -18,6 +18,7 @@ from factorizer_nnunet.core.file_stamps import (
     Stamp,
     changed_sources,
     in_words,
+    notes_of,
     record_sources,
     stamp_of_value,
     take_stamps,
@@ -43,7 +44,12 @@ def image_stamps(case: ImageCase) -> dict[str, Stamp]:
 
 
 def record_prediction(
-    folder: Path, case: str, images: Mapping[str, Source], model: Stamp, outputs: Sequence[Path]
+    folder: Path,
+    case: str,
+    images: Mapping[str, Source],
+    model: Stamp,
+    outputs: Sequence[Path],
+    warnings: Sequence[str] = (),
 ) -> None:
     """Write the record of a case, after its files.
 
@@ -53,12 +59,18 @@ def record_prediction(
         images: from ``image_stamps``, taken before they were read.
         model: stamp of the model and its settings.
         outputs: the files that were written.
+        warnings: about the images, for whoever finds the case complete later.
 
     Raises:
         OSError: a file cannot be read, or the record not written.
     """
     # Outputs are among the sources: an edited one must be named, not make the record invalid.
-    record_sources(record_file(folder, case), {**images, _MODEL: model, **_outputs(outputs)}, made={})
+    record_sources(record_file(folder, case), {**images, _MODEL: model, **_outputs(outputs)}, made={}, notes=warnings)
+
+
+def recorded_warnings(folder: Path, case: str) -> tuple[str, ...]:
+    """What was unusual in the images of a case when it was predicted."""
+    return notes_of(record_file(folder, case))
 
 
 @dataclass(frozen=True)

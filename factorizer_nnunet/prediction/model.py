@@ -13,9 +13,10 @@ from pathlib import Path
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
-from torch import nn
+from torch import Tensor, nn
 
 from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.wording import count_of, first_few
 from factorizer_nnunet.network import Factorizer
 from factorizer_nnunet.nnunet.checkpoint import FoldCheckpoint, read_fold
 from factorizer_nnunet.nnunet.dataset_json import DatasetJson
@@ -315,15 +316,27 @@ def _check_fit(
             raise UserError(
                 f"{file}: weight {name} contains {stored} values where the network has {expected[name].dtype}"
             )
-    try:
-        # ``assign`` only compares shapes; copying to a device without memory would not.
-        network.requires_grad_(False).load_state_dict(checkpoint.weights, assign=True)
-    except RuntimeError as error:
+    if differences := _differences(checkpoint.weights, expected):
         raise UserError(
             f"{file} does not fit the network in {folder.plans_file} with {description.num_input_channels} input "
             f"channels and {description.labels.num_segmentation_heads} outputs, as {folder.dataset_file} says: "
-            f"{str(error)[:2000]}. Restore both files as the training left them"
-        ) from error
+            f"{'; '.join(differences)}. Restore both files as the training left them"
+        )
+
+
+def _differences(stored: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[str]:
+    """In which weights a checkpoint differs from a network."""
+    common = expected.keys() & stored.keys()
+    differing = {
+        "missing": expected.keys() - stored.keys(),
+        "unknown": stored.keys() - expected.keys(),
+        "of another shape": {name for name in common if expected[name].shape != stored[name].shape},
+    }
+    return [
+        f"{count_of(len(names), 'weight')} {what} ({first_few(sorted(names))})"
+        for what, names in differing.items()
+        if names
+    ]
 
 
 def _check_finite(network: nn.Module, file: Path) -> None:

@@ -168,6 +168,7 @@ class Outputs:
         images: Mapping[str, Stamp],
         export: Callable[[str], None],
         readable: Callable[[Path], bool],
+        warnings: Sequence[str] = (),
     ) -> None:
         """Write a case and the record of its images; its files appear complete.
 
@@ -176,6 +177,7 @@ class Outputs:
             images: stamps of what it was predicted from.
             export: writes the files, given their path without ending.
             readable: whether a file contains a complete segmentation.
+            warnings: about the images, for the record.
 
         Raises:
             OSError: what was written cannot be read again, for instance because the disk is full.
@@ -194,7 +196,7 @@ class Outputs:
                     f"another command predicts with other settings into {self.folder}: name another with -o"
                 )
             # First the record, by stamps of the drafts, which a renaming keeps: killed in between, files are missing.
-            record_prediction(self.folder, case, images, self.model, written)
+            record_prediction(self.folder, case, images, self.model, written, warnings)
             for file, final in zip(written, self.files(case), strict=True):
                 file.replace(final)
         finally:

@@ -45,7 +45,7 @@ class PredictionOutcome:
         failed: reasons by name.
         kept: why a segmentation that this command did not write as it is was kept, by name.
         set_aside: a line for each case whose old files were renamed.
-        warnings: what was unusual in the images of cases that were predicted or failed now, by name.
+        warnings: what was unusual in the images, by name of the case; of complete cases, when they were predicted.
         passed_over: names of files and folders in the folder of the images that are not images of the cases.
         postprocessing: the rules by which segmentations are postprocessed, if any.
     """
@@ -170,6 +170,7 @@ class Pipeline:
                     self.models[0],
                     self.outputs,
                     measured,
+                    image.warnings,
                 )
                 self._exports[future] = case.name, seconds
                 del image, read, predicted, measured  # the next image may need the memory

@@ -17,7 +17,7 @@ from factorizer_nnunet.core.wording import first_few
 from factorizer_nnunet.nnunet.absent_channels import advice_for
 from factorizer_nnunet.nnunet.dataset_json import REGIONS_ORDER_KEY
 from factorizer_nnunet.nnunet.image_files import ImageCase, find_cases, passed_over
-from factorizer_nnunet.nnunet.prediction_record import image_stamps, record_prediction
+from factorizer_nnunet.nnunet.prediction_record import image_stamps, record_prediction, recorded_warnings
 from factorizer_nnunet.postprocessing import LEAVE_OUT
 from factorizer_nnunet.prediction.case_states import CaseState, State, state_of
 from factorizer_nnunet.prediction.channel_names import check_channel_names
@@ -196,6 +196,8 @@ def _note_existing(case: ImageCase, found: CaseState, outputs: Outputs, outcome:
     """Say what becomes of a case that is not predicted now; segmentations of nnU-Net get a record."""
     if found.state is State.CURRENT:
         outcome.skipped.append(case.name)
+        if warnings := recorded_warnings(outputs.folder, case.name):
+            outcome.warnings[case.name] = "; ".join(warnings)
     elif found.state is State.UNRECORDED:
         try:
             existing = [file for file in outputs.files(case.name) if file.is_file()]

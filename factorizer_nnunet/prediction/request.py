@@ -98,7 +98,7 @@ class PredictionRequest:
         if self.memory is not None and not (math.isfinite(self.memory) and self.memory > 0):
             raise UserError(f"--memory {self.memory:g} must be above 0, in GB")
         if self.memory is not None and self.memory * 1e9 <= PROCESS:
-            raise UserError(f"--memory {self.memory:g}: PyTorch and nnU-Net alone take {PROCESS / 1e9:g} GB")
+            raise UserError(f"--memory {self.memory:g}: PyTorch and nnU-Net alone take {PROCESS / 1e9:g} GB. Give more")
         if self.sums_on_disk is not None and not self.sums_on_disk.is_dir():
             raise UserError(f"--sums-on-disk {self.sums_on_disk}: this is not a folder. Create it, or name another")
         if not 0 <= self.part_id < self.num_parts:

@@ -41,7 +41,7 @@ class Preprocessed:
         properties: what nnU-Net needs to return to the image's grid, for each model.
         images: stamps of the files it was read from.
         seconds: that reading and preprocessing took.
-        warnings: channels that are absent or have one value, which say nothing about the patient.
+        warnings: what gives reason to doubt, see ``image_warnings``.
     """
 
     data: tuple[np.ndarray, ...]
@@ -144,6 +144,7 @@ def export(
     model: ModelDescription,
     outputs: Outputs,
     measured: Sequence[Measured] = (),
+    warnings: Sequence[str] = (),
 ) -> float:
     """Write the prediction of a case on the grid of its image, completely or not at all.
 
@@ -154,6 +155,7 @@ def export(
         model: which predicted.
         outputs: where to write.
         measured: the passes of each model, if ``outputs`` needs them.
+        warnings: about the images, for the record.
 
     Returns:
         seconds that it took.
@@ -189,5 +191,5 @@ def export(
         writer = model.plans.image_reader_writer_class()
         writer.write_seg(labels, f"{truncated}{model.dataset.file_ending}", properties)
 
-    outputs.write(case, images, write, readable_by(model.plans))
+    outputs.write(case, images, write, readable_by(model.plans), warnings)
     return time.perf_counter() - start

@@ -143,6 +143,8 @@ def test_single_voxels_that_outshine_all_others_are_a_warning(root: Path, model:
     SimpleITK.WriteImage(image, str(file))
     found = run_predict(root, model, use_mirroring=False).warnings
     assert list(found) == ["c"] and "channel 1 (T2): few voxels are so much brighter" in found["c"]
+    again = run_predict(root, model, use_mirroring=False)
+    assert again.skipped == ["a", "b", "c"] and again.warnings == found
 
 
 def test_images_are_not_the_folder_of_predictions(root: Path, model: Path) -> None:
