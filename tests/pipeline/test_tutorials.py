@@ -102,18 +102,22 @@ def test_the_readme(planned: Workspace, tmp_path: Path) -> None:
     env = {name: value for name, value in planned.env.items() if name not in _FOLDERS}
     results = tmp_path / "of_the_unet"
     results.mkdir()
+    folders = f"nnUNet_raw={planned.raw} nnUNet_preprocessed={planned.preprocessed} nnUNet_results={results}"
+    number = str(int(BLOBS[7:10]))
     replaced = {
         "factorizer-nnunet doctor": ":",
         "factorizer-nnunet demo": ":",  # its tests are its own
         "nnUNetv2_train 4 3d_fullres 0 -tr nnUNetTrainerFactorizer": (
-            f"nnUNet_raw={planned.raw} nnUNet_preprocessed={planned.preprocessed} nnUNet_results={results} "
-            f"nnUNetv2_train {BLOBS} 3d_fullres 0 -device cpu -tr {SHORT}"
+            f"{folders} nnUNetv2_train {number} 3d_fullres 0 -device cpu -tr {SHORT}"
         ),
+        "factorizer-nnunet predict -d 4": f"{folders} factorizer-nnunet predict -d {number} -device cpu -tr {SHORT}",
+        "-i IMAGES": f"-i {planned.unseen}",
         "--labels liver tumor": "--labels rim core",
         "factorizer-nnunet run -d 137": f"factorizer-nnunet run -d 137 -f 0 -tr {SHORT} -device cpu -np 1",
     }
     run_blocks("README.md", replaced, tmp_path, {**env, "nnUNet_n_proc_DA": "0"})
     assert (results / BLOBS / f"{SHORT}__nnUNetPlans__3d_fullres" / "fold_0" / "checkpoint_final.pth").is_file()
+    assert {path.name for path in (tmp_path / "OUT").glob("*.nii.gz")} == {f"{case}.nii.gz" for case in TEST_CASES}
     root = tmp_path / "nnunet"
     [own] = (root / "nnUNet_raw").glob("Dataset001_*")
     assert json.loads((own / "dataset.json").read_text())["labels"] == {"background": 0, "rim": 1, "core": 2}
