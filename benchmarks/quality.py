@@ -122,6 +122,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     folds = ["-f", *args.folds]
     _call("calibrate", "-m", args.model, *folds, *device)
     images = _chosen(args.images, args.work / CLEAN / "images", args.cases)
+    to_corrupt = _chosen(images, args.work / "to_corrupt", args.corrupted_cases)
     conditions = [CLEAN, *(f"{kind}_{strength}" for kind, strength in itertools.product(args.kinds, args.strengths))]
     rows: list[dict[str, Any]] = []
     for condition in conditions:
@@ -129,7 +130,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         if condition != CLEAN and not source.exists():
             kind, strength = condition.rsplit("_", 1)
             draft = source.with_name("images.partial")
-            corrupt_folder(images, draft, kind, int(strength))
+            corrupt_folder(to_corrupt, draft, kind, int(strength))
             draft.rename(source)
         _call("predict", "-m", args.model, *folds, *device, "-i", source, "-o", out, *_QUALITY)
         rows += rows_of(condition, out, args.labels)
@@ -226,6 +227,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder for corrupted images and predictions")
     parser.add_argument("--name", required=True, help="of the data set on the page")
     parser.add_argument("--cases", type=int, help="the first cases by name (default: all)")
+    parser.add_argument("--corrupted-cases", type=int, help="of these, those to corrupt (default: all)")
     parser.add_argument("--kinds", nargs="+", choices=list(CORRUPTIONS), default=list(CORRUPTIONS))
     parser.add_argument("--strengths", nargs="+", type=int, choices=STRENGTHS, default=list(STRENGTHS))
     parser.add_argument("--device", default="cuda")

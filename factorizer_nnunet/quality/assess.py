@@ -85,7 +85,7 @@ class Judge:
     Attributes:
         model: its folder.
         calibration: None if there is none that fits.
-        note: why not, or what is missing in it; empty if nothing is.
+        not_calibrated: why not, and how to change that; empty if it is.
         training: ranges of its training images.
         channel_names: of its images.
         folds: that predict.
@@ -94,7 +94,7 @@ class Judge:
 
     model: Path
     calibration: Calibration | None
-    note: str
+    not_calibrated: str
     training: TrainingImages
     channel_names: tuple[str, ...]
     folds: tuple[str, ...] = ()
@@ -104,6 +104,13 @@ class Judge:
     def notes(self) -> list[str]:
         """All that a reader of its numbers must know."""
         return [note for note in (self.passes_note, self.note) if note]
+
+    @property
+    def note(self) -> str:
+        """What cannot be said for want of a calibration, or of cases in it; empty if nothing is missing."""
+        if self.calibration is not None:
+            return self.calibration.note
+        return f"raw agreement only, and intensities are not compared with the training: {self.not_calibrated}"
 
 
 def judges_of(folder: Path) -> list[Judge]:
@@ -136,16 +143,12 @@ def judge_of(model: Path, checkpoints: Mapping[str, str], settings: Mapping[str,
     again = f"run factorizer-nnunet calibrate -m {model}"
     if opened.record is not None:
         again = "calibrate the original model, and export it again"
+    reason = ""
     if calibration is None:
-        note = f"not calibrated, raw agreement only, and intensities are not compared with the training: {again}"
+        reason = f"the model is not calibrated: {again}"
     elif (problem := calibration.mismatch(checkpoints, settings)) is not None:
-        calibration, note = (
-            None,
-            f"raw agreement only: the calibration of {model} does not fit, since {problem}: {again}",
-        )
-    else:
-        note = calibration.note
-    return Judge(model, calibration, note, training, names, tuple(checkpoints))
+        calibration, reason = None, f"the calibration of {model} does not fit, since {problem}: {again}"
+    return Judge(model, calibration, reason, training, names, tuple(checkpoints))
 
 
 def of_passes(judge: Judge, records: Sequence[PassRecord]) -> Judge:

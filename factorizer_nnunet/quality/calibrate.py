@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from factorizer_nnunet.calibration.calibration_file import Calibration, calibration_file, write_calibration
+from factorizer_nnunet.calibration.calibration_file import (
+    Calibration,
+    calibration_file,
+    pass_settings,
+    write_calibration,
+)
 from factorizer_nnunet.calibration.fit import calibration_of
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.locks import file_lock
@@ -14,7 +18,7 @@ from factorizer_nnunet.core.wording import count_of
 from factorizer_nnunet.nnunet.inference_settings import InferenceSettings, is_tile_step
 from factorizer_nnunet.nnunet.model_folder import CHECKPOINT_FINAL
 from factorizer_nnunet.prediction.devices import chosen_device
-from factorizer_nnunet.prediction.model import TrainedModel, load_model
+from factorizer_nnunet.prediction.model import load_model
 from factorizer_nnunet.quality.out_of_fold import (
     MEASUREMENTS_FILE,
     Work,
@@ -75,7 +79,8 @@ def calibrate(request: CalibrationRequest) -> Calibration:
     model = load_model(request.model, folds, request.checkpoint, request.trusted, request.inference_settings)
     cases = ValidationCases(model)
     names = {fold: cases.of_fold(fold)[: request.max_cases] for fold in folds}
-    work = Work(model, cases, names, settings_of(model, request.use_mirroring, request.tile_step_size))
+    step = model.tile_step_size if request.tile_step_size is None else request.tile_step_size
+    work = Work(model, cases, names, pass_settings(request.use_mirroring, step, model.inference_settings))
     file = model.folder / MEASUREMENTS_FILE
     with file_lock(model.folder / ".calibrate.lock", f"another calibrate is writing {file}; wait until it ends"):
         known = known_cases(file)
@@ -93,16 +98,6 @@ def calibrate(request: CalibrationRequest) -> Calibration:
         except OSError as error:
             raise UserError(f"cannot write {calibration_file(model.folder)}: {error.strerror}") from error
     return calibration
-
-
-def settings_of(model: TrainedModel, use_mirroring: bool, tile_step_size: float | None) -> dict[str, Any]:
-    """How cases are predicted, as far as it changes their passes; the names are those of a prediction's record."""
-    return {
-        "use_mirroring": use_mirroring,
-        "tile_step_size": model.tile_step_size if tile_step_size is None else tile_step_size,
-        "num_iters": model.inference_settings.num_iters,
-        "num_shifts": model.inference_settings.num_shifts,
-    }
 
 
 def _announced(total: int, missing: list[tuple[str, str]], seconds: float) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from factorizer_nnunet.calibration.calibration_file import pass_settings
 from factorizer_nnunet.core.file_stamps import stamp_of
 from factorizer_nnunet.nnunet.exported_model import opened_model
 from factorizer_nnunet.nnunet.inference_settings import settings_from_environment, tile_step_of
@@ -26,14 +27,9 @@ def temperatures_for(request: PredictionRequest) -> tuple[Mapping[str, float], s
         files = {fold: model.fold(fold).checkpoint(name) for fold in folds}
         checkpoints = {fold: stamp_of(file).sha256 for fold, file in files.items() if file.is_file()}
         own_step = tile_step_of(model)
+    step = own_step if request.tile_step_size is None else request.tile_step_size
     own = request.inference_settings.or_else(settings_from_environment())
-    settings = {
-        "use_mirroring": request.use_mirroring,
-        "tile_step_size": own_step if request.tile_step_size is None else request.tile_step_size,
-        "num_iters": own.num_iters,
-        "num_shifts": own.num_shifts,
-    }
-    judge = judge_of(request.model.absolute(), checkpoints, settings)
+    judge = judge_of(request.model.absolute(), checkpoints, pass_settings(request.use_mirroring, step, own))
     if judge.calibration is None:
-        return {}, judge.note.replace("raw agreement only", "probabilities are as the network gives them")
+        return {}, f"probabilities are as the network gives them: {judge.not_calibrated}"
     return {name: one.temperature for name, one in judge.calibration.temperatures.items()}, ""

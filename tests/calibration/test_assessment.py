@@ -48,7 +48,7 @@ def cases(count: int) -> list[OutOfFoldCase]:
 
 def judge(found: list[OutOfFoldCase]) -> Judge:
     calibration = calibration_of(found, {"0": "a", "1": "b"}, SETTINGS)
-    return Judge(Path("model"), calibration, calibration.note, TrainingImages(), ("T1",))
+    return Judge(Path("model"), calibration, "", TrainingImages(), ("T1",))
 
 
 def test_lower_agreement_is_a_lower_estimate_and_more_doubt() -> None:
