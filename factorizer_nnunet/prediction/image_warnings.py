@@ -9,6 +9,7 @@ import numpy as np
 
 from factorizer_nnunet.imaging.checks import constant_problem
 from factorizer_nnunet.nnunet.absent_channels import channels_of_zeros
+from factorizer_nnunet.nnunet.training_images import orientation_of_properties
 from factorizer_nnunet.prediction.description import NO_NORMALISATION, ModelDescription
 
 _CROPPED_SHAPE = "shape_after_cropping_and_before_resampling"  # nnU-Net's; along the axes of its reader, too
@@ -33,6 +34,7 @@ def image_warnings(
     yield from _empty_channels(image, first.dataset.channel_names, all(model.takes_absent for model in models))
     yield from _mostly_padding(image.shape[1:], properties["spacing"], first)
     yield from _unlike_the_training(properties, first)
+    yield from _turned(properties, first)
     yield from _outshone_channels(data, first)
 
 
@@ -64,6 +66,17 @@ def _unlike_the_training(properties: Mapping[str, Any], model: ModelDescription)
     size = [count * mm for count, mm in zip(properties[_CROPPED_SHAPE], spacing, strict=True)]
     if unlike := model.training.unlike(spacing, size, _FAR, _FAR):
         yield f"it is unlike the training's images: {'; '.join(unlike)}. Is its header right?"
+
+
+def _turned(properties: Mapping[str, Any], model: ModelDescription) -> Iterator[str]:
+    """A warning about axes that lead elsewhere than those of all training images; of readers that keep headers."""
+    code = orientation_of_properties(properties)
+    known = model.training.orientations
+    if code is not None and known and code not in known:
+        yield (
+            f"its axes lead to {code}, those of the training's images to {' or '.join(known)} (L: left, P: posterior, "
+            f"S: superior), and nnU-Net does not turn images. Turn it: SimpleITK.DICOMOrient(image, '{known[0]}')"
+        )
 
 
 def _outshone_channels(data: np.ndarray, model: ModelDescription) -> Iterator[str]:

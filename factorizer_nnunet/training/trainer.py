@@ -6,6 +6,7 @@ import functools
 import os
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from factorizer_nnunet.core.errors import print_user_errors_without_traceback
 from factorizer_nnunet.network import Factorizer
 from factorizer_nnunet.nnunet.environment import StepSetting, nnunet_folder, step_setting
 from factorizer_nnunet.nnunet.inference_settings import refuse_in_training, settings_from_environment
-from factorizer_nnunet.nnunet.model_folder import ModelFolder
+from factorizer_nnunet.nnunet.model_folder import FINGERPRINT_FILE, ModelFolder
 from factorizer_nnunet.nnunet.model_name import ModelName
 from factorizer_nnunet.nnunet.names import TRAINER
 from factorizer_nnunet.training.augmented import checked_augmentation
@@ -27,6 +28,7 @@ from factorizer_nnunet.training.channel_drop import ChannelDropTrainer, check_ch
 from factorizer_nnunet.training.checks import check_checkpoint, check_pretrained_weights, check_training_inputs
 from factorizer_nnunet.training.freezing import freeze
 from factorizer_nnunet.training.new_files import NewFiles
+from factorizer_nnunet.training.orientations import add_orientations
 from factorizer_nnunet.training.ranks import on_first_rank
 from factorizer_nnunet.training.schedule import Length, WarmupPolySchedule
 
@@ -107,6 +109,8 @@ class nnUNetTrainerFactorizer(ChannelDropTrainer):
         """Start as usual; a training that is refused leaves no log."""
         with self._new_files.removed_if_refused():
             super().on_train_start()
+        if self.local_rank == 0:
+            add_orientations(Path(self.output_folder_base) / FINGERPRINT_FILE, Path(self.preprocessed_dataset_folder))
 
     @staticmethod
     def build_network_architecture(

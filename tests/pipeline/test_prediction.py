@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import SimpleITK
 import torch
 from blobs import TEST_CASES
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
@@ -93,6 +94,18 @@ def test_our_command_predicts_the_same_and_fixes_what_a_kill_left(
     done = folds.run("factorizer-nnunet", *command, "-npp", 1, "-nps", 1, nnUNet_results=str(tmp_path / "no"))
     assert "predicted: 2, complete before: 0, failed: 0" in done.stdout
     assert_close_predictions(predictions["mirrored"], tmp_path, TEST_CASES)
+
+
+def test_an_image_that_is_stored_along_other_axes_than_those_of_the_training_is_a_warning(
+    folds: Workspace, tmp_path: Path
+) -> None:
+    (tmp_path / "turned").mkdir()
+    for file in folds.unseen.glob("unseen_0_*"):
+        image = SimpleITK.DICOMOrient(SimpleITK.ReadImage(str(file)), "PIR")
+        SimpleITK.WriteImage(image, str(tmp_path / "turned" / file.name))
+    where = ("-m", folds.model("3d_fullres"), "-f", "0", "-i", tmp_path / "turned", "-o", tmp_path / "out", *ON_CPU)
+    done = folds.run("factorizer-nnunet", "predict", *where, "--disable_tta")
+    assert "its axes lead to PIR, those of the training's images to LPS" in done.stdout + done.stderr
 
 
 def test_cascade_predicts_through_both_stages(planned: Workspace, cascade: SimpleNamespace) -> None:

@@ -136,6 +136,16 @@ def test_voxels_and_extents_far_from_the_trainings_are_a_warning(root: Path, mod
     assert "voxels of 9.6 × 1.7 × 1 mm, in the training 3 to 3.2 × 1.5 to 1.7 × 1 mm; an extent of 67.2 ×" in found["b"]
 
 
+def test_axes_that_lead_elsewhere_than_in_the_training_are_a_warning(root: Path, model: Path) -> None:
+    (model / "dataset_fingerprint.json").write_text(json.dumps({"factorizer_orientations": ["LPS", "RAS"]}))
+    for file in (root / "images").glob("a_*"):
+        change_header(file, Direction=(0, 0, 1, 1, 0, 0, 0, 1, 0))
+    for file in (root / "images").glob("b_*"):
+        change_header(file, Direction=(-1, 0, 0, 0, -1, 0, 0, 0, 1))
+    found = run_predict(root, model, use_mirroring=False).warnings
+    assert list(found) == ["a"] and "its axes lead to PSL, those of the training's images to LPS or RAS" in found["a"]
+
+
 def test_single_voxels_that_outshine_all_others_are_a_warning(root: Path, model: Path) -> None:
     file = root / "images" / "c_0001.nii.gz"
     image = SimpleITK.ReadImage(str(file))
