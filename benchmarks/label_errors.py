@@ -33,7 +33,7 @@ from factorizer_nnunet.core.markdown import markdown_table
 from factorizer_nnunet.evaluation.reading import LabelImage, ending_of, read_labels
 from factorizer_nnunet.imaging.grid import Grid
 from factorizer_nnunet.label_check.disagreement import proposals_of
-from factorizer_nnunet.label_check.finding import Finding
+from factorizer_nnunet.label_check.finding import Finding, Kind
 from factorizer_nnunet.label_check.opinion import Opinion, confidence_of
 from factorizer_nnunet.label_check.ranking import ranked
 from factorizer_nnunet.label_check.review import RECORD_FILE, read_review
@@ -42,6 +42,12 @@ from factorizer_nnunet.nnunet.model_folder import ModelFolder
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "measured" / "label_errors.json"
 ERRORS = ("removed", "shifted", "swapped", "flipped")
+KINDS = {  # what a finding may call each error
+    "removed": {Kind.MISSING, Kind.EMPTY},
+    "shifted": {Kind.SHIFTED, Kind.MISSING, Kind.EXTRA},
+    "swapped": {Kind.SWAPPED},
+    "flipped": {Kind.FLIPPED},
+}
 SHARE, FIRST = 0.1, 0.15  # of cases with errors; of the list that a reviewer looks at
 SHAPE, SPACING_MM = (48, 40, 24), (1.0, 1.0, 2.0)
 _LEAD = """\
@@ -50,8 +56,8 @@ _LEAD = """\
 Written by `python -m benchmarks.label_errors score` (see `--help`). Errors were planted in a tenth of the cases before
 the training: the largest or another large lesion (organ) removed or shifted, classes exchanged, the label mirrored. So
 the models have learned from them, too. Each case was judged by the fold that was not trained on it. Shares of the cases
-with errors that have a line in the first 15 % of the list, and that are among the first 15 % of the cases; of each kind
-by cases.
+with errors that have a line in the first 15 % of the list, and that are among the first 15 % of the cases; whose first
+line says what the error is (kind); and of each error by cases.
 """
 DATASET = DatasetJson({"labels": {"background": 0, "edema": 1, "core": 2}})
 
@@ -98,12 +104,14 @@ def recall(findings: Sequence[Finding], planted: Mapping[str, str], num_cases: i
 
     Returns:
         ``lines``: in the first lines of the list; ``cases``: among the cases that come first, each counted once, of all
-        cases; and for each error the share by cases.
+        cases; ``kind``: whose first finding is of the kind of the error; and for each error the share by cases.
     """
     lines = {one.case for one in findings[: round(FIRST * len(findings))]}
     order = list(dict.fromkeys(one.case for one in findings))
     first = set(order[: round(FIRST * num_cases)])
     found = {"lines": len(lines & planted.keys()) / len(planted), "cases": len(first & planted.keys()) / len(planted)}
+    kinds = {one.case: one.kind for one in reversed(findings)}  # of the first finding of each case
+    found["kind"] = sum(kinds.get(case) in KINDS[error] for case, error in planted.items()) / len(planted)
     for error in ERRORS:
         own = [case for case, planted_error in planted.items() if planted_error == error]
         found |= {error: sum(case in first for case in own) / len(own)} if own else {}
@@ -229,17 +237,19 @@ def scored(key: Path, findings: Path) -> dict[str, Any]:
 
 def page(results: Mapping[str, Mapping[str, Any]]) -> str:
     """The page about all data sets."""
-    rows = [["data set", "model, Dice of its folds", "cases, with errors", "lines", "by lines", "by cases", *ERRORS]]
+    rows = [
+        ["data set", "model, Dice of its folds", "cases, with errors", "lines", "by lines", "by cases", "kind", *ERRORS]
+    ]
     for name, one in results.items():
         dice, planted, found = ", ".join(f"{value:.3f}" for value in one["dice"]), one["planted"], one["found"]
         rows.append(
             [
                 *(name, f"{one['model']}, {dice}", f"{one['cases']}, {sum(planted.values())}", str(one["lines"])),
-                *(f"{found[by]:.0%}" for by in ("lines", "cases")),
+                *(f"{found[by]:.0%}" for by in ("lines", "cases", "kind")),
                 *(f"{found[error]:.0%} of {planted[error]}" if error in found else "–" for error in ERRORS),
             ]
         )
-    return f"{_LEAD}\n{markdown_table(rows)}"
+    return f"{_LEAD}\n{markdown_table(rows)}\n"
 
 
 def main() -> None:

@@ -199,7 +199,7 @@ def page(results: Mapping[str, Mapping[str, Any]]) -> str:
             covered = f"{one['coverage_clean']:.0%} of {one['estimated_clean']}"
         cost = "–"
         if "cost" in one:
-            without, with_quality = (statistics.median(one["cost"][name]) for name in ("without", "with"))
+            without, with_quality = (statistics.median(one["cost"][which]) for which in ("without", "with"))
             cost = f"{with_quality / without:.2f}"
         cells += [f"{one['auroc']:.3f}", error, covered, cost, ece]
         rows.append([str(cell) for cell in cells])
@@ -234,7 +234,9 @@ def main() -> None:
     parser.add_argument("--cost", type=int, default=0, metavar="REPEATS", help="also measure the time (default: no)")
     parser.add_argument("--out", type=Path, default=PAGE, help="JSON file, with the page next to it")
     args = parser.parse_args()
-    results = {**(read_complete_json(args.out) or {}), args.name: run(args)}
+    earlier = read_complete_json(args.out) or {}
+    page(earlier)  # before hours of work, what it lacks is an error
+    results = {**earlier, args.name: run(args)}
     write_text_atomically(args.out, json.dumps(results, indent=1) + "\n")
     write_text_atomically(args.out.with_suffix(".md"), page(results))
     print(page(results))

@@ -131,6 +131,11 @@ class Calibration:
         return None
 
 
+def num_features(with_agreement: bool) -> int:
+    """The length of ``features_of``."""
+    return 2 if with_agreement else 1
+
+
 def features_of(passes: RegionPasses, with_agreement: bool) -> tuple[float, ...]:
     """What the Dice is estimated from: means over folds, comparable between one fold and several."""
     return (passes.mean_agreement, passes.mean_confidence) if with_agreement else (passes.mean_confidence,)
@@ -192,15 +197,13 @@ def read_calibration(model: Path) -> Calibration | None:
 
 
 def _region(entry: Mapping[str, Any]) -> RegionCalibration:
-    model = entry["model"]
+    with_agreement = bool(entry["with_agreement"])
+    median = number_or_nan(entry["median_dice"])
+    _check(math.isnan(median) or 0 <= median <= 1, "median_dice", median)
     return RegionCalibration(
-        model=None
-        if model is None
-        else DiceModel(
-            tuple(map(float, model["slopes"])), float(model["offset"]), float(model["radius"]), int(model["num_cases"])
-        ),
-        with_agreement=bool(entry["with_agreement"]),
-        median_dice=number_or_nan(entry["median_dice"]),
+        model=None if entry["model"] is None else _model(entry["model"], num_features(with_agreement)),
+        with_agreement=with_agreement,
+        median_dice=median,
         cases=tuple(
             CalibrationCase(str(one["case"]), str(one["fold"]), float(one["dice"]), float(one["estimate"]))
             for one in entry["cases"]
@@ -209,10 +212,24 @@ def _region(entry: Mapping[str, Any]) -> RegionCalibration:
     )
 
 
+def _model(entry: Mapping[str, Any], features: int) -> DiceModel:
+    slopes = tuple(map(float, entry["slopes"]))
+    offset, radius = float(entry["offset"]), float(entry["radius"])
+    _check(len(slopes) == features and all(0 <= slope < math.inf for slope in slopes), "slopes", slopes)
+    _check(math.isfinite(offset), "offset", offset)
+    _check(0 <= radius < math.inf, "radius", radius)
+    return DiceModel(slopes, offset, radius, int(entry["num_cases"]))
+
+
 def _temperature(entry: Mapping[str, Any]) -> TemperatureCalibration:
-    return TemperatureCalibration(
-        float(entry["temperature"]), _reliability(entry["before"]), _reliability(entry["after"])
-    )
+    temperature = float(entry["temperature"])
+    _check(0 < temperature < math.inf, "temperature", temperature)
+    return TemperatureCalibration(temperature, _reliability(entry["before"]), _reliability(entry["after"]))
+
+
+def _check(is_possible: bool, name: str, value: object) -> None:
+    if not is_possible:
+        raise ValueError(f"{name} {value}")
 
 
 def _reliability(entry: Mapping[str, Any]) -> Reliability:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import itertools
 import os
 import re
+import shutil
 from pathlib import Path
 
+from factorizer_nnunet.core.atomic_files import atomic_file
 from factorizer_nnunet.core.path_names import MAX_BYTES
 
 INCOMPLETE = "incomplete"  # cut off by a kill
@@ -24,11 +26,27 @@ def set_aside(path: Path, why: str) -> Path:
     Raises:
         OSError: it cannot be renamed.
     """
-    name = os.fsdecode(os.fsencode(path.name)[: MAX_BYTES - 32])
-    targets = (path.with_name(f"{name}.{why}-{number}") for number in itertools.count(1))
-    target = next(one for one in targets if not os.path.lexists(one))
+    target = _unused(path, why)
     path.rename(target)
     return target
+
+
+def copy_aside(path: Path, why: str) -> Path:
+    """As ``set_aside``, but copy a file: for one that is about to be replaced, and must be there until it is.
+
+    Raises:
+        OSError: it cannot be copied.
+    """
+    target = _unused(path, why)
+    with atomic_file(target) as draft:
+        shutil.copy2(path, draft)
+    return target
+
+
+def _unused(path: Path, why: str) -> Path:
+    name = os.fsdecode(os.fsencode(path.name)[: MAX_BYTES - 32])
+    targets = (path.with_name(f"{name}.{why}-{number}") for number in itertools.count(1))
+    return next(one for one in targets if not os.path.lexists(one))
 
 
 def is_set_aside(name: str) -> bool:

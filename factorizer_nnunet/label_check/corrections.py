@@ -15,9 +15,7 @@ from factorizer_nnunet.core.wording import first_few
 from factorizer_nnunet.label_check.check import CheckedCase, proposals_in
 from factorizer_nnunet.label_check.finding import Finding
 from factorizer_nnunet.label_check.label_files import write_corrected
-from factorizer_nnunet.label_check.review import BY_HAND, CORRECT, KEEP, Review, read_decisions, read_review
-
-_AGAIN = "Run label-check again; it keeps the decisions on findings that are still the same"
+from factorizer_nnunet.label_check.review import AGAIN, BY_HAND, CORRECT, KEEP, Review, read_decisions, read_review
 
 
 @dataclass(frozen=True)
@@ -62,9 +60,9 @@ def apply_list(file: Path, target: Path) -> Applied:
         raise UserError(f"{target} exists and is not overwritten. Name a new folder with -o")
     if target.resolve().is_relative_to(labels.resolve()):
         raise UserError(f"{target} is within the folder of the labels, {labels}. Name another folder with -o")
-    changed = review.changed_files(cases)
+    changed = [*review.changed_files(cases), *review.changed_labels(set(review.cases) - set(cases))]
     if changed:
-        raise UserError(f"files have changed since they were checked: {first_few(list(map(str, changed)))}. {_AGAIN}")
+        raise UserError(f"files have changed since they were checked: {first_few(list(map(str, changed)))}. {AGAIN}")
     corrected = {case: _corrected(review, case, [one for one in chosen if one.case == case]) for case in cases}
     copied = _write(labels, {review.cases[case].reference.name: new for case, new in corrected.items()}, target)
     return Applied(target, chosen, by_decision[KEEP], by_decision[BY_HAND], by_decision[""], copied)
@@ -84,13 +82,13 @@ def _corrected(review: Review, case: str, chosen: Sequence[Finding]) -> np.ndarr
     try:
         image, proposals, _ = proposals_in(review.cases[case], review.dataset, review.ignore_geometry)
     except OSError as error:
-        raise UserError(f"{error}. {_AGAIN}") from error
+        raise UserError(f"{error}. {AGAIN}") from error
     known = {proposal.finding.key: proposal for proposal in proposals}
     wide = np.result_type(image.labels.dtype, np.min_scalar_type(max(review.dataset.label_values)))
     labels = image.labels.astype(wide, order="C")
     for finding in chosen:
         if finding.key not in known:
-            raise UserError(f"{case}: finding {finding.key} is not found any more. {_AGAIN}")
+            raise UserError(f"{case}: finding {finding.key} is not found any more. {AGAIN}")
         labels.reshape(-1)[known[finding.key].places] = known[finding.key].values
     return labels
 
@@ -106,5 +104,9 @@ def _write(labels: Path, corrected: dict[str, np.ndarray], target: Path) -> int:
                 else:
                     shutil.copy2(path, draft / path.name)
     except (OSError, RuntimeError) as error:  # the latter from SimpleITK
-        raise UserError(f"cannot write {target}: {error}. Free some space, or name another folder with -o") from error
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise UserError(
+            f"cannot write {target}: {reason}. Check permissions and the space on its disk, or name another folder "
+            "with -o"
+        ) from error
     return len(files) - len(corrected)

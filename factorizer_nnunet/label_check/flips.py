@@ -1,10 +1,15 @@
-"""Whether a label is mirrored: it agrees much better with the model's segmentation after mirroring."""
+"""Whether a label is mirrored: it agrees much better with the model's segmentation after mirroring.
+
+Others gain by mirroring, too: exchanged classes, such as the front and the back of an organ, and a label that is
+shifted to the other side of the image. So mirroring must explain more than other names of the classes, or a shift, do.
+"""
 
 from __future__ import annotations
 
 import itertools
 
 import numpy as np
+from scipy.optimize import linear_sum_assignment
 
 from factorizer_nnunet.evaluation.overlap import dice
 from factorizer_nnunet.imaging.grid import Grid
@@ -36,7 +41,8 @@ def mirrored_label(case: str, opinion: Opinion, grid: Grid) -> Proposal | None:
     before = agreement(())
     best = max(choices, key=lambda axes: (agreement(axes), -len(axes)), default=())
     gain = agreement(best) - before
-    if gain < _LEAST_GAIN:
+    others = _agreement_by_names(values, prediction[labelled], found), _agreement_by_shift(labelled, values, prediction)
+    if gain < _LEAST_GAIN or agreement(best) <= max(others):
         return None
     mirrored = np.flip(reference, best)
     places = np.flatnonzero(mirrored != reference)
@@ -53,3 +59,33 @@ def mirrored_label(case: str, opinion: Opinion, grid: Grid) -> Proposal | None:
         voxels=places.size,
     )
     return Proposal(finding, places, mirrored.ravel()[places])
+
+
+def _agreement_by_names(labelled: np.ndarray, predicted: np.ndarray, found: int) -> float:
+    """Dice over all labels if each class of the label had the name that suits the segmentation best.
+
+    Args:
+        labelled: label values of its foreground, (voxels,).
+        predicted: the model's at the same voxels.
+        found: voxels of the model's foreground.
+    """
+    (classes, rows), (others, columns) = (np.unique(one, return_inverse=True) for one in (labelled, predicted))
+    common = np.zeros((classes.size, others.size), np.int64)
+    np.add.at(common, (rows, columns), 1)
+    common[:, others == 0] = 0  # no class of the label is the background
+    return dice(int(common[linear_sum_assignment(common, maximize=True)].sum()), labelled.size, found)
+
+
+def _agreement_by_shift(labelled: tuple[np.ndarray, ...], values: np.ndarray, prediction: np.ndarray) -> float:
+    """Dice over all labels if the label was moved so that its centre is that of the segmentation.
+
+    Args:
+        labelled: indices of the label's foreground, an array (voxels,) for each axis.
+        values: the label there, (voxels,).
+        prediction: the segmentation, (x, y, z).
+    """
+    found = np.nonzero(prediction)
+    moved = [own + round(float(there.mean() - own.mean())) for own, there in zip(labelled, found, strict=True)]
+    inside = np.all([(index >= 0) & (index < n) for index, n in zip(moved, prediction.shape, strict=True)], axis=0)
+    there = prediction[tuple(index[inside] for index in moved)]
+    return dice(int(np.count_nonzero(there == values[inside])), values.size, found[0].size)

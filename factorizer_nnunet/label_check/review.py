@@ -10,7 +10,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from factorizer_nnunet.core.csv_files import csv_text
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.file_stamps import Stamp, is_unchanged, stamp_of
 from factorizer_nnunet.core.json_files import load_json_object
-from factorizer_nnunet.core.set_aside import EDITED, set_aside
+from factorizer_nnunet.core.set_aside import EDITED, copy_aside
 from factorizer_nnunet.core.wording import first_few
 from factorizer_nnunet.label_check.check import CheckedCase
 from factorizer_nnunet.label_check.finding import CORRECTIONS, Finding, Kind
@@ -33,7 +33,7 @@ _COLUMNS = (
     *("finding", "rank", "case", "kind", "where", "volume_ml", "probability", "score"),
     *("voxel", "if_correct", "decision", "comment"),
 )
-_AGAIN = "Run label-check again; it keeps the decisions on findings that are still the same"
+AGAIN = "Run label-check again; it keeps the decisions on findings that are still the same"
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,11 @@ class Review:
     def changed_files(self, cases: Sequence[str]) -> list[Path]:
         """Files of these cases that have changed since they were checked."""
         return [file for case in cases for file in self.cases[case].files if not is_unchanged(file, self.stamps[file])]
+
+    def changed_labels(self, cases: Collection[str]) -> list[Path]:
+        """Labels of these cases that have changed since they were checked, or are gone."""
+        files = (self.cases[case].reference for case in sorted(cases))
+        return [file for file in files if not is_unchanged(file, self.stamps[file])]
 
 
 def review_of(
@@ -87,7 +92,7 @@ def write_review(review: Review, folder: Path) -> Path | None:
         rows = _rows(target)
         cells = {row["finding"]: (row["decision"], row.get("comment", "")) for row in rows}
         if any(decision or comment for decision, comment in cells.values()):
-            kept = set_aside(target, EDITED)
+            kept = copy_aside(target, EDITED)
     table = csv_text(_COLUMNS, [_row(n, one, cells) for n, one in enumerate(review.findings, 1)])
     write_text_atomically(target, table)
     write_text_atomically(folder / RECORD_FILE, json.dumps(_content(review), indent=1))
@@ -101,7 +106,7 @@ def read_review(folder: Path) -> Review:
         UserError: it cannot be read.
     """
     file = folder / RECORD_FILE
-    content = load_json_object(file, _AGAIN)
+    content = load_json_object(file, AGAIN)
     try:
         dataset = DatasetJson(content["dataset"], Path(content["dataset_json"]))
         cases = {
@@ -115,9 +120,9 @@ def read_review(folder: Path) -> Review:
             path in stamps for case in cases.values() for path in case.files
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{file} is not a record of label-check. {_AGAIN}") from error
+        raise UserError(f"{file} is not a record of label-check. {AGAIN}") from error
     if not complete:
-        raise UserError(f"{file} is not complete. {_AGAIN}")
+        raise UserError(f"{file} is not complete. {AGAIN}")
     return Review(dataset, cases, stamps, findings, ignore_geometry)
 
 

@@ -43,7 +43,7 @@ class TrainingImages:
             f"{what} {_shown(values)} mm, in the training {_shown_ranges(ranges)} mm"
             for what, values, ranges, slack in (
                 ("voxels of", spacing_mm, self.spacing_mm, spacing_slack),
-                ("an extent of", size_mm, self.size_mm, size_slack),
+                ("an extent without empty borders of", size_mm, self.size_mm, size_slack),
             )
             if any(not low / slack <= v <= high * slack for v, (low, high) in zip(values, ranges, strict=False))
         ]

@@ -1,4 +1,4 @@
-"""Images that a model cannot predict rightly: each is refused, with what is wrong and what to do."""
+"""Images of which a model would give a wrong segmentation: each is refused, with what is wrong and what to do."""
 
 from __future__ import annotations
 
@@ -25,7 +25,11 @@ _FLAT = 1e-2  # a normalised image with a smaller range says nothing: nnU-Net's 
 def check_image(
     image: np.ndarray, properties: Mapping[str, Any], model: ModelDescription, memory: MemoryLimit | None
 ) -> None:
-    """Check an image, (channels, *spatial), for what nnU-Net would compute with to a wrong or endless end."""
+    """Check an image, (channels, *spatial), for what nnU-Net would accept, and segment wrongly or never finish.
+
+    Raises:
+        UserError: it has other channels than the model, NaN or infinity, an impossible spacing, or takes more memory.
+    """
     expected = len(model.dataset.channel_names)
     if len(image) != expected:
         raise UserError(
@@ -55,7 +59,17 @@ def check_image(
 
 
 def check_not_flattened(channel: np.ndarray, normalised: np.ndarray, number: int, model: ModelDescription) -> None:
-    """Check that something of a channel that is not constant is left after its normalisation, in single precision."""
+    """Check that something of a channel that is not constant is left after its normalisation, in single precision.
+
+    Args:
+        channel: (*spatial), as read.
+        normalised: (*spatial) of the preprocessed image, which may be cropped and resampled.
+        number: of the channel.
+        model: whose normalisation it is.
+
+    Raises:
+        UserError: nothing is left.
+    """
     scheme = model.configuration.normalization_schemes[number]
     lost = np.ptp(normalised) < _FLAT or is_faint(channel)
     if not lost or scheme == NO_NORMALISATION or constant_problem(channel) is not None:
@@ -72,7 +86,11 @@ def check_memory(
     models: Sequence[ModelDescription],
     memory: MemoryLimit | None,
 ) -> None:
-    """Check that an image, (channels, *spatial), can be predicted by these models together."""
+    """Check that an image, (channels, *spatial), can be predicted by these models together.
+
+    Raises:
+        UserError: it takes more memory than it may.
+    """
     order = models[0].plans.transpose_forward
     shape = [image.shape[1:][axis] for axis in order]
     spacing = [float(properties["spacing"][axis]) for axis in order]

@@ -23,7 +23,14 @@ _SAVE_AGAIN = "Save it again in a format that SimpleITK reads, with axes at righ
 
 
 def read_images(reader: BaseReaderWriter, files: Sequence[Path], file_ending: str) -> tuple[np.ndarray, Properties]:
-    """Read the channels of a case; some readers know their formats only by an ending in lower case."""
+    """Read the channels of a case; some readers know their formats only by an ending in lower case.
+
+    Returns:
+        (channels, *spatial) in the order of nnU-Net's readers, and what they keep of the header.
+
+    Raises:
+        UserError: SimpleITK cannot read a file; other readers raise exceptions of their own.
+    """
     names = tuple(str(file) for file in files)
     try:
         return reader.read_images(names)

@@ -53,10 +53,10 @@ def _mostly_padding(shape: Sequence[int], spacing: Sequence[float], model: Model
     """A warning about an image that fills little of a patch along an axis, such as a slice given to a 3D model."""
     order, settings = model.plans.transpose_forward, model.configuration
     axes = len(settings.patch_size)
-    image = [shape[axis] * float(spacing[axis]) for axis in order][-axes:]
-    patch = [size * mm for size, mm in zip(settings.patch_size, settings.spacing, strict=True)]
-    if any(own < _LEAST_OF_PATCH * all_of_it for own, all_of_it in zip(image, patch, strict=True)):
-        sizes = [" × ".join(f"{mm:.3g}" for mm in lengths) for lengths in (image, patch)]
+    image_mm = [shape[axis] * float(spacing[axis]) for axis in order][-axes:]
+    patch_mm = [size * mm for size, mm in zip(settings.patch_size, settings.spacing, strict=True)]
+    if any(image < _LEAST_OF_PATCH * patch for image, patch in zip(image_mm, patch_mm, strict=True)):
+        sizes = [" × ".join(f"{mm:.3g}" for mm in lengths) for lengths in (image_mm, patch_mm)]
         yield f"it has {sizes[0]} mm, a patch of the model {sizes[1]} mm: most is padding. Is it the right image?"
 
 

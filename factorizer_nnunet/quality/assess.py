@@ -162,8 +162,17 @@ def of_passes(judge: Judge, records: Sequence[PassRecord]) -> Judge:
     )
 
 
-def assess(case: str, records: Sequence[PassRecord], judges: Sequence[Judge]) -> CaseQuality:
-    """Assess a case by the passes of each model, in the order of the judges. Estimates of several are averaged."""
+def assess(
+    case: str, records: Sequence[PassRecord], judges: Sequence[Judge], warnings: Sequence[str] = ()
+) -> CaseQuality:
+    """Assess a case by the passes of each model, in the order of the judges. Estimates of several are averaged.
+
+    Args:
+        case: its name.
+        records: of its passes, one for each model.
+        judges: the models.
+        warnings: about its images, from its prediction.
+    """
     pairs = list(zip(records, judges, strict=True))
     regions = {
         name: _region([(record.regions[name], _of(judge, name)) for record, judge in pairs])
@@ -179,7 +188,8 @@ def assess(case: str, records: Sequence[PassRecord], judges: Sequence[Judge]) ->
         for record, judge in pairs
     ]
     farthest = max(distances, key=lambda one: (len(one.reasons), one.deviations))
-    return CaseQuality(case, regions, farthest)
+    further = [reason for reason in farthest.reasons if not any(reason in warning for warning in warnings)]
+    return CaseQuality(case, regions, replace(farthest, reasons=(*warnings, *further)))
 
 
 def _of(judge: Judge, region: str) -> RegionCalibration | None:

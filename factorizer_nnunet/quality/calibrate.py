@@ -9,6 +9,7 @@ from factorizer_nnunet.calibration.calibration_file import (
     Calibration,
     calibration_file,
     pass_settings,
+    read_calibration,
     write_calibration,
 )
 from factorizer_nnunet.calibration.fit import calibration_of
@@ -93,11 +94,22 @@ def calibrate(request: CalibrationRequest) -> Calibration:
         found = [known[work.key(fold, case)] for fold, case in wanted]
         digests = {fold: model.folds[fold].digest for fold in folds}
         calibration = calibration_of(found, digests, work.settings)
+        if (before := _cases_before(model.folder)) > len(found):
+            print(f"note: this replaces a calibration on {before} cases by one on {len(found)}", flush=True)
         try:
             write_calibration(calibration, model.folder)
         except OSError as error:
             raise UserError(f"cannot write {calibration_file(model.folder)}: {error.strerror}") from error
     return calibration
+
+
+def _cases_before(model: Path) -> int:
+    """How many cases an existing calibration was made from; 0 if there is none, or it is of no use."""
+    try:
+        existing = read_calibration(model)
+    except UserError:
+        return 0
+    return 0 if existing is None else sum(existing.num_cases.values())
 
 
 def _announced(total: int, missing: list[tuple[str, str]], seconds: float) -> str:

@@ -21,8 +21,8 @@ from factorizer_nnunet.report.style import REPORT_STYLE
 
 PAGE_FILE = "quality.html"
 _HEADS = (
-    *("rank", "case", "doubt", "region", "estimated Dice", "from", "to", "agreement", "confidence", "folds"),
-    *("volume in ml", "lesions", "why to look at it"),
+    *("rank", "case", "doubt", "region", "why to look at it"),
+    *("estimated Dice", "from", "to", "agreement", "confidence", "folds", "volume in ml", "lesions"),
 )
 # Why a number is not known.
 _NOT_FOUND = "no pass finds the region"
@@ -107,9 +107,8 @@ def _table(cases: Sequence[CaseQuality], judges: Sequence[Judge]) -> str:
             reasons = "; ".join([*region.flags, *case.image.reasons])
             cells = [
                 cell(place + 1, "number"),
-                f'<th scope="row">{opens}</th>{doubt}{cell(name)}',
+                f'<th scope="row">{opens}</th>{doubt}{cell(name)}{cell(reasons, "words")}',
                 *_numbers(name, region, judges),
-                cell(reasons, "words"),
             ]
             rows.append(f'<tr data-view="{place}">{"".join(cells)}</tr>')
     return table(_HEADS, rows, sortable=True)

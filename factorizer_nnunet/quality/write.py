@@ -11,7 +11,7 @@ from factorizer_nnunet.core.locks import file_lock
 from factorizer_nnunet.core.wording import count_of
 from factorizer_nnunet.nnunet.dataset_json import DATASET_FILE, DatasetJson
 from factorizer_nnunet.nnunet.pass_record import PASSES_ENDING, PassRecord, passes_file, read_passes
-from factorizer_nnunet.nnunet.prediction_record import RECORDS
+from factorizer_nnunet.nnunet.prediction_record import RECORDS, recorded_warnings
 from factorizer_nnunet.pages.limits import ViewerLimits
 from factorizer_nnunet.quality.assess import CaseQuality, Judge, assess, judges_of, of_passes
 from factorizer_nnunet.quality.shown_cases import files_of
@@ -52,7 +52,7 @@ def write_quality(folder: Path, limits: ViewerLimits = ViewerLimits()) -> Assess
     judges = judges_of(folder)
     records = {name: _passes(passes_file(folder, name), len(judges)) for name in names}
     judges = [of_passes(judge, [own[n] for own in records.values()]) for n, judge in enumerate(judges)]
-    cases = [assess(name, own, judges) for name, own in records.items()]
+    cases = [assess(name, own, judges, recorded_warnings(folder, name)) for name, own in records.items()]
     cases.sort(key=_order)
     target = page_file(folder / PAGE_FILE)
     with file_lock(folder / RECORDS / "quality.lock", f"another command writes {target}; wait until it ends"):

@@ -93,16 +93,13 @@ def write_label_check(request: LabelCheckRequest) -> LabelCheckOutcome:
             "with validated folds, or a folder crossval_results_folds_…"
         )
     request.display.check_channel([result])
+    folder = (request.out or review_folder(request.model)).absolute()
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file. Name a folder with -o")
     cases = [_checked(one.name, one.reference, one.prediction) for one in result.cases]
     display = request.display
     checked = check_labels(cases, result.dataset, request.num_processes, display.ignore_geometry)
     review = review_of(result.dataset, cases, checked.findings, display.ignore_geometry)
-    folder = request.out or review_folder(request.model)
-    folder.mkdir(parents=True, exist_ok=True)
-    with file_lock(folder / ".lock", f"another label-check is writing {folder}; wait until it ends"):
-        page = page_file(folder / _PAGE)
-        content = _page(result, checked.findings, request)
-        kept = [write_review(review, folder), write_page(page, content)]
     unknown = [case.name for case in cases if case.probabilities is None]
     warnings = [*result.warnings, *checked.warnings]
     if unknown:
@@ -110,6 +107,11 @@ def write_label_check(request: LabelCheckRequest) -> LabelCheckOutcome:
             f"{len(unknown)} of {len(cases)} cases have no probabilities ({first_few(unknown, 3)}): how sure the model "
             "was there is not known; validate the folds again with nnUNetv2_train … --val --npz to rank better"
         )
+    folder.mkdir(parents=True, exist_ok=True)
+    with file_lock(folder / ".lock", f"another label-check is writing {folder}; wait until it ends"):
+        page = page_file(folder / _PAGE)
+        content = _page(result, checked.findings, request, warnings)
+        kept = [write_review(review, folder), write_page(page, content)]
     warnings += [f"{path.name} has the earlier version, which had been filled in or edited" for path in kept if path]
     return LabelCheckOutcome(page, folder / LIST_FILE, checked.findings, len(cases), tuple(warnings))
 
@@ -121,7 +123,7 @@ def _checked(name: str, reference: Path, prediction: Path) -> CheckedCase:
     )
 
 
-def _page(result: Result, findings: Sequence[Finding], request: LabelCheckRequest) -> str:
+def _page(result: Result, findings: Sequence[Finding], request: LabelCheckRequest, warnings: Sequence[str]) -> str:
     names = list(result.names)
     number_of = {name: place for place, name in enumerate(names)}
     regions = result.dataset.regions
@@ -147,9 +149,9 @@ def _page(result: Result, findings: Sequence[Finding], request: LabelCheckReques
     )
     shown = viewer(map(stored_case, _shown(result, findings, request.display)), regions, names, request.display.limits)
     title = f"{result.dataset_name or 'Segmentation'}: labels to review"
-    header = (
-        f"<header><h1>{text_of(title)}</h1>{note(text_of(f'{len(names)} cases, checked by {result.title}'))}</header>"
-    )
+    subtitle = note(text_of(f"{len(names)} cases, checked by {result.title}"))
+    warned = "".join(f'<p class="warning">{text_of(warning)}</p>' for warning in warnings)
+    header = f"<header><h1>{text_of(title)}</h1>{subtitle}{warned}</header>"
     style, script = STYLE + REPORT_STYLE + VIEWER_STYLE, SCRIPT + VIEWER_SCRIPT
     return document(title, style, script, f"{header}<nav>{links}</nav>{body}{shown}")
 

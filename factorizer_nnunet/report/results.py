@@ -77,7 +77,7 @@ def read_results(
         raise UserError(
             f"{count_of(len(names), 'name')} for {count_of(len(folders), 'folder')} of results: give one name for each"
         )
-    problems: list[str] = []
+    problems = list(sources.problems())
     if names is not None and len(set(names)) < len(names):
         problems.append(f"names {', '.join(names)}: give different names")
     if len({folder.resolve() for folder in folders}) < len(folders):
@@ -95,7 +95,7 @@ def read_results(
         if result is not None:
             results.append(result)
     if problems:
-        raise UserError("\n  ".join(["these results cannot be reported:", *problems]))
+        raise UserError("\n  ".join(["these results cannot be used:", *problems]))
     return results
 
 
@@ -133,7 +133,7 @@ def _find_files(found: FoundPredictions, sources: Sources, problems: list[str]) 
     cases = []
     for name, (prediction, fold) in sorted(found.predictions.items()):
         candidates = [folder / f"{name}{ending}" for folder in folders]
-        candidates += [listed[name]] if name in listed else []
+        candidates += [listed[name]] if name in listed and sources.references is None else []
         reference = next((path for path in candidates if path.is_file()), None)
         if reference is None:
             tried = f"looked for {' or '.join(map(str, candidates))}" if candidates else unknown

@@ -15,6 +15,7 @@ from factorizer_nnunet.calibration.dice_model import MIN_CASES
 from factorizer_nnunet.calibration.fit import OutOfFoldCase, calibration_of
 from factorizer_nnunet.calibration.image_distance import distance_of
 from factorizer_nnunet.calibration.temperature import logit_counts
+from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.imaging.statistics import channel_statistics
 from factorizer_nnunet.nnunet.pass_record import PassRecord, RegionPasses
 from factorizer_nnunet.nnunet.training_images import TrainingImages, training_images
@@ -142,7 +143,7 @@ def test_images_unlike_the_training_are_named(tmp_path: Path) -> None:
     coarse = replace(record(0.9), spacing_mm=(2.0, 1.0, 3.0), size_mm=(300.0, 80.0, 60.0))
     reasons = distance_of(coarse, training, usual, ["T1"]).reasons
     assert reasons[0].startswith("voxels of 2 × 1 × 3 mm, in the training 1 × 1 to 1.2 × 3 mm")
-    assert reasons[1].startswith("an extent of 300 × 80 × 60 mm")
+    assert reasons[1].startswith("an extent without empty borders of 300 × 80 × 60 mm")
     noisy = replace(record(0.9), channels=({**record(0.9).channels[0], "noise": 0.5},))
     found = distance_of(noisy, training, usual, ["T1"])
     assert found.deviations == pytest.approx(math.log(5) / 0.1) and found.reasons[0].startswith("noise of T1")
@@ -159,3 +160,38 @@ def test_statistics_see_noise_blur_and_empty_slices() -> None:
     noisy[10:20] = 0
     assert channel_statistics(noisy)["flat"] == pytest.approx(0.25)
     assert channel_statistics(np.zeros((4, 4, 4)))["noise"] == 0
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("regions", "lesion", "model", "slopes"), [1.0]),
+        (("regions", "lesion", "model", "slopes"), [1.0, -0.5]),
+        (("regions", "lesion", "model", "offset"), None),
+        (("regions", "lesion", "model", "radius"), -5),
+        (("regions", "lesion", "median_dice"), 17),
+        (("temperatures", "lesion", "temperature"), -1),
+    ],
+)
+def test_a_calibration_with_impossible_numbers_is_refused(
+    tmp_path: Path, place: tuple[str, ...], value: object
+) -> None:
+    write_calibration(calibration_of(cases(40), {"0": "a", "1": "b"}, SETTINGS), tmp_path)
+    (file,) = tmp_path.iterdir()
+    content = json.loads(file.read_text())
+    entry = content
+    for key in place[:-1]:
+        entry = entry[key]
+    entry[place[-1]] = value
+    file.write_text(json.dumps(content))
+    with pytest.raises(UserError, match="is not as calibrate writes it"):
+        read_calibration(tmp_path)
+
+
+def test_warnings_about_the_images_are_reasons_to_look() -> None:
+    own = replace(judge(cases(40)), training=TrainingImages(((1.0, 1.0),) * 3))
+    unlike = assess("x", [record(0.9)], [own]).image.reasons
+    assert unlike and assess("x", [record(0.9)], [own], [f"it is: {unlike[0]}"]).image.reasons == (
+        f"it is: {unlike[0]}",
+    )
+    assert assess("x", [record(0.9)], [own], ["a"]).image.reasons == ("a", *unlike)

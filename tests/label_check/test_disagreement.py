@@ -78,12 +78,30 @@ def test_exchanged_classes_are_one_finding_whose_correction_keeps_the_outlines()
     assert np.array_equal(_corrected(label, found[:1]), _lesions())
 
 
+@pytest.mark.parametrize("names", [[0, 2, 1, 3], [0, 2, 3, 1]])
+def test_exchanged_parts_of_an_organ_are_not_a_mirrored_label(names: list[int]) -> None:
+    """Front, middle and back of an organ: mirroring brings exchanged names nearer to where they should be."""
+    truth = np.zeros(SHAPE, np.uint8)
+    truth[4:20, 2:7, 2:9], truth[4:20, 7:12, 2:8], truth[5:20, 12:17, 2:9] = 1, 2, 3
+    label = np.array(names, np.uint8)[truth]
+    found = proposals_of("case", Opinion(label, truth, None, 0.001, {"a": [1], "b": [2], "c": [3]}), GRID)
+    assert found and {one.finding.kind for one in found} == {Kind.SWAPPED}
+    assert np.array_equal(_corrected(label, found), truth)
+
+
 def test_one_lesion_of_another_class() -> None:
     label = _lesions()
     label[20:24][label[20:24] > 0] = 2
     (one,) = found = _proposals(label, _lesions())
     assert (one.finding.kind, one.finding.voxels) == (Kind.SWAPPED, 48)
     assert np.array_equal(_corrected(label, found), _lesions())
+
+
+def test_a_structure_on_the_other_side_of_the_image_is_shifted_and_not_mirrored() -> None:
+    truth, label = np.zeros(SHAPE, np.uint8), np.zeros(SHAPE, np.uint8)
+    truth[3:10, 4:8, 2:8], truth[3:6, 8:12, 2:8] = 1, 1  # an L, which mirroring would turn
+    label[12:19, 4:8, 2:8], label[12:15, 8:12, 2:8] = 1, 1
+    assert {one.finding.kind for one in _proposals(label, truth)} == {Kind.MISSING, Kind.EXTRA}
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ import SimpleITK as sitk  # noqa: N813
 from skimage import io
 
 from factorizer_nnunet import cli
+from factorizer_nnunet.label_check import review
 from factorizer_nnunet.label_check.check import CheckedCase, check_labels
 from factorizer_nnunet.label_check.corrections import apply_list
 from factorizer_nnunet.label_check.review import review_of, write_review
@@ -158,6 +161,27 @@ def test_a_second_check_keeps_decisions_and_the_edited_list(study: Path, capsys:
     assert [path.name for path in _folder(study).glob("*.edited-*")] == ["label_check.csv.edited-1"]
 
 
+def test_decisions_stay_where_they_are_if_the_new_list_cannot_be_written(
+    study: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert _check("--pictures", "0", "--viewer-cases", "0") == 0
+    file = _folder(study) / "label_check.csv"
+    rows = _rows(file)
+    rows[0]["decision"] = "keep"
+    _save(file, rows)
+    before = file.read_bytes()
+
+    def full(path: Path, text: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(review, "write_text_atomically", full)
+        assert _check("--pictures", "0", "--viewer-cases", "0") == 2
+    assert file.read_bytes() == before
+    assert _check("--pictures", "0", "--viewer-cases", "0") == 0
+    assert {row["finding"]: row["decision"] for row in _rows(file)}[rows[0]["finding"]] == "keep"
+
+
 def test_lists_that_cannot_be_applied_are_refused(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert _check("--pictures", "0", "--viewer-cases", "0") == 0
     file = _folder(study) / "label_check.csv"
@@ -184,6 +208,10 @@ def test_lists_that_cannot_be_applied_are_refused(study: Path, capsys: pytest.Ca
     _save(file, [{**flipped, "decision": "correct"}])
     _write(labels / f"{FLIPPED}.nii.gz", _truth(0))
     refused("files have changed since they were checked")
+    _save(file, [{**flipped, "decision": "keep"}])  # all labels are copied, also those without a correction
+    refused("files have changed since they were checked")
+    (labels / f"{FLIPPED}.nii.gz").unlink()
+    refused(f"{FLIPPED}.nii.gz")
 
 
 def test_without_probabilities_it_says_so(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -194,6 +222,18 @@ def test_without_probabilities_it_says_so(study: Path, capsys: pytest.CaptureFix
     rows = _rows(_folder(study) / "label_check.csv")
     assert len({row["case"] for row in rows}) == 3
     assert {row["probability"] for row in rows} == {""}
+
+
+def test_a_named_folder_of_labels_is_the_only_one(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A case that it lacks must not get the label that was to be replaced."""
+    labels = study / "nnUNet_raw/Dataset007_Few/labelsTr"
+    corrected = study / "corrected"
+    shutil.copytree(labels, corrected)
+    (corrected / "case_e.nii.gz").unlink()
+    assert _check("-r", str(corrected)) == 2
+    assert f"looked for {corrected / 'case_e.nii.gz'}" in capsys.readouterr().err
+    shutil.copy(labels / "case_e.nii.gz", corrected)
+    assert _check("-r", str(corrected), "--pictures", "0", "--viewer-cases", "0") == 0
 
 
 def test_files_that_do_not_fit_are_all_named(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -210,9 +250,13 @@ def test_files_that_do_not_fit_are_all_named(study: Path, capsys: pytest.Capture
 def test_impossible_options_are_refused_before_anything_is_written(
     study: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    (study / "file").touch()
     for options, text in (
         (["--channel", "3"], "invalid channel 3"),
         (["--pictures", "-1"], "--pictures -1 must be 0 or more"),
+        (["-r", str(study / "no")], f"--references {study / 'no'}: there is no such folder"),
+        (["-i", str(study / "no")], f"--images {study / 'no'}: there is no such folder"),
+        (["-o", str(study / "file")], "file is a file. Name a folder with -o"),
         (["--apply", "list.csv"], "give only --apply and -o"),
     ):
         assert _check(*options) == 2

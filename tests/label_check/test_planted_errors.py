@@ -37,7 +37,7 @@ def test_the_page_tells_what_was_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(Path(__file__).resolve().parents[2])
     from benchmarks.label_errors import page
 
-    found = {"lines": 0.75, "cases": 1.0, "removed": 1.0, "shifted": 0.5}
+    found = {"lines": 0.75, "cases": 1.0, "kind": 0.5, "removed": 1.0, "shifted": 0.5}
     known = {"model": "trainer", "dice": [0.5, 0.25], "cases": 40, "lines": 99, "planted": {"removed": 2, "shifted": 2}}
     row = " ".join(page({"x": {**known, "found": found}}).splitlines()[-1].split())
-    assert row == "| x | trainer, 0.500, 0.250 | 40, 4 | 99 | 75% | 100% | 100% of 2 | 50% of 2 | – | – |"
+    assert row == "| x | trainer, 0.500, 0.250 | 40, 4 | 99 | 75% | 100% | 50% | 100% of 2 | 50% of 2 | – | – |"

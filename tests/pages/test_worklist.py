@@ -67,13 +67,13 @@ def _shown(browser: Browser, page: Path) -> Iterator[Browser]:
 
 
 def test_the_most_doubtful_case_is_first_and_its_doubt_is_shown(calibrated: Browser) -> None:
-    assert calibrated.evaluate(HEADS)[:4] == ["rank", "case", "doubt", "region"]
+    assert calibrated.evaluate(HEADS)[:5] == ["rank", "case", "doubt", "region", "why to look at it"]
     rows = calibrated.evaluate(ROWS)
     assert [row[1] for row in rows[::2]] == [row[1] for row in rows[1::2]] == BY_DOUBT
     assert [row[0] for row in rows] == ["1", "1", "2", "2", "3", "3", "4", "4"]
     doubts = [float(row[2]) for row in rows]
     assert doubts == sorted(doubts, reverse=True) and doubts[0] == round(1 - 0.9 * 0.41, 2)
-    assert rows[0][10:12] == ["1.25 to 1.75", "2"]
+    assert rows[0][11:13] == ["1.25 to 1.75", "2"]
 
 
 def test_the_header_says_what_when_and_by_which_models(calibrated: Browser) -> None:
@@ -139,9 +139,9 @@ def test_what_a_model_without_calibration_cannot_say_has_its_reason(uncalibrated
     rows, text = uncalibrated.evaluate(ROWS), uncalibrated.evaluate("document.querySelector('header').textContent")
     assert "nnU-Net, nnUNetPlans, 3d_fullres, fold 0, not calibrated" in text
     assert "run factorizer-nnunet calibrate -m" in text and "predicted each case once" in text
-    assert all(row[4:8] == ["–"] * 4 and row[9] == "–" for row in rows)
+    assert all(row[5:9] == ["–"] * 4 and row[10] == "–" for row in rows)
     assert [row[1:3] for row in rows[:2]] == [["blob_000", "–"]] * 2, "nothing was found, so nothing is known"
-    assert [row[8] for row in rows] == ["–"] * 2 + ["0.80"] * 4
+    assert [row[9] for row in rows] == ["–"] * 2 + ["0.80"] * 4
     assert uncalibrated.evaluate(UNEXPLAINED) == []
     reasons = uncalibrated.evaluate(REASONS)
     expected = ("not calibrated", "one pass of each fold", "one fold", "no pass finds the region", "nothing was found")
@@ -156,10 +156,11 @@ def test_the_table_can_be_saved(calibrated: Browser, pages: dict[str, Path], tmp
     saved, written = ([*csv.reader(file.read_text("utf-8-sig").splitlines())] for file in files)
     assert saved[0] == calibrated.evaluate(HEADS) and len(saved) == len(written) == 1 + 2 * len(BY_DOUBT)
     numbers = [0, 2, 4, 5, 6, 7, 8, 9]  # rank, doubt, Dice with its interval, agreement, confidence, folds
+    on_page = [0, 2, 5, 6, 7, 8, 9, 10]
     for ours, theirs in zip(saved[1:], written[1:], strict=True):
         assert [ours[1], ours[3]] == [theirs[1], theirs[3]]
-        assert [float(ours[n]) for n in numbers] == pytest.approx([float(theirs[n]) for n in numbers], abs=1e-4)
-    assert saved[1][10] == "1.25 to 1.75", "both ends of a range are saved"
+        assert [float(ours[n]) for n in on_page] == pytest.approx([float(theirs[n]) for n in numbers], abs=1e-4)
+    assert saved[1][11] == "1.25 to 1.75", "both ends of a range are saved"
 
 
 @pytest.mark.parametrize("width", [400, 1400])

@@ -32,7 +32,7 @@ def problems_of(study: Study, *folders: Path, **sources: Path) -> list[str]:
     with pytest.raises(UserError) as error:
         read(study, *folders, **sources)
     first, *problems = str(error.value).split("\n  ")
-    assert first == "these results cannot be reported:"
+    assert first == "these results cannot be used:"
     return problems
 
 
