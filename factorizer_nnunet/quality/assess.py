@@ -36,6 +36,7 @@ class RegionQuality:
         volumes_ml, lesions: smallest and largest among members.
         missed: how likely the region is there although no pass finds it; NaN if one does, or if that is not known.
         flags: reasons to look at it.
+        trust: how much the image lets the passes be trusted, see ``ImageDistance``.
     """
 
     estimate: DiceEstimate | None
@@ -46,15 +47,19 @@ class RegionQuality:
     lesions: tuple[int, int]
     missed: float
     flags: tuple[str, ...]
+    trust: float = 1.0
 
     @property
     def doubt(self) -> float:
-        """1 less the lowest Dice that anything speaks for; NaN if no pass finds it and such cases are not known."""
+        """1 less the lowest Dice that anything speaks for, less what the image takes of it.
+
+        NaN if no pass finds the region and such cases are not known.
+        """
         if not math.isnan(self.missed):
             return self.missed
         known = [self.fold_agreement]
         known += [self.agreement, self.confidence] if self.estimate is None else [self.estimate.dice]
-        return max((1 - value for value in known if not math.isnan(value)), default=math.nan)
+        return max((1 - self.trust * value for value in known if not math.isnan(value)), default=math.nan)
 
 
 @dataclass(frozen=True)
@@ -188,6 +193,7 @@ def assess(
         for record, judge in pairs
     ]
     farthest = max(distances, key=lambda one: (len(one.reasons), one.deviations))
+    regions = {name: replace(region, trust=farthest.trust) for name, region in regions.items()}
     further = [reason for reason in farthest.reasons if not any(reason in warning for warning in warnings)]
     return CaseQuality(case, regions, replace(farthest, reasons=(*warnings, *further)))
 

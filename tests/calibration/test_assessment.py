@@ -13,7 +13,7 @@ import pytest
 from factorizer_nnunet.calibration.calibration_file import read_calibration, write_calibration
 from factorizer_nnunet.calibration.dice_model import MIN_CASES
 from factorizer_nnunet.calibration.fit import OutOfFoldCase, calibration_of
-from factorizer_nnunet.calibration.image_distance import distance_of
+from factorizer_nnunet.calibration.image_distance import ImageDistance, distance_of
 from factorizer_nnunet.calibration.temperature import logit_counts
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.imaging.statistics import channel_statistics
@@ -195,3 +195,18 @@ def test_warnings_about_the_images_are_reasons_to_look() -> None:
         f"it is: {unlike[0]}",
     )
     assert assess("x", [record(0.9)], [own], ["a"]).image.reasons == ("a", *unlike)
+
+
+def test_empty_slices_and_unusual_intensities_raise_the_doubt() -> None:
+    found = cases(40)
+    for one in found:
+        one.record.channels[0].update(flat=0.1)
+    own = judge(found)
+    usual, half, far = (record(0.9, 0.9) for _ in range(3))
+    usual.channels[0].update(flat=0.1)
+    half.channels[0].update(flat=0.6)
+    far.channels[0].update(flat=0.1, p95=3.0)
+    doubts = [assess("x", [one], [own]).doubt for one in (usual, half, far)]
+    assert 1 - doubts[1] < (1 - doubts[0]) * 2 / 3 and doubts[0] < doubts[2] < doubts[0] + 0.1
+    assert ImageDistance(math.nan, ()).trust == ImageDistance(5.0, ()).trust == 1
+    assert ImageDistance(0.0, (), 0.5).trust == pytest.approx(2 / 3) and ImageDistance(0.0, (), 1.0).trust == 0
