@@ -160,7 +160,20 @@ def quality() -> Iterator[str]:
     assert all(after <= before / 4 for before, after in list(found["ece"].values())[1:])
 
 
+def label_check() -> Iterator[str]:
+    found = results("label_errors")
+    cases = {name: one["cases"] for name, one in found.items()}
+    yield f"{cases['hippocampus']} hippocampi and {cases['la_x2']} left\natria"
+    shown = [found["hippocampus"], found["la_x2"]]
+    planted = [sum(one["planted"].values()) for one in shown]
+    for by, words in (("lines", "cases with errors had a line in"), ("kind", "first lines said what the error is")):
+        right = sum(round(one["found"][by] * count) for one, count in zip(shown, planted, strict=True))
+        yield f"{right} of {sum(planted)} {words}"
+    assert "_8m__" in found["hippocampus"]["model"] and "_10m__" in found["la_x2"]["model"]
+
+
 PAGES = {
+    "docs/label_check.md": label_check,
     "README.md": readme,
     "docs/which_size.md": which_size,
     "docs/gpu.md": gpu,
