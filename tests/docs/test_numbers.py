@@ -163,7 +163,7 @@ def quality() -> Iterator[str]:
 def label_check() -> Iterator[str]:
     found = results("label_errors")
     cases = {name: one["cases"] for name, one in found.items()}
-    yield f"{cases['hippocampus']} hippocampi and {cases['la_x2']} left\natria"
+    yield f"{cases['hippocampus']} hippocampi and {cases['la_x2']} left atria"
     shown = [found["hippocampus"], found["la_x2"]]
     planted = [sum(one["planted"].values()) for one in shown]
     for by, words in (("lines", "cases with errors had a line in"), ("kind", "first lines said what the error is")):
