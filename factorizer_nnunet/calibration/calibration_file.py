@@ -17,7 +17,6 @@ from factorizer_nnunet.calibration.temperature import Reliability
 from factorizer_nnunet.core.atomic_files import write_text_atomically
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import load_json_object, number_or_nan, without_nan
-from factorizer_nnunet.nnunet.inference_settings import InferenceSettings
 from factorizer_nnunet.nnunet.pass_record import RegionPasses
 
 CALIBRATION_FILE = "quality_calibration.json"
@@ -139,16 +138,6 @@ def num_features(with_agreement: bool) -> int:
 def features_of(passes: RegionPasses, with_agreement: bool) -> tuple[float, ...]:
     """What the Dice is estimated from: means over folds, comparable between one fold and several."""
     return (passes.mean_agreement, passes.mean_confidence) if with_agreement else (passes.mean_confidence,)
-
-
-def pass_settings(use_mirroring: bool, tile_step_size: float, inference: InferenceSettings) -> dict[str, Any]:
-    """How cases are predicted, as far as it changes their passes; the names are those of a prediction's record."""
-    return {
-        "use_mirroring": use_mirroring,
-        "tile_step_size": tile_step_size,
-        "num_iters": inference.num_iters,
-        "num_shifts": inference.num_shifts,
-    }
 
 
 def calibration_file(model: Path) -> Path:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from factorizer_nnunet.calibration.calibration_file import (
     Calibration,
     calibration_file,
-    pass_settings,
     read_calibration,
     write_calibration,
 )
@@ -101,6 +101,16 @@ def calibrate(request: CalibrationRequest) -> Calibration:
         except OSError as error:
             raise UserError(f"cannot write {calibration_file(model.folder)}: {error.strerror}") from error
     return calibration
+
+
+def pass_settings(use_mirroring: bool, tile_step_size: float, inference: InferenceSettings) -> dict[str, Any]:
+    """How cases are predicted, as far as it changes their passes; the names are those of a prediction's record."""
+    return {
+        "use_mirroring": use_mirroring,
+        "tile_step_size": tile_step_size,
+        "num_iters": inference.num_iters,
+        "num_shifts": inference.num_shifts,
+    }
 
 
 def _cases_before(model: Path) -> int:

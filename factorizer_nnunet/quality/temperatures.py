@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from factorizer_nnunet.calibration.calibration_file import pass_settings
 from factorizer_nnunet.core.file_stamps import stamp_of
 from factorizer_nnunet.nnunet.exported_model import opened_model
 from factorizer_nnunet.nnunet.inference_settings import settings_from_environment, tile_step_of
@@ -12,6 +11,7 @@ from factorizer_nnunet.nnunet.model_folder import ModelFolder
 from factorizer_nnunet.nnunet.weights_file import WEIGHTS_FILE
 from factorizer_nnunet.prediction.request import PredictionRequest
 from factorizer_nnunet.quality.assess import judge_of
+from factorizer_nnunet.quality.calibrate import pass_settings
 
 
 def temperatures_for(request: PredictionRequest) -> tuple[Mapping[str, float], str]:
