@@ -205,7 +205,7 @@ def page(results: Mapping[str, Mapping[str, Any]]) -> str:
         rows.append([str(cell) for cell in cells])
     parts = [_LEAD, markdown_table(rows)]
     parts += [_of_conditions(name, one) for name, one in results.items()]
-    return "\n".join(parts)
+    return "\n".join(parts) + "\n"
 
 
 def _of_conditions(name: str, one: Mapping[str, Any]) -> str:

@@ -248,9 +248,11 @@ def test_an_interrupted_command_is_asked_to_end_and_awaited(
     thread = threading.Thread(target=interrupt)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # shells let background jobs ignore it
     thread.start()
-    with pytest.raises(SystemExit) as end:  # not KeyboardInterrupt: the command has said already how to continue
-        run.run_command(folder, "run")
-    signal.signal(signal.SIGINT, before)
+    try:
+        with pytest.raises(SystemExit) as end:  # not KeyboardInterrupt: the command has said already how to continue
+            run.run_command(folder, "run")
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert end.value.code == 130
     thread.join()
     assert saved.exists()

@@ -19,11 +19,11 @@ _LEAST_SPREAD = 0.05
 _AS_LOGARITHMS = ("noise", "sharpness")
 _LEAST_VALUE = 1e-3
 _EMPTY = "flat"  # share of slices that are empty
+_EMPTY_USUAL = 3.0  # standard deviations above the mean up to which a share of empty slices is usual
 _LOSS = 0.05  # exponent: a Dice is expected to be 3 % lower at 10 standard deviations, 8 % at 25
 _WORDS = {
     "noise": "noise",
     "sharpness": "sharpness",
-    _EMPTY: "share of empty slices",
 }
 
 
@@ -34,7 +34,7 @@ class ImageDistance:
     Attributes:
         deviations: the largest of the intensities, in standard deviations; NaN if they are not known.
         reasons: what is unusual, in words.
-        empty_share: of the slices that are empty in all channels, beyond what is usual.
+        empty_share: of the slices, beyond what is usual; of several channels, that of the one with the fewest.
     """
 
     deviations: float
@@ -83,18 +83,29 @@ def distance_of(
         away = {
             name: abs(_value(name, own[name]) - mean) / max(spread, _LEAST_SPREAD)
             for name, (mean, spread) in usual.items()
-            if name in own
+            if name in own and name != _EMPTY
         }
+        channel = names[number] if number < len(names) else f"channel {number}"
+        empty.append(_unusually_empty(own, usual))
+        if empty[-1] > 0:
+            reasons.append(f"{empty[-1]:.0%} more empty slices of {channel} than usual")
         if not away:
             continue
-        empty.append(max(0.0, own[_EMPTY] - usual[_EMPTY][0]) if _EMPTY in away else 0.0)
         most = max(away, key=lambda name: away[name])
         largest = np.fmax(largest, away[most])
         if away[most] > FAR:
-            channel = names[number] if number < len(names) else f"channel {number}"
             what = _WORDS.get(most, f"percentile {most.removeprefix('p')} of the intensities")
             reasons.append(f"{what} of {channel}: {away[most]:.0f} standard deviations from the training cases")
     return ImageDistance(float(largest), tuple(reasons), min(empty, default=0.0))
+
+
+def _unusually_empty(own: Mapping[str, float], usual: Mapping[str, tuple[float, float]]) -> float:
+    """By how much the share of empty slices is above the mean; 0 where it is not unusual or not known."""
+    if _EMPTY not in own or _EMPTY not in usual:
+        return 0.0
+    mean, spread = usual[_EMPTY]
+    more = own[_EMPTY] - mean
+    return more if more > _EMPTY_USUAL * max(spread, _LEAST_SPREAD) else 0.0
 
 
 def _value(name: str, value: float) -> float:

@@ -17,9 +17,11 @@ from factorizer_nnunet.calibration.calibration_file import (
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import load_json_object
 from factorizer_nnunet.nnunet.model_folder import FINGERPRINT_FILE
+from factorizer_nnunet.nnunet.training_images import ORIENTATIONS_KEY
 from factorizer_nnunet.prediction.model import TrainedModel
 
-_OF_IMAGES = ("spacings", "shapes_after_crop")  # of the fingerprint; the images of a prediction are compared with them
+# Of the fingerprint: the images of a prediction are compared with them.
+_OF_IMAGES = ("spacings", "shapes_after_crop", ORIENTATIONS_KEY)
 
 
 @dataclass(frozen=True)

@@ -224,7 +224,7 @@ def _files(facts: CardFacts) -> str:
         NNUNET_POSTPROCESSING_FILE: "what nnU-Net's postprocessing would remove",
         "factorizer_inference.json": "how the model predicts, where it was tuned",
         CALIBRATION_FILE: "how sure predictions are, calibrated",
-        FINGERPRINT_FILE: "spacings and sizes of the training images",
+        FINGERPRINT_FILE: "spacings, sizes and orientations of the training images",
         LICENSE_FILE: "the text of the licence",
     }
     rows += [[name, known[name]] for name in facts.extra_files if name in known]

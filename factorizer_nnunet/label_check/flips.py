@@ -1,7 +1,8 @@
 """Whether a label is mirrored: it agrees much better with the model's segmentation after mirroring.
 
-Others gain by mirroring, too: exchanged classes, such as the front and the back of an organ, and a label that is
-shifted to the other side of the image. So mirroring must explain more than other names of the classes, or a shift, do.
+Other errors gain from mirroring, too: exchanged classes, such as the front and the back of an organ, and a label that
+is shifted to the other side of the image. So mirroring must explain more than other names of the classes do; and more
+than a shift, unless it brings the label to where the segmentation is.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from factorizer_nnunet.label_check.finding import Finding, Kind, Proposal, middl
 from factorizer_nnunet.label_check.opinion import Opinion
 
 _LEAST_GAIN = 0.2  # of Dice over all labels
+_OFF_CENTRE = 0.1  # of the label's extent
 _AXES = ("left-right", "front-back", "up-down")  # by axis of space
 
 
@@ -41,8 +43,11 @@ def mirrored_label(case: str, opinion: Opinion, grid: Grid) -> Proposal | None:
     before = agreement(())
     best = max(choices, key=lambda axes: (agreement(axes), -len(axes)), default=())
     gain = agreement(best) - before
-    others = _agreement_by_names(values, prediction[labelled], found), _agreement_by_shift(labelled, values, prediction)
-    if gain < _LEAST_GAIN or agreement(best) <= max(others):
+    if gain < _LEAST_GAIN or agreement(best) <= _agreement_by_names(values, prediction[labelled], found):
+        return None
+    if _is_off_centre(labelled, prediction, best) and agreement(best) <= _agreement_by_shift(
+        labelled, values, prediction
+    ):
         return None
     mirrored = np.flip(reference, best)
     places = np.flatnonzero(mirrored != reference)
@@ -74,6 +79,22 @@ def _agreement_by_names(labelled: np.ndarray, predicted: np.ndarray, found: int)
     np.add.at(common, (rows, columns), 1)
     common[:, others == 0] = 0  # no class of the label is the background
     return dice(int(common[linear_sum_assignment(common, maximize=True)].sum()), labelled.size, found)
+
+
+def _is_off_centre(labelled: tuple[np.ndarray, ...], prediction: np.ndarray, axes: tuple[int, ...]) -> bool:
+    """Whether the mirrored label lies beside the segmentation along an axis that it is mirrored along.
+
+    Args:
+        labelled: indices of the label's foreground, an array (voxels,) for each axis.
+        prediction: the segmentation, (x, y, z).
+        axes: to mirror along.
+    """
+    found = np.nonzero(prediction)
+    return any(
+        abs(prediction.shape[axis] - 1 - labelled[axis].mean() - found[axis].mean())
+        > max(1.0, _OFF_CENTRE * (np.ptp(labelled[axis]) + 1))
+        for axis in axes
+    )
 
 
 def _agreement_by_shift(labelled: tuple[np.ndarray, ...], values: np.ndarray, prediction: np.ndarray) -> float:

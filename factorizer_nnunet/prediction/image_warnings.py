@@ -34,7 +34,7 @@ def image_warnings(
     yield from _empty_channels(image, first.dataset.channel_names, all(model.takes_absent for model in models))
     yield from _mostly_padding(image.shape[1:], properties["spacing"], first)
     yield from _unlike_the_training(properties, first)
-    yield from _turned(properties, first)
+    yield from dict.fromkeys(warning for model in models for warning in _turned(properties, model))
     yield from _outshone_channels(data, first)
 
 
@@ -74,8 +74,9 @@ def _turned(properties: Mapping[str, Any], model: ModelDescription) -> Iterator[
     known = model.training.orientations
     if code is not None and known and code not in known:
         yield (
-            f"its axes lead to {code}, those of the training's images to {' or '.join(known)} (L: left, P: posterior, "
-            f"S: superior), and nnU-Net does not turn images. Turn it: SimpleITK.DICOMOrient(image, '{known[0]}')"
+            f"its axes lead to {code}, those of the training's images to {' or '.join(known)} (L, R: left, right; P, "
+            "A: back, front; S, I: up, down), and nnU-Net does not turn images. Turn all channels: "
+            f"SimpleITK.DICOMOrient(image, '{known[0]}')"
         )
 
 

@@ -51,12 +51,12 @@ class RegionQuality:
 
     @property
     def doubt(self) -> float:
-        """1 less the lowest Dice that anything speaks for, less what the image takes of it.
+        """1 less the lowest Dice that anything speaks for, which counts less where the image is unusual.
 
         NaN if no pass finds the region and such cases are not known.
         """
         if not math.isnan(self.missed):
-            return self.missed
+            return 1 - self.trust * (1 - self.missed)
         known = [self.fold_agreement]
         known += [self.agreement, self.confidence] if self.estimate is None else [self.estimate.dice]
         return max((1 - self.trust * value for value in known if not math.isnan(value)), default=math.nan)
@@ -192,8 +192,9 @@ def assess(
         )
         for record, judge in pairs
     ]
-    farthest = max(distances, key=lambda one: (len(one.reasons), one.deviations))
-    regions = {name: replace(region, trust=farthest.trust) for name, region in regions.items()}
+    farthest = max(distances, key=lambda one: (len(one.reasons), np.nan_to_num(one.deviations)))
+    trust = min(one.trust for one in distances)
+    regions = {name: replace(region, trust=trust) for name, region in regions.items()}
     further = [reason for reason in farthest.reasons if not any(reason in warning for warning in warnings)]
     return CaseQuality(case, regions, replace(farthest, reasons=(*warnings, *further)))
 

@@ -81,7 +81,11 @@ def _case(rank: int, case: CaseQuality) -> dict[str, Any]:
         "case": case.case,
         "doubt": case.doubt,
         "flags": case.flags,
-        "image": {"deviations": case.image.deviations, "reasons": list(case.image.reasons)},
+        "image": {
+            "deviations": case.image.deviations,
+            "reasons": list(case.image.reasons),
+            "empty_share": case.image.empty_share,
+        },
         "regions": {name: _region(region) for name, region in case.regions.items()},
     }
 
@@ -97,6 +101,7 @@ def _region(region: RegionQuality) -> dict[str, Any]:
         "volumes_ml": list(region.volumes_ml),
         "lesions": list(region.lesions),
         "missed": region.missed,
+        "trust": region.trust,
         "doubt": region.doubt,
         "flags": list(region.flags),
     }

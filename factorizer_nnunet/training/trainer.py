@@ -110,7 +110,11 @@ class nnUNetTrainerFactorizer(ChannelDropTrainer):
         with self._new_files.removed_if_refused():
             super().on_train_start()
         if self.local_rank == 0:
-            add_orientations(Path(self.output_folder_base) / FINGERPRINT_FILE, Path(self.preprocessed_dataset_folder))
+            try:
+                folder = Path(self.preprocessed_dataset_folder)
+                add_orientations(Path(self.output_folder_base) / FINGERPRINT_FILE, folder)
+            except Exception as error:  # no training should end for want of a later warning
+                self.print_to_log_file(f"Orientations of the training images are not recorded: {error!r}")
 
     @staticmethod
     def build_network_architecture(

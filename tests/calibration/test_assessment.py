@@ -207,6 +207,13 @@ def test_empty_slices_and_unusual_intensities_raise_the_doubt() -> None:
     half.channels[0].update(flat=0.6)
     far.channels[0].update(flat=0.1, p95=3.0)
     doubts = [assess("x", [one], [own]).doubt for one in (usual, half, far)]
-    assert 1 - doubts[1] < (1 - doubts[0]) * 2 / 3 and doubts[0] < doubts[2] < doubts[0] + 0.1
+    assert 1 - doubts[1] == pytest.approx((1 - doubts[0]) * 2 / 3) and doubts[0] < doubts[2] < doubts[0] + 0.1
+    assert assess("x", [half], [own]).image.reasons == ("50% more empty slices of T1 than usual",)
+    usual.channels[0].update(flat=0.2)  # within what is usual
+    assert assess("x", [usual], [own]).doubt == doubts[0]
+    unknown = Judge(Path("other"), None, "not calibrated", TrainingImages(), ("T1",))
+    both = [assess("x", [half, half], models).regions["lesion"].trust for models in ([own, unknown], [unknown, own])]
+    assert both == pytest.approx([2 / 3] * 2)
+    assert replace(assess("x", [half], [own]).regions["lesion"], missed=0.1).doubt == pytest.approx(1 - 0.9 * 2 / 3)
     assert ImageDistance(math.nan, ()).trust == ImageDistance(5.0, ()).trust == 1
     assert ImageDistance(0.0, (), 0.5).trust == pytest.approx(2 / 3) and ImageDistance(0.0, (), 1.0).trust == 0

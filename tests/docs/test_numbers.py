@@ -164,7 +164,7 @@ def quality() -> Iterator[str]:
     for before, after in (heart["ece"]["RV"], atrium["ece"]["left atrium"]):
         yield f"from {before:.3f} to {after:.3f}"
     without, with_quality = (statistics.median(hippocampus["cost"][name]) for name in ("without", "with"))
-    yield f"{with_quality / without:.2f} of the CPU time"
+    yield f"{with_quality / without:.2f} times the CPU time"
 
 
 def label_check() -> Iterator[str]:

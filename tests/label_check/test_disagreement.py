@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
 from factorizer_nnunet.imaging.grid import Grid
 from factorizer_nnunet.label_check.disagreement import proposals_of
@@ -102,6 +103,21 @@ def test_a_structure_on_the_other_side_of_the_image_is_shifted_and_not_mirrored(
     truth[3:10, 4:8, 2:8], truth[3:6, 8:12, 2:8] = 1, 1  # an L, which mirroring would turn
     label[12:19, 4:8, 2:8], label[12:15, 8:12, 2:8] = 1, 1
     assert {one.finding.kind for one in _proposals(label, truth)} == {Kind.MISSING, Kind.EXTRA}
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_mirrored_label_is_one_for_a_model_that_errs(seed: int) -> None:
+    """Blobs with a core off the middle of the image, and a model whose borders are elsewhere."""
+    rng = np.random.default_rng(seed)
+    shape = (48, 40, 24)
+    centre = np.array([n * share for n, share in zip(shape, (rng.uniform(0.2, 0.36), 0.5, 0.5), strict=True)])
+    away = np.sqrt(sum(((i - c) / r) ** 2 for i, c, r in zip(np.indices(shape), centre, (7, 8, 6), strict=True)))
+    away = away + 0.8 * gaussian_filter(rng.standard_normal(shape), 2) / 0.09 * 0.3
+    seen = away + 0.25 * gaussian_filter(rng.standard_normal(shape), 1.5) / 0.12
+    truth, prediction = ((one < 1).astype(np.uint8) + (one < 0.5) for one in (away, seen))
+    opinion = Opinion(truth[::-1].copy(), prediction, None, 0.001, {"edge": [1], "core": [2]})
+    found = proposals_of("case", opinion, Grid(shape, (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), GRID.direction))
+    assert [one.finding.kind for one in found] == [Kind.FLIPPED]
 
 
 @pytest.mark.parametrize(

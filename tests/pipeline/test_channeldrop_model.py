@@ -76,7 +76,10 @@ def test_training_and_prediction_without_channels(
     # Of so short a training the labels may be background only, the probabilities differ from voxel to voxel.
     predicted, validated = (read_probabilities(folder, "case_0") for folder in (tmp_path / "out", validation))
     np.testing.assert_allclose(predicted, validated, atol=1e-2)
-    assert validated.std(axis=(1, 2, 3)).min() > 1e-2
+    correlations = [
+        np.corrcoef(one.ravel(), other.ravel())[0, 1] for one, other in zip(predicted, validated, strict=True)
+    ]
+    assert min(correlations) > 0.98
 
     # nnU-Net's own predictor takes such a model for complete cases.
     (images / "case_0_0000.nii.gz").unlink()
