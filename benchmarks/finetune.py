@@ -123,11 +123,14 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
         for fold in options.folds if options.source_fold == _SAME else [options.source_fold]:
             model = train_source(on_source, source_trainer, fold, options.gpu_memory_target)
         title = f"{source.title}, {options.source_iterations} iterations"
-    plans = finetuned_plans_name(json.loads(ModelFolder(model).plans_file.read_text())["dataset_name"])
+    name = finetuned_plans_name(json.loads(ModelFolder(model).plans_file.read_text())["dataset_name"])
     outcomes: dict[str, list[dict[str, Any]]] = {"finetuned": [], "scratch": []}
     for fold in options.folds:
-        source_fold = fold if options.source_fold == _SAME else options.source_fold
+        source_fold, plans = options.source_fold, name
+        if source_fold == _SAME:  # plans say of which fold they are, so each has its own
+            source_fold, plans = fold, name if fold == options.folds[0] else f"{name}_fold{fold}"
         begin = ("finetune", "--from", model, "--from-fold", source_fold, "-d", _TARGET, "-f", fold, "-tr", trainer)
+        begin += ("-p", plans)
         maps = [word for text in options.map for word in ("--map", text)]
         on_target.run("factorizer-nnunet", *begin, *maps, "-device", "cpu", "-np", 2, log="finetune")
         tuned = on_target.root / "nnUNet_results" / target.folder / _model(trainer, plans) / f"fold_{fold}"
