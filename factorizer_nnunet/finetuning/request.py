@@ -14,7 +14,7 @@ from factorizer_nnunet.nnunet.model_name import is_plans_name
 from factorizer_nnunet.nnunet.names import TRAINER, finetuned_plans_name
 from factorizer_nnunet.training.budget import PARTS, Budget, budget_from_suffix, changed_suffix
 
-# A third of the rate of a training from scratch (``trainer.LEARNING_RATE``); docs/finetuning.md says what was compared.
+# A third of the rate of a training from scratch (``trainer.LEARNING_RATE``); docs/finetuning.md says what was measured.
 LEARNING_RATE = 1e-3
 _EPOCHS, _ITERATIONS, _LONGEST_WARMUP = 1000, 250, 1000  # nnU-Net's length, and the recipe's warm-up
 

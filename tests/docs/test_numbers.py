@@ -179,7 +179,16 @@ def label_check() -> Iterator[str]:
     assert "_8m__" in found["hippocampus"]["model"] and "_10m__" in found["la_x2"]["model"]
 
 
+def finetuning() -> Iterator[str]:
+    for one in results("finetune").values():
+        assert one["iterations"] == 100
+        for number, (scratch, tuned) in enumerate(zip(one["scratch"], one["finetuned"], strict=True)):
+            fold = "another" if number else "one fold"
+            yield f"{100 * scratch['dice']:.1f} and {100 * tuned['dice']:.1f} on {fold}"
+
+
 PAGES = {
+    "docs/finetuning.md": finetuning,
     "docs/label_check.md": label_check,
     "README.md": readme,
     "docs/which_size.md": which_size,
