@@ -60,7 +60,7 @@ def apply_list(file: Path, target: Path) -> Applied:
         raise UserError(f"{target} exists and is not overwritten. Name a new folder with -o")
     if target.resolve().is_relative_to(labels.resolve()):
         raise UserError(f"{target} is within the folder of the labels, {labels}. Name another folder with -o")
-    changed = [*review.changed_files(cases), *review.changed_labels(set(review.cases) - set(cases))]
+    changed = review.changed_files(cases)
     if changed:
         raise UserError(f"files have changed since they were checked: {first_few(list(map(str, changed)))}. {AGAIN}")
     corrected = {case: _corrected(review, case, [one for one in chosen if one.case == case]) for case in cases}

@@ -26,8 +26,8 @@ _AXES = ("left-right", "front-back", "up-down")  # by axis of space
 def mirrored_label(case: str, opinion: Opinion, grid: Grid) -> Proposal | None:
     """The finding that a label is mirrored along one or more axes of its file; None if it is not."""
     reference, prediction = opinion.reference, opinion.prediction
-    labelled, found = np.nonzero(reference), int(np.count_nonzero(prediction))
-    if not labelled[0].size or not found:
+    labelled, found = np.nonzero(reference), np.nonzero(prediction)
+    if not labelled[0].size or not found[0].size:
         return None
     values = reference[labelled]
 
@@ -36,18 +36,17 @@ def mirrored_label(case: str, opinion: Opinion, grid: Grid) -> Proposal | None:
         there = tuple(
             reference.shape[axis] - 1 - index if axis in axes else index for axis, index in enumerate(labelled)
         )
-        return dice(int(np.count_nonzero(prediction[there] == values)), values.size, found)
+        return dice(int(np.count_nonzero(prediction[there] == values)), values.size, found[0].size)
 
     usable = [axis for axis in range(3) if reference.shape[axis] > 1]
     choices = [axes for count in range(1, 4) for axes in itertools.combinations(usable, count)]
-    before = agreement(())
     best = max(choices, key=lambda axes: (agreement(axes), -len(axes)), default=())
-    gain = agreement(best) - before
-    if gain < _LEAST_GAIN or agreement(best) <= _agreement_by_names(values, prediction[labelled], found):
+    after = agreement(best)
+    gain = after - agreement(())
+    if gain < _LEAST_GAIN or after <= _agreement_by_names(values, prediction[labelled], found[0].size):
         return None
-    if _is_off_centre(labelled, prediction, best) and agreement(best) <= _agreement_by_shift(
-        labelled, values, prediction
-    ):
+    off_centre = _is_off_centre(labelled, found, best, reference.shape)
+    if off_centre and after <= _agreement_by_shift(labelled, values, prediction, found):
         return None
     mirrored = np.flip(reference, best)
     places = np.flatnonzero(mirrored != reference)
@@ -81,31 +80,35 @@ def _agreement_by_names(labelled: np.ndarray, predicted: np.ndarray, found: int)
     return dice(int(common[linear_sum_assignment(common, maximize=True)].sum()), labelled.size, found)
 
 
-def _is_off_centre(labelled: tuple[np.ndarray, ...], prediction: np.ndarray, axes: tuple[int, ...]) -> bool:
-    """Whether the mirrored label lies beside the segmentation along an axis that it is mirrored along.
+def _is_off_centre(
+    labelled: tuple[np.ndarray, ...], found: tuple[np.ndarray, ...], axes: tuple[int, ...], shape: tuple[int, ...]
+) -> bool:
+    """Whether the centre of the mirrored label is far from that of the segmentation, along an axis of the mirroring.
 
     Args:
         labelled: indices of the label's foreground, an array (voxels,) for each axis.
-        prediction: the segmentation, (x, y, z).
+        found: those of the segmentation.
         axes: to mirror along.
+        shape: of the image, (x, y, z).
     """
-    found = np.nonzero(prediction)
     return any(
-        abs(prediction.shape[axis] - 1 - labelled[axis].mean() - found[axis].mean())
+        abs(shape[axis] - 1 - labelled[axis].mean() - found[axis].mean())
         > max(1.0, _OFF_CENTRE * (np.ptp(labelled[axis]) + 1))
         for axis in axes
     )
 
 
-def _agreement_by_shift(labelled: tuple[np.ndarray, ...], values: np.ndarray, prediction: np.ndarray) -> float:
+def _agreement_by_shift(
+    labelled: tuple[np.ndarray, ...], values: np.ndarray, prediction: np.ndarray, found: tuple[np.ndarray, ...]
+) -> float:
     """Dice over all labels if the label was moved so that its centre is that of the segmentation.
 
     Args:
         labelled: indices of the label's foreground, an array (voxels,) for each axis.
         values: the label there, (voxels,).
         prediction: the segmentation, (x, y, z).
+        found: indices of its foreground.
     """
-    found = np.nonzero(prediction)
     moved = [own + round(float(there.mean() - own.mean())) for own, there in zip(labelled, found, strict=True)]
     inside = np.all([(index >= 0) & (index < n) for index, n in zip(moved, prediction.shape, strict=True)], axis=0)
     there = prediction[tuple(index[inside] for index in moved)]

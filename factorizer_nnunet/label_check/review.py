@@ -54,13 +54,11 @@ class Review:
     findings: tuple[Finding, ...]
     ignore_geometry: bool = False
 
-    def changed_files(self, cases: Sequence[str]) -> list[Path]:
-        """Files of these cases that have changed since they were checked."""
-        return [file for case in cases for file in self.cases[case].files if not is_unchanged(file, self.stamps[file])]
-
-    def changed_labels(self, cases: Collection[str]) -> list[Path]:
-        """Labels of these cases that have changed since they were checked, or are gone."""
-        files = (self.cases[case].reference for case in sorted(cases))
+    def changed_files(self, cases: Collection[str]) -> list[Path]:
+        """Files of these cases, and labels of all others, that have changed since they were checked, or are gone."""
+        files = (
+            file for name, case in self.cases.items() for file in (case.files if name in cases else (case.reference,))
+        )
         return [file for file in files if not is_unchanged(file, self.stamps[file])]
 
 

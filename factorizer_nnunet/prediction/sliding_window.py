@@ -54,7 +54,7 @@ def check_logits(logits: Tensor) -> Tensor:
     """
     if not torch.isfinite(logits).all():
         raise UserError(
-            "the output of the network contains NaN or infinity, so there is no segmentation. Check the image's "
+            "the output of the network contains NaN or infinity, so nothing can be segmented. Check the image's "
             "intensities; if only some cases fail on a GPU, half precision may overflow: try -device cpu"
         )
     return logits

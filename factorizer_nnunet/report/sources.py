@@ -27,7 +27,7 @@ class Sources:
         """Named folders that do not exist."""
         for option, folder in (("--references", self.references), ("--images", self.images)):
             if folder is not None and not folder.is_dir():
-                yield f"{option} {folder}: there is no such folder. Correct the path"
+                yield f"{option} {folder}: this folder does not exist. Correct the path"
 
     def references_of(self, dataset: str, crossed: bool) -> list[Path]:
         """Folders that may contain references, likeliest first: training labels for a cross-validation."""

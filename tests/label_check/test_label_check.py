@@ -254,8 +254,8 @@ def test_impossible_options_are_refused_before_anything_is_written(
     for options, text in (
         (["--channel", "3"], "invalid channel 3"),
         (["--pictures", "-1"], "--pictures -1 must be 0 or more"),
-        (["-r", str(study / "no")], f"--references {study / 'no'}: there is no such folder"),
-        (["-i", str(study / "no")], f"--images {study / 'no'}: there is no such folder"),
+        (["-r", str(study / "no")], f"--references {study / 'no'}: this folder does not exist"),
+        (["-i", str(study / "no")], f"--images {study / 'no'}: this folder does not exist"),
         (["-o", str(study / "file")], "file is a file. Name a folder with -o"),
         (["--apply", "list.csv"], "give only --apply and -o"),
     ):
