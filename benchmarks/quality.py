@@ -154,16 +154,18 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _chosen(images: Path, target: Path, count: int | None) -> Path:
-    """A folder with the images of the first cases."""
+    """A folder with the images of the first cases; an interrupted copy is completed."""
     if count is None:
         count = sys.maxsize
     names = sorted(path.name for path in images.iterdir())
     found = {name: case for name in names if (case := case_and_channel(name, ".nii.gz")) is not None}
     cases = sorted({case for case, _ in found.values()})[:count]
+    chosen = [name for name, (case, _) in found.items() if case in cases]
     target.mkdir(parents=True, exist_ok=True)
-    for name, (case, _) in found.items():
-        if case in cases and not (target / name).exists():
-            shutil.copyfile(images / name, target / name)
+    if {path.name for path in target.iterdir()} - set(chosen):
+        raise SystemExit(f"error: {target} has other cases, of an earlier choice: name another --work")
+    for name in chosen:
+        shutil.copyfile(images / name, target / name)
     return target
 
 

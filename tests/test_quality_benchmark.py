@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 
-from benchmarks.quality import auroc, measured, page
+from benchmarks.quality import _chosen, auroc, measured, page
 
 
 def row(condition: str, dice: float | None, estimate: float | None, doubt: float) -> dict:
@@ -44,3 +45,15 @@ def test_a_region_has_failed_far_below_the_median_of_the_clean_cases() -> None:
     rest = {"model": "trainer", "machine": "m"}
     assert "| 1.000 | too few cases | too few cases | 1.05 |" in " ".join(page({"x": {**rough, **rest}}).split())
     assert "trainer, fold 0, 1. m." in text and "| noise_3 | 0.750 | 0.300 |" in text
+
+
+def test_images_of_an_earlier_choice_are_not_mixed_in(tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    for case in "abc":
+        (images / f"{case}_0000.nii.gz").write_text(case)
+    for _ in range(2):
+        chosen = _chosen(images, tmp_path / "chosen", 2)
+        assert sorted(path.name for path in chosen.iterdir()) == ["a_0000.nii.gz", "b_0000.nii.gz"]
+    with pytest.raises(SystemExit, match="name another --work"):
+        _chosen(images, tmp_path / "chosen", 1)

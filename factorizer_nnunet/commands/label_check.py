@@ -20,6 +20,7 @@ from factorizer_nnunet.commands.options import (
     user_path,
 )
 from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.wording import short
 from factorizer_nnunet.pages.limits import ViewerLimits
 
 EPILOG = """\
@@ -51,7 +52,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--pictures", type=int, default=24, metavar="N", help="findings with pictures (default: 24)")
     add_viewer_options(parser)
     add_shared(parser, "-np", default=1, help="cases checked at the same time (default: 1)")
-    add("--partial", action="store_true", help="allow missing folds or cases")
+    add("--partial", action="store_true", help="allow folds without finished validation")
     add_geometry_option(parser, "compare")
 
 
@@ -82,7 +83,8 @@ def _check(args: argparse.Namespace) -> int:
     count = len({one.case for one in outcome.findings})
     print(f"{len(outcome.findings)} findings in {count} of {outcome.num_cases} cases; the first:")
     for rank, one in enumerate(outcome.findings[:10], 1):
-        print(f"  {rank:2}  {one.case}: {one.kind.value}, {one.where}, {one.volume_ml:.3g} ml, score {one.score:.2f}")
+        size = f"{short(one.volume_ml)} ml"
+        print(f"  {rank:2}  {one.case}: {one.kind.value}, {one.where}, {size}, score {one.score:.2f}")
     print(f"page: {outcome.page}\nlist to fill in: {outcome.table}")
     return 0
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 
@@ -19,6 +19,20 @@ def list_of_problems(problems: Sequence[str], where: str) -> str:
 def first_few(names: Sequence[str], most: int = 5) -> str:
     """The first ``most`` of the names, followed by … if there are more."""
     return ", ".join(names[:most]) + (", …" if len(names) > most else "")
+
+
+def short(value: float | None, digits: int = 3) -> str:
+    """A number with this many significant digits, or all digits of its integer part; never with an exponent."""
+    if value is None:
+        return "–"
+    if abs(value) >= 10 ** (digits - 1):
+        return f"{value:.0f}"
+    return f"{value:.{digits}g}" if abs(value) >= 1e-4 else "0"
+
+
+def lengths(values: Iterable[float]) -> str:
+    """Values along the axes of an image, such as "240 × 240 × 155"."""
+    return " × ".join(map(short, values))
 
 
 def duration(seconds: float) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from factorizer_nnunet.core.wording import short
 from factorizer_nnunet.explain.explanation import Assessment, Explanation
 from factorizer_nnunet.explain.heat import COLOURS
 from factorizer_nnunet.explain.shown import Shown
@@ -15,7 +16,6 @@ from factorizer_nnunet.imaging.content import content_box
 from factorizer_nnunet.imaging.display_grid import DisplayGrid, display_grid, to_uint8
 from factorizer_nnunet.imaging.grid import cropped
 from factorizer_nnunet.pages.limits import ViewerLimits
-from factorizer_nnunet.pages.markup import short
 from factorizer_nnunet.pages.viewer import ShownCase, ShownImage, ShownMap, stored_case, viewer
 
 _SHARE_OF_MAPS = 0.4  # of the limit, as bytes before compression and base64

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from factorizer_nnunet.core.atomic_files import write_text_atomically
-from factorizer_nnunet.core.wording import today
+from factorizer_nnunet.core.wording import lengths, short, today
 from factorizer_nnunet.explain.case_viewer import CaseViewer
 from factorizer_nnunet.explain.explanation import Assessment, Explanation
 from factorizer_nnunet.explain.heat import COLOURS
@@ -23,7 +23,6 @@ from factorizer_nnunet.pages.markup import (
     note,
     number,
     sections,
-    short,
     table,
     text_of,
 )
@@ -158,7 +157,7 @@ def _summary(explanation: Explanation) -> str:
         for name, values in explanation.classes.items()
     )
     size = " × ".join(str(n) for n in grid.size)
-    spacing = " × ".join(short(mm) for mm in grid.spacing)
+    spacing = lengths(grid.spacing)
     return (
         f"{size} voxels of {spacing} mm; {len(explanation.assessments)} components in "
         f"{text_of(', '.join(explanation.layers))}; predicted: {volumes}"

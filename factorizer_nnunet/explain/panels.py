@@ -15,11 +15,11 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from factorizer_nnunet.core.wording import short
 from factorizer_nnunet.explain.explanation import Assessment, Explanation
 from factorizer_nnunet.explain.heat import COLOUR_MAP
 from factorizer_nnunet.explain.shown import Cut, Shown, cuts_of, heated_cut
 from factorizer_nnunet.pages.figures import LEGEND_COLUMNS, add_legend
-from factorizer_nnunet.pages.markup import short
 from factorizer_nnunet.pages.palette import FILL
 from factorizer_nnunet.pages.pictures import annotated
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from factorizer_nnunet.core.wording import lengths
 from factorizer_nnunet.finetuning.matching import Matching
 from factorizer_nnunet.finetuning.source import SourceModel
 from factorizer_nnunet.planning.image_geometry import ImageGeometry
@@ -168,21 +169,17 @@ def _class(architecture: Mapping[str, Any]) -> str:
 
 def _spacing(keeps: bool, of_model: Sequence[float], of_data: Sequence[float]) -> str:
     if keeps:
-        return f"{_times(of_model)} mm, as in the model; the images have {_times(of_data)} mm"
+        return f"{lengths(of_model)} mm, as in the model; the images have {lengths(of_data)} mm"
     return (
-        f"{_times(of_data)} mm, that of the images: to the model's {_times(of_model)} mm they would be resampled by "
+        f"{lengths(of_data)} mm, that of the images: to the model's {lengths(of_model)} mm they would be resampled by "
         f"more than a factor of {MAX_RESAMPLING:g}"
     )
 
 
 def _patch(patch: Sequence[int], spacing: Sequence[float], of_data: Sequence[float], sizes: Sequence[float]) -> str:
-    text = f"{_times(patch)} voxels, as in the model"
+    text = f"{lengths(patch)} voxels, as in the model"
     sides = [(size * mm, n * own) for size, mm, n, own in zip(patch, spacing, sizes, of_data, strict=True)]
     if any(patch_mm > MAX_PADDING * image_mm for patch_mm, image_mm in sides):
-        images = _times([image for _, image in sides])
+        images = lengths([image for _, image in sides])
         text += f"; much of it is padding, since the images are {images} mm"
     return text
-
-
-def _times(values: Sequence[float]) -> str:
-    return " × ".join(f"{value:.3g}" for value in values)

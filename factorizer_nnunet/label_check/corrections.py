@@ -104,9 +104,8 @@ def _write(labels: Path, corrected: dict[str, np.ndarray], target: Path) -> int:
                 else:
                     shutil.copy2(path, draft / path.name)
     except (OSError, RuntimeError) as error:  # the latter from SimpleITK
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise UserError(
-            f"cannot write {target}: {reason}. Check permissions and the space on its disk, or name another folder "
-            "with -o"
+            f"cannot write {target}: {error}. Check permissions and the space on its disk, or name another folder with "
+            "-o"
         ) from error
     return len(files) - len(corrected)

@@ -11,6 +11,7 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
 from factorizer_nnunet.core.json_files import json_or_none
+from factorizer_nnunet.core.wording import lengths, short
 from factorizer_nnunet.nnunet.model_folder import FINGERPRINT_FILE
 
 ORIENTATIONS_KEY = "factorizer_orientations"  # entry that our trainer adds to the copy: codes such as LPS
@@ -40,7 +41,7 @@ class TrainingImages:
             spacing_slack, size_slack: factors beyond the smallest and the largest that are still usual.
         """
         return [
-            f"{what} {_shown(values)} mm, in the training {_shown_ranges(ranges)} mm"
+            f"{what} {lengths(values)} mm, in the training {_shown_ranges(ranges)} mm"
             for what, values, ranges, slack in (
                 ("voxels of", spacing_mm, self.spacing_mm, spacing_slack),
                 ("an extent without empty borders of", size_mm, self.size_mm, size_slack),
@@ -84,9 +85,5 @@ def _pairs(low: np.ndarray, high: np.ndarray) -> Ranges:
     return tuple((float(a), float(b)) for a, b in zip(low, high, strict=True))
 
 
-def _shown(values: Sequence[float]) -> str:
-    return " × ".join(f"{value:.3g}" for value in values)
-
-
 def _shown_ranges(ranges: Ranges) -> str:
-    return " × ".join(f"{low:.3g}" if low == high else f"{low:.3g} to {high:.3g}" for low, high in ranges)
+    return " × ".join(short(low) if low == high else f"{short(low)} to {short(high)}" for low, high in ranges)

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 
+from factorizer_nnunet.core.wording import short
 from factorizer_nnunet.pages.palette import line_of
 
 # The browser enforces that the page loads nothing.
@@ -29,15 +30,6 @@ def embedded_json(data: object) -> str:
     for character in "<>&":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return text
-
-
-def short(value: float | None, digits: int = 3) -> str:
-    """A number with this many significant digits, or all digits of its integer part; never with an exponent."""
-    if value is None:
-        return "–"
-    if abs(value) >= 10 ** (digits - 1):
-        return f"{value:.0f}"
-    return f"{value:.{digits}g}" if abs(value) >= 1e-4 else "0"
 
 
 def table(heads: Sequence[str], rows: Iterable[str], sortable: bool = False) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from factorizer_nnunet.core.wording import lengths
 from factorizer_nnunet.imaging.checks import constant_problem
 from factorizer_nnunet.nnunet.absent_channels import channels_of_zeros
 from factorizer_nnunet.nnunet.training_images import orientation_of_properties
@@ -56,7 +57,7 @@ def _mostly_padding(shape: Sequence[int], spacing: Sequence[float], model: Model
     image_mm = [shape[axis] * float(spacing[axis]) for axis in order][-axes:]
     patch_mm = [size * mm for size, mm in zip(settings.patch_size, settings.spacing, strict=True)]
     if any(image < _LEAST_OF_PATCH * patch for image, patch in zip(image_mm, patch_mm, strict=True)):
-        sizes = [" × ".join(f"{mm:.3g}" for mm in lengths) for lengths in (image_mm, patch_mm)]
+        sizes = [lengths(mm) for mm in (image_mm, patch_mm)]
         yield f"it has {sizes[0]} mm, a patch of the model {sizes[1]} mm: most is padding. Is it the right image?"
 
 

@@ -15,6 +15,7 @@ from factorizer_nnunet.calibration.dice_model import DiceEstimate
 from factorizer_nnunet.calibration.image_distance import ImageDistance, distance_of
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import load_json_object
+from factorizer_nnunet.core.wording import short
 from factorizer_nnunet.nnunet.exported_model import opened_model
 from factorizer_nnunet.nnunet.model_folder import PREDICTION_FILE, ModelFolder
 from factorizer_nnunet.nnunet.pass_record import PassRecord, RegionPasses
@@ -247,7 +248,7 @@ def _flags(region: RegionQuality, median_dice: float, all_empty: bool) -> Iterat
         yield f"mirrored passes agree by {region.agreement:.2f} only"
     low, high = region.volumes_ml
     if high > _WIDE_RANGE * low:
-        yield f"volume from {low:.3g} to {high:.3g} ml"
+        yield f"volume from {short(low)} to {short(high)} ml"
     fewest, most = region.lesions
     if most - fewest > _FEW_LESIONS and most > _WIDE_RANGE * fewest:
         yield f"{fewest} to {most} lesions"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from factorizer_nnunet.core.wording import count_of, first_few, today
+from factorizer_nnunet.core.wording import count_of, first_few, short, today
 from factorizer_nnunet.explain.heat import COLOURS
 from factorizer_nnunet.nnunet.dataset_json import DatasetJson
 from factorizer_nnunet.nnunet.model_name import ModelName, short_trainer
@@ -142,7 +142,7 @@ def _cell(value: float, undefined: str) -> str:
 
 
 def _range(low: float, high: float) -> str:
-    return cell(f"{low:.3g}" if low == high else f"{low:.3g} to {high:.3g}", "number")
+    return cell(short(low) if low == high else f"{short(low)} to {short(high)}", "number")
 
 
 def _meaning(judges: Sequence[Judge]) -> str:

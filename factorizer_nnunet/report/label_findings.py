@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from factorizer_nnunet.core.wording import short
 from factorizer_nnunet.label_check.finding import CORRECTIONS, Finding, Kind
 from factorizer_nnunet.pages.markup import breakable, cell, legend, number, table, text_of
 from factorizer_nnunet.report.case_volumes import CaseVolumes
@@ -53,7 +54,7 @@ def finding_figure(
     return (
         f'<figure class="case"><figcaption><b>{rank}. {breakable(one.case)}</b> '
         f'<span class="why">{text_of(f"{one.kind.value}: {one.where}")}</span> '
-        f'<span class="soft">{one.volume_ml:.3g} ml{sure}; correct: {text_of(CORRECTIONS[one.kind])}</span>'
+        f'<span class="soft">{short(one.volume_ml)} ml{sure}; correct: {text_of(CORRECTIONS[one.kind])}</span>'
         "</figcaption>"
         f'<div class="planes" data-view="{case_number}" role="button" tabindex="0" '
         f'aria-label="open {text_of(one.case)}">{"".join(cells)}</div></figure>'

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from factorizer_nnunet.core.errors import UserError
-from factorizer_nnunet.core.wording import count_of
+from factorizer_nnunet.core.wording import count_of, first_few
 from factorizer_nnunet.evaluation.dataset_files import check_agreement, of_references
 from factorizer_nnunet.nnunet.dataset_json import DatasetJson
 from factorizer_nnunet.nnunet.training_log import Curve, read_curve
@@ -106,6 +106,12 @@ def _read_result(folder: Path, title: str, sources: Sources, partial: bool, prob
     cases = _find_files(found, sources, problems)
     if sources.dataset_json is None:
         problems += _contradictions(found.dataset, cases)
+    lacking = [] if sources.images is None else [case.name for case in cases if not case.images]
+    if lacking:
+        found.warnings.append(
+            f"{len(lacking)} of {len(cases)} cases do not have all images in {sources.images} "
+            f"({first_few(lacking, 3)}); their pictures show outlines only"
+        )
     if found.kind == PREDICTIONS:
         found.warnings.extend(_without_prediction(found, cases, sources, partial, problems))
     curves = [] if found.model is None else [read_curve(fold) for fold in found.model.folds()]

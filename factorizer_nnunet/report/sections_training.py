@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from factorizer_nnunet.core.wording import lengths
 from factorizer_nnunet.nnunet.plans import resolved_configuration
-from factorizer_nnunet.pages.markup import cell, charts, dash, figure, short, table_below
+from factorizer_nnunet.pages.markup import cell, charts, dash, figure, table_below
 from factorizer_nnunet.report.charts.axes import model_heads
 from factorizer_nnunet.report.charts.curves import Line, curves_svg
 from factorizer_nnunet.report.results import Result
@@ -78,7 +79,7 @@ def _training_facts(result: Result) -> dict[str, str]:
 
 
 def _product(values: Sequence[float] | None) -> str:
-    return " × ".join(short(value) for value in values) if values else ""
+    return lengths(values) if values else ""
 
 
 def _in_suitable_unit(hours: Sequence[float]) -> tuple[list[float], str]:

@@ -6,8 +6,9 @@ from itertools import chain
 
 import numpy as np
 
+from factorizer_nnunet.core.wording import short
 from factorizer_nnunet.evaluation.scores import Lesion
-from factorizer_nnunet.pages.markup import charts, figure, short, text_of
+from factorizer_nnunet.pages.markup import charts, figure, text_of
 from factorizer_nnunet.report.charts.agreement import Volumes, agreement, agreement_svg
 from factorizer_nnunet.report.charts.detection import detection_svg
 from factorizer_nnunet.report.study import Group

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.wording import short
 from factorizer_nnunet.training.budget import Budget
 from factorizer_nnunet.training.measuring import MeasuringTrainer
 from factorizer_nnunet.training.pace import Pace
@@ -96,7 +97,7 @@ class TimedTrainer(MeasuringTrainer):
         self._follow(plan)
         self.print_to_log_file(
             f"{self.budget.minutes:g} minutes: {plan.epochs} epochs of {plan.iterations_per_epoch} iterations. "
-            f"A training step takes {times.step:.3g} s, a validation step {times.validation_step:.3g} s, and the "
+            f"A training step takes {short(times.step)} s, a validation step {short(times.validation_step)} s, and the "
             f"validation at the end about {times.final:.0f} s"
         )
 
@@ -131,7 +132,7 @@ class TimedTrainer(MeasuringTrainer):
         if corrected.iterations_per_epoch == plan.iterations_per_epoch:
             return
         self.print_to_log_file(
-            f"{CORRECTED} {step:.3g} s: {corrected.iterations_per_epoch} instead of "
+            f"{CORRECTED} {short(step)} s: {corrected.iterations_per_epoch} instead of "
             f"{plan.iterations_per_epoch} iterations an epoch from now on, to end in {minutes:g} minutes"
         )
         self._follow(corrected)

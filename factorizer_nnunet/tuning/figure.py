@@ -10,6 +10,7 @@ from matplotlib.figure import Figure  # rather than pyplot: no display and no gl
 from matplotlib.ticker import NullFormatter
 
 from factorizer_nnunet.core.atomic_files import atomic_file
+from factorizer_nnunet.core.wording import short
 from factorizer_nnunet.tuning.selection import Comparison, Row
 
 # Distinct for colour-blind readers, too.
@@ -47,7 +48,7 @@ def draw(found: Comparison, target: Path) -> None:
     axes.set_ylabel("mean Dice of the folds' validation cases")
     axes.grid(alpha=0.3)
     axes.margins(y=0.15)
-    _mark(axes, reference, f"stock command, {reference.seconds:.3g} s", below=True)
+    _mark(axes, reference, f"stock command, {short(reference.seconds)} s", below=True)
     if found.chosen != reference:
         _mark(axes, found.chosen, "chosen", below=False)
     for mirroring, colour in colours.items():

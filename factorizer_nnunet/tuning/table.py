@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from factorizer_nnunet.core.markdown import markdown_table
-from factorizer_nnunet.core.wording import today
+from factorizer_nnunet.core.wording import short, today
 from factorizer_nnunet.tuning.selection import Comparison, unfit_to_choose
 
 _HEAD = ["iterations", "shifts", "mirroring", "tile step", "Dice", "change [95 %]", "worst case", "s/case", "speed-up"]
@@ -27,7 +27,7 @@ def table(found: Comparison, best_only: bool = False) -> str:
         change = f"{row.change:+.4f} [{_signed(row.change_low)}, {_signed(row.change_high)}]"
         cells = (
             *(setting.num_iters, setting.num_shifts, setting.mirroring_text, f"{setting.tile_step_size:g}"),
-            *(f"{row.dice:.4f}", change, _signed(row.worst_change), f"{row.seconds:.3g}", f"{row.speed_up:.2f}"),
+            *(f"{row.dice:.4f}", change, _signed(row.worst_change), short(row.seconds), f"{row.speed_up:.2f}"),
             ", ".join(marks),
         )
         rows.append(list(map(str, cells)))
@@ -49,7 +49,7 @@ def page(found: Comparison, model: str, measured: str, rest_seconds: float, figu
 {measured}
 
 Seconds are the median over cases of the time of the sliding window (network, mirroring, blending). The speed-up is the
-median of the cases' ratios. Resampling to the image's grid takes another {rest_seconds:.3g} s with every setting;
+median of the cases' ratios. Resampling to the image's grid takes another {short(rest_seconds)} s with every setting;
 reading and preprocessing are not included. Changes of Dice are relative to the stock command; interval and worst case
 are over single cases. The setting was chosen on these cases, so its Dice is slightly optimistic. Times have no
 interval: with few cases, or on a busy machine, they may be far off.

@@ -19,9 +19,9 @@ from report_example import SOURCE, brats, grid, isles, with_case, with_everythin
 from scipy.ndimage import binary_erosion
 
 from factorizer_nnunet.core.json_files import load_json_object
+from factorizer_nnunet.core.wording import short
 from factorizer_nnunet.dataset_conversion.report import PAGE_FILE, REPORT_FILE, Conversion, report_facts, write_report
 from factorizer_nnunet.dataset_conversion.report.histogram import counts_of, decades_of, histogram_svg
-from factorizer_nnunet.pages.markup import short
 from factorizer_nnunet.pages.palette import COLOURS
 from factorizer_nnunet.pages.pictures import draw, outline, side_for
 

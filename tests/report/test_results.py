@@ -47,6 +47,18 @@ def test_a_models_folder_is_read_with_its_folds_files_and_curves(study: Study) -
     assert result.warnings == []
 
 
+def test_a_named_folder_of_images_that_lacks_cases_is_reported(study: Study, tmp_path: Path) -> None:
+    model = add_model(study, "nnUNetTrainer", 0.2)
+    images = tmp_path / "images"
+    images.mkdir()
+    for case in study.cases[1:]:
+        (images / f"{case}_0000.nii.gz").touch()
+    (result,) = read(study, model, images=images)
+    assert [bool(case.images) for case in result.cases] == [False] + [True] * (len(study.cases) - 1)
+    expected = f"1 of {len(study.cases)} cases do not have all images in {images} ({study.cases[0]})"
+    assert result.warnings == [f"{expected}; their pictures show outlines only"]
+
+
 def test_collected_and_postprocessed_predictions_know_their_folds_and_model(study: Study) -> None:
     model = add_model(study, "nnUNetTrainer", 0.2)
     collected = model / "crossval_results_folds_0_1_2_3_4"

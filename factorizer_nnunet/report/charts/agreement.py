@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from factorizer_nnunet.pages.markup import short
+from factorizer_nnunet.core.wording import short
 from factorizer_nnunet.report.charts.axes import Figure, log_scale_for, mark, model_class, scale_for
 
 _WIDE = 100  # ratio of the largest to the smallest volume from which the axis is logarithmic

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from factorizer_nnunet.core.wording import short
 from factorizer_nnunet.evaluation.scores import Lesion
-from factorizer_nnunet.pages.markup import short, text_of
+from factorizer_nnunet.pages.markup import text_of
 from factorizer_nnunet.report.charts.axes import Figure, Scale, log_scale_for, mark, model_class
 from factorizer_nnunet.report.statistics import wilson_interval
 
