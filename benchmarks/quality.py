@@ -51,8 +51,8 @@ Written by `python -m benchmarks.quality` (see `--help`): `predict --quality` on
 them. A region of a case has failed if its Dice is below 0.5, or more than 0.2 under the median of the clean cases.
 AUROC is how often a failed one has more doubt than another one. Error of the estimated Dice and coverage of its
 interval are those of clean cases; calibration errors (ECE, before → after) those of out-of-fold cases with
-temperatures of other cases. Cost is the time of a prediction with `--quality` divided by that of one without, in
-CPU seconds, or by the clock on a GPU: medians of predictions in turns.
+temperature and offset of other cases. Cost is the time of a prediction with `--quality` divided by that of one without,
+in CPU seconds, or by the clock on a GPU: medians of predictions in turns.
 """
 
 
@@ -137,7 +137,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         print(condition, {key: value for key, value in measured(rows).items() if key != "conditions"}, flush=True)
     calibration = read_calibration(args.model)
     assert calibration is not None  # written above
-    ece = {name: [one.before.ece, one.after.ece] for name, one in calibration.temperatures.items()}
+    ece = {name: [one.before.ece, one.after.ece] for name, one in calibration.outputs.items()}
     cases = sum(calibration.num_cases.values())
     predict = ("predict", "-m", args.model, *folds, *device, "-i", images)
     cost = {"cost": costs(predict, args.work / "cost", args.cost, args.device)} if args.cost else {}

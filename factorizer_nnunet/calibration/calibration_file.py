@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from factorizer_nnunet.calibration.dice_model import DiceEstimate, DiceModel
-from factorizer_nnunet.calibration.temperature import Reliability
+from factorizer_nnunet.calibration.logit_scaling import LogitScaling, Reliability
 from factorizer_nnunet.core.atomic_files import write_text_atomically
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import load_json_object, number_or_nan, without_nan
 from factorizer_nnunet.nnunet.pass_record import RegionPasses
 
 CALIBRATION_FILE = "quality_calibration.json"
-_VERSION = 1
+_VERSION = 2
 _FIX = "Remove it and run factorizer-nnunet calibrate again"
 
 
@@ -77,16 +77,16 @@ class RegionCalibration:
 
 
 @dataclass(frozen=True)
-class TemperatureCalibration:
-    """The temperature of an output of the network.
+class OutputCalibration:
+    """What calibrates an output of the network, and how much that improves it.
 
     Attributes:
-        temperature: fitted to all out-of-fold cases.
+        scaling: fitted to all out-of-fold cases.
         before: of the network's probabilities.
-        after: calibrated by temperatures that were fitted to other cases.
+        after: calibrated by what was fitted to other cases.
     """
 
-    temperature: float
+    scaling: LogitScaling
     before: Reliability
     after: Reliability
 
@@ -101,7 +101,7 @@ class Calibration:
         settings: how the cases were predicted.
         coverage: of intervals.
         regions: by name.
-        temperatures: by output: regions, or labels and background.
+        outputs: by name: regions, or labels and background.
         channels: mean and standard deviation over cases of each statistic of each channel.
         note: why something is missing, for the user; empty if nothing is.
     """
@@ -111,7 +111,7 @@ class Calibration:
     settings: Mapping[str, Any]
     coverage: float
     regions: Mapping[str, RegionCalibration]
-    temperatures: Mapping[str, TemperatureCalibration]
+    outputs: Mapping[str, OutputCalibration]
     channels: Sequence[Mapping[str, tuple[float, float]]]
     note: str = ""
 
@@ -174,7 +174,7 @@ def read_calibration(model: Path) -> Calibration | None:
             settings=dict(content["settings"]),
             coverage=float(content["coverage"]),
             regions={str(name): _region(entry) for name, entry in content["regions"].items()},
-            temperatures={str(name): _temperature(entry) for name, entry in content["temperatures"].items()},
+            outputs={str(name): _output(entry) for name, entry in content["outputs"].items()},
             channels=[
                 {str(name): (float(mean), float(spread)) for name, (mean, spread) in one.items()}
                 for one in content["channels"]
@@ -210,10 +210,12 @@ def _model(entry: Mapping[str, Any], features: int) -> DiceModel:
     return DiceModel(slopes, offset, radius, int(entry["num_cases"]))
 
 
-def _temperature(entry: Mapping[str, Any]) -> TemperatureCalibration:
-    temperature = float(entry["temperature"])
+def _output(entry: Mapping[str, Any]) -> OutputCalibration:
+    temperature, offset = float(entry["scaling"]["temperature"]), float(entry["scaling"]["offset"])
     _check(0 < temperature < math.inf, "temperature", temperature)
-    return TemperatureCalibration(temperature, _reliability(entry["before"]), _reliability(entry["after"]))
+    _check(math.isfinite(offset), "offset", offset)
+    scaling = LogitScaling(temperature, offset)
+    return OutputCalibration(scaling, _reliability(entry["before"]), _reliability(entry["after"]))
 
 
 def _check(is_possible: bool, name: str, value: object) -> None:

@@ -12,13 +12,14 @@ import numpy as np
 from factorizer_nnunet.calibration.calibration_file import (
     Calibration,
     CalibrationCase,
+    OutputCalibration,
     RegionCalibration,
-    TemperatureCalibration,
     features_of,
 )
 from factorizer_nnunet.calibration.dice_model import COVERAGE, MIN_CASES, fit_dice
+from factorizer_nnunet.calibration.fit_scaling import fit_scaling
 from factorizer_nnunet.calibration.image_distance import described_channels
-from factorizer_nnunet.calibration.temperature import NUM_LOGITS, fit_temperature, reliability
+from factorizer_nnunet.calibration.logit_scaling import NUM_LOGITS, LogitScaling, reliability
 from factorizer_nnunet.nnunet.pass_record import PassRecord
 
 _HALVES = 2  # of the cases, where all are of one fold
@@ -68,7 +69,7 @@ def calibration_of(
         settings=settings,
         coverage=COVERAGE,
         regions=regions,
-        temperatures={name: _temperature(name, cases) for name in cases[0].counts},
+        outputs={name: _output(name, cases) for name in cases[0].counts},
         channels=described_channels([one.record for one in cases]),
         note=note,
     )
@@ -102,7 +103,7 @@ def _region(name: str, cases: Sequence[OutOfFoldCase]) -> RegionCalibration:
     )
 
 
-def _temperature(output: str, cases: Sequence[OutOfFoldCase]) -> TemperatureCalibration:
+def _output(output: str, cases: Sequence[OutOfFoldCase]) -> OutputCalibration:
     """Fit to all cases; how good it is, is measured on cases that it was not fitted to: other folds, or halves."""
     folds = list(dict.fromkeys(one.fold for one in cases))
     groups = [[one.counts[output] for one in cases if one.fold == fold] for fold in folds]
@@ -110,8 +111,8 @@ def _temperature(output: str, cases: Sequence[OutOfFoldCase]) -> TemperatureCali
         groups = [[one.counts[output] for one in cases[half::_HALVES]] for half in range(_HALVES)]
     sums = [np.sum(group, axis=0) if group else np.zeros((2, NUM_LOGITS)) for group in groups]
     total = np.sum(sums, axis=0)
-    return TemperatureCalibration(
-        temperature=fit_temperature(total),
-        before=reliability([(total, 1.0)]),
-        after=reliability([(one, fit_temperature(total - one)) for one in sums]),
+    return OutputCalibration(
+        scaling=fit_scaling(total),
+        before=reliability([(total, LogitScaling())]),
+        after=reliability([(one, fit_scaling(total - one)) for one in sums]),
     )

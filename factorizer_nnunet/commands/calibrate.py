@@ -1,8 +1,8 @@
 """Learn from out-of-fold cases how far to trust a model.
 
 Predict the validation cases of each fold by the fold that was not trained on them, and fit to their references: the
-Dice that agreement of mirrored passes and the network's probabilities promise, with intervals; the temperature that
-calibrates the probabilities of each label or region; and how images of the training look. The result is
+Dice that agreement of mirrored passes and the network's probabilities promise, with intervals; a temperature and
+an offset that calibrate the probabilities of each label or region; and how images of the training look. The result is
 quality_calibration.json in the model folder, which predict --quality and --uncertainty read. Says beforehand how many
 cases are predicted, and about how long that takes; cases are kept, so the same command resumes after a stop.
 """
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _lines(calibration: Calibration) -> list[str]:
-    """What was found, a line for each region and each temperature."""
+    """What was found, a line for each region and each output of the network."""
     lines = []
     for name, region in calibration.regions.items():
         if region.model is None:
@@ -84,10 +84,8 @@ def _lines(calibration: Calibration) -> list[str]:
             f"{name}: {len(region.cases)} cases, median Dice {region.median_dice:.3f}; estimates of cases that were "
             f"left out differ by {error:.3f} on average"
         )
-    for name, one in calibration.temperatures.items():
+    for name, one in calibration.outputs.items():
         if not math.isnan(one.before.ece):
-            lines.append(
-                f"{name}: temperature {one.temperature:.2f}, calibration error {one.before.ece:.3f} before, "
-                f"{one.after.ece:.3f} after"
-            )
+            scaling = f"temperature {one.scaling.temperature:.2f}, offset {one.scaling.offset:.2f}"
+            lines.append(f"{name}: {scaling}, calibration error {one.before.ece:.3f} before, {one.after.ece:.3f} after")
     return [*lines, *([f"note: {calibration.note}"] if calibration.note else [])]

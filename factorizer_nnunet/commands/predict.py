@@ -183,14 +183,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _calibrated(request: PredictionRequest) -> PredictionRequest:
-    """The request with the temperatures of its model, if they are about these checkpoints and settings."""
-    from factorizer_nnunet.quality.temperatures import temperatures_for
+    """The request with what calibrates its model, if that is about these checkpoints and settings."""
+    from factorizer_nnunet.quality.scalings import scalings_for
 
     request.check()
-    temperatures, note = temperatures_for(request)
+    scalings, note = scalings_for(request)
     if note:
         print(f"note: {note}")
-    return replace(request, temperatures=temperatures)
+    return replace(request, scalings=scalings)
 
 
 def _assess(folder: Path, limits: ViewerLimits) -> None:

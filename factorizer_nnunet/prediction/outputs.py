@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from factorizer_nnunet.calibration.logit_scaling import LogitScaling
 from factorizer_nnunet.core.atomic_files import clear_drafts, draft_of, remove_draft, write_text_atomically
 from factorizer_nnunet.core.disk import free_space
 from factorizer_nnunet.core.errors import UserError
@@ -49,7 +50,7 @@ class Outputs:
         probabilities: whether each case has them, too.
         model: stamp of the model and its settings.
         passes: whether each case has a record of its passes.
-        temperatures: of the probabilities in the maps that each case has, by region; None: there are no maps.
+        scalings: what calibrates the probabilities in the maps that each case has, by region; None: there are no maps.
     """
 
     folder: Path
@@ -57,24 +58,24 @@ class Outputs:
     probabilities: bool
     model: Stamp
     passes: bool = False
-    temperatures: Mapping[str, float] | None = None
+    scalings: Mapping[str, LogitScaling] | None = None
 
     @property
     def needs_logits(self) -> bool:
         """Whether labels alone are not enough to write a case."""
-        return self.probabilities or self.temperatures is not None
+        return self.probabilities or self.scalings is not None
 
     @property
     def needs_passes(self) -> bool:
         """Whether the passes of a case must be compared."""
-        return self.passes or self.temperatures is not None
+        return self.passes or self.scalings is not None
 
     def files(self, case: str) -> list[Path]:
         """All files of a case. The segmentation is last: if it exists, so do the others."""
         endings = [PROBABILITIES, PROPERTIES] if self.probabilities else []
         files = [self.folder / f"{case}{ending}" for ending in endings]
         files += [passes_file(self.folder, case)] if self.passes else []
-        maps = [] if self.temperatures is None else map_names(self.temperatures)
+        maps = [] if self.scalings is None else map_names(self.scalings)
         files += [self.folder / MAPS_FOLDER / map_file(case, name) for name in maps]
         return [*files, self.folder / f"{case}{self.file_ending}"]
 
@@ -126,14 +127,11 @@ class Outputs:
             UserError: they were not.
         """
         record = self.folder / MAPS_FOLDER / MAPS_RECORD
-        if self.temperatures is None or not record.exists():
+        if self.scalings is None or not record.exists():
             return
         before = load_json_object(record, "Name an empty folder with -o")
-        if before != self.temperatures:
-            raise UserError(
-                f"{record.parent} has maps of another calibration (temperatures {before}, now "
-                f"{dict(self.temperatures)}). Name an empty folder with -o"
-            )
+        if before != _as_json(self.scalings):
+            raise UserError(f"{record.parent} has maps of another calibration. Name an empty folder with -o")
 
     def check_space(self, cases: Sequence[ImageCase], num_classes: int) -> None:
         """Check that there is space for the predictions of these cases.
@@ -153,9 +151,9 @@ class Outputs:
     def prepare(self, settings: Mapping[str, Any], dataset_json: Mapping[str, Any], plans: Mapping[str, Any]) -> None:
         """Create the folder, remove what killed commands left, and write what nnU-Net's commands expect there."""
         (self.folder / RECORDS).mkdir(parents=True, exist_ok=True)
-        if self.temperatures is not None:
+        if self.scalings is not None:
             (self.folder / MAPS_FOLDER).mkdir(exist_ok=True)
-            write_text_atomically(self.folder / MAPS_FOLDER / MAPS_RECORD, json.dumps(dict(self.temperatures)))
+            write_text_atomically(self.folder / MAPS_FOLDER / MAPS_RECORD, json.dumps(_as_json(self.scalings)))
         clear_drafts(self.folder)
         clear_drafts(self.folder / RECORDS)
         record = {**settings, _STAMP: self.model.sha256}
@@ -216,3 +214,7 @@ def check_folder(folder: Path) -> None:
         raise UserError(f"{existing} is a file, so {folder} cannot be created. Name another folder with -o")
     if not os.access(existing, os.W_OK | os.X_OK):
         raise UserError(f"you may not write in {existing}. Change its permissions, or name another folder with -o")
+
+
+def _as_json(scalings: Mapping[str, LogitScaling]) -> dict[str, Any]:
+    return {region: asdict(scaling) for region, scaling in scalings.items()}

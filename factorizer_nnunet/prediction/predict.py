@@ -52,7 +52,7 @@ def predict(request: PredictionRequest) -> PredictionOutcome:
         request.save_probabilities,
         _stamp(settings, models),
         passes=request.quality,
-        temperatures=request.temperatures if request.uncertainty else None,
+        scalings=request.scalings if request.uncertainty else None,
     )
     outputs.check_folder(every_case)
     readable = readable_by(model.plans)

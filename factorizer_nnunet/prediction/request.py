@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from factorizer_nnunet.calibration.logit_scaling import LogitScaling
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.nnunet.exported_model import is_exported
 from factorizer_nnunet.nnunet.inference_settings import InferenceSettings, is_tile_step
@@ -47,7 +48,7 @@ class PredictionRequest:
         postprocessing: postprocess by the rules that ``tune-postprocessing`` has put into the model's folder.
         quality: compare the passes of each case, see ``nnunet.pass_record``.
         uncertainty: also write maps, see ``prediction.uncertainty``.
-        temperatures: of the probabilities in these maps, by region.
+        scalings: what calibrates the probabilities in these maps, by region.
     """
 
     model: Path
@@ -77,7 +78,7 @@ class PredictionRequest:
     postprocessing: bool = True
     quality: bool = False
     uncertainty: bool = False
-    temperatures: Mapping[str, float] = field(default_factory=dict)
+    scalings: Mapping[str, LogitScaling] = field(default_factory=dict)
 
     def folds_of(self, model: Path) -> tuple[str, ...] | None:
         """The folds of a model to predict with; None: all that it has."""

@@ -3,15 +3,14 @@
 ``entropy`` is that of the mean of all passes, from 0 to 1: of classes divided by that of equal probabilities, of
 regions the largest in bits. ``disagreement`` is the share of passes that do not decide as most do.
 
-A probability p is calibrated by a temperature T of its label or region: sigmoid(logit(p) / T), as Guo et al. (On
-calibration of modern neural networks, 2017) do for two classes. Without temperatures the entropy is that of the
+Probabilities are calibrated as ``calibration.logit_scaling`` says. Without a calibration the entropy is that of the
 network's own probabilities.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import nibabel
@@ -20,23 +19,24 @@ import SimpleITK
 import torch
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 
+from factorizer_nnunet.calibration.logit_scaling import LogitScaling
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.prediction.measuring import Measured
 from factorizer_nnunet.prediction.probabilities import class_probabilities, on_image_grid
 from factorizer_nnunet.prediction.segmentation import Output
 
 MAPS_FOLDER = "uncertainty"  # below the segmentations, so that nnU-Net's commands do not take maps for segmentations
-MAPS_RECORD = "temperatures.json"  # of the maps in that folder, by region
+MAPS_RECORD = "scalings.json"  # of the maps in that folder, by region
 ENTROPY, DISAGREEMENT = "entropy", "disagreement"
 MAP_ENDING = ".nii.gz"
 _LEAST = 1e-6  # probability, so that its logit is finite
 _DIGITS = 3  # that are kept: more would only be stored
 
 
-def map_names(temperatures: Mapping[str, float]) -> dict[str, str | None]:
+def map_names(regions: Iterable[str]) -> dict[str, str | None]:
     """The maps of a case by the end of their file names, each with the region whose probability it is, or None."""
     names: dict[str, str | None] = {ENTROPY: None, DISAGREEMENT: None}
-    for number, region in enumerate(temperatures):
+    for number, region in enumerate(regions):
         plain = re.sub(r"[^A-Za-z0-9]+", "-", region).strip("-") or str(number)
         name = f"probability_{plain}"
         names[f"{name}-{number}" if name in names else name] = region
@@ -48,20 +48,20 @@ def map_file(case: str, name: str) -> str:
     return f"{case}_{name}{MAP_ENDING}"
 
 
-def calibrated(probabilities: np.ndarray, temperature: float) -> np.ndarray:
-    """sigmoid(logit(p) / T), float32."""
+def calibrated(probabilities: np.ndarray, scaling: LogitScaling) -> np.ndarray:
+    """Calibrated probabilities, of the same shape and type."""
     p = np.clip(probabilities, _LEAST, 1 - _LEAST)
-    return 1 / (1 + np.exp(-(np.log(p) - np.log1p(-p)) / temperature))
+    return scaling.probabilities(np.log(p) - np.log1p(-p))
 
 
-def write_maps(truncated: str, logits: np.ndarray, measured: Measured, temperatures: Mapping[str, float]) -> None:
+def write_maps(truncated: str, logits: np.ndarray, measured: Measured, scalings: Mapping[str, LogitScaling]) -> None:
     """Write all maps of a case, whose files begin with ``truncated``.
 
     Args:
         truncated: path of the case's files without their ending.
         logits: (classes, z, y, x), on the network's grid.
         measured: the passes of the case.
-        temperatures: by region; those of labels may include the background. Empty: nothing is calibrated.
+        scalings: by region; those of labels may include the background. Empty: nothing is calibrated.
 
     Raises:
         UserError: nnU-Net's plans name resampling of their own.
@@ -72,11 +72,11 @@ def write_maps(truncated: str, logits: np.ndarray, measured: Measured, temperatu
     if maps is None:
         raise UserError("--uncertainty cannot follow the resampling that these plans name. Leave it out")
     folder = Path(truncated)
-    regions = {region: name for name, region in map_names(temperatures).items() if region is not None}
+    regions = {region: name for name, region in map_names(scalings).items() if region is not None}
     has_regions = model.labels.has_regions
     total = products = largest = np.zeros(())
     for name, values in zip(model.output_names, class_probabilities(tensor, maps, properties, model), strict=True):
-        values = calibrated(values, temperatures.get(name, 1.0))
+        values = calibrated(values, scalings.get(name, LogitScaling()))
         if has_regions:
             largest = np.maximum(largest, -(values * np.log2(values) + (1 - values) * np.log2(1 - values)))
         else:

@@ -165,8 +165,8 @@ def export(
     def write(truncated: str) -> None:
         if outputs.passes:
             write_passes(truncated, measured)
-        if outputs.temperatures is not None:
-            write_maps(truncated, prediction, measured[0], outputs.temperatures)
+        if outputs.scalings is not None:
+            write_maps(truncated, prediction, measured[0], outputs.scalings)
         labels = prediction
         if outputs.needs_logits:
             logits = torch.from_numpy(prediction)

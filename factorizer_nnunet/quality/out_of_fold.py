@@ -19,7 +19,7 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from tqdm import tqdm
 
 from factorizer_nnunet.calibration.fit import OutOfFoldCase
-from factorizer_nnunet.calibration.temperature import NUM_LOGITS, logit_counts
+from factorizer_nnunet.calibration.logit_scaling import NUM_LOGITS, logit_counts
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.file_stamps import stamp_of_value
 from factorizer_nnunet.nnunet.pass_record import content_of, records_of

@@ -48,8 +48,8 @@ def _of_model(group: Group, scored: Scored) -> str:
         return title + note(f"Fold {text_of(folds)} has been trained further since: run calibrate again.")
     lead = (
         f"{sum(found.num_cases.values())} cases, each predicted by the fold that was not trained on it. Estimates are "
-        "of lines that were fitted without the case; temperatures were fitted to other folds, or to the other half of "
-        "the cases of a single fold. Probabilities below 1 % are left out."
+        "of lines that were fitted without the case; temperatures and offsets were fitted to other folds, or to the "
+        "other half of the cases of a single fold. Probabilities below 1 % are left out."
     )
     estimates = [
         figure(f"<b>{text_of(name)}</b>", estimates_svg(name, region.cases, group.number_of))
@@ -58,12 +58,12 @@ def _of_model(group: Group, scored: Scored) -> str:
     ]
     reliable = [
         figure(f"<b>{text_of(name)}</b>", reliability_svg(name, one))
-        for name, one in found.temperatures.items()
+        for name, one in found.outputs.items()
         if not math.isnan(one.before.ece)
     ]
     remark = note(text_of(found.note)) if found.note else ""
     parts = [title, note(text_of(lead)), remark, charts(estimates, kind="charts narrow"), _estimates(found)]
-    return "".join([*parts, charts(reliable, kind="charts narrow"), _temperatures(found)])
+    return "".join([*parts, charts(reliable, kind="charts narrow"), _outputs(found)])
 
 
 def _estimates(found: Calibration) -> str:
@@ -83,13 +83,13 @@ def _estimates(found: Calibration) -> str:
     return table(heads, rows) if rows else ""
 
 
-def _temperatures(found: Calibration) -> str:
+def _outputs(found: Calibration) -> str:
     rows = [
-        f"<tr><td>{text_of(name)}</td><td>{one.temperature:.2f}</td>"
+        f"<tr><td>{text_of(name)}</td><td>{one.scaling.temperature:.2f}</td><td>{one.scaling.offset:.2f}</td>"
         f"<td>{one.before.ece:.3f}</td><td>{one.after.ece:.3f}</td>"
         f"<td>{one.before.brier:.4f}</td><td>{one.after.brier:.4f}</td></tr>"
-        for name, one in found.temperatures.items()
+        for name, one in found.outputs.items()
         if not math.isnan(one.before.ece)
     ]
-    heads = ["label or region", "temperature", "ECE before", "ECE after", "Brier before", "Brier after"]
+    heads = ["label or region", "temperature", "offset", "ECE before", "ECE after", "Brier before", "Brier after"]
     return table(heads, rows) if rows else ""

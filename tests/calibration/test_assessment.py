@@ -14,7 +14,7 @@ from factorizer_nnunet.calibration.calibration_file import read_calibration, wri
 from factorizer_nnunet.calibration.dice_model import MIN_CASES
 from factorizer_nnunet.calibration.fit import OutOfFoldCase, calibration_of
 from factorizer_nnunet.calibration.image_distance import ImageDistance, distance_of
-from factorizer_nnunet.calibration.temperature import logit_counts
+from factorizer_nnunet.calibration.logit_scaling import logit_counts
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.imaging.statistics import channel_statistics
 from factorizer_nnunet.nnunet.pass_record import PassRecord, RegionPasses
@@ -170,7 +170,7 @@ def test_statistics_see_noise_blur_and_empty_slices() -> None:
         (("regions", "lesion", "model", "offset"), None),
         (("regions", "lesion", "model", "radius"), -5),
         (("regions", "lesion", "median_dice"), 17),
-        (("temperatures", "lesion", "temperature"), -1),
+        (("outputs", "lesion", "scaling", "temperature"), -1),
     ],
 )
 def test_a_calibration_with_impossible_numbers_is_refused(

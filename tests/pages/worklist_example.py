@@ -11,7 +11,7 @@ from results_example import DATASET_JSON, SHAPE, Study, write_predictions, write
 
 from factorizer_nnunet.calibration.calibration_file import write_calibration
 from factorizer_nnunet.calibration.fit import OutOfFoldCase, calibration_of
-from factorizer_nnunet.calibration.temperature import NUM_LOGITS
+from factorizer_nnunet.calibration.logit_scaling import NUM_LOGITS
 from factorizer_nnunet.core.file_stamps import stamp_of_value
 from factorizer_nnunet.nnunet.image_files import ImageCase
 from factorizer_nnunet.nnunet.pass_record import PassRecord, RegionPasses, passes_file, passes_text

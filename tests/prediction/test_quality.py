@@ -16,13 +16,14 @@ from tiny_models import CASES, run_predict, write_image, write_model
 from validation_example import write_validation
 
 from factorizer_nnunet.calibration.calibration_file import read_calibration
+from factorizer_nnunet.calibration.logit_scaling import LogitScaling
 from factorizer_nnunet.cli import main
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.nnunet.pass_record import passes_file, read_passes
 from factorizer_nnunet.nnunet.training_images import TrainingImages
 from factorizer_nnunet.prediction.request import PredictionRequest
 from factorizer_nnunet.quality.calibrate import CalibrationRequest, calibrate
-from factorizer_nnunet.quality.temperatures import temperatures_for
+from factorizer_nnunet.quality.scalings import scalings_for
 from factorizer_nnunet.quality.write import write_quality
 
 
@@ -133,9 +134,13 @@ def test_several_folds_and_models_are_compared(root: Path) -> None:
 
 
 def test_maps_are_on_the_grid_of_the_image(root: Path, model: Path) -> None:
-    temperatures = {"background": 2.0, "rim": 2.0, "core": 1.5}
+    scalings = {
+        "background": LogitScaling(2.0, 0.0),
+        "rim": LogitScaling(2.0, -0.5),
+        "core": LogitScaling(1.5, 0.7),
+    }
     run_predict(root, model, out=root / "plain", save_probabilities=True)
-    run_predict(root, model, uncertainty=True, temperatures=temperatures)
+    run_predict(root, model, uncertainty=True, scalings=scalings)
     image = SimpleITK.ReadImage(str(root / "images" / "a_0000.nii.gz"))
     np.testing.assert_array_equal(read(root / "out" / "a.nii.gz"), read(root / "plain" / "a.nii.gz"))
     names = ("entropy", "disagreement", "probability_rim", "probability_core", "probability_background")
@@ -145,17 +150,20 @@ def test_maps_are_on_the_grid_of_the_image(root: Path, model: Path) -> None:
         values = SimpleITK.GetArrayFromImage(one)
         assert values.min() >= 0 and values.max() <= 1
     raw = np.load(root / "plain" / "a.npz")["probabilities"]
-    expected = 1 / (1 + ((1 - raw) / raw) ** (1 / np.array([2, 2, 1.5]).reshape(3, 1, 1, 1)))
+    logits = np.log(raw / (1 - raw))
+    expected = 1 / (
+        1 + np.exp(-logits / np.reshape([2, 2, 1.5], (3, 1, 1, 1)) - np.reshape([0, -0.5, 0.7], (3, 1, 1, 1)))
+    )
     np.testing.assert_allclose(SimpleITK.GetArrayFromImage(maps["probability_core"]), expected[2], atol=2e-3)
     q = expected / expected.sum(0)
     entropy = -(q * np.log(q)).sum(0) / np.log(3)
     np.testing.assert_allclose(SimpleITK.GetArrayFromImage(maps["entropy"]), entropy, atol=2e-3)
     with pytest.raises(UserError, match="maps of another calibration"):
-        run_predict(root, model, uncertainty=True, temperatures={})
+        run_predict(root, model, uncertainty=True, scalings={})
     assert run_predict(root, model).skipped == list(CASES)
 
 
-def test_too_few_cases_give_temperatures_but_no_estimate(
+def test_too_few_cases_give_calibrated_probabilities_but_no_estimate(
     root: Path, model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_validation(root)
@@ -163,7 +171,7 @@ def test_too_few_cases_give_temperatures_but_no_estimate(
     assert "2 validation cases of fold 0 will be predicted" in capsys.readouterr().out
     assert found.num_cases == {"0": 2} and "20 out-of-fold cases" in found.note
     assert all(region.model is None and region.num_all == 2 for region in found.regions.values())
-    assert set(found.temperatures) == {"background", "rim", "core"}
+    assert set(found.outputs) == {"background", "rim", "core"}
     assert repr(read_calibration(model)) == repr(found)
     calibration(model)
     assert "will be predicted" not in capsys.readouterr().out, "known cases are not predicted again"
@@ -199,10 +207,10 @@ def test_a_calibration_travels_with_its_model(root: Path, model: Path, name: str
     assert main(["export", "-m", str(model), "-f", "0", "-o", str(exported)]) == 0
     run_predict(root, exported, quality=True)
     (judge,) = write_quality(root / "out").judges
-    assert judge.calibration is not None and judge.calibration.temperatures.keys() == found.temperatures.keys()
+    assert judge.calibration is not None and judge.calibration.outputs.keys() == found.outputs.keys()
     assert judge.training != TrainingImages() and judge.channel_names == ("T1", "T2")
-    temperatures, note = temperatures_for(PredictionRequest(model=exported, images=root / "images", out=root / "maps"))
-    assert temperatures == {name: one.temperature for name, one in found.temperatures.items()} and note == ""
+    scalings, note = scalings_for(PredictionRequest(model=exported, images=root / "images", out=root / "maps"))
+    assert scalings == {name: one.scaling for name, one in found.outputs.items()} and note == ""
     if exported.is_dir():
         files = [file.read_text() for file in exported.glob("*.json")]
         assert not any("secret" in text or '"case"' in text for text in files), "names of patients stay at home"

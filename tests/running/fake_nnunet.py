@@ -217,7 +217,7 @@ class Program:
         model = self.results / "__".join(self.option(name)[0] for name in ("-tr", "-p", "-c"))
         content = {"version": 1, "checkpoints": {}, "num_cases": {}, "coverage": 0.9, "regions": {}, "note": ""}
         settings = {"use_mirroring": "--disable_tta" not in self.words}
-        content |= {"settings": settings, "temperatures": {}, "channels": []}
+        content |= {"settings": settings, "outputs": {}, "channels": []}
         self.write(model / "quality_calibration.json", content)
 
     def channel_subsets(self) -> None:

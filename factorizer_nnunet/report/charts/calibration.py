@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from factorizer_nnunet.calibration.calibration_file import CalibrationCase, TemperatureCalibration
-from factorizer_nnunet.calibration.temperature import Reliability
+from factorizer_nnunet.calibration.calibration_file import CalibrationCase, OutputCalibration
+from factorizer_nnunet.calibration.logit_scaling import Reliability
 from factorizer_nnunet.report.charts.axes import Figure, Scale, mark, model_class
 
 _AFTER, _BEFORE = 0, 1  # colours
 
 
-def reliability_svg(name: str, found: TemperatureCalibration) -> str:
+def reliability_svg(name: str, found: OutputCalibration) -> str:
     """Frequency against probability, before and after calibration."""
     figure, x, y = _square("probability", "frequency")
     for place, what, one in ((_BEFORE, "before", found.before), (_AFTER, "after", found.after)):

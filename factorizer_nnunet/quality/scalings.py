@@ -1,9 +1,10 @@
-"""The temperatures for a prediction that is about to begin."""
+"""What calibrates the probabilities of a prediction that is about to begin."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+from factorizer_nnunet.calibration.logit_scaling import LogitScaling
 from factorizer_nnunet.core.file_stamps import stamp_of
 from factorizer_nnunet.nnunet.exported_model import opened_model
 from factorizer_nnunet.nnunet.inference_settings import settings_from_environment, tile_step_of
@@ -14,8 +15,8 @@ from factorizer_nnunet.quality.assess import judge_of
 from factorizer_nnunet.quality.calibrate import pass_settings
 
 
-def temperatures_for(request: PredictionRequest) -> tuple[Mapping[str, float], str]:
-    """The temperature of each output of the network, and why there are none.
+def scalings_for(request: PredictionRequest) -> tuple[Mapping[str, LogitScaling], str]:
+    """What calibrates each output of the network, and why nothing does.
 
     Raises:
         UserError: the calibration cannot be read.
@@ -32,4 +33,4 @@ def temperatures_for(request: PredictionRequest) -> tuple[Mapping[str, float], s
     judge = judge_of(request.model.absolute(), checkpoints, pass_settings(request.use_mirroring, step, own))
     if judge.calibration is None:
         return {}, f"probabilities are as the network gives them: {judge.not_calibrated}"
-    return {name: one.temperature for name, one in judge.calibration.temperatures.items()}, ""
+    return {name: one.scaling for name, one in judge.calibration.outputs.items()}, ""

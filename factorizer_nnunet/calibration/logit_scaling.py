@@ -1,10 +1,10 @@
-"""Temperatures of probabilities and how well calibrated these are, from counts of voxels by their logits.
+"""What calibrates the probabilities of a label or region, and how well calibrated they are, from counts of voxels.
 
-The temperature T of a label or region makes sigmoid(logit(p) / T) as likely as possible (Guo et al., On calibration of
-modern neural networks, 2017). Only voxels with a probability of at least 1 % count: the background, which is most of
-an image, is right anyway and would make every number look good. The expected calibration error (ECE) is the mean
-distance of probability and frequency in 15 bins of equal width, weighted by their voxels; Brier's score is the mean
-squared distance of probability and truth.
+A probability p becomes sigmoid(logit(p) / T + b) (Platt, Probabilistic outputs for support vector machines, 1999; for
+networks and with T alone Guo et al., On calibration of modern neural networks, 2017). Only voxels with a probability of
+at least 1 % count: the background, which is most of an image, is right anyway and would make every number look good.
+The expected calibration error (ECE) is the mean distance of probability and frequency in 15 bins of equal width,
+weighted by their voxels; Brier's score is the mean squared distance of probability and truth.
 """
 
 from __future__ import annotations
@@ -19,9 +19,24 @@ LEAST_PROBABILITY = 0.01
 NUM_BINS = 15
 _LARGEST, _STEP = 15.0, 0.1  # logits beyond are counted as this large
 NUM_LOGITS = round(2 * _LARGEST / _STEP)
-_CENTRES = -_LARGEST + _STEP * (np.arange(NUM_LOGITS) + 0.5)
-_TEMPERATURES = (0.1, 10.0)
-_SEARCHES = 60  # each reduces the interval to 62 %
+CENTRES = -_LARGEST + _STEP * (np.arange(NUM_LOGITS) + 0.5)
+
+
+@dataclass(frozen=True)
+class LogitScaling:
+    """What calibrates the probabilities of a label or region; as it is by default, nothing changes.
+
+    Attributes:
+        temperature: by which logits are divided.
+        offset: that is then added.
+    """
+
+    temperature: float = 1.0
+    offset: float = 0.0
+
+    def probabilities(self, logits: np.ndarray) -> np.ndarray:
+        """Calibrated probabilities, of the shape and type of the network's logits."""
+        return 1 / (1 + np.exp(-(logits / self.temperature + self.offset)))
 
 
 @dataclass(frozen=True)
@@ -67,33 +82,16 @@ def logit_counts(probabilities: np.ndarray, truth: np.ndarray) -> np.ndarray:
     return np.stack([np.bincount(place[inside == value], minlength=NUM_LOGITS) for value in (False, True)])
 
 
-def fit_temperature(counts: np.ndarray) -> float:
-    """The most likely temperature, from 0.1 to 10; 1 if one of the two kinds of voxels is missing."""
-    if not counts.sum(axis=1).all():
-        return 1.0
-
-    def cost(log_temperature: float) -> float:
-        scaled = _CENTRES / math.exp(log_temperature)
-        return float(counts[0] @ np.logaddexp(0, scaled) + counts[1] @ np.logaddexp(0, -scaled))
-
-    low, high = (math.log(bound) for bound in _TEMPERATURES)
-    share = (math.sqrt(5) - 1) / 2
-    for _ in range(_SEARCHES):  # golden section; the cost has a single minimum
-        first, second = high - share * (high - low), low + share * (high - low)
-        low, high = (low, second) if cost(first) < cost(second) else (first, high)
-    return math.exp((low + high) / 2)
-
-
-def reliability(parts: Sequence[tuple[np.ndarray, float]]) -> Reliability:
+def reliability(parts: Sequence[tuple[np.ndarray, LogitScaling]]) -> Reliability:
     """Compare probabilities and frequencies.
 
     Args:
-        parts: counts from ``logit_counts``, each with the temperature of its probabilities.
+        parts: counts from ``logit_counts``, each with what calibrates its probabilities.
     """
     sums = np.zeros((3, NUM_BINS))  # voxels, their probabilities, those in the region
     squares = 0.0
-    for counts, temperature in parts:
-        p = 1 / (1 + np.exp(-_CENTRES / temperature))
+    for counts, scaling in parts:
+        p = scaling.probabilities(CENTRES)
         place = np.minimum((p * NUM_BINS).astype(np.int64), NUM_BINS - 1)
         total = counts.sum(axis=0)
         for row, values in enumerate((total, total * p, counts[1])):
