@@ -151,9 +151,8 @@ def test_maps_are_on_the_grid_of_the_image(root: Path, model: Path) -> None:
         assert values.min() >= 0 and values.max() <= 1
     raw = np.load(root / "plain" / "a.npz")["probabilities"]
     logits = np.log(raw / (1 - raw))
-    expected = 1 / (
-        1 + np.exp(-logits / np.reshape([2, 2, 1.5], (3, 1, 1, 1)) - np.reshape([0, -0.5, 0.7], (3, 1, 1, 1)))
-    )
+    temperatures, offsets = np.array([[2, 2, 1.5], [0, -0.5, 0.7]])[..., None, None, None]
+    expected = 1 / (1 + np.exp(-logits / temperatures - offsets))
     np.testing.assert_allclose(SimpleITK.GetArrayFromImage(maps["probability_core"]), expected[2], atol=2e-3)
     q = expected / expected.sum(0)
     entropy = -(q * np.log(q)).sum(0) / np.log(3)
