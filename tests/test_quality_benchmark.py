@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from benchmarks.calibration_cases import by_count
 from benchmarks.quality import _chosen, auroc, measured, page
 
 
@@ -57,3 +59,11 @@ def test_images_of_an_earlier_choice_are_not_mixed_in(tmp_path: Path) -> None:
         assert sorted(path.name for path in chosen.iterdir()) == ["a_0000.nii.gz", "b_0000.nii.gz"]
     with pytest.raises(SystemExit, match="name another --work"):
         _chosen(images, tmp_path / "chosen", 1)
+
+
+def test_subsets_of_cases_on_a_line_are_estimated_exactly() -> None:
+    dice = np.linspace(0.3, 0.9, 19)
+    found = by_count(np.stack([dice, dice], axis=1), dice)
+    assert list(found) == [10, 12, 15]  # four others are left, at least
+    for one in found.values():
+        assert one["error"] < 0.01 < one["of_median"] and one["coverage"] == 1

@@ -32,7 +32,7 @@ def test_a_calibrated_model_says_how_far_to_trust_it(folds: Workspace, model: Pa
     assert "6 validation cases of fold 0, 1 will be predicted" in done.stdout and "no estimate" in done.stdout
     out = tmp_path / "out"
     first = _predict(folds, model, out)
-    assert "20 out-of-fold cases" in first and "quality: 2 cases" in first and "trained further" not in first
+    assert "10 out-of-fold cases" in first and "quality: 2 cases" in first and "trained further" not in first
     assert_predicted(out, folds.unseen, TEST_CASES, {0, 1, 2})
     _assert_assessed(out)
     _assert_maps_on_the_grid(out / "uncertainty", folds.unseen)

@@ -168,7 +168,7 @@ def test_too_few_cases_give_calibrated_probabilities_but_no_estimate(
     write_validation(root)
     found = calibration(model)
     assert "2 validation cases of fold 0 will be predicted" in capsys.readouterr().out
-    assert found.num_cases == {"0": 2} and "20 out-of-fold cases" in found.note
+    assert found.num_cases == {"0": 2} and "10 out-of-fold cases" in found.note
     assert all(region.model is None and region.num_all == 2 for region in found.regions.values())
     assert set(found.outputs) == {"background", "rim", "core"}
     assert repr(read_calibration(model)) == repr(found)
@@ -183,7 +183,7 @@ def test_a_calibration_is_used_only_for_its_checkpoints_and_settings(root: Path,
     write_validation(root)
     calibration(model)
     run_predict(root, model, quality=True)
-    assert "20 out-of-fold cases" in write_quality(root / "out").judges[0].note
+    assert "10 out-of-fold cases" in write_quality(root / "out").judges[0].note
     run_predict(root, model, quality=True, use_mirroring=False, out=root / "other")
     assert "use_mirroring was True, is False" in write_quality(root / "other").judges[0].note
     file = model / "quality_calibration.json"
