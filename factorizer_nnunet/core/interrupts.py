@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
 import signal
+import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
+from typing import NoReturn
 
 # Exit status of a training that a signal stopped: EX_TEMPFAIL ("try again") of sysexits.h, since the same command with
 # --c continues. A plain kill gives 128 plus the signal's number, an error 1.
@@ -33,6 +36,20 @@ def terminable() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def end_process(status: int) -> NoReturn:
+    """End this process and its children at once, without waiting for anything.
+
+    A signal often goes to the children, too (``timeout``, SLURM). A worker of a ``multiprocessing.Pool`` that it ends
+    while waiting for a task never releases the lock of the queue, and the pool waits for that when it is closed.
+    """
+    for child in multiprocessing.active_children():
+        child.kill()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, RuntimeError, ValueError):  # gone, closed, or being written to
+            stream.flush()
+    os._exit(status)
+
+
 class StopRequest:
     """Whether one of some signals has arrived; works within blocks of :meth:`noted` and :meth:`obeyed` only.
 
@@ -49,19 +66,30 @@ class StopRequest:
 
     def noted(self) -> contextlib.AbstractContextManager[None]:
         """Only note a signal: the block checks ``name`` when it can stop."""
-        return self._handled(at_once=False)
-
-    def obeyed(self) -> contextlib.AbstractContextManager[None]:
-        """End the process with status :data:`STOPPED` as soon as a signal arrives, or if one was noted earlier."""
-        return self._handled(at_once=True)
+        return self._handled(lambda: None)
 
     @contextlib.contextmanager
-    def _handled(self, at_once: bool) -> Iterator[None]:
+    def obeyed(self, farewell: Callable[[], None]) -> Iterator[None]:
+        """End the process with status :data:`STOPPED` as soon as a signal arrives, or if one was noted earlier.
+
+        Args:
+            farewell: called before that.
+        """
+
+        def end() -> None:
+            farewell()
+            end_process(STOPPED)
+
+        if self.name is not None:
+            end()
+        with self._handled(end):
+            yield
+
+    @contextlib.contextmanager
+    def _handled(self, action: Callable[[], None]) -> Iterator[None]:
         if threading.current_thread() is not threading.main_thread():  # only the main thread can handle signals
             yield
             return
-        if at_once and self.name is not None:
-            raise SystemExit(STOPPED)
         owner = os.getpid()
 
         def handle(number: int, frame: FrameType | None) -> None:
@@ -71,8 +99,7 @@ class StopRequest:
                 os.kill(os.getpid(), number)
                 return
             self.name = self.name or signal.Signals(number).name
-            if at_once:
-                raise SystemExit(STOPPED)
+            action()
 
         previous = {number: signal.signal(number, handle) for number in self.signals}
         try:

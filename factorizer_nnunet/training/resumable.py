@@ -9,6 +9,7 @@ result is bitwise that of an uninterrupted training; worker processes draw their
 
 from __future__ import annotations
 
+import contextlib
 import io
 import signal
 from pathlib import Path
@@ -115,14 +116,14 @@ class ResumableTrainer(SteppingTrainer):
             for line in keep_edited(fold, file_ending):
                 self.print_to_log_file(line)
             fold.summary.unlink(missing_ok=True)
-        try:
-            with self._stop.obeyed():
-                super().perform_actual_validation(save_probabilities)
-        except SystemExit:
-            self.print_to_log_file(f"Stopped by {self._stop.name} in the validation; --c repeats it")
-            raise
+        with self._stop.obeyed(self._say_stopped_in_validation):
+            super().perform_actual_validation(save_probabilities)
         if self.local_rank == 0:
             record_segmentations(fold, file_ending)
+
+    def _say_stopped_in_validation(self) -> None:
+        with contextlib.suppress(RuntimeError):  # the signal has interrupted a print
+            self.print_to_log_file(f"Stopped by {self._stop.name} in the validation; --c repeats it")
 
     def do_split(self) -> tuple[list[str], list[str]]:
         """nnU-Net's split, from folds that are written atomically and fit the preprocessed cases.

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from nnunetv2.utilities.crossval_split import generate_crossval_split
 from preprocessed_case import save_case
 from short_trainings import EPOCHS, STEPS, BeforeBatch, ShortTrainings, losses_of, weights_of
 
+from factorizer_nnunet.core import interrupts
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.interrupts import STOPPED
 from factorizer_nnunet.nnunet.folds import ensure_folds
@@ -218,6 +220,7 @@ def test_a_signal_ends_the_final_validation(
         calls.append("went on")
 
     monkeypatch.setattr(nnUNetTrainer, "perform_actual_validation", validate)
+    monkeypatch.setattr(interrupts, "end_process", sys.exit)
     trainer = short.trainer()
     stale = short.fold / "validation" / "summary.json"
     stale.parent.mkdir()
