@@ -168,6 +168,7 @@ def read_calibration(model: Path) -> Calibration | None:
     if content.get("version") != _VERSION:
         raise UserError(f"{file} is of another version of factorizer-nnunet. {_FIX}")
     try:
+        _check_complete(content)
         return Calibration(
             checkpoints={str(fold): str(digest) for fold, digest in content["checkpoints"].items()},
             num_cases={str(fold): int(count) for fold, count in content["num_cases"].items()},
@@ -182,7 +183,14 @@ def read_calibration(model: Path) -> Calibration | None:
             note=str(content["note"]),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{file} is not as calibrate writes it ({error!r}). {_FIX}") from error
+        raise UserError(f"{file} is not as calibrate writes it ({error}). {_FIX}") from error
+
+
+def _check_complete(content: Mapping[str, Any]) -> None:
+    """Check that nothing has been taken out: outputs are the regions, or labels and background."""
+    named = content["outputs"].keys() - {"background"} == content["regions"].keys() - {"background"}
+    _check(named and bool(content["regions"]), "regions", list(content["regions"]))
+    _check(bool(content["channels"]), "channels", content["channels"])
 
 
 def _region(entry: Mapping[str, Any]) -> RegionCalibration:

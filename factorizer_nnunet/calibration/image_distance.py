@@ -22,8 +22,8 @@ _EMPTY = "flat"  # share of slices that are empty
 _EMPTY_USUAL = 3.0  # standard deviations above the mean up to which a share of empty slices is usual
 _LOSS = 0.05  # exponent: a Dice is expected to be 3 % lower at 10 standard deviations, 8 % at 25
 _WORDS = {
-    "noise": "noise",
-    "sharpness": "sharpness",
+    "noise": "the noise",
+    "sharpness": "the sharpness",
 }
 
 
@@ -88,14 +88,14 @@ def distance_of(
         channel = names[number] if number < len(names) else f"channel {number}"
         empty.append(_unusually_empty(own, usual))
         if empty[-1] > 0:
-            reasons.append(f"{empty[-1]:.0%} more empty slices of {channel} than usual")
+            reasons.append(f"{own[_EMPTY]:.0%} of the slices of {channel} are empty, usually {usual[_EMPTY][0]:.0%}")
         if not away:
             continue
         most = max(away, key=lambda name: away[name])
         largest = np.fmax(largest, away[most])
         if away[most] > FAR:
-            what = _WORDS.get(most, f"percentile {most.removeprefix('p')} of the intensities")
-            reasons.append(f"{what} of {channel}: {away[most]:.0f} standard deviations from the training cases")
+            what = _WORDS.get(most, f"the {most.removeprefix('p')}th percentile")
+            reasons.append(f"{what} of {channel} is {away[most]:.0f} standard deviations from the training cases")
     return ImageDistance(float(largest), tuple(reasons), min(empty, default=0.0))
 
 

@@ -41,7 +41,9 @@ exit status: 0 done; 2 refused, or the disk is full; 130 interrupted
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     model = add_model_options(parser)
-    add_shared(model, "-f", nargs="+", help="folds whose validation cases are predicted (default: all)")
+    add_shared(
+        model, "-f", nargs="+", help="folds whose validation cases are predicted (default: all that are trained)"
+    )
     add_device_options(parser)
     add_window_options(parser, "no mirroring, as in the predictions to be judged")
     parser.add_argument("--num-iters", type=int, metavar="N", help="NMF iterations (default: as predict)")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +28,7 @@ from factorizer_nnunet.commands.options import (
     request_of,
     user_path,
 )
+from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.interrupts import terminable
 from factorizer_nnunet.core.wording import count_of
 from factorizer_nnunet.nnunet.model_folder import POSTPROCESSING_FILE
@@ -146,6 +148,8 @@ def run(args: argparse.Namespace) -> int:
     """Predict, then print the number of cases and those that failed."""
     from factorizer_nnunet.nnunet.environment import use_own_trainer
 
+    if not args.images.is_dir():  # also checked below, once torch and nnU-Net are imported, which takes seconds
+        raise UserError(f"{args.images} is not a folder. Name the folder of the images with -i")
     use_own_trainer()
     model = model_folder(args)
 
@@ -165,6 +169,7 @@ def run(args: argparse.Namespace) -> int:
         export_processes=_processes(args.nps, "nnUNet_nps"),
         inference_settings=request_of(InferenceSettings, args),
     )
+    request.check()
     if request.uncertainty:
         request = _calibrated(request)
     with terminable():
@@ -177,27 +182,27 @@ def run(args: argparse.Namespace) -> int:
     for case, reason in outcome.kept.items():
         print(f"kept: {case}: {reason}")
     before = [*outcome.skipped, *outcome.kept]
+    status = print_cases("predicted", outcome.predicted, before, outcome.failed, outcome.warnings, args.out)
     if request.quality:
-        _assess(request.out, ViewerLimits(args.viewer_cases, args.viewer_mb))
-    return print_cases("predicted", outcome.predicted, before, outcome.failed, outcome.warnings, args.out)
+        _assess(request.out, ViewerLimits(args.viewer_cases, args.viewer_mb), outcome.failed)
+    return status
 
 
 def _calibrated(request: PredictionRequest) -> PredictionRequest:
     """The request with what calibrates its model, if that is about these checkpoints and settings."""
     from factorizer_nnunet.quality.scalings import scalings_for
 
-    request.check()
     scalings, note = scalings_for(request)
     if note:
         print(f"note: {note}")
     return replace(request, scalings=scalings)
 
 
-def _assess(folder: Path, limits: ViewerLimits) -> None:
+def _assess(folder: Path, limits: ViewerLimits, failed: Mapping[str, str]) -> None:
     """Write tables and worklist of all cases in a folder, and print where they are and which case is first."""
     from factorizer_nnunet.quality.write import write_quality
 
-    found = write_quality(folder, limits)
+    found = write_quality(folder, limits, failed)
     for judge in found.judges:
         for note in judge.notes:
             print(f"note: {note}")

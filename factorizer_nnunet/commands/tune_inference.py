@@ -44,7 +44,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add = parser.add_argument
     model = add_model_options(parser)
-    add_shared(model, "-f", nargs="+", help="folds to measure (default: all)")
+    add_shared(model, "-f", nargs="+", help="folds to measure (default: all that are trained)")
     add_device_options(parser)
     compared = parser.add_argument_group("values to compare, in every combination")
     compared.add_argument(
@@ -67,7 +67,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="X",
         help="steps of the sliding window, as fractions of the patch (default: 0.5 0.75 1)",
     )
-    add("--cases", dest="max_cases", type=int, metavar="N", help="measure at most N cases of each fold (default: all)")
+    add(
+        "--cases",
+        dest="max_cases",
+        type=int,
+        metavar="N",
+        help="measure at most N cases of each fold (default: all)",
+    )
     add("--tolerance", type=float, metavar="X", help="mean Dice that the chosen setting may lose (default: 0.002)")
     add_shared(parser, "--plans-name", help="plans name of the derived folder (default: the model's with _fast)")
     add("--measure-only", action="store_true", help="do not write a derived folder")

@@ -35,7 +35,7 @@ exit status: 0 done, with or without a gain; 2 refused, the model is as before; 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     model = add_model_names(parser)
-    add_shared(model, "-f", nargs="+", help="folds whose validation cases are used (default: all)")
+    add_shared(model, "-f", nargs="+", help="folds whose validation cases are used (default: all that are trained)")
     add_shared(parser, "--scheme", help="the challenge's scoring, as for evaluate (default: none, the mean Dice)")
     add_shared(
         parser,

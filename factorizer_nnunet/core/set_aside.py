@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import filecmp
 import itertools
 import os
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from factorizer_nnunet.core.atomic_files import atomic_file
@@ -34,19 +36,31 @@ def set_aside(path: Path, why: str) -> Path:
 def copy_aside(path: Path, why: str) -> Path:
     """As ``set_aside``, but copy a file: for one that is about to be replaced, and must be there until it is.
 
+    If the last copy is the same, that one is returned.
+
     Raises:
         OSError: it cannot be copied.
     """
-    target = _unused(path, why)
+    before = None
+    for target in _targets(path, why):
+        if not os.path.lexists(target):
+            break
+        before = target
+    if before is not None and before.is_file() and filecmp.cmp(before, path, shallow=False):
+        return before
     with atomic_file(target) as draft:
         shutil.copy2(path, draft)
     return target
 
 
 def _unused(path: Path, why: str) -> Path:
+    return next(one for one in _targets(path, why) if not os.path.lexists(one))
+
+
+def _targets(path: Path, why: str) -> Iterator[Path]:
+    """``NAME.WHY-1``, ``-2``, … next to a path."""
     name = os.fsdecode(os.fsencode(path.name)[: MAX_BYTES - 32])
-    targets = (path.with_name(f"{name}.{why}-{number}") for number in itertools.count(1))
-    return next(one for one in targets if not os.path.lexists(one))
+    return (path.with_name(f"{name}.{why}-{number}") for number in itertools.count(1))
 
 
 def is_set_aside(name: str) -> bool:

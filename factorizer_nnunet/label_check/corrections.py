@@ -15,7 +15,16 @@ from factorizer_nnunet.core.wording import first_few
 from factorizer_nnunet.label_check.check import CheckedCase, proposals_in
 from factorizer_nnunet.label_check.finding import Finding
 from factorizer_nnunet.label_check.label_files import write_corrected
-from factorizer_nnunet.label_check.review import AGAIN, BY_HAND, CORRECT, KEEP, Review, read_decisions, read_review
+from factorizer_nnunet.label_check.review import (
+    AGAIN,
+    BY_HAND,
+    CORRECT,
+    KEEP,
+    RECORD_FILE,
+    Review,
+    read_decisions,
+    read_review,
+)
 
 
 @dataclass(frozen=True)
@@ -47,7 +56,12 @@ def apply_list(file: Path, target: Path) -> Applied:
     Raises:
         UserError: the list cannot be applied, files have changed since, or the folder is not empty; nothing is written.
     """
-    review = read_review(file.absolute().parent)
+    if not file.is_file():
+        raise UserError(f"{file} is not a file. Give the list that label-check wrote, filled in")
+    folder = file.absolute().parent
+    if not (folder / RECORD_FILE).is_file():
+        raise UserError(f"{folder} has no {RECORD_FILE}. Put the list back next to the one that label-check wrote")
+    review = read_review(folder)
     decisions = read_decisions(file, review)
     by_decision = {
         decision: tuple(one for one in review.findings if decisions.get(one.key, "") == decision)

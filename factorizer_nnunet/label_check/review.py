@@ -165,7 +165,9 @@ def _rows(file: Path) -> list[dict[str, str]]:
         raise UserError(f"{file} is not text. Save it as CSV")
     for separator in ",;\t":
         try:
-            rows = list(csv.DictReader(io.StringIO(text, newline=""), delimiter=separator))
+            reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator)
+            reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or ()]
+            rows = list(reader)
         except csv.Error:
             continue
         if rows and {"finding", "decision"} <= rows[0].keys():

@@ -39,7 +39,10 @@ def read_probabilities(file: Path) -> Iterator[np.ndarray]:
                     raise OSError(f"{file}: is shorter than its header says")
                 yield np.frombuffer(content, dtype).reshape(shape).transpose(2, 1, 0)
     except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError) as error:
-        raise OSError(f"{file}: cannot be read as probabilities of nnU-Net: {error}") from error
+        raise OSError(
+            f"{file}: cannot be read as probabilities of nnU-Net ({error}). Remove it, or validate the fold again with "
+            "nnUNetv2_train … --val --npz"
+        ) from error
 
 
 def regions_of_outputs(dataset: DatasetJson) -> dict[int, int]:

@@ -65,7 +65,7 @@ def state_of(case: ImageCase, outputs: Outputs, readable: Callable[[Path], bool]
     """
     *others, segmentation = outputs.files(case.name)
     if not os.path.lexists(segmentation):
-        return CaseState(State.MISSING)
+        return _without_segmentation(case, outputs)
     try:
         segmentation.open("rb").close()
     except OSError as error:
@@ -90,6 +90,15 @@ def state_of(case: ImageCase, outputs: Outputs, readable: Callable[[Path], bool]
     return CaseState(State.CURRENT if all(map(is_complete, others)) else State.MISSING)
 
 
+def _without_segmentation(case: ImageCase, outputs: Outputs) -> CaseState:
+    """A kill may have left its other files; those of other images would be taken for files of these."""
+    existing = tuple(file for file in outputs.possible_files(case.name) if file.is_file())
+    found = compare(outputs.folder, case, existing, outputs.model)
+    if existing and (found.images or found.model or not found.recorded):
+        return CaseState(State.BROKEN, "has no segmentation", bool(found.images), existing)
+    return CaseState(State.MISSING)
+
+
 def make_way(case: str, found: CaseState, outputs: Outputs) -> str | None:
     """Rename files that a new prediction must not be confused with; returns a line about it, None if there are none.
 
@@ -98,7 +107,7 @@ def make_way(case: str, found: CaseState, outputs: Outputs) -> str | None:
     """
     if found.state not in (State.OUTDATED, State.BROKEN):
         return None
-    files = outputs.files(case) if found.state is State.OUTDATED or found.images_changed else found.broken
+    files = outputs.possible_files(case) if found.state is State.OUTDATED or found.images_changed else found.broken
     why = OUTDATED if found.state is State.OUTDATED else INCOMPLETE
     renamed = [set_aside(file, why).name for file in files if os.path.lexists(file)]
     return f"{case}: {found.reason}; kept as {', '.join(renamed)}"

@@ -33,7 +33,8 @@ def check_image(
     expected = len(model.dataset.channel_names)
     if len(image) != expected:
         raise UserError(
-            f"the image has {count_of(len(image), 'channel')}, the model takes {expected}, as {model.dataset.path} says"
+            f"the image has {count_of(len(image), 'channel')}, the model takes {expected}, as {model.dataset.path} "
+            "says. Give one file for each channel, and of a file with several volumes (4D) the one that is meant"
         )
     with np.errstate(over="ignore"):  # numbers too large for single precision become infinite, as nnU-Net converts them
         single = image.astype(np.float32, copy=False)

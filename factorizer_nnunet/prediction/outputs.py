@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,7 @@ class Outputs:
         model: stamp of the model and its settings.
         passes: whether each case has a record of its passes.
         scalings: what calibrates the probabilities in the maps that each case has, by region; None: there are no maps.
+        regions: whose probabilities maps may have.
     """
 
     folder: Path
@@ -59,6 +60,7 @@ class Outputs:
     model: Stamp
     passes: bool = False
     scalings: Mapping[str, LogitScaling] | None = None
+    regions: Sequence[str] = ()
 
     @property
     def needs_logits(self) -> bool:
@@ -71,11 +73,18 @@ class Outputs:
         return self.passes or self.scalings is not None
 
     def files(self, case: str) -> list[Path]:
-        """All files of a case. The segmentation is last: if it exists, so do the others."""
-        endings = [PROBABILITIES, PROPERTIES] if self.probabilities else []
+        """The files of a case that are asked for. The segmentation is last: if it exists, so do the others."""
+        return self._files(case, self.probabilities, self.passes, self.scalings)
+
+    def possible_files(self, case: str) -> list[Path]:
+        """The files that predictions of a case may have left, with whatever options; the segmentation is last."""
+        return self._files(case, True, True, self.regions)
+
+    def _files(self, case: str, probabilities: bool, passes: bool, regions: Iterable[str] | None) -> list[Path]:
+        endings = [PROBABILITIES, PROPERTIES] if probabilities else []
         files = [self.folder / f"{case}{ending}" for ending in endings]
-        files += [passes_file(self.folder, case)] if self.passes else []
-        maps = [] if self.scalings is None else map_names(self.scalings)
+        files += [passes_file(self.folder, case)] if passes else []
+        maps = [] if regions is None else map_names(regions)
         files += [self.folder / MAPS_FOLDER / map_file(case, name) for name in maps]
         return [*files, self.folder / f"{case}{self.file_ending}"]
 

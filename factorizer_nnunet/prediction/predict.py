@@ -53,6 +53,7 @@ def predict(request: PredictionRequest) -> PredictionOutcome:
         _stamp(settings, models),
         passes=request.quality,
         scalings=request.scalings if request.uncertainty else None,
+        regions=model.description.output_names,
     )
     outputs.check_folder(every_case)
     readable = readable_by(model.plans)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from factorizer_nnunet.calibration.dice_model import DiceEstimate
 from factorizer_nnunet.calibration.image_distance import ImageDistance, distance_of
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import load_json_object
-from factorizer_nnunet.core.wording import short
+from factorizer_nnunet.core.wording import count_of, short
 from factorizer_nnunet.nnunet.exported_model import opened_model
 from factorizer_nnunet.nnunet.model_folder import PREDICTION_FILE, ModelFolder
 from factorizer_nnunet.nnunet.pass_record import PassRecord, RegionPasses
@@ -24,6 +25,7 @@ from factorizer_nnunet.nnunet.training_images import TrainingImages, training_im
 _BELOW_MEDIAN = 0.2  # an estimate so far below the median of the out-of-fold cases is doubtful
 _LITTLE_AGREEMENT = 0.7  # of folds or passes, if no estimate says what is usual
 _WIDE_RANGE = 1.5  # ratio of the largest to the smallest volume or number of lesions among members
+_OPTIONS = {"tile_step_size": "-step_size", "num_iters": "--num-iters", "num_shifts": "--num-shifts"}  # of calibrate
 _FEW_LESIONS = 2  # more or fewer are not remarkable
 
 
@@ -146,15 +148,23 @@ def judge_of(model: Path, checkpoints: Mapping[str, str], settings: Mapping[str,
         names: tuple[str, ...] = ()
         if ModelFolder(opened.folder).dataset_file.is_file():
             names = ModelFolder(opened.folder).dataset("Restore it as the training left it").channel_names
-    again = f"run factorizer-nnunet calibrate -m {model}"
+    again = f"run factorizer-nnunet calibrate -m {shlex.quote(str(model))}{_options_of(settings)}"
     if opened.record is not None:
         again = "calibrate the original model, and export it again"
     reason = ""
     if calibration is None:
         reason = f"the model is not calibrated: {again}"
     elif (problem := calibration.mismatch(checkpoints, settings)) is not None:
-        calibration, reason = None, f"the calibration of {model} does not fit, since {problem}: {again}"
+        replaced = "" if opened.record is not None else ", which replaces it"
+        calibration, reason = None, f"the calibration of {model} does not fit, since {problem}: {again}{replaced}"
     return Judge(model, calibration, reason, training, names, tuple(checkpoints))
+
+
+def _options_of(settings: Mapping[str, Any]) -> str:
+    """The options of calibrate for predictions with these settings."""
+    named = {option: settings.get(name) for name, option in _OPTIONS.items()}
+    options = [f" {option} {value}" for option, value in named.items() if value is not None]
+    return "".join(options if settings.get("use_mirroring", True) else [" --disable_tta", *options])
 
 
 def of_passes(judge: Judge, records: Sequence[PassRecord]) -> Judge:
@@ -213,9 +223,10 @@ def _region(known: Sequence[tuple[RegionPasses, RegionCalibration | None]]) -> R
         estimate = DiceEstimate(*(float(np.mean([getattr(one, key) for one in found])) for key in _ESTIMATED))
     volumes = [ml for one in passes for ml in one.volumes_ml]
     lesions = [count for one in passes for count in one.lesions]
-    missed = math.nan
+    missed, often = math.nan, ""
     if all(one.is_empty for one in passes):
         missed = _mean([math.nan if one is None else one.missed_share for _, one in known])
+        often = "; ".join(_how_often_missed(one) for _, one in known if one is not None)
     quality = RegionQuality(
         estimate=estimate,
         agreement=_mean([one.mean_agreement for one in passes]),
@@ -227,25 +238,32 @@ def _region(known: Sequence[tuple[RegionPasses, RegionCalibration | None]]) -> R
         flags=(),
     )
     median = _mean([math.nan if one is None else one.median_dice for _, one in known])
-    return replace(quality, flags=tuple(_flags(quality, median, all_empty=not any(volumes))))
+    return replace(quality, flags=tuple(_flags(quality, median, often, all_empty=not any(volumes))))
+
+
+def _how_often_missed(region: RegionCalibration) -> str:
+    """What the out-of-fold cases say of a region that was not found."""
+    if region.num_empty:
+        cases = count_of(region.num_empty, "out-of-fold case")
+        return f"of {cases} in which it was not found, {region.num_missed} have it"
+    return f"it was found in all {region.num_all} out-of-fold cases, and {region.num_present} have it"
 
 
 _ESTIMATED = ("dice", "low", "high")
 
 
-def _flags(region: RegionQuality, median_dice: float, all_empty: bool) -> Iterator[str]:
+def _flags(region: RegionQuality, median_dice: float, often_missed: str, all_empty: bool) -> Iterator[str]:
     """Reasons to look at a region."""
     if all_empty:
-        often = "" if math.isnan(region.missed) else f"; it is there in {region.missed:.0%} of such cases"
-        yield f"not found{often}"
+        yield f"not found ({often_missed})" if often_missed else "not found"
         return
     estimate = region.estimate
     if estimate is not None and estimate.dice < median_dice - _BELOW_MEDIAN:
         yield f"estimated Dice {estimate.dice:.2f}, usually {median_dice:.2f}"
     if region.fold_agreement < (_LITTLE_AGREEMENT if estimate is None else estimate.low):
-        yield f"folds agree by {region.fold_agreement:.2f} only"
+        yield f"folds agree with a Dice of {region.fold_agreement:.2f} only"
     if estimate is None and region.agreement < _LITTLE_AGREEMENT:
-        yield f"mirrored passes agree by {region.agreement:.2f} only"
+        yield f"mirrored passes agree with a Dice of {region.agreement:.2f} only"
     low, high = region.volumes_ml
     if high > _WIDE_RANGE * low:
         yield f"volume from {short(low)} to {short(high)} ml"

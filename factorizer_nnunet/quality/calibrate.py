@@ -123,10 +123,11 @@ def _cases_before(model: Path) -> int:
 
 
 def _announced(total: int, missing: list[tuple[str, str]], seconds: float) -> str:
-    folds = ", ".join(dict.fromkeys(fold for fold, _ in missing))
+    named = list(dict.fromkeys(fold for fold, _ in missing))
+    folds = f"{'fold' if len(named) == 1 else 'folds'} {', '.join(named)}"
     before = f" ({total - len(missing)} were predicted before)" if total > len(missing) else ""
-    time = f"{seconds / 60:.0f} minutes" if seconds >= 90 else f"{max(1, seconds):.0f} seconds"
+    time = count_of(round(seconds / 60), "minute") if seconds >= 90 else count_of(max(1, round(seconds)), "second")
     return (
-        f"{count_of(len(missing), 'validation case')} of fold {folds}{before} will be predicted, each by the fold that "
+        f"{count_of(len(missing), 'validation case')} of {folds}{before} will be predicted, each by the fold that "
         f"was not trained on it: about {time}"
     )

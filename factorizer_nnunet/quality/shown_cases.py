@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import load_json_object
+from factorizer_nnunet.core.wording import lengths
 from factorizer_nnunet.imaging.display_grid import display_grid, to_uint8
 from factorizer_nnunet.nnunet.dataset_json import CHANNELS_KEY, DISPLAY_KEY, DatasetJson
 from factorizer_nnunet.nnunet.image_files import image_name, images_by_case
@@ -67,15 +69,23 @@ def shown_cases(files: Mapping[str, ShownFiles], dataset: DatasetJson) -> Iterat
         dataset: what labels and channels mean.
 
     Raises:
-        OSError, RuntimeError, ValueError, IndexError: files of a case cannot be shown.
+        UserError: files of a case cannot be shown.
     """
     for number, (case, own) in enumerate(files.items()):
-        # A prediction has no reference: it takes its place, under its own name.
-        result = ResultCase(case, own.segmentation, own.segmentation, tuple(own.images.values()))
-        read = read_volumes(result, {}, _with_channels(dataset, list(own.images)), None, True)
-        (labels,) = read.segmentations.values()
-        maps = [_map(name, file, read) for name, file in own.maps.items()]
-        yield replace(read, segmentations={"prediction": labels}).in_viewer(number, maps)
+        try:
+            yield _shown_case(number, case, own, dataset)
+        except (OSError, RuntimeError, ValueError) as error:  # SimpleITK raises the second
+            reason = str(error).strip().splitlines()[-1]
+            raise UserError(f"{case} cannot be shown: {reason}. Remove its files and predict it again") from error
+
+
+def _shown_case(number: int, case: str, own: ShownFiles, dataset: DatasetJson) -> ShownCase:
+    # A prediction has no reference: it takes its place, under its own name.
+    result = ResultCase(case, own.segmentation, own.segmentation, tuple(own.images.values()))
+    read = read_volumes(result, {}, _with_channels(dataset, list(own.images)), None, True)
+    (labels,) = read.segmentations.values()
+    maps = [_map(name, file, read) for name, file in own.maps.items()]
+    return replace(read, segmentations={"prediction": labels}).in_viewer(number, maps)
 
 
 def _with_channels(dataset: DatasetJson, numbers: Sequence[int]) -> DatasetJson:
@@ -88,6 +98,8 @@ def _with_channels(dataset: DatasetJson, numbers: Sequence[int]) -> DatasetJson:
 
 def _map(name: str, file: Path, read: CaseVolumes) -> ShownMap:
     values, _ = read_image(file)
+    if values.shape != read.file_size:
+        raise ValueError(f"{file} has {lengths(values.shape)} voxels, the segmentation {lengths(read.file_size)}")
     box = tuple(slice(first, first + size) for first, size in zip(read.first, read.grid.size, strict=True))
     grid = display_grid(read.grid, _MAP_SIDE)
     return ShownMap(name, to_uint8(grid.resample(values[box]), 0.0, 1.0), "1")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +24,16 @@ COLUMNS = (
 _DIGITS = 4
 
 
-def write_tables(cases: Sequence[CaseQuality], judges: Sequence[Judge], folder: Path) -> Path | None:
+def write_tables(
+    cases: Sequence[CaseQuality], judges: Sequence[Judge], folder: Path, failed: Mapping[str, str]
+) -> Path | None:
     """Write both files.
 
     Args:
         cases: the most doubtful first.
         judges: the models.
         folder: of the predictions.
+        failed: cases that could not be predicted, with the reason; they have the first lines, without a rank.
 
     Returns:
         The existing table under its new name, if it is not as it was written.
@@ -44,7 +47,8 @@ def write_tables(cases: Sequence[CaseQuality], judges: Sequence[Judge], folder: 
     kept = None
     if target.exists() and hashlib.sha256(target.read_bytes()).hexdigest() != digest:
         kept = set_aside(target, EDITED)
-    table = csv_text(COLUMNS, [row for rank, case in enumerate(cases, 1) for row in _rows(rank, case)])
+    rows = [["", case, *[""] * (len(COLUMNS) - 3), f"not predicted: {reason}"] for case, reason in failed.items()]
+    table = csv_text(COLUMNS, rows + [row for rank, case in enumerate(cases, 1) for row in _rows(rank, case)])
     content = {
         "models": [
             {
@@ -55,6 +59,7 @@ def write_tables(cases: Sequence[CaseQuality], judges: Sequence[Judge], folder: 
             }
             for judge in judges
         ],
+        "not_predicted": dict(failed),
         "cases": [_case(rank, case) for rank, case in enumerate(cases, 1)],
         _DIGEST: hashlib.sha256(table.encode()).hexdigest(),
     }

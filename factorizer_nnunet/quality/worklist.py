@@ -39,6 +39,7 @@ def worklist_page(
     files: Mapping[str, ShownFiles],
     dataset: DatasetJson,
     limits: ViewerLimits,
+    failed: Mapping[str, str],
 ) -> str:
     """The page.
 
@@ -49,9 +50,10 @@ def worklist_page(
         files: by case.
         dataset: what labels mean.
         limits: of the viewer.
+        failed: cases that could not be predicted, with the reason.
 
     Raises:
-        OSError, RuntimeError, ValueError, IndexError: files of a case cannot be shown.
+        UserError: files of a case cannot be shown.
     """
     flagged = sum(bool(case.flags) for case in cases)
     lead = f"{count_of(len(cases), 'case')}, {flagged} with a reason to look closer. "
@@ -69,14 +71,15 @@ def worklist_page(
         f"{name}: worklist of {today()}",
         STYLE + REPORT_STYLE + VIEWER_STYLE,
         SCRIPT + VIEWER_SCRIPT,
-        f"{_header(name, judges, files)}<nav>{links}</nav>{body}{shown}",
+        f"{_header(name, judges, files, failed)}<nav>{links}</nav>{body}{shown}",
     )
 
 
-def _header(name: str, judges: Sequence[Judge], files: Mapping[str, ShownFiles]) -> str:
+def _header(name: str, judges: Sequence[Judge], files: Mapping[str, ShownFiles], failed: Mapping[str, str]) -> str:
     """What was predicted, when the page was written, which models predicted it, and what is missing."""
     models = "".join(f'<li title="{text_of(judge.model)}">{text_of(_model(judge))}</li>' for judge in judges)
-    warnings = [note for judge in judges for note in judge.notes]
+    warnings = [f"Not predicted: {case}: {reason}" for case, reason in failed.items()]
+    warnings += [note for judge in judges for note in judge.notes]
     if changed := [words for own in files.values() for words in own.changed]:
         warnings.append(f"Images are not those that were predicted from: {first_few(changed)}. Predict again")
     shown = "".join(f'<p class="warning">{text_of(warning)}</p>' for warning in warnings)
@@ -103,8 +106,11 @@ def _table(cases: Sequence[CaseQuality], judges: Sequence[Judge]) -> str:
     for place, case in enumerate(cases):
         opens = f'<button class="open" data-view="{place}">{text_of(case.case)}</button>'
         doubt = _cell(case.doubt, _NOTHING_KNOWN)
+        first, *_ = case.regions
         for name, region in case.regions.items():
-            reasons = "; ".join([*region.flags, *case.image.reasons])
+            # What is said of the image stands once; rows can be sorted, so that others name the row.
+            of_image = case.image.reasons if name == first else [f"the image: see {first}"] * bool(case.image.reasons)
+            reasons = "; ".join([*region.flags, *of_image])
             cells = [
                 cell(place + 1, "number"),
                 f'<th scope="row">{opens}</th>{doubt}{cell(name)}{cell(reasons, "words")}',

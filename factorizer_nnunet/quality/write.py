@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.locks import file_lock
@@ -37,11 +39,20 @@ class Assessment:
     kept: tuple[Path, ...]
 
 
-def write_quality(folder: Path, limits: ViewerLimits = ViewerLimits()) -> Assessment:  # noqa: B008 - immutable
+def write_quality(
+    folder: Path,
+    limits: ViewerLimits = ViewerLimits(),  # noqa: B008 - immutable
+    failed: Mapping[str, str] = MappingProxyType({}),
+) -> Assessment:
     """Assess all cases of a folder that ``predict --quality`` has written.
 
+    Args:
+        folder: of the predictions.
+        limits: of the viewer.
+        failed: cases that could not be predicted, with the reason.
+
     Raises:
-        UserError: a record cannot be read, or a file not written.
+        UserError: a record cannot be read, a case not be shown, or a file not be written.
     """
     dataset = DatasetJson.read(folder / DATASET_FILE)
     names = [
@@ -57,12 +68,12 @@ def write_quality(folder: Path, limits: ViewerLimits = ViewerLimits()) -> Assess
     target = page_file(folder / PAGE_FILE)
     with file_lock(folder / RECORDS / "quality.lock", f"another command writes {target}; wait until it ends"):
         try:
-            page = worklist_page(
-                folder.absolute().name, cases, judges, files_of(folder, names, dataset.file_ending), dataset, limits
-            )
-            kept = [write_tables(cases, judges, folder), write_page(target, page)]
-        except (OSError, RuntimeError, ValueError, IndexError) as error:  # of SimpleITK and others
-            raise UserError(f"cannot write {target}: {str(error).strip().splitlines()[-1]}") from error
+            kept = [write_tables(cases, judges, folder, failed)]
+            files = files_of(folder, names, dataset.file_ending)
+            page = worklist_page(folder.absolute().name, cases, judges, files, dataset, limits, failed)
+            kept.append(write_page(target, page))
+        except OSError as error:
+            raise UserError(f"cannot write {target.parent}: {error}. Check its permissions and the space") from error
     return Assessment(tuple(cases), tuple(judges), target, tuple(path for path in kept if path is not None))
 
 

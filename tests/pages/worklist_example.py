@@ -67,7 +67,7 @@ def record(agreement: float, folds: float, found: bool = True, num_passes: int =
 def _out_of_fold(number: int) -> OutOfFoldCase:
     agreement = 0.3 + 0.65 * number / 23
     dice = {"front": 0.95 * agreement, "back": 0.95 * agreement}
-    counts = {"front": np.ones((2, NUM_LOGITS), np.int64)}
+    counts = dict.fromkeys(dice, np.ones((2, NUM_LOGITS), np.int64))
     fold = str(number % 2)
     return OutOfFoldCase(f"known_{number}", fold, dice, frozenset(dice), record(agreement, math.nan), counts)
 

@@ -111,6 +111,45 @@ def test_images_that_are_gone_or_have_changed_are_named(root: Path, model: Path)
     assert "a_0000.nii.gz (removed), a_0001.nii.gz (removed)" in page and '"no image"' in page
 
 
+def test_maps_of_other_images_are_set_aside_whatever_is_asked_for(root: Path, model: Path) -> None:
+    run_predict(root, model, quality=True, uncertainty=True, save_probabilities=True)
+    write_image(root / "images" / "c_0000.nii.gz", 99)
+    (root / "out" / "b.nii.gz").unlink()
+    write_image(root / "images" / "b_0001.nii.gz", 98)
+    outcome = run_predict(root, model, quality=True)
+    assert outcome.predicted == ["b", "c"]
+    maps = root / "out" / "uncertainty"
+    assert sorted(path.name for path in maps.glob("*.nii.gz")) == ["a_disagreement.nii.gz", "a_entropy.nii.gz"]
+    assert (maps / "c_entropy.nii.gz.outdated-1").exists() and (maps / "b_entropy.nii.gz.incomplete-1").exists()
+    assert [path.name for path in (root / "out").glob("*.npz")] == ["a.npz"]
+    assert "c_entropy.nii.gz.outdated-1" in "".join(outcome.set_aside)
+    page = write_quality(root / "out").page.read_text()
+    assert page.count('"entropy"') == 1
+
+
+def test_a_map_of_another_grid_is_named(root: Path, model: Path) -> None:
+    run_predict(root, model, quality=True, uncertainty=True)
+    other = root / "out" / "uncertainty" / "b_entropy.nii.gz"
+    SimpleITK.WriteImage(SimpleITK.Image(3, 4, 5, SimpleITK.sitkFloat32), str(other))
+    with pytest.raises(UserError, match=rf"b cannot be shown: {re.escape(str(other))} has 3 × 4 × 5 voxels"):
+        write_quality(root / "out")
+    assert len(json.loads((root / "out" / "quality.json").read_text())["cases"]) == len(CASES), "tables come first"
+
+
+def test_cases_that_fail_are_on_top_of_the_worklist(
+    root: Path, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (root / "images" / "b_0001.nii.gz").write_bytes(b"half")
+    options = ["-i", str(root / "images"), "-o", str(root / "out"), "-f", "0", "-device", "cpu"]
+    assert main(["predict", "-m", str(model), *options, "-npp", "0", "-nps", "0", "--quality"]) == 1
+    capsys.readouterr()
+    first, *others = csv.DictReader((root / "out" / "quality.csv").open())
+    assert (first["case"], first["rank"]) == ("b", "") and first["flags"].startswith("not predicted: ")
+    assert {row["case"] for row in others} == {"a", "c"}
+    assert list(json.loads((root / "out" / "quality.json").read_text())["not_predicted"]) == ["b"]
+    assert "Not predicted: b: " in (root / "out" / "quality.html").read_text()
+
+
 def test_nothing_to_compare_is_said(root: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["-i", str(root / "images"), "-o", str(root / "out"), "-f", "0", "-device", "cpu"]
     options += ["-npp", "0", "-nps", "0"]
