@@ -104,15 +104,18 @@ def _region(name: str, cases: Sequence[OutOfFoldCase]) -> RegionCalibration:
 
 
 def _output(output: str, cases: Sequence[OutOfFoldCase]) -> OutputCalibration:
-    """Fit to all cases; how good it is, is measured on cases that it was not fitted to: other folds, or halves."""
+    """Fit to all cases; how good it is, is measured on cases that it was not fitted to: other folds, or halves.
+
+    Where that is not better, nothing is changed: folds that were trained on few cases can be too different.
+    """
     folds = list(dict.fromkeys(one.fold for one in cases))
     groups = [[one.counts[output] for one in cases if one.fold == fold] for fold in folds]
     if len(folds) == 1:
         groups = [[one.counts[output] for one in cases[half::_HALVES]] for half in range(_HALVES)]
     sums = [np.sum(group, axis=0) if group else np.zeros((2, NUM_LOGITS)) for group in groups]
     total = np.sum(sums, axis=0)
-    return OutputCalibration(
-        scaling=fit_scaling(total),
-        before=reliability([(total, LogitScaling())]),
-        after=reliability([(one, fit_scaling(total - one)) for one in sums]),
-    )
+    before = reliability([(total, LogitScaling())])
+    after = reliability([(one, fit_scaling(total - one)) for one in sums])
+    if not after.ece < before.ece:
+        return OutputCalibration(LogitScaling(), before, before)
+    return OutputCalibration(fit_scaling(total), before, after)

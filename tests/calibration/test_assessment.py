@@ -14,7 +14,7 @@ from factorizer_nnunet.calibration.calibration_file import read_calibration, wri
 from factorizer_nnunet.calibration.dice_model import MIN_CASES
 from factorizer_nnunet.calibration.fit import OutOfFoldCase, calibration_of
 from factorizer_nnunet.calibration.image_distance import ImageDistance, distance_of
-from factorizer_nnunet.calibration.logit_scaling import logit_counts
+from factorizer_nnunet.calibration.logit_scaling import LogitScaling, logit_counts
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.imaging.statistics import channel_statistics
 from factorizer_nnunet.nnunet.pass_record import PassRecord, RegionPasses
@@ -109,6 +109,18 @@ def test_few_cases_give_raw_agreement_and_say_so() -> None:
     assert found.estimate is None and found.doubt == pytest.approx(0.3)
     assert f"lesion ({MIN_CASES - 1})" in own.note and "raw agreement only" in own.note
     assert judge(cases(MIN_CASES)).note == ""
+
+
+def test_probabilities_are_calibrated_only_where_other_folds_gain_by_it() -> None:
+    """Folds that are wrong in the same way are; folds that are wrong in opposite ways stay as they are."""
+    rng = np.random.default_rng(0)
+    p = rng.random(20_000)
+    too_low, too_high = (logit_counts(p, rng.random(p.size) < p**power) for power in (0.5, 2.0))
+    for counts, calibrated in (((too_low, too_low), True), ((too_low, too_high), False)):
+        pair = [replace(one, counts={"lesion": own}) for one, own in zip(cases(2), counts, strict=True)]
+        found = calibration_of(pair, {"0": "a", "1": "b"}, SETTINGS).outputs["lesion"]
+        assert (found.scaling != LogitScaling()) == (found.after.ece < found.before.ece / 2) == calibrated
+        assert calibrated or found.after == found.before
 
 
 def test_volumes_and_lesions_that_differ_are_named() -> None:
