@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.nnunet.integrity import zip_damage
 
 STEM = "stem.weight"  # in every authors' network; anything before this name is a prefix
 _CONTAINERS = ("state_dict", "model")  # where PyTorch Lightning and the authors' MONAI bundles store a network
@@ -63,6 +64,9 @@ def read_weights(path: Path) -> UpstreamWeights:
 
 def _read_torch(path: Path) -> object:
     try:
+        # torch reads damaged weights without comparing their checksums. Before torch 1.6 the file was not a zip.
+        if zipfile.is_zipfile(path) and (damage := zip_damage(path)) is not None:
+            raise OSError(damage)
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         needed = re.search(r"GLOBAL (\S+)", str(error))

@@ -50,6 +50,14 @@ def save(content: object) -> Callable[[Path], None]:
     return lambda folders: torch.save(content, folders / "weights.pt")
 
 
+def flip_bit(folders: Path) -> None:
+    """In the middle of the file, which is in a weight."""
+    file = folders / "weights.pt"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 0x40
+    file.write_bytes(content)
+
+
 BAD_WEIGHTS = {
     "missing": (lambda folders: (folders / "weights.pt").unlink(), r"cannot read .*weights\.pt: No such file"),
     "text": (
@@ -64,6 +72,7 @@ BAD_WEIGHTS = {
         lambda folders: (folders / "weights.pt").write_bytes((folders / "weights.pt").read_bytes()[:5000]),
         "damaged or not a file that torch can read",
     ),
+    "a flipped bit": (flip_bit, "damaged or not a file that torch can read"),
     "code": (
         save({"state_dict": STATE, "hyper_parameters": argparse.Namespace(lr=1)}),
         r"asks for argparse\.Namespace\).*execute code from the file, so it is refused.*weights_only=False",
