@@ -57,25 +57,34 @@ class Matched:
 def match(old: Heads, new: Heads, maps: Sequence[str] = ()) -> Matched:
     """Match by name; spaces, dashes, underscores and case do not count.
 
+    nnU-Net chooses the normalisation by a channel's name, so several channels may be called CT: the first is matched
+    with the first, the second with the second, and those left over in the data set are new.
+
     Args:
         old: channels and outputs of the model.
         new: those of the data set.
         maps: ``OLD=NEW`` for names that differ, of channels or outputs.
 
     Raises:
-        UserError: a text of ``maps`` names something unknown, or two old channels or outputs for one new.
+        UserError: a text of ``maps`` names something unknown, the background, or two old channels or outputs for one
+            new.
     """
     channels: dict[str, str] = {}
     outputs: dict[str, str] = {}
     for text in maps:
         found = False
         for chosen, olds, news in ((channels, old.channels, new.channels), (outputs, old.outputs, new.outputs)):
-            for first, second in _splits(text):
-                if first in olds and second in news:
-                    if chosen.setdefault(second, first) != first:
+            for old_name, new_name in _splits(text):
+                if old_name in olds and new_name in news:
+                    if chosen is outputs and BACKGROUND in (old_name, new_name):
                         raise UserError(
-                            f"--map gives {chosen[second]} and {first} of the model to {second}: only one of them can "
-                            "start it. Leave one out"
+                            f"--map {text}: the background is no class that another starts from, or that starts from "
+                            "another. Leave it out"
+                        )
+                    if chosen.setdefault(new_name, old_name) != old_name:
+                        raise UserError(
+                            f"--map gives {chosen[new_name]} and {old_name} of the model to {new_name}: only one of "
+                            "them can start it. Leave one out"
                         )
                     found = True
         if not found:
@@ -87,20 +96,28 @@ def match(old: Heads, new: Heads, maps: Sequence[str] = ()) -> Matched:
 
 
 def _matching(old: Sequence[str], new: Sequence[str], given: Mapping[str, str]) -> Matching:
-    numbers = {name: number for number, name in enumerate(old)}
+    places = {place: number for number, place in enumerate(_places(old))}
     by_key = _unambiguous(old)
     keys_of_new = _unambiguous(new)
     mapped = set(given.values())
     sources: list[int | None] = []
-    for name in new:
+    for name, occurrence in _places(new):
         key = _key(name)
-        found = given.get(name, name if name in numbers else None)
+        found = given.get(name, name if name in old else None)
         if found is None and keys_of_new.get(key) == name:
             found = by_key.get(key)
         if name not in given and found in mapped:
             found = None  # the user has given it to another
-        sources.append(None if found is None else numbers[found])
+        sources.append(None if found is None else places.get((found, occurrence)))
     return Matching(tuple(old), tuple(new), tuple(sources))
+
+
+def _places(names: Sequence[str]) -> Iterator[tuple[str, int]]:
+    """Each name with the number of times that it has occurred before."""
+    seen: Counter[str] = Counter()
+    for name in names:
+        yield name, seen[name]
+        seen[name] += 1
 
 
 def _key(name: str) -> str:
@@ -108,8 +125,8 @@ def _key(name: str) -> str:
 
 
 def _unambiguous(names: Sequence[str]) -> dict[str, str]:
-    """Names by their key, without those that share one."""
-    count = Counter(map(_key, names))
+    """Names by their key, without different ones that share one."""
+    count = Counter(map(_key, set(names)))
     return {_key(name): name for name in names if count[_key(name)] == 1}
 
 

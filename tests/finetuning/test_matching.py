@@ -38,6 +38,18 @@ def test_a_spelling_that_two_names_share_decides_nothing() -> None:
     assert sources(Heads(("T_1", "T-1"), ("background",), False))[0] == (None, None)
 
 
+def test_channels_of_one_name_are_matched_in_their_order() -> None:
+    old = Heads(("zscore", "zscore", "FLAIR"), ("background",), False)
+    for new, expected in (
+        (("zscore", "zscore", "FLAIR"), (0, 1, 2)),
+        (("FLAIR", "Z-score", "Z-score"), (2, 0, 1)),
+        (("zscore",), (0,)),
+        (("zscore",) * 3, (0, 1, None)),
+    ):
+        assert sources(Heads(new, ("background",), False), old=old)[0] == expected
+    assert sources(Heads(("CT", "CT"), ("background",), False), "zscore=CT", old=old)[0] == (0, 1)
+
+
 def test_names_may_contain_an_equals_sign() -> None:
     old = Heads(("b=0", "b=1000"), ("background",), False)
     assert sources(Heads(("b=800",), ("background",), False), "b=1000=b=800", old=old)[0] == (1,)
@@ -51,6 +63,8 @@ def test_names_may_contain_an_equals_sign() -> None:
         (["T1"], "--map T1 has no =: write OLD=NEW"),
         (["T1=PD", "T2=PD"], "--map gives T1 and T2 of the model to PD: only one of them"),
         (["T1=edema"], "does not name a channel or class"),
+        (["background=edema"], "--map background=edema: the background is no class that another starts from"),
+        (["core=background"], "--map core=background: the background is no class"),
     ],
 )
 def test_wrong_maps_are_reported(maps: list[str], message: str) -> None:
