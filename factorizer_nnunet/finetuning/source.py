@@ -74,15 +74,15 @@ def opened_source(
         place: ``TRAINER__PLANS__CONFIGURATION``, a zip with it, or an exported model, folder or zip.
         configuration: which a zip of several models must contain; a folder's must be the same.
         fold: whose weights are taken; None takes ``all``, else the first.
-        checkpoint: name of the file in the fold's folder.
+        checkpoint: name of the file in the fold's folder; of an exported model, the one that it was exported from.
 
     Raises:
         UserError: the model cannot be used; the message says why.
     """
     with contextlib.ExitStack() as stack:
-        folder = place
+        folder, file_name = place, checkpoint
         if is_exported(place) and (place.is_dir() or is_exported_zip(place)):
-            folder, checkpoint = stack.enter_context(opened_model(place)).folder, WEIGHTS_FILE
+            folder, file_name = stack.enter_context(opened_model(place)).folder, WEIGHTS_FILE
         elif place.is_file():
             if not zipfile.is_zipfile(place):
                 raise UserError(
@@ -92,12 +92,11 @@ def opened_source(
                 )
             temporary = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="factorizer_model_")))
             folder = unpack_model(place, temporary, checkpoint, configuration)
-        yield _read(place, folder, configuration, fold, checkpoint)
+        yield _read(place, folder, configuration, fold or _usual_fold(folder, file_name), checkpoint)
 
 
-def _read(place: Path, folder: Path, configuration: str | None, fold: str | None, checkpoint: str) -> SourceModel:
-    fold = fold or _usual_fold(folder, checkpoint)
-    model = load_model(folder, [fold], CHECKPOINT_FINAL if checkpoint == WEIGHTS_FILE else checkpoint)
+def _read(place: Path, folder: Path, configuration: str | None, fold: str, checkpoint: str) -> SourceModel:
+    model = load_model(folder, [fold], checkpoint)
     trained = model.first.configuration
     if configuration not in (None, trained):
         raise UserError(
@@ -117,9 +116,9 @@ def _read(place: Path, folder: Path, configuration: str | None, fold: str | None
     return SourceModel(place, model, fold, found, architecture)
 
 
-def _usual_fold(folder: Path, checkpoint: str) -> str:
+def _usual_fold(folder: Path, file_name: str) -> str:
     """``all`` if the model has it, since it was trained on most cases; else its first fold."""
-    names = [fold.name for fold in ModelFolder(folder).folds(checkpoint)]
+    names = [fold.name for fold in ModelFolder(folder).folds(file_name)]
     return ALL_CASES if ALL_CASES in names else min(names, key=_number, default="0")
 
 

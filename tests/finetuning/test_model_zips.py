@@ -105,3 +105,8 @@ def test_an_exported_model_is_a_source_too(model: Path, tmp_path: Path, name: st
         assert exported.architecture == original.architecture
         before, after = original.checkpoint.weights, exported.checkpoint.weights
     assert all(torch.equal(before[key], after[key]) for key in before) and before.keys() == after.keys()
+    with (
+        pytest.raises(UserError, match=f"was exported from {CHECKPOINT} and has no checkpoint_best.pth"),
+        opened_source(tmp_path / name, None, None, "checkpoint_best.pth"),
+    ):
+        pass
