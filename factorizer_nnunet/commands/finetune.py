@@ -1,8 +1,8 @@
 """Continue a trained model on another data set.
 
-Continue a trained model on another data set, with other channels or classes. Channels and classes are matched by name;
-new ones start from the mean of the old. The plans of the model (network, patch, voxel size, normalisation) are used for
-the new data where they fit. What comes from where is printed first.
+It may have other channels or classes: these are matched by name, and new ones start from the mean of the old. The plans
+of the model (network, patch, voxel size, normalisation) are used for the new data where they fit. What comes from where
+is printed first.
 
 The data are checked, planned under a name of their own and preprocessed, then nnUNetv2_train trains each fold, at a
 lower learning rate. The results are an ordinary model in nnUNet_results. Nothing that exists is overwritten; the same
@@ -30,7 +30,7 @@ examples:
   factorizer-nnunet finetune --from MODEL.zip -d 5 -f 0 -tr nnUNetTrainerFactorizer_100epochs
   factorizer-nnunet finetune --from MODEL_FOLDER -d 5 --map T1ce=T1c --map "left atrium=LA" --freeze encoder
 
-exit status: 0 done; 1 a training failed; 2 wrong arguments or input, before anything was written; 130 interrupted
+exit status: 0 done; 1 a training failed; 2 wrong arguments or data, or a file cannot be written; 130 interrupted
 """
 
 
@@ -68,7 +68,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="X",
         help="highest learning rate, which becomes part of the trainer's name (default: 1e-3)",
     )
-    add("--warmup", type=int, metavar="N", help="iterations over which it rises (default: a tenth, at most 1000)")
+    add(
+        "--warmup",
+        type=int,
+        metavar="N",
+        help="iterations over which it rises (default: a tenth, of trainings with a time such as _6h a twentieth; at "
+        "most 1000)",
+    )
     add(
         "--freeze",
         nargs="+",
@@ -100,7 +106,10 @@ def run(args: argparse.Namespace) -> int:
     from factorizer_nnunet.finetuning.finetune import make_ready, train
     from factorizer_nnunet.finetuning.preparation import prepared
     from factorizer_nnunet.finetuning.request import FinetuneRequest
+    from factorizer_nnunet.running.worker_slots import available_device
 
+    if not (args.dry_run or args.no_train):
+        available_device(args.device)  # before the data are preprocessed for hours
     processes = args.num_processes or max(1, min(default_num_processes, os.cpu_count() or 1))
     request = request_of(FinetuneRequest, args, num_processes=processes, check_data=not args.no_data_check)
     with prepared(request) as preparation:

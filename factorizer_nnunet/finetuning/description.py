@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 from factorizer_nnunet.core.markdown import markdown_table
 from factorizer_nnunet.finetuning.finetune import train_command
-from factorizer_nnunet.finetuning.matching import Matching
 from factorizer_nnunet.finetuning.preparation import Preparation
+from factorizer_nnunet.nnunet.absent_channels import advice_for, drops_channels
 from factorizer_nnunet.nnunet.names import TRAINER
 
 
@@ -19,7 +19,10 @@ def describe(preparation: Preparation) -> Iterator[str]:
         yield markdown_table([[what, "starts from"], *map(list, matching.rows())])
         if matching.unused:
             yield f"Not used of the model: {', '.join(matching.unused)}"
-    yield markdown_table([["plans", preparation.name.plans], *map(list, preparation.adoption.rows)])
+    if preparation.plans_file.is_file():  # perhaps edited since
+        yield f"The plans exist and are kept as they are: {preparation.plans_file}"
+    else:
+        yield markdown_table([["plans", preparation.name.plans], *map(list, preparation.adoption.rows)])
     yield from _notes(preparation)
 
 
@@ -41,19 +44,20 @@ def _notes(preparation: Preparation) -> Iterator[str]:
             f"{trainer} trains at its own learning rate: only {TRAINER} has a lower one, a warm-up and frozen parts in "
             "its name"
         )
+    if preparation.source.checkpoint.channel_drop and len(channels.new) > 1 and not drops_channels(trainer):
+        yield (
+            "WARNING: the model predicts cases without some channels, but what is trained now will refuse them. "
+            f"{advice_for(trainer)}"
+        )
     frozen = {part for part in ("stem", "encoder") if f"_freeze{part}" in trainer}
     if frozen and not channels.is_identity:
         yield (
             f"WARNING: the first convolution is frozen ({' and '.join(sorted(frozen))}), although the channels are not "
             "those of the model"
         )
-    yield from _all_new(preparation.matched.channels, "channels", preparation)
-
-
-def _all_new(matching: Matching, what: str, preparation: Preparation) -> Iterator[str]:
-    if all(source is None for source in matching.sources):
-        example = f"--map {shlex.quote(f'{matching.old[0]}={matching.new[0]}')}"
+    if all(source is None for source in channels.sources):
+        example = f"--map {shlex.quote(f'{channels.old[0]}={channels.new[0]}')}"
         yield (
-            f"WARNING: none of the {what} of {preparation.raw.name} has a name of the model. If one shows the same, "
+            f"WARNING: none of the channels of {preparation.raw.name} has a name of the model. If one shows the same, "
             f"say so, such as {example}"
         )

@@ -28,6 +28,9 @@ from factorizer_nnunet.nnunet.names import SPLITS_FILE
 from factorizer_nnunet.planning.image_geometry import typical_image
 from factorizer_nnunet.prediction.model import network_of
 
+# Of the origin in plans: the same weights for the same data. The name of their folder or zip may have changed.
+_COMPARED = ("sha256", "fold", "channels", "labels")
+
 
 @dataclass(frozen=True)
 class Preparation:
@@ -143,7 +146,8 @@ def _checked_for_existing(preparation: Preparation) -> Preparation:
     for existing in (file, target.plans_file):
         if not existing.exists():
             continue
-        if load_json_object(existing, f"Remove it, or {fix}").get(ENTRY) != preparation.origin:
+        found = load_json_object(existing, f"Remove it, or {fix}").get(ENTRY)
+        if not isinstance(found, Mapping) or any(found.get(key) != preparation.origin[key] for key in _COMPARED):
             raise UserError(
                 f"{existing} exists and is not of this model with these channels and classes; it is not overwritten: "
                 f"{fix}"

@@ -33,7 +33,8 @@ class FinetuneRequest:
         maps: ``OLD=NEW`` for channels and classes whose names differ.
         freeze: parts of the network that are not trained, of ``PARTS``.
         learning_rate: highest rate; None is ``LEARNING_RATE`` for our trainer, unless its name says another.
-        warmup: iterations over which the rate rises; None is a tenth of the training, at most 1000.
+        warmup: iterations over which the rate rises; None is a tenth of the training, at most 1000, unless its name
+            says another or a time, of which the number of iterations is not known.
         source_fold: whose weights are taken; None takes ``all``, else the first.
         checkpoint: name of the file in the fold of the model.
         num_processes: worker processes of planning and preprocessing.

@@ -20,6 +20,9 @@ from finetuning_example import (
 )
 
 from factorizer_nnunet.cli import main
+from factorizer_nnunet.finetuning.preparation import prepared
+from factorizer_nnunet.finetuning.request import FinetuneRequest
+from factorizer_nnunet.running import worker_slots
 
 PLANS = "nnUNetFactorizerFinetunedPlans_from004"
 TRAINER = f"{FACTORIZER}_20epochs_50iters"
@@ -75,7 +78,12 @@ def test_a_model_for_missing_channels_stays_one(
 ) -> None:
     model = write_source(folders / "elsewhere", f"{FACTORIZER}_channeldrop", channel_drop=True)
     assert finetune(model, "--dry-run") == 0
-    assert f"Trainer: {FACTORIZER}_lr1e-3_warmup1000_channeldrop" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert f"Trainer: {FACTORIZER}_lr1e-3_warmup1000_channeldrop" in out and "WARNING" not in out
+    assert finetune(model, "--dry-run", "-tr", TRAINER) == 0
+    out = capsys.readouterr().out
+    assert "WARNING: the model predicts cases without some channels, but what is trained now will refuse them" in out
+    assert f"-tr {TRAINER}_lr1e-3_warmup100_channeldrop" in out
 
 
 def test_names_that_do_not_fit_are_pointed_out(folders: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -191,6 +199,33 @@ def test_plans_and_results_of_others_are_not_overwritten(
     assert f"{plans} exists and is not of this model" in capsys.readouterr().err
     assert finetune(model, "-p", "Other_plans", "--dry-run") == 0
     assert snapshot(folders) == before
+
+
+def test_plans_of_the_same_weights_are_kept(
+    folders: Path, model: Path, target: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with prepared(FinetuneRequest(source=model, dataset=5)) as preparation:
+        plans, origin = preparation.plans_file, dict(preparation.origin)
+    plans.parent.mkdir(parents=True)
+    plans.write_text(json.dumps({"finetuned_from": {**origin, "model": "as it was named before"}}))
+    assert finetune(model, "--dry-run") == 0
+    out = capsys.readouterr().out
+    assert f"The plans exist and are kept as they are: {plans}" in out and "spacing" not in out
+    for changed in ({**origin, "sha256": "0" * 64}, {**origin, "channels": {}}, "other plans"):
+        plans.write_text(json.dumps({"finetuned_from": changed}))
+        assert finetune(model, "--dry-run") == 2
+        assert f"{plans} exists and is not of this model" in capsys.readouterr().err
+
+
+def test_a_missing_device_is_reported_before_anything_is_written(
+    folders: Path, model: Path, target: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_slots, "visible_gpus", list)
+    before = snapshot(folders)
+    assert finetune(model, "-device", "cuda") == 2
+    assert "no GPU found" in capsys.readouterr().err
+    assert snapshot(folders) == before
+    assert finetune(model, "-device", "cuda", "--dry-run") == 0
 
 
 def test_folds_next_to_the_raw_data_are_those_that_will_be_used(
