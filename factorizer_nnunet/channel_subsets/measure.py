@@ -87,7 +87,7 @@ def measure_subsets(request: SubsetRequest, say: Callable[[str], None] = print) 
         _check_trained_for_it(work.model)
     total = sum(work.num_left for work in works)
     cases = sum(len(work.names) for work in works)
-    say(f"{cases} cases × {len(subsets(works[0].scores.channels))} subsets; predictions that are left: {total}")
+    say(f"{cases} cases × {len(subsets(works[0].scores.channels))} subsets; {total} predictions left")
     if total:
         seconds = sum(_seconds(work, device, request.mirroring) for work in works)
         say(f"time: about {seconds / 60:.0f} min for the network, by one patch that was timed")
@@ -100,7 +100,7 @@ def fold_work(folder: Path, fold: str, mirroring: bool) -> FoldWork:
     """Read a fold, and what has been measured with its present weights.
 
     Raises:
-        UserError: the model or its data cannot be used.
+        UserError: the model or its data cannot be used, or it was measured with the other setting of mirroring.
     """
     model = load_model(folder, [fold], CHECKPOINT_FINAL)
     cases = ValidationCases(model)
@@ -108,11 +108,13 @@ def fold_work(folder: Path, fold: str, mirroring: bool) -> FoldWork:
     file = ModelFolder(folder).fold(fold).path / FILE
     before = read_subset_scores(file)
     scores = SubsetScores(checkpoint=model.first.digest, mirroring=mirroring, channels=model.dataset.channel_names)
-    if before is not None and (before.checkpoint, before.mirroring, before.channels) == (
-        scores.checkpoint,
-        scores.mirroring,
-        scores.channels,
-    ):
+    if before is not None and (before.checkpoint, before.channels) == (scores.checkpoint, scores.channels):
+        if before.mirroring != mirroring:
+            advice = "leave out --mirroring" if mirroring else "add --mirroring"
+            raise UserError(
+                f"{file} was measured with{'' if before.mirroring else 'out'} mirroring and is not overwritten: remove "
+                f"it, or {advice}"
+            )
         scores.cases.update({name: case for name, case in before.cases.items() if name in names})
     return FoldWork(file, model, cases, tuple(names), scores)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.file_stamps import stamp_of
 from factorizer_nnunet.evaluation.subset_scores import (
@@ -36,14 +38,14 @@ def _of_result(result: Result, titled: bool) -> str:
     title = f"<h3>{text_of(result.title)}</h3>" if titled else ""
     command = f"factorizer-nnunet channel-subsets -m {result.model.path}"
     try:
-        folds = [scores for fold in result.model.numbered_folds() if (scores := _scores(fold)) is not None]
+        folds = {fold.name: scores for fold in result.model.numbered_folds() if (scores := _scores(fold)) is not None}
     except UserError as error:
         return title + note(text_of(error))
-    cases = [case for scores in folds for name, case in scores.cases.items() if name in result.names]
+    cases = [case for scores in folds.values() for name, case in scores.cases.items() if name in result.names]
     if not cases:
         advice = f"To predict with every subset of channels: <code>{text_of(command)}</code>."
         return title + note(f"Not measured with these weights. {advice}")
-    rows = subset_rows(folds[0].channels, cases)
+    rows = subset_rows(next(iter(folds.values())).channels, cases)
     return title + _lead(result, folds, len(cases)) + csv_button("channel_subsets") + _table(rows)
 
 
@@ -54,14 +56,21 @@ def _scores(fold: FoldFolder) -> SubsetScores | None:
     return None if is_older else scores
 
 
-def _lead(result: Result, folds: list[SubsetScores], count: int) -> str:
+def _lead(result: Result, folds: Mapping[str, SubsetScores], count: int) -> str:
     missing = f" of {len(result.names)}" if count < len(result.names) else ""
-    mirrored = "" if any(scores.mirroring for scores in folds) else ", without mirroring"
     return note(
         f"Dice in percent with each subset of the channels, mean over {count}{missing} cases, each predicted by the "
-        f"fold that was not trained on it{mirrored}. Drop: of the mean over regions, compared with all "
+        f"fold that was not trained on it{_mirroring(folds)}. Drop: of the mean over regions, compared with all "
         "channels, in points."
     )
+
+
+def _mirroring(folds: Mapping[str, SubsetScores]) -> str:
+    """Which folds averaged over mirrored images, unless all did: each may have been measured in its own way."""
+    mirrored = [name for name, scores in folds.items() if scores.mirroring]
+    if not mirrored:
+        return ", without mirroring"
+    return "" if len(mirrored) == len(folds) else f", mirrored only by fold {', '.join(mirrored)}"
 
 
 def _table(rows: list[SubsetRow]) -> str:

@@ -37,7 +37,7 @@ def test_the_command_says_how_much_it_is_measures_and_continues(
     arguments = ["channel-subsets", "-m", str(model), "-f", "0", "-device", "cpu"]
     assert main(arguments) == 0
     first = capsys.readouterr().out
-    assert f"{len(VALIDATED)} cases × 3 subsets; predictions that are left: {3 * len(VALIDATED)}" in first
+    assert f"{len(VALIDATED)} cases × 3 subsets; {3 * len(VALIDATED)} predictions left" in first
     assert "time: about" in first
     file = model / "fold_0" / FILE
     scores = read_subset_scores(file)
@@ -69,10 +69,22 @@ def test_other_weights_are_measured_again(root: Path) -> None:
     case = CaseScores(seconds=1.0, dice=dict.fromkeys(subsets(("T1", "T2")), {"tumor": 0.5}))
     SubsetScores(**{**vars(before.scores), "cases": dict.fromkeys(VALIDATED, case)}).write(before.file)
     assert not measure.fold_work(model, "0", mirroring=False).left
-    assert len(measure.fold_work(model, "0", mirroring=True).left) == len(VALIDATED)
     other = SubsetScores(**{**vars(before.scores), "checkpoint": "0" * 64, "cases": dict.fromkeys(VALIDATED, case)})
     other.write(before.file)
-    assert len(measure.fold_work(model, "0", mirroring=False).left) == len(VALIDATED)
+    for mirroring in (False, True):
+        assert len(measure.fold_work(model, "0", mirroring).left) == len(VALIDATED)
+
+
+@pytest.mark.parametrize("mirroring", [False, True])
+def test_a_measurement_of_the_other_kind_is_not_overwritten(root: Path, mirroring: bool) -> None:
+    model = write_model(root, DROPS)
+    write_validation(root)
+    before = measure.fold_work(model, "0", mirroring)
+    before.scores.write(before.file)
+    advice = "was measured with mirroring .*add" if mirroring else "was measured without mirroring .*leave out"
+    with pytest.raises(UserError, match=f"{advice} --mirroring"):
+        measure.measure_subsets(measure.SubsetRequest(model=model, device="cpu", mirroring=not mirroring))
+    assert read_subset_scores(before.file) == before.scores
 
 
 def test_other_models_are_refused(root: Path, capsys: pytest.CaptureFixture[str]) -> None:

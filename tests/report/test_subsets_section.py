@@ -33,7 +33,7 @@ def section(study: Study, trainer: str) -> str:
     return subsets_section(group)
 
 
-def measured(study: Study, fold: int, checkpoint: str, dice: float) -> Path:
+def measured(study: Study, fold: int, checkpoint: str, dice: float, mirroring: bool = False) -> Path:
     """Scores of the case of a fold, which lose half without T2."""
     cases = {
         case: CaseScores(
@@ -48,7 +48,7 @@ def measured(study: Study, fold: int, checkpoint: str, dice: float) -> Path:
         if study.fold_of(case) == fold
     }
     file = study.model(TRAINER) / f"fold_{fold}" / FILE
-    SubsetScores(checkpoint=checkpoint, mirroring=False, channels=("T1", "T2"), cases=cases).write(file)
+    SubsetScores(checkpoint=checkpoint, mirroring=mirroring, channels=("T1", "T2"), cases=cases).write(file)
     return file
 
 
@@ -67,6 +67,10 @@ def test_the_table_has_the_means_and_drops(study: Study) -> None:
     rows = re.findall(r"<tr><td>([^<]*)</td>(.*?)</tr>", shown)
     assert [name for name, _ in rows] == ["T1 + T2", "T1", "T2"]
     assert re.findall(r">([\d.]+|–)<", rows[1][1]) == ["35.0", "–", "35.0", "35.0"]
+    measured(study, 1, "unknown", 0.8, mirroring=True)
+    assert "not trained on it, mirrored only by fold 1. Drop" in section(study, TRAINER)
+    measured(study, 0, "unknown", 0.6, mirroring=True)
+    assert "not trained on it. Drop" in section(study, TRAINER)
 
     # Other weights than those that were measured.
     checkpoint = files[1].with_name("checkpoint_final.pth")
