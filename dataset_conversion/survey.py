@@ -15,8 +15,7 @@ from factorizer_nnunet.dataset_conversion.discover import SourceListing, find_ca
 from factorizer_nnunet.dataset_conversion.options import Options
 from factorizer_nnunet.dataset_conversion.spec import Channel, LabelScheme, Release
 from factorizer_nnunet.imaging.checks import unexpected_labels_problem
-from factorizer_nnunet.nnunet.absent_channels import SUFFIX
-from factorizer_nnunet.nnunet.names import TRAINER
+from factorizer_nnunet.nnunet.names import CHANNEL_DROP, TRAINER
 
 _MIN_CASES_FOR_TELLTALE = 5
 
@@ -115,7 +114,7 @@ def _hints(release: Release, scheme: LabelScheme, examined: Sequence[Examined], 
     Such values come from another release if most cases have them, otherwise from mistakes.
     """
     if lacking:
-        yield f"--allow-missing keeps cases that lack channels, for trainers such as {TRAINER}{SUFFIX}"
+        yield f"--allow-missing keeps cases that lack channels, for trainers such as {TRAINER}{CHANNEL_DROP}"
     labels = [set(e.label.counts) for e in examined if e.label is not None]
     unexpected = [values for values in labels if values - {*scheme.labels.to_nnunet}]
     if not unexpected:

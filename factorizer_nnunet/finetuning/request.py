@@ -8,10 +8,9 @@ from pathlib import Path
 
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.finetuning.source import SourceModel
-from factorizer_nnunet.nnunet.absent_channels import SUFFIX as CHANNEL_DROP
 from factorizer_nnunet.nnunet.model_folder import ALL_CASES, CHECKPOINT_FINAL
 from factorizer_nnunet.nnunet.model_name import is_plans_name
-from factorizer_nnunet.nnunet.names import TRAINER, finetuned_plans_name
+from factorizer_nnunet.nnunet.names import CHANNEL_DROP, TRAINER, finetuned_plans_name
 from factorizer_nnunet.training.budget import PARTS, Budget, budget_from_suffix, changed_suffix
 
 # A third of the rate of a training from scratch (``trainer.LEARNING_RATE``); docs/finetuning.md says what was measured.

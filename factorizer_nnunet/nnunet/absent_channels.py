@@ -7,13 +7,13 @@ and checkpoints are those of any other model. Imports neither torch nor nnU-Net.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 
 import numpy as np
 
-from factorizer_nnunet.nnunet.names import TRAINER, parse_repeat
+from factorizer_nnunet.nnunet.names import CHANNEL_DROP, TRAINER, TRAINER_SUFFIX, parse_repeat
 
-SUFFIX = "_channeldrop"  # of trainers that leave out channels
 CHECKPOINT_KEY = "factorizer_channel_drop"  # entry of their checkpoints
 
 
@@ -55,10 +55,15 @@ def channels_of_zeros(image: np.ndarray) -> frozenset[int]:
 
 def drops_channels(trainer: str) -> bool:
     """Whether a trainer leaves out channels, by its name."""
-    return trainer.startswith(TRAINER) and parse_repeat(trainer)[0].endswith(SUFFIX)
+    return trainer.startswith(TRAINER) and parse_repeat(trainer)[0].endswith(CHANNEL_DROP)
 
 
 def advice_for(trainer: str) -> str:
-    """Which training gives a model that predicts without some channels, as a sentence."""
-    name = trainer if trainer.startswith(TRAINER) else TRAINER
-    return f"A model that predicts cases without all channels is trained with -tr {name}{SUFFIX}"
+    """Which training gives a model that predicts without some channels, as a sentence.
+
+    It is as long as that of ``trainer``, unless this is a trainer of others, to whose names nothing can be added.
+    """
+    name = parse_repeat(trainer)[0] + CHANNEL_DROP
+    if re.fullmatch(TRAINER + TRAINER_SUFFIX, name) is None:
+        name = TRAINER + CHANNEL_DROP
+    return f"A model that predicts cases without all channels is trained with -tr {name}"

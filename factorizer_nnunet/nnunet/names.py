@@ -11,7 +11,14 @@ SPLITS_FILE = "splits_final.json"  # the folds; nnU-Net's planner copies it from
 
 _TEMPLATE_PLANS = "nnUNetFactorizerTemplatePlans"
 _FINETUNED_PLANS = "nnUNetFactorizerFinetunedPlans"
-REPEAT_PATTERN = r"_repeat(?:[2-9]|[1-9]\d+)"  # the end of the name of a trainer that trains a model again
+CHANNEL_DROP = "_channeldrop"  # in the names of trainers that leave out channels
+# What follows TRAINER, see ``training.budget``; the end is that of a trainer that trains a model again.
+TRAINER_SUFFIX = (
+    r"(?P<length>(?:_(?P<epochs>\d+)epochs?|_(?P<hours>\d+(?:\.\d+)?)h|_(?P<minutes>\d+)m)?(?:_(?P<iters>\d+)iters?)?)"
+    r"(?:_lr(?P<lr>\d+(?:\.\d+)?(?:e-?\d+)?))?(?:_warmup(?P<warmup>\d+))?"
+    rf"(?P<freeze>(?:_freeze(?:stem|encoder|decoder))*)(?P<drop>{CHANNEL_DROP})?"
+    r"(?P<repeat>_repeat(?:[2-9]|[1-9]\d+))?"
+)
 _REPEAT = re.compile(r"(\w+)_repeat([2-9]|[1-9]\d+)", re.ASCII)
 _PLANS_NAME = re.compile(r"nnUNetFactorizer(S|M|L|XL)?Plans(?:_(\w+))?")
 

@@ -13,14 +13,9 @@ import re
 from dataclasses import asdict, dataclass
 from decimal import Decimal
 
-from factorizer_nnunet.nnunet.absent_channels import SUFFIX as CHANNEL_DROP
-from factorizer_nnunet.nnunet.names import REPEAT_PATTERN
+from factorizer_nnunet.nnunet.names import CHANNEL_DROP, TRAINER_SUFFIX
 
-_SUFFIX = re.compile(
-    r"(?P<length>(?:_(?P<epochs>\d+)epochs?|_(?P<hours>\d+(?:\.\d+)?)h|_(?P<minutes>\d+)m)?(?:_(?P<iters>\d+)iters?)?)"
-    r"(?:_lr(?P<lr>\d+(?:\.\d+)?(?:e-?\d+)?))?(?:_warmup(?P<warmup>\d+))?"
-    rf"(?P<freeze>(?:_freeze(?:stem|encoder|decoder))*)(?P<drop>{CHANNEL_DROP})?(?P<repeat>{REPEAT_PATTERN})?"
-)
+_SUFFIX = re.compile(TRAINER_SUFFIX)
 PARTS = ("stem", "encoder", "decoder")  # of the network that can be frozen, see ``training.freezing``
 
 

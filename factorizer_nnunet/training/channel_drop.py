@@ -16,8 +16,9 @@ from torch import Tensor
 
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.wording import count_of
-from factorizer_nnunet.nnunet.absent_channels import CHECKPOINT_KEY, SUFFIX, advice_for, channel_factors, leave_out
+from factorizer_nnunet.nnunet.absent_channels import CHECKPOINT_KEY, advice_for, channel_factors, leave_out
 from factorizer_nnunet.nnunet.dataset_json import DatasetJson
+from factorizer_nnunet.nnunet.names import CHANNEL_DROP
 from factorizer_nnunet.training.augmented import AugmentedTrainer
 
 # The probability that a sample keeps all channels of its case. Otherwise the number of channels that are left out is
@@ -126,7 +127,7 @@ def check_channels(dataset_json: Mapping[str, Any], drops: bool, trainer: str) -
     if drops and len(names) < 2:
         raise UserError(
             f"{trainer} leaves out channels, but the data set has only one: {', '.join(names)}. Train with "
-            f"{trainer.removesuffix(SUFFIX)}"
+            f"{trainer.removesuffix(CHANNEL_DROP)}"
         )
     if absent and not drops:
         print(

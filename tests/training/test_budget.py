@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from factorizer_nnunet.nnunet.absent_channels import advice_for, drops_channels
+from factorizer_nnunet.nnunet.names import TRAINER
 from factorizer_nnunet.training.budget import Budget, budget_from_suffix
 
 SUFFIXES = {
@@ -88,3 +90,18 @@ def test_validation_keeps_nnunets_proportion_and_never_vanishes(iterations: int,
 
 def test_without_iterations_validation_is_nnunets_own() -> None:
     assert Budget(epochs=3).validation_iterations is None
+
+
+@pytest.mark.parametrize(
+    ("trainer", "advised"),
+    [
+        (f"{TRAINER}_3epochs", f"{TRAINER}_3epochs_channeldrop"),
+        (f"{TRAINER}_3epochs_repeat2", f"{TRAINER}_3epochs_channeldrop"),
+        (f"{TRAINER}Mine", f"{TRAINER}_channeldrop"),
+        (f"{TRAINER}_mine", f"{TRAINER}_channeldrop"),
+        ("nnUNetTrainer_5epochs", f"{TRAINER}_channeldrop"),
+    ],
+)
+def test_an_advised_trainer_exists(trainer: str, advised: str) -> None:
+    assert advice_for(trainer).endswith(f" -tr {advised}") and drops_channels(advised)
+    budget_from_suffix(advised.removeprefix(TRAINER))
