@@ -33,7 +33,6 @@ MAY_IMPORT: dict[str, set[str]] = {
     "finetuning": {
         "core",
         "dataset_check",
-        "importing",
         "nnunet",
         "network",
         "planning",

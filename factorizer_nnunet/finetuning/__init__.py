@@ -1,1 +1,1 @@
-"""Continue a trained model on another data set; uses planning, prediction to read models, and importing."""
+"""Continue a trained model on another data set; uses planning, and prediction to read models."""

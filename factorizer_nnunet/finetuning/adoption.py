@@ -14,6 +14,7 @@ from typing import Any
 from factorizer_nnunet.core.wording import lengths
 from factorizer_nnunet.finetuning.matching import Matching
 from factorizer_nnunet.finetuning.source import SourceModel
+from factorizer_nnunet.nnunet.plans import MEDIAN_SHAPE, MEDIAN_SPACING, reordered
 from factorizer_nnunet.planning.image_geometry import ImageGeometry
 from factorizer_nnunet.planning.templates import MAX_PADDING, MAX_RESAMPLING
 
@@ -22,7 +23,6 @@ ENTRY = "finetuned_from"  # of the plans: the model, and what its channels and c
 _ISOTROPIC = 2.0
 _INTENSITIES = "foreground_intensity_properties_per_channel"
 _OF_OTHERS = ("inherits_from", "next_stage", "previous_stage")  # settings that name other configurations
-_PER_AXIS = ("original_median_spacing_after_transp", "original_median_shape_after_transp")
 
 
 @dataclass(frozen=True)
@@ -54,14 +54,14 @@ def decide(source: SourceModel, images: ImageGeometry, channels: Matching) -> Ad
     of_model = list(source.model.plans.transpose_forward)
     keeps_axes = of_data == of_model or (ndim == 3 and max(spacing) < _ISOTROPIC * min(spacing))
     order = of_model if keeps_axes else of_data
-    own_spacing = [images.spacing[axis] for axis in order][3 - ndim :]
+    data_spacing = [images.spacing[axis] for axis in order][3 - ndim :]
     sizes = [images.shape[axis] for axis in order][3 - ndim :]
-    ratio = max(max(a / b, b / a) for a, b in zip(own_spacing, spacing, strict=True))
+    ratio = max(max(a / b, b / a) for a, b in zip(data_spacing, spacing, strict=True))
     keeps_spacing = ratio <= MAX_RESAMPLING
     rows = [
         ("network", f"{_class(source.architecture)}, as in the model"),
-        ("spacing", _spacing(keeps_spacing, spacing, own_spacing)),
-        ("patch", _patch(settings["patch_size"], spacing if keeps_spacing else own_spacing, own_spacing, sizes)),
+        ("spacing", _spacing(keeps_spacing, spacing, data_spacing)),
+        ("patch", _patch(settings["patch_size"], spacing if keeps_spacing else data_spacing, data_spacing, sizes)),
         ("axes", "as in the model" if keeps_axes else f"as planned for the data: {of_data}, in the model {of_model}"),
         ("batch size", f"{settings['batch_size']}, as in the model"),
     ]
@@ -87,35 +87,24 @@ def adopted_plans(
         origin: the entry ``finetuned_from``.
     """
     ndim, settings = source.ndim, source.settings
-    base = _planned_configuration(planned, ndim)
-    old_order = list(planned["transpose_forward"])
-    order = list(source.model.plans.transpose_forward) if adoption.keeps_axes else old_order
-    moved = [old_order.index(axis) for axis in order]  # where each axis was
-    per_axis = {key: [planned[key][axis] for axis in moved] for key in _PER_AXIS}
-    spacing = [float(mm) for mm in settings["spacing"]]
-    if not adoption.keeps_spacing:
-        spacing = [base["spacing"][axis - (3 - ndim)] for axis in moved[3 - ndim :]]
-    sizes = [
-        size * old / new
-        for size, old, new in zip(
-            per_axis[_PER_AXIS[1]][3 - ndim :], per_axis[_PER_AXIS[0]][3 - ndim :], spacing, strict=True
-        )
-    ]
+    order = source.model.plans.transpose_forward if adoption.keeps_axes else planned["transpose_forward"]
+    base = planned["configurations"]["2d" if ndim == 2 else "3d_fullres"]
+    plans = reordered({**planned, "configurations": {configuration: base}}, order)
+    base = plans["configurations"][configuration]
+    spacing = [float(mm) for mm in (settings if adoption.keeps_spacing else base)["spacing"]]
+    originals = plans[MEDIAN_SHAPE][3 - ndim :], plans[MEDIAN_SPACING][3 - ndim :]
     schemes, masks = _per_channel(source, channels, base)
     new = {
         **{key: value for key, value in settings.items() if key not in _OF_OTHERS},
         "data_identifier": f"{planned['plans_name']}_{configuration}",
         "spacing": spacing,
-        "median_image_size_in_voxels": sizes,
+        "median_image_size_in_voxels": [size * old / mm for size, old, mm in zip(*originals, spacing, strict=True)],
         "normalization_schemes": schemes,
         "use_mask_for_norm": masks,
         "architecture": copy.deepcopy(dict(source.architecture)),
     }
     return {
-        **copy.deepcopy(dict(planned)),
-        **per_axis,
-        "transpose_forward": order,
-        "transpose_backward": [order.index(axis) for axis in range(len(order))],
+        **plans,
         _INTENSITIES: _intensities(source, channels, planned),
         "configurations": {configuration: new},
         ENTRY: dict(origin),
@@ -126,12 +115,6 @@ def _order_of(spacing: Sequence[float]) -> list[int]:
     """The order of axes that nnU-Net plans: the coarsest first."""
     coarsest = max(range(3), key=lambda axis: spacing[axis])
     return [coarsest, *(axis for axis in range(3) if axis != coarsest)]
-
-
-def _planned_configuration(planned: Mapping[str, Any], ndim: int) -> Mapping[str, Any]:
-    """What is planned for the number of axes of a configuration."""
-    plans: Mapping[str, Mapping[str, Any]] = planned["configurations"]
-    return plans["2d" if ndim == 2 else "3d_fullres"]
 
 
 def _per_channel(source: SourceModel, channels: Matching, base: Mapping[str, Any]) -> tuple[list[str], list[bool]]:
@@ -178,8 +161,8 @@ def _spacing(keeps: bool, of_model: Sequence[float], of_data: Sequence[float]) -
 
 def _patch(patch: Sequence[int], spacing: Sequence[float], of_data: Sequence[float], sizes: Sequence[float]) -> str:
     text = f"{lengths(patch)} voxels, as in the model"
-    sides = [(size * mm, n * own) for size, mm, n, own in zip(patch, spacing, sizes, of_data, strict=True)]
-    if any(patch_mm > MAX_PADDING * image_mm for patch_mm, image_mm in sides):
-        images = lengths([image for _, image in sides])
-        text += f"; much of it is padding, since the images are {images} mm"
+    patch_sides = [size * mm for size, mm in zip(patch, spacing, strict=True)]
+    image_sides = [size * mm for size, mm in zip(sizes, of_data, strict=True)]
+    if any(patch_mm > MAX_PADDING * image_mm for patch_mm, image_mm in zip(patch_sides, image_sides, strict=True)):
+        text += f"; much of it is padding, since the images are {lengths(image_sides)} mm"
     return text

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from factorizer_nnunet.core.errors import UserError
-from factorizer_nnunet.importing.dataset import Heads
-from factorizer_nnunet.nnunet.dataset_json import BACKGROUND
+from factorizer_nnunet.nnunet.dataset_json import BACKGROUND, name_key
+from factorizer_nnunet.nnunet.heads import Heads
 
 
 @dataclass(frozen=True)
@@ -102,7 +101,7 @@ def _matching(old: Sequence[str], new: Sequence[str], given: Mapping[str, str]) 
     mapped = set(given.values())
     sources: list[int | None] = []
     for name, occurrence in _places(new):
-        key = _key(name)
+        key = name_key(name)
         found = given.get(name, name if name in old else None)
         if found is None and keys_of_new.get(key) == name:
             found = by_key.get(key)
@@ -120,14 +119,10 @@ def _places(names: Sequence[str]) -> Iterator[tuple[str, int]]:
         seen[name] += 1
 
 
-def _key(name: str) -> str:
-    return re.sub(r"[\W_]+", "", name).casefold()
-
-
 def _unambiguous(names: Sequence[str]) -> dict[str, str]:
     """Names by their key, without different ones that share one."""
-    count = Counter(map(_key, set(names)))
-    return {_key(name): name for name in names if count[_key(name)] == 1}
+    count = Counter(map(name_key, set(names)))
+    return {name_key(name): name for name in names if count[name_key(name)] == 1}
 
 
 def _splits(text: str) -> Iterator[tuple[str, str]]:

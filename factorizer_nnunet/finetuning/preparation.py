@@ -19,9 +19,9 @@ from factorizer_nnunet.finetuning.matching import Matched, Matching, match
 from factorizer_nnunet.finetuning.request import FinetuneRequest
 from factorizer_nnunet.finetuning.source import SourceModel, opened_source
 from factorizer_nnunet.finetuning.weights import Build, adapted, check_shapes, edge_layers, shapes
-from factorizer_nnunet.importing.dataset import heads
 from factorizer_nnunet.nnunet.environment import nnunet_folder, use_own_trainer
 from factorizer_nnunet.nnunet.folds import folds_in_use
+from factorizer_nnunet.nnunet.heads import heads
 from factorizer_nnunet.nnunet.model_folder import ALL_CASES, FINGERPRINT_FILE, ModelFolder
 from factorizer_nnunet.nnunet.model_name import ModelName
 from factorizer_nnunet.nnunet.names import SPLITS_FILE

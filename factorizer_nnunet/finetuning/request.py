@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.finetuning.source import SourceModel
-from factorizer_nnunet.nnunet.model_folder import ALL_CASES, CHECKPOINT_FINAL
+from factorizer_nnunet.nnunet.model_folder import CHECKPOINT_FINAL, is_fold_name
 from factorizer_nnunet.nnunet.model_name import is_plans_name
 from factorizer_nnunet.nnunet.names import CHANNEL_DROP, TRAINER, finetuned_plans_name
 from factorizer_nnunet.training.budget import PARTS, Budget, budget_from_suffix, changed_suffix
@@ -68,7 +67,7 @@ class FinetuneRequest:
                 "them, such as nnUNetFactorizerFinetunedPlans_v2"
             )
         for fold in (*self.folds, *([] if self.source_fold is None else [self.source_fold])):
-            if fold != ALL_CASES and re.fullmatch(r"0|[1-9]\d*", fold) is None:
+            if not is_fold_name(fold):
                 raise UserError(f"invalid fold {fold!r}: give a number, such as 0, or all")
         if unknown := [part for part in self.freeze if part not in PARTS]:
             raise UserError(f"unknown part {unknown[0]!r} of --freeze: choose from {', '.join(PARTS)}")
@@ -90,7 +89,7 @@ class FinetuneRequest:
         Raises:
             UserError: options need our trainer, but another one trains; or they contradict its name.
         """
-        own = [
+        given = [
             option
             for option, value in (
                 ("--learning-rate", self.learning_rate),
@@ -109,11 +108,11 @@ class FinetuneRequest:
             budget = budget_from_suffix(suffix)
             return TRAINER + changed_suffix(suffix, *self._schedule(budget), self.freeze)
         except ValueError as error:
-            if not own:
+            if not given:
                 return name
             raise UserError(
-                f"{' and '.join(own)} cannot be given to {name}: {error}. Leave the options out, or choose with -tr a "
-                "trainer that does what they should"
+                f"{' and '.join(given)} cannot be given to {name}: {error}. Leave the options out, or choose with -tr "
+                "a trainer that does what they should"
             ) from error
 
     def _schedule(self, budget: Budget) -> tuple[float | None, int | None]:

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from factorizer_nnunet.core.errors import UserError
-from factorizer_nnunet.importing.dataset import Heads, heads
 from factorizer_nnunet.network import Factorizer
 from factorizer_nnunet.nnunet.checkpoint import FoldCheckpoint
 from factorizer_nnunet.nnunet.exported_model import is_exported, is_exported_zip, opened_model
+from factorizer_nnunet.nnunet.heads import Heads, heads
 from factorizer_nnunet.nnunet.model_folder import ALL_CASES, CHECKPOINT_FINAL, ModelFolder
 from factorizer_nnunet.nnunet.model_zip import unpack_model
 from factorizer_nnunet.nnunet.weights_file import WEIGHTS_FILE

@@ -115,7 +115,7 @@ def _chosen(value: Tensor, axis: int, matching: Matching) -> Tensor:
 
 def _factor(old: Mapping[str, Tensor], new: Mapping[str, Tensor], channels: Matching, drops_channels: bool) -> float:
     sources = channels.sources
-    if channels.is_identity or sorted(map(str, sources)) == sorted(map(str, range(len(channels.old)))):
+    if sorted(map(str, sources)) == sorted(map(str, range(len(channels.old)))):
         return 1.0  # the same channels, perhaps in another order
     if drops_channels and None not in sources and len(set(sources)) == len(sources):
         return len(channels.old) / len(sources)

@@ -1,4 +1,4 @@
-"""The data set that weights are imported for: its plans, and the channels and outputs of its networks."""
+"""The data set that weights are imported for, with its plans."""
 
 from __future__ import annotations
 
@@ -7,12 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
-from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
-
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import load_json_object
-from factorizer_nnunet.nnunet.dataset_json import DATASET_FILE, IGNORE, DatasetJson
+from factorizer_nnunet.nnunet.dataset_json import DATASET_FILE, DatasetJson
 from factorizer_nnunet.nnunet.environment import nnunet_folder
 from factorizer_nnunet.nnunet.names import PLANS
 from factorizer_nnunet.nnunet.raw_dataset import find_dataset
@@ -32,19 +29,6 @@ class PlannedDataset:
     description: DatasetJson
     plans_file: Path
     plans: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Heads:
-    """Names of the inputs and outputs of a network, in nnU-Net's order.
-
-    Attributes:
-        regions: whether outputs are regions, which may overlap (sigmoid each), or labels (one softmax).
-    """
-
-    channels: tuple[str, ...]
-    outputs: tuple[str, ...]
-    regions: bool
 
 
 def planned_dataset(dataset: str | int, plans_name: str) -> PlannedDataset:
@@ -77,29 +61,3 @@ def _check_plans(plans_file: Path, plans: Mapping[str, Any], fix: str) -> None:
     for key, (expected, is_valid) in forms.items():
         if not is_valid(plans.get(key)):
             raise UserError(f"{plans_file}: {key} must be {expected}, not {plans.get(key)!r}. {fix}")
-
-
-def heads(plans: Mapping[str, Any], configuration: str, description: DatasetJson) -> Heads:
-    """Channels and outputs of a network that nnU-Net builds for this configuration.
-
-    Raises:
-        ValueError: nnU-Net cannot read the description.
-        UserError: the description is invalid.
-    """
-    manager = PlansManager(dict(plans))
-    try:
-        label_manager = manager.get_label_manager(description.content)
-        num_channels = determine_num_input_channels(manager, configuration, description.content)
-    except (AssertionError, AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        raise ValueError(f"nnU-Net cannot read its labels and channels: {error}") from error
-    channels, labels = description.channel_names, description.labels
-    if len(channels) != num_channels:
-        raise ValueError(f"it names {len(channels)} channels, but nnU-Net gives the network {num_channels}")
-    if label_manager.has_regions:
-        outputs = list(description.regions)
-    else:
-        outputs = sorted((name for name in labels if name != IGNORE), key=lambda name: labels[name][0])
-    num_outputs = label_manager.num_segmentation_heads
-    if len(outputs) != num_outputs:
-        raise ValueError(f"it names {len(outputs)} outputs, but nnU-Net gives the network {num_outputs}")
-    return Heads(channels, tuple(outputs), label_manager.has_regions)

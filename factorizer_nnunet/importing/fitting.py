@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from factorizer_nnunet.importing.dataset import Heads
 from factorizer_nnunet.importing.weights import STEM
+from factorizer_nnunet.nnunet.heads import Heads
 
 
 def fit_to_dataset(

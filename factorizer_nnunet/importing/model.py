@@ -6,7 +6,6 @@ Several imports with the same plans name, such as the networks of a cross-valida
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import load_json_object
-from factorizer_nnunet.importing.dataset import Heads, PlannedDataset, heads, planned_dataset
+from factorizer_nnunet.importing.dataset import PlannedDataset, planned_dataset
 from factorizer_nnunet.importing.fitting import fit_to_dataset
 from factorizer_nnunet.importing.plans import AXES, upstream_plans
 from factorizer_nnunet.importing.weights import read_weights
@@ -23,8 +22,9 @@ from factorizer_nnunet.network import from_upstream
 from factorizer_nnunet.network.upstream import upstream_arguments
 from factorizer_nnunet.network.upstream_config import checked_config
 from factorizer_nnunet.nnunet.environment import nnunet_folder
-from factorizer_nnunet.nnunet.model_folder import FINGERPRINT_FILE, ModelFolder
-from factorizer_nnunet.nnunet.model_name import ModelName
+from factorizer_nnunet.nnunet.heads import Heads, heads
+from factorizer_nnunet.nnunet.model_folder import FINGERPRINT_FILE, ModelFolder, is_fold_name
+from factorizer_nnunet.nnunet.model_name import ModelName, is_plans_name
 from factorizer_nnunet.nnunet.names import PLANS, TRAINER
 
 UPSTREAM_PLANS_NAME = "nnUNetFactorizerUpstreamPlans"
@@ -143,14 +143,12 @@ def _configuration(request: ImportRequest, found: dict[str, Any] | None) -> tupl
 
 
 def _check_arguments(request: ImportRequest) -> None:
-    name = request.plans_name
-    # Double underscores separate the names in a model folder's name.
-    if not name or Path(name).name != name or name.endswith(".json") or "__" in name:
+    if not is_plans_name(request.plans_name):
         raise UserError(
-            f"{name!r} cannot name a plans file: give a name without folders, .json and double underscores, such as "
-            f"{UPSTREAM_PLANS_NAME}_2mm"
+            f"{request.plans_name!r} cannot name the plans of a model: use letters, digits and single underscores "
+            f"between them, such as {UPSTREAM_PLANS_NAME}_2mm"
         )
-    if re.fullmatch(r"all|0|[1-9]\d*", request.fold) is None:
+    if not is_fold_name(request.fold):
         raise UserError(f"invalid fold {request.fold!r}: give a number, such as 0, or all")
     if request.axes not in AXES:
         raise UserError(f"unknown axes {request.axes!r}: choose from {', '.join(AXES)}")

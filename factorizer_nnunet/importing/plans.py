@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
+from factorizer_nnunet.nnunet.plans import reordered
 from factorizer_nnunet.planning.architecture import architecture_entry
 
 AXES = ("xyz", "plans")
@@ -46,28 +46,23 @@ def upstream_plans(
     ndim = len(patch)
     forward = list(base["transpose_forward"])
     order = _axis_order(forward, ndim) if axes == "xyz" else forward
-    moved = [forward.index(axis) for axis in order]  # previous position of each axis
-    moved_patch = [axis - (3 - ndim) for axis in moved[3 - ndim :]]  # 2D patches lack the first axis
-    old_spacing = [settings["spacing"][axis] for axis in moved_patch]
-    spacing = [float(mm) for mm in (old_spacing if spacing_mm is None else spacing_mm)]
-    size = [settings["median_image_size_in_voxels"][axis] for axis in moved_patch]
+    plans = reordered({**base, "configurations": {configuration: settings}}, order)
+    settings = plans["configurations"][configuration]
+    spacing = [float(mm) for mm in (settings["spacing"] if spacing_mm is None else spacing_mm)]
+    sizes = zip(settings["median_image_size_in_voxels"], settings["spacing"], spacing, strict=True)
     new = {
         **{key: value for key, value in settings.items() if key not in ("inherits_from", "next_stage")},
         "data_identifier": f"{name}_{configuration}",
         "batch_size": _batch_size(settings["batch_size"], math.prod(settings["patch_size"]), math.prod(patch)),
         "patch_size": patch,
-        "median_image_size_in_voxels": [n * old / mm for n, old, mm in zip(size, old_spacing, spacing, strict=True)],
+        "median_image_size_in_voxels": [size * old / mm for size, old, mm in sizes],
         "spacing": spacing,
         "architecture": architecture_entry({k: v for k, v in arguments.items() if k not in _GIVEN_BY_NNUNET}),
     }
-    per_axis = ("original_median_spacing_after_transp", "original_median_shape_after_transp")
     return {
-        **copy.deepcopy(dict(base)),
-        **{key: [base[key][axis] for axis in moved] for key in per_axis if key in base},
+        **plans,
         "plans_name": name,
         "experiment_planner_used": PLANNER,
-        "transpose_forward": order,
-        "transpose_backward": [order.index(axis) for axis in range(len(order))],
         "configurations": {configuration: new},
     }
 

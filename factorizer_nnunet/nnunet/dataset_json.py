@@ -229,6 +229,11 @@ class DatasetJson:
         }
 
 
+def name_key(name: str) -> str:
+    """A name of a channel or class without what differs between places: capitals, spaces, dashes and the like."""
+    return "".join(letter for letter in name.casefold() if letter.isalnum())
+
+
 def expanded(raw: Path, file: str) -> Path:
     """A file as nnU-Net finds it: variables expanded, relative to the dataset's folder."""
     return Path(os.path.abspath(raw / os.path.expandvars(file)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -128,6 +129,11 @@ class ModelFolder:
     def cross_validation(self, folds: Iterable[int]) -> Path:
         """The folder of validation predictions of several folds, collected by nnUNetv2_find_best_configuration."""
         return self.path / cross_validation_folder(folds)
+
+
+def is_fold_name(text: str) -> bool:
+    """Whether a text names a fold: a number, or ``all``."""
+    return text == ALL_CASES or re.fullmatch(r"0|[1-9]\d*", text) is not None
 
 
 def is_fold(path: Path) -> bool:

@@ -1,8 +1,9 @@
-"""nnU-Net's plans: configurations with what they inherit from others. Imports neither torch nor nnU-Net."""
+"""nnU-Net's plans: what configurations inherit, and the order of axes. Imports neither torch nor nnU-Net."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,9 @@ from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.path_names import path_component
 
 _NAMES = ("data_identifier", "previous_stage", "next_stage", "inherits_from")  # of a configuration
+
+MEDIAN_SPACING, MEDIAN_SHAPE = "original_median_spacing_after_transp", "original_median_shape_after_transp"
+_PER_AXIS = (MEDIAN_SPACING, MEDIAN_SHAPE, "spacing", "median_image_size_in_voxels")  # of plans or configurations
 
 
 def check_names(plans: Mapping[str, Any], file: Path) -> None:
@@ -67,3 +71,27 @@ def resolved_configuration(plans: Mapping[str, Any], configuration: str, name: s
         followed.append(current)
         current = entry.get("inherits_from")
     return settings
+
+
+def reordered(plans: Mapping[str, Any], order: Sequence[int]) -> dict[str, Any]:
+    """Plans whose images have their axes in another order; networks and patches stay as they are.
+
+    Args:
+        plans: content of a plans file, of which nothing is inherited.
+        order: the new ``transpose_forward``. The first axis stays for 2D configurations, which lack it.
+    """
+    old = list(plans["transpose_forward"])
+
+    def moved(settings: Mapping[str, Any]) -> dict[str, Any]:
+        return {key: of_axes(value) if key in _PER_AXIS else value for key, value in settings.items()}
+
+    def of_axes(values: Sequence[Any]) -> list[Any]:
+        missing = len(old) - len(values)
+        return [values[old.index(axis) - missing] for axis in order[missing:]]
+
+    return {
+        **moved(copy.deepcopy(dict(plans))),
+        "transpose_forward": list(order),
+        "transpose_backward": [list(order).index(axis) for axis in range(len(order))],
+        "configurations": {name: moved(copy.deepcopy(settings)) for name, settings in plans["configurations"].items()},
+    }

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from factorizer_nnunet.core.errors import UserError
-from factorizer_nnunet.nnunet.dataset_json import DATASET_FILE, DatasetJson
+from factorizer_nnunet.nnunet.dataset_json import DATASET_FILE, DatasetJson, name_key
 
 _FIX = "Correct it, or copy the images to a folder without a dataset.json next to it"
 
@@ -39,11 +39,11 @@ def check_channel_names(images: Path, model: Path, dataset: DatasetJson, *, from
             raise UserError(f"{str(error).removesuffix(f'. {_FIX}')}. {_FIX}") from error
         print(f"warning: the channels of the images are not compared with the model's: {error}", file=sys.stderr)
         return
-    if list(map(_key, found)) == list(map(_key, expected)) or not found:
+    if list(map(name_key, found)) == list(map(name_key, expected)) or not found:
         return
-    unknown = [name for name in found if _key(name) not in map(_key, expected)]
+    unknown = [name for name in found if name_key(name) not in map(name_key, expected)]
     what = f"has channels that the model does not know ({', '.join(unknown)})" if unknown else "has other channels"
-    if is_other_order := sorted(map(_key, found)) == sorted(map(_key, expected)):
+    if is_other_order := sorted(map(name_key, found)) == sorted(map(name_key, expected)):
         what = "has the channels in another order"
     difference = f"{file} {what}: its images are {', '.join(found)}, {model} takes {', '.join(expected)}"
     if not from_elsewhere and not is_other_order:
@@ -53,8 +53,3 @@ def check_channel_names(images: Path, model: Path, dataset: DatasetJson, *, from
         f"{difference}. Copy the images to a folder without a dataset.json next to it, under the numbers that the "
         "model has for them"
     )
-
-
-def _key(name: str) -> str:
-    """The name without what differs between places: capitals, spaces, dashes and the like."""
-    return "".join(letter for letter in name.casefold() if letter.isalnum())

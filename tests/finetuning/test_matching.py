@@ -6,7 +6,7 @@ import pytest
 
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.finetuning.matching import match
-from factorizer_nnunet.importing.dataset import Heads
+from factorizer_nnunet.nnunet.heads import Heads
 
 OLD = Heads(("T1", "T1ce", "T2", "FLAIR"), ("background", "whole tumor", "core"), regions=False)
 
