@@ -127,7 +127,7 @@ def check_channels(dataset_json: Mapping[str, Any], drops: bool, trainer: str) -
     if drops and len(names) < 2:
         raise UserError(
             f"{trainer} leaves out channels, but the data set has only one: {', '.join(names)}. Train with "
-            f"{trainer.removesuffix(CHANNEL_DROP)}"
+            f"{trainer.replace(CHANNEL_DROP, '')}"
         )
     if absent and not drops:
         print(

@@ -201,8 +201,10 @@ def test_a_single_channel_cannot_be_left_out(make_trainer: MakeTrainer, monkeypa
     plans = plans_example.example_plans()
     for settings in plans["configurations"].values():
         settings["normalization_schemes"], settings["use_mask_for_norm"] = ["CTNormalization"], [False]
-    with pytest.raises(UserError, match="leaves out channels, but the data set has only one: CT"):
-        make_trainer(DROPS, plans=plans)
+    for suffix in ("", "_repeat2"):
+        advice = rf"leaves out channels, .* only one: CT. Train with nnUNetTrainerFactorizer{suffix}$"
+        with pytest.raises(UserError, match=advice):
+            make_trainer(f"nnUNetTrainerFactorizer_channeldrop{suffix}", plans=plans)
 
 
 @pytest.mark.usefixtures("case_1_lacks_t2")
