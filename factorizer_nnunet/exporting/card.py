@@ -15,7 +15,7 @@ from factorizer_nnunet import __version__
 from factorizer_nnunet.calibration.calibration_file import CALIBRATION_FILE
 from factorizer_nnunet.core.markdown import markdown_table
 from factorizer_nnunet.core.wording import count_of
-from factorizer_nnunet.exporting.scores import METRIC, ScoredCases
+from factorizer_nnunet.exporting.scores import METRIC, ScoredCases, lacking_scores
 from factorizer_nnunet.nnunet.dataset_json import DatasetJson
 from factorizer_nnunet.nnunet.exported_model import (
     LICENSE_FILE,
@@ -146,7 +146,7 @@ def _model(facts: CardFacts, text: CardText) -> str:
         ["network", f"{facts.network}, {facts.weights / 1e6:.1f} million weights in each fold"],
         ["trainer", f"{record.trainer} ({short_trainer(record.trainer)})"],
         ["plans, configuration", f"{record.plans}, {record.configuration}"],
-        ["folds", f"{', '.join(record.folds)}; their outputs are averaged"],
+        ["folds", f"{', '.join(record.folds)}{'; their outputs are averaged' if len(record.folds) > 1 else ''}"],
         ["voxel size", f"{' × '.join(f'{mm:g}' for mm in facts.spacing_mm)} mm; images are resampled"],
         ["patch", f"{' × '.join(map(str, facts.patch))} voxels"],
         ["exported by", f"factorizer-nnunet {record.version}"],
@@ -200,7 +200,9 @@ def _training_data(facts: CardFacts) -> Iterator[str]:
 
 
 def _scores(facts: CardFacts) -> Iterator[str]:
-    if not facts.scores:
+    if (lacking := lacking_scores(facts.record.checkpoint)) is not None:
+        yield f"Not complete: {lacking}."
+    elif not facts.scores:
         yield "Not measured, or not exported."
     for group in facts.scores:
         rows = [["structure", f"mean {METRIC}", "cases that have it"]]
@@ -219,7 +221,7 @@ def _files(facts: CardFacts) -> str:
         ["SHA256SUMS", "digests of all files: `sha256sum -c SHA256SUMS`"],
     ]
     known = {
-        "scores.json": "the scores below, as numbers",
+        "scores.json": "the scores above, as numbers",
         POSTPROCESSING_FILE: "rules by which segmentations are postprocessed",
         NNUNET_POSTPROCESSING_FILE: "what nnU-Net's postprocessing would remove",
         "factorizer_inference.json": "how the model predicts, where it was tuned",

@@ -19,7 +19,7 @@ from factorizer_nnunet.exporting.calibration import ExportedCalibration, exporte
 from factorizer_nnunet.exporting.card import OTHER_LICENSE, UNKNOWN_LICENSE, CardFacts, CardText, model_card
 from factorizer_nnunet.exporting.contents import SmallFiles, normalization_in_words, small_files
 from factorizer_nnunet.exporting.onnx_files import ONNX_FOLDER, check_onnx, onnx_names, write_onnx
-from factorizer_nnunet.exporting.scores import ScoredCases, given_scores, validation_scores
+from factorizer_nnunet.exporting.scores import ScoredCases, given_scores, lacking_scores, validation_scores
 from factorizer_nnunet.nnunet.exported_model import (
     CARD_FILE,
     MANIFEST_FILE,
@@ -87,7 +87,7 @@ def export_model(request: ExportRequest) -> ExportOutcome:
     _check(request)
     model = load_model(request.model, request.folds, request.checkpoint, request.trusted)
     folder, folds = ModelFolder(request.model), list(model.folds)
-    scores = [] if (own := validation_scores(folder, folds, model.dataset)) is None else [own]
+    scores = [] if (own := validation_scores(folder, folds, request.checkpoint, model.dataset)) is None else [own]
     if request.scores is not None:
         scores.append(given_scores(request.scores, model.dataset))
     steps, rules = postprocessing_of(folder, folds), with_postprocessing(model).description.postprocessing
@@ -236,7 +236,8 @@ def _advice(request: ExportRequest, scores: Sequence[ScoredCases]) -> list[str]:
     lacking = [option for option, is_given in given.items() if not is_given]
     advice = [f"the card does not say everything yet: {', '.join(lacking)}"] if lacking else []
     if not scores:
-        advice.append("no scores: the folds were not validated on held-out cases; add others with --test-scores")
+        why = lacking_scores(request.checkpoint) or "the folds were not validated on held-out cases"
+        advice.append(f"no scores: {why}; add others with --test-scores")
     return advice
 
 

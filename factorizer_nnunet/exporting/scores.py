@@ -11,7 +11,7 @@ from typing import Any
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import load_json_object
 from factorizer_nnunet.nnunet.dataset_json import DatasetJson
-from factorizer_nnunet.nnunet.model_folder import ALL_CASES, SUMMARY_FILE, ModelFolder
+from factorizer_nnunet.nnunet.model_folder import ALL_CASES, CHECKPOINT_FINAL, SUMMARY_FILE, ModelFolder
 
 VALIDATION = "cross-validation"
 METRIC = "Dice"  # in nnU-Net's summary.json and ours
@@ -50,14 +50,18 @@ class ScoredCases:
         return asdict(self)
 
 
-def validation_scores(model: ModelFolder, folds: Sequence[str], dataset: DatasetJson) -> ScoredCases | None:
-    """The scores of the validation cases of some folds together; None if no fold has any.
+def validation_scores(
+    model: ModelFolder, folds: Sequence[str], checkpoint: str, dataset: DatasetJson
+) -> ScoredCases | None:
+    """The scores of the validation cases of some folds together; None if no fold has any of this checkpoint.
 
     The fold ``all`` is left out: it is validated on cases that it was trained on.
 
     Raises:
         UserError: a ``summary.json`` cannot be used.
     """
+    if lacking_scores(checkpoint) is not None:
+        return None
     files = {fold: model.fold(fold).summary for fold in folds if fold != ALL_CASES}
     contents = {fold: load_json_object(file, _FIX) for fold, file in files.items() if file.is_file()}
     if not contents:
@@ -67,9 +71,17 @@ def validation_scores(model: ModelFolder, folds: Sequence[str], dataset: Dataset
     if len(contents) < len(folds):
         lacking = [fold for fold in folds if fold not in contents]
         notes.append(f"without fold {', '.join(lacking)}, which has no held-out cases or was not validated")
-    notes += sorted({str(content["scores_of"]) for content in contents.values() if "scores_of" in content})[:1]
+    if any("scores_of" in content for content in contents.values()):  # its text names a folder of this machine
+        notes.append("of the original model, with the settings it was trained with")
     title = f"{VALIDATION} (fold {', '.join(contents)}): each case predicted by the fold that was not trained on it"
     return ScoredCases(title, len(cases), tuple(_scores(cases, dataset)), "; ".join(notes))
+
+
+def lacking_scores(checkpoint: str) -> str | None:
+    """Which scores the model folder has, but not of this checkpoint; None if it has all of them."""
+    if checkpoint == CHECKPOINT_FINAL:
+        return None
+    return f"those of the validation are of {CHECKPOINT_FINAL}, not of {checkpoint}"
 
 
 def given_scores(path: Path, dataset: DatasetJson) -> ScoredCases:

@@ -95,8 +95,8 @@ def check_has_validation(path: Path) -> None:
     """
     if is_exported(path):
         raise UserError(
-            f"{path} is an exported model, without the validation that this command needs. Name the original model "
-            "folder, and export what the command writes"
+            f"{path} is an exported model, without the validation that this command needs. "
+            "Name the original model folder"
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,8 @@ def test_the_card_is_filled_from_the_model(root: Path) -> None:
     assert given == {"Dice of rim, 1 case": 1.0, "Dice of core, 1 case": 0.0}
     for words in (
         "# Rims: a #1 model",
+        "0, 1; their outputs are averaged",
+        "the scores above, as numbers",
         'Ä. Author, B: "Other"',
         "a@b.org",
         "Fails in children.",
@@ -72,7 +75,7 @@ def test_the_card_is_filled_from_the_model(root: Path) -> None:
 def test_what_was_not_measured_or_said_is_named(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     front, text = card_of(write_model(root), root / "exported")
     assert front["license"] == "unknown" and "model-index" not in front
-    assert "Not measured" in text and "No licence was given" in text
+    assert "Not measured" in text and "No licence was given" in text and "averaged" not in text
     out = capsys.readouterr().out
     assert "does not say everything yet: --license, --author" in out and "no scores" in out
 
@@ -83,6 +86,18 @@ def test_scores_of_a_fold_that_saw_all_cases_are_left_out(root: Path) -> None:
     write_scores(model / "fold_all", (1.0, 1.0))
     front, text = card_of(model, root / "exported")
     assert "model-index" not in front and "Not measured" in text
+
+
+def test_scores_of_the_validation_are_those_of_the_final_checkpoint(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fold = write_model(root) / "fold_0"
+    write_scores(fold, (0.5, 0.7))
+    shutil.copy(fold / "checkpoint_final.pth", fold / "checkpoint_best.pth")
+    front, text = card_of(fold.parent, root / "exported", "-chk", "checkpoint_best.pth")
+    assert "model-index" not in front and not (root / "exported" / "scores.json").exists()
+    for said in (text, capsys.readouterr().out):
+        assert "those of the validation are of checkpoint_final.pth, not of checkpoint_best.pth" in said
 
 
 def test_a_licence_of_its_own(root: Path) -> None:

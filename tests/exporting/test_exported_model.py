@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,17 @@ from tiny_models import CASES, DATASET, FACTORIZER, STOCK, run_predict, write_da
 from factorizer_nnunet import Predictor, __version__, cli
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.file_stamps import stamp_of
+from factorizer_nnunet.network import Factorizer
 from factorizer_nnunet.nnunet.checkpoint import read_fold
 from factorizer_nnunet.nnunet.dataset_json import DatasetJson
 from factorizer_nnunet.nnunet.exported_model import manifest_of, opened_model
-from factorizer_nnunet.nnunet.model_folder import ModelFolder
+from factorizer_nnunet.nnunet.model_folder import CHECKPOINT_FINAL, ModelFolder
 from factorizer_nnunet.nnunet.postprocessing import read_steps
 from factorizer_nnunet.postprocessing.rule_file import write_postprocessing
 from factorizer_nnunet.postprocessing.rules import Postprocessing, RegionRule
+from factorizer_nnunet.prediction.model import load_model
+from factorizer_nnunet.tuning.derive import derived_folder, derived_plans, write_derived
+from factorizer_nnunet.tuning.search_space import stock_settings
 
 
 def export(model: Path, out: Path, *options: str) -> Path:
@@ -104,20 +109,45 @@ def test_the_same_model_gives_the_same_bytes_and_ordinary_tools_check_them(root:
         subprocess.run(["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=exported, check=True)
 
 
-def test_nothing_private_travels_and_nothing_that_could_be_executed(root: Path, model: Path) -> None:
-    dataset = {**DATASET, "dataset": {"Smith_Jane": {"images": [], "label": ""}}, "absent_channels": {}}
-    (model / "dataset.json").write_text(json.dumps(dataset))
+def write_scores(fold: Path) -> None:
+    """A validation of one case."""
     case = {"metrics": {"1": {"Dice": 0.5}, "2": {"Dice": 0.7}}, "reference_file": "/home/me/Smith_Jane.nii.gz"}
-    (model / "fold_0" / "validation").mkdir()
-    (model / "fold_0" / "validation" / "summary.json").write_text(json.dumps({"metric_per_case": [case]}))
+    content = {"metric_per_case": [case], "scores_of": "validation of /home/me/model"}
+    (fold / "validation").mkdir()
+    (fold / "validation" / "summary.json").write_text(json.dumps(content))
+
+
+def assert_nothing_private(exported: Path, root: Path) -> None:
+    for file in files_in(exported):
+        content = file.read_bytes()
+        assert b"Smith" not in content and b"/home/" not in content and os.fsencode(root) not in content, file
+        assert file.suffix in (".json", ".md", ".safetensors", "")
+
+
+def test_nothing_private_travels_and_nothing_that_could_be_executed(root: Path, model: Path) -> None:
+    cases = {"dataset": {"Smith_Jane": {"images": [], "label": ""}}, "absent_channels": {"Smith_Jane": [1]}}
+    (model / "dataset.json").write_text(json.dumps({**DATASET, **cases}))
+    write_scores(model / "fold_0")
     (model / "factorizer_inference.json").write_text(json.dumps({"derived_from": "/home/me", "tile_step_size": 0.75}))
     out = export(model, root / "exported")
-    for file in files_in(out):
-        content = file.read_bytes()
-        assert b"Smith" not in content and b"/home/" not in content and os.fsencode(root) not in content
-        assert file.suffix in (".json", ".md", ".safetensors", "")
+    assert_nothing_private(out, root)
     assert json.loads((out / "scores.json").read_text())[0]["scores"][1] == {"region": "core", "mean": 0.7, "cases": 1}
     assert json.loads((out / "factorizer_inference.json").read_text()) == {"tile_step_size": 0.75}
+
+
+def test_the_scores_of_a_derived_model_are_those_of_its_original(root: Path, model: Path) -> None:
+    write_scores(model / "fold_0")
+    loaded, name = load_model(model, ["0"], CHECKPOINT_FINAL), "nnUNetPlans_fast"
+    assert isinstance(loaded.network, Factorizer)
+    config = loaded.network.config
+    setting = replace(stock_settings(config, ()), tile_step_size=0.75)
+    derived = derived_folder(loaded, name)
+    write_derived(loaded, derived_plans(loaded, config, setting, name), setting, derived, CHECKPOINT_FINAL, {})
+    exported = export(derived, root / "exported")
+    (scores,) = json.loads((exported / "scores.json").read_text())
+    assert scores["note"] == "of the original model, with the settings it was trained with"
+    assert scores["note"] in (exported / "README.md").read_text()
+    assert_nothing_private(exported, root)
 
 
 def edit(name: str, change: Callable[[bytes], bytes]) -> Callable[[Path], None]:
@@ -288,15 +318,16 @@ def test_images_of_other_channels_are_refused(root: Path, sent: Path, channels: 
             r"does not know \(T1w\).*Are these images for this model",
         ),
         ({"channel_names": 3}, "are not compared with the model's"),
-        ({**DATASET, "channel_names": {"0": "t1", "1": "T2"}}, ""),
+        ({**DATASET, "channel_names": {"0": "t1", "1": "T2"}}, None),
     ],
 )
 def test_images_of_other_channels_are_a_warning_for_ones_own_model(
-    root: Path, model: Path, content: dict[str, Any], message: str, capsys: pytest.CaptureFixture[str]
+    root: Path, model: Path, content: dict[str, Any], message: str | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (root / "dataset.json").write_text(json.dumps(content))
     assert run_predict(root, model, use_mirroring=False).predicted == list(CASES)
-    assert re.search(message, capsys.readouterr().err)
+    err = capsys.readouterr().err
+    assert re.search(message, err) if message else not err
 
 
 def test_images_of_other_order_are_refused_by_ones_own_model(root: Path, model: Path) -> None:
