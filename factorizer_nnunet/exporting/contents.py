@@ -23,8 +23,9 @@ from factorizer_nnunet.nnunet.dataset_json import (
     REGIONS_ORDER_KEY,
 )
 from factorizer_nnunet.nnunet.exported_model import LICENSE_FILE, NNUNET_POSTPROCESSING_FILE, SCORES_FILE
-from factorizer_nnunet.nnunet.model_folder import INFERENCE_FILE, PLANS_FILE, ModelFolder
+from factorizer_nnunet.nnunet.model_folder import FINGERPRINT_FILE, INFERENCE_FILE, PLANS_FILE, ModelFolder
 from factorizer_nnunet.nnunet.postprocessing import Steps, steps_content
+from factorizer_nnunet.nnunet.training_images import ORIENTATIONS_KEY
 from factorizer_nnunet.prediction.model import TrainedModel
 
 # Keys of dataset.json that predictions and the card need. The others, such as lists of cases, stay where they are.
@@ -32,6 +33,8 @@ _KEPT = (
     *(CHANNELS_KEY, OLD_CHANNELS_KEY, LABELS_KEY, REGIONS_ORDER_KEY, ENDING_KEY, READER_KEY, DISPLAY_KEY, CASES_KEY),
     *("name", "description", "reference", "licence", "release"),
 )
+# Of the fingerprint, with which predict and --quality compare images.
+_OF_IMAGES = ("spacings", "shapes_after_crop", ORIENTATIONS_KEY)
 _FIX = "Make it again with the command that wrote it, or move it away"
 
 
@@ -82,6 +85,10 @@ def small_files(
         # Where the folder was derived from is a path of this machine.
         content = load_json_object(folder.inference_file, _FIX)
         texts[INFERENCE_FILE] = _json({key: value for key, value in content.items() if key != "derived_from"})
+    if (folder.path / FINGERPRINT_FILE).is_file():
+        content = load_json_object(folder.path / FINGERPRINT_FILE, "Restore it as the training left it")
+        if kept := {key: content[key] for key in _OF_IMAGES if key in content}:
+            texts[FINGERPRINT_FILE] = _json(kept)
     if steps:
         texts[NNUNET_POSTPROCESSING_FILE] = _json(steps_content(steps))
     if scores:

@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from factorizer_nnunet import __version__
+from factorizer_nnunet.calibration.calibration_file import CALIBRATION_FILE, Calibration
 from factorizer_nnunet.core.atomic_files import atomic_file, atomic_folder, clear_drafts, draft_of, remove_draft
 from factorizer_nnunet.core.disk import free_space
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.file_stamps import stamp_of
-from factorizer_nnunet.exporting.calibration import ExportedCalibration, exported_calibration
+from factorizer_nnunet.exporting.calibration import calibration_to_export, write_exported
 from factorizer_nnunet.exporting.card import OTHER_LICENSE, UNKNOWN_LICENSE, CardFacts, CardText, model_card
 from factorizer_nnunet.exporting.contents import SmallFiles, normalization_in_words, small_files
 from factorizer_nnunet.exporting.onnx_files import ONNX_FOLDER, check_onnx, onnx_names, write_onnx
@@ -91,7 +92,7 @@ def export_model(request: ExportRequest) -> ExportOutcome:
     if request.scores is not None:
         scores.append(given_scores(request.scores, model.dataset))
     steps, rules = postprocessing_of(folder, folds), with_postprocessing(model).description.postprocessing
-    calibration = exported_calibration(model)
+    calibration = calibration_to_export(model)
     files = small_files(model, scores, steps, request.license_file)
     if request.onnx:
         check_onnx(model)
@@ -108,7 +109,7 @@ def export_model(request: ExportRequest) -> ExportOutcome:
     if rules is not None:
         extra_files.append(POSTPROCESSING_FILE)
     if calibration is not None:
-        extra_files += calibration.names
+        extra_files.append(CALIBRATION_FILE)
     facts = CardFacts(
         record=record,
         dataset=model.dataset,
@@ -127,7 +128,10 @@ def export_model(request: ExportRequest) -> ExportOutcome:
     )
     _check_space(model, request)
     _write(request, model, record, files, rules, calibration, model_card(facts, request.text))
-    return ExportOutcome(record, _size(request.out), tuple(_advice(request, scores)))
+    advice = _advice(request, scores)
+    if calibration is None and (request.model / CALIBRATION_FILE).is_file():
+        advice.append(f"{CALIBRATION_FILE} is left out: it is about folds that are not exported")
+    return ExportOutcome(record, _size(request.out), tuple(advice))
 
 
 def _check(request: ExportRequest) -> None:
@@ -163,7 +167,7 @@ def _write(
     record: ExportRecord,
     files: SmallFiles,
     rules: Postprocessing | None,
-    calibration: ExportedCalibration | None,
+    calibration: Calibration | None,
     card: str,
 ) -> None:
     def write_to(folder: Path) -> None:
@@ -172,7 +176,7 @@ def _write(
         if rules is not None:
             write_postprocessing(ModelFolder(folder).postprocessing_file, rules, digests, {})
         if calibration is not None:
-            calibration.write(folder, digests)
+            write_exported(calibration, folder, digests)
         (folder / RECORD_FILE).write_text(json.dumps(record.content(), indent=4) + "\n", encoding="utf-8")
         (folder / CARD_FILE).write_text(card, encoding="utf-8")
         if request.onnx:

@@ -150,6 +150,15 @@ def test_the_scores_of_a_derived_model_are_those_of_its_original(root: Path, mod
     assert_nothing_private(exported, root)
 
 
+def test_sizes_of_the_training_images_travel_without_their_intensities(root: Path, model: Path) -> None:
+    sizes = {"spacings": [[1, 1, 1]], "shapes_after_crop": [[9, 9, 9]], "factorizer_orientations": ["LPS"]}
+    file = model / "dataset_fingerprint.json"
+    file.write_text(json.dumps({**sizes, "foreground_intensity_properties_per_channel": {"0": {"mean": 3}}}))
+    exported = export(model, root / "exported")
+    assert json.loads((exported / file.name).read_text()) == sizes
+    assert f"| {file.name}" in (exported / "README.md").read_text()
+
+
 def edit(name: str, change: Callable[[bytes], bytes]) -> Callable[[Path], None]:
     def edited(folder: Path) -> None:
         (folder / name).write_bytes(change((folder / name).read_bytes()))

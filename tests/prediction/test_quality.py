@@ -266,6 +266,16 @@ def test_a_calibration_of_other_checkpoints_is_not_exported(
     assert not (root / "exported").exists()
 
 
+def test_a_calibration_of_other_folds_is_left_out(root: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_validation(root)
+    calibration(model)
+    file = model / "quality_calibration.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "checkpoints": {"3": "another"}}))
+    assert main(["export", "-m", str(model), "-f", "0", "-o", str(root / "exported")]) == 0
+    assert "note: quality_calibration.json is left out" in capsys.readouterr().out
+    assert not (root / "exported" / file.name).exists()
+
+
 def test_the_commands(root: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_validation(root)
     assert main(["calibrate", "-m", str(model), "-device", "cpu", "-f", "0"]) == 0
