@@ -29,6 +29,7 @@ from factorizer_nnunet.nnunet.exported_model import (
     is_exported,
     manifest_of,
 )
+from factorizer_nnunet.nnunet.inference_settings import refuse_in_export
 from factorizer_nnunet.nnunet.model_folder import CHECKPOINT_FINAL, POSTPROCESSING_FILE, ModelFolder
 from factorizer_nnunet.nnunet.postprocessing import describe, postprocessing_of
 from factorizer_nnunet.nnunet.weights_file import WEIGHTS_FILE, write_weights
@@ -135,6 +136,7 @@ def export_model(request: ExportRequest) -> ExportOutcome:
 
 
 def _check(request: ExportRequest) -> None:
+    refuse_in_export()
     if is_exported(request.model):
         raise UserError(f"{request.model} is not a model folder; if it was exported before, copy it. Name the original")
     if request.out.exists():

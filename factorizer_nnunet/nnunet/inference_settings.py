@@ -1,10 +1,10 @@
 """How a trained model predicts: iterations and shifts of its NMF, and the step of the sliding window.
 
 Iterations and shifts can also be set by environment variables, for commands that have no such options, above all
-nnUNetv2_predict: there our trainer builds the network and obeys them. Trainings refuse them, or they would silently
-train another network than the plans describe. nnU-Net's plans and checkpoints have no place for the step, so a model
-folder derived by ``tune-inference`` keeps it in a file of its own, which ``factorizer-nnunet predict`` reads; nnU-Net's
-commands take it as ``-step_size``.
+nnUNetv2_predict: there our trainer builds the network and obeys them. Trainings and exports refuse them, or they would
+silently write another network than the plans describe. nnU-Net's plans and checkpoints have no place for the step, so a
+model folder derived by ``tune-inference`` keeps it in a file of its own, which ``factorizer-nnunet predict`` reads;
+nnU-Net's commands take it as ``-step_size``.
 """
 
 from __future__ import annotations
@@ -93,12 +93,16 @@ def refuse_in_training(environment: Mapping[str, str] = os.environ) -> None:
     Raises:
         UserError: one is.
     """
-    for variable in (ITERATIONS_VARIABLE, SHIFTS_VARIABLE):
-        if environment.get(variable, "").strip():
-            raise UserError(
-                f"{variable} is set to {environment[variable]!r}: it is for predictions only, a network trained with "
-                f"it would not match its plans. Run: unset {variable}; to train with other values, edit the plans"
-            )
+    _refuse(environment, "a network trained with it", "to train with other values, edit the plans")
+
+
+def refuse_in_export(environment: Mapping[str, str] = os.environ) -> None:
+    """Check that no variable is set.
+
+    Raises:
+        UserError: one is.
+    """
+    _refuse(environment, "a network exported with it", "to export other values, derive a model with tune-inference")
 
 
 def is_tile_step(value: object) -> TypeGuard[float]:
@@ -120,6 +124,15 @@ def tile_step_of(model: ModelFolder) -> float:
     if not is_tile_step(step):
         raise UserError(f"{file}: tile_step_size {step!r} must be above 0 and at most 1. {fix}")
     return float(step)
+
+
+def _refuse(environment: Mapping[str, str], network: str, advice: str) -> None:
+    for variable in (ITERATIONS_VARIABLE, SHIFTS_VARIABLE):
+        if environment.get(variable, "").strip():
+            raise UserError(
+                f"{variable} is set to {environment[variable]!r}: it is for predictions only, {network} would not "
+                f"match its plans. Run: unset {variable}; {advice}"
+            )
 
 
 def _count(environment: Mapping[str, str], variable: str, what: str) -> int | None:

@@ -27,6 +27,7 @@ from factorizer_nnunet.network import Factorizer
 from factorizer_nnunet.nnunet.checkpoint import read_fold
 from factorizer_nnunet.nnunet.dataset_json import DatasetJson
 from factorizer_nnunet.nnunet.exported_model import manifest_of, opened_model
+from factorizer_nnunet.nnunet.inference_settings import SHIFTS_VARIABLE
 from factorizer_nnunet.nnunet.model_folder import CHECKPOINT_FINAL, ModelFolder
 from factorizer_nnunet.nnunet.postprocessing import read_steps
 from factorizer_nnunet.postprocessing.rule_file import write_postprocessing
@@ -379,7 +380,7 @@ def test_the_choice_of_nnunet_is_recorded(root: Path, model: Path) -> None:
 
 
 def test_requests_that_cannot_be_fulfilled_write_nothing(
-    root: Path, model: Path, capsys: pytest.CaptureFixture[str]
+    root: Path, model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refused(*options: str, out: Path = root / "new.zip") -> str:
         assert cli.main(["export", "-m", str(model), "-o", str(out), *options]) == 2
@@ -395,6 +396,9 @@ def test_requests_that_cannot_be_fulfilled_write_nothing(
     (root / "scores.json").write_text('{"metric_per_case": [{"metrics": {"7": {"Dice": 1}}}]}')
     assert "has no scores of rim, core" in refused("--test-scores", str(root / "scores.json"))
     assert "name those with -f 0" in refused("-f", "3")
+    with monkeypatch.context() as patch:
+        patch.setenv(SHIFTS_VARIABLE, "1")
+        assert f"{SHIFTS_VARIABLE} is set to '1'" in refused()
     model = export(model, root / "exported")
     assert "is not a model folder; if it was exported before, copy it" in refused()
     assert {path.name for path in root.iterdir() if path.name.startswith(".")} == set()
