@@ -44,6 +44,7 @@ NUMBERS = {
     1280: "u8",
 }
 MM_PER_UNIT = {1: 1000.0, 3: 0.001}  # metres and micrometres; others are taken for mm, as nnU-Net's readers do
+GRID_TOLERANCE = 0.05  # voxels by which a voxel of two channels may lie apart, as in ``predict``
 SPLINE_PADDING = 12  # voxels, as in SciPy's zoom
 
 
@@ -106,9 +107,14 @@ def read_nifti(path: Path) -> Image:
     return Image(values, spacing, content[:HEADER_BYTES])
 
 
+def byte_order(header: bytes) -> str:
+    """That of a NIfTI header, for ``struct`` and NumPy."""
+    return "<" if header[:4] == struct.pack("<i", HEADER_BYTES) else ">"
+
+
 def write_nifti(path: Path, labels: np.ndarray, header: bytes) -> None:
     """Write labels, (z, y, x), uint8 or uint16, on the grid that a header describes; the file appears complete."""
-    order = "<" if header[:4] == struct.pack("<i", HEADER_BYTES) else ">"
+    order = byte_order(header)
     new = bytearray(header)
     new[40:56] = struct.pack(f"{order}8h", 3, *labels.shape[::-1], 1, 1, 1, 1)
     new[70:74] = struct.pack(f"{order}2h", 2 if labels.dtype == np.uint8 else 512, 8 * labels.itemsize)
@@ -125,14 +131,18 @@ def find_cases(folder: Path, settings: Mapping[str, Any]) -> dict[str, list[Path
     """The files of each case in the order of the channels; None for an absent one.
 
     Raises:
-        ModelError: there are none, or some lack channels that the model needs.
+        ModelError: there are none, some lack channels that the model needs, or two files are the same channel.
     """
     ending, channels = settings["file_ending"], settings["channels"]
     pattern = re.compile(rf"(.+)_(\d{{4}}){re.escape(ending)}", re.IGNORECASE)
     found: dict[str, dict[int, Path]] = {}
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-        if (match := pattern.fullmatch(path.name)) is not None:
-            found.setdefault(match[1], {})[int(match[2])] = path
+        match = None if path.name.startswith(".") else pattern.fullmatch(path.name)  # macOS puts ._NAME next to NAME
+        if match is None:
+            continue
+        other = found.setdefault(match[1], {}).setdefault(int(match[2]), path)
+        if other != path:  # endings in upper and in lower case
+            raise ModelError(f"{folder}: {other.name} and {path.name} are the same channel of {match[1]}")
     if not found:
         raise ModelError(f"{folder} has no images CASE_0000{ending}. Name the folder of the images with -i")
     for case, files in found.items():
@@ -150,15 +160,53 @@ def read_case(files: Sequence[Path | None]) -> tuple[np.ndarray, Image]:
     Raises:
         ModelError: a file cannot be used, or the channels are on different grids.
     """
-    images = [None if file is None else read_nifti(file) for file in files]
-    first, *others = (one for one in images if one is not None)
-    for other in others:
-        if other.values.shape != first.values.shape or not np.allclose(other.spacing, first.spacing, rtol=1e-3):
-            raise ModelError(
-                f"the channels are on different grids: {first.values.shape} voxels of {first.spacing} mm, "
-                f"{other.values.shape} of {other.spacing} mm. Resample them to one"
-            )
-    return np.stack([np.zeros_like(first.values) if one is None else one.values for one in images]), first
+    images = {file: read_nifti(file) for file in files if file is not None}
+    (reference, first), *others = images.items()
+    for file, image in others:
+        if (difference := grid_difference(image, first)) is not None:
+            raise ModelError(f"{file.name}: {difference} of {reference.name}. Resample it to that grid")
+    return np.stack([np.zeros_like(first.values) if one is None else images[one].values for one in files]), first
+
+
+def grid_difference(image: Image, reference: Image) -> str | None:
+    """How the grid of an image differs from that of another; None where ``predict`` takes both for one."""
+    if image.values.shape != reference.values.shape:
+        return f"shape {image.values.shape} differs from {reference.values.shape}"
+    if not np.allclose(image.spacing, reference.spacing):  # nnU-Net's own limit
+        return f"voxel size {image.spacing} mm differs from {reference.spacing} mm"
+    own, wanted = affine_of(image.header), affine_of(reference.header)
+    # The corners, (4, 8), move most; along an axis of one voxel, its neighbour counts.
+    corners = np.array([*itertools.product(*((0, max(size - 1, 1)) for size in image.values.shape[::-1]), (1,))]).T
+    if np.isfinite([own, wanted]).all():
+        apart = np.linalg.norm(np.linalg.pinv(wanted[:, :3]) @ (own - wanted) @ corners, axis=0).max()
+    else:
+        apart = math.inf
+    return None if apart <= GRID_TOLERANCE else f"its voxels lie up to {apart:.3g} voxels away from those"
+
+
+def affine_of(header: bytes) -> np.ndarray:
+    """Where voxels lie, (3, 4): from indices (x, y, z, 1) to mm, in the unit of the header.
+
+    Of the two forms in a header, ITK takes the sform if it is the only one or about the scanner, else the qform.
+    """
+    order = byte_order(header)
+    pixdim = struct.unpack(f"{order}8f", header[76:108])
+    qform, sform, *numbers = struct.unpack(f"{order}2h18f", header[252:328])
+    (b, c, d), offset, rows = numbers[:3], numbers[3:6], numbers[6:]
+    if sform > 0 and (sform == 1 or qform <= 0):
+        return np.reshape(rows, (3, 4))
+    if qform <= 0:
+        return np.diag((*pixdim[1:4], 0))[:3]
+    a = math.sqrt(max(0.0, 1 - (b * b + c * c + d * d)))
+    rotation = np.array(
+        [
+            [a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)],
+            [2 * (b * c + a * d), a * a + c * c - b * b - d * d, 2 * (c * d - a * b)],
+            [2 * (b * d - a * c), 2 * (c * d + a * b), a * a + d * d - b * b - c * c],
+        ]
+    )
+    steps = np.abs(pixdim[1:4]) * (1, 1, -1 if pixdim[0] < 0 else 1)
+    return np.column_stack([rotation * steps, offset])
 
 
 def preprocess(image: np.ndarray, spacing: Sequence[float], settings: Mapping[str, Any]) -> tuple[np.ndarray, Crop]:

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import pytest
 import SimpleITK
@@ -35,6 +36,7 @@ from factorizer_nnunet.exporting import run_model
 from factorizer_nnunet.exporting.onnx_files import check_onnx
 from factorizer_nnunet.exporting.runner_settings import runner_settings
 from factorizer_nnunet.nnunet.model_folder import CHECKPOINT_FINAL
+from factorizer_nnunet.prediction.channel_grids import channel_grid_problem
 from factorizer_nnunet.prediction.model import load_model
 
 OPTIONS = {"order": 3, "order_z": 0, "force_separate_z": None, "separate_z_anisotropy_threshold": 3}
@@ -130,6 +132,61 @@ def test_scaled_and_damaged_files(tmp_path: Path) -> None:
             run_model.read_nifti(file)
 
 
+def grids() -> dict[str, np.ndarray]:
+    """Affine matrices: one with oblique axes, and what is done to it."""
+    angle = np.deg2rad(30)
+    turn, tilt = np.eye(4), np.eye(4)
+    turn[:2, :2] = tilt[1:3, 1:3] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    first = tilt @ turn @ np.diag([1, 1.25, -3, 1])  # left-handed
+    first[:3, 3] = 10, -20, 30
+    return {
+        "same": first,
+        "moved a little": first + np.outer([0.03, 0, 0, 0], [0, 0, 0, 1]),
+        "moved": first + np.outer([0, 0, 0.6, 0], [0, 0, 0, 1]),
+        "turned": turn @ first,
+        "mirrored": first @ np.diag([-1, 1, 1, 1]),
+        "larger": first @ np.diag([1.0001, 1, 1, 1]),
+    }
+
+
+def write_on_grid(file: Path, qform: np.ndarray, sform: np.ndarray, codes: tuple[int, int]) -> None:
+    image = nibabel.Nifti1Image(np.zeros((4, 5, 6), np.int16), np.eye(4))
+    image.set_qform(qform, codes[0])
+    image.set_sform(sform, codes[1])
+    nibabel.save(image, file)
+
+
+@pytest.mark.parametrize("changed", ["both", "qform", "sform"])
+@pytest.mark.parametrize("codes", [(1, 1), (1, 0), (0, 1), (0, 0), (1, 2), (2, 1), (0, 4)])
+def test_channels_on_different_grids_are_refused_as_by_predict(
+    tmp_path: Path, codes: tuple[int, int], changed: str
+) -> None:
+    files = [tmp_path / f"a_{channel:04d}.nii" for channel in range(2)]
+    first = grids()["same"]
+    write_on_grid(files[0], first, first, codes)
+    for name, other in grids().items():
+        if name == "mirrored" and changed != "both":
+            continue  # forms that contradict each other about left and right: ITK mixes them
+        write_on_grid(files[1], first if changed == "sform" else other, first if changed == "qform" else other, codes)
+        if channel_grid_problem(files) is None:
+            run_model.read_case(files)
+        else:
+            message = "voxel size" if name == "larger" else "its voxels lie up to"
+            with pytest.raises(run_model.ModelError, match=f"a_0001.nii: {message} .* of a_0000.nii. Resample"):
+                run_model.read_case(files)
+
+
+def test_places_of_voxels_are_those_of_the_form_that_itk_reads(tmp_path: Path) -> None:
+    file, (qform, sform) = tmp_path / "a.nii", [grids()[name] for name in ("moved", "turned")]
+    for codes in ((1, 1), (1, 0), (0, 1), (1, 2), (2, 1), (0, 4)):
+        write_on_grid(file, qform, sform, codes)
+        expected = sform if codes[1] == 1 or codes[0] == 0 else qform
+        found = run_model.affine_of(run_model.read_nifti(file).header)
+        np.testing.assert_allclose(found, expected[:3], atol=1e-5)
+        origin = SimpleITK.ReadImage(str(file)).GetOrigin()
+        np.testing.assert_allclose(np.multiply(origin, (-1, -1, 1)), found[:, 3], atol=1e-4)
+
+
 class TorchSession:
     """The network in place of onnxruntime, so that everything around it is compared without an export."""
 
@@ -209,6 +266,16 @@ def test_cases_that_do_not_fit_are_named(root: Path, model: Path) -> None:
         by_runner(model, root / "images")
     with pytest.raises(run_model.ModelError, match="has no images CASE_0000.nii.gz"):
         by_runner(model, root)
+
+
+def test_hidden_files_are_no_cases_and_no_file_replaces_another(root: Path, model: Path) -> None:
+    (root / "images" / "._b_0001.nii.gz").write_bytes(b"of macOS")
+    settings = runner_settings(load_model(model, None, CHECKPOINT_FINAL))
+    assert list(run_model.find_cases(root / "images", settings)) == list(CASES)
+    write_image(root / "b_0001.nii.gz", 0)
+    (root / "b_0001.nii.gz").rename(root / "images" / "b_0001.NII.GZ")
+    with pytest.raises(run_model.ModelError, match=r"b_0001.NII.GZ and b_0001.nii.gz are the same channel of b"):
+        run_model.find_cases(root / "images", settings)
 
 
 def test_models_that_cannot_be_reproduced_say_why(root: Path, model: Path) -> None:
