@@ -17,9 +17,9 @@ from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPre
 from nnunetv2.preprocessing.resampling.default_resampling import resample_data_or_seg_to_shape
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
+from factorizer_nnunet.exporting.run_model import FORMAT
 from factorizer_nnunet.prediction.model import TrainedModel
 
-FORMAT = 1  # of the settings; ``run_model.py`` is copied next to them and reads this one
 _ENDINGS = (".nii.gz", ".nii")
 _SCHEMES = (
     *("ZScoreNormalization", "CTNormalization", "RescaleTo01Normalization", "NoNormalization"),
