@@ -382,11 +382,7 @@ def sum_of_tiles(networks: Sequence[Any], data: np.ndarray, settings: Mapping[st
     """
     patch = settings["patch_size"]
     in_2d = len(patch) < data.ndim - 1
-    lacking = [
-        max(0, length - size) for length, size in zip([1, *patch] if in_2d else patch, data.shape[1:], strict=True)
-    ]
-    before = [one // 2 for one in lacking]
-    padded = np.pad(data, [(0, 0), *((one, all_ - one) for one, all_ in zip(before, lacking, strict=True))])
+    padded, box = pad(data, [1, *patch] if in_2d else patch)
     axes = [axis + 2 for axis in settings["mirroring_axes"]] if mirror else []
     flips = [chosen for count in range(len(axes) + 1) for chosen in itertools.combinations(axes, count)]
     weights = tile_weights(patch)
@@ -405,8 +401,15 @@ def sum_of_tiles(networks: Sequence[Any], data: np.ndarray, settings: Mapping[st
     total /= norm
     if not np.isfinite(total).all():
         raise ModelError("the output of the network contains NaN or infinity: check the image's intensities")
-    z, y, x = (slice(one, one + size) for one, size in zip(before, data.shape[1:], strict=True))
-    return total[:, z, y, x].astype(np.float16)
+    return total[:, box[0], box[1], box[2]].astype(np.float16)
+
+
+def pad(data: np.ndarray, least: Sequence[int]) -> tuple[np.ndarray, tuple[slice, ...]]:
+    """An image, (channels, z, y, x), with zeros around it to at least these sizes; and where it is in the result."""
+    lacking = [max(0, length - size) for length, size in zip(least, data.shape[1:], strict=True)]
+    before = [one // 2 for one in lacking]
+    padded = np.pad(data, [(0, 0), *((one, all_ - one) for one, all_ in zip(before, lacking, strict=True))])
+    return padded, tuple(slice(one, one + size) for one, size in zip(before, data.shape[1:], strict=True))
 
 
 def mean_output(networks: Sequence[Any], images: np.ndarray, flips: Sequence[tuple[int, ...]]) -> np.ndarray:
