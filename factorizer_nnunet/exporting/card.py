@@ -59,7 +59,7 @@ class CardFacts:
         scores: of validation cases first.
         nnunets_postprocessing: what nnU-Net found to help, in words; it is not applied.
         rules: of postprocessing, by region, which are applied.
-        extra_files: other files that the folder has, such as those of ONNX.
+        files: names of what was written beside the card, below the folder.
     """
 
     record: ExportRecord
@@ -75,7 +75,7 @@ class CardFacts:
     scores: Sequence[ScoredCases]
     nnunets_postprocessing: str
     rules: Mapping[str, RegionRule]
-    extra_files: Sequence[str]
+    files: Sequence[str]
 
 
 def model_card(facts: CardFacts, text: CardText) -> str:
@@ -106,7 +106,7 @@ def _front_matter(facts: CardFacts, text: CardText, title: str) -> str:
     entries |= {
         "library_name": "factorizer-nnunet",
         "pipeline_tag": "image-segmentation",
-        "tags": [*tags, *(["onnx"] if any(name.endswith(".onnx") for name in facts.extra_files) else [])],
+        "tags": [*tags, *(["onnx"] if any(name.endswith(".onnx") for name in facts.files) else [])],
         "metrics": ["dice"],
     }
     if facts.scores:
@@ -165,7 +165,7 @@ def _usage(facts: CardFacts) -> str:
     ]
     if facts.is_cascade:
         parts.append("It continues another model's segmentations: name their folder with `-prev_stage_predictions`.")
-    if any(name.endswith(".onnx") for name in facts.extra_files):
+    if any(name.endswith(".onnx") for name in facts.files):
         parts.append("Without PyTorch and nnU-Net: `python onnx/run_model.py -i IMAGES -o OUT`, see `onnx/README.md`.")
     return "\n\n".join(parts)
 
@@ -229,8 +229,8 @@ def _files(facts: CardFacts) -> str:
         FINGERPRINT_FILE: "spacings, sizes and orientations of the training images",
         LICENSE_FILE: "the text of the licence",
     }
-    rows += [[name, known[name]] for name in facts.extra_files if name in known]
-    if any(name.startswith("onnx/") for name in facts.extra_files):
+    rows += [[name, what] for name, what in known.items() if name in facts.files]
+    if any(name.startswith("onnx/") for name in facts.files):
         rows.append(["onnx/", "the same networks for onnxruntime, with a runner"])
     return markdown_table(rows)
 
@@ -238,7 +238,7 @@ def _files(facts: CardFacts) -> str:
 def _licence(facts: CardFacts, text: CardText) -> str:
     if text.license == UNKNOWN_LICENSE:
         return "No licence was given: ask the authors before you use or pass on the model."
-    where = f", see {LICENSE_FILE}" if LICENSE_FILE in facts.extra_files else ""
+    where = f", see {LICENSE_FILE}" if LICENSE_FILE in facts.files else ""
     return f"{text.license}{where}. The licence of the training data may restrict its use further."
 
 

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from factorizer_nnunet import __version__
-from factorizer_nnunet.calibration.calibration_file import CALIBRATION_FILE, Calibration
+from factorizer_nnunet.calibration.calibration_file import CALIBRATION_FILE
 from factorizer_nnunet.core.atomic_files import atomic_file, atomic_folder, clear_drafts, draft_of, remove_draft
 from factorizer_nnunet.core.disk import free_space
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.file_stamps import stamp_of
-from factorizer_nnunet.exporting.calibration import calibration_to_export, write_exported
 from factorizer_nnunet.exporting.card import OTHER_LICENSE, UNKNOWN_LICENSE, CardFacts, CardText, model_card
-from factorizer_nnunet.exporting.contents import SmallFiles, normalization_in_words, small_files
-from factorizer_nnunet.exporting.onnx_files import ONNX_FOLDER, check_onnx, onnx_names, write_onnx
-from factorizer_nnunet.exporting.scores import ScoredCases, given_scores, lacking_scores, validation_scores
+from factorizer_nnunet.exporting.contents import Contents, normalization_in_words, read_contents
+from factorizer_nnunet.exporting.onnx_files import ONNX_FOLDER, check_onnx, write_onnx
+from factorizer_nnunet.exporting.scores import lacking_scores
 from factorizer_nnunet.nnunet.exported_model import (
     CARD_FILE,
     MANIFEST_FILE,
@@ -30,12 +30,10 @@ from factorizer_nnunet.nnunet.exported_model import (
     manifest_of,
 )
 from factorizer_nnunet.nnunet.inference_settings import refuse_in_export
-from factorizer_nnunet.nnunet.model_folder import CHECKPOINT_FINAL, POSTPROCESSING_FILE, ModelFolder
-from factorizer_nnunet.nnunet.postprocessing import describe, postprocessing_of
+from factorizer_nnunet.nnunet.model_folder import CHECKPOINT_FINAL, ModelFolder
+from factorizer_nnunet.nnunet.postprocessing import describe
 from factorizer_nnunet.nnunet.weights_file import WEIGHTS_FILE, write_weights
-from factorizer_nnunet.postprocessing.rule_file import write_postprocessing
-from factorizer_nnunet.postprocessing.rules import Postprocessing
-from factorizer_nnunet.prediction.model import TrainedModel, load_model, with_postprocessing
+from factorizer_nnunet.prediction.model import TrainedModel, load_model
 
 ZIP_ENDING = ".zip"
 _LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]*")  # identifiers of the Hugging Face Hub, mostly those of SPDX
@@ -88,51 +86,29 @@ def export_model(request: ExportRequest) -> ExportOutcome:
     """
     _check(request)
     model = load_model(request.model, request.folds, request.checkpoint, request.trusted)
-    folder, folds = ModelFolder(request.model), list(model.folds)
-    scores = [] if (own := validation_scores(folder, folds, request.checkpoint, model.dataset)) is None else [own]
-    if request.scores is not None:
-        scores.append(given_scores(request.scores, model.dataset))
-    steps, rules = postprocessing_of(folder, folds), with_postprocessing(model).description.postprocessing
-    calibration = calibration_to_export(model)
-    files = small_files(model, scores, steps, request.license_file)
+    contents = read_contents(model, request.checkpoint, request.scores, request.license_file)
     if request.onnx:
         check_onnx(model)
+    _check_space(model, request)
     record = ExportRecord(
         version=__version__,
         trainer=model.first.trainer_name,
         plans=model.plans.plans_name,
         configuration=model.first.configuration,
-        folds=tuple(folds),
+        folds=tuple(model.folds),
         checkpoint=request.checkpoint,
         channels=model.dataset.channel_names,
     )
-    extra_files = [*files.names, *(onnx_names(folds) if request.onnx else [])]
-    if rules is not None:
-        extra_files.append(POSTPROCESSING_FILE)
-    if calibration is not None:
-        extra_files.append(CALIBRATION_FILE)
-    facts = CardFacts(
-        record=record,
-        dataset=model.dataset,
-        dataset_name=str(model.dataset.content.get("name") or model.plans.plans.get("dataset_name", "")),
-        network=type(model.network).__name__,
-        weights=sum(one.numel() for one in model.network.parameters()),
-        spacing_mm=model.configuration.spacing,
-        patch=model.configuration.patch_size,
-        normalization=normalization_in_words(model),
-        takes_absent=model.description.takes_absent,
-        is_cascade=model.configuration.previous_stage_name is not None,
-        scores=scores,
-        nnunets_postprocessing=describe(steps or ()),
-        rules={} if rules is None else rules.rules,
-        extra_files=extra_files,
-    )
-    _check_space(model, request)
-    _write(request, model, record, files, rules, calibration, model_card(facts, request.text))
-    advice = _advice(request, scores)
-    if calibration is None and (request.model / CALIBRATION_FILE).is_file():
-        advice.append(f"{CALIBRATION_FILE} is left out: it is about folds that are not exported")
-    return ExportOutcome(record, _size(request.out), tuple(advice))
+    with _complete(request.out) as folder:
+        contents.write(folder, _write_weights(folder, model))
+        (folder / RECORD_FILE).write_text(json.dumps(record.content(), indent=4) + "\n", encoding="utf-8")
+        if request.onnx:
+            write_onnx(model, folder / ONNX_FOLDER)
+        card = model_card(_facts(model, contents, record, folder), request.text)
+        (folder / CARD_FILE).write_text(card, encoding="utf-8")
+        (folder / MANIFEST_FILE).write_text(manifest_of(folder), encoding="utf-8")
+    size = sum(file.stat().st_size for file in _files(request.out))
+    return ExportOutcome(record, size, tuple(_advice(request, contents)))
 
 
 def _check(request: ExportRequest) -> None:
@@ -163,39 +139,39 @@ def _check_space(model: TrainedModel, request: ExportRequest) -> None:
         raise UserError(f"{request.out} needs {needed / 1e9:.2f} GB while it is written, {free / 1e9:.2f} GB are left")
 
 
-def _write(
-    request: ExportRequest,
-    model: TrainedModel,
-    record: ExportRecord,
-    files: SmallFiles,
-    rules: Postprocessing | None,
-    calibration: Calibration | None,
-    card: str,
-) -> None:
-    def write_to(folder: Path) -> None:
-        digests = _write_weights(folder, model)
-        files.write(folder)
-        if rules is not None:
-            write_postprocessing(ModelFolder(folder).postprocessing_file, rules, digests, {})
-        if calibration is not None:
-            write_exported(calibration, folder, digests)
-        (folder / RECORD_FILE).write_text(json.dumps(record.content(), indent=4) + "\n", encoding="utf-8")
-        (folder / CARD_FILE).write_text(card, encoding="utf-8")
-        if request.onnx:
-            write_onnx(model, folder / ONNX_FOLDER)
-        (folder / MANIFEST_FILE).write_text(manifest_of(folder), encoding="utf-8")
+def _facts(model: TrainedModel, contents: Contents, record: ExportRecord, folder: Path) -> CardFacts:
+    return CardFacts(
+        record=record,
+        dataset=model.dataset,
+        dataset_name=str(model.dataset.content.get("name") or model.plans.plans.get("dataset_name", "")),
+        network=type(model.network).__name__,
+        weights=sum(one.numel() for one in model.network.parameters()),
+        spacing_mm=model.configuration.spacing,
+        patch=model.configuration.patch_size,
+        normalization=normalization_in_words(model),
+        takes_absent=model.description.takes_absent,
+        is_cascade=model.configuration.previous_stage_name is not None,
+        scores=contents.scores,
+        nnunets_postprocessing=describe(contents.steps),
+        rules={} if contents.rules is None else contents.rules.rules,
+        files=[file.relative_to(folder).as_posix() for file in _files(folder)],
+    )
 
-    if not _is_zip(request.out):
-        with atomic_folder(request.out) as draft:
-            write_to(draft)
+
+@contextlib.contextmanager
+def _complete(out: Path) -> Iterator[Path]:
+    """Yield a new folder; it, or its zip, takes the name ``out`` if the block succeeds, and is removed otherwise."""
+    if not _is_zip(out):
+        with atomic_folder(out) as draft:
+            yield draft
         return
-    unzipped = request.out.with_name(f"{request.out.name}.files")
+    unzipped = out.with_name(f"{out.name}.files")
     clear_drafts(unzipped.parent, unzipped.name)
     folder = draft_of(unzipped)
     folder.mkdir()
     try:
-        write_to(folder)
-        with atomic_file(request.out) as draft:
+        yield folder
+        with atomic_file(out) as draft:
             _zip(folder, draft)
     finally:
         remove_draft(folder)
@@ -222,7 +198,7 @@ def _write_weights(folder: Path, model: TrainedModel) -> dict[str, str]:
 
 def _zip(folder: Path, path: Path) -> None:
     with zipfile.ZipFile(path, "w") as archive:
-        for file in sorted(one for one in folder.rglob("*") if one.is_file()):
+        for file in _files(folder):
             entry = zipfile.ZipInfo(file.relative_to(folder).as_posix(), _FIXED_TIME)
             entry.compress_type = zipfile.ZIP_STORED if file.suffix in _STORED else zipfile.ZIP_DEFLATED
             entry.external_attr = 0o644 << 16
@@ -231,7 +207,7 @@ def _zip(folder: Path, path: Path) -> None:
                     target.write(chunk)
 
 
-def _advice(request: ExportRequest, scores: Sequence[ScoredCases]) -> list[str]:
+def _advice(request: ExportRequest, contents: Contents) -> list[str]:
     given = {
         "--license": request.text.license != UNKNOWN_LICENSE,
         "--author": bool(request.text.authors),
@@ -241,9 +217,11 @@ def _advice(request: ExportRequest, scores: Sequence[ScoredCases]) -> list[str]:
     }
     lacking = [option for option, is_given in given.items() if not is_given]
     advice = [f"the card does not say everything yet: {', '.join(lacking)}"] if lacking else []
-    if not scores:
+    if not contents.scores:
         why = lacking_scores(request.checkpoint) or "the folds were not validated on held-out cases"
         advice.append(f"no scores: {why}; add others with --test-scores")
+    if contents.calibration is None and (request.model / CALIBRATION_FILE).is_file():
+        advice.append(f"{CALIBRATION_FILE} is left out: it is about folds that are not exported")
     return advice
 
 
@@ -251,6 +229,6 @@ def _is_zip(path: Path) -> bool:
     return path.suffix.lower() == ZIP_ENDING
 
 
-def _size(path: Path) -> int:
-    files = [path] if path.is_file() else [one for one in path.rglob("*") if one.is_file()]
-    return sum(file.stat().st_size for file in files)
+def _files(path: Path) -> list[Path]:
+    """A file itself, or all files below a folder."""
+    return [path] if path.is_file() else sorted(one for one in path.rglob("*") if one.is_file())

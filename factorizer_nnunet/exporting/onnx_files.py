@@ -9,7 +9,7 @@ import json
 import logging
 import shutil
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -24,16 +24,10 @@ from factorizer_nnunet.network import Factorizer
 from factorizer_nnunet.prediction.model import TrainedModel
 
 ONNX_FOLDER = "onnx"
-_README = "README.md"
+_RUNNER, _README = "run_model.py", "README.md"
 _LIBRARIES = ("onnx", "onnxruntime", "onnxscript")
 _MOST_BYTES = 2_000_000_000  # of a file of the format, which is a message of protocol buffers
 _SAME_LABELS = 0.999  # of the voxels of a random patch
-
-
-def onnx_names(folds: Sequence[str]) -> list[str]:
-    """Names of the files that ``write_onnx`` writes, below the exported folder."""
-    networks = [_network_file(fold) for fold in folds]
-    return [f"{ONNX_FOLDER}/{name}" for name in (*networks, *_runner_files())]
 
 
 def check_onnx(model: TrainedModel) -> None:
@@ -68,22 +62,14 @@ def write_onnx(model: TrainedModel, folder: Path) -> None:
     digests = {}
     for fold, checkpoint in model.folds.items():
         network.load_state_dict(checkpoint.weights)
-        file = folder / _network_file(fold)
+        file = folder / f"fold_{fold}.onnx"
         _export(network, _example(model), file, str(model.folder))
         _compare(network, _example(model), file, model)
         digests[file.name] = stamp_of(file).sha256
     settings = {**runner_settings(model), "networks": digests}
     (folder / run_model.SETTINGS_FILE).write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
-    shutil.copyfile(str(run_model.__file__), folder / _runner_files()[0])
+    shutil.copyfile(str(run_model.__file__), folder / _RUNNER)
     (folder / _README).write_text(_instructions(model), encoding="utf-8")
-
-
-def _network_file(fold: str) -> str:
-    return f"fold_{fold}.onnx"
-
-
-def _runner_files() -> tuple[str, str, str]:
-    return "run_model.py", run_model.SETTINGS_FILE, _README
 
 
 def _example(model: TrainedModel) -> torch.Tensor:
