@@ -10,6 +10,7 @@ onnxruntime, and a script that predicts with them without PyTorch and nnU-Net.
 from __future__ import annotations
 
 import argparse
+import shlex
 
 from factorizer_nnunet.commands.options import add_model_options, add_shared, model_folder, request_of, user_path
 
@@ -68,5 +69,5 @@ def run(args: argparse.Namespace) -> int:
     print(f"{outcome.size / 1e6:.1f} MB")
     for line in outcome.advice:
         print(f"note: {line}")
-    print(f"predict with it: factorizer-nnunet predict -m {request.out} -i IMAGES -o OUT")
+    print(f"predict with it: factorizer-nnunet predict -m {shlex.quote(str(request.out))} -i IMAGES -o OUT")
     return 0

@@ -7,7 +7,7 @@ import json
 import os
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,8 +29,9 @@ from factorizer_nnunet.nnunet.exported_model import (
     is_exported,
     manifest_of,
 )
+from factorizer_nnunet.nnunet.folds import NUMBER_OF_FOLDS
 from factorizer_nnunet.nnunet.inference_settings import refuse_in_export
-from factorizer_nnunet.nnunet.model_folder import CHECKPOINT_FINAL, ModelFolder
+from factorizer_nnunet.nnunet.model_folder import ALL_CASES, CHECKPOINT_FINAL, ModelFolder
 from factorizer_nnunet.nnunet.postprocessing import describe
 from factorizer_nnunet.nnunet.weights_file import WEIGHTS_FILE, write_weights
 from factorizer_nnunet.prediction.model import TrainedModel, load_model
@@ -108,7 +109,7 @@ def export_model(request: ExportRequest) -> ExportOutcome:
         (folder / CARD_FILE).write_text(card, encoding="utf-8")
         (folder / MANIFEST_FILE).write_text(manifest_of(folder), encoding="utf-8")
     size = sum(file.stat().st_size for file in _files(request.out))
-    return ExportOutcome(record, size, tuple(_advice(request, contents)))
+    return ExportOutcome(record, size, tuple(_advice(request, contents, record.folds)))
 
 
 def _check(request: ExportRequest) -> None:
@@ -207,7 +208,7 @@ def _zip(folder: Path, path: Path) -> None:
                     target.write(chunk)
 
 
-def _advice(request: ExportRequest, contents: Contents) -> list[str]:
+def _advice(request: ExportRequest, contents: Contents, folds: Collection[str]) -> list[str]:
     given = {
         "--license": request.text.license != UNKNOWN_LICENSE,
         "--author": bool(request.text.authors),
@@ -216,7 +217,10 @@ def _advice(request: ExportRequest, contents: Contents) -> list[str]:
         "--limitations": bool(request.text.limitations),
     }
     lacking = [option for option, is_given in given.items() if not is_given]
-    advice = [f"the card does not say everything yet: {', '.join(lacking)}"] if lacking else []
+    advice = [f"the card says more with {', '.join(lacking)}"] if lacking else []
+    absent = [str(fold) for fold in range(NUMBER_OF_FOLDS) if str(fold) not in folds]
+    if request.folds is None and ALL_CASES not in folds and absent:
+        advice.append(f"folds that are not trained are not in it: {', '.join(absent)}")
     if not contents.scores:
         why = lacking_scores(request.checkpoint) or "the folds were not validated on held-out cases"
         advice.append(f"no scores: {why}; add others with --test-scores")

@@ -77,7 +77,8 @@ def test_what_was_not_measured_or_said_is_named(root: Path, capsys: pytest.Captu
     assert front["license"] == "unknown" and "model-index" not in front
     assert "Not measured" in text and "No licence was given" in text and "averaged" not in text
     out = capsys.readouterr().out
-    assert "does not say everything yet: --license, --author" in out and "no scores" in out
+    assert "the card says more with --license, --author" in out and "no scores" in out
+    assert "folds that are not trained are not in it: 1, 2, 3, 4" in out
 
 
 def test_scores_of_a_fold_that_saw_all_cases_are_left_out(root: Path) -> None:
