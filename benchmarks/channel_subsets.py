@@ -27,6 +27,7 @@ from factorizer_nnunet.channel_subsets.measure import fold_work, predict_subsets
 from factorizer_nnunet.core.atomic_files import write_text_atomically
 from factorizer_nnunet.core.markdown import markdown_table
 from factorizer_nnunet.core.processes import core_count
+from factorizer_nnunet.core.wording import count_of
 from factorizer_nnunet.evaluation.subset_scores import CaseScores, mean_of, subset_rows, subsets
 from factorizer_nnunet.nnunet.environment import use_own_trainer
 from factorizer_nnunet.report.statistics import Estimate, difference
@@ -147,7 +148,7 @@ def main() -> None:
     about = {
         "title": args.title,
         "folders": {label: folder.name for label, folder in args.models},
-        "machine": f"{platform.machine()}, {core_count()} cores, {args.device}, torch {torch.__version__}",
+        "machine": f"{platform.machine()}, {count_of(core_count(), 'core')}, {args.device}, torch {torch.__version__}",
         "remark": args.remark,
     }
     (channels, *_) = (channels for _, channels in measured.values())

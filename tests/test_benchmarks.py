@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # Those that a smaller run below does not start.
 OTHERS = [
     "augmentation_memory",
+    "calibration_cases",
     "channel_subsets",
     "conversion",
     "corruptions",

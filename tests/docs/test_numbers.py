@@ -192,7 +192,25 @@ def finetuning() -> Iterator[str]:
             yield f"{100 * scratch['dice']:.1f} and {100 * tuned['dice']:.1f} on {fold}"
 
 
+def missing_sequences() -> Iterator[str]:
+    subsets = results("channel_subsets")["models"]["_channeldrop"]["differences"]
+    complete, without_one = (subsets[group] for group in ("all channels", "mean without one channel"))
+    yield f"is {without_one['mean']:.1f} points of Dice above"
+    yield f"{without_one['low']:.1f} to {without_one['high']:.1f}), most of all"
+    yield f"it is {-complete['mean']:.1f} points below (−{-complete['low']:.1f} to +{complete['high']:.1f})"
+    forms = results("channel_forms")["models"]
+    complete, without_one = (
+        [forms[name]["differences"][group] for name in ("zeroed", "marked")]
+        for group in ("all channels", "mean without one channel")
+    )
+    for one in complete:
+        yield f"{-one['mean']:.1f} points below"
+        yield f"({abs(one['high']):.1f} to {-one['low']:.1f})"
+    yield "the differences are " + " and ".join(f"−{-one['mean']:.1f}" for one in without_one)
+
+
 PAGES = {
+    "docs/missing_sequences.md": missing_sequences,
     "docs/finetuning.md": finetuning,
     "docs/label_check.md": label_check,
     "README.md": readme,

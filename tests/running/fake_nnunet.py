@@ -215,9 +215,13 @@ class Program:
 
     def calibrate(self) -> None:
         model = self.results / "__".join(self.option(name)[0] for name in ("-tr", "-p", "-c"))
-        content = {"version": 1, "checkpoints": {}, "num_cases": {}, "coverage": 0.9, "regions": {}, "note": ""}
+        content = {"version": 2, "checkpoints": {}, "num_cases": {}, "coverage": 0.9, "note": ""}
+        counts = dict.fromkeys(("num_present", "num_empty", "num_missed", "num_all"), 1)
+        region = {"model": None, "with_agreement": True, "median_dice": 0.5, "cases": [], **counts}
+        reliability = {"counts": [], "probabilities": [], "frequencies": [], "brier": None}
+        output = {"scaling": {"temperature": 1.0, "offset": 0.0}, "before": reliability, "after": reliability}
         settings = {"use_mirroring": "--disable_tta" not in self.words}
-        content |= {"settings": settings, "outputs": {}, "channels": []}
+        content |= {"settings": settings, "regions": {"core": region}, "outputs": {"core": output}, "channels": [{}]}
         self.write(model / "quality_calibration.json", content)
 
     def channel_subsets(self) -> None:
