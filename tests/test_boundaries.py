@@ -62,6 +62,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "imaging",
         "nnunet",
         "pages",
+        "postprocessing",
         "prediction",
         "explain",
         "calibration",

@@ -21,6 +21,7 @@ from factorizer_nnunet.nnunet.pass_record import RegionPasses
 
 CALIBRATION_FILE = "quality_calibration.json"
 _VERSION = 2
+_RULES = "postprocessing"  # entry of the settings, as in the record of a prediction; without it, there were none
 _FIX = "Remove it and run factorizer-nnunet calibrate again"
 
 
@@ -116,14 +117,20 @@ class Calibration:
     note: str = ""
 
     def mismatch(self, checkpoints: Mapping[str, str], settings: Mapping[str, Any]) -> str | None:
-        """Why this is not about a prediction with these checkpoints, by fold, and settings; None if it is."""
+        """Why this is not about a prediction with these checkpoints, by fold, and settings; None if it is.
+
+        Rules of postprocessing are compared only if ``settings`` has an entry for them: probabilities do not depend on
+        them.
+        """
         common = checkpoints.keys() & self.checkpoints.keys()
         if not common:
             return f"it is about folds {', '.join(self.checkpoints)}, of which none predicts here"
         changed = sorted(fold for fold in common if checkpoints[fold] != self.checkpoints[fold])
         if changed:
             return f"fold {', '.join(changed)} has been trained further since"
-        other = [name for name, value in self.settings.items() if settings.get(name) != value]
+        if _RULES in settings and settings[_RULES] != self.settings.get(_RULES):
+            return "its cases were postprocessed by other rules"
+        other = [name for name, value in self.settings.items() if name != _RULES and settings.get(name) != value]
         if other:
             values = ", ".join(f"{name} was {self.settings[name]}, is {settings.get(name)}" for name in other)
             return f"its cases were predicted with other settings ({values})"

@@ -23,6 +23,7 @@ from factorizer_nnunet.commands.options import (
     request_of,
 )
 from factorizer_nnunet.core.interrupts import terminable
+from factorizer_nnunet.postprocessing import LEAVE_OUT
 
 if TYPE_CHECKING:
     from factorizer_nnunet.calibration.calibration_file import Calibration
@@ -48,6 +49,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_window_options(parser, "no mirroring, as in the predictions to be judged")
     parser.add_argument("--num-iters", type=int, metavar="N", help="NMF iterations (default: as predict)")
     parser.add_argument("--num-shifts", type=int, metavar="N", help="window shifts (default: as predict)")
+    parser.add_argument(
+        LEAVE_OUT, dest="postprocessing", action="store_false", help="as predict: do not postprocess by tuned rules"
+    )
     parser.add_argument(
         "--cases", dest="max_cases", type=int, metavar="N", help="at most N cases of each fold (default: all)"
     )

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 import cc3d
 import numpy as np
@@ -69,6 +70,10 @@ class Postprocessing:
 
     def __str__(self) -> str:
         return "; ".join(f"{name}: {rule}" for name, rule in self.rules.items())
+
+    def content(self) -> dict[str, dict[str, Any]]:
+        """The rules as JSON values, for records."""
+        return {name: asdict(rule) for name, rule in self.rules.items()}
 
     def offsets(self) -> list[float]:
         """What is added to the logits of each output of the network, in nnU-Net's order."""

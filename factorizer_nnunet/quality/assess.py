@@ -21,6 +21,7 @@ from factorizer_nnunet.nnunet.exported_model import opened_model
 from factorizer_nnunet.nnunet.model_folder import PREDICTION_FILE, ModelFolder
 from factorizer_nnunet.nnunet.pass_record import PassRecord, RegionPasses
 from factorizer_nnunet.nnunet.training_images import TrainingImages, training_images
+from factorizer_nnunet.postprocessing import LEAVE_OUT, POSTPROCESSING
 
 _BELOW_MEDIAN = 0.2  # an estimate so far below the median of the out-of-fold cases is doubtful
 _LITTLE_AGREEMENT = 0.7  # of folds or passes, if no estimate says what is usual
@@ -133,7 +134,10 @@ def judges_of(folder: Path) -> list[Judge]:
     models = [content.get("model"), *content.get("ensemble_models", [])]
     if len(models) < len(entries) or not all(isinstance(model, str) for model in models):
         raise UserError(f"{folder / PREDICTION_FILE} does not name the models that predicted. {fix}")
-    return [judge_of(Path(model), entry["checkpoints"], entry) for model, entry in zip(models, entries, strict=True)]
+    return [
+        judge_of(Path(model), entry["checkpoints"], {POSTPROCESSING: None, **entry})
+        for model, entry in zip(models, entries, strict=True)
+    ]
 
 
 def judge_of(model: Path, checkpoints: Mapping[str, str], settings: Mapping[str, Any]) -> Judge:
@@ -148,7 +152,8 @@ def judge_of(model: Path, checkpoints: Mapping[str, str], settings: Mapping[str,
         names: tuple[str, ...] = ()
         if ModelFolder(opened.folder).dataset_file.is_file():
             names = ModelFolder(opened.folder).dataset("Restore it as the training left it").channel_names
-    again = f"run factorizer-nnunet calibrate -m {shlex.quote(str(model))}{_options_of(settings)}"
+        has_rules = ModelFolder(opened.folder).postprocessing_file.is_file()
+    again = f"run factorizer-nnunet calibrate -m {shlex.quote(str(model))}{_options_of(settings, has_rules)}"
     if opened.record is not None:
         again = "calibrate the original model, and export it again"
     reason = ""
@@ -160,11 +165,13 @@ def judge_of(model: Path, checkpoints: Mapping[str, str], settings: Mapping[str,
     return Judge(model, calibration, reason, training, names, tuple(checkpoints))
 
 
-def _options_of(settings: Mapping[str, Any]) -> str:
-    """The options of calibrate for predictions with these settings."""
+def _options_of(settings: Mapping[str, Any], has_rules: bool) -> str:
+    """The options of calibrate for predictions with these settings, by a model that has rules of postprocessing."""
     named = {option: settings.get(name) for name, option in _OPTIONS.items()}
     options = [f" {option} {value}" for option, value in named.items() if value is not None]
-    return "".join(options if settings.get("use_mirroring", True) else [" --disable_tta", *options])
+    options += [] if settings.get("use_mirroring", True) else [" --disable_tta"]
+    options += [f" {LEAVE_OUT}"] if has_rules and settings.get(POSTPROCESSING) is None else []
+    return "".join(options)
 
 
 def of_passes(judge: Judge, records: Sequence[PassRecord]) -> Judge:

@@ -18,8 +18,9 @@ from factorizer_nnunet.core.locks import file_lock
 from factorizer_nnunet.core.wording import count_of
 from factorizer_nnunet.nnunet.inference_settings import InferenceSettings, is_tile_step
 from factorizer_nnunet.nnunet.model_folder import CHECKPOINT_FINAL
+from factorizer_nnunet.postprocessing import POSTPROCESSING
 from factorizer_nnunet.prediction.devices import chosen_device
-from factorizer_nnunet.prediction.model import load_model
+from factorizer_nnunet.prediction.model import load_model, with_postprocessing
 from factorizer_nnunet.quality.out_of_fold import (
     MEASUREMENTS_FILE,
     Work,
@@ -40,7 +41,7 @@ class CalibrationRequest:
         folds: whose validation cases are predicted; None: all numbered ones.
         checkpoint: file name in each fold.
         device: ``cuda``, ``cpu`` or ``mps``.
-        use_mirroring, tile_step_size, inference_settings: as in the predictions to be judged.
+        use_mirroring, tile_step_size, inference_settings, postprocessing: as in the predictions to be judged.
         max_cases: of each fold, the first ones by name; None: all.
         trusted: whether code in checkpoints may be executed.
         progress_bar: whether to show one.
@@ -53,6 +54,7 @@ class CalibrationRequest:
     use_mirroring: bool = True
     tile_step_size: float | None = None
     inference_settings: InferenceSettings = InferenceSettings()
+    postprocessing: bool = True
     max_cases: int | None = None
     trusted: bool = False
     progress_bar: bool = True
@@ -78,10 +80,14 @@ def calibrate(request: CalibrationRequest) -> Calibration:
     device = chosen_device(request.device)
     folds = request.folds or default_folds(request.model, request.checkpoint)
     model = load_model(request.model, folds, request.checkpoint, request.trusted, request.inference_settings)
+    model = with_postprocessing(model) if request.postprocessing else model
     cases = ValidationCases(model)
     names = {fold: cases.of_fold(fold)[: request.max_cases] for fold in folds}
     step = model.tile_step_size if request.tile_step_size is None else request.tile_step_size
-    work = Work(model, cases, names, pass_settings(request.use_mirroring, step, model.inference_settings))
+    settings = pass_settings(request.use_mirroring, step, model.inference_settings)
+    if (rules := model.description.postprocessing) is not None:
+        settings[POSTPROCESSING] = rules.content()
+    work = Work(model, cases, names, settings)
     file = model.folder / MEASUREMENTS_FILE
     with file_lock(model.folder / ".calibrate.lock", f"another calibrate is writing {file}; wait until it ends"):
         known = known_cases(file)

@@ -110,9 +110,12 @@ def tune_postprocessing(settings: RunSettings, model: ModelName, scheme: str) ->
     return ("factorizer-nnunet", "tune-postprocessing", *options, *folds, *_processes(settings))
 
 
-def calibrate(settings: RunSettings, prediction: Prediction, model: ModelName, folds: Sequence[int]) -> Command:
+def calibrate(
+    settings: RunSettings, prediction: Prediction, model: ModelName, folds: Sequence[int], postprocessed: bool
+) -> Command:
     options = ["-c", model.configuration, "-tr", model.trainer, "-p", model.plans, "-f", *map(str, folds)]
     options += ["-device", settings.device, *([] if prediction.mirroring else ["--disable_tta"])]
+    options += [] if postprocessed else [LEAVE_OUT]
     return ("factorizer-nnunet", "calibrate", "-d", settings.dataset, *options)
 
 

@@ -102,7 +102,9 @@ class Inference(InferenceFiles):
             on_device=True,
             state=self.calibration_state,
             commands=lambda: [
-                command_lines.calibrate(self.settings, self.prediction, model, self.best().folds)
+                command_lines.calibrate(
+                    self.settings, self.prediction, model, self.best().folds, postprocessed=not self.best().is_ensemble
+                )
                 for model in self.best().models
             ],
             derived=self.calibrated,

@@ -110,17 +110,20 @@ class InferenceFiles:
         checkpoints = {
             checkpoint_entry(model, fold): self.settings.paths.fold(model, fold).checkpoint() for model, fold in folds
         }
-        file = tuned_rules(self.settings.paths, best)
-        rules: dict[str, Source] = {} if file is None else {RULES: file}
-        return self._derived(PREDICT, images | checkpoints | rules, [])
+        return self._derived(PREDICT, images | checkpoints | self._rules(), [])
+
+    def _rules(self) -> dict[str, Source]:
+        file = tuned_rules(self.settings.paths, self.best())
+        return {} if file is None else {RULES: file}
 
     def calibrated(self) -> Derived:
-        """The calibration of each model of the best configuration, made from its folds."""
+        """The calibration of each model of the best configuration, made from its folds and rules."""
         best = self.best()
         folds = [(model, fold) for model in best.models for fold in best.folds]
         checkpoints: dict[str, Source] = {
             checkpoint_entry(model, fold): self.settings.paths.fold(model, fold).checkpoint() for model, fold in folds
         }
+        checkpoints |= self._rules()
         files = [calibration_file(self.settings.paths.model(model).path) for model in best.models]
         return self._derived(CALIBRATE, checkpoints, files)
 

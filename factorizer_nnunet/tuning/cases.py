@@ -17,6 +17,7 @@ from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to
 
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.file_stamps import Stamp, stamp_of
+from factorizer_nnunet.core.json_files import json_or_none
 from factorizer_nnunet.core.wording import first_few
 from factorizer_nnunet.evaluation.overlap import dice_of_regions
 from factorizer_nnunet.nnunet.absent_channels import leave_out
@@ -84,6 +85,7 @@ class ValidationCases:
         cases = self._validation_cases(int(fold))
         if not cases:
             raise UserError(f"{self.base / SPLITS_FILE} has no validation cases of fold {fold}; name others with -f")
+        self._check_not_trained_on(fold, cases)
         missing = [case for case in cases if not (self.folder / f"{case}.pkl").is_file()]
         if missing:
             raise UserError(
@@ -97,6 +99,20 @@ class ValidationCases:
                 f"{self._fix}"
             )
         return cases
+
+    def _check_not_trained_on(self, fold: str, cases: Iterable[str]) -> None:
+        """Compare with the cases that the fold was validated on, if it was: since its training, folds may be others."""
+        summary = json_or_none(ModelFolder(self.model.folder).fold(fold).summary)
+        if not isinstance(summary, dict):
+            return
+        ending = self.model.file_ending
+        scored = [str(one.get("reference_file")) for one in summary.get("metric_per_case", []) if isinstance(one, dict)]
+        others = sorted(set(cases) - {Path(file).name.removesuffix(ending) for file in scored})
+        if scored and others:
+            raise UserError(
+                f"{self.base / SPLITS_FILE} names validation cases of fold {fold} on which it was not validated "
+                f"({first_few(others)}): it may have been trained on them. Restore the folds of its training"
+            )
 
     def load(self, case: str) -> ValidationCase:
         """Read a case as nnU-Net's validation does.
@@ -157,6 +173,11 @@ class ValidationCases:
     def reference_stamp(self, case: str) -> Stamp:
         """The stamp of a case's reference segmentation."""
         return stamp_of(self._reference(case))
+
+    def image_version(self, case: str) -> list[int]:
+        """Size and time of a case's preprocessed properties, which change with its image; the image is not read."""
+        status = (self.folder / f"{case}.pkl").stat()
+        return [status.st_size, status.st_mtime_ns]
 
     def _reference(self, case: str) -> Path:
         return self.base / LABEL_FOLDER / f"{case}{self.model.file_ending}"

@@ -19,8 +19,13 @@ from factorizer_nnunet.calibration.calibration_file import read_calibration
 from factorizer_nnunet.calibration.logit_scaling import LogitScaling
 from factorizer_nnunet.cli import main
 from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.file_stamps import stamp_of
+from factorizer_nnunet.nnunet.dataset_json import DatasetJson
+from factorizer_nnunet.nnunet.model_folder import ModelFolder
 from factorizer_nnunet.nnunet.pass_record import passes_file, read_passes
 from factorizer_nnunet.nnunet.training_images import TrainingImages
+from factorizer_nnunet.postprocessing.rule_file import write_postprocessing
+from factorizer_nnunet.postprocessing.rules import Postprocessing, RegionRule
 from factorizer_nnunet.prediction.request import PredictionRequest
 from factorizer_nnunet.quality.calibrate import CalibrationRequest, calibrate
 from factorizer_nnunet.quality.scalings import scalings_for
@@ -274,6 +279,39 @@ def test_a_calibration_of_other_folds_is_left_out(root: Path, model: Path, capsy
     assert main(["export", "-m", str(model), "-f", "0", "-o", str(root / "exported")]) == 0
     assert "note: quality_calibration.json is left out" in capsys.readouterr().out
     assert not (root / "exported" / file.name).exists()
+
+
+def test_rules_of_postprocessing_are_part_of_a_calibration(root: Path, model: Path) -> None:
+    write_validation(root)
+    plain = calibration(model)
+    run_predict(root, model, quality=True)
+    folder, dataset = ModelFolder(model), DatasetJson.read(model / "dataset.json")
+    rules = Postprocessing({"rim": RegionRule(threshold=0.99), "core": RegionRule(threshold=0.99)}, dataset)
+    write_postprocessing(folder.postprocessing_file, rules, {"0": stamp_of(folder.fold(0).checkpoint()).sha256}, {})
+    assert calibration(model).regions["rim"].median_dice != plain.regions["rim"].median_dice
+    (judge,) = write_quality(root / "out").judges
+    again = f"calibrate -m {model} -step_size 0.5 --no-postprocessing, which replaces it"
+    assert "its cases were postprocessed by other rules" in judge.note and again in judge.note
+    run_predict(root, model, quality=True, out=root / "ruled")
+    assert write_quality(root / "ruled").judges[0].calibration is not None
+    assert (
+        scalings_for(PredictionRequest(model=model, images=root / "images", out=root / "maps", folds=("0",)))[1] == ""
+    )
+    calibration(model, postprocessing=False)
+    assert write_quality(root / "out").judges[0].calibration is not None
+
+
+def test_cases_that_a_fold_was_not_validated_on_are_refused(root: Path, model: Path) -> None:
+    write_validation(root)
+    summary = ModelFolder(model).fold(0).summary
+    summary.parent.mkdir(parents=True, exist_ok=True)
+    scored = [{"reference_file": f"/old/place/{case}.nii.gz"} for case in ("a", "c", "gone")]
+    summary.write_text(json.dumps({"metric_per_case": scored}))
+    with pytest.raises(UserError, match=r"splits_final.json names validation cases of fold 0 .* not validated \(b\)"):
+        calibration(model)
+    scored.append({"reference_file": "/old/place/b.nii.gz"})
+    summary.write_text(json.dumps({"metric_per_case": scored}))
+    calibration(model)
 
 
 def test_the_commands(root: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
