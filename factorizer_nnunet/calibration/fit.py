@@ -56,11 +56,11 @@ def calibration_of(
         settings: how the cases were predicted.
     """
     regions = {name: _region(name, cases) for name in cases[0].record.regions}
-    few = [f"{name} ({one.num_found})" for name, one in regions.items() if one.model is None]
+    few = [f"{name} ({len(_usable(name, cases))})" for name, one in regions.items() if one.model is None]
     note = ""
     if few:
         note = (
-            f"a Dice can be estimated from {MIN_CASES} out-of-fold cases on in which the region is found; too few of "
+            f"an estimate needs at least {MIN_CASES} out-of-fold cases in which the region is found; too few: "
             f"{', '.join(few)}: raw agreement only"
         )
     return Calibration(
@@ -75,11 +75,19 @@ def calibration_of(
     )
 
 
-def _region(name: str, cases: Sequence[OutOfFoldCase]) -> RegionCalibration:
+def _usable(name: str, cases: Sequence[OutOfFoldCase]) -> list[tuple[OutOfFoldCase, tuple[float, ...], float]]:
+    """The cases in which a region is found, with features and Dice."""
     found = [one for one in cases if not one.record.regions[name].is_empty]
-    with_agreement = cases[0].record.num_passes > 1
-    pairs = [(one, features_of(one.record.regions[name], with_agreement), one.dice[name]) for one in found]
-    known = [(one, x, y) for one, x, y in pairs if y is not None and not any(map(math.isnan, x))]
+    pairs = [(one, features_of(one.record.regions[name], _with_agreement(cases)), one.dice[name]) for one in found]
+    return [(one, x, y) for one, x, y in pairs if y is not None and not any(map(math.isnan, x))]
+
+
+def _with_agreement(cases: Sequence[OutOfFoldCase]) -> bool:
+    return cases[0].record.num_passes > 1
+
+
+def _region(name: str, cases: Sequence[OutOfFoldCase]) -> RegionCalibration:
+    known = _usable(name, cases)
     model = None
     fitted: tuple[CalibrationCase, ...] = ()
     if len(known) >= MIN_CASES:
@@ -93,7 +101,7 @@ def _region(name: str, cases: Sequence[OutOfFoldCase]) -> RegionCalibration:
     values = [value for one in cases if (value := one.dice[name]) is not None]
     return RegionCalibration(
         model=model,
-        with_agreement=with_agreement,
+        with_agreement=_with_agreement(cases),
         median_dice=float(np.median(values)) if values else math.nan,
         cases=fitted,
         num_present=sum(name in one.present for one in cases),

@@ -20,11 +20,15 @@ def first_trainings(group: Group) -> list[Scored]:
 
 
 def repeats_of(group: Group, scored: Scored) -> list[Scored]:
-    """All results of trainings of the same model, itself included, in order."""
+    """The results of all trainings of the same model, one of each, itself included, in order."""
     own = _first(scored)
     if own is None:
         return [scored]
-    return sorted((one for one in group.scored if _first(one) == own), key=_number_of)
+    found: dict[int, Scored] = {}
+    for one in (scored, *group.scored):
+        if _first(one) == own:
+            found.setdefault(_number_of(one), one)
+    return [found[number] for number in sorted(found)]
 
 
 def spread(group: Group, scored: Scored, region: str, metric: Metric) -> float:
@@ -38,15 +42,15 @@ def repeats_section(group: Group) -> str:
     repeated = [one for one in first_trainings(group) if len(repeats_of(group, one)) > 1]
     if not repeated:
         return ""
-    most = max(len(repeats_of(group, one)) for one in repeated)
-    heads = ["model", "region", "metric", *(f"training {place + 1}" for place in range(most)), "spread"]
+    numbers = sorted({_number_of(one) for first in repeated for one in repeats_of(group, first)})
+    heads = ["model", "region", "metric", *(f"training {number}" for number in numbers), "spread"]
     rows = []
     for scored in repeated:
-        repeats = repeats_of(group, scored)
+        repeats = {_number_of(one): one for one in repeats_of(group, scored)}
         for region in group.regions:
             for metric in group.primary:
-                means = [group.estimate(one, region, metric).mean for one in repeats]
-                cells = "".join(_number(mean, metric) for mean in means) + "<td></td>" * (most - len(means))
+                means = {number: group.estimate(one, region, metric).mean for number, one in repeats.items()}
+                cells = "".join(_number(means[n], metric) if n in means else "<td></td>" for n in numbers)
                 found = _number(spread(group, scored, region, metric), metric)
                 rows.append(f"<tr>{cell(scored.title)}{cell(region)}{cell(metric.title_and_unit)}{cells}{found}</tr>")
     lead = (
@@ -64,9 +68,17 @@ def _number_of(scored: Scored) -> int:
 
 
 def _first(scored: Scored) -> object:
-    """What all trainings of a model have in common; None if the model is not known."""
-    name = None if scored.result.model is None else scored.result.model.name
-    return None if name is None else (first_of_repeats(name)[0], scored.result.kind)
+    """What all trainings of a model have in common; None if the model is not known.
+
+    The place below the model's folder, too: its postprocessed predictions are not another training.
+    """
+    result = scored.result
+    name = None if result.model is None else result.model.name
+    if result.model is None or name is None:
+        return None
+    folder, model = result.folder.resolve(), result.model.path.resolve()
+    below = folder.relative_to(model) if folder.is_relative_to(model) else None
+    return first_of_repeats(name)[0], result.kind, below
 
 
 def _number(value: float, metric: Metric) -> str:

@@ -48,8 +48,9 @@ def _of_model(group: Group, scored: Scored) -> str:
         return title + note(f"Fold {text_of(folds)} has been trained further since: run calibrate again.")
     lead = (
         f"{sum(found.num_cases.values())} cases, each predicted by the fold that was not trained on it. Estimates are "
-        "of lines that were fitted without the case; temperatures and offsets were fitted to other folds, or to the "
-        "other half of the cases of a single fold. Probabilities below 1 % are left out."
+        f"of lines fitted without the case; intervals are as wide as {found.coverage:.0%} of the errors need. "
+        "Temperatures and offsets were fitted to other folds, or to the other half of the cases of a single fold. "
+        "Probabilities below 1 % are left out."
     )
     estimates = [
         figure(f"<b>{text_of(name)}</b>", estimates_svg(name, region.cases, group.number_of))
@@ -74,12 +75,11 @@ def _estimates(found: Calibration) -> str:
             continue
         dice, estimate = (np.array([getattr(one, key) for one in region.cases]) for key in ("dice", "estimate"))
         reach = region.model.reach(estimate)
-        inside = float(np.mean(np.abs(dice - estimate) <= reach + 1e-9))
         rows.append(
             f"<tr><td>{text_of(name)}</td><td>{len(dice)}</td><td>{region.median_dice:.3f}</td>"
-            f"<td>{np.abs(dice - estimate).mean():.3f}</td><td>± {np.median(reach):.3f}</td><td>{inside:.0%}</td></tr>"
+            f"<td>{np.abs(dice - estimate).mean():.3f}</td><td>± {np.median(reach):.3f}</td></tr>"
         )
-    heads = ["region", "cases", "median Dice", "mean error of the estimate", "median interval", "Dice within it"]
+    heads = ["region", "cases", "median Dice", "mean error of the estimate", "median interval"]
     return table(heads, rows) if rows else ""
 
 

@@ -14,7 +14,7 @@ from factorizer_nnunet.evaluation.metrics import metrics_for
 from factorizer_nnunet.evaluation.scores import Scores
 from factorizer_nnunet.nnunet.model_folder import ModelFolder
 from factorizer_nnunet.report import Sources, write_report
-from factorizer_nnunet.report.repeats import repeats_section, spread
+from factorizer_nnunet.report.repeats import first_trainings, repeats_of, repeats_section, spread
 from factorizer_nnunet.report.sections_models import compare, comparison_section, verdicts
 from factorizer_nnunet.report.study import Group, Scored
 
@@ -30,8 +30,9 @@ def _group(*models: tuple[str, float]) -> Group:
         noise -= noise.mean()
         table = {(c, "lesion", m.key): dice + one for c, one in zip(CASES, noise, strict=True) for m in METRICS}
         scores = Scores("none", METRICS, {"lesion": (1,)}, {}, CASES, {}, table)
+        trainer, _, below = trainer.partition("/")
         folder = ModelFolder(Path(f"{trainer}__nnUNetPlans__3d_fullres"))
-        result: Any = SimpleNamespace(title=trainer, model=folder, kind="cross-validation")
+        result: Any = SimpleNamespace(title=trainer, model=folder, kind="cross-validation", folder=folder.path / below)
         scored.append(Scored(result, scores, place))
     return Group(tuple(scored), CASES, len(CASES), {name: n for n, name in enumerate(CASES)})
 
@@ -51,6 +52,21 @@ def test_a_difference_below_the_spread_is_marked() -> None:
     assert verdicts(group, compare(group)).count("differ by up to 0.050: this difference may be chance") == 1
     section = repeats_section(group)
     assert section.count("<tr><td>A</td>") == 2 and "<tr><td>C</td>" not in section  # Dice and HD95
+
+
+def test_trainings_are_named_by_their_numbers() -> None:
+    section = repeats_section(_group(("A", 0.70), ("A_repeat3", 0.75), ("B", 0.70), ("B_repeat2", 0.71)))
+    heads = [f'<th scope="col">training {number}</th>' for number in (1, 2, 3)]
+    assert all(head in section for head in heads) and "training 4" not in section
+    (dice_of_a, *_) = (row for row in section.split("<tr>") if row.startswith("<td>A</td>"))
+    assert dice_of_a.index("0.700") < dice_of_a.index("<td></td>") < dice_of_a.index("0.750")
+
+
+def test_postprocessed_predictions_are_not_another_training() -> None:
+    group = _group(("A/folds", 0.70), ("A/folds/postprocessed", 0.75), ("A_repeat2/folds", 0.71))
+    assert [one.result.title for one in first_trainings(group)] == ["A", "A"]
+    assert [round(spread(group, one, "lesion", METRICS[0]), 3) for one in group.scored[:1]] == [0.01]
+    assert repeats_of(group, group.scored[1]) == [group.scored[1]]
 
 
 def test_without_repeats_nothing_is_marked() -> None:
