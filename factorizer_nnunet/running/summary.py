@@ -14,7 +14,7 @@ from factorizer_nnunet.core.json_files import read_complete_json
 from factorizer_nnunet.nnunet.model_folder import SUMMARY_FILE
 from factorizer_nnunet.nnunet.model_name import ModelName, repeat_of
 from factorizer_nnunet.running.best_configuration import BestConfiguration, current_best_configuration
-from factorizer_nnunet.running.inference_files import INFERENCE_STEPS, SCORES
+from factorizer_nnunet.running.inference_files import INFERENCE_STEPS, SCORES, tuned_rules
 from factorizer_nnunet.running.measurements import read_attempts
 from factorizer_nnunet.running.paths import RunPaths
 from factorizer_nnunet.running.settings import Prediction, RunSettings
@@ -46,7 +46,7 @@ def summarize(settings: RunSettings) -> dict[str, Any]:
         "name": settings.name,
         "models": models,
         "repeats": _repeats(settings, models),
-        "best": None if best is None else _best(best),
+        "best": None if best is None else _best(settings.paths, best),
         "test": _test(settings.prediction, regions, described),
         "steps": list(described.values()),
     }
@@ -122,16 +122,18 @@ def _repeats(settings: RunSettings, models: Sequence[Mapping[str, Any]]) -> list
     return found
 
 
-def _best(best: BestConfiguration) -> dict[str, Any]:
+def _best(paths: RunPaths, best: BestConfiguration) -> dict[str, Any]:
     singles = {model.folder: best.dice[model.folder] for model in best.considered if model.folder in best.dice}
     ensembles = {name: dice for name, dice in best.dice.items() if name not in singles}
     best_single = max(singles, key=singles.__getitem__)
     best_ensemble = max(ensembles, key=ensembles.__getitem__) if ensembles else None
+    rules = tuned_rules(paths, best)
     return {
         "name": best.name,
         "models": [model.folder for model in best.models],
         "dice": best.dice_before,
-        "dice_after_postprocessing": best.dice_after,
+        "dice_after_postprocessing": best.dice_after if rules is None else None,
+        "rules": None if rules is None else str(rules),
         "best_single_model": best_single,
         "best_ensemble": best_ensemble,
         "gain_of_ensemble": None if best_ensemble is None else ensembles[best_ensemble] - singles[best_single],

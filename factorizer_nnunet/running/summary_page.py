@@ -88,7 +88,10 @@ def _best(best: Mapping[str, Any] | None) -> list[str]:
         return []
     gain = best["gain_of_ensemble"]
     lines = [f"* chosen: {' with '.join(f'`{name}`' for name in best['models'])}, Dice {best['dice']:.4f}"]
-    lines.append(f"* after postprocessing: {best['dice_after_postprocessing']:.4f}")
+    if best["rules"] is None:
+        lines.append(f"* after postprocessing: {best['dice_after_postprocessing']:.4f}")
+    else:
+        lines.append(f"* postprocessed by the rules in `{best['rules']}`, in place of nnU-Net's")
     if gain is not None:
         lines.append(
             f"* best ensemble of two against the best single model, `{best['best_single_model']}`: {gain:+.4f}"

@@ -29,7 +29,7 @@ def model(folds: Workspace, tmp_path: Path) -> Path:
 
 def test_a_calibrated_model_says_how_far_to_trust_it(folds: Workspace, model: Path, tmp_path: Path) -> None:
     done = folds.run("factorizer-nnunet", "calibrate", "-m", model, *ON_CPU)
-    assert "6 validation cases of fold 0, 1 will be predicted" in done.stdout and "no estimate" in done.stdout
+    assert "6 validation cases of folds 0, 1 will be predicted" in done.stdout and "no estimate" in done.stdout
     out = tmp_path / "out"
     first = _predict(folds, model, out)
     assert "10 out-of-fold cases" in first and "quality: 2 cases" in first and "trained further" not in first

@@ -19,6 +19,7 @@ from factorizer_nnunet.running.estimate import estimate_trainings
 from factorizer_nnunet.running.request import read_request
 from factorizer_nnunet.running.run import run_here
 from factorizer_nnunet.running.steps import build_steps
+from factorizer_nnunet.running.summary import summarize
 from factorizer_nnunet.running.worker_slots import WorkerSlot
 
 SLOTS = [WorkerSlot("cpu 0"), WorkerSlot("cpu 1")]
@@ -73,6 +74,8 @@ def test_tuned_rules_take_the_place_of_nnunets_postprocessing(tmp_path: Path, pr
     assert run_here(settings, SLOTS) and commands_run(settings) == commands
 
     rules = paths_of(settings).model(MODEL).postprocessing_file
+    best = summarize(settings)["best"]
+    assert (best["rules"], best["dice_after_postprocessing"]) == (str(rules), None)
     rules.write_text(json.dumps({"edited": True}))
     assert run_here(settings, SLOTS)
     again = commands_run(settings)[len(commands) :]
