@@ -13,7 +13,8 @@ from collections.abc import Mapping
 
 from factorizer_nnunet.evaluation.schemes import ScoringScheme
 
-_LESION_WISE = ("lesion_dice", "lesion_hd95")
+LESION_DISTANCE = "lesion_hd95"
+_LESION_WISE = ("lesion_dice", LESION_DISTANCE)
 # A difference of two values, by the values.
 _DIFFERENCES = {
     "volume_error": ("volume_reference", "volume_prediction"),

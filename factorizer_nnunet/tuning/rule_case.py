@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from factorizer_nnunet.nnunet.dataset_json import DatasetJson
 from factorizer_nnunet.nnunet.probabilities_file import read_probabilities, regions_of_outputs
 from factorizer_nnunet.postprocessing.rules import DEFAULT_THRESHOLD, LabelSpace, Postprocessing, RegionRule
 from factorizer_nnunet.tuning.candidate_rules import THRESHOLDS
-from factorizer_nnunet.tuning.challenge_score import metrics_of, score_of
+from factorizer_nnunet.tuning.challenge_score import LESION_DISTANCE, metrics_of, score_of
 
 Rules = Mapping[str, RegionRule]  # by region of dataset.json
 CaseValues = dict[str, dict[str, float]]  # by scored region and metric; "score" is the mean share
@@ -124,13 +125,18 @@ class RuleCase:
             arrays = self._complete(labels), self._complete(self._reference)
             scores = score_arrays(*arrays, self._spacing, regions, scheme, (), ignore)
             values = {name: scores[name].values for name in regions}
-        diagonals = Diagonals(float(np.linalg.norm(np.multiply(self._size, self._spacing))), 1.0)
-        penalty = scheme.rule.penalty
-        worst = diagonals.mm if isinstance(penalty, str) else float(penalty)
         return {
-            name: {**{metric: one[metric] for metric in metrics}, SCORE: score_of(one, metrics, worst)}
+            name: {**{metric: one[metric] for metric in metrics}, SCORE: score_of(one, metrics, self._worst_mm())}
             for name, one in values.items()
         }
+
+    def _worst_mm(self) -> float:
+        """The value of a distance where a lesion, or the region, is missed."""
+        scheme = self._objective.regions.scheme
+        missed = scheme.rule.penalty if LESION_DISTANCE in self._objective.metrics else scheme.empty["hd95"].prediction
+        mm = float(np.linalg.norm(np.multiply(self._size, self._spacing)))
+        worst = Diagonals(mm, float(np.linalg.norm(self._size))).number(missed)
+        return mm if math.isnan(worst) else worst
 
     def _complete(self, labels: np.ndarray) -> np.ndarray:
         result = np.zeros(self._size, labels.dtype)

@@ -32,6 +32,7 @@ from factorizer_nnunet.tuning.rule_search import MIN_CASES, RuleSearch, column
 from factorizer_nnunet.tuning.rules_page import rules_page
 
 REPORTS = "tune_postprocessing"  # folder next to the models of a data set
+_ABOUT_OTHER_FOLDS = ("training cases are validated", "its validation is not finished")  # warnings of the results
 PAGE, NUMBERS = "tune_postprocessing.html", "tune_postprocessing.json"
 
 
@@ -150,7 +151,9 @@ def _cases(request: RuleTuningRequest, result: Result) -> tuple[list[TunedCase],
         raise UserError(
             f"{request.model}: rules cannot be chosen on {count_of(len(cases), 'case')}. Validate more folds"
         )
-    warnings = list(result.warnings) if request.folds is None else []
+    # With -f, other folds and their cases are left out on purpose.
+    on_purpose = () if request.folds is None else _ABOUT_OTHER_FOLDS
+    warnings = [one for one in result.warnings if not any(words in one for words in on_purpose)]
     if len(cases) < MIN_CASES:
         warnings.append(
             f"{len(cases)} cases are too few to tell a gain from noise, so no rule is used; that takes {MIN_CASES}"

@@ -138,6 +138,20 @@ def test_scores_of_a_case_are_those_of_the_challenge(model: Path, tmp_path: Path
     assert rule_search._case_scores(case, objective, False, tmp_path / "scores")[1] == scores
 
 
+@pytest.mark.parametrize("scheme", ["brats2021", "brats2023-met", "brats2024-met", "brats2024-men-rt"])
+def test_a_region_that_is_missed_has_the_worst_distance(model: Path, scheme: str) -> None:
+    """Whatever a challenge takes for a missed lesion: a number, the diagonal in mm, or that in voxels."""
+    names = {"background": 0, "non-enhancing tumor core": 1, "enhancing tumor": 2, "peritumoral edema": 3}
+    names = {"background": 0, "GTV": 1, "rest": 2} if scheme == "brats2024-men-rt" else names
+    dataset = DatasetJson({**DatasetJson.read(model / "dataset.json").content, "labels": names})
+    regions = regions_of(dataset, scheme_named(scheme))
+    loaded = RuleCase(cases_of(model)[0], Objective(dataset, regions), thresholds=False)
+    nothing = {name: RegionRule(min_lesion_mm3=1e9) for name in dataset.regions}
+    present = [name for name, values in regions.labels.items() if np.isin(loaded._reference, values).any()]
+    scores = loaded.values(nothing)
+    assert present and all(scores[name]["score"] == pytest.approx(0, abs=1e-3) for name in present)
+
+
 def test_each_metric_becomes_a_share() -> None:
     values = {"dice": 0.8, "volume_error": 1.0, "volume_reference": 4.0, "volume_prediction": 3.0}
     assert score_of(values, ("dice", "volume_error"), 1.0) == pytest.approx((0.8 + 0.75) / 2)
