@@ -22,6 +22,7 @@ from factorizer_nnunet.tuning.nested_choice import Choice, choose, groups_of
 from factorizer_nnunet.tuning.rule_case import SCORE, CaseValues, Objective, RuleCase, Rules, TunedCase, mean_score
 from factorizer_nnunet.tuning.rule_findings import RegionFinding
 
+_FORMAT = 2  # of saved scores: raised when the same files get others
 MIN_CASES = 10  # with fewer, no gain can be told from noise
 
 
@@ -114,7 +115,8 @@ def _case_scores(
     """Scores by region of all candidates, saved until its files change; and the problem that prevents them."""
     file, record = folder / f"{case.name}.json", folder / "sources" / f"{case.name}.json"
     candidates = candidate_rules(thresholds)
-    settings = [__version__, objective.dataset.content, repr(objective.regions), [asdict(one) for one in candidates]]
+    of_objective = [objective.dataset.content, repr(objective.regions), objective.ignore_geometry]
+    settings = [__version__, _FORMAT, *of_objective, [asdict(one) for one in candidates]]
     probabilities = case.probabilities if thresholds else None
     sources: dict[str, Source] = {"reference": case.reference, "prediction": case.prediction}
     sources |= {"settings": stamp_of_value(settings)}

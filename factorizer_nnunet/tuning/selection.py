@@ -80,7 +80,7 @@ def compare(measurements: Sequence[Measurement], settings: Sequence[PredictionSe
                 cases=interval.defined,
                 dice=dice[setting],
                 by_region={name: None if np.isnan(mean) else mean for name, mean in regions[setting].items()},
-                change=dice[setting] - dice[settings[0]],
+                change=interval.mean,
                 change_low=interval.low,
                 change_high=interval.high,
                 worst_change=float(np.fmin.reduce(changes)),  # NaN only if all are
