@@ -12,6 +12,7 @@ from factorizer_nnunet.report.statistics import Estimate
 from factorizer_nnunet.report.style import REPORT_STYLE
 from factorizer_nnunet.tuning.rule_case import Objective
 from factorizer_nnunet.tuning.rule_findings import MetricChange, RegionFinding, RuleTuningOutcome
+from factorizer_nnunet.tuning.rule_search import MIN_CASES
 
 _SCORE = Metric("score", "Score", "", True)
 _METRICS = {metric.key: metric for metric in (_SCORE, *OVERLAP, *SURFACE, *VOLUME, *LESIONS)}
@@ -30,15 +31,20 @@ def rules_page(result: Result, outcome: RuleTuningOutcome, objective: Objective)
     )
     if not outcome.with_thresholds:
         lead += " Without probabilities, thresholds were not tuned."
-    rows = [_rule_row(name, found, outcome.num_groups) for name, found in outcome.regions.items()]
-    chosen = table(["region", "best rule", "same rule without a group", "gain of the score", "used"], rows)
+    rows = [_rule_row(name, found, outcome) for name, found in outcome.regions.items()]
+    chosen = table(["region", "best rule", "chosen in", "gain of the score", "used"], rows)
     changes = [
         _change_row(region, _METRICS[key], change)
         for region, metrics_of_region in outcome.changes.items()
         for key, change in metrics_of_region.items()
     ]
     heads = ["region", "metric", "before", "after", "change [95 % interval]"]
-    after = "All kept rules together, on held-out cases." if outcome.rules else "No rule is used: after is before."
+    after = (
+        "All kept rules together, on held-out cases. Rules were kept for their gains on these cases, which makes the "
+        "changes a little too good."
+        if outcome.rules
+        else "No rule is used: after is before."
+    )
     links, body = sections(
         [
             ("rules", "Rules", note(text_of(lead)) + chosen),
@@ -51,10 +57,20 @@ def rules_page(result: Result, outcome: RuleTuningOutcome, objective: Objective)
     return document(title, STYLE + REPORT_STYLE, SCRIPT, f"{header}{warnings}<nav>{links}</nav>{body}")
 
 
-def _rule_row(name: str, found: RegionFinding, groups: int) -> str:
-    used = "yes" if found.kept else "no, no gain beyond noise" if not found.rule.is_default else "no, nothing is better"
+def _rule_row(name: str, found: RegionFinding, outcome: RuleTuningOutcome) -> str:
+    used = "yes" if found.kept else f"no, {_why_not(found, outcome.num_cases)}"
+    chosen = f"{found.agreeing} of {outcome.num_groups} groups"
     gain = f"{_signed(found.gain.mean, _SCORE)} {_interval(found.gain, _SCORE)}"
-    return f"<tr>{cell(name)}{cell(found.rule)}{cell(f'{found.agreeing} of {groups}')}{cell(gain)}{cell(used)}</tr>"
+    return f"<tr>{cell(name)}{cell(found.rule)}{cell(chosen)}{cell(gain)}{cell(used)}</tr>"
+
+
+def _why_not(found: RegionFinding, num_cases: int) -> str:
+    """Why a rule is not kept."""
+    if found.rule.is_default:
+        return "nothing is better"
+    if num_cases < MIN_CASES:
+        return "too few cases"
+    return "a loss together with other rules, or in another region" if found.gain.low > 0 else "no gain beyond noise"
 
 
 def _change_row(region: str, metric: Metric, change: MetricChange) -> str:
