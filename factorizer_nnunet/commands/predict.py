@@ -209,7 +209,7 @@ def _assess(folder: Path, limits: ViewerLimits, failed: Mapping[str, str]) -> No
     for path in found.kept:
         print(f"kept: {path}, which had been edited")
     flagged = sum(bool(case.flags) for case in found.cases)
-    print(f"quality: {count_of(len(found.cases), 'case')}, {flagged} with a reason to look closer: {found.page}")
+    print(f"quality: {count_of(len(found.cases), 'case')}, {flagged} flagged for review: {found.page}")
 
 
 def _processes(given: int | None, variable: str) -> int | None:

@@ -56,7 +56,7 @@ def worklist_page(
         UserError: files of a case cannot be shown.
     """
     flagged = sum(bool(case.flags) for case in cases)
-    lead = f"{count_of(len(cases), 'case')}, {flagged} with a reason to look closer. "
+    lead = f"{count_of(len(cases), 'case')}, {flagged} flagged for review. "
     lead = note(text_of(f"{lead}Click a row to open its case, a column head to sort.")) + csv_button("quality")
     links, body = sections(
         [
@@ -160,7 +160,7 @@ def _meaning(judges: Sequence[Judge]) -> str:
         else "not estimated, since the model is not calibrated"
     )
     lines = {
-        "doubt": "1 less the lowest of estimated Dice (without it, agreement and confidence) and agreement of the "
+        "doubt": "1 minus the lowest of estimated Dice (without it, agreement and confidence) and agreement of the "
         "folds, over regions; where no pass finds a region, how often it was there in such out-of-fold cases; cases of "
         "unknown doubt come first",
         "estimated Dice": estimated,
