@@ -8,6 +8,7 @@ import os
 import signal
 import time
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -70,7 +71,7 @@ def test_the_plan_ends_in_time_and_uses_it(times: MeasuredTimes, minutes: float,
     assert total <= 60 * minutes * (1 + 1e-9)
     if times.spent + times.final + 10 * complete > 60 * minutes:  # shorter epochs, with fewer validation iterations
         assert 1 <= plan.epochs <= 10 <= plan.iterations_per_epoch <= iterations
-        share = plan.iterations_per_epoch / iterations * validation
+        share = Fraction(plan.iterations_per_epoch * validation, iterations)  # exact: it may be a whole number
         assert share - 1 <= plan.validation_iterations <= min(validation, share + 1)
         return
     assert iterations / 2 <= plan.iterations_per_epoch <= iterations
