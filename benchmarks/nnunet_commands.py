@@ -75,8 +75,10 @@ def run_command(*command: object, env: Mapping[str, str], log: Path) -> float:
 
 def environment(root: Path, threads: int) -> dict[str, str]:
     """Environment of nnU-Net's commands: folders below ``root``, trainers of benchmarks, few worker processes."""
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {
         **os.environ,
+        "PYTHONPATH": os.pathsep.join(paths),  # trainers and plans of benchmarks name classes of others
         **environment_variables(root, {EXT_TRAINER_VARIABLE: str(ROOT / "benchmarks" / "ext_trainer")}),
         "nnUNet_n_proc_DA": "1",
         "nnUNet_def_n_proc": "2",

@@ -123,6 +123,18 @@ class nnUNetTrainerBenchmarkRecipe(MeasuredTrainer, nnUNetTrainerFactorizer):
     build_network_architecture = staticmethod(nnUNetTrainer.build_network_architecture)
 
 
+def variant(name: str, *bases: type[MeasuredTrainer]) -> type[MeasuredTrainer]:
+    """The trainer of one of some bases with the length and seed that a name says.
+
+    Raises:
+        AttributeError: the name is of none of them.
+    """
+    for base in bases:
+        if name.startswith(base.__name__ + "_"):
+            return _variant(name, base)
+    raise AttributeError(name)
+
+
 @functools.cache
 def _variant(name: str, base: type[MeasuredTrainer]) -> type[MeasuredTrainer]:
     suffix, seed = re.fullmatch(r"(.*?)(?:_seed(\d+))?", name.removeprefix(base.__name__)).groups()
@@ -130,7 +142,4 @@ def _variant(name: str, base: type[MeasuredTrainer]) -> type[MeasuredTrainer]:
 
 
 def __getattr__(name: str) -> type[MeasuredTrainer]:
-    for base in (nnUNetTrainerBenchmarkStock, nnUNetTrainerBenchmarkRecipe):
-        if name.startswith(base.__name__ + "_"):
-            return _variant(name, base)
-    raise AttributeError(name)
+    return variant(name, nnUNetTrainerBenchmarkStock, nnUNetTrainerBenchmarkRecipe)

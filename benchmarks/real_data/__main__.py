@@ -17,23 +17,23 @@ from __future__ import annotations
 
 import argparse
 import fnmatch
+import functools
 import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.nnunet_commands import ROOT, CommandError
+from benchmarks.nnunet_commands import ROOT
 from benchmarks.real_data.arms import ARMS
 from benchmarks.real_data.data import DATA_SETS, DataSet, data_set
 from benchmarks.real_data.page import write_page
 from benchmarks.real_data.pieces import Piece, length, pieces, seconds
 from benchmarks.real_data.results import Results
-from benchmarks.real_data.running import run_piece, set_up
+from benchmarks.real_data.study import run_all
 from benchmarks.real_data.workspace import Workspace
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.interrupts import terminable
-from factorizer_nnunet.core.locks import file_lock
 from factorizer_nnunet.core.markdown import markdown_table
 
 RESULTS = ROOT / "docs" / "measured" / "real_data.json"
@@ -74,32 +74,6 @@ def listing(todo: Sequence[Piece], data: dict[str, DataSet], results: Results) -
     return "\n".join([markdown_table(rows), "", *sums])
 
 
-def run_all(options: argparse.Namespace, data: dict[str, tuple[DataSet, Path]], results: Results) -> list[str]:
-    """Run the pieces that are not done, in their order; returns what failed."""
-    workspace = Workspace(options.root.resolve(), options.device, int(os.environ.get("OMP_NUM_THREADS") or 1))
-    workspace.root.mkdir(parents=True, exist_ok=True)
-    failed: dict[str, str] = {}  # by piece
-
-    def next_piece() -> Piece | None:
-        done = {*results.read()["pieces"], *failed}
-        return next((piece for piece in _pieces(options, data, results) if piece.key not in done), None)
-
-    with file_lock(workspace.root / ".lock", f"another study runs in {workspace.root}: use another --root"):
-        workspace.end_earlier_commands()
-        while (piece := next_piece()) is not None:
-            own, source = data[piece.data]
-            try:
-                set_up(workspace, piece, own, source, results)
-                if piece == next_piece():  # costs that have just been measured may change what is to be trained
-                    print(f"{piece.key} …", flush=True)
-                    run_piece(workspace, piece, own, results)
-                    write_page(results)
-            except CommandError as error:
-                failed[piece.key] = str(error)
-                print(f"{piece.key}: {error}", flush=True)
-    return [f"{key}: {message}" for key, message in failed.items()]
-
-
 def _pieces(options: argparse.Namespace, data: dict[str, tuple[DataSet, Path]], results: Results) -> list[Piece]:
     costs = {name: setup["seconds"] for name, setup in results.read()["setups"].items()}
     found = pieces([own for own, _ in data.values()], options.arms, costs)
@@ -125,7 +99,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise UserError("give a working folder, --root")
         else:
             with terminable():
-                if failed := run_all(options, data, results):
+                threads = int(os.environ.get("OMP_NUM_THREADS") or 1)
+                workspace = Workspace(options.root.resolve(), options.device, threads)
+                planned = functools.partial(_pieces, options, data, results)
+                if failed := run_all(workspace, planned, data, list(ARMS), results, write_page):
                     raise UserError("\n  ".join(["these pieces failed; run the command again:", *failed]))
     except UserError as error:
         sys.exit(f"error: {error}")

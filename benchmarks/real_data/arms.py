@@ -62,6 +62,8 @@ class Arm:
         plans: name of the plans.
         architecture: the ``architecture`` entry of a configuration of these plans, from that of nnU-Net's planner.
         cost: CPU time of an iteration relative to nnU-Net's U-Net, guessed until it is measured.
+        suffix: of the trainer's name after its length, such as ``_lr1e-2``.
+        batches: patches of a batch relative to the plans; the iterations of a training are divided by it.
     """
 
     title: str
@@ -69,6 +71,13 @@ class Arm:
     plans: str
     architecture: Callable[[Configuration], dict[str, Any]]
     cost: float
+    suffix: str = ""
+    batches: float = 1.0
+
+    def configuration(self, configuration: Configuration) -> dict[str, Any]:
+        """A configuration of the plans of nnU-Net's planner, with this arm's network and batch."""
+        batch = max(1, round(configuration["batch_size"] * self.batches))
+        return {**configuration, "architecture": self.architecture(configuration), "batch_size": batch}
 
 
 # In the order in which they are trained.

@@ -9,6 +9,7 @@ from typing import Any
 
 from benchmarks.corruptions import CORRUPTIONS, STRENGTHS
 from benchmarks.real_data.arms import ARMS, BASELINE
+from benchmarks.real_data.candidates import ALL_ARMS
 from benchmarks.real_data.data import DataSet
 
 ITERATIONS, TIME = "iterations", "time"  # what is equal to the baseline's
@@ -105,7 +106,7 @@ def costs_the_same(arm: str, cost: Mapping[str, float]) -> bool:
 
 def _ratio(arm: str, cost: Mapping[str, float]) -> float:
     """How many iterations of an arm take the time of one of the baseline's."""
-    return cost[BASELINE] / cost[arm] if arm in cost else 1 / ARMS[arm].cost
+    return cost[BASELINE] / cost[arm] if arm in cost else 1 / ALL_ARMS[arm].cost
 
 
 def budget(name: str, data: DataSet) -> int:
@@ -126,7 +127,9 @@ def length(piece: Piece, data: DataSet, cost: Mapping[str, float]) -> int:
     """
     one = epoch(piece.budget, data)
     epochs = budget(piece.budget, data) / one
-    if piece.equal == TIME and not costs_the_same(piece.arm, cost):
+    if piece.equal == ITERATIONS:
+        epochs /= ALL_ARMS[piece.arm].batches
+    elif not costs_the_same(piece.arm, cost):
         epochs *= _ratio(piece.arm, cost)
     return max(1, round(epochs)) * one
 
@@ -134,14 +137,15 @@ def length(piece: Piece, data: DataSet, cost: Mapping[str, float]) -> int:
 def trainer_name(piece: Piece, data: DataSet, cost: Mapping[str, float]) -> str:
     """The name of the trainer, which says length and seed."""
     one = epoch(piece.budget, data)
-    return f"{ARMS[piece.arm].trainer}_{length(piece, data, cost) // one}epochs_{one}iters_seed{piece.seed}"
+    arm, epochs = ALL_ARMS[piece.arm], length(piece, data, cost) // one
+    return f"{arm.trainer}_{epochs}epochs_{one}iters{arm.suffix}_seed{piece.seed}"
 
 
 def seconds(piece: Piece, data: DataSet, results: Mapping[str, Any]) -> float:
     """CPU seconds that a piece takes, as estimated from what has been measured."""
     setup = results["setups"].get(piece.setup, {})
     cost = setup.get("seconds", {})
-    step = cost.get(piece.arm, data.configurations[piece.configuration] * ARMS[piece.arm].cost)
+    step = cost.get(piece.arm, data.configurations[piece.configuration] * ALL_ARMS[piece.arm].cost)
     step *= _slowdown(piece.setup, cost, results["pieces"])
     if piece.corrupted:
         images = len(KINDS) * len(STRENGTHS) * setup.get("cases", 50) / 5

@@ -9,7 +9,7 @@ import os
 import platform
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,10 @@ from typing import Any
 from benchmarks.corruptions import STRENGTHS, corrupt_folder
 from benchmarks.ext_trainer.benchmark_trainers import CLOCK_FILE
 from benchmarks.nnunet_commands import ROOT
-from benchmarks.real_data.arms import ARMS
+from benchmarks.real_data.arms import BASELINE
+from benchmarks.real_data.candidates import ALL_ARMS
 from benchmarks.real_data.data import DataSet
-from benchmarks.real_data.pieces import KINDS, TIME, Piece, trainer_name
+from benchmarks.real_data.pieces import KINDS, Piece, trainer_name
 from benchmarks.real_data.results import Results
 from benchmarks.real_data.workspace import Workspace, data_ending
 from factorizer_nnunet.core.atomic_files import atomic_folder
@@ -39,13 +40,19 @@ _SEPARATOR = "_of_"  # between the corruption and the case, in names of corrupte
 ScoresOfCases = dict[str, dict[str, list[float | None]]]  # Dice and surface Dice by case and region; None if undefined
 
 
-def set_up(workspace: Workspace, piece: Piece, data: DataSet, source: Path, results: Results) -> None:
-    """Prepare the data set of a piece; for equal time, measure what an iteration of each arm costs. Once each.
+def set_up(
+    workspace: Workspace, piece: Piece, data: DataSet, source: Path, arms: Collection[str], results: Results
+) -> None:
+    """Prepare the data set of a piece, and measure what an iteration of each arm costs. Once each.
+
+    Args:
+        arms: all arms of the study.
 
     Raises:
         UserError: the results are of other plans or lengths.
     """
     workspace.prepare(data, source)
+    workspace.write_plans(data, [ALL_ARMS[arm] for arm in arms])
     plans = json.loads(workspace.plans(data).read_text(encoding="utf-8"))["configurations"][piece.configuration]
     now = {key: plans[key] for key in ("patch_size", "batch_size", "spacing")}
     now |= {"iterations": data.short, "device": workspace.device}
@@ -60,15 +67,16 @@ def set_up(workspace: Workspace, piece: Piece, data: DataSet, source: Path, resu
             f"{piece.setup}: {changed[0]} is {now[changed[0]]} now, but {known[changed[0]]} in {results.file}; write "
             "these results to another file (--results)"
         )
-    if piece.equal == TIME and not known["seconds"]:
-        results.add("setups", piece.setup, {**known, "seconds": _costs(workspace, piece, data)})
+    if not known["seconds"]:
+        results.add("setups", piece.setup, {**known, "seconds": _costs(workspace, piece, data, arms)})
 
 
-def _costs(workspace: Workspace, piece: Piece, data: DataSet) -> dict[str, float]:
+def _costs(workspace: Workspace, piece: Piece, data: DataSet, arms: Collection[str]) -> dict[str, float]:
     """Seconds that an iteration of each arm takes."""
     file = workspace.root / "timing" / f"{data.key}_{piece.configuration}.json"
     file.parent.mkdir(exist_ok=True)
-    trainings = [f"{arm.trainer}_1epochs_1iters:{arm.plans}" for arm in ARMS.values()]
+    named = [BASELINE, *(arm for arm in arms if arm != BASELINE)]
+    trainings = [f"{arm.trainer}_1epochs_1iters{arm.suffix}:{arm.plans}" for arm in map(ALL_ARMS.__getitem__, named)]
     workspace.run(
         "python",
         *("-m", "benchmarks.real_data.timing", data.folder, piece.configuration, "--device", workspace.device),
@@ -76,7 +84,7 @@ def _costs(workspace: Workspace, piece: Piece, data: DataSet) -> dict[str, float
         log=f"{data.key}_{piece.configuration}_timing",
     )
     seconds = json.loads(file.read_text(encoding="utf-8"))
-    return {arm: round(value, 4) for arm, value in zip(ARMS, seconds, strict=True)}
+    return {arm: round(value, 4) for arm, value in zip(named, seconds, strict=True)}
 
 
 def run_piece(workspace: Workspace, piece: Piece, data: DataSet, results: Results) -> None:
@@ -86,7 +94,7 @@ def run_piece(workspace: Workspace, piece: Piece, data: DataSet, results: Result
         CommandError: a command failed.
     """
     trainer = trainer_name(piece, data, results.read()["setups"][piece.setup]["seconds"])
-    model = ModelName(trainer, ARMS[piece.arm].plans, piece.configuration)
+    model = ModelName(trainer, ALL_ARMS[piece.arm].plans, piece.configuration)
     fold = workspace.fold(data, model, piece.fold)
     spent = _train(workspace, piece, data, model)
     if piece.corrupted:

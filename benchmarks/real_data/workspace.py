@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks.nnunet_commands import environment, run_command
-from benchmarks.real_data.arms import ARMS, UNET_PLANS
+from benchmarks.real_data.arms import UNET_PLANS, Arm
 from benchmarks.real_data.data import DataSet
 from factorizer_nnunet.core.atomic_files import write_text_atomically
 from factorizer_nnunet.core.processes import end_marked
@@ -87,7 +87,7 @@ class Workspace:
         end_marked(MARK, str(self.root))
 
     def prepare(self, data: DataSet, source: Path) -> None:
-        """Plan and preprocess a data set, unless done, and write the folds and the plans of all networks."""
+        """Plan and preprocess a data set, unless done, and write the folds."""
         create_folders(self.root)
         raw = self.raw(data)
         if not raw.exists():
@@ -106,21 +106,20 @@ class Workspace:
         )
         cases = sorted(path.name.removesuffix(data_ending(raw)) for path in (raw / "labelsTr").iterdir())
         write_text_atomically(self.preprocessed(data) / SPLITS_FILE, json.dumps(data.folds(cases), indent=1))
-        plans = json.loads(self.plans(data).read_text(encoding="utf-8"))
-        for arm in ARMS.values():
-            networks = {name: arm.architecture(plans["configurations"][name]) for name in data.configurations}
-            content = json.dumps(plans_with(plans, networks, arm.plans), indent=1)
-            write_text_atomically(self.plans(data, arm.plans), content)
         done.touch()
 
+    def write_plans(self, data: DataSet, arms: Iterable[Arm]) -> None:
+        """Write the plans of some arms, on the same preprocessed data."""
+        plans = json.loads(self.plans(data).read_text(encoding="utf-8"))
+        for arm in arms:
+            content = json.dumps(plans_of(arm, plans, data.configurations), indent=1)
+            write_text_atomically(self.plans(data, arm.plans), content)
 
-def plans_with(plans: Mapping[str, Any], architectures: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Plans of another name with other networks for some configurations, on the same preprocessed data."""
-    configurations = {
-        key: {**plans["configurations"][key], "architecture": architecture}
-        for key, architecture in architectures.items()
-    }
-    return {**plans, "plans_name": name, "configurations": configurations}
+
+def plans_of(arm: Arm, plans: Mapping[str, Any], configurations: Iterable[str]) -> dict[str, Any]:
+    """The plans of an arm, with its network in some configurations, from those of nnU-Net's planner."""
+    own = {name: arm.configuration(plans["configurations"][name]) for name in configurations}
+    return {**plans, "plans_name": arm.plans, "configurations": own}
 
 
 def data_ending(raw: Path) -> str:

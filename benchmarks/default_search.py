@@ -1,0 +1,150 @@
+"""Search for a better default: candidates that differ from it in one thing, on folds that are not reported.
+
+    OMP_NUM_THREADS=1 nice -n 19 python -m benchmarks.default_search hippocampus brats_2mm --root WORK
+    python -m benchmarks.default_search hippocampus --root WORK --arms kernels_of_5 muon --equal time --seeds 0 1 2
+    python -m benchmarks.default_search --page
+
+DATA is as for ``benchmarks.real_data``, which trains and scores the candidates: the short budget of the data set, with
+as many iterations as nnU-Net's U-Net, or with as much CPU time. Each finished training becomes a line of the results,
+and the page is written again; a search that was stopped continues.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import sys
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.nnunet_commands import ROOT
+from benchmarks.real_data.arms import BASELINE
+from benchmarks.real_data.candidates import ALL_ARMS, CANDIDATES
+from benchmarks.real_data.data import DATA_SETS, data_set
+from benchmarks.real_data.page import EQUAL, shown
+from benchmarks.real_data.pieces import ITERATIONS, SHORT, TIME, Piece, is_other
+from benchmarks.real_data.results import Results
+from benchmarks.real_data.study import run_all
+from benchmarks.real_data.summary import case_means, paired, patient_means
+from benchmarks.real_data.workspace import Workspace
+from factorizer_nnunet.core.atomic_files import write_text_atomically
+from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.interrupts import terminable
+from factorizer_nnunet.core.markdown import markdown_table
+
+RESULTS = ROOT / "docs" / "measured" / "default_search.json"
+FOLD = 1  # not reported by ``benchmarks.real_data`` before the search ended
+REFERENCES = ("unet_ours", "default", "everywhere")
+SEARCHED = (*REFERENCES, *CANDIDATES)
+_INTRODUCTION = """\
+Written by `python -m benchmarks.default_search DATA… --root WORK` from [default_search.json](default_search.json). Each
+candidate differs from `default` in what its name says, and is trained as [the study on real data](real_data.md) trains
+its short budget, with the same plans, data and augmentation: `nnUNetv2_train`, fold 1, which is not reported there.
+*Cost* is the CPU time of an iteration relative to the default's, as all take turns in one process; a candidate of equal
+training time has as many fewer iterations. Scores are the mean Dice of the validation cases, complete images, without
+mirroring; differences are paired by patient, with a 95 % bootstrap interval, which does not contain the chance of
+another training: seeds of one network differ by about 0.02."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options."""
+    found = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    found.add_argument("data", nargs="*", metavar="DATA", help=f"some of {', '.join(DATA_SETS)}")
+    found.add_argument("--root", type=Path, metavar="WORK", help="working folder")
+    found.add_argument("--data", dest="parent", type=Path, metavar="DIR", default=ROOT.parent / "shared" / "data")
+    found.add_argument("--arms", nargs="+", choices=SEARCHED, default=list(SEARCHED), help="(default: all)")
+    found.add_argument("--equal", choices=EQUAL, default=ITERATIONS, help="(default: %(default)s)")
+    found.add_argument("--seeds", nargs="+", type=int, metavar="N", default=[0], help="(default: 0)")
+    found.add_argument("--results", type=Path, default=RESULTS, help="JSON file to extend; the page is next to it")
+    found.add_argument("--page", action="store_true", help="only write the page again")
+    return found
+
+
+def planned(options: argparse.Namespace, data: Collection[str], setups: Mapping[str, Any]) -> list[Piece]:
+    """The trainings that the options ask for, in their order: a seed of all candidates before the next seed."""
+    found = [
+        Piece(
+            data=name,
+            configuration="3d_fullres",
+            budget=SHORT,
+            arm=arm,
+            equal=options.equal,
+            fold=FOLD,
+            seed=seed,
+        )
+        for name, seed, arm in itertools.product(data, options.seeds, options.arms)
+    ]
+    return [piece for piece in found if not is_other(piece, setups.get(piece.setup, {}).get("seconds", {}))]
+
+
+def write_page(results: Results) -> None:
+    """Write the page next to the results."""
+    write_text_atomically(results.file.with_suffix(".md"), page(results.read()))
+
+
+def page(content: Mapping[str, Any]) -> str:
+    """The page as Markdown."""
+    lines = ["# The search for a better default", "", _INTRODUCTION, ""]
+    for setup in content["setups"]:
+        for equal in (ITERATIONS, TIME):
+            if rows := list(_rows(content, setup, equal)):
+                header = ["", "cost", "iterations", "weights", "mean Dice", "minus the default"]
+                title = f"{setup.partition('/')[0]}, {EQUAL[equal]}"
+                lines += [f"## {title}", "", markdown_table([header, *rows], right=True), ""]
+    return "\n".join(lines)
+
+
+def _rows(content: Mapping[str, Any], setup: str, equal: str) -> Iterator[list[str]]:
+    """A row for each arm and seed; the best candidates first."""
+    data, _, configuration = setup.partition("/")
+    known = content["setups"][setup]
+    costs = known["seconds"]
+    found = []
+    for arm in SEARCHED:
+        for seed in range(3):
+            piece, reference = (
+                Piece(data=data, configuration=configuration, budget=SHORT, arm=one, equal=equal, fold=FOLD, seed=seed)
+                for one in (arm, "default")
+            )
+            if (own := content["pieces"].get(piece.key)) is None:
+                continue
+            means = patient_means(case_means(own["scores"]), known["patient"])
+            mean = sum(means.values()) / len(means)
+            apart = ""
+            if arm != "default" and (base := content["pieces"].get(reference.key)) is not None:
+                apart = shown(paired(means, patient_means(case_means(base["scores"]), known["patient"])))
+            name = ALL_ARMS[arm].title + (f", seed {seed}" if seed else "")
+            cost = f"{costs[arm] / costs['default']:.2f}" if arm in costs else ""
+            weights = f"{own['parameters'] / 1e6:.2f} M"
+            found.append((mean, [name, cost, str(own["iterations"]), weights, f"{mean:.3f}", apart]))
+    yield from (row for _, row in sorted(found, key=lambda one: -one[0]))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Write the page, or run what is missing."""
+    options = parser().parse_args(arguments)
+    results = Results(options.results)
+    try:
+        data = {own.key: (own, source) for own, source in (data_set(name, options.parent) for name in options.data)}
+        if options.page:
+            write_page(results)
+        elif not data or options.root is None:
+            raise UserError("name at least one DATA and a working folder, --root; or give --page")
+        else:
+            workspace = Workspace(options.root.resolve(), "cpu", int(os.environ.get("OMP_NUM_THREADS") or 1))
+            arms = [BASELINE, *SEARCHED]
+            with terminable():
+                if failed := run_all(
+                    workspace, lambda: planned(options, data, results.read()["setups"]), data, arms, results, write_page
+                ):
+                    raise UserError("\n  ".join(["these pieces failed; run the command again:", *failed]))
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("stopped; run the command again to continue")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""What may make the default better: each candidate differs from ``default`` in one thing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from benchmarks.nnunet_commands import OURS
+from benchmarks.real_data.arms import ARMS, UNET_PLANS, Arm, Configuration
+from factorizer_nnunet.planning.architecture import architecture_entry
+
+DEFAULT = ARMS["default"]
+Settings = dict[str, Any]  # of the network
+
+
+def _form(name: str, title: str, cost: float, change: Callable[[Settings], Settings], network: str = "") -> Arm:
+    """A candidate with other settings of the network, or with another class of ``benchmarks.real_data.networks``."""
+
+    def architecture(configuration: Configuration) -> dict[str, Any]:
+        settings = DEFAULT.architecture(configuration)["arch_kwargs"]
+        entry = architecture_entry({**settings, **change(settings)})
+        return {**entry, "network_class_name": f"benchmarks.real_data.networks.{network}"} if network else entry
+
+    return Arm(title, OURS, f"{UNET_PLANS}_{name}", architecture, cost)
+
+
+def _recipe(
+    name: str, title: str, *, trainer: str = OURS, suffix: str = "", batches: float = 1.0, cost: float = DEFAULT.cost
+) -> Arm:
+    """A candidate with the default's network and another recipe."""
+    plans = DEFAULT.plans if batches == 1 else f"{DEFAULT.plans}_{name}"
+    return Arm(title, trainer, plans, DEFAULT.architecture, cost, suffix, batches)
+
+
+def _nmf_from_second(settings: Settings) -> Settings:
+    return {"nmf_stages": [stage > 0 for stage in range(len(settings["strides"]))]}
+
+
+def _kernels_of_5(settings: Settings) -> Settings:
+    first, *lower = settings["kernel_sizes"]
+    return {"kernel_sizes": [first, *([5 if size == 3 else size for size in sizes] for sizes in lower)]}
+
+
+def _two_blocks(settings: Settings) -> Settings:
+    return {"n_blocks_per_stage": [1, *[2] * (len(settings["strides"]) - 1)]}
+
+
+def _two_blocks_everywhere(settings: Settings) -> Settings:
+    stages = len(settings["strides"])
+    return {"n_blocks_per_stage": [2] * stages, "n_blocks_per_stage_decoder": [2] * (stages - 1)}
+
+
+def _wider(settings: Settings) -> Settings:
+    return {"features_per_stage": [width * 3 // 2 for width in settings["features_per_stage"]]}
+
+
+def _wider_below(settings: Settings) -> Settings:
+    first, *lower = settings["features_per_stage"]
+    return {"features_per_stage": [first, *(width * 3 // 2 for width in lower)]}
+
+
+def _trainer(name: str) -> str:
+    return f"nnUNetTrainerBenchmark{name}"  # in benchmarks/ext_trainer/search_trainers.py
+
+
+CANDIDATES: dict[str, Arm] = {
+    "nmf_from_second": _form("nmf_from_second", "NMF from the second stage on", 0.4, _nmf_from_second),
+    "rank_4": _form("rank_4", "rank 4", 0.4, lambda _: {"rank": 4}),
+    "gated": _form("gated", "gating with the NMF's reconstruction", 0.33, lambda _: {}, "GatedFactorizer"),
+    "kernels_of_5": _form("kernels_of_5", "kernels of 5 below the first stage", 0.45, _kernels_of_5),
+    "two_blocks": _form("two_blocks", "two blocks below the first stage of the encoder", 0.4, _two_blocks),
+    "two_blocks_everywhere": _form("two_blocks_everywhere", "two blocks everywhere", 0.6, _two_blocks_everywhere),
+    "wider": _form("wider", "wider by half", 0.5, _wider),
+    "wider_below": _form("wider_below", "wider by half below the first stage", 0.4, _wider_below),
+    "mlp_4": _form("mlp_4", "MLP ratio 4", 0.45, lambda _: {"mlp_ratio": 4.0}),
+    "conv_stem": _form("conv_stem", "stem of two convolutions", 0.45, lambda _: {}, "ConvStemFactorizer"),
+    "conv_adapter": _form("conv_adapter", "3×3×3 convolution in the adapters", 0.6, lambda _: {"adapter": "conv"}),
+    "overlap": _form("overlap", "overlapping downsampling", 0.4, lambda _: {"downsample": "overlap"}),
+    "layer_norm": _form("layer_norm", "LayerNorm", 0.33, lambda _: {"norm": "layer"}),
+    "lr_1e2": _recipe("lr_1e2", "learning rate 1e-2", suffix="_lr1e-2"),
+    "lr_6e3": _recipe("lr_6e3", "learning rate 6e-3", suffix="_lr6e-3"),
+    "short_warmup": _recipe("short_warmup", "warm-up of 5 iterations", suffix="_warmup5"),
+    "cosine": _recipe("cosine", "cosine decay", trainer=_trainer("Cosine")),
+    "averaged": _recipe("averaged", "moving average of the weights", trainer=_trainer("Averaged")),
+    "muon": _recipe("muon", "Muon for matrices", trainer=_trainer("Muon")),
+    "fast_moments": _recipe("fast_moments", "AdamW's second moment over 20 steps", trainer=_trainer("FastMoments")),
+    "one_output": _recipe("one_output", "no deep supervision", trainer=_trainer("OneOutput")),
+    "half_batch": _recipe("half_batch", "half the batch, twice the iterations", batches=0.5, cost=DEFAULT.cost / 2),
+    "double_batch": _recipe("double_batch", "twice the batch, half the iterations", batches=2, cost=DEFAULT.cost * 2),
+}
+ALL_ARMS = {**ARMS, **CANDIDATES}
