@@ -6,6 +6,7 @@ another schedule.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +15,8 @@ import torch
 from torch import nn
 
 from benchmarks.ext_trainer.benchmark_trainers import MeasuredTrainer, nnUNetTrainerBenchmarkRecipe, variant
+from benchmarks.real_data.networks import gated, with_conv_stem
+from factorizer_nnunet.network import Factorizer
 from factorizer_nnunet.training.schedule import WarmupPolySchedule
 
 AVERAGED_STEPS = 20  # over which weights are averaged, the last ones counting most
@@ -137,12 +140,31 @@ class nnUNetTrainerBenchmarkOneOutput(nnUNetTrainerBenchmarkRecipe):
         super().initialize()
 
 
+def _build(change: Callable[[Factorizer], Factorizer], *arguments: Any, **named: Any) -> nn.Module:
+    """The network of the plans, changed; the arguments are nnU-Net's."""
+    return change(nnUNetTrainerBenchmarkRecipe.build_network_architecture(*arguments, **named))
+
+
+class nnUNetTrainerBenchmarkGated(nnUNetTrainerBenchmarkRecipe):
+    """Gating with the NMF's reconstruction."""
+
+    build_network_architecture = staticmethod(functools.partial(_build, gated))
+
+
+class nnUNetTrainerBenchmarkConvStem(nnUNetTrainerBenchmarkRecipe):
+    """A stem of two convolutions."""
+
+    build_network_architecture = staticmethod(functools.partial(_build, with_conv_stem))
+
+
 _BASES = (
     nnUNetTrainerBenchmarkCosine,
     nnUNetTrainerBenchmarkAveraged,
     nnUNetTrainerBenchmarkMuon,
     nnUNetTrainerBenchmarkFastMoments,
     nnUNetTrainerBenchmarkOneOutput,
+    nnUNetTrainerBenchmarkGated,
+    nnUNetTrainerBenchmarkConvStem,
 )
 
 

@@ -13,13 +13,12 @@ DEFAULT = ARMS["default"]
 Settings = dict[str, Any]  # of the network
 
 
-def _form(name: str, title: str, cost: float, change: Callable[[Settings], Settings], network: str = "") -> Arm:
-    """A candidate with other settings of the network, or with another class of ``benchmarks.real_data.networks``."""
+def _form(name: str, title: str, cost: float, change: Callable[[Settings], Settings]) -> Arm:
+    """A candidate with other settings of the network."""
 
     def architecture(configuration: Configuration) -> dict[str, Any]:
         settings = DEFAULT.architecture(configuration)["arch_kwargs"]
-        entry = architecture_entry({**settings, **change(settings)})
-        return {**entry, "network_class_name": f"benchmarks.real_data.networks.{network}"} if network else entry
+        return architecture_entry({**settings, **change(settings)})
 
     return Arm(title, OURS, f"{UNET_PLANS}_{name}", architecture, cost)
 
@@ -27,7 +26,7 @@ def _form(name: str, title: str, cost: float, change: Callable[[Settings], Setti
 def _recipe(
     name: str, title: str, *, trainer: str = OURS, suffix: str = "", batches: float = 1.0, cost: float = DEFAULT.cost
 ) -> Arm:
-    """A candidate with the default's network and another recipe."""
+    """A candidate with the default's plans and another trainer: its recipe, or what it makes of the network."""
     plans = DEFAULT.plans if batches == 1 else f"{DEFAULT.plans}_{name}"
     return Arm(title, trainer, plans, DEFAULT.architecture, cost, suffix, batches)
 
@@ -66,14 +65,14 @@ def _trainer(name: str) -> str:
 CANDIDATES: dict[str, Arm] = {
     "nmf_from_second": _form("nmf_from_second", "NMF from the second stage on", 0.4, _nmf_from_second),
     "rank_4": _form("rank_4", "rank 4", 0.4, lambda _: {"rank": 4}),
-    "gated": _form("gated", "gating with the NMF's reconstruction", 0.33, lambda _: {}, "GatedFactorizer"),
+    "gated": _recipe("gated", "gating with the NMF's reconstruction", trainer=_trainer("Gated")),
     "kernels_of_5": _form("kernels_of_5", "kernels of 5 below the first stage", 0.45, _kernels_of_5),
     "two_blocks": _form("two_blocks", "two blocks below the first stage of the encoder", 0.4, _two_blocks),
     "two_blocks_everywhere": _form("two_blocks_everywhere", "two blocks everywhere", 0.6, _two_blocks_everywhere),
     "wider": _form("wider", "wider by half", 0.5, _wider),
     "wider_below": _form("wider_below", "wider by half below the first stage", 0.4, _wider_below),
     "mlp_4": _form("mlp_4", "MLP ratio 4", 0.45, lambda _: {"mlp_ratio": 4.0}),
-    "conv_stem": _form("conv_stem", "stem of two convolutions", 0.45, lambda _: {}, "ConvStemFactorizer"),
+    "conv_stem": _recipe("conv_stem", "stem of two convolutions", trainer=_trainer("ConvStem"), cost=0.45),
     "conv_adapter": _form("conv_adapter", "3×3×3 convolution in the adapters", 0.6, lambda _: {"adapter": "conv"}),
     "overlap": _form("overlap", "overlapping downsampling", 0.4, lambda _: {"downsample": "overlap"}),
     "layer_norm": _form("layer_norm", "LayerNorm", 0.33, lambda _: {"norm": "layer"}),

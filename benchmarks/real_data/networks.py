@@ -1,8 +1,6 @@
-"""Networks of candidates that no setting of ``Factorizer`` describes."""
+"""Networks of candidates that no setting of ``Factorizer`` describes, made from one that the plans describe."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -28,22 +26,18 @@ class GatedBlock(nn.Module):
         return x + block.mlp(block.norm2(x))
 
 
-class GatedFactorizer(Factorizer):
-    """With ``GatedBlock`` where the default has an NMF."""
-
-    def __init__(self, input_channels: int, num_classes: int, **settings: Any) -> None:
-        super().__init__(input_channels, num_classes, **settings)
-        for stage in [module for module in self.modules() if isinstance(module, Stage)]:
-            for index, block in enumerate(stage):
-                if block.mixer is not None:
-                    stage[index] = GatedBlock(block)
+def gated(network: Factorizer) -> Factorizer:
+    """The network with ``GatedBlock`` in place of each block that has an NMF."""
+    for stage in [module for module in network.modules() if isinstance(module, Stage)]:
+        for index, block in enumerate(stage):
+            if block.mixer is not None:
+                stage[index] = GatedBlock(block)
+    return network
 
 
-class ConvStemFactorizer(Factorizer):
-    """With a second convolution in the stem, after an instance norm and a GELU."""
-
-    def __init__(self, input_channels: int, num_classes: int, **settings: Any) -> None:
-        super().__init__(input_channels, num_classes, **settings)
-        width, kernel = self.config.features_per_stage[0], self.config.kernel_sizes[0]
-        norm = build_norm(self.config.norm, width)
-        self.encoder.stem = nn.Sequential(self.encoder.stem, norm, nn.GELU(), Conv(width, width, kernel))
+def with_conv_stem(network: Factorizer) -> Factorizer:
+    """The network with an instance norm, a GELU and a second convolution in its stem."""
+    width, kernel = network.config.features_per_stage[0], network.config.kernel_sizes[0]
+    norm = build_norm(network.config.norm, width)
+    network.encoder.stem = nn.Sequential(network.encoder.stem, norm, nn.GELU(), Conv(width, width, kernel))
+    return network
