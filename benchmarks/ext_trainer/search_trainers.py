@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 
 from benchmarks.ext_trainer.benchmark_trainers import MeasuredTrainer, nnUNetTrainerBenchmarkRecipe, variant
@@ -140,9 +141,20 @@ class nnUNetTrainerBenchmarkOneOutput(nnUNetTrainerBenchmarkRecipe):
         super().initialize()
 
 
-def _build(change: Callable[[Factorizer], Factorizer], *arguments: Any, **named: Any) -> nn.Module:
-    """The network of the plans, changed; the arguments are nnU-Net's."""
-    return change(nnUNetTrainerBenchmarkRecipe.build_network_architecture(*arguments, **named))
+def _build(
+    change: Callable[[Factorizer], Factorizer],
+    plans_manager: PlansManager,
+    configuration_manager: ConfigurationManager,
+    num_input_channels: int,
+    num_output_channels: int,
+    enable_deep_supervision: bool = True,
+) -> nn.Module:
+    """The network of the plans, changed; the other arguments are nnU-Net's."""
+    return change(
+        nnUNetTrainerBenchmarkRecipe.build_network_architecture(
+            plans_manager, configuration_manager, num_input_channels, num_output_channels, enable_deep_supervision
+        )
+    )
 
 
 class nnUNetTrainerBenchmarkGated(nnUNetTrainerBenchmarkRecipe):
