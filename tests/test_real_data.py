@@ -16,6 +16,7 @@ from benchmarks.ext_trainer import benchmark_trainers
 from benchmarks.nnunet_commands import CommandError
 from benchmarks.real_data import __main__ as command
 from benchmarks.real_data import page as real_data_page
+from benchmarks.real_data import study as real_data_study
 from benchmarks.real_data.arms import ARMS
 from benchmarks.real_data.data import DATA_SETS, data_set
 from benchmarks.real_data.figure import draw, points
@@ -23,7 +24,7 @@ from benchmarks.real_data.page import page, shown
 from benchmarks.real_data.pieces import ITERATIONS, SHORT, TIME, Piece, length, pieces, seconds, trainer_name
 from benchmarks.real_data.results import Results
 from benchmarks.real_data.summary import case_means, comparison, patient_means, robustness
-from benchmarks.real_data.workspace import plans_with
+from benchmarks.real_data.workspace import plans_of
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.network.config import FactorizerConfig
 
@@ -117,7 +118,7 @@ def test_the_plans_of_the_arms_differ_in_the_network_alone(ndim: int) -> None:
     plans["configurations"]["c"]["patch_size"] = [32] * ndim
     stages = {}
     for name, arm in ARMS.items():
-        changed = plans_with(plans, {"c": arm.architecture(plans["configurations"]["c"])}, arm.plans)
+        changed = plans_of(arm, plans, ["c"])
         own = changed["configurations"]["c"]
         assert changed["plans_name"] == arm.plans
         assert {**own, "architecture": None} == {**plans["configurations"]["c"], "architecture": None}
@@ -155,7 +156,7 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list
     (tmp_path / "brats_2mm").mkdir()
     (tmp_path / "brats_2mm" / "dataset.json").write_text("{}")
     results = Results(tmp_path / "r.json")
-    monkeypatch.setattr(command, "set_up", lambda *_: results.add("setups", "brats_2mm/3d_fullres", SETUP))
+    monkeypatch.setattr(real_data_study, "set_up", lambda *_: results.add("setups", "brats_2mm/3d_fullres", SETUP))
     monkeypatch.setattr(real_data_page, "draw", lambda _, file: file.touch())
 
     def run(*options: str, failing: str = "-", killed: str = "-") -> list[str]:
@@ -169,7 +170,7 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list
                 raise KeyboardInterrupt
             results.add("pieces", piece.key, made_up(piece))
 
-        monkeypatch.setattr(command, "run_piece", run_piece)
+        monkeypatch.setattr(real_data_study, "run_piece", run_piece)
         arguments = ["brats_2mm", "--data", str(tmp_path), "--root", str(tmp_path / "work")]
         try:
             command.main([*arguments, "--results", str(tmp_path / "r.json"), *options])

@@ -60,7 +60,7 @@ def set_up(
     if known is None:
         cases = len(list((workspace.raw(data) / "labelsTr").iterdir()))
         described = {key: getattr(data, key) for key in _OF_DATA}
-        known = {**described, **now, "cases": cases, "seconds": {}, **_machine(workspace)}
+        known = {**described, **now, "cases": cases, "seconds": {}, **machine(workspace)}
         results.add("setups", piece.setup, known)
     if changed := [key for key, value in now.items() if known[key] != value]:
         raise UserError(
@@ -108,7 +108,7 @@ def run_piece(workspace: Workspace, piece: Piece, data: DataSet, results: Result
             "seconds": round(sum(clock["epoch_seconds"]), 1),
             "scores": _scores(workspace, data, fold.validation),
         }
-    results.add("pieces", piece.key, {**values, "command_seconds": round(spent, 1), **_machine(workspace)})
+    results.add("pieces", piece.key, {**values, "command_seconds": round(spent, 1), **machine(workspace)})
 
 
 def _train(workspace: Workspace, piece: Piece, data: DataSet, model: ModelName) -> float:
@@ -197,7 +197,7 @@ def _rounded(value: float) -> float | None:
     return None if math.isnan(value) else round(value, 4)
 
 
-def _machine(workspace: Workspace) -> dict[str, Any]:
+def machine(workspace: Workspace) -> dict[str, Any]:
     """Where and with what something was measured."""
     git = subprocess.run(
         ["git", "rev-parse", "--short=12", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import random
 import statistics
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from nnunetv2.run.run_training import get_trainer_from_args
 
@@ -22,10 +24,16 @@ from factorizer_nnunet.core.atomic_files import write_text_atomically
 
 
 def measure(trainers: Sequence[Any], rounds: int) -> list[float]:
-    """Median seconds of a training step with its batch: CPU time of this process, or on a GPU the time of day."""
+    """Median seconds of a training step with its batch: CPU time of this process, or on a GPU the time of day.
+
+    In each round all draw the same patches and augmentations, whose cost varies much.
+    """
     times: list[list[float]] = [[] for _ in trainers]
-    for _ in range(rounds + 1):
+    for number in range(rounds + 1):
         for trainer, own in zip(trainers, times, strict=True):
+            random.seed(number)
+            np.random.seed(number)
+            torch.manual_seed(number)
             now = time.process_time if trainer.device.type == "cpu" else time.perf_counter
             start = now()
             trainer.train_step(next(trainer.dataloader_train))
@@ -39,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("dataset", help="such as Dataset501_BraTS2mm")
     parser.add_argument("configuration", help="such as 3d_fullres")
     parser.add_argument("--trainings", nargs="+", metavar="TRAINER:PLANS", required=True)
-    parser.add_argument("--rounds", type=int, default=5, help="(default %(default)s)")
+    parser.add_argument("--rounds", type=int, default=9, help="(default %(default)s)")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("-o", "--output", type=Path, required=True, help="JSON file to write")
     options = parser.parse_args(arguments)
