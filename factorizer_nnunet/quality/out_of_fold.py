@@ -52,8 +52,8 @@ class Work:
 
     def key(self, fold: str, case: str) -> str:
         """What a measurement depends on."""
-        files = [self.cases.reference_stamp(case).sha256, self.cases.image_version(case)]
-        return stamp_of_value([self.model.folds[fold].digest, case, *files, dict(self.settings)]).sha256
+        parts = [self.model.folds[fold].digest, case, self.cases.version(case), dict(self.settings)]
+        return stamp_of_value(parts).sha256
 
     def predictor(self, device: torch.device) -> nnUNetPredictor:
         """With the weights of the first fold."""

@@ -30,7 +30,7 @@ ALPHA = 0.05  # p-values below it are called significant
 
 @dataclass(frozen=True)
 class Estimate(CaseMean):
-    """A mean over cases with its 95 % interval, NaN for fewer than two values or infinite ones."""
+    """A mean over cases with an interval, of 95 % unless said otherwise; NaN for few values or infinite ones."""
 
     low: float
     high: float
@@ -52,9 +52,9 @@ class Difference:
     p_holm: float = math.nan
 
 
-def estimate(values: np.ndarray) -> Estimate:
-    """Mean with interval of values (cases,), without NaN."""
-    low, high = _interval(values[~np.isnan(values)])
+def estimate(values: np.ndarray, level: float = LEVEL) -> Estimate:
+    """Mean with interval of values (cases,), without NaN; ``level`` is the interval's."""
+    low, high = _interval(values[~np.isnan(values)], level)
     return Estimate(**vars(mean_over_cases(values)), low=low, high=high)
 
 
@@ -124,7 +124,7 @@ def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
-def _interval(known: np.ndarray) -> tuple[float, float]:
+def _interval(known: np.ndarray, level: float) -> tuple[float, float]:
     if known.size < 2 or not np.isfinite(known).all():
         return math.nan, math.nan
     if np.ptp(known) <= TIE:
@@ -136,7 +136,7 @@ def _interval(known: np.ndarray) -> tuple[float, float]:
     # Efron (1987): bias from the fraction below the mean, acceleration from leaving out each case in turn.
     bias, apart = ndtri(below), known - known.mean()
     acceleration = (apart**3).sum() / (6 * (apart**2).sum() ** 1.5)
-    z = bias + ndtri([(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    z = bias + ndtri([(1 - level) / 2, (1 + level) / 2])
     low, high = np.quantile(means, ndtr(bias + z / (1 - acceleration * z)))
     return float(low), float(high)
 

@@ -16,7 +16,7 @@ from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to_one_hot
 
 from factorizer_nnunet.core.errors import UserError
-from factorizer_nnunet.core.file_stamps import Stamp, stamp_of
+from factorizer_nnunet.core.file_stamps import stamp_of, stamp_of_value
 from factorizer_nnunet.core.json_files import json_or_none
 from factorizer_nnunet.core.wording import first_few
 from factorizer_nnunet.evaluation.overlap import dice_of_regions
@@ -170,14 +170,17 @@ class ValidationCases:
         dataset = self.model.dataset
         return dice_of_regions(segmentation, case.reference, dataset.regions, dataset.ignore_label)
 
-    def reference_stamp(self, case: str) -> Stamp:
-        """The stamp of a case's reference segmentation."""
-        return stamp_of(self._reference(case))
+    def version(self, case: str) -> str:
+        """A digest of what a case's score depends on, apart from the model.
 
-    def image_version(self, case: str) -> list[int]:
-        """Size and time of a case's preprocessed properties, which change with its image; the image is not read."""
-        status = (self.folder / f"{case}.pkl").stat()
-        return [status.st_size, status.st_mtime_ns]
+        That is the reference segmentation, and size and time of the preprocessed properties, which change with the
+        image, and of the previous stage's segmentation; these are not read.
+        """
+        files = [self.folder / f"{case}.pkl"]
+        if self.previous is not None:
+            files += sorted(self.previous.glob(f"{case}.*"))
+        versions = [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+        return stamp_of_value([stamp_of(self._reference(case)).sha256, versions]).sha256
 
     def _reference(self, case: str) -> Path:
         return self.base / LABEL_FOLDER / f"{case}{self.model.file_ending}"

@@ -33,14 +33,15 @@ class Measurement:
     fold: str  # whose weights predicted, and whose validation case it is
     checkpoint: str  # SHA-256 of the file with the weights: measurements are outdated once a fold is trained further
     case: str
+    data: str  # version of the case: measurements are outdated once its label or image is another
     setting: PredictionSettings
     seconds: float  # of the sliding window: network, mirroring and blending
     rest_seconds: float  # of resampling to the image's grid, which does not depend on the settings
     dice: dict[str, float | None]  # by region; None if it is in neither reference nor prediction
 
     @property
-    def key(self) -> tuple[str, str, PredictionSettings]:
-        return self.checkpoint, self.case, self.setting
+    def key(self) -> tuple[str, str, str, PredictionSettings]:
+        return self.checkpoint, self.case, self.data, self.setting
 
 
 class Log:
@@ -70,7 +71,8 @@ class Log:
                 "Name another folder with --report, or remove it"
             )
         entries = [_parsed(line) for line in lines]  # a kill may cut off the last line
-        return [_measurement(entry) for entry in entries if entry is not None]
+        # Earlier versions did not write which data they measured.
+        return [_measurement(entry) for entry in entries if entry is not None and "data" in entry]
 
     def begin(self) -> None:
         """Rewrite the file without a line that was cut off, ready to be appended to."""
@@ -109,16 +111,25 @@ def _measurement(entry: Mapping[str, Any]) -> Measurement:
 def measure(
     model: TrainedModel,
     cases: ValidationCases,
-    names: Mapping[str, Sequence[str]],
+    versions: Mapping[str, Mapping[str, str]],
     settings: Sequence[PredictionSettings],
     device: torch.device,
     log: Log,
     progress_bar: bool,
 ) -> None:
-    """Predict every case with every setting that is not in the log yet; ``names`` are the validation cases by fold."""
+    """Predict every case with every setting that is not in the log yet.
+
+    Args:
+        versions: the version of each validation case, by fold; for the others see ``tune``.
+    """
     done = {measurement.key for measurement in log.measurements}
     digests = {fold: checkpoint.digest for fold, checkpoint in model.folds.items()}
-    wanted = [(digests[fold], case, setting) for fold in names for case in names[fold] for setting in settings]
+    wanted = [
+        (digests[fold], case, version, setting)
+        for fold, own in versions.items()
+        for case, version in own.items()
+        for setting in settings
+    ]
     missing = set(wanted) - done
     log.begin()
     if not missing:
@@ -131,17 +142,21 @@ def measure(
     with tqdm(total=len(wanted), initial=len(wanted) - len(missing), desc="measuring", disable=hidden) as bar:
         for fold, checkpoint in model.folds.items():
             predictor.list_of_parameters = [checkpoint.weights]
-            for number, case in enumerate(names[fold]):
+            for number, (case, version) in enumerate(versions[fold].items()):
                 start = number % len(settings)
                 # Each setting comes first for some cases: the first prediction of a case fills caches for the others.
                 order = (*settings[start:], *settings[:start])
-                turns = [setting for setting in order if (checkpoint.digest, case, setting) in missing]
+                turns = [setting for setting in order if (checkpoint.digest, case, version, setting) in missing]
                 if not turns:
                     continue
                 loaded = cases.load(case)
                 for setting in turns:
                     timed = _measured(model, predictor, setting, cases, loaded)
-                    log.add(Measurement(fold=fold, checkpoint=checkpoint.digest, case=case, setting=setting, **timed))
+                    log.add(
+                        Measurement(
+                            fold=fold, checkpoint=checkpoint.digest, case=case, data=version, setting=setting, **timed
+                        )
+                    )
                     bar.update()
 
 

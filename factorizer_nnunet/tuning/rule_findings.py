@@ -18,12 +18,14 @@ class RegionFinding:
         rule: the best on all cases.
         gain: of the mean score over regions, on cases that had no part in the choice.
         agreeing: without how many of the groups of cases the same rule is best.
-        kept: whether the gain is beyond noise, also together with the rules of other regions.
+        beyond_noise: whether the gain is above 0 at a level that is corrected for the number of regions.
+        kept: whether it is so, also together with the rules of other regions, and the cases suffice.
     """
 
     rule: RegionRule
     gain: Estimate
     agreeing: int
+    beyond_noise: bool
     kept: bool
 
 

@@ -16,7 +16,7 @@ from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.file_stamps import Source, changed_sources, record_sources, stamp_of_value
 from factorizer_nnunet.core.json_files import json_or_none
 from factorizer_nnunet.core.worker_pool import map_unordered
-from factorizer_nnunet.report.statistics import Estimate, estimate
+from factorizer_nnunet.report.statistics import ALPHA, Estimate, estimate
 from factorizer_nnunet.tuning.candidate_rules import candidate_rules
 from factorizer_nnunet.tuning.nested_choice import Choice, choose, groups_of
 from factorizer_nnunet.tuning.rule_case import SCORE, CaseValues, Objective, RuleCase, Rules, TunedCase, mean_score
@@ -51,7 +51,8 @@ class RuleSearch:
         choices = {name: choose(one, self.groups) for name, one in scores.items()}
         gains = {name: estimate(choice.gains) for name, choice in choices.items()}
         enough = len(self.cases) >= MIN_CASES
-        kept = [name for name, gain in gains.items() if enough and gain.low > 0 and choices[name].final > 0]
+        beyond_noise = {name for name, choice in choices.items() if self._gains(choice, len(choices))}
+        kept = [name for name in choices if enough and name in beyond_noise and choices[name].final > 0]
         before = self._values(choices, [])
         after = before
         while kept:
@@ -62,10 +63,17 @@ class RuleSearch:
             kept.remove(dropped)
             after = before
         findings = {
-            name: RegionFinding(self._candidates[choice.final], gains[name], choice.agreeing, name in kept)
+            name: RegionFinding(
+                self._candidates[choice.final], gains[name], choice.agreeing, name in beyond_noise, name in kept
+            )
             for name, choice in choices.items()
         }
         return findings, before, after
+
+    @staticmethod
+    def _gains(choice: Choice, regions: int) -> bool:
+        """Whether a choice gains beyond noise; Bonferroni's correction, since every region is tested."""
+        return estimate(choice.gains, 1 - ALPHA / regions).low > 0
 
     def _to_drop(
         self,

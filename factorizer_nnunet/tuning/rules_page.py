@@ -26,8 +26,8 @@ def rules_page(result: Result, outcome: RuleTuningOutcome, objective: Objective)
         f"{outcome.num_cases} cases, each predicted by the fold that was not trained on it. The score is the mean over "
         f"regions of: {metrics} ({scheme.title}), each as a share of its best value. Rules were chosen on all but one "
         f"of {outcome.num_groups} groups of cases and applied to that group, in turn; gains are of these applications, "
-        "so that no case had a part in the choice of the rules that it is scored with. A rule is kept if the 95 % "
-        "interval of its gain lies above 0, alone and together with the others."
+        "so that no case had a part in the choice of the rules that it is scored with. A rule is kept if its gain is "
+        "above 0 at a level of 5 % for all regions together (Bonferroni), and again together with the others."
     )
     if not outcome.with_thresholds:
         lead += " Without probabilities, thresholds were not tuned."
@@ -70,7 +70,7 @@ def _why_not(found: RegionFinding, num_cases: int) -> str:
         return "nothing is better"
     if num_cases < MIN_CASES:
         return "too few cases"
-    return "a loss together with other rules, or in another region" if found.gain.low > 0 else "no gain beyond noise"
+    return "a loss together with other rules, or in another region" if found.beyond_noise else "no gain beyond noise"
 
 
 def _change_row(region: str, metric: Metric, change: MetricChange) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -94,13 +94,14 @@ def tune(request: TuningRequest) -> TuningOutcome:
     complete = model if request.measure_only else _with_all_folds(request, model)
     cases = ValidationCases(model)
     names = {fold: cases.of_fold(fold)[: request.max_cases] for fold in folds}
+    versions = {fold: {case: cases.version(case) for case in own} for fold, own in names.items()}
     report = request.report or model.folder.absolute().parent / REPORTS / model.folder.absolute().name
     identity = _identity(request, model)
     _make_folder(report)
     with file_lock(report / ".lock", f"another tune-inference is writing {report}; wait until it ends"):
         log = Log(report / _MEASUREMENTS, identity)
-        measure(model, cases, names, settings, device, log, request.progress_bar)
-        found = _compare_and_write(request, model, names, settings, log)
+        measure(model, cases, versions, settings, device, log, request.progress_bar)
+        found = _compare_and_write(request, model, versions, settings, log)
     setting = found.chosen.setting
     if setting == found.reference:
         target = None
@@ -113,13 +114,13 @@ def tune(request: TuningRequest) -> TuningOutcome:
 def _compare_and_write(
     request: TuningRequest,
     model: TrainedModel,
-    names: Mapping[str, Sequence[str]],
+    versions: Mapping[str, Mapping[str, str]],
     settings: Sequence[PredictionSettings],
     log: Log,
 ) -> Comparison:
     """Compare the settings on the requested cases and write plot, numbers and page next to the log."""
-    wanted = {(model.folds[fold].digest, case) for fold in names for case in names[fold]}
-    measurements = [m for m in log.measurements if (m.checkpoint, m.case) in wanted]
+    wanted = {(model.folds[fold].digest, *one) for fold, own in versions.items() for one in own.items()}
+    measurements = [m for m in log.measurements if (m.checkpoint, m.case, m.data) in wanted]
     if all(value is None for m in measurements for value in m.dice.values()):
         raise UserError(
             f"the {len(measurements) // len(settings)} measured cases contain no region, nor do their predictions, so "
@@ -132,7 +133,7 @@ def _compare_and_write(
     try:
         draw(found, report / _FIGURE)
         write_text_atomically(report / _NUMBERS, as_json(found, log.identity))
-        summary = _summary(model, names, log.identity)
+        summary = _summary(model, versions, log.identity)
         write_text_atomically(
             report / _PAGE, page(found, short_trainer(model.first.trainer_name), summary, rest_seconds, _FIGURE)
         )
@@ -190,8 +191,8 @@ def _make_folder(report: Path) -> None:
         )
 
 
-def _summary(model: TrainedModel, names: Mapping[str, Sequence[str]], identity: Mapping[str, Any]) -> str:
-    counts = ", ".join(f"{len(cases)} of fold {fold}" for fold, cases in names.items())
+def _summary(model: TrainedModel, cases: Mapping[str, Sized], identity: Mapping[str, Any]) -> str:
+    counts = ", ".join(f"{len(own)} of fold {fold}" for fold, own in cases.items())
     threads = f", threads: {identity['threads']}" if identity["device"] == "cpu" else ""
     return (
         f"{model.folder.absolute().name} of {model.plans.dataset_name}, validation cases: {counts}; "

@@ -16,9 +16,10 @@ from factorizer_nnunet.evaluation.schemes import scheme_named
 from factorizer_nnunet.nnunet.dataset_json import DatasetJson
 from factorizer_nnunet.nnunet.model_folder import ModelFolder
 from factorizer_nnunet.postprocessing.rules import RegionRule
+from factorizer_nnunet.report.statistics import estimate
 from factorizer_nnunet.tuning import candidate_rules, rule_search
 from factorizer_nnunet.tuning.challenge_score import metrics_of, score_of
-from factorizer_nnunet.tuning.nested_choice import choose
+from factorizer_nnunet.tuning.nested_choice import Choice, choose
 from factorizer_nnunet.tuning.rule_case import Objective, RuleCase
 
 
@@ -162,6 +163,14 @@ def test_each_metric_becomes_a_share() -> None:
     assert "lesion_f1" in metrics_of(scheme_named("isles2022")) and "volume_error" in metrics_of(
         scheme_named("isles2022")
     )
+
+
+def test_with_more_regions_a_gain_must_be_clearer() -> None:
+    """A gain whose 95 % interval is just above 0 is kept for one region, and not for one of ten."""
+    gains = np.array([-0.02] * 10 + [0.06] * 10)
+    assert estimate(gains).low > 0 > estimate(gains, 1 - 0.05 / 10).low
+    choice = Choice(final=1, by_group={}, gains=gains)
+    assert rule_search.RuleSearch._gains(choice, 1) and not rule_search.RuleSearch._gains(choice, 10)
 
 
 def test_gains_are_of_cases_without_a_part_in_the_choice() -> None:

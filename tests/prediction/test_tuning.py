@@ -162,6 +162,21 @@ def test_an_interrupted_measurement_resumes(root: Path, validated: Path, monkeyp
     assert predicted == []
 
 
+def test_only_a_case_whose_label_was_corrected_is_measured_again(
+    root: Path, validated: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = run_tune(validated, measure_only=True)
+    predicted, measured = [], measure._predicted
+    monkeypatch.setattr(measure, "_predicted", lambda *given: predicted.append(given[2]) or measured(*given))
+    label = root / "nnUNet_preprocessed" / NAME / "gt_segmentations" / f"{VALIDATED[0]}.nii.gz"
+    image = SimpleITK.ReadImage(str(label))
+    SimpleITK.WriteImage(SimpleITK.Flip(image, (True, False, False)), str(label))
+    after = run_tune(validated, measure_only=True)
+    warming, settings = 2, 2
+    assert len(predicted) == warming + settings
+    assert after.rows != before.rows
+
+
 def test_the_page_and_the_printed_table(validated: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--iterations", "1", "--shifts", "1", "--mirroring", "none", "--step-sizes", "1", "--tolerance", "0.9"]
     arguments = ["tune-inference", "-m", str(validated), "-device", "cpu", "--disable_progress_bar", *options]

@@ -31,7 +31,7 @@ def setting(**changes: object) -> PredictionSettings:
 
 def measured(of: PredictionSettings, seconds: float, *dice: float | None) -> list[Measurement]:
     """One measurement per case, by the Dice of its only region."""
-    common = {"fold": "0", "checkpoint": "c", "setting": of, "seconds": seconds, "rest_seconds": 0.0}
+    common = {"fold": "0", "checkpoint": "c", "data": "d", "setting": of, "seconds": seconds, "rest_seconds": 0.0}
     return [Measurement(case=str(n), dice={"tumor": value}, **common) for n, value in enumerate(dice)]
 
 
