@@ -20,7 +20,7 @@ from benchmarks.real_data import study as real_data_study
 from benchmarks.real_data.arms import ARMS
 from benchmarks.real_data.data import DATA_SETS, data_set
 from benchmarks.real_data.figure import draw, points
-from benchmarks.real_data.page import page, shown
+from benchmarks.real_data.page import overview, page, shown
 from benchmarks.real_data.pieces import ITERATIONS, SHORT, TIME, Piece, length, pieces, seconds, trainer_name
 from benchmarks.real_data.results import Results
 from benchmarks.real_data.summary import case_means, comparison, patient_means, robustness
@@ -283,6 +283,20 @@ def test_robustness_is_the_mean_over_corruptions_of_each_patient() -> None:
     assert found.by_strength == pytest.approx({"1": 0.35, "2": 0.1})
     assert found.patients == pytest.approx({"a": 0.4, "b": 0.4 / 3}) and found.mean == pytest.approx(0.8 / 3)
     assert found.worst == pytest.approx(np.percentile([0.8, 0.4, 0.2, 0.0, 0.2, 0.0], 5))
+
+
+def test_the_overview_marks_what_is_ahead_of_both_unets() -> None:
+    """The default has no gain here, the U-Nets +0.01 and +0.02: so it is behind until the U-Nets are made worse."""
+    planned = [brats("default"), brats("default", TIME), brats("unet"), brats("unet_ours")]
+    content = content_of(*planned)
+    header, row = overview(content)
+    assert row == ["brats_2mm", "2", "0.530", "0.537", "0.522", "0.522"] and len(header) == len(row)
+    for piece in planned[2:]:
+        for regions in content["pieces"][piece.key]["scores"].values():
+            regions["whole"][0] -= 0.1
+    assert overview(content)[1][4:] == ["**0.522**"] * 2
+    del content["pieces"][brats("unet_ours").key]
+    assert overview(content) == [header]
 
 
 def test_the_page_says_what_was_compared_and_what_its_number_of_patients_can_show() -> None:

@@ -19,6 +19,11 @@ from factorizer_nnunet.core.wording import count_of
 from factorizer_nnunet.report.statistics import Estimate, cases_needed
 
 EQUAL = {ITERATIONS: "equal iterations", TIME: "equal training time"}
+RECIPE = "unet_ours"
+_OVERVIEW = (
+    "Short budget, the folds that all arms have finished. Bold: ahead of both U-Nets, with the intervals of the "
+    "differences clear of 0."
+)
 NMF = (("default", "no_nmf"), ("everywhere", "no_nmf"), ("everywhere", "default"))
 _INTRODUCTION = """\
 Written by `python -m benchmarks.real_data DATA… --root WORK` from [real_data.json](real_data.json), which grows by a
@@ -49,6 +54,9 @@ def write_page(results: Results) -> None:
 def page(content: Mapping[str, Any], picture: str) -> str:
     """The page as Markdown."""
     lines = ["# Networks and recipes on real data", "", _INTRODUCTION, ""]
+    rows = overview(content)
+    if len(rows) > 1:
+        lines += ["## In short", "", _OVERVIEW, "", markdown_table(rows, right=True), ""]
     lines += [f"![Dice against training time, fold 0]({picture})", ""]
     for setup in content["setups"]:
         lines += _setup(content, setup)
@@ -58,6 +66,24 @@ def page(content: Mapping[str, Any], picture: str) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def overview(content: Mapping[str, Any]) -> list[list[str]]:
+    """A row for each setup whose short budget has both U-Nets and the default, after the header."""
+    unets = [ARMS[arm].title for arm in (BASELINE, RECIPE)]
+    rows = [["mean Dice", "patients", *unets, *(f"Factorizer, {title}" for title in EQUAL.values())]]
+    for setup in content["setups"]:
+        found = {equal: comparison(content, setup, SHORT, equal) for equal in EQUAL}
+        if any(one is None or not {"default", RECIPE} <= one.results.keys() for one in found.values()):
+            continue
+        first = found[ITERATIONS]
+        cells = [f"{first.mean(arm):.3f}" for arm in (BASELINE, RECIPE)]
+        for one in found.values():
+            clear = all(one.difference("default", arm).low > 0 for arm in (BASELINE, RECIPE))
+            cells.append(f"**{one.mean('default'):.3f}**" if clear else f"{one.mean('default'):.3f}")
+        name = setup.removesuffix("/3d_fullres").replace("/", ", ")
+        rows.append([name, str(first.num_patients), *cells])
+    return rows
 
 
 def _setup(content: Mapping[str, Any], setup: str) -> list[str]:
@@ -86,7 +112,7 @@ def _setup(content: Mapping[str, Any], setup: str) -> list[str]:
 
 def _comparison(found: Comparison, known: Mapping[str, Any], title: str) -> list[str]:
     regions = list(next(iter(found.scores(next(iter(found.results))).values())))
-    others = [arm for arm in (BASELINE, "unet_ours") if arm in found.results]
+    others = [arm for arm in (BASELINE, RECIPE) if arm in found.results]
     header = ["", "iterations", "CPU s", "weights", *regions, "mean Dice", f"{WORST}th percentile", "surface Dice"]
     rows = [[*header, *(f"minus {ARMS[arm].title}" for arm in others)]]
     for arm, own in found.results.items():

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from benchmarks.real_data.page import overview
+
 ROOT = Path(__file__).resolve().parents[2]
 MEASURED = ROOT / "docs" / "measured"
 NUMBER = re.compile(r"(?<![\w.])\d+(?:,\d{3})*(?:\.\d+)?(?![\w.]*\w)")
@@ -58,6 +60,11 @@ def readme() -> Iterator[str]:
     ct = results("prediction")["CT, 25 classes"]
     stock, own = (f"{ct[name]['seconds']} s, {ct[name]['gb']} GB" for name in ("nnU-Net", "factorizer-nnunet"))
     yield f"CT of 512 × 512 × 300 voxels, 25 classes, tiny networks | {stock} | **{own}** |"
+    content = results("real_data")
+    yield from (" | ".join(row) for row in overview(content)[1:])
+    budgets = {name: setup["iterations"] for name, setup in content["setups"].items()}
+    assert {steps for name, steps in budgets.items() if not name.startswith("hippocampus/")} == {150}
+    yield f"150 iterations of nnU-Net's U-Net ({budgets['hippocampus/3d_fullres']} on the hippocampus)"
     longest = hippocampus("equal wall time", "long")["iterations"]
     yield f"at most {longest} iterations, where nnU-Net's usual training has 250,000"
     yield f"trains {h200['speedup'][UNET][SWIN]:.2f} times as fast"
@@ -222,7 +229,7 @@ PAGES = {
     "docs/planning.md": planning,
     "docs/quality.md": quality,
 }
-NOT_MEASURED = {"2021", "2023", "3.10", "30", "2", "2.0", "6"}  # years, versions, minutes, a batch, GB
+NOT_MEASURED = {"2021", "2023", "3.10", "30", "2", "2.0", "6", "1"}  # years, versions, minutes, a batch, GB, mm
 
 
 @pytest.mark.parametrize("page", PAGES)
