@@ -17,11 +17,11 @@ from factorizer_nnunet.calibration.logit_scaling import LogitScaling, Reliabilit
 from factorizer_nnunet.core.atomic_files import write_text_atomically
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import load_json_object, number_or_nan, without_nan
+from factorizer_nnunet.nnunet.model_folder import RULES_KEY
 from factorizer_nnunet.nnunet.pass_record import RegionPasses
 
 CALIBRATION_FILE = "quality_calibration.json"
 _VERSION = 2
-_RULES = "postprocessing"  # entry of the settings, as in the record of a prediction; without it, there were none
 _FIX = "Remove it and run factorizer-nnunet calibrate again"
 
 
@@ -128,9 +128,9 @@ class Calibration:
         changed = sorted(fold for fold in common if checkpoints[fold] != self.checkpoints[fold])
         if changed:
             return f"fold {', '.join(changed)} has been trained further since"
-        if _RULES in settings and settings[_RULES] != self.settings.get(_RULES):
+        if RULES_KEY in settings and settings[RULES_KEY] != self.settings.get(RULES_KEY):
             return "its cases were postprocessed by other rules"
-        other = [name for name, value in self.settings.items() if name != _RULES and settings.get(name) != value]
+        other = [name for name, value in self.settings.items() if name != RULES_KEY and settings.get(name) != value]
         if other:
             values = ", ".join(f"{name} was {self.settings[name]}, is {settings.get(name)}" for name in other)
             return f"its cases were predicted with other settings ({values})"

@@ -28,7 +28,6 @@ from factorizer_nnunet.commands.options import (
     request_of,
     user_path,
 )
-from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.interrupts import terminable
 from factorizer_nnunet.core.wording import count_of
 from factorizer_nnunet.nnunet.model_folder import POSTPROCESSING_FILE
@@ -147,9 +146,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Predict, then print the number of cases and those that failed."""
     from factorizer_nnunet.nnunet.environment import use_own_trainer
+    from factorizer_nnunet.nnunet.image_files import check_images_folder
 
-    if not args.images.is_dir():  # also checked below, once torch and nnU-Net are imported, which takes seconds
-        raise UserError(f"{args.images} is not a folder. Name the folder of the images with -i")
+    check_images_folder(args.images)  # again below, once torch and nnU-Net are imported, which takes seconds
     use_own_trainer()
     model = model_folder(args)
 

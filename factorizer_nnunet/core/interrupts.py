@@ -77,8 +77,10 @@ class StopRequest:
         """
 
         def end() -> None:
-            farewell()
-            end_process(STOPPED)
+            try:
+                farewell()
+            finally:
+                end_process(STOPPED)
 
         if self.name is not None:
             end()

@@ -59,7 +59,7 @@ class CardFacts:
         scores: of validation cases first.
         nnunets_postprocessing: what nnU-Net found to help, in words; it is not applied.
         rules: of postprocessing, by region, which are applied.
-        files: names of what was written beside the card, below the folder.
+        files: names of what was written next to the card, below the folder.
     """
 
     record: ExportRecord

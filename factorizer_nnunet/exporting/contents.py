@@ -91,7 +91,7 @@ def read_contents(
         license_file: of the authors.
 
     Raises:
-        UserError: a file cannot be read, is about other checkpoints, or is no text where the card needs one.
+        UserError: a file cannot be read, is about other checkpoints, or is not text where the card needs one.
     """
     if license_file is not None and not license_file.is_file():
         raise UserError(f"--license-file {license_file} does not exist. Name the text of the licence")

@@ -77,7 +77,7 @@ def match(old: Heads, new: Heads, maps: Sequence[str] = ()) -> Matched:
                 if old_name in olds and new_name in news:
                     if chosen is outputs and BACKGROUND in (old_name, new_name):
                         raise UserError(
-                            f"--map {text}: the background is no class that another starts from, or that starts from "
+                            f"--map {text}: another class cannot start from the background, nor the background from "
                             "another. Leave it out"
                         )
                     if chosen.setdefault(new_name, old_name) != old_name:

@@ -61,6 +61,16 @@ def channels_by_case(folder: Path, file_ending: str) -> tuple[dict[str, set[int]
     return dict(channels), others
 
 
+def check_images_folder(folder: Path) -> None:
+    """Check what was given with ``-i``.
+
+    Raises:
+        UserError: it is not a folder.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder} is not a folder. Name the folder of the images with -i")
+
+
 def find_cases(
     folder: Path,
     file_ending: str,
@@ -85,8 +95,7 @@ def find_cases(
     Raises:
         UserError: there are no cases, or some lack channels or segmentations; reports all problems at once.
     """
-    if not folder.is_dir():
-        raise UserError(f"{folder} is not a folder. Name the folder of the images with -i")
+    check_images_folder(folder)
     images, problems = images_by_case(folder, file_ending)
     if not images:
         others = [path.name for path in passed_over(folder, [])]

@@ -20,6 +20,7 @@ SUMMARY_FILE = "summary.json"  # nnU-Net's scores of a folder of predictions
 INFERENCE_FILE = "factorizer_inference.json"  # ours, see ``inference_settings``
 POSTPROCESSING_FILE = "factorizer_postprocessing.json"  # ours, see ``postprocessing.rule_file``
 PREDICTION_FILE = "predict_from_raw_data_args.json"  # written into the output folder when a prediction begins
+RULES_KEY = "postprocessing"  # entry of our records of predictions; without it, nothing was postprocessed
 
 CHECKPOINT_FINAL = "checkpoint_final.pth"  # of a finished training
 CHECKPOINT_LATEST = "checkpoint_latest.pth"

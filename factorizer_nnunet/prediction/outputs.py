@@ -20,7 +20,7 @@ from factorizer_nnunet.core.wording import first_few
 from factorizer_nnunet.nnunet.dataset_json import DATASET_FILE
 from factorizer_nnunet.nnunet.image_files import ImageCase
 from factorizer_nnunet.nnunet.integrity import is_complete
-from factorizer_nnunet.nnunet.model_folder import PLANS_FILE, PREDICTION_FILE, SUMMARY_FILE
+from factorizer_nnunet.nnunet.model_folder import PLANS_FILE, PREDICTION_FILE, RULES_KEY, SUMMARY_FILE
 from factorizer_nnunet.nnunet.pass_record import QUALITY_FILES, passes_file
 from factorizer_nnunet.nnunet.prediction_record import RECORDS, record_prediction
 from factorizer_nnunet.prediction.uncertainty import MAPS_FOLDER, MAPS_RECORD, map_file, map_names
@@ -32,7 +32,7 @@ _STAMP = "settings_sha256"  # entry in the folder's record, our own
 # Settings that change predictions. Older records lack some, which could not be chosen then.
 DECISIVE = (
     *("trainer", "plans", "configuration", "checkpoints", "tile_step_size", "use_mirroring"),
-    *("num_iters", "num_shifts", "skip_empty_tiles", "ensemble_with", "postprocessing"),
+    *("num_iters", "num_shifts", "skip_empty_tiles", "ensemble_with", RULES_KEY),
 )
 # Lower bounds on the size of predictions, and of the probabilities of each class, as fractions of one image file:
 # with less free space than that, writing would surely fail.

@@ -16,8 +16,9 @@ from factorizer_nnunet.core.wording import first_few
 from factorizer_nnunet.nnunet.absent_channels import advice_for
 from factorizer_nnunet.nnunet.dataset_json import REGIONS_ORDER_KEY
 from factorizer_nnunet.nnunet.image_files import ImageCase, find_cases, passed_over
+from factorizer_nnunet.nnunet.model_folder import RULES_KEY
 from factorizer_nnunet.nnunet.prediction_record import image_stamps, record_prediction, recorded_warnings
-from factorizer_nnunet.postprocessing import LEAVE_OUT, POSTPROCESSING
+from factorizer_nnunet.postprocessing import LEAVE_OUT
 from factorizer_nnunet.prediction.case_states import CaseState, State, state_of
 from factorizer_nnunet.prediction.channel_names import check_channel_names
 from factorizer_nnunet.prediction.claims import Claims
@@ -281,7 +282,7 @@ def _settings(request: PredictionRequest, models: Sequence[TrainedModel]) -> dic
         **({"ensemble_models": [str(model.folder.absolute()) for model in models[1:]]} if others else {}),
         **({"ensemble_with": decisive} if others else {}),  # unknown to older records, as is the next one
         **({"skip_empty_tiles": True} if request.skip_empty_tiles else {}),
-        **({} if rules is None else {POSTPROCESSING: rules.content()}),
+        **({} if rules is None else {RULES_KEY: rules.content()}),
         "images": str(request.images.absolute()),
         "previous_stage": previous[0] if len(previous) == 1 else previous or None,
         "save_probabilities": request.save_probabilities,

@@ -18,10 +18,10 @@ from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import load_json_object
 from factorizer_nnunet.core.wording import count_of, short
 from factorizer_nnunet.nnunet.exported_model import opened_model
-from factorizer_nnunet.nnunet.model_folder import PREDICTION_FILE, ModelFolder
+from factorizer_nnunet.nnunet.model_folder import PREDICTION_FILE, RULES_KEY, ModelFolder
 from factorizer_nnunet.nnunet.pass_record import PassRecord, RegionPasses
 from factorizer_nnunet.nnunet.training_images import TrainingImages, training_images
-from factorizer_nnunet.postprocessing import LEAVE_OUT, POSTPROCESSING
+from factorizer_nnunet.postprocessing import LEAVE_OUT
 
 _BELOW_MEDIAN = 0.2  # an estimate so far below the median of the out-of-fold cases is doubtful
 _LITTLE_AGREEMENT = 0.7  # of folds or passes, if no estimate says what is usual
@@ -135,7 +135,7 @@ def judges_of(folder: Path) -> list[Judge]:
     if len(models) < len(entries) or not all(isinstance(model, str) for model in models):
         raise UserError(f"{folder / PREDICTION_FILE} does not name the models that predicted. {fix}")
     return [
-        judge_of(Path(model), entry["checkpoints"], {POSTPROCESSING: None, **entry})
+        judge_of(Path(model), entry["checkpoints"], {RULES_KEY: None, **entry})
         for model, entry in zip(models, entries, strict=True)
     ]
 
@@ -170,7 +170,7 @@ def _options_of(settings: Mapping[str, Any], has_rules: bool) -> str:
     named = {option: settings.get(name) for name, option in _OPTIONS.items()}
     options = [f" {option} {value}" for option, value in named.items() if value is not None]
     options += [] if settings.get("use_mirroring", True) else [" --disable_tta"]
-    options += [f" {LEAVE_OUT}"] if has_rules and settings.get(POSTPROCESSING) is None else []
+    options += [f" {LEAVE_OUT}"] if has_rules and settings.get(RULES_KEY) is None else []
     return "".join(options)
 
 

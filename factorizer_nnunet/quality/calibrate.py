@@ -17,8 +17,7 @@ from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.locks import file_lock
 from factorizer_nnunet.core.wording import count_of
 from factorizer_nnunet.nnunet.inference_settings import InferenceSettings, is_tile_step
-from factorizer_nnunet.nnunet.model_folder import CHECKPOINT_FINAL
-from factorizer_nnunet.postprocessing import POSTPROCESSING
+from factorizer_nnunet.nnunet.model_folder import CHECKPOINT_FINAL, RULES_KEY
 from factorizer_nnunet.prediction.devices import chosen_device
 from factorizer_nnunet.prediction.model import load_model, with_postprocessing
 from factorizer_nnunet.quality.out_of_fold import (
@@ -86,7 +85,7 @@ def calibrate(request: CalibrationRequest) -> Calibration:
     step = model.tile_step_size if request.tile_step_size is None else request.tile_step_size
     settings = pass_settings(request.use_mirroring, step, model.inference_settings)
     if (rules := model.description.postprocessing) is not None:
-        settings[POSTPROCESSING] = rules.content()
+        settings[RULES_KEY] = rules.content()
     work = Work(model, cases, names, settings)
     file = model.folder / MEASUREMENTS_FILE
     with file_lock(model.folder / ".calibrate.lock", f"another calibrate is writing {file}; wait until it ends"):

@@ -112,8 +112,7 @@ def _read_result(folder: Path, title: str, sources: Sources, partial: bool, prob
             f"{len(lacking)} of {len(cases)} cases do not have all images in {sources.images} "
             f"({first_few(lacking, 3)}); their pictures show outlines only"
         )
-    if elsewhere := _elsewhere(cases):
-        found.warnings.append(elsewhere)
+    found.warnings.extend(references_elsewhere(cases))
     if found.kind == PREDICTIONS:
         found.warnings.extend(_without_prediction(found, cases, sources, partial, problems))
     curves = [] if found.model is None else [read_curve(fold) for fold in found.model.folds()]
@@ -121,16 +120,16 @@ def _read_result(folder: Path, title: str, sources: Sources, partial: bool, prob
     return Result(**vars(found), title=title, cases=tuple(cases), curves=known)
 
 
-def _elsewhere(cases: Sequence[ResultCase]) -> str | None:
+def references_elsewhere(cases: Sequence[ResultCase]) -> list[str]:
     """A warning if some references lie in another folder than most: they may have been removed from that."""
     by_folder: dict[Path, list[str]] = {}
     for case in cases:
         by_folder.setdefault(case.reference.parent, []).append(case.name)
     if len(by_folder) < 2:
-        return None
+        return []
     usual, *others = sorted(by_folder, key=lambda folder: -len(by_folder[folder]))
     parts = [f"{first_few(by_folder[folder], 3)} in {folder}" for folder in others]
-    return f"most references are in {usual}, but {'; '.join(parts)}"
+    return [f"most references are in {usual}, but {'; '.join(parts)}"]
 
 
 def _contradictions(dataset: DatasetJson, cases: Sequence[ResultCase]) -> Iterator[str]:

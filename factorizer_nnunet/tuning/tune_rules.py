@@ -22,7 +22,7 @@ from factorizer_nnunet.postprocessing.rule_file import check_not_edited, write_p
 from factorizer_nnunet.postprocessing.rules import Postprocessing
 from factorizer_nnunet.report import Sources
 from factorizer_nnunet.report.own_pages import page_file, write_page
-from factorizer_nnunet.report.results import CROSS_VALIDATION, Result, read_results
+from factorizer_nnunet.report.results import CROSS_VALIDATION, Result, read_results, references_elsewhere
 from factorizer_nnunet.report.statistics import estimate
 from factorizer_nnunet.tuning.candidate_rules import MAX_OUTPUTS
 from factorizer_nnunet.tuning.nested_choice import MIN_GROUPS
@@ -32,7 +32,6 @@ from factorizer_nnunet.tuning.rule_search import MIN_CASES, RuleSearch, column
 from factorizer_nnunet.tuning.rules_page import rules_page
 
 REPORTS = "tune_postprocessing"  # folder next to the models of a data set
-_ABOUT_OTHER_FOLDS = ("training cases are validated", "its validation is not finished")  # warnings of the results
 PAGE, NUMBERS = "tune_postprocessing.html", "tune_postprocessing.json"
 
 
@@ -141,19 +140,18 @@ def _cases(request: RuleTuningRequest, result: Result) -> tuple[list[TunedCase],
             f"{request.model}: fold {', '.join(missing)} has no finished validation; name validated ones with -f "
             f"({', '.join(result.folds)}), or validate it with nnUNetv2_train … --val"
         )
+    used = [one for one in result.cases if one.fold in wanted]
     cases = []
-    for one in result.cases:
-        if one.fold is not None and one.fold in wanted:
-            file = one.prediction.with_name(f"{one.name}{PROBABILITIES_ENDING}")
-            probabilities = file if file.is_file() else None
-            cases.append(TunedCase(one.name, one.fold, one.reference, one.prediction, probabilities))
+    for one in used:
+        assert one.fold is not None  # it is in ``wanted``
+        file = one.prediction.with_name(f"{one.name}{PROBABILITIES_ENDING}")
+        cases.append(TunedCase(one.name, one.fold, one.reference, one.prediction, file if file.is_file() else None))
     if len(cases) < MIN_GROUPS:
         raise UserError(
             f"{request.model}: rules cannot be chosen on {count_of(len(cases), 'case')}. Validate more folds"
         )
-    # With -f, other folds and their cases are left out on purpose.
-    on_purpose = () if request.folds is None else _ABOUT_OTHER_FOLDS
-    warnings = [one for one in result.warnings if not any(words in one for words in on_purpose)]
+    # With -f, other folds are left out on purpose: nothing needs to be said of them.
+    warnings = list(result.warnings) if request.folds is None else references_elsewhere(used)
     if len(cases) < MIN_CASES:
         warnings.append(
             f"{len(cases)} cases are too few to tell a gain from noise, so no rule is used; that takes {MIN_CASES}"

@@ -63,8 +63,8 @@ def test_names_may_contain_an_equals_sign() -> None:
         (["T1"], "--map T1 has no =: write OLD=NEW"),
         (["T1=PD", "T2=PD"], "--map gives T1 and T2 of the model to PD: only one of them"),
         (["T1=edema"], "does not name a channel or class"),
-        (["background=edema"], "--map background=edema: the background is no class that another starts from"),
-        (["core=background"], "--map core=background: the background is no class"),
+        (["background=edema"], "--map background=edema: another class cannot start from the background"),
+        (["core=background"], "--map core=background: another class cannot start from the background"),
     ],
 )
 def test_wrong_maps_are_reported(maps: list[str], message: str) -> None:
