@@ -2,9 +2,10 @@
 
 Both passes of the default network are traced as ``torch.compile`` traces them on a GPU, with our kernels, under
 autocast to float16; nothing is computed. Counted are the operators before the compiler fuses those of PyTorch, and the
-Triton kernels that each of ours launches from Python; then the same with ``nnUNet_factorizer_step=inlined``, where the
-compiled code launches the kernels. The optimizer's part is counted as it is called, with and without
-``nnUNet_factorizer_step=fused``. Writes step_operators.md.
+Triton kernels that each of ours launches from Python; then what the code launches that the compiler generates for an
+H100. Both are counted again with ``nnUNet_factorizer_step=inlined``, where the compiled code launches our kernels. The
+optimizer's part is counted as it is called, with and without ``nnUNet_factorizer_step=fused``. Writes
+step_operators.md.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,18 @@ from unittest import mock
 import torch
 from torch import Tensor, fx, nn
 from torch._dynamo.backends.common import aot_autograd
+from torch._functorch import config as functorch_config
+from torch.fx.node import map_arg
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map
+from triton.runtime.jit import JITFunction
 
+from benchmarks.compiled_without_gpu import CompiledPass, Traced, compiled_passes, count_calls
 from benchmarks.without_gpu import no_gpu
 from factorizer_nnunet.core.atomic_files import write_text_atomically
 from factorizer_nnunet.core.markdown import markdown_table
 from factorizer_nnunet.network import VARIANTS, build_variant
-from factorizer_nnunet.network.ops import dispatch
+from factorizer_nnunet.network.ops import dispatch, launch
 from factorizer_nnunet.training.trainer import MAX_GRADIENT_NORM, build_optimizer
 
 # Launches of each of our operators, as its module makes them; a test compares them with those of the interpreter.
@@ -42,7 +48,10 @@ LAUNCHES = {
     "mix_family": 3,
     "mix_family_backward": 3,
 }
-_FREE = ("view", "reshape", "permute", "transpose", "expand", "slice", "select", "squeeze", "unsqueeze", "split", "t.")
+_FREE = (  # launch nothing: another view, or new memory
+    *("view", "reshape", "permute", "transpose", "expand", "slice", "select", "squeeze", "unsqueeze", "split", "t."),
+    *("empty", "new_empty"),
+)
 # Lets a network on the CPU choose the kernels.
 AS_ON_A_GPU: dict[str, Callable[[Tensor], object]] = {
     "kernel_precision": lambda x: torch.float16,
@@ -64,36 +73,60 @@ class Counts:
     launches: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class Launches:
+    """Of a compiled pass; a call of a library is counted as one.
+
+    Attributes:
+        generated: kernels that the compiler wrote.
+        library: matrix products, convolutions and other operators that it left to PyTorch.
+        ours: launches of our kernels.
+        within: operators of PyTorch that our operators call between these.
+    """
+
+    generated: int
+    library: int
+    ours: int
+    within: int
+
+    @property
+    def total(self) -> int:
+        """Launches in all."""
+        return self.generated + self.library + self.ours + self.within
+
+
+@contextlib.contextmanager
+def as_on_a_gpu(inlined: bool) -> Iterator[None]:
+    """Within the block, a network on the CPU is compiled with kernels, called through operators or ``inlined``."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(no_gpu())  # the compiler asks Triton what a kernel writes
+        if inlined:
+            stack.enter_context(dispatch.inlined_kernels())
+        stack.enter_context(mock.patch.multiple(dispatch, **AS_ON_A_GPU))
+        # That of a GPU casts x of addcmul, too; tried by hand, this changes no number after fusion.
+        stack.enter_context(torch.autocast("cpu", torch.float16))
+        yield
+
+
 def graphs_of_passes(network: nn.Module, x: Tensor, inlined: bool) -> tuple[fx.Graph, fx.Graph]:
     """What ``torch.compile`` records of the forward and of the backward pass."""
     found: list[fx.Graph] = []
 
     def compiler(graph: fx.GraphModule, _: Sequence[Tensor]) -> Callable[..., list[Any]]:
         found.append(graph.graph)
-        (outputs,) = next(node for node in graph.graph.nodes if node.op == "output").args
-
-        def give_zeros(*_: Tensor) -> list[Any]:
-            return [_zeros(node.meta["val"]) if isinstance(node, fx.Node) else node for node in outputs]
-
-        give_zeros._boxed_call = False  # type: ignore[attr-defined]
-        return give_zeros
+        return Traced.stop
 
     torch._dynamo.reset()
     compiled = torch.compile(network, backend=aot_autograd(fw_compiler=compiler, bw_compiler=compiler), fullgraph=True)
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(no_gpu())  # the compiler asks Triton what a kernel writes
-        if inlined:
-            stack.enter_context(dispatch.inlined_kernels())
-        stack.enter_context(mock.patch.multiple(dispatch, **AS_ON_A_GPU))
-        stack.enter_context(torch.autocast("cpu", torch.float16))
-        outputs = compiled(x)
-        sum(output.float().sum() for output in outputs).backward()
+    both_at_once = functorch_config.patch(force_non_lazy_backward_lowering=True)
+    with as_on_a_gpu(inlined), both_at_once, contextlib.suppress(Traced):
+        compiled(x)
     forward, backward = found
     return forward, backward
 
 
 def count(graph: fx.Graph) -> Counts:
-    """Its operators, without those that only give another view, and its launches of our kernels."""
+    """Its operators, without those that launch nothing, and its launches of our kernels."""
     called = Counter(str(node.target) for node in graph.nodes if node.op == "call_function")
     ours = {name.split(".")[1]: number for name, number in called.items() if name.startswith("factorizer_nnunet.")}
     others = sum(
@@ -107,8 +140,43 @@ def count(graph: fx.Graph) -> Counts:
     )
 
 
-def _zeros(value: Any) -> Any:
-    return torch.zeros(value.shape, dtype=value.dtype) if isinstance(value, Tensor) else value
+def launches_of_passes(network: nn.Module, x: Tensor, inlined: bool) -> list[Launches]:
+    """What the forward and the backward pass launch, as compiled for a GPU."""
+    with as_on_a_gpu(inlined):
+        return [count_launches(one) for one in compiled_passes(network, x)]
+
+
+def count_launches(compiled: CompiledPass) -> Launches:
+    """Of the code that the compiler generated, and of our operators that it calls."""
+    calls = count_calls(compiled.code)
+    return Launches(
+        generated=calls.generated,
+        library=calls.library,
+        ours=calls.kernels + count(compiled.graph).launches_from_python,
+        within=operators_within_ours(compiled.graph),
+    )
+
+
+def operators_within_ours(graph: fx.Graph) -> int:
+    """Operators of PyTorch that our operators call when the graph runs, such as sums over programs."""
+    functions = {f"{one._opaque}": one._function for one in launch._OPERATORS}
+    total = 0
+    with mock.patch.object(JITFunction, "run", lambda *_, **__: None):
+        for node in graph.nodes:
+            if str(node.target) in functions:
+                arguments = map_arg(node.args, lambda argument: tree_map(_without_data, argument.meta["val"]))
+                function = functions[str(node.target)]
+                function(*arguments)  # fills the cache of tables of windows
+                with _Called() as called:
+                    function(*arguments)
+                total += called.count
+    return total
+
+
+def _without_data(value: Any) -> Any:
+    if not isinstance(value, Tensor):
+        return value
+    return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="meta")
 
 
 class _Called(TorchDispatchMode):
@@ -141,28 +209,50 @@ def optimizer_operators(network: nn.Module, fused: bool) -> int:
 
 def report(network: nn.Module, name: str, x: Tensor) -> str:
     """The page about a network, called ``name``, and an input."""
-    header = ["step", "pass", "operators of PyTorch", "of ours", "kernels launched by these", "by compiled code"]
-    rows = [header]
+    before = [["step", "pass", "operators of PyTorch", "of ours", "kernels launched by these", "by compiled code"]]
+    after = [["step", "pass", "kernels of the compiler", "libraries", "our kernels", "PyTorch within ours", "in all"]]
+    totals: list[int] = []
     for step, inlined in (("plain, fused", False), ("inlined", True)):
         for which, graph in zip(("forward", "backward"), graphs_of_passes(network, x, inlined), strict=True):
-            rows.append([step, which, *map(str, astuple(count(graph)))])
+            before.append([step, which, *map(str, astuple(count(graph)))])
+        launched = launches_of_passes(network, x, inlined)
+        for which, one in zip(("forward", "backward"), launched, strict=True):
+            after.append([step, which, *map(str, (*astuple(one), one.total))])
+        totals.append(sum(one.total for one in launched))
     plain, fused = (optimizer_operators(network, fused) for fused in (False, True))
     size = "×".join(map(str, x.shape[2:]))
     return f"""# Operators of a training step
 
-Written by `python -m benchmarks.step_operators` (see `--help`) without a GPU: network {name}, patch {size}, torch
-{torch.__version__}. The compiler fuses most of PyTorch's operators into fewer kernels, which it launches itself; ours
-are called through Python, unless `nnUNet_factorizer_step=graphs` records a pass as one CUDA graph. With `inlined`, the
-compiled code launches our kernels, too; what our operators did besides, such as sums over programs and the tables of
-windows, becomes operators that the compiler can fuse, and many of them are equal. How many kernels it makes of them was
-not counted.
+Written by `python -m benchmarks.step_operators` (see `--help`) without a GPU: network {name}, patch {size}, batch
+{len(x)}, torch {torch.__version__}.
 
-{markdown_table(rows, right=True)}
+## Before the compiler fuses
 
-From the gradients to the new weights, clipping and AdamW call {plain} operators in nnU-Net's step and {fused} with
-`nnUNet_factorizer_step=fused`. AdamW reads its counters of steps, which are on the CPU, twice for each of the
-{len(list(network.parameters()))} parameters unless it is fused. What that is worth in time has **not been measured on a
-GPU yet**.
+Operators that only give another view or allocate memory are not counted. Ours are called through Python, unless
+`nnUNet_factorizer_step=graphs` records a pass as one CUDA graph. With `inlined`, the compiled code launches our
+kernels, too; what our operators did besides, such as sums over programs and the tables of windows, becomes operators
+that the compiler can fuse, and many of them are equal.
+
+{markdown_table(before, right=True)}
+
+## Launches after fusion
+
+The passes were traced on the CPU. From there on, the compiler, Inductor, worked as for an H100, but measured nothing;
+its code was read and not run. Counted are kernels that the compiler wrote; calls of libraries, such as matrix
+products and convolutions, each as one, though some launch several kernels; launches of our kernels, by our operators or
+by the compiled code; and operators of PyTorch that our operators call from Python.
+
+{markdown_table(after, right=True)}
+
+Both passes together come to {totals[0]} launches with our operators and to {totals[1]} with `inlined`.
+
+## From the gradients to the new weights
+
+Clipping and AdamW call {plain} operators in nnU-Net's step and {fused} with `nnUNet_factorizer_step=fused`. AdamW
+reads its counters of steps, which are on the CPU, twice for each of the {len(list(network.parameters()))} parameters
+unless it is fused.
+
+What all that is worth in time has **not been measured on a GPU yet**.
 """
 
 
@@ -170,13 +260,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Count and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--variant", choices=sorted(VARIANTS), default="default", help="default %(default)s")
-    # As many stages as 128³, in less memory.
-    parser.add_argument("--patch", type=int, nargs="+", default=[64, 64, 64], help="default 64 64 64")
+    # Nothing is computed, so this takes no more memory than a small one; long sums are two kernels, short ones one.
+    parser.add_argument("--patch", type=int, nargs="+", default=[128, 128, 128], help="default 128 128 128")
+    parser.add_argument("--batch", type=int, default=2, help="default %(default)s")
     parser.add_argument("--docs", default="docs/measured", help="folder for the page; empty: none")
     options = parser.parse_args(arguments)
     torch.manual_seed(0)
     network = build_variant(options.variant, 4, 4, options.patch, deep_supervision=True)
-    text = report(network, options.variant, torch.zeros(1, 4, *options.patch))
+    text = report(network, options.variant, torch.zeros(options.batch, 4, *options.patch))
     print(text)
     if options.docs:
         write_text_atomically(Path(options.docs) / "step_operators.md", text)

@@ -12,6 +12,7 @@ from torch._higher_order_ops.triton_kernel_wrap import kernel_side_table
 from triton.runtime.jit import JITFunction
 
 from benchmarks import kernel_resources, step_operators
+from benchmarks.compiled_without_gpu import compiled_passes
 from factorizer_nnunet.network import Factorizer
 from factorizer_nnunet.network.ops.norm import triton as norms
 
@@ -28,6 +29,26 @@ def written_by_kernels(graph: fx.Graph) -> dict[str, list[str]]:
     return found
 
 
+def launches_of_known_graphs() -> dict[str, list[tuple[int, ...]]]:
+    """By name, of each pass: kernels of the compiler, calls of libraries, our kernels, PyTorch within our operators."""
+    x, weight = torch.zeros(8, 16), torch.zeros(16, 16)
+    volume, parameter = torch.zeros(2, 4, 4, 16), torch.zeros(16, 16, requires_grad=True)
+    functions = {
+        "two pointwise operators": (lambda x: (2 * x).relu(), x),
+        "a product": (torch.matmul, x, weight),
+        "a product and its gradient": (torch.matmul, x, parameter),
+        "a sum of a product of a sum": (lambda x, weight: ((x + 1) @ weight).sum(), x, weight),
+        "one of our operators": (norms.channel_moments, volume),
+    }
+    found = {}
+    for inlined in (False, True):
+        with step_operators.as_on_a_gpu(inlined), torch.autocast("cpu", enabled=False):
+            for name, (function, *inputs) in functions.items():
+                passes = map(step_operators.count_launches, compiled_passes(function, *inputs))
+                found[f"{name}, inlined" if inlined else name] = [dataclasses.astuple(one) for one in passes]
+    return found
+
+
 def main() -> None:
     torch.manual_seed(0)
     sizes = {"features_per_stage": [16, 72], "strides": [[1, 1], [2, 2]], "nmf_stages": [True, True]}
@@ -36,13 +57,14 @@ def main() -> None:
         page = step_operators.report(network, "small", torch.randn(1, 2, 8, 8))
     graphs = [call.args[0] for call in counted.call_args_list]
     written: dict[str, list[str]] = {}
-    for graph in graphs[2:]:
+    for graph in graphs:
         for kernel, names in written_by_kernels(graph).items():
             written[kernel] = sorted({*written.get(kernel, []), *names})
     with kernel_resources.compiled_instead_of_launched([80, 90]) as found:
         norms.channel_moments(torch.zeros(1, 4, 4, 16))
     resources = [dataclasses.asdict(one) for one in kernel_resources.resources(found)]
-    print(json.dumps({"page": page, "written": written, "resources": resources}))
+    known = launches_of_known_graphs()
+    print(json.dumps({"page": page, "written": written, "resources": resources, "known": known}))
 
 
 if __name__ == "__main__":

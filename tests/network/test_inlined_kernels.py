@@ -55,6 +55,14 @@ WRITES = {
     "_apply_projections": ["y_ptr"],
     "_projection_gradient": ["grad_hidden_ptr", "grad_projections_ptr"],
 }
+# Kernels of the compiler, calls of libraries, our kernels, PyTorch within our operators; forward and, if any, backward.
+KNOWN_LAUNCHES = {
+    "two pointwise operators": [[1, 0, 0, 0]],
+    "a product": [[0, 1, 0, 0]],
+    "a product and its gradient": [[0, 1, 0, 0], [0, 1, 0, 0]],
+    "a sum of a product of a sum": [[2, 1, 0, 0]],
+    "one of our operators": [[0, 0, 2, 0]],
+}
 
 
 class InterpretedKernel(JITFunction):
@@ -177,11 +185,22 @@ def test_the_graphs_of_a_network_have_its_launches_and_copy_nothing() -> None:
     # Torch finds out what a kernel writes; it would copy all arguments if it could not.
     assert found["written"] == WRITES
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in found["page"].splitlines() if line[:1] == "|"]
-    counts = {(step, which): list(map(int, numbers)) for step, which, *numbers in cells[2:]}
+    before, after = (
+        {(step, which): list(map(int, numbers)) for step, which, *numbers in rows} for rows in (cells[2:6], cells[8:])
+    )
     for which in ("forward", "backward"):
-        operators, ours, from_python, compiled = counts["plain, fused", which]
+        operators, ours, from_python, compiled = before["plain, fused", which]
         assert min(operators, ours) > 5 and from_python > ours and compiled == 0
-        assert counts["inlined", which][1:] == [0, 0, from_python]
+        assert before["inlined", which][1:] == [0, 0, from_python]
+        # Fusion changes neither how often our kernels are launched nor the matrix products; inlined, it takes the rest.
+        plain, inlined = after["plain, fused", which], after["inlined", which]
+        assert plain[1:3] == inlined[1:3] and plain[2] == from_python
+        assert 0 < plain[0] < operators and plain[3] > 0 == inlined[3]
+        for *numbers, total in (plain, inlined):
+            assert sum(numbers) == total
+    totals = [sum(after[step, which][-1] for which in ("forward", "backward")) for step in ("plain, fused", "inlined")]
+    assert "come to {} launches with our operators and to {} with".format(*totals) in found["page"]
+    assert found["known"] == KNOWN_LAUNCHES | {f"{name}, inlined": passes for name, passes in KNOWN_LAUNCHES.items()}
     resources = [(one["kernel"], one["target"]) for one in found["resources"]]
     kernels = ("norm.triton: moments_from_sums", "norm.triton: sum_differences")
     assert resources == [(kernel, target) for kernel in kernels for target in (80, 90)]
