@@ -12,7 +12,12 @@ from factorizer_nnunet.nnunet.dataset_json import DatasetJson
 from factorizer_nnunet.nnunet.environment import AUGMENTATION_VARIABLE, Augmentation, augmentation_setting
 from factorizer_nnunet.planning.augmentation_memory import augmentation_bytes
 from factorizer_nnunet.planning.memory import GB, estimate, is_modelled
-from factorizer_nnunet.training.augmentation.augmenter import DeviceAugmenter, augment_on_device, end_workers
+from factorizer_nnunet.training.augmentation.augmenter import (
+    DeviceAugmenter,
+    augment_on_device,
+    device_augments,
+    end_workers,
+)
 from factorizer_nnunet.training.data_wait import DataWait, Measured
 from factorizer_nnunet.training.ranks import largest_of_all_ranks
 from factorizer_nnunet.training.timed import TimedTrainer
@@ -79,9 +84,24 @@ class AugmentedTrainer(TimedTrainer):
         output = super().train_step(batch)
         measured = self._data_wait.step_ends()
         if measured is not None:
-            by_workers = not isinstance(self.dataloader_train, DeviceAugmenter)
+            by_workers = not device_augments(self.dataloader_train)
             self.print_to_log_file(describe_wait(measured, self.device.type == "cuda", by_workers))
         return output
+
+    @property
+    def can_free_memory(self) -> bool:
+        """Whether the device augments, which needs memory."""
+        return any(map(device_augments, (self.dataloader_train, self.dataloader_val)))
+
+    def free_memory(self) -> None:
+        """Let the workers augment."""
+        for loader in (self.dataloader_train, self.dataloader_val):
+            if isinstance(loader, DeviceAugmenter):
+                loader.return_to_workers()
+        self.print_to_log_file(
+            f"{self.device} has too little memory for a step next to augmentation: the step is repeated, and the "
+            "workers augment from now on"
+        )
 
     def on_train_end(self) -> None:
         """End as usual; nnU-Net ends the workers of its own augmenters only."""

@@ -68,10 +68,12 @@ class SteppingTrainer(nnUNetTrainer):
     step_setting = StepSetting.PLAIN
     max_gradient_norm: float
     _faster: GraphedNetwork | InlinedNetwork | None = None
+    _update_began = False  # that of a step's optimizer
 
     def initialize(self) -> None:
         """Initialize as nnU-Net does, and prepare CUDA graphs or inlined kernels if they are asked for and possible."""
         super().initialize()
+        self.optimizer.register_step_pre_hook(self._begin_update)
         setting, compiles = self.step_setting, self._do_i_compile()
         if setting not in _NAMES:
             return
@@ -86,14 +88,38 @@ class SteppingTrainer(nnUNetTrainer):
         else:
             self._faster = InlinedNetwork(self.network, self.print_to_log_file)
 
+    @property
+    def can_free_memory(self) -> bool:
+        """Whether ``free_memory`` would free something; subclasses say so."""
+        return False
+
+    def free_memory(self) -> None:
+        """Free memory of the device that a training can do without; subclasses do."""
+
     def train_step(self, batch: dict) -> dict:
-        """One step on a batch of nnU-Net's; returns its loss.
+        """One step on a batch of nnU-Net's; returns its loss. If it lacks memory that can be freed, it is repeated."""
+        self._update_began = False
+        try:
+            return self._step(batch)
+        except torch.OutOfMemoryError:
+            # Half an update cannot be repeated, nor what other processes have added up with this one.
+            if self._update_began or self.is_ddp or not self.can_free_memory:
+                raise
+        self.free_memory()  # only now: the error kept all that the step had made
+        return self._step(batch)
+
+    def _begin_update(self, *_: Any) -> None:
+        self._update_began = True
+
+    def _step(self, batch: dict) -> dict:
+        """A step as ``step_setting`` says.
 
         What follows the first lines is nnU-Net's step but for the network that is called and the norm that gradients
         are clipped to, neither of which nnU-Net lets a subclass choose.
         """
         if self.step_setting is StepSetting.PLAIN:
-            return super().train_step(batch)
+            output: dict = super().train_step(batch)
+            return output
         data, target = batch["data"].to(self.device, non_blocking=True), batch["target"]
         many = isinstance(target, list)
         parts = [part.to(self.device, non_blocking=True) for part in (target if many else [target])]

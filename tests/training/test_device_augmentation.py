@@ -26,7 +26,12 @@ from short_trainings import ShortTrainings, losses_of, weights_of
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.interrupts import STOPPED
 from factorizer_nnunet.doctor import check_augmentation
-from factorizer_nnunet.nnunet.environment import AUGMENTATION_VARIABLE, Augmentation, augmentation_setting
+from factorizer_nnunet.nnunet.environment import (
+    AUGMENTATION_VARIABLE,
+    STEP_VARIABLE,
+    Augmentation,
+    augmentation_setting,
+)
 from factorizer_nnunet.training.augmentation.augmenter import DeviceAugmenter, augment_on_device
 from factorizer_nnunet.training.augmentation.pipeline import DividedPipeline, divide
 from factorizer_nnunet.training.augmented import checked_augmentation
@@ -83,16 +88,17 @@ def test_no_worker_is_left_after_many_starts(cases: Path, starts: int) -> None:
     assert not [name for name in shared if int(name.split("_")[1]) in (os.getpid(), *workers)]
 
 
+def without_memory(*_: object) -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory")
+
+
 @pytest.mark.parametrize("processes", [0, 1])
 def test_too_little_memory_returns_to_the_workers(cases: Path, monkeypatch: pytest.MonkeyPatch, processes: int) -> None:
     lines: LoggedLines = []
     augmenter = augmenter_of(cases, "3D", lines.append, processes)
     expected = form_of(next(augmenter))
 
-    def no_memory(self: DividedPipeline, *_: object) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
-    monkeypatch.setattr(DividedPipeline, "transform", no_memory)
+    monkeypatch.setattr(DividedPipeline, "transform", without_memory)
     assert form_of(next(augmenter)) == form_of(next(augmenter)) == expected
     assert lines == ["cpu has too little memory for augmentation: the workers augment from now on"]
     augmenter.finish()
@@ -165,6 +171,75 @@ def test_pretrained_weights_are_trained_further(short: ShortTrainings, tmp_path:
     trainer.run_training()
     assert isinstance(trainer.dataloader_train, DeviceAugmenter)
     assert not torch.equal(weights_of(trainer), weights_of(first)) and torch.isfinite(weights_of(trainer)).all()
+
+
+def fail(trainer: nnUNetTrainerFactorizer, where: str, times: int = 1) -> None:
+    """The next ``times`` forward or backward passes or updates have too little memory."""
+    hooks: list[Any] = []
+
+    def failing(*_: object) -> None:
+        if len(hooks) == 1 + times:
+            return
+        hooks.append(None)
+        without_memory()
+
+    if where == "forward":
+        hooks.append(trainer.network.register_forward_hook(failing))
+    elif where == "backward":  # of the first layer, when the others have their gradients
+        hooks.append(next(trainer.network.parameters()).register_hook(failing))
+    else:
+        hooks.append(trainer.optimizer.register_step_post_hook(failing))
+
+
+def started(short: ShortTrainings) -> nnUNetTrainerFactorizer:
+    """A training before its first step, with the trainer's own loaders."""
+    trainer = short.trainer(seed=5)
+    del trainer.get_dataloaders
+    trainer.on_train_start()
+    trainer.network.train()
+    return trainer
+
+
+@pytest.mark.usefixtures("real_cases")
+@pytest.mark.parametrize("where", ["forward", "backward"])
+@pytest.mark.parametrize("setting", ["plain", "fused"])
+def test_a_step_that_lacks_memory_is_repeated_and_the_workers_augment(
+    short: ShortTrainings,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    where: str,
+    setting: str,
+) -> None:
+    monkeypatch.setenv(STEP_VARIABLE, setting)
+    usual, trainer = started(short), started(short)
+    batch = next(trainer.dataloader_train)
+    expected = usual.train_step(batch)["loss"]
+    fail(trainer, where)
+    assert trainer.train_step(batch)["loss"] == expected
+    torch.testing.assert_close(weights_of(trainer), weights_of(usual), rtol=0, atol=0)
+    assert trainer.lr_scheduler.iteration == 1 and len(trainer._losses) == 1
+    for loader in (trainer.dataloader_train, trainer.dataloader_val):
+        assert isinstance(loader, DeviceAugmenter) and not loader.is_active
+    trainer.train_step(next(trainer.dataloader_train))
+    line = "cpu has too little memory for a step next to augmentation: the step is repeated, and the workers augment"
+    assert capsys.readouterr().out.count(line) == 1
+
+
+@pytest.mark.usefixtures("real_cases")
+@pytest.mark.parametrize("case", ["twice", "after the update", "in several processes", "augmented by workers"])
+def test_a_step_that_cannot_be_repeated_ends_the_training(
+    short: ShortTrainings, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    if case == "augmented by workers":
+        monkeypatch.setenv(AUGMENTATION_VARIABLE, "workers")
+    trainer = started(short)
+    trainer.is_ddp = case == "in several processes"
+    batch = next(trainer.dataloader_train)
+    fail(trainer, "update" if case == "after the update" else "forward", times=2 if case == "twice" else 1)
+    with pytest.raises(torch.OutOfMemoryError):
+        trainer.train_step(batch)
+    assert not trainer._losses
+    trainer.train_step(batch)  # fails no more
 
 
 class WithMedianFilter(nnUNetTrainerFactorizer):

@@ -39,16 +39,30 @@ class DeviceAugmenter:
         self._boxes = _with_loader(stock, BoxLoader(loader, self._pipeline.draws))
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._ahead: tuple[Batch, torch.cuda.Event] | None = None
-        self._has_memory = True
+        self._is_active = True
+
+    @property
+    def is_active(self) -> bool:
+        """Whether the device augments; if not, nnU-Net's augmenter continues."""
+        return self._is_active
 
     def __next__(self) -> Batch:
         """The next batch on the device: ``data`` (B, C, *patch), ``target``, ``keys``."""
-        if self._has_memory:
-            try:
+        if self._is_active:
+            with contextlib.suppress(torch.OutOfMemoryError):
                 return self._augment(next(self._boxes)) if self._stream is None else self._next_from(self._stream)
-            except torch.OutOfMemoryError:
-                self._fall_back()
+            self.return_to_workers()  # only now: the error kept what had been made of the batch
+            self._log(f"{self._device} has too little memory for augmentation: the workers augment from now on")
         return next(self._stock)
+
+    def return_to_workers(self) -> None:
+        """Let nnU-Net's augmenter continue, and free what augmentation has on the device."""
+        if not self._is_active:
+            return
+        self._is_active, self._ahead = False, None
+        _finish(self._boxes)
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def finish(self) -> None:
         """End the workers."""
@@ -73,13 +87,6 @@ class DeviceAugmenter:
 
     def _augment(self, boxes: dict[str, Any]) -> Batch:
         return transformed_batch(self._pipeline, boxes, self._device)
-
-    def _fall_back(self) -> None:
-        self._has_memory, self._ahead = False, None
-        _finish(self._boxes)
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()
-        self._log(f"{self._device} has too little memory for augmentation: the workers augment from now on")
 
 
 def transformed_batch(pipeline: DividedPipeline, boxes: dict[str, Any], device: torch.device) -> Batch:
@@ -108,6 +115,11 @@ def augment_on_device(
         return stock
     next(augmenter._boxes)  # starts the workers, as nnU-Net does
     return augmenter
+
+
+def device_augments(loader: DeviceAugmenter | StockAugmenter | None) -> bool:
+    """Whether a trainer's loader augments on the device now."""
+    return isinstance(loader, DeviceAugmenter) and loader.is_active
 
 
 def end_workers(loader: DeviceAugmenter | StockAugmenter | None) -> None:
