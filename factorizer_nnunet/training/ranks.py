@@ -7,7 +7,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
+from torch import Tensor
 from torch import distributed as dist
 
 from factorizer_nnunet.core.errors import UserError
@@ -28,6 +30,29 @@ class Verdict(enum.IntEnum):
 def verdict_of_all_ranks(verdict: Verdict, device: torch.device) -> Verdict:
     """The highest verdict of all processes; every process of a distributed training must call this equally often."""
     return Verdict(int(largest_of_all_ranks(verdict, device)))
+
+
+def verdict_on(loss: np.ndarray, stops: bool) -> Verdict:
+    """What follows from a step with this loss in one process, of which a signal may have asked to stop."""
+    if not np.isfinite(loss).all():
+        return Verdict.DIVERGED
+    return Verdict.STOP if stops else Verdict.CONTINUE
+
+
+def loss_and_verdict(loss: Tensor, stops: bool) -> tuple[np.ndarray, Verdict]:
+    """A step's loss and the highest verdict of all processes, for which the process waits once instead of twice.
+
+    Every process of a distributed training must call this equally often.
+
+    Args:
+        loss: of this process, a scalar on its device.
+        stops: whether a signal asked this process to stop.
+    """
+    otherwise = float(Verdict.STOP if stops else Verdict.CONTINUE)
+    verdict = torch.where(torch.isfinite(loss), otherwise, float(Verdict.DIVERGED))
+    dist.all_reduce(verdict, op=dist.ReduceOp.MAX)
+    value, highest = torch.stack([loss.float(), verdict.float()]).cpu().numpy()
+    return np.asarray(value), Verdict(int(highest))
 
 
 def largest_of_all_ranks(value: float, device: torch.device) -> float:

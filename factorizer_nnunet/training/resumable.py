@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
+from torch import Tensor
 
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.file_stamps import Stamp, take_stamps
@@ -41,7 +42,13 @@ from factorizer_nnunet.training.checkpoints import (
 from factorizer_nnunet.training.data_checks import check_trained_from
 from factorizer_nnunet.training.divergence import describe_divergence
 from factorizer_nnunet.training.random_state import random_state, restore_random_state
-from factorizer_nnunet.training.ranks import Verdict, on_first_rank, verdict_of_all_ranks
+from factorizer_nnunet.training.ranks import (
+    Verdict,
+    loss_and_verdict,
+    on_first_rank,
+    verdict_of_all_ranks,
+    verdict_on,
+)
 from factorizer_nnunet.training.stepping import SteppingTrainer
 
 # Our entry next to nnU-Net's in a checkpoint: {"losses": of the epoch's training steps, "random_state": …}, and what
@@ -89,6 +96,7 @@ class ResumableTrainer(SteppingTrainer):
         self._random_state: dict[str, Any] | None = None  # at the end of the epoch's training steps
         self._steps_of_epoch = self.num_iterations_per_epoch
         self._waiting_for_batch = False
+        self._verdict: Verdict | None = None  # on the last step, if it is known already
 
     @property
     def has_steps(self) -> bool:
@@ -185,6 +193,13 @@ class ResumableTrainer(SteppingTrainer):
             self._save_within_epoch()
         self._waiting_for_batch = True
         return output
+
+    def read_loss(self, loss: Tensor) -> np.ndarray:
+        """Read a loss as usual; of several processes, together with what follows from the step."""
+        if not self.is_ddp:
+            return super().read_loss(loss)
+        value, self._verdict = loss_and_verdict(loss, self._stop.name is not None)
+        return value
 
     def on_train_epoch_end(self, train_outputs: list[dict]) -> None:
         """Log the mean over all steps of the epoch, including those before a stop."""
@@ -296,9 +311,9 @@ class ResumableTrainer(SteppingTrainer):
 
     def _check_step(self, loss: np.ndarray, batch: dict, step: str) -> None:
         """Stop if the loss is not finite, or if a signal asked for it; in all processes at once."""
-        mine = Verdict.STOP if self._stop.name else Verdict.CONTINUE
-        mine = mine if np.isfinite(loss).all() else Verdict.DIVERGED
-        verdict = verdict_of_all_ranks(mine, self.device)
+        verdict, self._verdict = self._verdict, None
+        if verdict is None:
+            verdict = verdict_of_all_ranks(verdict_on(loss, self._stop.name is not None), self.device)
         if verdict is Verdict.STOP:
             self._save_and_stop()
         if verdict is Verdict.DIVERGED:

@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import Tensor, nn
@@ -133,7 +134,12 @@ class SteppingTrainer(nnUNetTrainer):
             scaler.update()
         else:
             self.optimizer.step()
-        return {"loss": loss.detach().cpu().numpy()}
+        return {"loss": self.read_loss(loss.detach())}
+
+    def read_loss(self, loss: Tensor) -> np.ndarray:
+        """The value of a loss, for which the process waits; a subclass may read more with it."""
+        value: np.ndarray = loss.cpu().numpy()
+        return value
 
     def _backward(self, data: Tensor, target: Target) -> Tensor:
         """The loss; gradients are in the parameters."""

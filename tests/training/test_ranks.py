@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from torch import multiprocessing
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.nnunet.names import SPLITS_FILE
 from factorizer_nnunet.training import ranks, trainer
-from factorizer_nnunet.training.ranks import Verdict, on_first_rank, verdict_of_all_ranks
+from factorizer_nnunet.training.ranks import Verdict, loss_and_verdict, on_first_rank, verdict_of_all_ranks, verdict_on
 
 # What each of two processes found after four steps.
 FOUND = (
@@ -34,6 +35,11 @@ def training_of_two(rank: int, folder: str, data: str) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     agreed = [verdict_of_all_ranks(found, torch.device("cpu")).name for found in FOUND[rank]]
     assert agreed == ["CONTINUE", "STOP", "STOP", "DIVERGED"], "the worst of all counts for all"
+    for found, expected in zip(FOUND[rank], agreed, strict=True):
+        loss = torch.tensor(math.nan if found is Verdict.DIVERGED else 0.25 + rank)
+        value, verdict = loss_and_verdict(loss, stops=found is Verdict.STOP)
+        assert verdict.name == expected and verdict_on(value, found is Verdict.STOP) is found
+        torch.testing.assert_close(torch.from_numpy(value), loss, equal_nan=True)
     ranks._SECONDS_BETWEEN_WORDS = 0.2
     out, original = Path(folder), trainer.check_training_inputs
 

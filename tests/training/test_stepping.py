@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from pathlib import Path
 from types import NoneType
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 import torch
 from plans_example import MakeTrainer, dataset_json, example_plans
 from short_trainings import RandomBatches, ShortTrainings, losses_of, weights_of
+from torch import distributed as dist
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from factorizer_nnunet.core.errors import UserError
@@ -126,6 +128,35 @@ def test_a_fused_step_asks_for_no_value_but_the_loss(started: Any) -> None:
             stepping.SteppingTrainer.train_step(trainer, batch)
         counts[setting] = waits.count
     assert counts["fused"] == 0 < counts["plain"]
+
+
+@pytest.fixture
+def process_group(tmp_path: Path) -> Iterator[None]:
+    """That of a distributed training, with one process."""
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/meeting", rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+def test_several_processes_read_the_loss_and_what_follows_at_once(
+    started: Any, process_group: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts, losses = {}, {}
+    for setting in SETTINGS:
+        with monkeypatch.context() as alone:  # nnU-Net would put the network on a GPU
+            alone.setattr(dist, "is_initialized", lambda: False)
+            trainer = started(setting)
+        trainer.is_ddp = True
+        losses[setting] = run_steps(trainer, 1)
+        batch = RandomBatches("train", lambda kind, given: None).draw()
+        with Waits() as waits:
+            trainer.train_step(batch)
+        counts[setting] = waits.count
+        trainer.loss = lambda output, target: torch.inf * output[0].sum()
+        with pytest.raises(UserError, match=r"the loss is -?(inf|nan) in training step 3"):
+            trainer.train_step(batch)
+    assert counts["fused"] == 0 < counts["plain"]
+    assert losses["fused"] == losses["plain"]
 
 
 @pytest.mark.parametrize("settings", [("plain", "fused"), ("fused", "plain")], ids=" then ".join)
