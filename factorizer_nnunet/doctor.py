@@ -242,8 +242,13 @@ def check_compile() -> Check:
 def check_augmentation() -> Check:
     """Say where training samples are augmented; a wrong value raises."""
     setting = augmentation_setting()
+    if not os.environ.get(AUGMENTATION_VARIABLE, "").strip():
+        detail = "not set: the workers augment, as in nnU-Net; auto measures whether the training device should"
+        return Check(AUGMENTATION_VARIABLE, Status.OK, detail)
     where = {
-        Augmentation.AUTO: "not set: the workers augment; device moves it to the GPU, where it was not measured yet",
+        Augmentation.AUTO: "auto: the workers augment at first; if the training then waits for its data for more than "
+        "a fifth of the time, the training device augments, as long as that is faster; this was not measured on a GPU "
+        "yet",
         Augmentation.DEVICE: "device: workers read, the training device augments if it has the memory, which plan "
         "counts and plan --show tells; this was not measured on a GPU yet",
         Augmentation.WORKERS: "workers: as in nnU-Net",

@@ -30,9 +30,9 @@ FOLDER_VARIABLES = (RAW_VARIABLE, "nnUNet_preprocessed", "nnUNet_results")
 class Augmentation(str, Enum):
     """Where training samples are augmented, as :data:`AUGMENTATION_VARIABLE` says."""
 
-    AUTO = "auto"  # the workers, until augmentation on the device has been measured on a GPU
+    AUTO = "auto"  # the workers or the device, as the training measures
     DEVICE = "device"
-    WORKERS = "workers"
+    WORKERS = "workers"  # the default, until the others have been measured on a GPU
 
 
 class StepSetting(str, Enum):
@@ -48,12 +48,12 @@ _Choice = TypeVar("_Choice", bound=Enum)
 
 
 def augmentation_setting(current: Mapping[str, str] = os.environ) -> Augmentation:
-    """The value of :data:`AUGMENTATION_VARIABLE`; not set or empty means auto.
+    """The value of :data:`AUGMENTATION_VARIABLE`; not set or empty means workers.
 
     Raises:
         UserError: it is none of the values.
     """
-    return _choice(AUGMENTATION_VARIABLE, Augmentation.AUTO, current)
+    return _choice(AUGMENTATION_VARIABLE, Augmentation.WORKERS, current)
 
 
 def step_setting(current: Mapping[str, str] = os.environ) -> StepSetting:

@@ -18,36 +18,39 @@ from factorizer_nnunet.training.augmentation.augmenter import (
     device_augments,
     end_workers,
 )
-from factorizer_nnunet.training.data_wait import DataWait, Measured
 from factorizer_nnunet.training.ranks import largest_of_all_ranks
 from factorizer_nnunet.training.timed import TimedTrainer
 
-_MUCH_WAITING = 0.2  # of the time; below, another way of augmentation gains little
-
 
 class AugmentedTrainer(TimedTrainer):
-    """Augments where ``nnUNet_factorizer_augmentation`` says, and logs how long the training waits for its data.
+    """Augments where ``nnUNet_factorizer_augmentation`` says, or by the workers if the device's memory is too small.
 
     Raises:
         UserError: the variable has a wrong value, or asks for a device that cannot augment.
     """
 
-    def initialize(self) -> None:
-        """Initialize as usual."""
-        self._data_wait = DataWait()
-        super().initialize()
+    dataloader_train: Any  # a DeviceAugmenter, or nnU-Net's augmenter
 
     def get_dataloaders(self) -> tuple[Any, Any]:
         """nnU-Net's loaders; on the device, if it has the memory, those that take their place and give such batches."""
         loaders = super().get_dataloaders()
         if checked_augmentation(self.device) is not Augmentation.DEVICE:
             return loaders
-        reason = why_no_memory(self._bytes_needed(), free_bytes(self.device))
-        if largest_of_all_ranks(reason is not None, self.device):
-            self.print_to_log_file(f"{reason or 'another GPU has too little memory'}: the workers augment")
+        reason = self.obstacle_of_any(self.why_no_memory())
+        if reason is not None:
+            self.print_to_log_file(f"{reason}: the workers augment")
             return loaders
         training, validation = (augment_on_device(one, self.device, self.print_to_log_file) for one in loaders)
         return training, validation
+
+    def why_no_memory(self) -> str | None:
+        """Why this process's device has too little memory to augment; None if it has enough."""
+        return why_no_memory(self._bytes_needed(), free_bytes(self.device))
+
+    def obstacle_of_any(self, reason: str | None) -> str | None:
+        """The reason why this process or another one cannot augment on its device; None if all can."""
+        any_has = largest_of_all_ranks(reason is not None, self.device)
+        return reason or "another GPU has too little memory" if any_has else None
 
     def _bytes_needed(self) -> float:
         """Memory of augmentation on the device and of a training step, as far as that is modelled."""
@@ -72,21 +75,6 @@ class AugmentedTrainer(TimedTrainer):
             for loader in (self.dataloader_train, self.dataloader_val):
                 end_workers(loader)
             raise
-
-    def on_train_epoch_start(self) -> None:
-        """Start an epoch as usual."""
-        super().on_train_epoch_start()
-        self._data_wait.epoch_begins()
-
-    def train_step(self, batch: dict) -> dict:
-        """Run a step as usual; after some of them, the log says how long they wait for data."""
-        self._data_wait.step_begins()
-        output = super().train_step(batch)
-        measured = self._data_wait.step_ends()
-        if measured is not None:
-            by_workers = not device_augments(self.dataloader_train)
-            self.print_to_log_file(describe_wait(measured, self.device.type == "cuda", by_workers))
-        return output
 
     @property
     def can_free_memory(self) -> bool:
@@ -118,11 +106,16 @@ def checked_augmentation(device: torch.device) -> Augmentation:
         UserError: the value is unknown, or the device cannot augment.
     """
     setting = augmentation_setting()
-    if setting is Augmentation.DEVICE and device.type == "mps":  # torch has no 3D grid_sample there
+    if setting is Augmentation.DEVICE and not can_augment(device):
         raise UserError(
-            f"{AUGMENTATION_VARIABLE} is 'device', which does not work on mps; set it to workers, or unset it"
+            f"{AUGMENTATION_VARIABLE} is 'device', which does not work on {device.type}; set it to workers, or unset it"
         )
     return setting
+
+
+def can_augment(device: torch.device) -> bool:
+    """Whether a device has all that augmentation needs."""
+    return device.type != "mps"  # torch has no 3D grid_sample there
 
 
 def free_bytes(device: torch.device) -> int | None:
@@ -141,14 +134,3 @@ def why_no_memory(needed: float, free: int | None) -> str | None:
         f"a training step and augmentation on the device need up to {needed / GB:.1f} GB, and the GPU has "
         f"{free / GB:.1f} GB"
     )
-
-
-def describe_wait(measured: Measured, on_gpu: bool, by_workers: bool) -> str:
-    """A line about the time that a training waits for data; it advises another setting only where that may help."""
-    line = (
-        f"a step takes {measured.step:.3f} s, after {measured.waiting:.3f} s of waiting for data ({measured.share:.0%} "
-        f"of the time); {'the workers augment' if by_workers else 'the device augments'}"
-    )
-    if on_gpu and by_workers and measured.share > _MUCH_WAITING:
-        line += f". {AUGMENTATION_VARIABLE}=device moves that to the GPU, where it has not been measured yet"
-    return line

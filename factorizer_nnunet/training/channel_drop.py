@@ -19,14 +19,14 @@ from factorizer_nnunet.core.wording import count_of
 from factorizer_nnunet.nnunet.absent_channels import CHECKPOINT_KEY, advice_for, channel_factors, leave_out
 from factorizer_nnunet.nnunet.dataset_json import DatasetJson
 from factorizer_nnunet.nnunet.names import CHANNEL_DROP
-from factorizer_nnunet.training.augmented import AugmentedTrainer
+from factorizer_nnunet.training.choosing import ChoosingTrainer
 
 # The probability that a sample keeps all channels of its case. Otherwise the number of channels that are left out is
 # uniform among 1, …, channels - 1, and so is the choice of these channels. Other values were not compared.
 KEEP_ALL = 0.5
 
 
-class ChannelDropTrainer(AugmentedTrainer):
+class ChannelDropTrainer(ChoosingTrainer):
     """Leaves out channels if ``budget.channel_drop`` is set; its checkpoints say so.
 
     Channels that ``dataset.json`` declares absent in a case are always left out then, in the validation, too.

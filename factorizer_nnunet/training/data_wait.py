@@ -1,4 +1,4 @@
-"""How long a training waits for its data: measured once, so that its log says whether more workers would help."""
+"""How long a training waits for its data, so that its log says whether more workers, or the device, would help."""
 
 from __future__ import annotations
 
@@ -18,16 +18,27 @@ class Measured:
     waiting: float
 
     @property
+    def total(self) -> float:
+        """From one step to the next."""
+        return self.step + self.waiting
+
+    @property
     def share(self) -> float:
         """Of the time, that passes waiting."""
-        return self.waiting / (self.step + self.waiting)
+        return self.waiting / self.total
 
 
 class DataWait:
-    """A stopwatch for the steps of a training; ``clock`` gives seconds."""
+    """A stopwatch for the steps of a training.
 
-    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+    Args:
+        prepared: batches that may have been made beforehand; nothing waits for them.
+        clock: gives seconds.
+    """
+
+    def __init__(self, prepared: int = 0, clock: Callable[[], float] = time.perf_counter) -> None:
         self._clock = clock
+        self._first = max(FIRST_STEPS, prepared)
         self._seen = self._measured = 0
         self._step = self._waiting = 0.0
         self._began: float | None = None
@@ -47,7 +58,7 @@ class DataWait:
         now, began, ended = self._clock(), self._began, self._ended
         self._ended = now
         self._seen += 1
-        if self._seen <= FIRST_STEPS or self._measured == MEASURED_STEPS or ended is None:
+        if self._seen <= self._first or self._measured == MEASURED_STEPS or ended is None:
             return None
         self._step += now - began
         self._waiting += began - ended

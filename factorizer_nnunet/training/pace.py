@@ -30,6 +30,10 @@ class Pace:
         if self._steps:
             self._epochs.append((self._steps, self._trained - self._began, self._clock() - self._trained))
 
+    def forget(self) -> None:
+        """Training goes on at another pace; called between epochs."""
+        self._epochs.clear()
+
     @property
     def is_known(self) -> bool:
         """Whether an epoch has been measured."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from factorizer_nnunet.training.augmented import describe_wait
+from factorizer_nnunet.training.augmentation_choice import describe_wait
 from factorizer_nnunet.training.data_wait import FIRST_STEPS, MEASURED_STEPS, DataWait, Measured
 
 

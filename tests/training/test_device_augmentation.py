@@ -290,7 +290,7 @@ def test_a_wrong_value_is_refused_before_anything_is_written(
     assert checked_augmentation(CPU) is Augmentation.DEVICE
     with pytest.raises(UserError, match="is 'device', which does not work on mps"):
         checked_augmentation(torch.device("mps"))
-    assert augmentation_setting({}) is Augmentation.AUTO
+    assert augmentation_setting({}) is Augmentation.WORKERS
 
 
 @pytest.mark.parametrize(("value", "said"), [("", "the workers augment"), ("device", "the training device augments")])

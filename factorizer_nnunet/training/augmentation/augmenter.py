@@ -108,11 +108,11 @@ def augment_on_device(
     stock: StockAugmenter, device: torch.device, log: Callable[[str], None]
 ) -> DeviceAugmenter | StockAugmenter:
     """The augmenter for the device, or ``stock`` and a line in the log that says what cannot be done there."""
-    try:
-        augmenter = DeviceAugmenter(stock, device, log)
-    except UnsupportedError as reason:
-        log(f"{reason} is not known to augmentation on the device: the workers augment")
+    reason = why_unsupported(stock)
+    if reason is not None:
+        log(f"{reason}: the workers augment")
         return stock
+    augmenter = DeviceAugmenter(stock, device, log)
     next(augmenter._boxes)  # starts the workers, as nnU-Net does
     return augmenter
 
@@ -120,6 +120,24 @@ def augment_on_device(
 def device_augments(loader: DeviceAugmenter | StockAugmenter | None) -> bool:
     """Whether a trainer's loader augments on the device now."""
     return isinstance(loader, DeviceAugmenter) and loader.is_active
+
+
+def why_unsupported(stock: StockAugmenter) -> str | None:
+    """What of nnU-Net's augmenter or its pipeline is not known to the device; None if all is."""
+    try:
+        divide(_loader_of(stock).transforms)
+    except UnsupportedError as reason:
+        return f"{reason} is not known to augmentation on the device"
+    return None
+
+
+def prepared_batches(loader: DeviceAugmenter | StockAugmenter | None) -> int:
+    """Most batches that the workers of a trainer's loader have made ahead."""
+    if isinstance(loader, DeviceAugmenter):
+        loader = loader._boxes if loader.is_active else loader._stock
+    if not isinstance(loader, NonDetMultiThreadedAugmenter):
+        return 0
+    return 2 * loader.num_cached + loader.num_processes  # both queues, and one in each worker
 
 
 def end_workers(loader: DeviceAugmenter | StockAugmenter | None) -> None:
