@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from factorizer_nnunet.network.ops.dispatch import can_use_kernels, inlined_kernels
 from factorizer_nnunet.nnunet.environment import STEP_VARIABLE, StepSetting
+from factorizer_nnunet.training.labelled_loss import without_waiting
 
 _RECORDED_AFTER = 3  # steps; the first ones compile, warm up and record
 _NAMES = {StepSetting.INLINED: "inlined kernels", StepSetting.GRAPHS: "CUDA graphs"}
@@ -73,6 +74,8 @@ class SteppingTrainer(nnUNetTrainer):
         """Initialize as nnU-Net does, and prepare CUDA graphs or inlined kernels if they are asked for and possible."""
         super().initialize()
         setting, compiles = self.step_setting, self._do_i_compile()
+        if setting is not StepSetting.PLAIN:
+            self.loss = without_waiting(self.loss)
         if setting not in _NAMES:
             return
         graphs = setting is StepSetting.GRAPHS
