@@ -14,7 +14,6 @@ import contextlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -23,6 +22,7 @@ from torch import Tensor, fx, nn
 from torch._dynamo.backends.common import aot_autograd
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from benchmarks.output_paths import output_folder_or_none
 from benchmarks.without_gpu import no_gpu
 from factorizer_nnunet.core.atomic_files import write_text_atomically
 from factorizer_nnunet.core.markdown import markdown_table
@@ -172,14 +172,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--variant", choices=sorted(VARIANTS), default="default", help="default %(default)s")
     # As many stages as 128³, in less memory.
     parser.add_argument("--patch", type=int, nargs="+", default=[64, 64, 64], help="default 64 64 64")
-    parser.add_argument("--docs", default="docs/measured", help="folder for the page; empty: none")
+    parser.add_argument("--docs", type=output_folder_or_none, default="docs/measured", help="for the page; empty: none")
     options = parser.parse_args(arguments)
     torch.manual_seed(0)
     network = build_variant(options.variant, 4, 4, options.patch, deep_supervision=True)
     text = report(network, options.variant, torch.zeros(1, 4, *options.patch))
     print(text)
     if options.docs:
-        write_text_atomically(Path(options.docs) / "step_operators.md", text)
+        write_text_atomically(options.docs / "step_operators.md", text)
 
 
 if __name__ == "__main__":
