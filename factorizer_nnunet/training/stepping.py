@@ -67,6 +67,7 @@ class SteppingTrainer(nnUNetTrainer):
     """Computes a training step as ``step_setting`` says, which a subclass sets before ``initialize``."""
 
     step_setting = StepSetting.PLAIN
+    loss: nn.Module
     max_gradient_norm: float
     _faster: GraphedNetwork | InlinedNetwork | None = None
 
