@@ -11,7 +11,6 @@ import argparse
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
@@ -24,6 +23,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from benchmarks.output_paths import output_folder_or_none
 from factorizer_nnunet.core.atomic_files import write_text_atomically
 from factorizer_nnunet.core.markdown import markdown_table
 from factorizer_nnunet.planning.augmentation_memory import augmentation_bytes, region_size
@@ -190,12 +190,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--turns", type=int, default=6, help="batches of each form (default %(default)s)")
-    parser.add_argument("--docs", default="docs/measured", help="folder for the page; empty: none")
+    parser.add_argument("--docs", type=output_folder_or_none, default="docs/measured", help="for the page; empty: none")
     options = parser.parse_args(arguments)
     text = page(options.turns)
     print(text)
     if options.docs:
-        write_text_atomically(Path(options.docs) / "augmentation_memory.md", text)
+        write_text_atomically(options.docs / "augmentation_memory.md", text)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.nnunet_commands import ROOT
+from benchmarks.output_paths import output_file
 from benchmarks.real_data.arms import BASELINE
 from benchmarks.real_data.candidates import ALL_ARMS, CANDIDATES
 from benchmarks.real_data.data import DATA_SETS, data_set
@@ -57,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--arms", nargs="+", choices=SEARCHED, default=list(SEARCHED), help="(default: all)")
     found.add_argument("--equal", choices=EQUAL, default=ITERATIONS, help="(default: %(default)s)")
     found.add_argument("--seeds", nargs="+", type=int, metavar="N", default=[0], help="(default: 0)")
-    found.add_argument("--results", type=Path, default=RESULTS, help="JSON file to extend; the page is next to it")
+    found.add_argument("--results", type=output_file, default=RESULTS, help="JSON file to extend; page next to it")
     found.add_argument("--page", action="store_true", help="only write the page again")
     return found
 

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from triton.backends.nvidia.compiler import get_ptxas, sm_arch_from_capability
 from triton.runtime.jit import JITFunction
 
+from benchmarks.output_paths import output_folder_or_none
 from benchmarks.step_operators import AS_ON_A_GPU
 from benchmarks.without_gpu import no_gpu
 from factorizer_nnunet.core.atomic_files import write_text_atomically
@@ -164,7 +165,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Kernels depend on the number of channels, not on the size of the volume.
     parser.add_argument("--patch", type=int, nargs="+", default=[32, 32, 32], help="default 32 32 32")
     parser.add_argument("--targets", type=int, nargs="+", default=TARGETS, help="compute capabilities, times ten")
-    parser.add_argument("--docs", default="docs/measured", help="folder for the results; empty: none")
+    parser.add_argument(
+        "--docs", type=output_folder_or_none, default="docs/measured", help="folder for the results; empty: none"
+    )
     options = parser.parse_args(arguments)
     networks = [build_variant(name, 4, 4, options.patch, deep_supervision=True) for name in options.variants]
     results = measure(networks, torch.zeros(1, 4, *options.patch), options.targets)
@@ -172,8 +175,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(text)
     if options.docs:
         rows = {"triton": triton.__version__, "variants": list(options.variants), "rows": list(map(asdict, results))}
-        write_text_atomically(Path(options.docs) / f"{NAME}.json", json.dumps(rows, indent=1) + "\n")
-        write_text_atomically(Path(options.docs) / f"{NAME}.md", text)
+        write_text_atomically(options.docs / f"{NAME}.json", json.dumps(rows, indent=1) + "\n")
+        write_text_atomically(options.docs / f"{NAME}.md", text)
 
 
 if __name__ == "__main__":

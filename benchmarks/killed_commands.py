@@ -28,6 +28,7 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.output_paths import output_file
 from factorizer_nnunet.core.atomic_files import is_draft, remove_draft, write_text_atomically
 from factorizer_nnunet.core.processes import end_marked, script
 from factorizer_nnunet.core.set_aside import is_set_aside
@@ -323,7 +324,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=100, help="of all commands together (default: 100)")
     parser.add_argument("--commands", nargs="+", choices=SHARES, default=list(SHARES), help="those to kill")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--page", type=Path, help="Markdown file to write")
+    parser.add_argument("--page", type=output_file, help="Markdown file to write")
     arguments = parser.parse_args()
     root = arguments.work.absolute()
     write_inputs(root)

@@ -22,6 +22,7 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 
+from benchmarks.output_paths import output_file
 from factorizer_nnunet.evaluation.regions import regions_of
 from factorizer_nnunet.nnunet.dataset_json import DatasetJson
 from factorizer_nnunet.report.sources import Sources
@@ -144,7 +145,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--cases", type=int, default=30, help="to tune on, and as many new ones (default: 30)")
     parser.add_argument("--draws", type=int, default=5, help="of each kind of model (default: 5)")
     parser.add_argument("-np", dest="processes", type=int, default=1, help="cases at the same time (default: 1)")
-    parser.add_argument("--out", type=Path, required=True, help="file for the numbers")
+    parser.add_argument("--out", type=output_file, required=True, help="file for the numbers")
     args = parser.parse_args(argv)
     rows = [measure(args.cases, draw, flawed, args.processes) for flawed in (True, False) for draw in range(args.draws)]
     args.out.write_text(json.dumps({"cases": args.cases, "rows": rows}, indent=1) + "\n")

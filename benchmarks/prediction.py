@@ -35,6 +35,8 @@ import SimpleITK
 import torch
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 
+from benchmarks.output_paths import output_file
+
 GB = 1e9
 STOCK, OURS = "nnU-Net", "factorizer-nnunet"
 _SECONDS_BETWEEN_LOOKS = 0.02
@@ -351,8 +353,8 @@ def draw(results: Mapping[str, Any], file: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, help="folder for cases, models and predictions; without it, only the page")
-    parser.add_argument("--json", type=Path, required=True, help="results, extended by each run")
-    parser.add_argument("--page", type=Path, help="Markdown file to write from all results, with a picture next to it")
+    parser.add_argument("--json", type=output_file, required=True, help="results, extended by each run")
+    parser.add_argument("--page", type=output_file, help="Markdown file to write from all results; picture next to it")
     parser.add_argument("--scale", type=float, default=1.0, help="of images and patches along each axis (default: 1)")
     parser.add_argument("--cases", type=int, help="number of small cases (default: 200)")
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))

@@ -15,7 +15,6 @@ import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple, dataclass
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -29,6 +28,7 @@ from torch.utils._pytree import tree_map
 from triton.runtime.jit import JITFunction
 
 from benchmarks.compiled_without_gpu import CompiledPass, Traced, compiled_passes, count_calls
+from benchmarks.output_paths import output_folder_or_none
 from benchmarks.without_gpu import no_gpu
 from factorizer_nnunet.core.atomic_files import write_text_atomically
 from factorizer_nnunet.core.markdown import markdown_table
@@ -263,14 +263,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Nothing is computed, so this takes no more memory than a small one; long sums are two kernels, short ones one.
     parser.add_argument("--patch", type=int, nargs="+", default=[128, 128, 128], help="default 128 128 128")
     parser.add_argument("--batch", type=int, default=2, help="default %(default)s")
-    parser.add_argument("--docs", default="docs/measured", help="folder for the page; empty: none")
+    parser.add_argument("--docs", type=output_folder_or_none, default="docs/measured", help="for the page; empty: none")
     options = parser.parse_args(arguments)
     torch.manual_seed(0)
     network = build_variant(options.variant, 4, 4, options.patch, deep_supervision=True)
     text = report(network, options.variant, torch.zeros(options.batch, 4, *options.patch))
     print(text)
     if options.docs:
-        write_text_atomically(Path(options.docs) / "step_operators.md", text)
+        write_text_atomically(options.docs / "step_operators.md", text)
 
 
 if __name__ == "__main__":

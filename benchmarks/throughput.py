@@ -33,6 +33,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from scipy.ndimage import gaussian_filter
 
+from benchmarks.output_paths import output_folder_or_none
 from factorizer_nnunet.core.atomic_files import write_text_atomically
 from factorizer_nnunet.core.markdown import markdown_table
 from factorizer_nnunet.training.augmentation.loader import BOX_PARTS, BoxLoader
@@ -209,14 +210,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--cases", type=int, default=6, help="default 6")
     parser.add_argument("--rounds", type=int, default=5, help="turns (default 5)")
     parser.add_argument("--batches", type=int, default=8, help="batches of two a turn (default 8)")
-    parser.add_argument("--docs", default="docs/measured", help="folder for the page; empty: none")
+    parser.add_argument("--docs", type=output_folder_or_none, default="docs/measured", help="for the page; empty: none")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     sizes = (options.rounds, options.batches, options.cases, tuple(options.shape))
     results = [measure(options.work, tuple(patch), *sizes) for patch in options.patch or PATCHES]
     print(table(results))
     if options.docs:
-        write_text_atomically(Path(options.docs) / PAGE, page(results, *sizes))
+        write_text_atomically(options.docs / PAGE, page(results, *sizes))
 
 
 def page(results: Sequence[Result], rounds: int, batches: int, cases: int, shape: Sequence[int]) -> str:

@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.output_paths import output_folder
 from factorizer_nnunet.core.atomic_files import write_text_atomically
 from factorizer_nnunet.core.json_files import read_complete_json
 from factorizer_nnunet.core.markdown import markdown_table
@@ -118,7 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder for data and results")
     parser.add_argument("--minutes", type=int, nargs="+", default=[3], help="times (default 3)")
     parser.add_argument("--augmentation", nargs="+", choices=("workers", "device"), default=["workers"])
-    parser.add_argument("--docs", type=Path, default=Path("docs/measured"), help="folder for the results")
+    parser.add_argument("--docs", type=output_folder, default="docs/measured", help="folder for the results")
     options = parser.parse_args(arguments)
     prepare(options.work)
     file = options.docs / f"{NAME}.json"

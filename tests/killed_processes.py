@@ -1,10 +1,12 @@
-"""What killed processes leave."""
+"""What killed processes leave: drafts, and processes."""
 
 from __future__ import annotations
 
 import functools
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 
@@ -21,3 +23,20 @@ def left_draft(path: Path) -> Path:
     draft.mkdir(parents=True)
     (draft / "half").write_text("half")
     return draft
+
+
+def command_of(pid: int) -> str:
+    """What a process runs; empty if it has ended, also if nobody has asked for its exit status yet."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return ""
+
+
+def wait_for(found: Callable[[], list[int]], count: int) -> list[int]:
+    """The processes that ``found`` gives, once there are ``count``."""
+    for _ in range(300):
+        if len(result := found()) >= count:
+            return result
+        time.sleep(0.1)
+    raise AssertionError(f"{found()} instead of {count}")

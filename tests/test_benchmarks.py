@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import runpy
 import subprocess
@@ -28,11 +29,11 @@ OTHERS = [
     "postprocessing",
     "prediction",
     "quality",
-    "real_data",
     "step_operators",
     "time_budget",
     "whole_case",
 ]
+PACKAGES = [path.parent.name for path in (ROOT / "benchmarks").glob("*/__main__.py")]
 
 # All but SwinUNETR, which takes larger patches.
 NETWORKS = [
@@ -60,8 +61,8 @@ def run(benchmark: str, *options: object) -> str:
 def test_every_benchmark_is_tested() -> None:
     found = {path.stem for path in (ROOT / "benchmarks").glob("*.py") if "__main__" in path.read_text()}
     found |= {path.parent.name for path in (ROOT / "benchmarks").glob("*/__main__.py")}
-    others = {"speed", "evaluation", "explain_cost", "gpu", "label_errors", "label_export", "throughput"}
-    assert found == {*OTHERS} | others
+    others = {"evaluation", "explain_cost", "label_errors", "label_export", "throughput"}
+    assert found == {*OTHERS, *PACKAGES} | others
 
 
 @pytest.mark.parametrize("benchmark", OTHERS)
@@ -75,6 +76,14 @@ def test_a_benchmark_starts(
         runpy.run_module(f"benchmarks.{benchmark}", run_name="__main__", alter_sys=False)
     assert ended.value.code == 0
     assert f"usage: {benchmark}.py" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_the_help_of_a_package_names_its_command(package: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """By default argparse calls it __main__.py."""
+    with pytest.raises(SystemExit):
+        importlib.import_module(f"benchmarks.{package}.__main__").main(["--help"])
+    assert f"usage: python -m benchmarks.{package} " in capsys.readouterr().out
 
 
 @pytest.mark.slow

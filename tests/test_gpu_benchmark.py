@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -39,8 +41,8 @@ def test_its_own_modules_need_no_nnunet() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
-def python(name: str, code: str, share: float = 10, **options: object) -> Part:
-    return Part(name=name, share=share, command=("-S", "-c", code), **options)  # type: ignore[arg-type]
+def python(name: str, code: str, seconds: float = 10, **options: object) -> Part:
+    return Part(name=name, seconds=seconds, command=("-S", "-c", code), **options)  # type: ignore[arg-type]
 
 
 def test_parts_end_in_time_and_the_next_run_continues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,7 +53,7 @@ def test_parts_end_in_time_and_the_next_run_continues(tmp_path: Path, monkeypatc
     parts = {
         part.name: part
         for part in (
-            python("long", wait, share=1),
+            python("long", wait, seconds=0.5),
             python("short", "print('done')"),
             python("tests", "import sys; sys.exit(1)", fine=(0, 1)),
             python("broken", "raise ValueError"),
@@ -72,6 +74,25 @@ def test_parts_end_in_time_and_the_next_run_continues(tmp_path: Path, monkeypatc
     assert [line.partition(":")[0] for line in lines] == ["long", "long", "broken", "broken"]
     assert ended(tmp_path, parts["long"]).state is State.DONE
     assert "ValueError" in (tmp_path / "broken" / "log.txt").read_text()
+
+
+def test_parts_get_what_they_need_in_order_and_more_if_there_is_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, limits = [0.0], []
+
+    def ran(part: Part, work: Path, limit: float) -> Ended:
+        limits.append((part.name, limit))
+        now[0] += limit
+        return Ended(State.UNFINISHED, limit)
+
+    monkeypatch.setattr("benchmarks.gpu.parts.run_part", ran)
+    parts = [python(name, "", seconds=100) for name in "abc"]
+    for seconds, expected in ((20 + 150, [("a", 100), ("b", 50)]), (20 + 600, [("a", 200), ("b", 200), ("c", 200)])):
+        limits.clear()
+        now[0] = 0.0
+        run_parts(parts, tmp_path, seconds, lambda line: None, lambda: now[0])
+        assert limits == expected
 
 
 def test_a_part_for_which_no_time_is_left_waits(tmp_path: Path) -> None:
@@ -103,12 +124,27 @@ def test_the_page_has_what_was_measured_and_what_was_left_out(tmp_path: Path) ->
     contents = {
         "kernels/kernels.json": {
             "bytes_per_s": 4e12,
+            "different_calls": 7,
             "rows": [{"operator": "depthwise", "shape": [2, 9, 9, 9, 32], "calls": 3, "ms": 0.4, "floor_ms": 0.1}],
+        },
+        "training, nnU-Net/training.json": {
+            "samples_per_s": 17.0,
+            "median_step_s": 0.12,
+            "median_step_without_loading_s": 0.04,
+            "peak_bytes": 6 * 2**30,
+            "workers": 12,
         },
         "training, device augments/training.json": {
             "samples_per_s": 51.24,
-            "median_step_s": 0.04,
-            "median_step_without_loading_s": 0.033,
+            "median_step_s": 0.036,
+            "median_step_without_loading_s": 0.032,
+            "peak_bytes": 3 * 2**30,
+            "workers": 12,
+        },
+        "training, device augments, CUDA graphs/training.json": {
+            "samples_per_s": 51.0,
+            "median_step_s": 0.036,
+            "median_step_without_loading_s": None,  # its time was up
             "peak_bytes": 3 * 2**30,
             "workers": 12,
         },
@@ -120,19 +156,22 @@ def test_the_page_has_what_was_measured_and_what_was_left_out(tmp_path: Path) ->
         (tmp_path / name).write_text(json.dumps(content))
     log = "tests/network/test_gpu.py::a[x-1] PASSED [ 50%]\ntests/network/test_gpu.py::b FAILED [100%]\n"
     (tmp_path / "tests of the network" / "log.txt").write_text(log)
-    with mock.patch.object(Part, "missing", lambda part: ["nnunetv2"] if part.name == "speed" else []):
+    with mock.patch.object(Part, "missing", lambda part: ["nnunetv2"] if part.name == "speed of training" else []):
         results = results_of(parts, tmp_path, MACHINE, with_accuracy=False)
     text = section(results)
     for expected in (
-        "Left out: speed, not installed: nnunetv2.",
+        "Left out: speed of training, not installed: nnunetv2.",
         "Left out: accuracy, --hippocampus was not given.",
         "1 passed, 0 skipped; **failed**: tests/network/test_gpu.py::b.",
-        "| depthwise | 2×9×9×9×32 |            3 |     0.400 | 0.100 |             4.0 |",
-        "All take 1.20 ms, their floor is 0.30 ms.",
-        "| device augments |             51.2 |              40.0 |         33.0 |        3.00 |      12 |",
+        "| depthwise | 2×9×9×9×32 | 3 | 0.400 | 0.100 | 4.0 |",
+        "1 of 7 different calls; the floor is their bytes at 4000 GB/s. All take 1.20 ms, their floor is 0.30 ms.",
+        # Samples, steps, what loading adds, memory and workers; then against nnU-Net's.
+        "| 17.0 | 120.0 | 40.0 | **200%** | 6.00 | 12 | 1.00 × | 1.00 × | 1.00 × |",
+        "| 51.2 | 36.0 | 32.0 | 12% | 3.00 | 12 | 3.01 × | 1.25 × | 0.50 × |",
+        "| 51.0 | 36.0 | | | 3.00 | 12 | 3.00 × | | 0.50 × |",
         "estimates of 2 plans are between -14.0% and +2.0% of the peaks.",
     ):
-        assert expected in text
+        assert expected in re.sub(" +", " ", text)
     page = with_section("# On a GPU\n\nText.\n", text)
     assert page.startswith("# On a GPU\n\nText.\n\n" + BEGIN) and page.endswith(END + "\n")
     assert with_section(page, text) == page
@@ -168,19 +207,31 @@ def test_each_call_of_a_kernel_is_recorded_and_repeated(monkeypatch: pytest.Monk
         return float(len(launches))
 
     monkeypatch.setattr(kernels, "machine_rates", lambda device: {"bytes_per_s": 1e9})
-    rows = kernels.measure(calls, "cpu", launched)["rows"]
-    assert len(rows) == len(calls) and all(row["floor_ms"] > 0 for row in rows)
+    (*_, before, last) = kernels.measure(calls, "cpu", launched)
+    rows = last["rows"]
+    (again,) = kernels.measure(calls, "cpu", launched, before["rows"])  # the last call alone
+    assert again == last
+    assert len(rows) == len(calls) == last["different_calls"] and all(row["floor_ms"] > 0 for row in rows)
     assert {row["operator"]: row["ms"] for row in rows} == LAUNCHES
 
 
 @pytest.mark.slow
-def test_a_training_on_synthetic_cases_is_measured(tmp_path: Path) -> None:
-    small = ("--patch", "16", "16", "16", "--shape", "24", "20", "22", "--warm-up", "1", "--steps", "2")
+@pytest.mark.parametrize("variant", [(), ("--variant", "swin")], ids=["plans of nnU-Net", "swin"])
+def test_a_training_on_synthetic_cases_is_measured(tmp_path: Path, variant: tuple[str, ...]) -> None:
+    small = ("--patch", "16", "16", "16", "--shape", "24", "20", "22", "--warm-up", "1", *variant)
     run = ("--trainer", "nnUNetTrainerFactorizer", "--device", "cpu", "--output", str(tmp_path / "result.json"))
     env = {variable: str(tmp_path / variable) for variable in FOLDER_VARIABLES}
     line = [sys.executable, "-m", "benchmarks.gpu.training", "--cases", str(tmp_path), *small, *run]
     given = {**env, AUGMENTATION_VARIABLE: "device", "nnUNet_n_proc_DA": "1", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(line, cwd=ROOT, env={**os.environ, **given}, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    result = json.loads((tmp_path / "result.json").read_text())
-    assert result["samples_per_s"] > 0 and result["median_step_without_loading_s"] > 0
+
+    def measured(steps: int) -> dict[str, Any]:
+        command = [*line, "--steps", str(steps)]
+        done = subprocess.run(command, cwd=ROOT, env={**os.environ, **given}, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        result = json.loads((tmp_path / "result.json").read_text())
+        assert result["samples_per_s"] > 0 and result["median_step_without_loading_s"] > 0
+        assert [len(times) for times in result["seconds"].values()] == [steps, steps]
+        return result["seconds"]
+
+    first, second = measured(2), measured(3)
+    assert all(second[kind][:2] == times for kind, times in first.items())  # continued, not repeated

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import time_budget
+from benchmarks import throughput, time_budget
+from benchmarks.real_data import __main__ as real_data
 
 ROW = {
     "minutes": 2,
@@ -16,6 +17,23 @@ ROW = {
     "plan": {"epochs": 3, "iterations_per_epoch": 17, "measured_seconds": {"final": 12.4}},
     "corrections": 2,
 }
+
+
+def test_a_missing_folder_for_results_is_reported_before_anything_is_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As in all benchmarks that take long."""
+    missing, work = tmp_path / "gone", ["--work", str(tmp_path / "work")]
+    for main, line in (
+        (time_budget.main, [*work, "--docs", str(missing)]),
+        (throughput.main, [*work, "--docs", str(missing)]),
+        (real_data.main, ["brats_2mm", "--results", str(missing / "results.json")]),
+    ):
+        with pytest.raises(SystemExit) as end:
+            main(line)
+        assert end.value.code == 2
+        assert f"there is no folder {missing}: create it, or name another" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_times_that_have_a_row_are_not_trained_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

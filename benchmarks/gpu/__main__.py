@@ -2,11 +2,12 @@
 
     python -m benchmarks.gpu --minutes 9 --hippocampus /data/Dataset004_Hippocampus
 
-Parts: tests of the kernels and of the training; each kernel against its bytes; speed and memory against nnU-Net's
-network; samples a second with loading, for stock nnU-Net and each setting of ours; the memory model; a short training
-of both on hippocampus. Each has a limit of time. Run the command again to continue with what has not been done. It
-needs no network; parts whose packages are not installed are left out and named. Results go to the working folder, and
-together to ``measured/gpu.json`` and the section of ``gpu.md`` below ``--docs``.
+Parts, the most important ones first: tests of the kernels and of the training; each kernel against its bytes; speed and
+memory against nnU-Net's network; samples a second with loading, for stock nnU-Net and each setting of ours; the memory
+model; a short training of both on hippocampus. Each has a limit of time. Run the command again to continue with what
+has not been done: kernels, speed, trainings and the memory model keep what they have measured. It needs no network;
+parts whose packages are not installed are left out and named. Results, and what was compiled, go to the working folder,
+results also to ``measured/gpu.json`` and the section of ``gpu.md`` below ``--docs``.
 """
 
 from __future__ import annotations
@@ -16,13 +17,15 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks.gpu.page import results_of, section, with_section
+from benchmarks.gpu.page import STOCK_TRAINING, results_of, section, with_section
 from benchmarks.gpu.parts import ROOT, Part, run_parts
+from benchmarks.speed.measure import FORWARD, TRAINING
 from factorizer_nnunet.core.atomic_files import write_text_atomically
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import read_complete_json
@@ -33,14 +36,17 @@ MACHINE_FILE = "machine.json"
 RESULTS_FILE, PAGE = Path("measured/gpu.json"), Path("gpu.md")
 NNUNET = ("nnunetv2", "batchgeneratorsv2", "dynamic_network_architectures")
 OURS = "nnUNetTrainerFactorizer"
-# name of a part: trainer, who augments, and how a step is computed
+# name of a part: trainer, who augments, how a step is computed, and the network where the plans are not nnU-Net's
 TRAININGS = {
-    "training, nnU-Net": ("nnUNetTrainer", "workers", "plain"),
-    "training, workers augment": (OURS, "workers", "plain"),
-    "training, device augments": (OURS, "device", "plain"),
-    "training, device augments, fused step": (OURS, "device", "fused"),
-    "training, device augments, inlined kernels": (OURS, "device", "inlined"),
-    "training, device augments, CUDA graphs": (OURS, "device", "graphs"),
+    STOCK_TRAINING: ("nnUNetTrainer", "workers", "plain", None),
+    "training, device augments": (OURS, "device", "plain", None),
+    "training, device augments, inlined kernels": (OURS, "device", "inlined", None),
+    "training, device augments, CUDA graphs": (OURS, "device", "graphs", None),
+    "training, swin, device augments, inlined kernels": (OURS, "device", "inlined", "swin"),
+    "training, swin, device augments, CUDA graphs": (OURS, "device", "graphs", "swin"),
+    "training, swin, device augments": (OURS, "device", "plain", "swin"),
+    "training, device augments, fused step": (OURS, "device", "fused", None),
+    "training, workers augment": (OURS, "workers", "plain", None),
 }
 ITERATIONS = 250  # of the trainings on hippocampus
 
@@ -48,40 +54,34 @@ ITERATIONS = 250  # of the trainings on hippocampus
 def all_parts(work: Path, hippocampus: Path | None) -> list[Part]:
     """All parts, the most important ones first; ``work`` is absolute."""
     tests = ("-m", "pytest", "-v", "-p", "no:cacheprovider")
-    speed = ("--patch", "128", "128", "128", "--batch", "2", "--device", "cuda", "--dtype", "float16", "--compile")
-    speed = (*speed, "--rounds", "20", "--networks", "PlainConvUNet", "Factorizer default", "Factorizer swin")
     memory = ("--device", "cuda", "--output", f"{work}/memory model", "--continue")
     parts = [
         Part(
             name="tests of the network",
-            share=2,
+            seconds=100,
             command=(*tests, "tests/network/test_gpu.py", "tests/network/test_kernels.py"),
             needs=("pytest", "triton"),
             fine=(0, 1),
         ),
         Part(
             name="tests of the training",
-            share=1,
+            seconds=100,
             command=(*tests, "-m", "gpu", "tests/training"),
             needs=("pytest", *NNUNET),
             fine=(0, 1),
         ),
         Part(
             name="kernels",
-            share=1,
+            seconds=50,
             command=("-m", "benchmarks.gpu.kernels", "--output", f"{work}/kernels/kernels.json"),
             needs=("triton",),
         ),
-        Part(
-            name="speed",
-            share=2,
-            command=("-m", "benchmarks.speed", *speed, "--docs", f"{work}/speed"),
-            needs=NNUNET,
-        ),
+        _speed("speed of training", TRAINING, work),
         *(_training(name, work) for name in TRAININGS),
+        _speed("speed of predictions", FORWARD, work),
         Part(
             name="memory model",
-            share=1,
+            seconds=120,
             command=("-m", "benchmarks.memory_model", *memory),
             needs=NNUNET,
         ),
@@ -95,21 +95,34 @@ def all_parts(work: Path, hippocampus: Path | None) -> list[Part]:
             "--only",
             "*/short/*/equal_iterations/fold_0/seed_0",
         )
-        short = (*short, "--arms", "unet", "default", "--results", f"{work}/accuracy/real_data.json")
-        command = ("-m", "benchmarks.real_data", str(hippocampus.resolve()), "--root", f"{work}/accuracy", *short)
-        parts.append(Part(name="accuracy", share=3, command=command, needs=NNUNET))
-    return parts
+        for name, arms, env in (
+            ("accuracy", ("unet", "default"), {}),
+            ("accuracy, device augments", ("default",), {AUGMENTATION_VARIABLE: "device"}),
+        ):
+            where = ("--root", f"{work}/{name}", "--results", f"{work}/{name}/real_data.json", "--arms", *arms)
+            command = ("-m", "benchmarks.real_data", str(hippocampus.resolve()), *short, *where)
+            parts.append(Part(name=name, seconds=240, command=command, needs=NNUNET, env=env))
+    compiled = {"TORCHINDUCTOR_CACHE_DIR": f"{work}/compiled", "TRITON_CACHE_DIR": f"{work}/compiled/triton"}
+    return [replace(part, env={**compiled, **part.env}) for part in parts]
+
+
+def _speed(name: str, mode: str, work: Path) -> Part:
+    setting = ("--patch", "128", "128", "128", "--batch", "2", "--device", "cuda", "--dtype", "float16", "--compile")
+    networks = ("--networks", "PlainConvUNet", "Factorizer default", "Factorizer swin")
+    options = (*setting, *networks, "--rounds", "20", "--modes", mode, "--docs", f"{work}/{name}")
+    return Part(name=name, seconds=90, command=("-m", "benchmarks.speed", *options), needs=NNUNET)
 
 
 def _training(name: str, work: Path) -> Part:
-    trainer, augmentation, step = TRAININGS[name]
+    trainer, augmentation, step, variant = TRAININGS[name]
     cases = work / "cases"
     env = {variable: str(cases / variable) for variable in FOLDER_VARIABLES}
     return Part(
         name=name,
-        share=1,
+        seconds=80,
         command=(
             *("-m", "benchmarks.gpu.training", "--cases", str(cases), "--trainer", trainer),
+            *(() if variant is None else ("--variant", variant)),
             *("--output", f"{work}/{name}/training.json"),
         ),
         needs=NNUNET,
@@ -148,7 +161,9 @@ def check_same_machine(work: Path, now: dict[str, Any]) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the parts, then write the JSON file and the section of the page."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.gpu", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--minutes", type=float, default=9, help="for this run (default %(default)s)")
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "gpu", help="working folder (default build/gpu)")
     parser.add_argument("--docs", type=Path, default=ROOT / "docs", help="folder of gpu.md (default docs)")

@@ -2,7 +2,8 @@
 
 One step of a network is recorded under autocast to float16. Each different call of our operators is then repeated on
 random tensors of the same sizes. The *floor* of a call is the size of the tensors that it takes and gives, over the
-bandwidth of a large copy, which is measured in the same run.
+bandwidth of a large copy, which is measured in the same run. Those that move most come first, and each row is written
+at once: run again, the command measures only what has no row yet.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import argparse
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from torch.utils._pytree import tree_leaves
 
 from benchmarks.speed.measure import machine_rates
 from factorizer_nnunet.core.atomic_files import write_text_atomically
+from factorizer_nnunet.core.json_files import read_complete_json
 from factorizer_nnunet.network import VARIANTS, build_variant
 
 OPERATORS = "factorizer_nnunet"  # the library of our operators
@@ -54,6 +56,12 @@ class Call:
     def shape(self) -> tuple[int, ...]:
         """Of the first tensor."""
         return next(argument.shape for argument in self.arguments if isinstance(argument, Size))
+
+    @property
+    def description(self) -> str:
+        """All arguments, by which a row is found again; tensors by size and type."""
+        shown = (f"{one.dtype}{list(one.shape)}" if isinstance(one, Size) else str(one) for one in self.arguments)
+        return ", ".join(shown).replace("torch.", "")
 
     def tensors(self, device: str) -> list[Any]:
         """Arguments to call the operator with; tensors have random values from 0 to 1."""
@@ -96,18 +104,28 @@ def recorded_calls(network: nn.Module, x: Tensor) -> Counter[Call]:
     return recorder.calls
 
 
-def measure(calls: Counter[Call], device: str, time_ms: Callable[[Callable[[], object]], float]) -> dict[str, Any]:
-    """Rows by operator and size, the slowest first, as plain JSON values; ``time_ms`` times a function."""
-    bytes_per_s = machine_rates(device)["bytes_per_s"]
-    rows = []
-    for call, count in calls.items():
+def measure(
+    calls: Counter[Call],
+    device: str,
+    time_ms: Callable[[Callable[[], object]], float],
+    known: Sequence[dict[str, Any]] = (),
+) -> Iterator[dict[str, Any]]:
+    """After each call that ``known`` rows do not have, all rows, the slowest first, as plain JSON values.
+
+    ``time_ms`` times a function.
+    """
+    bytes_per_s, rows = machine_rates(device)["bytes_per_s"], list(known)
+    done = {(row["operator"], row["arguments"]) for row in rows}
+    for call, count in sorted(calls.items(), key=lambda item: -item[0].num_bytes * item[1]):
+        if (call.name, call.description) in done:
+            continue
         arguments = call.tensors(device)
         milliseconds = time_ms(lambda call=call, arguments=arguments: call.operator(*arguments))
         floor = 1000 * call.num_bytes / bytes_per_s
-        sizes = {"shape": list(call.shape), "calls": count}
-        rows.append({"operator": call.name, **sizes, "ms": milliseconds, "floor_ms": floor})
-    rows.sort(key=lambda row: -row["ms"] * row["calls"])
-    return {"bytes_per_s": bytes_per_s, "rows": rows}
+        sizes = {"shape": list(call.shape), "calls": count, "arguments": call.description}
+        row = {"operator": call.name, **sizes, "ms": milliseconds, "floor_ms": floor}
+        rows = sorted([*rows, row], key=lambda row: -row["ms"] * row["calls"])
+        yield {"bytes_per_s": bytes_per_s, "different_calls": len(calls), "rows": rows}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -116,7 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--patch", type=int, nargs="+", default=[128, 128, 128], help="default 128 128 128")
     parser.add_argument("--batch", type=int, default=2, help="default 2")
     parser.add_argument("--variant", choices=sorted(VARIANTS), default="default", help="default %(default)s")
-    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="JSON file to write")
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="JSON file to extend")
     options = parser.parse_args(arguments)
     if not torch.cuda.is_available():
         sys.exit("error: the kernels need a CUDA device, and torch can use none here")
@@ -125,9 +143,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.manual_seed(0)
     network = build_variant(options.variant, 4, 4, options.patch, deep_supervision=True).cuda()
     x = torch.randn(options.batch, 4, *options.patch, device="cuda")
-    measured = measure(recorded_calls(network, x), "cuda", do_bench)
     about = {"variant": options.variant, "patch_size": options.patch, "batch_size": options.batch}
-    write_text_atomically(options.output, json.dumps({**about, **measured}, indent=1) + "\n")
+    before = read_complete_json(options.output) or {}
+    known = before["rows"] if before.items() >= about.items() else []
+    for measured in measure(recorded_calls(network, x), "cuda", do_bench, known):
+        write_text_atomically(options.output, json.dumps({**about, **measured}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ class Part:
 
     Attributes:
         name: also of its folder.
-        share: of the time, relative to the other parts'.
+        seconds: that it gets at least, and that it usually needs.
         command: arguments of this Python.
         needs: packages without which the part is left out.
         env: further environment variables.
@@ -50,7 +50,7 @@ class Part:
     """
 
     name: str
-    share: float
+    seconds: float
     command: tuple[str, ...]
     needs: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
@@ -87,7 +87,10 @@ def run_parts(
     say: Callable[[str], None],
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
-    """Run what is not done, each part for its share of the time that is left.
+    """Run what is not done, in this order; what has been tried before comes last.
+
+    A part gets its seconds, or more if the time is enough for all; when the time is up, the others wait for the next
+    run.
 
     Args:
         parts: those whose packages are missing are left out.
@@ -102,7 +105,8 @@ def run_parts(
     waiting.sort(key=lambda part: order.index(ended(work, part).state))
     for number, part in enumerate(waiting):
         left = end - clock() - _GRACE_SECONDS
-        limit = left * part.share / sum(other.share for other in waiting[number:])
+        share = left * part.seconds / sum(other.seconds for other in waiting[number:])
+        limit = min(left, max(part.seconds, share))
         if limit < _LEAST_SECONDS:
             say(f"{part.name}: left for the next run, {max(0.0, left):.0f} s are too few")
             continue

@@ -6,18 +6,20 @@
 
 DIR must be the parent of the folders that nnU-Net's three variables name. It gets synthetic preprocessed cases and
 stock plans, so that nnU-Net's trainer trains its PlainConvUNet and ours the Factorizer translated from it.
-Environment variables decide about augmentation and the step, as in a training.
+Environment variables decide about augmentation and the step, as in a training. What has been measured is written every
+few steps: run again, the command measures only the steps that are left.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +30,17 @@ from nnunetv2.utilities.default_n_proc_DA import get_allowed_n_proc_DA
 from benchmarks.speed.networks import topology
 from benchmarks.throughput import BATCH, CHANNELS, SHAPE, write_cases
 from factorizer_nnunet.core.atomic_files import write_text_atomically
+from factorizer_nnunet.core.json_files import read_complete_json
+from factorizer_nnunet.network import VARIANTS, variant_arguments
 from factorizer_nnunet.nnunet.environment import FOLDER_VARIABLES
+from factorizer_nnunet.planning.architecture import architecture_entry
+from factorizer_nnunet.training.augmentation.augmenter import end_workers
 from factorizer_nnunet.training.trainer import nnUNetTrainerFactorizer
 
+# Before steps with loading are timed, the network is compiled, and batches that the workers have prepared meanwhile are
+# used up; before steps on one batch, nothing is left to prepare.
+WARM_UP, WARM_UP_ALONE = 30, 3
+_WRITTEN_EVERY = 10  # steps
 TRAINERS = {trainer.__name__: trainer for trainer in (nnUNetTrainer, nnUNetTrainerFactorizer)}
 DATASET, CONFIGURATION, PLANS = "Dataset900_Synthetic", "3d_fullres", "nnUNetPlans"
 DATASET_JSON = {
@@ -42,8 +52,8 @@ DATASET_JSON = {
 }
 
 
-def stock_plans(patch: Sequence[int], shape: Sequence[int]) -> dict[str, Any]:
-    """What a trainer reads of the plans that nnU-Net makes for isotropic images."""
+def example_plans(patch: Sequence[int], shape: Sequence[int], variant: str | None = None) -> dict[str, Any]:
+    """What a trainer reads of the plans that nnU-Net makes for isotropic images, or of ours for a variant."""
     widths, strides, kernels = topology(patch)
     stages = len(widths)
     resampling = {
@@ -70,6 +80,13 @@ def stock_plans(patch: Sequence[int], shape: Sequence[int]) -> dict[str, Any]:
         "nonlin": "torch.nn.LeakyReLU",
         "nonlin_kwargs": {"inplace": True},
     }
+    architecture = {
+        "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
+        "arch_kwargs": unet,
+        "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
+    }
+    if variant is not None:
+        architecture = architecture_entry(variant_arguments(variant, patch))
     settings = {
         "data_identifier": f"{PLANS}_{CONFIGURATION}",
         "preprocessor_name": "DefaultPreprocessor",
@@ -81,11 +98,7 @@ def stock_plans(patch: Sequence[int], shape: Sequence[int]) -> dict[str, Any]:
         "use_mask_for_norm": [True] * CHANNELS,
         "batch_dice": False,
         **resampling,
-        "architecture": {
-            "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
-            "arch_kwargs": unet,
-            "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
-        },
+        "architecture": architecture,
     }
     return {
         "dataset_name": DATASET,
@@ -116,42 +129,56 @@ def write_dataset(root: Path, plans: dict[str, Any], cases: int, shape: Sequence
         write_text_atomically(dataset / name, json.dumps(values, indent=1))
 
 
-def measure(trainer: nnUNetTrainer, warm_up: int, steps: int) -> dict[str, Any]:
-    """Train for some steps with loading, and as many on one batch; plain JSON values."""
+def measure(
+    trainer: nnUNetTrainer, warm_up: int, steps: int, known: Mapping[str, list[float]]
+) -> Iterator[dict[str, Any]]:
+    """Train for some steps with loading, and as many on one batch; every few steps, all so far as plain JSON values.
+
+    ``known`` has the seconds of steps that have been timed before.
+    """
+    times = {"loaded": list(known.get("loaded", [])), "one_batch": list(known.get("one_batch", []))}
     trainer.disable_checkpointing = True
     trainer.initialize()
     training, validation = trainer.get_dataloaders()
-    trainer.network.train()
-    loaded = _seconds(lambda: trainer.train_step(next(training)), warm_up, steps)
-    batch = next(training)
-    one_batch = _seconds(lambda: trainer.train_step(batch), warm_up, steps)
-    on_cuda = trainer.device.type == "cuda"
-    result = {
-        "samples_per_s": BATCH * steps / sum(loaded),
+    try:
+        trainer.network.train()
+        while (missing := steps - len(times["loaded"])) > 0:
+            times["loaded"] += _seconds(
+                lambda: trainer.train_step(next(training)), warm_up, min(missing, _WRITTEN_EVERY)
+            )
+            warm_up = 0
+            yield _result(trainer.device, times)
+        batch, warm_up = next(training), WARM_UP_ALONE
+        while (missing := steps - len(times["one_batch"])) > 0:
+            times["one_batch"] += _seconds(lambda: trainer.train_step(batch), warm_up, min(missing, _WRITTEN_EVERY))
+            warm_up = 0
+            yield _result(trainer.device, times)
+    finally:
+        for loader in (training, validation):
+            end_workers(loader)
+
+
+def _result(device: torch.device, times: Mapping[str, list[float]]) -> dict[str, Any]:
+    loaded, one_batch = times["loaded"], times["one_batch"]
+    return {
+        "samples_per_s": BATCH * len(loaded) / sum(loaded),
         "median_step_s": statistics.median(loaded),
-        "median_step_without_loading_s": statistics.median(one_batch),
-        "steps": steps,
-        "peak_bytes": torch.cuda.max_memory_allocated() if on_cuda else None,
+        "median_step_without_loading_s": statistics.median(one_batch) if one_batch else None,
+        "peak_bytes": torch.cuda.max_memory_allocated() if device.type == "cuda" else None,
         "workers": get_allowed_n_proc_DA(),
+        "seconds": dict(times),
     }
-    for loader in (training, validation):
-        if hasattr(loader, "finish"):  # ours
-            loader.finish()
-    return result
 
 
 def _seconds(step: Callable[[], object], warm_up: int, steps: int) -> list[float]:
     """Of each step after the warm-up; a step ends with its loss on the CPU, so the device has finished."""
-
-    def timed() -> Iterator[float]:
-        before = time.perf_counter()
-        for _ in range(warm_up + steps):
-            step()
-            now = time.perf_counter()
-            yield now - before
-            before = now
-
-    return list(timed())[warm_up:]
+    for _ in range(warm_up):
+        step()
+    ends = [time.perf_counter()]
+    for _ in range(steps):
+        step()
+        ends.append(time.perf_counter())
+    return [after - before for before, after in itertools.pairwise(ends)]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -162,24 +189,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda", help="default %(default)s")
     parser.add_argument("--patch", type=int, nargs=3, default=[128, 128, 128], help="default 128 128 128")
     parser.add_argument("--shape", type=int, nargs=3, default=SHAPE, help="voxels of a case")
-    # Before them the network is compiled, and the batches that the workers have prepared are used up.
-    parser.add_argument("--warm-up", type=int, default=30, help="steps that are not timed (default %(default)s)")
+    parser.add_argument("--variant", choices=sorted(VARIANTS), help="network of the plans (default: PlainConvUNet)")
+    parser.add_argument("--warm-up", type=int, default=WARM_UP, help="steps that are not timed (default %(default)s)")
     parser.add_argument("--steps", type=int, default=60, help="that are timed (default %(default)s)")
-    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="JSON file to write")
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="JSON file to extend")
     options = parser.parse_args(arguments)
     for variable in FOLDER_VARIABLES:
         if os.environ.get(variable) != str(options.cases.resolve() / variable):
             sys.exit(f"error: {variable} is not {options.cases.resolve() / variable}; set it")
-    plans = stock_plans(options.patch, options.shape)
+    if options.variant is not None and options.trainer == nnUNetTrainer.__name__:
+        sys.exit("error: --variant is for our trainer")
+    plans = example_plans(options.patch, options.shape, options.variant)
     write_dataset(options.cases, plans, cases=6, shape=tuple(options.shape))
     torch.manual_seed(0)
     trainer = TRAINERS[options.trainer](plans, CONFIGURATION, 0, DATASET_JSON, torch.device(options.device))
-    result = {
-        "trainer": options.trainer,
-        "patch_size": options.patch,
-        **measure(trainer, options.warm_up, options.steps),
-    }
-    write_text_atomically(options.output, json.dumps(result, indent=1) + "\n")
+    about = {"trainer": options.trainer, "variant": options.variant, "patch_size": options.patch}
+    before = read_complete_json(options.output) or {}
+    known = before["seconds"] if before.items() >= about.items() else {}
+    for result in measure(trainer, options.warm_up, options.steps, known):
+        write_text_atomically(options.output, json.dumps({**about, **result}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

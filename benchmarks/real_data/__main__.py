@@ -25,6 +25,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.nnunet_commands import ROOT
+from benchmarks.output_paths import output_file
 from benchmarks.real_data.arms import ARMS
 from benchmarks.real_data.data import DATA_SETS, DataSet, data_set
 from benchmarks.real_data.page import write_page
@@ -41,7 +42,9 @@ RESULTS = ROOT / "docs" / "measured" / "real_data.json"
 
 def parser() -> argparse.ArgumentParser:
     """The options."""
-    found = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    found = argparse.ArgumentParser(
+        prog="python -m benchmarks.real_data", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     found.add_argument("data", nargs="*", metavar="DATA", help=f"one of {', '.join(DATA_SETS)}, or a raw data set")
     found.add_argument("--root", type=Path, metavar="WORK", help="working folder")
     found.add_argument("--data", dest="parent", type=Path, metavar="DIR", default=ROOT.parent / "shared" / "data")
@@ -51,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
         "--only", metavar="PATTERN", default="*", help="pieces to run, such as '*/fold_0/*' (default: all)"
     )
     found.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    found.add_argument("--results", type=Path, default=RESULTS, help="JSON file to extend; the page is next to it")
+    found.add_argument("--results", type=output_file, default=RESULTS, help="JSON file to extend; page next to it")
     found.add_argument("--list", action="store_true", help="list all pieces with their CPU time, and run nothing")
     found.add_argument("--page", action="store_true", help="only write the page and its figure again")
     return found

@@ -111,7 +111,9 @@ def measure(options: argparse.Namespace, patch: Sequence[int]) -> dict:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure every patch asked for; results are written after each."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.speed", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
         "--patch", type=int, nargs="+", action="append", help="patch in voxels; can be repeated (default: six)"
     )

@@ -107,9 +107,11 @@ def run(args: argparse.Namespace) -> int:
     from factorizer_nnunet.finetuning.preparation import prepared
     from factorizer_nnunet.finetuning.request import FinetuneRequest
     from factorizer_nnunet.running.worker_slots import available_device
+    from factorizer_nnunet.training.variables import check_variables
 
     if not (args.dry_run or args.no_train):
         available_device(args.device)  # before the data are preprocessed for hours
+        check_variables(args.device)
     processes = args.num_processes or max(1, min(default_num_processes, os.cpu_count() or 1))
     request = request_of(FinetuneRequest, args, num_processes=processes, check_data=not args.no_data_check)
     with prepared(request) as preparation:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import multiprocessing.util
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -63,7 +64,7 @@ class WorkerPool:
         if self._executor is None:
             # Spawned, not forked: a fork would copy locks that threads of libraries hold.
             context = multiprocessing.get_context("spawn")
-            self._executor = ProcessPoolExecutor(self.count, mp_context=context, initializer=_end_with_parent)
+            self._executor = ProcessPoolExecutor(self.count, mp_context=context, initializer=end_with_parent)
         return self._executor
 
 
@@ -109,7 +110,7 @@ def _finished(
     return future
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """End this worker if its parent is killed: it would go on writing, or wait for work forever."""
     parent = multiprocessing.parent_process()
     assert parent is not None  # this runs in a worker
@@ -119,3 +120,12 @@ def _end_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=wait, daemon=True).start()
+
+
+def end_forked_workers_with_parent(owner: object) -> None:
+    """Call :func:`end_with_parent` in the processes that ``multiprocessing`` forks while ``owner`` exists.
+
+    For workers of other packages, which offer no place to call it. Those that are spawned, on other systems than Linux
+    and from Python 3.14 on, do not hear of it.
+    """
+    multiprocessing.util.register_after_fork(owner, lambda _: end_with_parent())

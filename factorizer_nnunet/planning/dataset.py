@@ -20,7 +20,7 @@ from factorizer_nnunet.core.json_files import load_json_object
 from factorizer_nnunet.dataset_check.raw import RawDataset, check_raw_dataset, check_voxels, report_warnings
 from factorizer_nnunet.nnunet import names, provenance
 from factorizer_nnunet.nnunet.dataset_json import DATASET_FILE
-from factorizer_nnunet.nnunet.environment import nnunet_folder
+from factorizer_nnunet.nnunet.environment import augmentation_setting, nnunet_folder
 from factorizer_nnunet.nnunet.folds import NUMBER_OF_FOLDS
 from factorizer_nnunet.nnunet.label_copies import outdated_label_copies
 from factorizer_nnunet.nnunet.model_folder import ALL_CASES, FINGERPRINT_FILE
@@ -96,6 +96,7 @@ def plan_dataset(
     name = _default_plans_name(size, variant, template) if plans_name is None else plans_name
     chosen = None if template is None else load_template(template)
     checks.check_arguments(name, gpu_memory_target_gb, num_processes)
+    augmentation_setting()  # the planner's, which a wrong value would end after the fingerprint
     preprocessed = nnunet_folder("nnUNet_preprocessed", writable=True)
     raw = check_raw_dataset(dataset)
     folder = preprocessed / raw.name

@@ -32,13 +32,15 @@ CONFIGURATIONS = ("2d", FULLRES, LOWRES, CASCADE)
 
 
 def check_before_planning(settings: RunSettings) -> None:
-    """Check settings against raw data, trainers, test images and the folder for their segmentations.
+    """Check environment variables; then settings against raw data, trainers, test images and the predictions' folder.
 
     Raises:
         UserError: all problems at once; nothing has been written.
     """
     from factorizer_nnunet.dataset_check.raw import check_raw_dataset, check_voxels, report_warnings  # imports torch
+    from factorizer_nnunet.training.variables import variable_problems
 
+    _raise(list(variable_problems(settings.device)))
     raw = check_raw_dataset(settings.dataset)
     problems = [*_plans_problems(settings), *_folds_problems(settings), *_unknown_trainers(settings)]
     if settings.channel_subsets and not any(drops_channels(model.trainer) for model in settings.models):

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.worker_pool import end_forked_workers_with_parent
 from factorizer_nnunet.network import Factorizer
 from factorizer_nnunet.nnunet.dataset_json import DatasetJson
 from factorizer_nnunet.nnunet.environment import AUGMENTATION_VARIABLE, Augmentation, augmentation_setting
@@ -33,6 +34,7 @@ class AugmentedTrainer(TimedTrainer):
 
     def get_dataloaders(self) -> tuple[Any, Any]:
         """nnU-Net's loaders; on the device, if it has the memory, those that take their place and give such batches."""
+        end_forked_workers_with_parent(self)
         loaders = super().get_dataloaders()
         if checked_augmentation(self.device) is not Augmentation.DEVICE:
             return loaders

@@ -73,7 +73,8 @@ def budget_from_suffix(suffix: str) -> Budget:
     lengths = {name: value for name, value in asdict(budget).items() if not isinstance(value, bool | tuple)}
     wrong = [name for name, value in lengths.items() if value is not None and not 0 < value < math.inf]
     if wrong:
-        raise ValueError(f"invalid trainer suffix {suffix!r}: {wrong[0]} must be above 0 and finite")
+        name = "hours" if wrong[0] == "minutes" and hours else wrong[0]
+        raise ValueError(f"invalid trainer suffix {suffix!r}: {name} must be above 0 and finite")
     return budget
 
 

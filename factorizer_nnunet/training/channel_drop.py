@@ -11,7 +11,6 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from factorizer_nnunet.core.errors import UserError
@@ -97,10 +96,14 @@ def without_channels(data: Tensor, present: np.ndarray) -> Tensor:
         data: (batch, channels, *spatial); channels after those of the image, as a cascade has them, stay as they are.
         present: (batch, image channels), bool.
     """
-    factors = np.ones(data.shape[:2], np.float32)
-    factors[:, : present.shape[1]] = channel_factors(present)
-    factor = torch.from_numpy(factors).to(data.device).view(*data.shape[:2], *[1] * (data.ndim - 2))
-    return torch.where(factor == 0, 0.0, data * factor)
+    seen = data.clone()
+    for sample, factors in zip(seen, channel_factors(present).tolist(), strict=True):
+        for channel, factor in zip(sample, factors, strict=False):  # numbers of the host: no copy waits for the device
+            if factor:
+                channel.mul_(factor)
+            else:
+                channel.zero_()
+    return seen
 
 
 def dataset_as_seen(stock: Any, absent: Mapping[str, frozenset[int]]) -> Any:

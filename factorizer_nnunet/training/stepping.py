@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from factorizer_nnunet.network.ops.dispatch import can_use_kernels, inlined_kernels
 from factorizer_nnunet.nnunet.environment import STEP_VARIABLE, StepSetting
+from factorizer_nnunet.training.labelled_loss import without_waiting
 
 _RECORDED_AFTER = 3  # steps; the first ones compile, warm up and record
 _NAMES = {StepSetting.INLINED: "inlined kernels", StepSetting.GRAPHS: "CUDA graphs"}
@@ -67,6 +68,7 @@ class SteppingTrainer(nnUNetTrainer):
     """Computes a training step as ``step_setting`` says, which a subclass sets before ``initialize``."""
 
     step_setting = StepSetting.PLAIN
+    loss: nn.Module
     max_gradient_norm: float
     _faster: GraphedNetwork | InlinedNetwork | None = None
     _update_began = False  # that of a step's optimizer
@@ -76,6 +78,8 @@ class SteppingTrainer(nnUNetTrainer):
         super().initialize()
         self.optimizer.register_step_pre_hook(self._begin_update)
         setting, compiles = self.step_setting, self._do_i_compile()
+        if setting is not StepSetting.PLAIN:
+            self.loss = without_waiting(self.loss)
         if setting not in _NAMES:
             return
         graphs = setting is StepSetting.GRAPHS

@@ -17,11 +17,10 @@ from factorizer_nnunet.core.dependency_warnings import ignore_dependency_warning
 from factorizer_nnunet.core.errors import print_user_errors_without_traceback
 from factorizer_nnunet.network import Factorizer
 from factorizer_nnunet.nnunet.environment import StepSetting, nnunet_folder, step_setting
-from factorizer_nnunet.nnunet.inference_settings import refuse_in_training, settings_from_environment
+from factorizer_nnunet.nnunet.inference_settings import settings_from_environment
 from factorizer_nnunet.nnunet.model_folder import FINGERPRINT_FILE, ModelFolder
 from factorizer_nnunet.nnunet.model_name import ModelName
 from factorizer_nnunet.nnunet.names import TRAINER
-from factorizer_nnunet.training.augmented import checked_augmentation
 from factorizer_nnunet.training.budget import budget_from_suffix
 from factorizer_nnunet.training.building import STOCK_PACKAGE, build_network
 from factorizer_nnunet.training.channel_drop import ChannelDropTrainer, check_channels
@@ -31,6 +30,7 @@ from factorizer_nnunet.training.new_files import NewFiles
 from factorizer_nnunet.training.orientations import add_orientations
 from factorizer_nnunet.training.ranks import on_first_rank
 from factorizer_nnunet.training.schedule import Length, WarmupPolySchedule
+from factorizer_nnunet.training.variables import check_variables
 
 # With fewer stages there is only one decoder output, and nnU-Net's deep supervision gives the last one no weight.
 _MIN_STAGES_FOR_DEEP_SUPERVISION = 3
@@ -49,9 +49,8 @@ class nnUNetTrainerFactorizer(ChannelDropTrainer):
     the learning rate, freeze parts of the network, or leave out channels.
 
     Raises:
-        UserError: plans, data set and configuration do not fit together, the variable for augmentation or for the step
-            has a wrong value, variables set iterations or shifts, which is for predictions only, or
-            ``-pretrained_weights`` ask for code; before anything is written.
+        UserError: plans, data set and configuration do not fit together, an environment variable has a wrong value or
+            is for predictions only, or ``-pretrained_weights`` ask for code; before anything is written.
     """
 
     save_every: int  # epochs
@@ -66,8 +65,7 @@ class nnUNetTrainerFactorizer(ChannelDropTrainer):
     ) -> None:
         print_user_errors_without_traceback()  # in nnUNetv2_train
         ignore_dependency_warnings()  # in its workers
-        refuse_in_training()
-        checked_augmentation(device)
+        check_variables(device.type)
         self.step_setting = step_setting()
         check_pretrained_weights(sys.argv[1:])
         on_first_rank(lambda: check_training_inputs(plans, configuration, fold, dataset_json, type(self).__name__))

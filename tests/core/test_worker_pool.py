@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from killed_processes import command_of, wait_for
 
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.worker_pool import WorkerPool, map_unordered
@@ -41,26 +40,11 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     script = tmp_path / "parent.py"
     script.write_text(code)
     parent = subprocess.Popen([sys.executable, str(script)])
-    workers = _wait_for(lambda: [pid for pid in _children(parent.pid) if "spawn_main" in _command(pid)], 2)
+    workers = wait_for(lambda: [pid for pid in _children(parent.pid) if "spawn_main" in command_of(pid)], 2)
     parent.kill()
     parent.wait()
-    _wait_for(lambda: [pid for pid in workers if "spawn_main" not in _command(pid)], 2)
-
-
-def _wait_for(found: Callable[[], list[int]], count: int) -> list[int]:
-    for _ in range(300):
-        if len(result := found()) >= count:
-            return result
-        time.sleep(0.1)
-    raise AssertionError(f"{found()} instead of {count}")
+    wait_for(lambda: [pid for pid in workers if "spawn_main" not in command_of(pid)], 2)
 
 
 def _children(pid: int) -> list[int]:
     return [int(p) for task in Path(f"/proc/{pid}/task").iterdir() for p in (task / "children").read_text().split()]
-
-
-def _command(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_text()
-    except OSError:
-        return ""

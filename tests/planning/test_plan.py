@@ -20,6 +20,7 @@ from planning_example import (
 from factorizer_nnunet import cli
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.network import VARIANTS, build_variant
+from factorizer_nnunet.nnunet.environment import AUGMENTATION_VARIABLE
 from factorizer_nnunet.planning.dataset import configurations_with_own_data, next_command, plan_dataset
 from factorizer_nnunet.planning.planner import nnUNetPlannerFactorizer
 from factorizer_nnunet.planning.reuse import outdated_configurations
@@ -62,6 +63,15 @@ def test_bad_arguments_are_reported_and_nothing_is_written(
 ) -> None:
     assert cli.main(["plan", "-d", "7", *argv]) == 2
     assert message in capsys.readouterr().err
+    assert list((folders / "nnUNet_preprocessed").rglob("*")) == []
+
+
+def test_a_wrong_place_of_augmentation_is_refused_before_anything_is_written(
+    raw: Path, folders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(AUGMENTATION_VARIABLE, "gpu")
+    with pytest.raises(UserError, match=f"{AUGMENTATION_VARIABLE} is 'gpu'; set it to one of auto, device, workers"):
+        plan_dataset(7, ["2d"])
     assert list((folders / "nnUNet_preprocessed").rglob("*")) == []
 
 

@@ -20,6 +20,7 @@ from factorizer_nnunet.running.checks import check_after_planning, check_before_
 from factorizer_nnunet.running.run import run_here
 from factorizer_nnunet.running.settings import RunSettings
 from factorizer_nnunet.running.worker_slots import WorkerSlot
+from factorizer_nnunet.training.variables import check_variables
 
 SLOTS = [WorkerSlot("cpu 0")]
 
@@ -71,6 +72,31 @@ def test_spoilt_test_data(tmp_path: Path, programs: Path, spoil: Callable[[Path]
     with pytest.raises(UserError, match=message):
         run_here(example_settings(tmp_path), SLOTS)
     assert files_below(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        ("nnUNet_factorizer_step", "graph", "set it to one of plain, fused, inlined, graphs"),
+        ("nnUNet_factorizer_augmentation", "gpu", "set it to one of auto, device, workers"),
+        ("nnUNet_factorizer_kernels", "off", "set it to 0 for plain PyTorch, to 1, or unset it"),
+        ("nnUNet_factorizer_num_iters", "2", "Run: unset nnUNet_factorizer_num_iters"),
+        ("nnUNet_factorizer_num_shifts", "x", "Run: unset nnUNet_factorizer_num_shifts"),
+        ("FACTORIZER_CHECKPOINT_MINUTES", "soon", "set it to minutes"),
+    ],
+)
+def test_variables_that_would_end_every_training(
+    tmp_path: Path, programs: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, message: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    before = files_below(tmp_path)
+    with pytest.raises(UserError, match=f"{variable} is .*'{value}'.*{message}"):
+        run_here(example_settings(tmp_path), SLOTS)
+    assert files_below(tmp_path) == before
+    with pytest.raises(UserError, match=f"{variable} is .*'{value}'"):
+        check_variables("cpu")  # of the trainer and of finetune
+    monkeypatch.delenv(variable)
+    check_variables("cpu")
 
 
 @pytest.mark.parametrize(

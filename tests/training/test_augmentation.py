@@ -23,6 +23,7 @@ from batchgeneratorsv2.transforms.noise.median_filter import MedianFilterTransfo
 from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
 from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
 from batchgeneratorsv2.transforms.utils.random import RandomTransform
+from waits import Waits
 
 from factorizer_nnunet.training.augmentation import transforms
 from factorizer_nnunet.training.augmentation.loader import BOX_PARTS, BoxLoader
@@ -195,7 +196,9 @@ def test_a_transform_does_not_wait_for_the_device(transform: BasicTransform) -> 
     for number in range(10):
         seed(number)
         sample = {name: value.to("meta") for name, value in sample_for(transform, number).items()}
-        result = transforms.apply(transform, sample)
+        with Waits() as waits:
+            result = transforms.apply(transform, sample)
+        assert waits.copies == 0
         targets = result["segmentation"] if isinstance(result["segmentation"], list) else [result["segmentation"]]
         assert {result["image"].device.type, *(target.device.type for target in targets)} == {"meta"}
 
@@ -211,7 +214,9 @@ def test_sampling_does_not_wait_for_the_device(form: Form) -> None:
     size = np.subtract(box.stop, box.start).tolist()
     image = torch.empty(2, *size, device="meta")
     labels = torch.empty(1, *size, dtype=torch.int16, device="meta")
-    data, targets = divided.transform(image, labels, box.pad, box.affine)
+    with Waits() as waits:
+        data, targets = divided.transform(image, labels, box.pad, box.affine)
+    assert waits.copies == 0
     assert data.shape == (2, *form.patch) and data.device.type == "meta"
     assert [target.dtype for target in targets] == [torch.int16] * 2
 

@@ -71,8 +71,8 @@ def test_other_suffixes_are_reported_with_an_example(suffix: str) -> None:
     [
         ("_0epochs", "epochs"),
         ("_0iters", "iterations_per_epoch"),
-        ("_0h", "minutes"),
-        ("_0m", "minutes"),
+        ("_0h", ": hours"),
+        ("_0m", ": minutes"),
         ("_lr0", "learning_rate"),
         ("_lr0.0", "learning_rate"),
         ("_warmup0", "warmup"),

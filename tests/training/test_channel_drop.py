@@ -21,6 +21,7 @@ from plans_example import MakeTrainer
 from preprocessed_case import save_case
 from short_trainings import STEPS, ShortTrainings, weights_of
 from torch import Tensor
+from waits import Waits
 
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.nnunet.absent_channels import channel_factors, leave_out
@@ -96,6 +97,10 @@ def test_training_and_prediction_see_an_absent_channel_alike() -> None:
     torch.testing.assert_close(seen[:, 3:], data[:, 3:], rtol=0, atol=0)  # of the previous stage
     torch.testing.assert_close(seen[1], data[1], rtol=0, atol=0)
     np.testing.assert_array_equal(leave_out(data[0, :3].numpy().copy(), {1}), seen[0, :3].numpy())
+    on_device = data.to("meta")
+    with Waits() as waits:
+        assert without_channels(on_device, present).shape == data.shape
+    assert waits.copies == 0
     # Equal channels keep their sum, however many are absent.
     sums = channel_factors(np.array([*itertools.product((True, False), repeat=3)])[:-1]).sum(-1)
     np.testing.assert_allclose(sums, 3, rtol=1e-6)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +23,7 @@ from batchgenerators.dataloading.single_threaded_augmenter import SingleThreaded
 from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
 from batchgeneratorsv2.transforms.noise.median_filter import MedianFilterTransform
 from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
+from killed_processes import command_of, wait_for
 from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
 from plans_example import MakeTrainer, dataset_json, example_plans
 from short_trainings import ShortTrainings, losses_of, weights_of
@@ -35,7 +40,7 @@ from factorizer_nnunet.nnunet.environment import (
 from factorizer_nnunet.training.augmentation.augmenter import DeviceAugmenter, augment_on_device
 from factorizer_nnunet.training.augmentation.pipeline import DividedPipeline, divide
 from factorizer_nnunet.training.augmented import checked_augmentation
-from factorizer_nnunet.training.trainer import nnUNetTrainerFactorizer
+from factorizer_nnunet.training.trainer import nnUNetTrainerFactorizer, trainer_variant
 
 CPU = torch.device("cpu")
 LoggedLines = list[str]
@@ -157,6 +162,37 @@ def test_a_training_that_was_killed_continues_from_its_last_step(
     with pytest.raises(Killed):
         training(short, stop_before=8, kill=True)
     torch.testing.assert_close(weights_of(training(short, go_on=True)), expected, rtol=0, atol=0)
+
+
+def train_until_killed() -> None:
+    """Train with the workers that the environment asks for; the first step says which they are, and never ends."""
+
+    class Waits(trainer_variant("nnUNetTrainerFactorizer_1epochs_2iters")):
+        def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
+            print("workers", *(child.pid for child in multiprocessing.active_children()), flush=True)
+            while True:
+                time.sleep(60)
+
+    trainer = Waits(example_plans(), "3d_fullres", 0, dataset_json(), CPU)
+    trainer.initialize()
+    trainer.run_training()
+
+
+@pytest.mark.slow  # a process that imports nnU-Net
+@pytest.mark.usefixtures("real_cases")
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="asks Linux which processes run")
+@pytest.mark.parametrize("value", ["device", "workers"])
+def test_no_worker_outlives_a_training_that_was_killed(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv(AUGMENTATION_VARIABLE, value)
+    monkeypatch.setenv("nnUNet_n_proc_DA", "2")
+    code = f"import sys; sys.path[:] = {sys.path}; import {__name__} as this; this.train_until_killed()"
+    training = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    (line,) = itertools.islice((line for line in training.stdout if line.startswith("workers ")), 1)
+    workers = [int(pid) for pid in line.split()[1:]]
+    assert len(workers) == 3 and all(map(command_of, workers))  # one is for validation
+    training.kill()
+    training.wait()
+    wait_for(lambda: [pid for pid in workers if not command_of(pid)], 3)
 
 
 @pytest.mark.usefixtures("real_cases")

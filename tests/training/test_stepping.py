@@ -11,32 +11,23 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from plans_example import MakeTrainer, dataset_json, example_plans
+from plans_example import DATASET, MakeTrainer, dataset_json, example_plans
 from short_trainings import RandomBatches, ShortTrainings, losses_of, weights_of
 from torch import distributed as dist
-from torch.utils._python_dispatch import TorchDispatchMode
+from waits import Waits
 
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.doctor import check_step
 from factorizer_nnunet.network.ops.launch import is_inlining
 from factorizer_nnunet.nnunet.environment import STEP_VARIABLE, StepSetting, step_setting
 from factorizer_nnunet.training import stepping
+from factorizer_nnunet.training.labelled_loss import LabelledLoss
 from factorizer_nnunet.training.stepping import GraphedNetwork, InlinedNetwork, why_no_graphs, why_not_inlined
 from factorizer_nnunet.training.trainer import nnUNetTrainerFactorizer
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 SETTINGS = ("plain", "fused")
 SCALE = 8.0  # of the loss
-
-
-class Waits(TorchDispatchMode):
-    """Counts how often a value of a tensor is asked for, which on a GPU waits for all that was launched before."""
-
-    count = 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):  # noqa: ANN001 - torch's signature
-        self.count += function.name().startswith("aten::_local_scalar_dense")
-        return function(*args, **(kwargs or {}))
 
 
 @pytest.fixture
@@ -117,7 +108,12 @@ def test_gradients_are_clipped_once_and_to_our_norm(started: Any, monkeypatch: p
         assert float(gradients.norm()) == pytest.approx(trainer.max_gradient_norm, rel=1e-3)
 
 
-def test_a_fused_step_asks_for_no_value_but_the_loss(started: Any) -> None:
+@pytest.mark.parametrize("ignore", [False, True], ids=["all labelled", "ignore label"])
+def test_a_fused_step_asks_for_no_value_but_the_loss(
+    started: Any, monkeypatch: pytest.MonkeyPatch, ignore: bool
+) -> None:
+    if ignore:
+        monkeypatch.setitem(DATASET, "labels", {**DATASET["labels"], "ignore": 3})
     counts = {}
     for setting in SETTINGS:
         trainer = started(setting, scaled=True)
@@ -126,7 +122,7 @@ def test_a_fused_step_asks_for_no_value_but_the_loss(started: Any) -> None:
         trainer.lr_scheduler.begin_iteration()
         with Waits() as waits:
             stepping.SteppingTrainer.train_step(trainer, batch)
-        counts[setting] = waits.count
+        counts[setting] = waits.values
     assert counts["fused"] == 0 < counts["plain"]
 
 
@@ -157,6 +153,25 @@ def test_several_processes_read_the_loss_and_what_follows_at_once(
             trainer.train_step(batch)
     assert counts["fused"] == 0 < counts["plain"]
     assert losses["fused"] == losses["plain"]
+
+
+@pytest.mark.parametrize("labelled", ["some", "one output", "none"])
+def test_a_fused_step_with_an_ignore_label_has_nnunets_loss(
+    started: Any, monkeypatch: pytest.MonkeyPatch, labelled: str
+) -> None:
+    monkeypatch.setitem(DATASET, "labels", {**DATASET["labels"], "ignore": 3})
+    batch = RandomBatches("train", lambda kind, given: None).draw()
+    for number, target in enumerate(batch["target"]):
+        part = {"some": slice(6), "one output": slice(None) if number == 1 else slice(6), "none": slice(None)}[labelled]
+        target[:, :, part] = 3
+    results = []
+    for setting in SETTINGS:
+        trainer = started(setting)
+        loss = float(trainer.train_step(batch)["loss"])
+        results.append((loss, [p.grad for p in trainer.network.parameters() if p.grad is not None]))
+    assert any(isinstance(part, LabelledLoss) for part in trainer.loss.modules())
+    assert results[0][0] == results[1][0] and np.isfinite(results[0][0])
+    torch.testing.assert_close(results[1][1], results[0][1], rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("settings", [("plain", "fused"), ("fused", "plain")], ids=" then ".join)

@@ -44,9 +44,9 @@ def test_nnunet_finds_the_trainer_and_its_variants(monkeypatch: pytest.MonkeyPat
     ("suffix", "reason"),
     [
         ("_20epo", "expected any of"),
-        ("_0h", "minutes must be above 0"),
+        ("_0h", "hours must be above 0"),
         ("_0m", "minutes must be above 0"),
-        ("_0.0h", "minutes must be above 0"),
+        ("_0.0h", "hours must be above 0"),
         ("_-1h", "expected any of"),
         ("_.5h", "expected any of"),
         ("_6h_30m", "expected any of"),

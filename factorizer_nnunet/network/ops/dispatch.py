@@ -33,6 +33,7 @@ from factorizer_nnunet.network.ops.norm.linear_fusion import FusableNorm
 
 _KERNEL_MODULES = ("depthwise.triton", "mixer.triton", "mixer.triton_families", "mlp.triton", "norm.triton")
 KERNELS_VARIABLE = "nnUNet_factorizer_kernels"  # set it to 0 to use plain PyTorch on CUDA, too
+KERNELS_OFF = ("0", "false", "f")
 MIN_HIDDEN_BYTES = 2**22  # of the MLP's hidden layer: a smaller one stays in the cache anyway, so slices do not pay
 MIN_SLAB_VOLUME_BYTES = 2**24  # of the volume: smaller ones gain nothing from slabs
 _MAX_CHANNELS_PER_VOXEL = 2  # of a block: with more, the matrices of the blocks are more than twice as large as x
@@ -166,7 +167,7 @@ def _kernels_enabled() -> bool:
     # for compiled networks, too.
     if torch.compiler.is_exporting():
         return False
-    return os.environ.get(KERNELS_VARIABLE, "1").strip().lower() not in ("0", "false", "f") and _kernels_possible()
+    return os.environ.get(KERNELS_VARIABLE, "1").strip().lower() not in KERNELS_OFF and _kernels_possible()
 
 
 @functools.cache

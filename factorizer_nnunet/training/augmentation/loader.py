@@ -9,6 +9,7 @@ import torch
 from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 from torch import Tensor
 
+from factorizer_nnunet.core.worker_pool import end_with_parent
 from factorizer_nnunet.training.augmentation.spatial import SpatialDraws, box_within
 
 # What a batch of boxes has for each sample.
@@ -32,6 +33,11 @@ class BoxLoader(nnUNetDataLoader):
         self.transforms = self._collect
         self._draws = draws
         self._boxes: dict[str, list[Any]] = {}
+
+    def set_thread_id(self, thread_id: int) -> None:
+        """Called once in each worker, which from then on ends if the training is killed."""
+        super().set_thread_id(thread_id)
+        end_with_parent()
 
     def get_bbox(
         self, data_shape: Sequence[int], *args: Any, **options: Any

@@ -4,7 +4,8 @@ Parameters are drawn by each transform's own ``get_parameters``, on the host and
 their distribution is batchgeneratorsv2's and no draw waits for the device. Many transforms are then applied as they
 are. Those in :data:`_OWN` use NumPy, create tensors on the CPU or index by a mask; they have a version here that gives
 the same values for the same parameters. Their docstrings say what batchgeneratorsv2's version does.
-Only random noise depends on the device's generator, and only the removal of a component waits for the device.
+Only random noise depends on the device's generator, and only the removal of a component waits for the device: to find
+components there would take as many passes over the volume as the longest of them has voxels from end to end.
 """
 
 from __future__ import annotations
@@ -176,11 +177,16 @@ def _change_shapes(transform: ApplyRandomBinaryOperatorTransform, sample: Sample
     for channel, operator, radius in zip(*drawn, strict=True):
         before = image[channel].bool()
         element = (disk if before.ndim == 2 else ball)(radius, dtype=bool)
-        after = operator(before, torch.from_numpy(element).to(image.device))
+        after = operator(before, _copied(torch.from_numpy(element), image.device))
         for other in transform.channel_idx:
             if other != channel:
                 image[other].masked_fill_(after & ~before, 0)
         image[channel] = after
+
+
+def _copied(values: Tensor, device: torch.device) -> Tensor:
+    """Values of the host on the device; a copy from pinned memory does not wait for it."""
+    return (values.pin_memory() if device.type == "cuda" else values).to(device, non_blocking=True)
 
 
 def _remove_component(

@@ -1,0 +1,26 @@
+"""Where results go, as types of options: a missing folder is reported before hours are spent."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def output_folder(text: str) -> Path:
+    """An existing folder to write in."""
+    path = Path(text)
+    if not path.is_dir():
+        raise argparse.ArgumentTypeError(f"there is no folder {path}: create it, or name another")
+    return path
+
+
+def output_folder_or_none(text: str) -> Path | None:
+    """An existing folder to write in, or none if the text is empty."""
+    return output_folder(text) if text else None
+
+
+def output_file(text: str) -> Path:
+    """A file in an existing folder."""
+    path = Path(text)
+    output_folder(str(path.parent))
+    return path
