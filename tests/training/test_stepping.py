@@ -147,7 +147,7 @@ def test_several_processes_read_the_loss_and_what_follows_at_once(
         batch = RandomBatches("train", lambda kind, given: None).draw()
         with Waits() as waits:
             trainer.train_step(batch)
-        counts[setting] = waits.count
+        counts[setting] = waits.values
         trainer.loss = lambda output, target: torch.inf * output[0].sum()
         with pytest.raises(UserError, match=r"the loss is -?(inf|nan) in training step 3"):
             trainer.train_step(batch)
