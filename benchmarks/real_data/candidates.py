@@ -67,6 +67,11 @@ CANDIDATES: dict[str, Arm] = {
     "rank_4": _form("rank_4", "rank 4", 0.4, lambda _: {"rank": 4}),
     "gated": _recipe("gated", "gating with the NMF's reconstruction", trainer=_trainer("Gated")),
     "kernels_of_5": _form("kernels_of_5", "kernels of 5 below the first stage", 0.45, _kernels_of_5),
+    "two_depthwise": _recipe(
+        "two_depthwise",
+        "two 3×3×3 depthwise convolutions in a row below the first stage",
+        trainer=_trainer("TwoDepthwise"),
+    ),
     "two_blocks": _form("two_blocks", "two blocks below the first stage of the encoder", 0.4, _two_blocks),
     "two_blocks_everywhere": _form("two_blocks_everywhere", "two blocks everywhere", 0.6, _two_blocks_everywhere),
     "wider": _form("wider", "wider by half", 0.5, _wider),

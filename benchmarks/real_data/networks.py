@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from factorizer_nnunet.network import Factorizer
 from factorizer_nnunet.network.blocks import FactorizerBlock, Stage
-from factorizer_nnunet.network.layers import Conv
+from factorizer_nnunet.network.layers import Conv, DepthwiseConv
 from factorizer_nnunet.network.norms import build_norm
 
 
@@ -32,6 +32,16 @@ def gated(network: Factorizer) -> Factorizer:
         for index, block in enumerate(stage):
             if block.mixer is not None:
                 stage[index] = GatedBlock(block)
+    return network
+
+
+def with_two_depthwise(network: Factorizer) -> Factorizer:
+    """The network with two depthwise convolutions in a row below the first stage, which see as far as one of 5."""
+    first = network.config.features_per_stage[0]
+    for block in [module for module in network.modules() if isinstance(module, FactorizerBlock)]:
+        width, _, *kernel = block.depthwise.weight.shape
+        if width != first:
+            block.depthwise = nn.Sequential(block.depthwise, DepthwiseConv(width, kernel))
     return network
 
 
