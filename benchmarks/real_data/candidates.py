@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from benchmarks.nnunet_commands import OURS
@@ -35,9 +37,14 @@ def _nmf_from_second(settings: Settings) -> Settings:
     return {"nmf_stages": [stage > 0 for stage in range(len(settings["strides"]))]}
 
 
+def _kernels(settings: Settings, size: int, first_stage: bool = False) -> Settings:
+    """Larger kernels along the axes that have 3, below the first stage or in all."""
+    larger = [[size if old == 3 else old for old in kernel] for kernel in settings["kernel_sizes"]]
+    return {"kernel_sizes": larger if first_stage else [settings["kernel_sizes"][0], *larger[1:]]}
+
+
 def _kernels_of_5(settings: Settings) -> Settings:
-    first, *lower = settings["kernel_sizes"]
-    return {"kernel_sizes": [first, *([5 if size == 3 else size for size in sizes] for sizes in lower)]}
+    return _kernels(settings, 5)
 
 
 def _two_blocks(settings: Settings) -> Settings:
@@ -67,6 +74,17 @@ CANDIDATES: dict[str, Arm] = {
     "rank_4": _form("rank_4", "rank 4", 0.4, lambda _: {"rank": 4}),
     "gated": _recipe("gated", "gating with the NMF's reconstruction", trainer=_trainer("Gated")),
     "kernels_of_5": _form("kernels_of_5", "kernels of 5 below the first stage", 0.45, _kernels_of_5),
+    "kernels_of_7": _form("kernels_of_7", "kernels of 7 below the first stage", 0.6, partial(_kernels, size=7)),
+    "kernels_of_5_everywhere": _form(
+        "kernels_of_5_everywhere", "kernels of 5", 0.6, partial(_kernels, size=5, first_stage=True)
+    ),
+    "kernels_of_5_gated": replace(
+        _form("kernels_of_5", "kernels of 5 below the first stage, gating", 0.45, _kernels_of_5),
+        trainer=_trainer("Gated"),
+    ),
+    "kernels_of_5_muon": replace(
+        _form("kernels_of_5", "kernels of 5 below the first stage, Muon", 0.45, _kernels_of_5), trainer=_trainer("Muon")
+    ),
     "two_depthwise": _recipe(
         "two_depthwise",
         "two 3×3×3 depthwise convolutions in a row below the first stage",
