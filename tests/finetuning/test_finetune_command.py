@@ -22,6 +22,7 @@ from finetuning_example import (
 from factorizer_nnunet.cli import main
 from factorizer_nnunet.finetuning.preparation import prepared
 from factorizer_nnunet.finetuning.request import FinetuneRequest
+from factorizer_nnunet.nnunet.environment import STEP_VARIABLE
 from factorizer_nnunet.running import worker_slots
 
 PLANS = "nnUNetFactorizerFinetunedPlans_from004"
@@ -226,6 +227,16 @@ def test_a_missing_device_is_reported_before_anything_is_written(
     assert "no GPU found" in capsys.readouterr().err
     assert snapshot(folders) == before
     assert finetune(model, "-device", "cuda", "--dry-run") == 0
+
+
+def test_a_wrong_variable_is_reported_before_anything_is_written(
+    folders: Path, model: Path, target: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(STEP_VARIABLE, "graph")
+    before = snapshot(folders)
+    assert finetune(model, "-device", "cpu") == 2
+    assert f"{STEP_VARIABLE} is 'graph'; set it to one of" in capsys.readouterr().err
+    assert snapshot(folders) == before
 
 
 def test_folds_next_to_the_raw_data_are_those_that_will_be_used(

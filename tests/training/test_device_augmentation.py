@@ -192,7 +192,12 @@ def test_no_worker_outlives_a_training_that_was_killed(monkeypatch: pytest.Monke
     assert len(workers) == 3 and all(map(command_of, workers))  # one is for validation
     training.kill()
     training.wait()
-    wait_for(lambda: [pid for pid in workers if not command_of(pid)], 3)
+    try:
+        wait_for(lambda: [pid for pid in workers if not command_of(pid)], 3)
+    finally:
+        for pid in workers:
+            if train_until_killed.__name__ in command_of(pid):
+                os.kill(pid, signal.SIGKILL)
 
 
 @pytest.mark.usefixtures("real_cases")
