@@ -90,8 +90,11 @@ def run_all(root: Path, threads: int, data: DataSet, source: Path, seeds: Sequen
     """Run the trainings that have no results, one seed of both pipelines before the next.
 
     Raises:
-        UserError: a training failed, or another command runs in the folder.
+        UserError: a training failed, another command runs in the folder, or the results are of another length.
     """
+    known = {one["iterations"] for one in results.read()["pieces"].values()}
+    if known - {data.short}:
+        raise UserError(f"{results.file} has trainings of {max(known)} iterations: write to another file (--results)")
     root.mkdir(parents=True, exist_ok=True)
     with file_lock(root / ".lock", f"another benchmark runs in {root}: use another --root"):
         workspaces = [AugmentedWorkspace(root, "cpu", threads, augmentation) for augmentation in PIPELINES]
@@ -160,7 +163,7 @@ def page(pieces: Mapping[str, Any]) -> str:
 Written by `python -m benchmarks.augmentation_training --root WORK` (see `--help`) from
 [augmentation_training.json](augmentation_training.json). *workers* is nnU-Net's pipeline as its workers run it;
 *device* is `nnUNet_factorizer_augmentation=device` with the CPU as the device. Both train the default network on fold 0
-of 100 cases of the Decathlon's hippocampus for {first["iterations"]} iterations by `nnUNetv2_train`, in one process
+of 100 cases of the Decathlon's hippocampus by `nnUNetv2_train`, for {first["iterations"]} iterations in one process
 that loads and augments, too (`nnUNet_n_proc_DA=0`). Mean Dice is that of the {len(first["scores"])} validation cases
 and both labels; a seed sets the weights that a training starts from and its random numbers. CPU s is the process's CPU
 time of a training step with loading and augmentation, on a machine with other work.

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch._dynamo.backends.common import aot_autograd
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from benchmarks.without_gpu import no_gpu
 from factorizer_nnunet.core.atomic_files import write_text_atomically
@@ -111,12 +112,27 @@ def _zeros(value: Any) -> Any:
     return torch.zeros(value.shape, dtype=value.dtype) if isinstance(value, Tensor) else value
 
 
-class _Called(TorchDispatchMode):
+class Called(TorchDispatchMode):
+    """Counts operators that are called, without those that only give another view.
+
+    Args:
+        device: counts only operators with a tensor there, in or out; all if None.
+    """
+
     count = 0
 
+    def __init__(self, device: str | None = None) -> None:
+        super().__init__()
+        self._device = device
+
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):  # noqa: ANN001 - torch's signature
-        self.count += not function.name().removeprefix("aten::").startswith(_FREE)
-        return function(*args, **(kwargs or {}))
+        result = function(*args, **(kwargs or {}))
+        there = self._device is None or any(
+            isinstance(leaf, Tensor) and leaf.device.type == self._device
+            for leaf in tree_leaves((args, kwargs, result))
+        )
+        self.count += there and not function.name().removeprefix("aten::").startswith(_FREE)
+        return result
 
 
 def optimizer_operators(network: nn.Module, fused: bool) -> int:
@@ -134,7 +150,7 @@ def optimizer_operators(network: nn.Module, fused: bool) -> int:
     for parameter in parameters:
         parameter.grad = torch.ones_like(parameter)
     step()  # makes the moments
-    with _Called() as called:
+    with Called() as called:
         step()
     return called.count
 
