@@ -24,7 +24,7 @@ from torch._dynamo.backends.common import aot_autograd
 from torch._functorch import config as functorch_config
 from torch.fx.node import map_arg
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 from triton.runtime.jit import JITFunction
 
 from benchmarks.compiled_without_gpu import CompiledPass, Traced, compiled_passes, count_calls
@@ -167,7 +167,7 @@ def operators_within_ours(graph: fx.Graph) -> int:
                 arguments = map_arg(node.args, lambda argument: tree_map(_without_data, argument.meta["val"]))
                 function = functions[str(node.target)]
                 function(*arguments)  # fills the cache of tables of windows
-                with _Called() as called:
+                with Called() as called:
                     function(*arguments)
                 total += called.count
     return total
@@ -179,12 +179,27 @@ def _without_data(value: Any) -> Any:
     return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="meta")
 
 
-class _Called(TorchDispatchMode):
+class Called(TorchDispatchMode):
+    """Counts operators that are called, without those that only give another view.
+
+    Args:
+        device: counts only operators with a tensor there, in or out; all if None.
+    """
+
     count = 0
 
+    def __init__(self, device: str | None = None) -> None:
+        super().__init__()
+        self._device = device
+
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):  # noqa: ANN001 - torch's signature
-        self.count += not function.name().removeprefix("aten::").startswith(_FREE)
-        return function(*args, **(kwargs or {}))
+        result = function(*args, **(kwargs or {}))
+        there = self._device is None or any(
+            isinstance(leaf, Tensor) and leaf.device.type == self._device
+            for leaf in tree_leaves((args, kwargs, result))
+        )
+        self.count += there and not function.name().removeprefix("aten::").startswith(_FREE)
+        return result
 
 
 def optimizer_operators(network: nn.Module, fused: bool) -> int:
@@ -202,7 +217,7 @@ def optimizer_operators(network: nn.Module, fused: bool) -> int:
     for parameter in parameters:
         parameter.grad = torch.ones_like(parameter)
     step()  # makes the moments
-    with _Called() as called:
+    with Called() as called:
         step()
     return called.count
 

@@ -27,6 +27,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
 from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 from nnunetv2.training.dataloading.nnunet_dataset import comp_blosc2_params, nnUNetDatasetBlosc2
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
@@ -84,14 +85,21 @@ def write_cases(folder: Path, patch: Sequence[int], cases: int, shape: Sequence[
     return names
 
 
-def stock_loader(folder: Path, patch: Sequence[int]) -> nnUNetDataLoader:
-    """As nnU-Net's trainer makes it for training batches."""
+def stock_pipeline(patch: Sequence[int]) -> tuple[BasicTransform, list[int]]:
+    """The pipeline of nnU-Net's trainer, and the size of the region that its loader reads."""
     settings = SimpleNamespace(patch_size=list(patch))
     trainer = SimpleNamespace(configuration_manager=settings, print_to_log_file=lambda *_: None)
     rotation, dummy_2d, region, axes = nnUNetTrainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size(trainer)
+    scales = [scale[: len(patch)] for scale in SCALES]
     pipeline = nnUNetTrainer.get_training_transforms(
-        list(patch), rotation, SCALES, axes, dummy_2d, use_mask_for_norm=[True] * CHANNELS, regions=REGIONS
+        list(patch), rotation, scales, axes, dummy_2d, use_mask_for_norm=[True] * CHANNELS, regions=REGIONS
     )
+    return pipeline, list(region)
+
+
+def stock_loader(folder: Path, patch: Sequence[int]) -> nnUNetDataLoader:
+    """As nnU-Net's trainer makes it for training batches."""
+    pipeline, region = stock_pipeline(patch)
     labels = LabelManager({"background": 0, "whole": (1, 2, 3), "core": (2, 3), "enhancing": 3}, (1, 2, 3))
     dataset = nnUNetDatasetBlosc2(str(folder))
     return nnUNetDataLoader(dataset, BATCH, region, list(patch), labels, 0.33, None, None, transforms=pipeline)

@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # Those that a smaller run below does not start.
 OTHERS = [
     "augmentation_memory",
+    "augmentation_training",
     "calibration_cases",
     "channel_subsets",
     "component_auc",
@@ -61,7 +62,7 @@ def run(benchmark: str, *options: object) -> str:
 def test_every_benchmark_is_tested() -> None:
     found = {path.stem for path in (ROOT / "benchmarks").glob("*.py") if "__main__" in path.read_text()}
     found |= {path.parent.name for path in (ROOT / "benchmarks").glob("*/__main__.py")}
-    others = {"evaluation", "explain_cost", "label_errors", "label_export", "throughput"}
+    others = {"augmentation_operators", "evaluation", "explain_cost", "label_errors", "label_export", "throughput"}
     assert found == {*OTHERS, *PACKAGES} | others
 
 
@@ -133,3 +134,16 @@ def test_both_ways_to_load_a_small_case_are_measured(tmp_path: Path) -> None:
     run("throughput", "--work", tmp_path, *small, "--docs", tmp_path)
     (row,) = [line for line in (tmp_path / "throughput.md").read_text().splitlines() if line.startswith("| 24×24×24")]
     assert all(float(cell) > 0 for cell in row.split("|")[2:-1])
+
+
+@pytest.mark.slow
+def test_operators_of_augmentation_are_counted_and_batches_give_the_values_of_samples(tmp_path: Path) -> None:
+    run("augmentation_operators", "--samples", 24, "--patch", 20, 18, 22, "--rounds", 2, "--docs", tmp_path)
+    lines = (tmp_path / "augmentation_operators.md").read_text().splitlines()
+    cells = {
+        line.split("|")[1].strip(): [cell.strip() for cell in line.split("|")[2:-1]] for line in lines if "|" in line
+    }
+    for kind in ("3D", "dummy 2D", "2D"):
+        mean, largest, one_by_one, at_once = map(int, cells[kind][1:])
+        assert mean < largest and at_once < one_by_one
+    assert all(float(cell) > 0 for kind in ("noise", "gamma", "blur") for cell in cells[kind])

@@ -30,7 +30,7 @@ from factorizer_nnunet.evaluation.metrics import surface_dice
 from factorizer_nnunet.evaluation.pairs import CasePair
 from factorizer_nnunet.nnunet.dataset_json import DATASET_FILE, DatasetJson
 from factorizer_nnunet.nnunet.folds import read_folds
-from factorizer_nnunet.nnunet.model_folder import CHECKPOINT_BEST
+from factorizer_nnunet.nnunet.model_folder import CHECKPOINT_BEST, FoldFolder
 from factorizer_nnunet.nnunet.model_name import ModelName
 from factorizer_nnunet.nnunet.names import SPLITS_FILE
 
@@ -95,30 +95,34 @@ def run_piece(workspace: Workspace, piece: Piece, data: DataSet, results: Result
     """
     trainer = trainer_name(piece, data, results.read()["setups"][piece.setup]["seconds"])
     model = ModelName(trainer, ALL_ARMS[piece.arm].plans, piece.configuration)
-    fold = workspace.fold(data, model, piece.fold)
-    spent = _train(workspace, piece, data, model)
+    spent = train(workspace, data, model, piece.fold)
     if piece.corrupted:
         spent, predictions = _predict_corrupted(workspace, piece, data, model)
         values = {"scores": _scores_of_corrupted(workspace, data, predictions)}
     else:
-        clock = json.loads((fold.path / CLOCK_FILE).read_text(encoding="utf-8"))
-        values = {
-            "iterations": clock["iterations"],
-            "parameters": clock["parameters"],
-            "seconds": round(sum(clock["epoch_seconds"]), 1),
-            "scores": _scores(workspace, data, fold.validation),
-        }
+        values = trained(workspace, data, workspace.fold(data, model, piece.fold))
     results.add("pieces", piece.key, {**values, "command_seconds": round(spent, 1), **machine(workspace)})
 
 
-def _train(workspace: Workspace, piece: Piece, data: DataSet, model: ModelName) -> float:
+def trained(workspace: Workspace, data: DataSet, fold: FoldFolder) -> dict[str, Any]:
+    """What a finished training says: its length, its weights, seconds of all its steps, and scores by case."""
+    clock = json.loads((fold.path / CLOCK_FILE).read_text(encoding="utf-8"))
+    return {
+        "iterations": clock["iterations"],
+        "parameters": clock["parameters"],
+        "seconds": round(sum(clock["epoch_seconds"]), 1),
+        "scores": _scores(workspace, data, fold.validation),
+    }
+
+
+def train(workspace: Workspace, data: DataSet, model: ModelName, number: int) -> float:
     """Train and validate a fold or continue it, unless it is finished; returns CPU seconds of the command."""
-    fold = workspace.fold(data, model, piece.fold)
+    fold = workspace.fold(data, model, number)
     if fold.summary.exists():
         return 0.0
     again = () if fold.last_checkpoint() is None else ("--c",)
-    arguments = (data.folder, piece.configuration, piece.fold, "-tr", model.trainer, "-p", model.plans)
-    log = f"{data.key}_{model.folder}_fold{piece.fold}"
+    arguments = (data.folder, model.configuration, number, "-tr", model.trainer, "-p", model.plans)
+    log = f"{data.key}_{model.folder}_fold{number}"
     seconds = workspace.run("nnUNetv2_train", *arguments, "-device", workspace.device, *again, log=log)
     fold.checkpoint(CHECKPOINT_BEST).unlink(missing_ok=True)
     return seconds

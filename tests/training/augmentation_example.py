@@ -27,6 +27,7 @@ class Form:
     ignore: bool = False
     masked: bool = False
     deep_supervision: bool = True
+    mirrored: tuple[int, ...] | None = None  # axes, if they are not those of nnU-Net's usual trainer
 
 
 FORMS = {
@@ -39,6 +40,8 @@ FORMS = {
     "ignore label": Form((20, 24, 20), ignore=True),
     "regions, ignore label, cascade": Form((16, 24, 20), cascade=True, regions=True, ignore=True, masked=True),
     "one output": Form((16, 24, 20), deep_supervision=False),
+    "two axes mirrored": Form((16, 24, 20), mirrored=(0, 1)),
+    "not mirrored": Form((16, 24, 20), mirrored=()),
 }
 
 
@@ -87,7 +90,7 @@ def pipeline_of(form: Form) -> tuple[BasicTransform, list[int]]:
         list(form.patch),
         rotation,
         scales,
-        axes,
+        axes if form.mirrored is None else form.mirrored,
         dummy_2d,
         use_mask_for_norm=[form.masked, False],
         is_cascaded=form.cascade,
@@ -98,8 +101,11 @@ def pipeline_of(form: Form) -> tuple[BasicTransform, list[int]]:
     return pipeline, list(region)
 
 
-def loader_of(form: Form, folder: Path, batch_size: int = 1) -> nnUNetDataLoader:
-    """As nnU-Net's trainer makes it for training batches."""
+def loader_of(form: Form, folder: Path, batch_size: int = 1, foreground: float = 0.33) -> nnUNetDataLoader:
+    """As nnU-Net's trainer makes it for training batches; ``foreground`` is the share of samples that must have some.
+
+    With one sample a batch, nnU-Net's share of 0.33 gives none.
+    """
     pipeline, region = pipeline_of(form)
     labels: dict[str, int | tuple[int, ...]] = {"background": 0, "whole": (1, 2), "core": 2}
     if not form.regions:
@@ -110,4 +116,4 @@ def loader_of(form: Form, folder: Path, batch_size: int = 1) -> nnUNetDataLoader
     previous = str(previous_stage(folder)) if form.cascade else None
     dataset = nnUNetDatasetBlosc2(str(folder), list(CASES), previous)
     patch = list(form.patch)
-    return nnUNetDataLoader(dataset, batch_size, region, patch, manager, 0.33, None, None, transforms=pipeline)
+    return nnUNetDataLoader(dataset, batch_size, region, patch, manager, foreground, None, None, transforms=pipeline)

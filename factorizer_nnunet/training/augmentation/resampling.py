@@ -8,12 +8,14 @@ need not know them.
 
 from __future__ import annotations
 
+import functools
 import itertools
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import grid_sample
+from torch.nn.functional import grid_sample, pad
 
 _SCORE = 1000  # half precision has a spacing of 0.5 there: batchgeneratorsv2 calls scores equal that differ by less
 
@@ -65,16 +67,9 @@ def sample_labels(labels: Tensor, positions: Sequence[Tensor], outside: int) -> 
     Returns:
         (C, *patch), of the same type.
     """
-    cells = [position.floor() for position in positions]
-    fractions = [position - cell for position, cell in zip(positions, cells, strict=True)]
-    corners, weights = [], []
-    for upper in itertools.product((0, 1), repeat=len(positions)):
-        corners.append(_labels_at(labels, [cell + u for cell, u in zip(cells, upper, strict=True)], outside))
-        weight = torch.ones_like(fractions[0])
-        for u, fraction in zip(upper, fractions, strict=True):
-            weight = weight * (fraction if u else 1 - fraction)
-        weights.append(weight)
-    nearest = _labels_at(labels, [position.round() for position in positions], outside)
+    padded = pad(labels, (1, 1) * len(positions), value=outside)  # so that no voxel needs a mask
+    corners, weights = _corners(padded, positions)
+    nearest = _labels_at(padded, [_offsets(position.round(), padded, axis) for axis, position in enumerate(positions)])
     best, best_score = corners[0], _score(corners[0], corners, weights)
     for corner in corners[1:]:
         score = _score(corner, corners, weights)
@@ -83,19 +78,33 @@ def sample_labels(labels: Tensor, positions: Sequence[Tensor], outside: int) -> 
     return torch.where(_score(nearest, corners, weights) == best_score, nearest, best)
 
 
-def _labels_at(labels: Tensor, voxels: Sequence[Tensor], outside: int) -> Tensor:
-    index: Tensor | int = 0
-    inside: Tensor | bool = True
-    for voxel, size in zip(voxels, labels.shape[1:], strict=True):
-        inside = (voxel >= 0) & (voxel < size) & inside
-        index = index * size + voxel.clamp(0, size - 1).long()
-    assert isinstance(inside, Tensor)  # there is at least one axis
-    return labels.flatten(1)[:, index].masked_fill(~inside, outside)
+def _corners(padded: Tensor, positions: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    """Labels and weights of the corners of the cells in which positions lie. What an axis needs is made once."""
+    offsets, shares = [], []
+    for axis, position in enumerate(positions):
+        cell = position.floor()
+        fraction = position - cell
+        offsets.append((_offsets(cell, padded, axis), _offsets(cell + 1, padded, axis)))
+        shares.append((1 - fraction, fraction))
+    labels, weights = [], []
+    for upper in itertools.product((0, 1), repeat=len(positions)):
+        labels.append(_labels_at(padded, [own[u] for own, u in zip(offsets, upper, strict=True)]))
+        weights.append(functools.reduce(torch.mul, [own[u] for own, u in zip(shares, upper, strict=True)]))
+    return labels, weights
+
+
+def _offsets(voxels: Tensor, padded: Tensor, axis: int) -> Tensor:
+    """What an axis adds to the place in memory of voxels, which are numbered without the border."""
+    return (voxels + 1).clamp(0, padded.shape[1 + axis] - 1).int() * math.prod(padded.shape[2 + axis :])
+
+
+def _labels_at(padded: Tensor, offsets: Sequence[Tensor]) -> Tensor:
+    return padded.flatten(1)[:, functools.reduce(torch.add, offsets)]
 
 
 def _score(label: Tensor, corners: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
     """The interpolated indicator of a label that may differ from voxel to voxel."""
     total = torch.zeros(label.shape, dtype=torch.float32, device=label.device)
     for corner, weight in zip(corners, weights, strict=True):
-        total += weight * (corner == label)
+        total.addcmul_(weight, corner == label)
     return (_SCORE * total).half()
