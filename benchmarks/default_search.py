@@ -21,7 +21,6 @@ from typing import Any
 
 from benchmarks.nnunet_commands import ROOT
 from benchmarks.output_paths import output_file
-from benchmarks.real_data.arms import BASELINE
 from benchmarks.real_data.candidates import ALL_ARMS, CANDIDATES
 from benchmarks.real_data.data import DATA_SETS, data_set
 from benchmarks.real_data.page import EQUAL, shown
@@ -135,10 +134,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise UserError("name at least one DATA and a working folder, --root; or give --page")
         else:
             workspace = Workspace(options.root.resolve(), "cpu", int(os.environ.get("OMP_NUM_THREADS") or 1))
-            arms = [BASELINE, *SEARCHED]
             with terminable():
                 if failed := run_all(
-                    workspace, lambda: planned(options, data, results.read()["setups"]), data, arms, results, write_page
+                    workspace,
+                    lambda: planned(options, data, results.read()["setups"]),
+                    data,
+                    options.arms,
+                    results,
+                    write_page,
                 ):
                     raise UserError("\n  ".join(["these pieces failed; run the command again:", *failed]))
     except UserError as error:

@@ -43,7 +43,7 @@ ScoresOfCases = dict[str, dict[str, list[float | None]]]  # Dice and surface Dic
 def set_up(
     workspace: Workspace, piece: Piece, data: DataSet, source: Path, arms: Collection[str], results: Results
 ) -> None:
-    """Prepare the data set of a piece, and measure what an iteration of each arm costs. Once each.
+    """Prepare the data set of a piece, and measure what an iteration of each arm costs, unless it is known.
 
     Args:
         arms: all arms of the study.
@@ -67,16 +67,19 @@ def set_up(
             f"{piece.setup}: {changed[0]} is {now[changed[0]]} now, but {known[changed[0]]} in {results.file}; write "
             "these results to another file (--results)"
         )
-    if not known["seconds"]:
-        results.add("setups", piece.setup, {**known, "seconds": _costs(workspace, piece, data, arms)})
+    seconds = known["seconds"]
+    if missing := [arm for arm in arms if arm not in seconds and arm != BASELINE]:
+        found = _costs(workspace, piece, data, [BASELINE, *missing])
+        scale = seconds.get(BASELINE, found[BASELINE]) / found[BASELINE]  # the machine may be slower or faster now
+        added = {arm: round(value * scale, 4) for arm, value in found.items()}
+        results.add("setups", piece.setup, {**known, "seconds": {**added, **seconds}})
 
 
 def _costs(workspace: Workspace, piece: Piece, data: DataSet, arms: Collection[str]) -> dict[str, float]:
-    """Seconds that an iteration of each arm takes."""
+    """Seconds that an iteration of each arm takes, in turns."""
     file = workspace.root / "timing" / f"{data.key}_{piece.configuration}.json"
     file.parent.mkdir(exist_ok=True)
-    named = [BASELINE, *(arm for arm in arms if arm != BASELINE)]
-    trainings = [f"{arm.trainer}_1epochs_1iters{arm.suffix}:{arm.plans}" for arm in map(ALL_ARMS.__getitem__, named)]
+    trainings = [f"{arm.trainer}_1epochs_1iters{arm.suffix}:{arm.plans}" for arm in map(ALL_ARMS.__getitem__, arms)]
     workspace.run(
         "python",
         *("-m", "benchmarks.real_data.timing", data.folder, piece.configuration, "--device", workspace.device),
@@ -84,7 +87,7 @@ def _costs(workspace: Workspace, piece: Piece, data: DataSet, arms: Collection[s
         log=f"{data.key}_{piece.configuration}_timing",
     )
     seconds = json.loads(file.read_text(encoding="utf-8"))
-    return {arm: round(value, 4) for arm, value in zip(named, seconds, strict=True)}
+    return dict(zip(arms, seconds, strict=True))
 
 
 def run_piece(workspace: Workspace, piece: Piece, data: DataSet, results: Results) -> None:
