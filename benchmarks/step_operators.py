@@ -19,6 +19,9 @@ from typing import Any
 from unittest import mock
 
 import torch
+from nnunetv2.training.loss.compound_losses import DC_and_CE_loss
+from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
+from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
 from torch import Tensor, fx, nn
 from torch._dynamo.backends.common import aot_autograd
 from torch._functorch import config as functorch_config
@@ -60,6 +63,7 @@ AS_ON_A_GPU: dict[str, Callable[[Tensor], object]] = {
     "_is_eager_on_cpu": lambda x: False,
 }
 INLINED_LAUNCH = "triton_kernel_wrapper_functional"  # torch's name for it in a graph
+CLASSES = 4  # of the counted network and loss
 NNUNETS_NORM = 12.0  # to which nnU-Net's step clips gradients
 
 
@@ -222,6 +226,18 @@ def optimizer_operators(network: nn.Module, fused: bool) -> int:
     return called.count
 
 
+def loss_operators(classes: int, outputs: int) -> int:
+    """Operators of nnU-Net's loss with deep supervision, which is not compiled, in both passes."""
+    parts = {"batch_dice": False, "smooth": 1e-5, "do_bg": False, "ddp": False}
+    loss = DeepSupervisionWrapper(
+        DC_and_CE_loss(parts, {}, dice_class=MemoryEfficientSoftDiceLoss), [1 / 2**scale for scale in range(outputs)]
+    )
+    logits = [torch.zeros(1, classes, 4, 4, 4, requires_grad=True) for _ in range(outputs)]
+    with Called() as called:
+        loss(logits, [torch.zeros(1, 1, 4, 4, 4) for _ in range(outputs)]).backward()
+    return called.count
+
+
 def report(network: nn.Module, name: str, x: Tensor) -> str:
     """The page about a network, called ``name``, and an input."""
     before = [["step", "pass", "operators of PyTorch", "of ours", "kernels launched by these", "by compiled code"]]
@@ -235,7 +251,7 @@ def report(network: nn.Module, name: str, x: Tensor) -> str:
             after.append([step, which, *map(str, (*astuple(one), one.total))])
         totals.append(sum(one.total for one in launched))
     plain, fused = (optimizer_operators(network, fused) for fused in (False, True))
-    size = "×".join(map(str, x.shape[2:]))
+    size, outputs = "×".join(map(str, x.shape[2:])), len(network.decoder.stages)
     return f"""# Operators of a training step
 
 Written by `python -m benchmarks.step_operators` (see `--help`) without a GPU: network {name}, patch {size}, batch
@@ -261,6 +277,11 @@ by the compiled code; and operators of PyTorch that our operators call from Pyth
 
 Both passes together come to {totals[0]} launches with our operators and to {totals[1]} with `inlined`.
 
+## The loss
+
+nnU-Net's loss at {outputs} scales is not compiled: it calls {loss_operators(CLASSES, outputs)} operators in both
+passes.
+
 ## From the gradients to the new weights
 
 Clipping and AdamW call {plain} operators in nnU-Net's step and {fused} with `nnUNet_factorizer_step=fused`. AdamW
@@ -281,7 +302,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--docs", type=output_folder_or_none, default="docs/measured", help="for the page; empty: none")
     options = parser.parse_args(arguments)
     torch.manual_seed(0)
-    network = build_variant(options.variant, 4, 4, options.patch, deep_supervision=True)
+    network = build_variant(options.variant, 4, CLASSES, options.patch, deep_supervision=True)
     text = report(network, options.variant, torch.zeros(options.batch, 4, *options.patch))
     print(text)
     if options.docs:
