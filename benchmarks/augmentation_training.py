@@ -136,8 +136,8 @@ def verdict(workers: Sequence[float], device: Sequence[float]) -> str:
     answer = "is within the noise of seeds" if within else "is larger than the noise of seeds explains"
     return (
         f"Device minus workers is {apart:+.4f}, {LEVEL:.0%} interval {interval.low:+.4f} to {interval.high:+.4f} by "
-        f"Welch's t: **the difference {answer}**. One of more than {(interval.high - interval.low) / 2:.4f} would have "
-        "been seen."
+        f"Welch's t: **the difference {answer}**. With these seeds, one of more than "
+        f"{(interval.high - interval.low) / 2:.4f} would be called larger."
     )
 
 
