@@ -1,4 +1,4 @@
-"""How many operators augmentation on the device calls, and what a whole batch at a time would change, without a GPU.
+"""How many operators augmentation on the device calls, and what a batch at a time would change, without a GPU.
 
     OMP_NUM_THREADS=1 python -m benchmarks.augmentation_operators      # writes docs/measured/augmentation_operators.md
 
