@@ -56,7 +56,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--data", dest="parent", type=Path, metavar="DIR", default=ROOT.parent / "shared" / "data")
     found.add_argument("--arms", nargs="+", choices=SEARCHED, default=list(SEARCHED), help="(default: all)")
     found.add_argument("--equal", choices=EQUAL, default=ITERATIONS, help="(default: %(default)s)")
-    found.add_argument("--seeds", nargs="+", type=int, metavar="N", default=[0], help="(default: 0)")
+    found.add_argument("--seeds", nargs="+", type=int, choices=range(3), default=[0], help="(default: 0)")
     found.add_argument("--results", type=output_file, default=RESULTS, help="JSON file to extend; page next to it")
     found.add_argument("--page", action="store_true", help="only write the page again")
     return found

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
 from typing import NoReturn
@@ -79,8 +80,9 @@ class StopRequest:
         def end() -> None:
             try:
                 farewell()
-            finally:
-                end_process(STOPPED)
+            except BaseException:
+                traceback.print_exc()
+            end_process(STOPPED)
 
         if self.name is not None:
             end()

@@ -36,7 +36,7 @@ def describe_first_choice(measured: Measured, obstacle: str | None) -> str:
 
     Args:
         measured: by all processes.
-        obstacle: why the device cannot augment; None if it can, or if it needs not.
+        obstacle: why the device cannot augment; None if it can, or if it need not.
     """
     if not data_limit(measured):
         return f"auto: {_times(measured, f', not above {LIMITING_SHARE:.0%}')}: the workers go on augmenting"

@@ -131,6 +131,7 @@ class SteppingTrainer(nnUNetTrainer):
         loss = self._backward(data, parts if many else parts[0])
         scaler = self.grad_scaler
         if scaler is not None:
+            self._begin_update()  # gradients can be unscaled only once
             scaler.unscale_(self.optimizer)
         nn.utils.clip_grad_norm_(self.network.parameters(), self.max_gradient_norm)
         if scaler is not None:
@@ -151,6 +152,9 @@ class SteppingTrainer(nnUNetTrainer):
             try:
                 return self._backward_through(self._faster, data, target)
             except RuntimeError as error:  # also of the compiler, or because graphs have memory of their own
+                lacks_memory = isinstance(error, torch.OutOfMemoryError) and self.can_free_memory
+                if self.is_ddp or (lacks_memory and self.step_setting is StepSetting.INLINED):
+                    raise  # other processes may have added up gradients; memory is freed first
                 self._faster = None
                 reason = (str(error).strip() or type(error).__name__).splitlines()[0]
                 self.print_to_log_file(f"no {_NAMES[self.step_setting]} from now on: {reason}")

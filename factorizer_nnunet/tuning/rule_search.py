@@ -51,7 +51,7 @@ class RuleSearch:
         choices = {name: choose(one, self.groups) for name, one in scores.items()}
         gains = {name: estimate(choice.gains) for name, choice in choices.items()}
         enough = len(self.cases) >= MIN_CASES
-        beyond_noise = {name for name, choice in choices.items() if self._gains(choice, len(choices))}
+        beyond_noise = {name for name, choice in choices.items() if self._is_beyond_noise(choice, len(choices))}
         kept = [name for name in choices if enough and name in beyond_noise and choices[name].final > 0]
         before = self._values(choices, [])
         after = before
@@ -71,7 +71,7 @@ class RuleSearch:
         return findings, before, after
 
     @staticmethod
-    def _gains(choice: Choice, regions: int) -> bool:
+    def _is_beyond_noise(choice: Choice, regions: int) -> bool:
         """Whether a choice gains beyond noise; Bonferroni's correction, since every region is tested."""
         return estimate(choice.gains, 1 - ALPHA / regions).low > 0
 

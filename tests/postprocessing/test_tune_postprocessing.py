@@ -170,7 +170,8 @@ def test_with_more_regions_a_gain_must_be_clearer() -> None:
     gains = np.array([-0.02] * 10 + [0.06] * 10)
     assert estimate(gains).low > 0 > estimate(gains, 1 - 0.05 / 10).low
     choice = Choice(final=1, by_group={}, gains=gains)
-    assert rule_search.RuleSearch._gains(choice, 1) and not rule_search.RuleSearch._gains(choice, 10)
+    assert rule_search.RuleSearch._is_beyond_noise(choice, 1)
+    assert not rule_search.RuleSearch._is_beyond_noise(choice, 10)
 
 
 def test_gains_are_of_cases_without_a_part_in_the_choice() -> None:
