@@ -23,6 +23,7 @@ import numpy as np
 from scipy import stats
 
 from benchmarks.nnunet_commands import ROOT
+from benchmarks.output_paths import output_file
 from benchmarks.real_data.arms import ARMS, Arm
 from benchmarks.real_data.data import DataSet, data_set
 from benchmarks.real_data.pieces import SHORT, epoch
@@ -183,12 +184,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, metavar="DIR", default=ROOT.parent / "shared" / "data")
     parser.add_argument("--iterations", type=int, metavar="N", help="a multiple of 10 (default: those of real_data)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], metavar="N", help="default 0 to 4")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="JSON file to extend; the page is next to it")
+    parser.add_argument(
+        "--results", type=output_file, default=RESULTS, help="JSON file to extend; the page is next to it"
+    )
     parser.add_argument("--page", action="store_true", help="only write the page again")
     options = parser.parse_args(arguments)
     results = Results(options.results)
     try:
         if options.page:
+            if not results.read()["pieces"]:
+                raise UserError(f"{results.file} has no trainings yet")
             write_page(results)
         elif options.root is None:
             raise UserError("give a working folder, --root")

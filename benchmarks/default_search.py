@@ -129,6 +129,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         data = {own.key: (own, source) for own, source in (data_set(name, options.parent) for name in options.data)}
         if options.page:
+            if not results.read()["pieces"]:
+                raise UserError(f"{results.file} has no trainings yet")
             write_page(results)
         elif not data or options.root is None:
             raise UserError("name at least one DATA and a working folder, --root; or give --page")
