@@ -75,7 +75,7 @@ def counted(pipeline: DividedPipeline, region: Sequence[int]) -> dict[str, int]:
 
 
 def milliseconds_of_python(samples: int) -> float:
-    """CPU time a sample of drawing parameters and calling operators: of a patch so small that computing is no work."""
+    """CPU time a sample of drawing parameters and calling operators: of a patch so small that computing is free."""
     stock, region = stock_pipeline(SMALL)
     pipeline = divide(stock)
     given = [drawn_sample(pipeline, region, "cpu") for _ in range(samples)]

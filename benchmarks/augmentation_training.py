@@ -12,8 +12,6 @@ that was stopped continues, within a training, too.
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,17 +21,16 @@ import numpy as np
 from scipy import stats
 
 from benchmarks.nnunet_commands import ROOT
-from benchmarks.output_paths import output_file
 from benchmarks.real_data.arms import ARMS, Arm
 from benchmarks.real_data.data import DataSet, data_set
 from benchmarks.real_data.pieces import SHORT, epoch
 from benchmarks.real_data.results import Results
 from benchmarks.real_data.running import machine, train, trained
+from benchmarks.real_data.study import add_options, checked_root, continuable, num_threads, write_again
 from benchmarks.real_data.summary import case_means
 from benchmarks.real_data.workspace import Workspace
 from factorizer_nnunet.core.atomic_files import write_text_atomically
 from factorizer_nnunet.core.errors import UserError
-from factorizer_nnunet.core.interrupts import terminable
 from factorizer_nnunet.core.locks import file_lock
 from factorizer_nnunet.core.markdown import markdown_table
 from factorizer_nnunet.nnunet.environment import AUGMENTATION_VARIABLE, Augmentation
@@ -180,34 +177,20 @@ time of a training step with loading and augmentation, on a machine with other w
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write the page, or run what is missing."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--root", type=Path, metavar="WORK", help="working folder")
-    parser.add_argument("--data", type=Path, metavar="DIR", default=ROOT.parent / "shared" / "data")
+    add_options(parser, RESULTS)
     parser.add_argument("--iterations", type=int, metavar="N", help="a multiple of 10 (default: those of real_data)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], metavar="N", help="default 0 to 4")
-    parser.add_argument(
-        "--results", type=output_file, default=RESULTS, help="JSON file to extend; the page is next to it"
-    )
-    parser.add_argument("--page", action="store_true", help="only write the page again")
     options = parser.parse_args(arguments)
     results = Results(options.results)
-    try:
+    with continuable():
         if options.page:
-            if not results.read()["pieces"]:
-                raise UserError(f"{results.file} has no trainings yet")
-            write_page(results)
-        elif options.root is None:
-            raise UserError("give a working folder, --root")
-        else:
-            data, source = data_set("hippocampus", options.data)
-            if options.iterations is not None:
-                data = replace(data, short=options.iterations)
-            with terminable():
-                threads = int(os.environ.get("OMP_NUM_THREADS") or 1)
-                run_all(options.root.resolve(), threads, data, source, options.seeds, results)
-    except UserError as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("stopped; run the command again to continue")
+            write_again(results, write_page)
+            return
+        root = checked_root(options.root)
+        data, source = data_set("hippocampus", options.parent)
+        if options.iterations is not None:
+            data = replace(data, short=options.iterations)
+        run_all(root, num_threads(), data, source, options.seeds, results)
 
 
 if __name__ == "__main__":

@@ -79,7 +79,7 @@ class Calls:
     operators: int = 0
 
 
-class Traced(Exception):  # noqa: N818 - it is no error
+class Traced(Exception):  # noqa: N818 - not an error
     """Ends the call of a compiled function, whose passes have been compiled by then."""
 
     @classmethod

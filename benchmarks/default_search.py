@@ -13,25 +13,20 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import os
-import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from benchmarks.nnunet_commands import ROOT
-from benchmarks.output_paths import output_file
 from benchmarks.real_data.candidates import ALL_ARMS, CANDIDATES
 from benchmarks.real_data.data import DATA_SETS, data_set
 from benchmarks.real_data.page import EQUAL, shown
 from benchmarks.real_data.pieces import ITERATIONS, SHORT, TIME, Piece, is_other
 from benchmarks.real_data.results import Results
-from benchmarks.real_data.study import run_all
+from benchmarks.real_data.study import add_options, checked_root, continuable, num_threads, run_all, write_again
 from benchmarks.real_data.summary import case_means, paired, patient_means
 from benchmarks.real_data.workspace import Workspace
 from factorizer_nnunet.core.atomic_files import write_text_atomically
 from factorizer_nnunet.core.errors import UserError
-from factorizer_nnunet.core.interrupts import terminable
 from factorizer_nnunet.core.markdown import markdown_table
 
 RESULTS = ROOT / "docs" / "measured" / "default_search.json"
@@ -52,13 +47,10 @@ def parser() -> argparse.ArgumentParser:
     """The options."""
     found = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     found.add_argument("data", nargs="*", metavar="DATA", help=f"some of {', '.join(DATA_SETS)}")
-    found.add_argument("--root", type=Path, metavar="WORK", help="working folder")
-    found.add_argument("--data", dest="parent", type=Path, metavar="DIR", default=ROOT.parent / "shared" / "data")
+    add_options(found, RESULTS)
     found.add_argument("--arms", nargs="+", choices=SEARCHED, default=list(SEARCHED), help="(default: all)")
     found.add_argument("--equal", choices=EQUAL, default=ITERATIONS, help="(default: %(default)s)")
     found.add_argument("--seeds", nargs="+", type=int, choices=range(3), default=[0], help="(default: 0)")
-    found.add_argument("--results", type=output_file, default=RESULTS, help="JSON file to extend; page next to it")
-    found.add_argument("--page", action="store_true", help="only write the page again")
     return found
 
 
@@ -126,30 +118,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Write the page, or run what is missing."""
     options = parser().parse_args(arguments)
     results = Results(options.results)
-    try:
+    with continuable():
         data = {own.key: (own, source) for own, source in (data_set(name, options.parent) for name in options.data)}
         if options.page:
-            if not results.read()["pieces"]:
-                raise UserError(f"{results.file} has no trainings yet")
-            write_page(results)
-        elif not data or options.root is None:
-            raise UserError("name at least one DATA and a working folder, --root; or give --page")
+            write_again(results, write_page)
+        elif not data:
+            raise UserError("name at least one DATA, or give --page")
         else:
-            workspace = Workspace(options.root.resolve(), "cpu", int(os.environ.get("OMP_NUM_THREADS") or 1))
-            with terminable():
-                if failed := run_all(
-                    workspace,
-                    lambda: planned(options, data, results.read()["setups"]),
-                    data,
-                    options.arms,
-                    results,
-                    write_page,
-                ):
-                    raise UserError("\n  ".join(["these pieces failed; run the command again:", *failed]))
-    except UserError as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("stopped; run the command again to continue")
+            workspace = Workspace(checked_root(options.root), "cpu", num_threads())
+            run_all(
+                workspace,
+                lambda: planned(options, data, results.read()["setups"]),
+                data,
+                options.arms,
+                results,
+                write_page,
+            )
 
 
 if __name__ == "__main__":

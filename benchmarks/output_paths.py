@@ -10,7 +10,7 @@ def output_folder(text: str) -> Path:
     """An existing folder to write in."""
     path = Path(text)
     if not path.is_dir():
-        raise argparse.ArgumentTypeError(f"there is no folder {path}: create it, or name another")
+        raise argparse.ArgumentTypeError(f"{path} does not exist: create the folder, or name another")
     return path
 
 

@@ -32,7 +32,7 @@ def test_a_missing_folder_for_results_is_reported_before_anything_is_run(
         with pytest.raises(SystemExit) as end:
             main(line)
         assert end.value.code == 2
-        assert f"there is no folder {missing}: create it, or name another" in capsys.readouterr().err
+        assert f"{missing} does not exist: create the folder, or name another" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 

@@ -18,23 +18,19 @@ from __future__ import annotations
 import argparse
 import fnmatch
 import functools
-import os
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.nnunet_commands import ROOT
-from benchmarks.output_paths import output_file
 from benchmarks.real_data.arms import ARMS
 from benchmarks.real_data.data import DATA_SETS, DataSet, data_set
 from benchmarks.real_data.page import write_page
 from benchmarks.real_data.pieces import Piece, length, pieces, seconds
 from benchmarks.real_data.results import Results
-from benchmarks.real_data.study import run_all
+from benchmarks.real_data.study import add_options, checked_root, continuable, num_threads, run_all, write_again
 from benchmarks.real_data.workspace import Workspace
 from factorizer_nnunet.core.errors import UserError
-from factorizer_nnunet.core.interrupts import terminable
 from factorizer_nnunet.core.markdown import markdown_table
 
 RESULTS = ROOT / "docs" / "measured" / "real_data.json"
@@ -46,17 +42,14 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m benchmarks.real_data", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     found.add_argument("data", nargs="*", metavar="DATA", help=f"one of {', '.join(DATA_SETS)}, or a raw data set")
-    found.add_argument("--root", type=Path, metavar="WORK", help="working folder")
-    found.add_argument("--data", dest="parent", type=Path, metavar="DIR", default=ROOT.parent / "shared" / "data")
+    add_options(found, RESULTS)
     found.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS), help="(default: all)")
     found.add_argument("--iterations", type=int, metavar="N", help="of the short budget (default: those of DATA)")
     found.add_argument(
         "--only", metavar="PATTERN", default="*", help="pieces to run, such as '*/fold_0/*' (default: all)"
     )
     found.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    found.add_argument("--results", type=output_file, default=RESULTS, help="JSON file to extend; page next to it")
     found.add_argument("--list", action="store_true", help="list all pieces with their CPU time, and run nothing")
-    found.add_argument("--page", action="store_true", help="only write the page and its figure again")
     return found
 
 
@@ -87,30 +80,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """List the pieces, write the page, or run what is missing."""
     options = parser().parse_args(arguments)
     results = Results(options.results)
-    try:
+    with continuable():
         named = [data_set(name, options.parent) for name in options.data]
         if options.iterations is not None:
             named = [(replace(own, short=options.iterations), source) for own, source in named]
         data = {own.key: (own, source) for own, source in named}
         if options.page:
-            write_page(results)
+            write_again(results, write_page)
         elif not data:
             raise UserError("name at least one DATA, or give --page")
         elif options.list:
             print(listing(_pieces(options, data, results), {key: own for key, (own, _) in data.items()}, results))
-        elif options.root is None:
-            raise UserError("give a working folder, --root")
         else:
-            with terminable():
-                threads = int(os.environ.get("OMP_NUM_THREADS") or 1)
-                workspace = Workspace(options.root.resolve(), options.device, threads)
-                planned = functools.partial(_pieces, options, data, results)
-                if failed := run_all(workspace, planned, data, list(ARMS), results, write_page):
-                    raise UserError("\n  ".join(["these pieces failed; run the command again:", *failed]))
-    except UserError as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("stopped; run the command again to continue")
+            workspace = Workspace(checked_root(options.root), options.device, num_threads())
+            planned = functools.partial(_pieces, options, data, results)
+            run_all(workspace, planned, data, list(ARMS), results, write_page)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Who augments, by what a training waits for: the decisions of ``nnUNet_factorizer_augmentation=auto`` and their words.
 
-The workers start. If data limit, the device augments, and is measured as well: if training is no faster then, the
+The workers start. If data limit, the device augments, and is measured as well: if training is not faster then, the
 workers augment again.
 """
 

@@ -88,7 +88,7 @@ class ChoosingTrainer(AugmentedTrainer):
             self._pace.forget()
 
     def _choose_again(self, measured: Measured, before: Measured) -> None:
-        """Let the workers augment again if the device has turned out to be no faster."""
+        """Let the workers augment again if the device has turned out not to be faster."""
         self._chooses = False
         if not device_augments(self.dataloader_train):  # its memory has run out
             self._log_wait(measured)
