@@ -31,7 +31,7 @@ class ChoosingTrainer(AugmentedTrainer):
     def initialize(self) -> None:
         """Initialize as usual."""
         self._data_wait = DataWait()
-        self._chooses = False  # still
+        self._chooses = False  # whether a choice is still open
         self._measured: Measured | None = None  # what is to decide
         self._by_workers: Measured | None = None  # what has decided for the device
         super().initialize()
@@ -63,6 +63,12 @@ class ChoosingTrainer(AugmentedTrainer):
         elif measured is not None:
             self._log_wait(measured)
         return output
+
+    def on_train_end(self) -> None:
+        """End as usual; what was first measured in the last epoch decides nothing any more, but is logged."""
+        if self._measured is not None and self._by_workers is None:
+            self._log_wait(self._measured)
+        super().on_train_end()
 
     def _log_wait(self, measured: Measured) -> None:
         by_workers = not device_augments(self.dataloader_train)

@@ -138,6 +138,15 @@ def test_the_workers_go_on_if_data_do_not_limit(train: Train, said: Callable[[],
     assert type(trainer.dataloader_train) is SingleThreadedAugmenter
 
 
+def test_what_the_last_epoch_measures_is_logged(
+    train: Train, said: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(data_wait, "FIRST_STEPS", 11)  # of 15
+    trainer = train(workers=0.3, device=0.1)
+    assert said() == ["a step takes 0.100 s, after 0.300 s of waiting for data (75% of the time); the workers augment"]
+    assert type(trainer.dataloader_train) is SingleThreadedAugmenter
+
+
 @pytest.mark.parametrize("value", ["", "workers", "device"])
 def test_only_auto_chooses(
     train: Train, said: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch, value: str
