@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.nnunet.environment import (
     AUGMENTATION_VARIABLE,
     COMPILE_VARIABLE,
@@ -306,7 +307,7 @@ def check_ext_trainer() -> Check:
 
 
 def check_trainer() -> Check:
-    """Check that nnU-Net's own lookup finds our trainer, and not another of the same name."""
+    """Check that nnU-Net's own lookup finds our trainer, and not another of the same name, and that it would start."""
     if not os.environ.get(EXT_TRAINER_VARIABLE, "").strip():
         return Check(
             "trainer", Status.TO_DO, f"nnU-Net finds it once {EXT_TRAINER_VARIABLE} is set", SET_TRAINER_FOLDER
@@ -321,6 +322,14 @@ def check_trainer() -> Check:
         detail = f"another {TRAINER} comes first: module {trainer.__module__} of nnU-Net or of {folders}"
         fix = f"remove that module, or put {ext_trainer_folder()} first in {EXT_TRAINER_VARIABLE}"
         return Check("trainer", Status.FAIL, detail, fix)
+    from factorizer_nnunet.training.checkpoints import minutes_between_checkpoints
+    from factorizer_nnunet.training.variables import check_kernels
+
+    try:
+        check_kernels()
+        minutes_between_checkpoints()
+    except UserError as error:
+        return Check("trainer", Status.FAIL, f"{TRAINER} refuses to start", str(error))
     return Check("trainer", Status.OK, f"{TRAINER} found by nnU-Net")
 
 

@@ -149,6 +149,11 @@ def test_a_foreign_trainer_of_our_name_is_reported(monkeypatch: pytest.MonkeyPat
     assert "module another_trainer of" in check.detail and str(tmp_path) in check.detail
     monkeypatch.setenv("nnUNet_extTrainer", str(ext_trainer_folder()))
     assert doctor.check_trainer().status is Status.OK
+    for variable in ("nnUNet_factorizer_kernels", "FACTORIZER_CHECKPOINT_MINUTES"):
+        with monkeypatch.context() as wrong:
+            wrong.setenv(variable, "of")
+            check = doctor.check_trainer()
+        assert check.status is Status.FAIL and f"{variable} is 'of'; set it to" in check.fix
 
 
 def test_network_runs() -> None:
