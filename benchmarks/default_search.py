@@ -20,7 +20,7 @@ from benchmarks.nnunet_commands import ROOT
 from benchmarks.real_data.candidates import ALL_ARMS, CANDIDATES
 from benchmarks.real_data.data import DATA_SETS, data_set
 from benchmarks.real_data.page import EQUAL, shown
-from benchmarks.real_data.pieces import ITERATIONS, SHORT, TIME, Piece, is_other
+from benchmarks.real_data.pieces import ITERATIONS, SEARCH_FOLD, SHORT, TIME, Piece, is_other
 from benchmarks.real_data.results import Results
 from benchmarks.real_data.study import add_options, checked_root, continuable, num_threads, run_all, write_again
 from benchmarks.real_data.summary import case_means, paired, patient_means
@@ -30,7 +30,6 @@ from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.markdown import markdown_table
 
 RESULTS = ROOT / "docs" / "measured" / "default_search.json"
-FOLD = 1  # not reported by ``benchmarks.real_data`` before the search ended
 REFERENCES = ("unet_ours", "default", "everywhere")
 SEARCHED = (*REFERENCES, *CANDIDATES)
 _INTRODUCTION = """\
@@ -63,7 +62,7 @@ def planned(options: argparse.Namespace, data: Collection[str], setups: Mapping[
             budget=SHORT,
             arm=arm,
             equal=options.equal,
-            fold=FOLD,
+            fold=SEARCH_FOLD,
             seed=seed,
         )
         for name, seed, arm in itertools.product(data, options.seeds, options.arms)
@@ -97,7 +96,15 @@ def _rows(content: Mapping[str, Any], setup: str, equal: str) -> Iterator[list[s
     for arm in SEARCHED:
         for seed in range(3):
             piece, reference = (
-                Piece(data=data, configuration=configuration, budget=SHORT, arm=one, equal=equal, fold=FOLD, seed=seed)
+                Piece(
+                    data=data,
+                    configuration=configuration,
+                    budget=SHORT,
+                    arm=one,
+                    equal=equal,
+                    fold=SEARCH_FOLD,
+                    seed=seed,
+                )
                 for one in (arm, "default")
             )
             if (own := content["pieces"].get(piece.key)) is None:

@@ -85,6 +85,12 @@ CANDIDATES: dict[str, Arm] = {
     "kernels_of_5_muon": replace(
         _form("kernels_of_5", "kernels of 5 below the first stage, Muon", 0.45, _kernels_of_5), trainer=_trainer("Muon")
     ),
+    "kernels_of_5_nmf": _form(
+        "kernels_of_5_nmf",
+        "kernels of 5 below the first stage, NMF everywhere",
+        0.7,
+        lambda settings: {**_kernels_of_5(settings), "nmf_stages": [True] * len(settings["strides"])},
+    ),
     "two_depthwise": _recipe(
         "two_depthwise",
         "two 3×3×3 depthwise convolutions in a row below the first stage",

@@ -38,7 +38,8 @@ ResEnc M has the U-Net's stages with nnU-Net's residual blocks; *as published* h
 *Equal training time* is equal CPU time of the training steps with loading and augmentation, which one process does on
 one core; CPU s is what an iteration took when all arms took turns in one process. Other programs ran on the machine,
 which makes all CPU times longer: their ratios count. Scores are those of the validation cases, complete images,
-without mirroring; they chose nothing. Differences are paired by patient: the mean over the patients' mean Dice, with a
+without mirroring; they chose nothing, since fold 1, on which [candidates were compared](default_search.md), is left
+out. Differences are paired by patient: the mean over the patients' mean Dice, with a
 95 % bootstrap interval over patients, which does not contain the chance of another training."""
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmarks.real_data.arms import ARMS, BASELINE
 from benchmarks.real_data.data import patient_of
-from benchmarks.real_data.pieces import ITERATIONS, TIME, Piece, costs_the_same
+from benchmarks.real_data.pieces import FOLDS, ITERATIONS, TIME, Piece, costs_the_same
 from factorizer_nnunet.report.statistics import Estimate, estimate
 
 Scores = Mapping[str, Mapping[str, Sequence[float | None]]]  # Dice and surface Dice by case and region
@@ -63,7 +63,7 @@ def comparison(content: Mapping[str, Any], setup: str, budget: str, equal: str, 
     for arm in ARMS:
         same = arm == BASELINE or costs_the_same(arm, content["setups"][setup]["seconds"])
         used = ITERATIONS if equal == TIME and same else equal
-        for fold in range(5):
+        for fold in FOLDS:
             piece = Piece(
                 data=data, configuration=configuration, budget=budget, arm=arm, equal=used, fold=fold, seed=seed
             )
