@@ -28,6 +28,7 @@ from benchmarks.real_data.workspace import Workspace
 from factorizer_nnunet.core.atomic_files import write_text_atomically
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.markdown import markdown_table
+from factorizer_nnunet.report.statistics import Estimate
 
 RESULTS = ROOT / "docs" / "measured" / "default_search.json"
 REFERENCES = ("unet_ours", "default", "everywhere")
@@ -40,6 +41,10 @@ its short budget, with the same plans, data and augmentation: `nnUNetv2_train`, 
 training time has as many fewer iterations. Scores are the mean Dice of the validation cases, complete images, without
 mirroring; differences are paired by patient, with a 95 % bootstrap interval, which does not contain the chance of
 another training: seeds of one network differ by about 0.02."""
+_OVERVIEW = (
+    "Differences of the mean Dice from the default, for candidates that more than one data set has; in brackets over "
+    "how many seeds, if more than one."
+)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -78,6 +83,9 @@ def write_page(results: Results) -> None:
 def page(content: Mapping[str, Any]) -> str:
     """The page as Markdown."""
     lines = ["# The search for a better default", "", _INTRODUCTION, ""]
+    rows = _overview(content)
+    if len(rows) > 1:
+        lines += ["## All data sets", "", _OVERVIEW, "", markdown_table(rows, right=True), ""]
     for setup in content["setups"]:
         for equal in (ITERATIONS, TIME):
             if rows := list(_rows(content, setup, equal)):
@@ -87,37 +95,61 @@ def page(content: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _piece(setup: str, equal: str, arm: str, seed: int) -> Piece:
+    data, _, configuration = setup.partition("/")
+    return Piece(
+        data=data, configuration=configuration, budget=SHORT, arm=arm, equal=equal, fold=SEARCH_FOLD, seed=seed
+    )
+
+
+def _means(content: Mapping[str, Any], piece: Piece) -> dict[str, float] | None:
+    """Mean Dice by patient; None if the piece is not done."""
+    own = content["pieces"].get(piece.key)
+    if own is None:
+        return None
+    return patient_means(case_means(own["scores"]), content["setups"][piece.setup]["patient"])
+
+
+def _difference(content: Mapping[str, Any], setup: str, equal: str, arm: str, seed: int) -> Estimate | None:
+    """A candidate minus the default with the same seed; None if one of them is not done."""
+    own, default = (_means(content, _piece(setup, equal, one, seed)) for one in (arm, "default"))
+    return None if own is None or default is None else paired(own, default)
+
+
+def _overview(content: Mapping[str, Any]) -> list[list[str]]:
+    """The candidates' differences from the default, by data set: those that more than one data set has."""
+    columns = [(setup, equal) for equal in (ITERATIONS, TIME) for setup in content["setups"]]
+    table: dict[str, dict[tuple[str, str], str]] = {}
+    for arm in SEARCHED:
+        for column in columns:
+            found = [_difference(content, *column, arm, seed) for seed in range(3)]
+            known = [one.mean for one in found if one is not None]
+            if arm != "default" and known:
+                seeds = f" ({len(known)})" if len(known) > 1 else ""
+                table.setdefault(arm, {})[column] = f"{sum(known) / len(known):+.3f}{seeds}"
+    several = {arm: cells for arm, cells in table.items() if len({setup for setup, _ in cells}) > 1}
+    used = [column for column in columns if any(column in cells for cells in several.values())]
+    header = ["minus the default", *(f"{setup.partition('/')[0]}, {EQUAL[equal]}" for setup, equal in used)]
+    rows = [[ALL_ARMS[arm].title, *(cells.get(column, "") for column in used)] for arm, cells in several.items()]
+    return [header, *rows]
+
+
 def _rows(content: Mapping[str, Any], setup: str, equal: str) -> Iterator[list[str]]:
     """A row for each arm and seed; the best candidates first."""
-    data, _, configuration = setup.partition("/")
-    known = content["setups"][setup]
-    costs = known["seconds"]
+    costs = content["setups"][setup]["seconds"]
     found = []
-    for arm in SEARCHED:
-        for seed in range(3):
-            piece, reference = (
-                Piece(
-                    data=data,
-                    configuration=configuration,
-                    budget=SHORT,
-                    arm=one,
-                    equal=equal,
-                    fold=SEARCH_FOLD,
-                    seed=seed,
-                )
-                for one in (arm, "default")
-            )
-            if (own := content["pieces"].get(piece.key)) is None:
-                continue
-            means = patient_means(case_means(own["scores"]), known["patient"])
-            mean = sum(means.values()) / len(means)
-            apart = ""
-            if arm != "default" and (base := content["pieces"].get(reference.key)) is not None:
-                apart = shown(paired(means, patient_means(case_means(base["scores"]), known["patient"])))
-            name = ALL_ARMS[arm].title + (f", seed {seed}" if seed else "")
-            cost = f"{costs[arm] / costs['default']:.2f}" if arm in costs else ""
-            weights = f"{own['parameters'] / 1e6:.2f} M"
-            found.append((mean, [name, cost, str(own["iterations"]), weights, f"{mean:.3f}", apart]))
+    for arm, seed in itertools.product(SEARCHED, range(3)):
+        piece = _piece(setup, equal, arm, seed)
+        if (means := _means(content, piece)) is None:
+            continue
+        own = content["pieces"][piece.key]
+        mean = sum(means.values()) / len(means)
+        apart = None if arm == "default" else _difference(content, setup, equal, arm, seed)
+        name = ALL_ARMS[arm].title + (f", seed {seed}" if seed else "")
+        cost = f"{costs[arm] / costs['default']:.2f}" if arm in costs else ""
+        weights = f"{own['parameters'] / 1e6:.2f} M"
+        shown_difference = "" if apart is None else shown(apart)
+        found.append((mean, [name, cost, str(own["iterations"]), weights, f"{mean:.3f}", shown_difference]))
     yield from (row for _, row in sorted(found, key=lambda one: -one[0]))
 
 
