@@ -56,10 +56,14 @@ _LAUNCHES_NOTHING = {
 
 @dataclass(frozen=True)
 class CompiledPass:
-    """The operators of a pass before fusion, and Python code that runs it."""
+    """The operators of a pass before fusion, Python code that runs it, and the bytes that its kernels read and write.
+
+    A tensor counts once for each kernel, operator of ours and call of a library.
+    """
 
     graph: fx.Graph
     code: str
+    num_bytes: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +107,8 @@ def compiled_passes(function: Callable[..., object], *inputs: Tensor) -> list[Co
 
     def keep_code(lowering: GraphLowering) -> SimpleNamespace:
         code, _ = lowering.codegen()
-        found.append(CompiledPass(lowering.graph, code.value))
+        num_bytes = sum(node.get_read_write_buffers_sizes() for node in lowering.scheduler.nodes)
+        found.append(CompiledPass(lowering.graph, code.value, num_bytes))
         return SimpleNamespace(__file__="", call=None)
 
     def compile_pass(module: fx.GraphModule, _: object, **options: Any) -> Any:

@@ -40,7 +40,8 @@ its short budget, with the same plans, data and augmentation: `nnUNetv2_train`, 
 *Cost* is the CPU time of an iteration relative to the default's, as all take turns in one process; a candidate of equal
 training time has as many fewer iterations. Scores are the mean Dice of the validation cases, complete images, without
 mirroring; differences are paired by patient, with a 95 % bootstrap interval, which does not contain the chance of
-another training: seeds of one network differ by about 0.02."""
+another training: seeds of one network differ by about 0.02. What candidates would cost on a GPU, by launches and bytes:
+[candidate_gpu_cost.md](candidate_gpu_cost.md)."""
 _OVERVIEW = (
     "Differences of the mean Dice from the default, for candidates that more than one data set has; in brackets over "
     "how many seeds, if more than one."

@@ -17,6 +17,7 @@ OTHERS = [
     "augmentation_memory",
     "augmentation_training",
     "calibration_cases",
+    "candidate_gpu_cost",
     "channel_subsets",
     "component_auc",
     "conversion",

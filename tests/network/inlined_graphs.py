@@ -29,8 +29,10 @@ def written_by_kernels(graph: fx.Graph) -> dict[str, list[str]]:
     return found
 
 
-def launches_of_known_graphs() -> dict[str, list[tuple[int, ...]]]:
-    """By name, of each pass: kernels of the compiler, calls of libraries, our kernels, PyTorch within our operators."""
+def launches_of_known_graphs() -> tuple[dict[str, list[tuple[int, ...]]], dict[str, list[int]]]:
+    """By name, of each pass: kernels of the compiler, calls of libraries, our kernels, PyTorch within our operators; and
+    the bytes that they read and write, not inlined.
+    """
     x, weight = torch.zeros(8, 16), torch.zeros(16, 16)
     volume, parameter = torch.zeros(2, 4, 4, 16), torch.zeros(16, 16, requires_grad=True)
     functions = {
@@ -40,13 +42,16 @@ def launches_of_known_graphs() -> dict[str, list[tuple[int, ...]]]:
         "a sum of a product of a sum": (lambda x, weight: ((x + 1) @ weight).sum(), x, weight),
         "one of our operators": (norms.channel_moments, volume),
     }
-    found = {}
+    found, num_bytes = {}, {}
     for inlined in (False, True):
         with step_operators.as_on_a_gpu(inlined), torch.autocast("cpu", enabled=False):
             for name, (function, *inputs) in functions.items():
-                passes = map(step_operators.count_launches, compiled_passes(function, *inputs))
-                found[f"{name}, inlined" if inlined else name] = [dataclasses.astuple(one) for one in passes]
-    return found
+                passes = compiled_passes(function, *inputs)
+                launches = [dataclasses.astuple(step_operators.count_launches(one)) for one in passes]
+                found[f"{name}, inlined" if inlined else name] = launches
+                if not inlined:
+                    num_bytes[name] = [one.num_bytes for one in passes]
+    return found, num_bytes
 
 
 def main() -> None:
@@ -60,11 +65,12 @@ def main() -> None:
     for graph in graphs:
         for kernel, names in written_by_kernels(graph).items():
             written[kernel] = sorted({*written.get(kernel, []), *names})
-    with kernel_resources.compiled_instead_of_launched([80, 90]) as found:
+    with kernel_resources.compiled_instead_of_launched([80, 90]) as compiled:
         norms.channel_moments(torch.zeros(1, 4, 4, 16))
-    resources = [dataclasses.asdict(one) for one in kernel_resources.resources(found)]
-    known = launches_of_known_graphs()
-    print(json.dumps({"page": page, "written": written, "resources": resources, "known": known}))
+    resources = [dataclasses.asdict(one) for one in kernel_resources.resources(compiled)]
+    known, num_bytes = launches_of_known_graphs()
+    found = {"page": page, "written": written, "resources": resources, "known": known, "bytes": num_bytes}
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":

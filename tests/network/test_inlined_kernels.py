@@ -65,6 +65,17 @@ KNOWN_LAUNCHES = {
 }
 
 
+# Tensors of 8 × 16 and 16 × 16 numbers of 4 bytes; of a volume of 2 × 16 × 16, and two moments of each case and channel.
+_ROWS, _WEIGHT, _VOLUME, _MOMENTS = 512, 1024, 2048, 256
+KNOWN_BYTES = {
+    "two pointwise operators": [2 * _ROWS],
+    "a product": [2 * _ROWS + _WEIGHT],
+    "a product and its gradient": [2 * _ROWS + _WEIGHT, 2 * _ROWS + _WEIGHT],
+    "a sum of a product of a sum": [2 * _ROWS + 2 * _ROWS + _WEIGHT + _ROWS + 4],
+    "one of our operators": [_VOLUME + _MOMENTS],
+}
+
+
 class InterpretedKernel(JITFunction):
     """A kernel that the compiler can record, and that is interpreted when its graph runs."""
 
@@ -201,6 +212,7 @@ def test_the_graphs_of_a_network_have_its_launches_and_copy_nothing() -> None:
     totals = [sum(after[step, which][-1] for which in ("forward", "backward")) for step in ("plain, fused", "inlined")]
     assert "come to {} launches with our operators and to {} with".format(*totals) in found["page"]
     assert found["known"] == KNOWN_LAUNCHES | {f"{name}, inlined": passes for name, passes in KNOWN_LAUNCHES.items()}
+    assert found["bytes"] == KNOWN_BYTES
     resources = [(one["kernel"], one["target"]) for one in found["resources"]]
     kernels = ("norm.triton: moments_from_sums", "norm.triton: sum_differences")
     assert resources == [(kernel, target) for kernel in kernels for target in (80, 90)]

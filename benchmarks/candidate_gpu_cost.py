@@ -1,0 +1,107 @@
+"""What candidates for the default would cost on a GPU, by launches and bytes, estimated without one.
+
+    python -m benchmarks.candidate_gpu_cost
+
+Both passes of each network at nnU-Net's plan for isotropic images, as ``torch.compile`` makes them for an H100 with our
+kernels under autocast to float16; see ``benchmarks.step_operators``. Bytes are what each kernel and library call reads
+and writes, each tensor once. Nothing is computed. Writes candidate_gpu_cost.json and .md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+from torch import nn
+from tqdm import tqdm
+
+from benchmarks.gpu.training import CONFIGURATION, example_plans
+from benchmarks.nnunet_commands import ROOT
+from benchmarks.output_paths import output_file
+from benchmarks.real_data.arms import BASELINE
+from benchmarks.real_data.candidates import ALL_ARMS
+from benchmarks.real_data.networks import gated, with_conv_stem, with_two_depthwise
+from benchmarks.step_operators import CLASSES, as_on_a_gpu, compiled_passes, count_launches
+from factorizer_nnunet.core.atomic_files import write_text_atomically
+from factorizer_nnunet.core.markdown import markdown_table
+
+RESULTS = ROOT / "docs" / "measured" / "candidate_gpu_cost.json"
+NETWORKS = (
+    *("default", BASELINE, "everywhere", "no_nmf", "nmf_from_second", "two_depthwise", "gated", "two_blocks"),
+    *("two_blocks_everywhere", "wider_below"),
+)
+_CHANGES: dict[str, Callable[[Any], nn.Module]] = {  # as the trainers of these candidates change the default
+    "gated": gated,
+    "two_depthwise": with_two_depthwise,
+    "conv_stem": with_conv_stem,
+}
+CHANNELS = 4
+
+
+def network_of(arm: str, patch: Sequence[int]) -> nn.Module:
+    """The network of an arm for nnU-Net's plan of a patch."""
+    plan = example_plans(patch, patch)["configurations"][CONFIGURATION]
+    entry = ALL_ARMS[arm].architecture(plan)
+    names = ("network_class_name", "arch_kwargs", "_kw_requires_import")
+    network = get_network_from_plans(*(entry[name] for name in names), CHANNELS, CLASSES, deep_supervision=True)
+    return _CHANGES[arm](network) if arm in _CHANGES else network
+
+
+def cost(network: nn.Module, patch: Sequence[int], batch: int) -> dict[str, float]:
+    """Launches and GB (10⁹ bytes) of both passes."""
+    x = torch.zeros(batch, CHANNELS, *patch)
+    with as_on_a_gpu(inlined=False):
+        passes = compiled_passes(network, x)
+    return {
+        "launches": sum(count_launches(one).total for one in passes),
+        "gb": sum(one.num_bytes for one in passes) / 1e9,
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+    }
+
+
+def page(results: Mapping[str, Any]) -> str:
+    """The page as Markdown."""
+    size, found = "×".join(map(str, results["patch"])), results["networks"]
+    rows = [["", "launches", "GB", "GB relative to the default", "weights"]]
+    for arm, own in found.items():
+        share = own["gb"] / found["default"]["gb"]
+        weights = f"{own['parameters'] / 1e6:.2f} M"
+        rows.append([ALL_ARMS[arm].title, f"{own['launches']}", f"{own['gb']:.1f}", f"{share:.2f}", weights])
+    return f"""# What candidates would cost on a GPU
+
+Written by `python -m benchmarks.candidate_gpu_cost` (see `--help`) without a GPU, from
+[candidate_gpu_cost.json](candidate_gpu_cost.json): both passes at nnU-Net's plan for isotropic images, patch {size},
+batch {results["batch"]}, {CHANNELS} channels, float16, as torch {results["torch"]} compiles them for an H100. A training
+step is bound by memory where it is not bound by launches: bytes and launches say which candidates cannot be cheap
+there. A tensor that a kernel reads several times from the cache counts once. Kernels of 5 are not in the table: they
+move as much as the default, but our kernels for GPUs have at most 3 voxels along an axis, and cuDNN's depthwise
+convolution is slow. Times have **not been measured**.
+
+{markdown_table(rows, right=True)}
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Estimate all networks and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--patch", type=int, nargs=3, default=[128, 128, 128], help="default 128 128 128")
+    parser.add_argument("--batch", type=int, default=2, help="default %(default)s")
+    parser.add_argument("--results", type=output_file, default=RESULTS, help="JSON file to write; page next to it")
+    options = parser.parse_args(arguments)
+    networks = {}
+    for arm in tqdm(NETWORKS, unit="network"):
+        torch.manual_seed(0)
+        networks[arm] = cost(network_of(arm, options.patch), options.patch, options.batch)
+    results = {"patch": options.patch, "batch": options.batch, "torch": torch.__version__, "networks": networks}
+    file: Path = options.results
+    write_text_atomically(file, json.dumps(results, indent=1) + "\n")
+    write_text_atomically(file.with_suffix(".md"), page(results))
+
+
+if __name__ == "__main__":
+    main()
