@@ -30,8 +30,9 @@ def written_by_kernels(graph: fx.Graph) -> dict[str, list[str]]:
 
 
 def launches_of_known_graphs() -> tuple[dict[str, list[tuple[int, ...]]], dict[str, list[int]]]:
-    """By name, of each pass: kernels of the compiler, calls of libraries, our kernels, PyTorch within our operators; and
-    the bytes that they read and write, not inlined.
+    """By name, of each pass: kernels of the compiler, calls of libraries, our kernels, PyTorch within our operators.
+
+    And the bytes that they read and write, not inlined.
     """
     x, weight = torch.zeros(8, 16), torch.zeros(16, 16)
     volume, parameter = torch.zeros(2, 4, 4, 16), torch.zeros(16, 16, requires_grad=True)

@@ -65,7 +65,7 @@ KNOWN_LAUNCHES = {
 }
 
 
-# Tensors of 8 × 16 and 16 × 16 numbers of 4 bytes; of a volume of 2 × 16 × 16, and two moments of each case and channel.
+# Tensors of 8 × 16 and 16 × 16 numbers of 4 bytes; a volume of 2 × 16 × 16, and two moments of each case and channel.
 _ROWS, _WEIGHT, _VOLUME, _MOMENTS = 512, 1024, 2048, 256
 KNOWN_BYTES = {
     "two pointwise operators": [2 * _ROWS],
