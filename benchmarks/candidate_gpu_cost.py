@@ -78,8 +78,8 @@ Written by `python -m benchmarks.candidate_gpu_cost` (see `--help`) without a GP
 [candidate_gpu_cost.json](candidate_gpu_cost.json): both passes at nnU-Net's plan for isotropic images, patch {size},
 batch {results["batch"]}, {CHANNELS} channels, float16, as torch {results["torch"]} compiles them for an H100. A
 training step is bound by memory where it is not bound by launches: bytes and launches say which candidates cannot be
-cheap there. A tensor that a kernel reads several times from the cache counts once. Kernels of 5 are not in the table: they
-move as much as the default, but our kernels for GPUs have at most 3 voxels along an axis, and cuDNN's depthwise
+cheap there. A tensor that a kernel reads several times from the cache counts once. Kernels of 5 are not in the table:
+they move as much as the default, but our kernels for GPUs have at most 3 voxels along an axis, and cuDNN's depthwise
 convolution is slow. Times have **not been measured**.
 
 {markdown_table(rows, right=True)}
