@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -28,9 +29,18 @@ def default_form(num_stages: int) -> dict[str, Any]:
     }
 
 
-def _default(patch_size: Sequence[int]) -> dict[str, Any]:
+def everywhere_form(num_stages: int) -> dict[str, Any]:
+    """The default form with the NMF at every resolution, which learns more in an iteration, and costs more."""
+    return {**default_form(num_stages), "nmf_stages": [True] * num_stages}
+
+
+# Forms whose widths, strides and windows nnU-Net's planner decides, or the patch size alone.
+PLANNED_FORMS: dict[str, Callable[[int], dict[str, Any]]] = {"default": default_form, "everywhere": everywhere_form}
+
+
+def _planned(patch_size: Sequence[int], form: Callable[[int], dict[str, Any]]) -> dict[str, Any]:
     shape = _widths_and_strides(patch_size)
-    return {**shape, **default_form(len(shape["strides"]))}
+    return {**shape, **form(len(shape["strides"]))}
 
 
 def _widths_and_strides(patch_size: Sequence[int]) -> dict[str, Any]:
@@ -70,7 +80,7 @@ def _published(
 
 # name: arguments for a patch size in voxels
 VARIANTS: dict[str, Callable[[Sequence[int]], dict[str, Any]]] = {
-    "default": _default,
+    **{name: functools.partial(_planned, form=form) for name, form in PLANNED_FORMS.items()},
     "swin": lambda patch: _published(patch, 8, (0.0, 0.5), 2),
     "brats_published": lambda patch: _published(patch, 8, (0.0, 0.25, 0.5, 0.75), 4),
     "isles22_published": lambda patch: _published(patch, 4, (0.0, 0.25, 0.5, 0.75), 2),

@@ -7,7 +7,7 @@ unchanged; only NMF windows and depth are chosen here. Our planner and our train
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from factorizer_nnunet.network import default_form
@@ -18,7 +18,10 @@ NETWORK_CLASS = "factorizer_nnunet.network.Factorizer"
 
 
 def factorizer_architecture(
-    arch_kwargs: Mapping[str, Any], spacing: Sequence[float], size: Size = SIZES["S"]
+    arch_kwargs: Mapping[str, Any],
+    spacing: Sequence[float],
+    size: Size = SIZES["S"],
+    form: Callable[[int], dict[str, Any]] = default_form,
 ) -> dict[str, Any]:
     """The ``architecture`` entry of a plans configuration that builds a Factorizer in place of a U-Net.
 
@@ -27,6 +30,7 @@ def factorizer_architecture(
             ``features_per_stage``, ``strides`` and, if given, ``kernel_sizes`` are used.
         spacing: voxel size of the configuration in mm, in the order of the patch's axes.
         size: the size whose depth is used; widths are those of ``arch_kwargs``.
+        form: one of ``network.PLANNED_FORMS``.
 
     Raises:
         ValueError: ``features_per_stage`` or ``strides`` is missing.
@@ -42,16 +46,16 @@ def factorizer_architecture(
         if isinstance(kernels, int)
         else [_per_axis(kernel, ndim) for kernel in kernels]
     )
-    form = default_form(len(strides))
+    settings = form(len(strides))
     return architecture_entry(
         {
-            "features_per_stage": [_multiple_of(form["head_dim"], n) for n in arch_kwargs["features_per_stage"]],
+            "features_per_stage": [_multiple_of(settings["head_dim"], n) for n in arch_kwargs["features_per_stage"]],
             "strides": strides,
             "kernel_sizes": kernel_sizes,
             "window_sizes": isotropic_windows(spacing, strides),
             "n_blocks_per_stage": per_stage(size.encoder_blocks, len(strides)),
             "n_blocks_per_stage_decoder": per_stage(size.decoder_blocks, len(strides) - 1),
-            **form,
+            **settings,
         }
     )
 

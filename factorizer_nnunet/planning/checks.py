@@ -12,7 +12,7 @@ from nnunetv2.experiment_planning.verify_dataset_integrity import verify_dataset
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import load_json_object
 from factorizer_nnunet.dataset_check.raw import RawDataset
-from factorizer_nnunet.network import VARIANTS
+from factorizer_nnunet.network import PLANNED_FORMS, VARIANTS
 from factorizer_nnunet.network.config_values import is_number
 from factorizer_nnunet.nnunet.fold_checks import checked_folds
 from factorizer_nnunet.nnunet.folds import Fold, read_folds
@@ -38,7 +38,7 @@ def check_size_and_variant(size: str | None, variant: str | None) -> None:
         raise UserError(f"unknown size {size!r}: choose from {', '.join(SIZES)}")
     if variant is not None and variant not in VARIANTS:
         raise UserError(f"unknown variant {variant!r}: choose from {', '.join(VARIANTS)}")
-    if size is not None and variant not in (None, "default"):
+    if size is not None and variant not in (None, *PLANNED_FORMS):
         raise UserError(
             f"--size {size} and --variant {variant} exclude each other: a published variant has its own widths and "
             "depth; give only one of them, with --gpu-memory-target if needed"

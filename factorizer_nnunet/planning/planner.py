@@ -26,7 +26,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from factorizer_nnunet.core.atomic_files import write_text_atomically
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import load_json_object
-from factorizer_nnunet.network import FactorizerConfig, variant_arguments
+from factorizer_nnunet.network import PLANNED_FORMS, FactorizerConfig, variant_arguments
 from factorizer_nnunet.nnunet import names
 from factorizer_nnunet.nnunet.dataset_json import CASES_KEY, LABELS_KEY, DatasetJson
 from factorizer_nnunet.nnunet.environment import AUGMENTATION_VARIABLE, Augmentation, augmentation_setting
@@ -56,7 +56,7 @@ class nnUNetPlannerFactorizer(ExperimentPlanner):
     """
 
     size_name: str | None = None  # a key of sizes.SIZES; None is sizes.DEFAULT_SIZE
-    variant: str | None = None  # a key of network.VARIANTS with its own widths and windows; None is the default form
+    variant: str | None = None  # a key of network.VARIANTS; None is the default form
 
     def __init__(
         self,
@@ -162,9 +162,10 @@ class nnUNetPlannerFactorizer(ExperimentPlanner):
         )
 
     def _architecture(self, unet: Mapping[str, Any], patch: Sequence[int]) -> dict[str, Any]:
-        if self.variant is None:
-            return factorizer_architecture(unet, self._search.spacing, self.size)
-        return architecture_entry(variant_arguments(self.variant, patch))
+        form = PLANNED_FORMS.get(self.variant or "default")
+        if form is None:
+            return architecture_entry(variant_arguments(self.variant, patch))
+        return factorizer_architecture(unet, self._search.spacing, self.size, form)
 
     def _bytes(self, arguments: Mapping[str, Any], patch: Sequence[int], batch: int, classes: int) -> float:
         dataset = DatasetJson(self.dataset_json)

@@ -86,11 +86,13 @@ def _raise(problems: list[str]) -> None:
 
 
 def _plans_problems(settings: RunSettings) -> Iterator[str]:
-    from factorizer_nnunet.network import VARIANTS
+    from factorizer_nnunet.network import PLANNED_FORMS, VARIANTS
     from factorizer_nnunet.planning.sizes import SIZES
     from factorizer_nnunet.planning.templates import template_sources
 
-    ours = [plans_name(), *map(plans_name, SIZES), *(plans_name(variant=n) for n in VARIANTS if n != "default")]
+    forms = (None, *(name for name in PLANNED_FORMS if name != "default"))
+    ours = [plans_name(size, form) for form in forms for size in (None, *SIZES)]
+    ours += [plans_name(variant=name) for name in VARIANTS if name not in PLANNED_FORMS]
     can_be_made = (*STOCK_PLANNERS, *ours, *map(template_plans_name, template_sources()))
     for plans in settings.plans:
         file = settings.paths.plans(plans)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from planning_example import (
 
 from factorizer_nnunet import cli
 from factorizer_nnunet.core.errors import UserError
-from factorizer_nnunet.network import VARIANTS, build_variant
+from factorizer_nnunet.network import PLANNED_FORMS, VARIANTS, build_variant
 from factorizer_nnunet.nnunet.environment import AUGMENTATION_VARIABLE
 from factorizer_nnunet.planning.dataset import configurations_with_own_data, next_command, plan_dataset
 from factorizer_nnunet.planning.planner import nnUNetPlannerFactorizer
@@ -46,7 +47,7 @@ def test_unset_and_missing_folders_are_reported(
         (["--gpu-memory-target", "-2"], "GPU memory target is -2.0 GB"),
         (["--gpu-memory-target", "nan"], "GPU memory target is nan GB"),
         (["--gpu-memory-target", "1e300"], "GPU memory target is 1e+300 GB"),
-        (["--variant", "unet"], "unknown variant 'unet': choose from default, swin, brats_published"),
+        (["--variant", "unet"], "unknown variant 'unet': choose from default, everywhere, swin, brats_published"),
         (["--size", "XXL"], "unknown size 'XXL': choose from S, M, L, XL"),
         (["--size", "M", "--variant", "swin"], "--size M and --variant swin exclude each other"),
         (["--preset", "XXL"], "unknown size 'XXL'"),
@@ -201,7 +202,19 @@ def test_plans_keep_nnunets_choice_and_build_a_factorizer(raw: Path, folders: Pa
         assert logits.shape == (1, 2, *chosen.patch_size)
 
 
-@pytest.mark.parametrize("variant", [name for name in VARIANTS if name != "default"])
+@pytest.mark.parametrize("size", [None, "M"])
+def test_the_form_with_nmf_everywhere_is_planned_as_the_default_is(raw: Path, folders: Path, size: str | None) -> None:
+    write_json(folders / "nnUNet_preprocessed" / NAME / "dataset_fingerprint.json", fingerprint(SHAPE))
+    own, default = (plan_dataset(7, size=size, variant=variant, preprocess=False) for variant in ("everywhere", None))
+    assert own.name == f"nnUNetFactorizer{size or ''}Plans_everywhere.json"
+    for configuration in ("2d", "3d_fullres"):
+        (built, _), (usual, _) = (built_network(file, configuration) for file in (own, default))
+        stages = usual.config.num_stages
+        assert usual.config.nmf_stages != (True,) * stages
+        assert built.config == replace(usual.config, nmf_stages=(True,) * stages)
+
+
+@pytest.mark.parametrize("variant", [name for name in VARIANTS if name not in PLANNED_FORMS])
 def test_every_variant_is_planned_by_name(raw: Path, folders: Path, variant: str) -> None:
     import torch
 
