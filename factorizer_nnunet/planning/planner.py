@@ -162,10 +162,10 @@ class nnUNetPlannerFactorizer(ExperimentPlanner):
         )
 
     def _architecture(self, unet: Mapping[str, Any], patch: Sequence[int]) -> dict[str, Any]:
-        form = PLANNED_FORMS.get(self.variant or "default")
-        if form is None:
-            return architecture_entry(variant_arguments(self.variant, patch))
-        return factorizer_architecture(unet, self._search.spacing, self.size, form)
+        name = self.variant or "default"
+        if name not in PLANNED_FORMS:
+            return architecture_entry(variant_arguments(name, patch))
+        return factorizer_architecture(unet, self._search.spacing, self.size, PLANNED_FORMS[name])
 
     def _bytes(self, arguments: Mapping[str, Any], patch: Sequence[int], batch: int, classes: int) -> float:
         dataset = DatasetJson(self.dataset_json)
