@@ -30,7 +30,7 @@ def default_form(num_stages: int) -> dict[str, Any]:
 
 
 def everywhere_form(num_stages: int) -> dict[str, Any]:
-    """The default form with the NMF at every resolution, which learns more in an iteration, and costs more."""
+    """The default form with the NMF at every resolution; docs/default_form.md compares them."""
     return {**default_form(num_stages), "nmf_stages": [True] * num_stages}
 
 
