@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import statistics
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -40,8 +41,9 @@ its short budget, with the same plans, data and augmentation: `nnUNetv2_train`, 
 *Cost* is the CPU time of an iteration relative to the default's, as all take turns in one process; a candidate of equal
 training time has as many fewer iterations. Scores are the mean Dice of the validation cases, complete images, without
 mirroring; differences are paired by patient, with a 95 % bootstrap interval, which does not contain the chance of
-another training: seeds of one network differ by about 0.02. What candidates would cost on a GPU, by launches and bytes:
-[candidate_gpu_cost.md](candidate_gpu_cost.md)."""
+another training.
+
+What candidates would cost on a GPU, by launches and bytes: [candidate_gpu_cost.md](candidate_gpu_cost.md)."""
 _OVERVIEW = (
     "Differences of the mean Dice from the default, for candidates that more than one data set has; in brackets over "
     "how many seeds, if more than one."
@@ -84,9 +86,12 @@ def write_page(results: Results) -> None:
 def page(content: Mapping[str, Any]) -> str:
     """The page as Markdown."""
     lines = ["# The search for a better default", "", _INTRODUCTION, ""]
-    rows = _overview(content)
+    rows = overview(content)
     if len(rows) > 1:
         lines += ["## All data sets", "", _OVERVIEW, "", markdown_table(rows, right=True), ""]
+    if spreads := seed_spreads(content):
+        found = ", ".join(f"{spread:.3f} on {data}" for data, spread in spreads.items())
+        lines += [f"Standard deviation of the default's mean Dice over seeds, equal iterations: {found}.", ""]
     for setup in content["setups"]:
         for equal in (ITERATIONS, TIME):
             if rows := list(_rows(content, setup, equal)):
@@ -117,7 +122,18 @@ def _difference(content: Mapping[str, Any], setup: str, equal: str, arm: str, se
     return None if own is None or default is None else paired(own, default)
 
 
-def _overview(content: Mapping[str, Any]) -> list[list[str]]:
+def seed_spreads(content: Mapping[str, Any]) -> dict[str, float]:
+    """Standard deviation of the default's mean Dice over seeds, at equal iterations, by data set."""
+    found = {}
+    for setup in content["setups"]:
+        of_seeds = [_means(content, _piece(setup, ITERATIONS, "default", seed)) for seed in range(3)]
+        values = [statistics.mean(means.values()) for means in of_seeds if means is not None]
+        if len(values) > 1:
+            found[setup.partition("/")[0]] = statistics.stdev(values)
+    return found
+
+
+def overview(content: Mapping[str, Any]) -> list[list[str]]:
     """The candidates' differences from the default, by data set: those that more than one data set has."""
     columns = [(setup, equal) for equal in (ITERATIONS, TIME) for setup in content["setups"]]
     table: dict[str, dict[tuple[str, str], str]] = {}

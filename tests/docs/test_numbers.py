@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from benchmarks import default_search as search
+from benchmarks.real_data.candidates import ALL_ARMS
 from benchmarks.real_data.page import overview
-from benchmarks.real_data.summary import case_means
 
 ROOT = Path(__file__).resolve().parents[2]
 MEASURED = ROOT / "docs" / "measured"
@@ -133,24 +134,29 @@ def default_form() -> Iterator[str]:
     yield f"on far context ({far['lr 1e-2']} against {far['default']})"
     lost = mean_dice("planning_study", "planned") - mean_dice("planning_study", DEEPER)
     yield f"is {lost:.3f} ± 0.006 behind"
-    iterations, time = (searched(equal) for equal in ("iterations", "time"))
-    yield f"{iterations['kernels_of_5']} against {iterations['default']} after as many iterations"
-    yield f"nnU-Net's U-Net with our recipe ({iterations['unet_ours']})"
-    yield f"{time['kernels_of_5']} against {time['default']} in equal training time"
-    yield f"see as far with our kernels ({iterations['two_depthwise']})"
-    cost = results("default_search")["setups"]["hippocampus/3d_fullres"]["seconds"]
-    yield f"({iterations['everywhere']}) for {cost['everywhere'] / cost['default']:.2f} times the cost"
+    trained = search.overview(results("default_search"))
+    header = trained[0]
+    gained = {row[0]: dict(zip(header, (cell.partition(" ")[0] for cell in row), strict=True)) for row in trained[1:]}
+    names = {arm: ALL_ARMS[arm].title for arm in ("kernels_of_5", "gated", "everywhere", "two_depthwise")}
+    hippocampus, atrium, heart, brain = ("hippocampus", "la_x2", "acdc", "brats_2mm")
 
+    def gain(arm: str, data: str, equal: str = "equal iterations") -> str:
+        return gained[names[arm]][f"{data}, {equal}"].replace("-", "−")
 
-def searched(equal: str) -> dict[str, str]:
-    """Mean Dice on the hippocampus of each candidate of the search, as its page shows it."""
-    found = {}
-    for key, piece in results("default_search")["pieces"].items():
-        data, _, _, arm, kind, _, seed = key.split("/")
-        if (data, kind, seed) == ("hippocampus", f"equal_{equal}", "seed_0"):
-            means = case_means(piece["scores"]).values()
-            found[arm] = f"{sum(means) / len(means):.3f}"
-    return found
+    five = (gain("kernels_of_5", data) for data in (hippocampus, brain, atrium))
+    yield "{} on the hippocampus, {} on BraTS, {} on the left atrium".format(*five)
+    yield f"{gain('two_depthwise', hippocampus)}, {gain('two_depthwise', brain)} and {gain('two_depthwise', atrium)}"
+    everywhere = (gain("everywhere", data) for data in (hippocampus, atrium, brain, heart))
+    yield "{} on the hippocampus, {} on the left atrium, {} on BraTS, {} on ACDC".format(*everywhere)
+    yield f"on the left atrium {gain('everywhere', atrium, 'equal training time')}; on the hippocampus [behind]"
+    for data in (hippocampus, heart, atrium):
+        yield gain("gated", data)
+    costs = [setup["seconds"] for setup in results("default_search")["setups"].values()]
+    shares = [cost["everywhere"] / cost["default"] for cost in costs]
+    yield f"{min(shares):.2f} to {max(shares):.2f} times the CPU time"
+    gpu = results("candidate_gpu_cost")["networks"]
+    launches, gigabytes = (gpu["everywhere"][what] / gpu["default"][what] for what in ("launches", "gb"))
+    yield f"{launches:.2f} times the launches and moves {gigabytes:.2f} times the bytes"
 
 
 def tune_inference() -> Iterator[str]:
