@@ -25,7 +25,7 @@ from benchmarks.nnunet_commands import ROOT
 from benchmarks.output_paths import output_file
 from benchmarks.real_data.arms import BASELINE
 from benchmarks.real_data.candidates import ALL_ARMS
-from benchmarks.real_data.networks import gated, with_conv_stem, with_two_depthwise
+from benchmarks.real_data.networks import with_conv_stem, with_two_depthwise
 from benchmarks.step_operators import CLASSES, as_on_a_gpu, compiled_passes, count_launches
 from factorizer_nnunet.core.atomic_files import write_text_atomically
 from factorizer_nnunet.core.markdown import markdown_table
@@ -36,7 +36,6 @@ NETWORKS = (
     *("two_blocks_everywhere", "wider_below"),
 )
 _CHANGES: dict[str, Callable[[Any], nn.Module]] = {  # as the trainers of these candidates change the default
-    "gated": gated,
     "two_depthwise": with_two_depthwise,
     "conv_stem": with_conv_stem,
 }

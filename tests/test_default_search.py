@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 from typing import Any
 
 import pytest
@@ -17,7 +16,7 @@ from benchmarks.default_search import page, parser, planned
 from benchmarks.ext_trainer.search_trainers import AVERAGED_STEPS, CosineSchedule, MuonWithAdamW
 from benchmarks.real_data.candidates import CANDIDATES, DEFAULT
 from benchmarks.real_data.data import DATA_SETS
-from benchmarks.real_data.networks import gated, with_conv_stem
+from benchmarks.real_data.networks import with_conv_stem
 from benchmarks.real_data.pieces import ITERATIONS, TIME, length, trainer_name
 from benchmarks.real_data.workspace import plans_of
 from factorizer_nnunet.network.variants import build_network
@@ -116,25 +115,6 @@ def test_muon_updates_matrices_and_adamw_the_rest_and_both_continue() -> None:
     start = [p.detach().clone() for p in nn.Sequential(nn.Conv3d(1, 4, 3), nn.Flatten(), nn.Linear(4, 4)).parameters()]
     assert all(not torch.equal(before, after) for before, after in zip(start, trained(1), strict=True))
     assert all(torch.equal(one, other) for one, other in zip(trained(4), trained(4, saved_after=2), strict=True))
-
-
-def test_gating_scales_the_input_of_blocks_with_an_nmf_alone() -> None:
-    random.seed(0)
-    torch.manual_seed(0)
-    network = build_network(1, 2, (16, 16, 16)).eval()
-    x = torch.rand(1, 1, 16, 16, 16)
-    with torch.no_grad():
-        before = network(x)
-        for module in gated(network).modules():
-            if type(module).__name__ == "NMFMixer":
-                module.out_proj.weight.zero_()
-                module.out_proj.bias.zero_()
-        assert not torch.allclose(network(x), before)
-        # A gate of 1 leaves the input as it is, as an NMF does that adds 0.
-        ungated = build_network(1, 2, (16, 16, 16)).eval()
-        weights = {name.replace(".block.", "."): value for name, value in network.state_dict().items()}
-        ungated.load_state_dict(weights)
-        torch.testing.assert_close(network(x), ungated(x))
 
 
 def test_the_conv_stem_keeps_the_size() -> None:

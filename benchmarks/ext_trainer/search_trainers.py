@@ -16,7 +16,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import nn
 
 from benchmarks.ext_trainer.benchmark_trainers import MeasuredTrainer, nnUNetTrainerBenchmarkRecipe, variant
-from benchmarks.real_data.networks import gated, with_conv_stem, with_two_depthwise
+from benchmarks.real_data.networks import with_conv_stem, with_two_depthwise
 from factorizer_nnunet.network import Factorizer
 from factorizer_nnunet.training.schedule import WarmupPolySchedule
 
@@ -157,12 +157,6 @@ def _build(
     )
 
 
-class nnUNetTrainerBenchmarkGated(nnUNetTrainerBenchmarkRecipe):
-    """Gating with the NMF's reconstruction."""
-
-    build_network_architecture = staticmethod(functools.partial(_build, gated))
-
-
 class nnUNetTrainerBenchmarkConvStem(nnUNetTrainerBenchmarkRecipe):
     """A stem of two convolutions."""
 
@@ -181,7 +175,6 @@ _BASES = (
     nnUNetTrainerBenchmarkMuon,
     nnUNetTrainerBenchmarkFastMoments,
     nnUNetTrainerBenchmarkOneOutput,
-    nnUNetTrainerBenchmarkGated,
     nnUNetTrainerBenchmarkConvStem,
     nnUNetTrainerBenchmarkTwoDepthwise,
 )

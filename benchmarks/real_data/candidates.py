@@ -13,6 +13,7 @@ from factorizer_nnunet.planning.architecture import architecture_entry
 
 DEFAULT = ARMS["default"]
 Settings = dict[str, Any]  # of the network
+_GATE = {"nmf_output": "gate"}
 
 
 def _form(name: str, title: str, cost: float, change: Callable[[Settings], Settings]) -> Arm:
@@ -72,15 +73,17 @@ def _trainer(name: str) -> str:
 CANDIDATES: dict[str, Arm] = {
     "nmf_from_second": _form("nmf_from_second", "NMF from the second stage on", 0.4, _nmf_from_second),
     "rank_4": _form("rank_4", "rank 4", 0.4, lambda _: {"rank": 4}),
-    "gated": _recipe("gated", "gating with the NMF's reconstruction", trainer=_trainer("Gated")),
+    "gated": _form("gated", "gating with the NMF's reconstruction", 0.4, lambda _: _GATE),
     "kernels_of_5": _form("kernels_of_5", "kernels of 5 below the first stage", 0.45, _kernels_of_5),
     "kernels_of_7": _form("kernels_of_7", "kernels of 7 below the first stage", 0.6, partial(_kernels, size=7)),
     "kernels_of_5_everywhere": _form(
         "kernels_of_5_everywhere", "kernels of 5", 0.6, partial(_kernels, size=5, first_stage=True)
     ),
-    "kernels_of_5_gated": replace(
-        _form("kernels_of_5", "kernels of 5 below the first stage, gating", 0.45, _kernels_of_5),
-        trainer=_trainer("Gated"),
+    "kernels_of_5_gated": _form(
+        "kernels_of_5_gated",
+        "kernels of 5 below the first stage, gating",
+        0.45,
+        lambda settings: {**_kernels_of_5(settings), **_GATE},
     ),
     "kernels_of_5_muon": replace(
         _form("kernels_of_5", "kernels of 5 below the first stage, Muon", 0.45, _kernels_of_5), trainer=_trainer("Muon")

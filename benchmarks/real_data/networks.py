@@ -2,37 +2,12 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import nn
 
 from factorizer_nnunet.network import Factorizer
-from factorizer_nnunet.network.blocks import FactorizerBlock, Stage
+from factorizer_nnunet.network.blocks import FactorizerBlock
 from factorizer_nnunet.network.layers import Conv, DepthwiseConv
 from factorizer_nnunet.network.norms import build_norm
-
-
-class GatedBlock(nn.Module):
-    """A block whose NMF scales its input, by 0 to 2, instead of being added to it."""
-
-    def __init__(self, block: FactorizerBlock) -> None:
-        super().__init__()
-        self.block = block
-
-    def forward(self, x: Tensor, overwrite: bool = False) -> Tensor:
-        """x: (B, *spatial, C); returns the same shape."""
-        block = self.block
-        if block.depthwise is not None:
-            x = block.depthwise(x)
-        x = x * (2 * block.mixer(block.norm1(x)).sigmoid())
-        return x + block.mlp(block.norm2(x))
-
-
-def gated(network: Factorizer) -> Factorizer:
-    """The network with ``GatedBlock`` in place of each block that has an NMF."""
-    for stage in [module for module in network.modules() if isinstance(module, Stage)]:
-        for index, block in enumerate(stage):
-            if block.mixer is not None:
-                stage[index] = GatedBlock(block)
-    return network
 
 
 def with_two_depthwise(network: Factorizer) -> Factorizer:

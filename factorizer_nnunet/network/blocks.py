@@ -53,7 +53,8 @@ class FactorizerBlock(nn.Module):
     """Depthwise convolution, mixing of context (NMF), mixing of channels (MLP), each added to its input.
 
     ``depthwise`` is one of ``config_values.DEPTHWISE``, with kernels of ``kernel_size``; a block without a ``mixer``
-    mixes no context.
+    mixes no context. With ``gates``, the mixer's output is not added: its sigmoid, doubled, scales the input, and an
+    output of 0 changes nothing, either.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class FactorizerBlock(nn.Module):
         *,
         norm: str,
         mixer: NMFMixer | None,
+        gates: bool = False,
         mlp_ratio: float,
         depthwise: str,
         kernel_size: Sequence[int],
@@ -73,6 +75,7 @@ class FactorizerBlock(nn.Module):
         self.depthwise = DepthwiseConv(channels, kernel_size) if depthwise == "entry" else None
         self.norm1 = None if mixer is None else build_norm(norm, channels)
         self.mixer = mixer
+        self.gates = gates
         self.norm2 = build_norm(norm, channels)
         self.mlp = MLP(channels, mlp_ratio, dropout, kernel_size if depthwise == "mlp" else None)
         self.dropout = nn.Dropout(dropout)
@@ -105,8 +108,9 @@ class FactorizerBlock(nn.Module):
             x, overwrite = self.depthwise(x), True
         drops = self.training and not self.dropout.p == self.drop_path.probability == 0
         if self.mixer is not None and self.norm1 is not None:
-            if drops:
-                x = x + self.drop_path(self.dropout(self.mixer(self.norm1(x))))
+            if drops or self.gates:
+                mixed = self.drop_path(self.dropout(self.mixer(self.norm1(x))))
+                x = x * (2 * mixed.sigmoid()) if self.gates else x + mixed
             else:
                 x = residual_mixer(x, self.norm1, self.mixer)
             overwrite = True  # x now belongs to the block

@@ -61,6 +61,7 @@ class FactorizerConfig:
     depthwise: str = "entry"  # one of DEPTHWISE: a residual depthwise convolution first in every block, or in its MLP
     downsample: str = "patch"  # one of DOWNSAMPLINGS: convolutions with the stride as kernel, or with kernel_sizes
     nmf_stages: tuple[bool, ...] | None = None  # which stages, of encoder and decoder, have the NMF; None: all
+    nmf_output: str = "add"  # one of NMF_OUTPUTS: a block adds the NMF's output to its input, or scales it by 0 to 2
     adapter: str = "pointwise"  # one of ADAPTERS: what merges a skip connection
 
     @classmethod

@@ -13,6 +13,7 @@ ADAPTERS = ("pointwise", "conv")
 BORDERS = ("cut", "cyclic")
 DEPTHWISE = ("entry", "mlp", "none")
 DOWNSAMPLINGS = ("patch", "overlap")
+NMF_OUTPUTS = ("add", "gate")
 
 Test = Callable[[Any], bool]
 Rules = Mapping[str, tuple[str, Test]]  # name: what is expected, in words and as a test
@@ -114,5 +115,6 @@ RULES: Rules = {
     "depthwise": _one_of(DEPTHWISE),
     "downsample": _one_of(DOWNSAMPLINGS),
     "nmf_stages": ("true or false per stage, or null", optional(list_of(_is_bool))),
+    "nmf_output": _one_of(NMF_OUTPUTS),
     "adapter": _one_of(ADAPTERS),
 }

@@ -175,6 +175,7 @@ def _stage(config: FactorizerConfig, stage: int, num_blocks: int) -> Stage:
                 width,
                 norm=config.norm,
                 mixer=_mixer(config, stage) if config.has_nmf(stage) else None,
+                gates=config.nmf_output == "gate",
                 mlp_ratio=config.mlp_ratio,
                 depthwise=config.depthwise,
                 kernel_size=config.kernel_sizes[stage],

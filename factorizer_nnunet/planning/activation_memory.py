@@ -90,7 +90,8 @@ def _block(config: FactorizerConfig, stage: int, size: Sequence[int], precision:
     if not config.has_nmf(stage):
         return Need(entry + mlp.kept, mlp.temporary)
     mixer = _mixer(config, stage, size)
-    kept = entry + norm + features + mixer.kept + mlp.kept
+    gate = 2 * features if config.nmf_output == "gate" else 0  # the sigmoid, and the input that it scales
+    kept = entry + norm + features + mixer.kept + gate + mlp.kept
     # During the backward pass of the mixer, the MLP's features are already free.
     return Need(kept, max(mlp.temporary, features + mixer.temporary - mlp.kept))
 

@@ -18,11 +18,14 @@ def build_mixer(**nmf: object) -> NMFMixer:
     ).requires_grad_(False)
 
 
-def build_block(mixer: NMFMixer | None, depthwise: str = "entry", norm: str = "instance") -> FactorizerBlock:
+def build_block(
+    mixer: NMFMixer | None, depthwise: str = "entry", norm: str = "instance", gates: bool = False
+) -> FactorizerBlock:
     return FactorizerBlock(
         12,
         norm=norm,
         mixer=mixer,
+        gates=gates,
         mlp_ratio=2.0,
         depthwise=depthwise,
         kernel_size=(3, 3, 3),
@@ -48,6 +51,18 @@ def test_mixer_input_is_what_the_mixer_receives(depthwise: str, norm: str) -> No
 def test_a_block_without_a_mixer_has_no_mixer_input() -> None:
     with pytest.raises(ValueError, match="this block has no mixer"):
         build_block(None).mixer_input(torch.zeros(1, 4, 4, 4, 12))
+
+
+def test_a_gate_scales_the_input_by_what_the_mixer_says() -> None:
+    mixer = build_mixer()
+    block = build_block(mixer, depthwise="none", gates=True)
+    x = torch.randn(1, 9, 8, 5, 12)
+    with torch.no_grad():
+        scaled = x * 2 / (1 + (-mixer(block.norm1(x))).exp())
+        torch.testing.assert_close(block(x), scaled + block.mlp(block.norm2(scaled)))
+        mixer.out_proj.weight.zero_()
+        mixer.out_proj.bias.zero_()
+        torch.testing.assert_close(block(x), x + block.mlp(block.norm2(x)))
 
 
 def test_num_heads() -> None:

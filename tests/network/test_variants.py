@@ -46,6 +46,7 @@ FAMILY = [
     {"window_counts": [[2, 1], [1, 2]], "patch_size": [8, 8]},
     {"shifts": [0, [0.5, 0.25]]},
     {"nmf_stages": [False, True]},
+    {"nmf_output": "gate"},
     {"norm": "rms", "adapter": "conv", "depthwise": "mlp", "downsample": "overlap", "n_blocks_per_stage": [1, 2]},
 ]
 
@@ -97,6 +98,7 @@ def test_checkpointing_changes_no_gradient() -> None:
         ({"mlp_ratio": "2"}, "invalid mlp_ratio='2': expected a number"),
         ({"dropout": True}, "invalid dropout=True: expected a number"),
         ({"patch_size": 32}, "invalid patch_size=32: expected null, or an integer of at least 1 per axis"),
+        ({"nmf_output": "multiply"}, "invalid nmf_output='multiply': expected one of"),
         ({"depthwise": "exit"}, "invalid depthwise='exit': expected one of"),
         ({"downsample": "pool"}, "invalid downsample='pool': expected one of"),
         ({"patch_size": [8, 7]}, r"invalid patch_size=\(8, 7\): expected multiples of \[2, 2\]"),
