@@ -83,7 +83,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "report",
     },
     "demo": {"core", "imaging", "nnunet", "pages", "dataset_conversion", "running", "report", "training", "evaluation"},
-    "doctor": {"core", "nnunet", "network"},
+    "doctor": {"core", "nnunet", "network", "training"},
     "ext_trainer": {"core", "nnunet", "training"},
 }
 ABOVE_ALL = {"commands", "cli", "__main__", "__init__"}  # the command line may import every package
