@@ -14,6 +14,7 @@ import pytest
 from benchmarks import default_search as search
 from benchmarks.real_data.candidates import ALL_ARMS
 from benchmarks.real_data.page import overview
+from benchmarks.real_data.summary import comparison
 
 ROOT = Path(__file__).resolve().parents[2]
 MEASURED = ROOT / "docs" / "measured"
@@ -149,6 +150,11 @@ def default_form() -> Iterator[str]:
     everywhere = (gain("everywhere", data) for data in (hippocampus, atrium, brain, heart))
     yield "{} on the hippocampus, {} on the left atrium, {} on BraTS, {} on ACDC".format(*everywhere)
     yield f"on the left atrium {gain('everywhere', atrium, 'equal training time')}; on the hippocampus [behind]"
+    found = comparison(results("real_data"), "brats_2mm/3d_fullres", "short", "time").difference(
+        "everywhere", "default"
+    )
+    yield f"[{found.mean:+.3f}](measured/real_data.md#brats_2mm-3d_fullres), interval from"
+    yield f"interval from {found.low:+.3f} to {found.high:+.3f}".replace("-", "−")
     yield f"{gain('gated', heart)} on ACDC and"
     yield f"{gain('gated', hippocampus)} on the hippocampus (three seeds each), {gain('gated', brain)} on BraTS (two)"
     yield f"{gain('gated', atrium)} on the left atrium; in equal training time"
