@@ -20,13 +20,14 @@ from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from torch import nn
 from tqdm import tqdm
 
+from benchmarks.compiled_without_gpu import compiled_passes
 from benchmarks.gpu.training import CONFIGURATION, example_plans
 from benchmarks.nnunet_commands import ROOT
 from benchmarks.output_paths import output_file
 from benchmarks.real_data.arms import BASELINE
 from benchmarks.real_data.candidates import ALL_ARMS
-from benchmarks.real_data.networks import with_conv_stem, with_two_depthwise
-from benchmarks.step_operators import CLASSES, as_on_a_gpu, compiled_passes, count_launches
+from benchmarks.real_data.networks import with_two_depthwise
+from benchmarks.step_operators import CLASSES, as_on_a_gpu, count_launches
 from factorizer_nnunet.core.atomic_files import write_text_atomically
 from factorizer_nnunet.core.markdown import markdown_table
 
@@ -37,7 +38,6 @@ NETWORKS = (
 )
 _CHANGES: dict[str, Callable[[Any], nn.Module]] = {  # as the trainers of these candidates change the default
     "two_depthwise": with_two_depthwise,
-    "conv_stem": with_conv_stem,
 }
 CHANNELS = 4
 

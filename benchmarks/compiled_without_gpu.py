@@ -72,13 +72,13 @@ class Calls:
 
     Attributes:
         generated: kernels that the compiler wrote.
-        library: operators of PyTorch that it left alone: matrix products and convolutions, mostly.
+        libraries: operators of PyTorch that it left alone: matrix products and convolutions, mostly.
         kernels: kernels of ours.
         operators: operators of ours.
     """
 
     generated: int = 0
-    library: int = 0
+    libraries: int = 0
     kernels: int = 0
     operators: int = 0
 
@@ -149,7 +149,7 @@ def count_calls(code: str) -> Calls:
         elif name.startswith(_OURS):
             counts["operators"] += 1
         elif name.startswith(_LIBRARY):
-            counts["library"] += 1
+            counts["libraries"] += 1
         elif name not in _LAUNCHES_NOTHING:
             raise ValueError(f"unknown call in the code that torch.compile made: {ast.unparse(node)}")
     return Calls(**counts)

@@ -143,7 +143,7 @@ def overview(content: Mapping[str, Any]) -> list[list[str]]:
             known = [one.mean for one in found if one is not None]
             if arm != "default" and known:
                 seeds = f" ({len(known)})" if len(known) > 1 else ""
-                table.setdefault(arm, {})[column] = f"{sum(known) / len(known):+.3f}{seeds}"
+                table.setdefault(arm, {})[column] = f"{statistics.mean(known):+.3f}{seeds}"
     several = {arm: cells for arm, cells in table.items() if len({setup for setup, _ in cells}) > 1}
     used = [column for column in columns if any(column in cells for cells in several.values())]
     header = ["minus the default", *(f"{setup.partition('/')[0]}, {EQUAL[equal]}" for setup, equal in used)]
@@ -160,7 +160,7 @@ def _rows(content: Mapping[str, Any], setup: str, equal: str) -> Iterator[list[s
         if (means := _means(content, piece)) is None:
             continue
         own = content["pieces"][piece.key]
-        mean = sum(means.values()) / len(means)
+        mean = statistics.mean(means.values())
         apart = None if arm == "default" else _difference(content, setup, equal, arm, seed)
         name = ALL_ARMS[arm].title + (f", seed {seed}" if seed else "")
         cost = f"{costs[arm] / costs['default']:.2f}" if arm in costs else ""

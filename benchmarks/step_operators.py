@@ -83,20 +83,20 @@ class Launches:
 
     Attributes:
         generated: kernels that the compiler wrote.
-        library: matrix products, convolutions and other operators that it left to PyTorch.
+        libraries: matrix products, convolutions and other operators that it left to PyTorch.
         ours: launches of our kernels.
         within: operators of PyTorch that our operators call between these.
     """
 
     generated: int
-    library: int
+    libraries: int
     ours: int
     within: int
 
     @property
     def total(self) -> int:
         """Launches in all."""
-        return self.generated + self.library + self.ours + self.within
+        return self.generated + self.libraries + self.ours + self.within
 
 
 @contextlib.contextmanager
@@ -155,7 +155,7 @@ def count_launches(compiled: CompiledPass) -> Launches:
     calls = count_calls(compiled.code)
     return Launches(
         generated=calls.generated,
-        library=calls.library,
+        libraries=calls.libraries,
         ours=calls.kernels + count(compiled.graph).launches_from_python,
         within=operators_within_ours(compiled.graph),
     )

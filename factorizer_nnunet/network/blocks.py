@@ -63,7 +63,7 @@ class FactorizerBlock(nn.Module):
         *,
         norm: str,
         mixer: NMFMixer | None,
-        gates: bool = False,
+        gates: bool,
         mlp_ratio: float,
         depthwise: str,
         kernel_size: Sequence[int],
