@@ -20,7 +20,7 @@ from benchmarks.real_data import study as real_data_study
 from benchmarks.real_data.arms import ARMS
 from benchmarks.real_data.data import DATA_SETS, data_set
 from benchmarks.real_data.figure import draw, points
-from benchmarks.real_data.page import overview, page, shown
+from benchmarks.real_data.page import MAIN, overview, page, shown
 from benchmarks.real_data.pieces import ITERATIONS, SHORT, TIME, Piece, length, pieces, seconds, trainer_name
 from benchmarks.real_data.results import Results
 from benchmarks.real_data.summary import case_means, comparison, patient_means, robustness
@@ -290,11 +290,11 @@ def test_the_overview_marks_what_is_ahead_of_both_unets() -> None:
     planned = [brats("default"), brats("default", TIME), brats("unet"), brats("unet_ours")]
     content = content_of(*planned)
     header, row = overview(content)
-    assert row == ["brats_2mm", "2", "0.530", "0.537", "0.522", "0.522"] and len(header) == len(row)
+    assert row == ["brats_2mm", "150", "2", "0.530", "0.537", "0.522", "0.522"] and len(header) == len(row)
     for piece in planned[2:]:
         for regions in content["pieces"][piece.key]["scores"].values():
             regions["whole"][0] -= 0.1
-    assert overview(content)[1][4:] == ["**0.522**"] * 2
+    assert overview(content)[1][5:] == ["**0.522**"] * 2
     del content["pieces"][brats("unet_ours").key]
     assert overview(content) == [header]
 
@@ -310,6 +310,14 @@ def test_the_page_says_what_was_compared_and_what_its_number_of_patients_can_sho
     (row,) = [line for line in few.split("### ")[1].splitlines() if line.startswith("| nnU-Net's U-Net, our")]
     cells = [cell.strip() for cell in row.split("|")[2:-1]]
     assert cells[:6] == ["150", "4.40", "1.00 M", "0.580", "0.400", "**0.537**"]
+
+
+def test_arms_that_have_fewer_folds_do_not_take_folds_from_the_main_ones() -> None:
+    content = content_of(*(brats(arm, fold=fold) for arm in MAIN for fold in (0, 2)), brats("no_nmf"))
+    main, every, _ = page(content, "p.png").split("### ")[1:]
+    first_lines = [part.partition("\n")[0] for part in (main, every)]
+    assert first_lines == [f"Short budget, equal iterations, {folds}" for folds in ("folds 0, 2", "fold 0")]
+    assert "no NMF" not in main and "4 patients" in main and "no NMF" in every and "2 patients" in every
 
 
 def test_every_training_of_fold_0_is_a_point_of_the_figure(tmp_path: Path) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,9 +21,10 @@ from factorizer_nnunet.report.statistics import Estimate, cases_needed
 
 EQUAL = {ITERATIONS: "equal iterations", TIME: "equal training time"}
 RECIPE = "unet_ours"
+MAIN = ("default", BASELINE, RECIPE)  # compared on more folds than the other arms
 _OVERVIEW = (
-    "Short budget, the folds that all arms have finished. Bold: ahead of both U-Nets, with the intervals of the "
-    "differences clear of 0."
+    "The folds that the three networks have finished. Bold: ahead of both U-Nets, with the intervals of the differences "
+    "clear of 0."
 )
 NMF = (("default", "no_nmf"), ("everywhere", "no_nmf"), ("everywhere", "default"))
 _INTRODUCTION = """\
@@ -70,12 +72,12 @@ def page(content: Mapping[str, Any], picture: str) -> str:
 
 
 def overview(content: Mapping[str, Any]) -> list[list[str]]:
-    """A row for each setup whose short budget has both U-Nets and the default, after the header."""
+    """A row for each setup and budget that has both U-Nets and the default, after the header."""
     unets = [ARMS[arm].title for arm in (BASELINE, RECIPE)]
-    rows = [["mean Dice", "patients", *unets, *(f"Factorizer, {title}" for title in EQUAL.values())]]
-    for setup in content["setups"]:
-        found = {equal: comparison(content, setup, SHORT, equal) for equal in EQUAL}
-        if any(one is None or not {"default", RECIPE} <= one.results.keys() for one in found.values()):
+    rows = [["mean Dice", "iterations", "patients", *unets, *(f"Factorizer, {title}" for title in EQUAL.values())]]
+    for setup, budget in itertools.product(content["setups"], (SHORT, LONG)):
+        found = {equal: comparison(content, setup, budget, equal, arms=MAIN) for equal in EQUAL}
+        if any(one is None or one.results.keys() != set(MAIN) for one in found.values()):
             continue
         first = found[ITERATIONS]
         cells = [f"{first.mean(arm):.3f}" for arm in (BASELINE, RECIPE)]
@@ -83,7 +85,8 @@ def overview(content: Mapping[str, Any]) -> list[list[str]]:
             clear = all(one.difference("default", arm).low > 0 for arm in (BASELINE, RECIPE))
             cells.append(f"**{one.mean('default'):.3f}**" if clear else f"{one.mean('default'):.3f}")
         name = setup.removesuffix("/3d_fullres").replace("/", ", ")
-        rows.append([name, str(first.num_patients), *cells])
+        iterations = first.results[BASELINE][first.folds[0]]["iterations"]
+        rows.append([name, str(iterations), str(first.num_patients), *cells])
     return rows
 
 
@@ -102,10 +105,11 @@ def _setup(content: Mapping[str, Any], setup: str) -> list[str]:
         costs = [f"{ARMS[arm].title} {value / base:.2f}" for arm, value in known["seconds"].items()]
         lines += [f"Time of an iteration relative to {ARMS[BASELINE].title}: {', '.join(costs)}.", ""]
     for budget in (SHORT, LONG):
-        for equal in EQUAL:
-            found = comparison(content, setup, budget, equal)
-            if found is not None:
-                lines += _comparison(found, known, f"{budget.capitalize()} budget, {EQUAL[equal]}")
+        for equal, title in EQUAL.items():
+            found = [comparison(content, setup, budget, equal, arms=arms) for arms in (MAIN, tuple(ARMS))]
+            by_folds = {one.folds: one for one in found if one is not None}  # of all arms where these have the folds
+            for one in by_folds.values():
+                lines += _comparison(one, known, f"{budget.capitalize()} budget, {title}, {_named(one.folds)}")
     lines += _seeds(content, setup)
     lines += _robustness(content, setup)
     return lines
@@ -131,8 +135,7 @@ def _comparison(found: Comparison, known: Mapping[str, Any], title: str) -> list
                 *("" if arm == other else shown(found.difference(arm, other)) for other in others),
             ]
         )
-    folds = ", ".join(map(str, found.folds))
-    counted = f"{count_of(found.num_patients, 'patient')}, fold{'s' * (len(found.folds) > 1)} {folds}."
+    counted = f"{count_of(found.num_patients, 'patient')}, {_named(found.folds)}."
     text = [counted, f"Surface Dice at {known['tolerance_mm']:g} mm."]
     text += [
         f"{ARMS[one].title} minus {ARMS[other].title}: {shown(found.difference(one, other))}."
@@ -142,6 +145,10 @@ def _comparison(found: Comparison, known: Mapping[str, Any], title: str) -> list
     if "default" in found.results and BASELINE in found.results:
         text.append(_what_n_shows(found))
     return [f"### {title}", "", markdown_table(rows, right=True), "", " ".join(text), ""]
+
+
+def _named(folds: Sequence[int]) -> str:
+    return f"fold{'s' * (len(folds) > 1)} {', '.join(map(str, folds))}"
 
 
 def _what_n_shows(found: Comparison) -> str:
@@ -160,7 +167,7 @@ def _seeds(content: Mapping[str, Any], setup: str) -> list[str]:
     """Mean Dice of the short budget on fold 0 with each seed, where there are several."""
     rows = []
     for equal, title in EQUAL.items():
-        found = [one for seed in range(3) if (one := comparison(content, setup, SHORT, equal, seed)) is not None]
+        found = [one for seed in range(3) if (one := comparison(content, setup, SHORT, equal, seed=seed)) is not None]
         means = {
             arm: [own.mean(arm) for own in (_of_fold_0(one) for one in found) if arm in own.results] for arm in ARMS
         }

@@ -56,11 +56,19 @@ class Comparison:
         return patient_means(case_means(self.scores(arm), region, metric), self.patient)
 
 
-def comparison(content: Mapping[str, Any], setup: str, budget: str, equal: str, seed: int = 0) -> Comparison | None:
-    """The comparison; None if the baseline has no finished fold that another arm has, too."""
+def comparison(
+    content: Mapping[str, Any],
+    setup: str,
+    budget: str,
+    equal: str,
+    *,
+    seed: int = 0,
+    arms: Collection[str] = tuple(ARMS),
+) -> Comparison | None:
+    """The comparison of those arms that have results; None if these share no fold, or are fewer than two."""
     data, _, configuration = setup.partition("/")
     found: dict[str, dict[int, Mapping[str, Any]]] = {}
-    for arm in ARMS:
+    for arm in arms:
         same = arm == BASELINE or costs_the_same(arm, content["setups"][setup]["seconds"])
         used = ITERATIONS if equal == TIME and same else equal
         for fold in FOLDS:
