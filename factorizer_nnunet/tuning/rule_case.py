@@ -71,6 +71,7 @@ class RuleCase:
         if different is not None:
             raise OSError(f"{case.prediction}: {different}")
         self._size, self._spacing = reference.grid.size, reference.grid.spacing
+        self._flat = reference.labels.ndim == 2  # a 2D image, whose faces are not surface
         values, labels = (image.labels.reshape(self._size) for image in (reference, prediction))
         outputs = _probabilities(case, self._size) if thresholds else []
         self._box = _box([values != 0, labels != 0, *_possible(outputs, self._space.has_regions)], self._size)
@@ -134,14 +135,16 @@ class RuleCase:
         """The value of a distance where a lesion, or the region, is missed."""
         scheme = self._objective.regions.scheme
         missed = scheme.rule.penalty if LESION_DISTANCE in self._objective.metrics else scheme.empty["hd95"].prediction
-        mm = float(np.linalg.norm(np.multiply(self._size, self._spacing)))
-        worst = Diagonals(mm, float(np.linalg.norm(self._size))).number(missed)
+        size, spacing = (np.array(one[:2] if self._flat else one) for one in (self._size, self._spacing))
+        mm = float(np.linalg.norm(size * spacing))
+        worst = Diagonals(mm, float(np.linalg.norm(size))).number(missed)
         return mm if math.isnan(worst) else worst
 
     def _complete(self, labels: np.ndarray) -> np.ndarray:
+        """Labels of the image, in its own number of axes."""
         result = np.zeros(self._size, labels.dtype)
         result[self._box] = labels
-        return result
+        return result[..., 0] if self._flat else result
 
     def _decided(self, thresholds: Mapping[str, float]) -> np.ndarray:
         """Labels from the probabilities, as ``Postprocessing.offsets`` decides them from logits."""

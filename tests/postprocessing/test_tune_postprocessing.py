@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk  # noqa: N813
 
 from benchmarks.postprocessing import LESION_THRESHOLD, cases_of, write_study
 from factorizer_nnunet import cli
@@ -20,7 +21,7 @@ from factorizer_nnunet.report.statistics import estimate
 from factorizer_nnunet.tuning import candidate_rules, rule_search
 from factorizer_nnunet.tuning.challenge_score import metrics_of, score_of
 from factorizer_nnunet.tuning.nested_choice import Choice, choose
-from factorizer_nnunet.tuning.rule_case import Objective, RuleCase
+from factorizer_nnunet.tuning.rule_case import Objective, RuleCase, TunedCase
 
 
 @pytest.fixture(autouse=True)
@@ -151,6 +152,28 @@ def test_a_region_that_is_missed_has_the_worst_distance(model: Path, scheme: str
     present = [name for name, values in regions.labels.items() if np.isin(loaded._reference, values).any()]
     scores = loaded.values(nothing)
     assert present and all(scores[name]["score"] == pytest.approx(0, abs=1e-3) for name in present)
+
+
+def test_a_2d_image_is_scored_by_its_outline(tmp_path: Path) -> None:
+    """A square of 24 pixels against one that is a pixel wider: a slab's surface would mostly be its faces, with HD95 0."""
+    labels = {"background": 0, "non-enhancing tumor core": 1, "enhancing tumor": 2, "peritumoral edema": 3}
+    dataset = DatasetJson({"labels": labels, "channel_names": {"0": "T1"}, "file_ending": ".nii.gz", "numTraining": 1})
+    arrays = np.zeros((2, 40, 30), np.uint8)
+    arrays[:, 8:32, 4:28] = 2
+    arrays[1, 32, 4:28] = 2
+    files = [tmp_path / f"{name}.nii.gz" for name in ("reference", "prediction")]
+    for file, array in zip(files, arrays, strict=True):
+        image = sitk.GetImageFromArray(array.T)
+        image.SetSpacing((0.5, 2.0))
+        sitk.WriteImage(image, str(file))
+    regions = regions_of(dataset, scheme_named("brats2024-met"))
+    case = RuleCase(TunedCase("case", "0", *files, None), Objective(dataset, regions), thresholds=False)
+    direct = score_arrays(arrays[1], arrays[0], (0.5, 2.0, 1.0), regions.labels, regions.scheme, ())
+    for name, found in case.values({}).items():
+        for metric in metrics_of(regions.scheme):
+            assert found[metric] == pytest.approx(direct[name].values[metric], nan_ok=True)
+    assert case.values({})["enhancing tumor"]["lesion_hd95"] == pytest.approx(0.5)
+    assert case._worst_mm() == pytest.approx(np.hypot(40, 30))  # the scheme's diagonal is in voxels
 
 
 def test_each_metric_becomes_a_share() -> None:
