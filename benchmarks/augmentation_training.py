@@ -35,8 +35,10 @@ from factorizer_nnunet.core.locks import file_lock
 from factorizer_nnunet.core.markdown import markdown_table
 from factorizer_nnunet.nnunet.environment import AUGMENTATION_VARIABLE, Augmentation
 from factorizer_nnunet.nnunet.model_name import ModelName
+from factorizer_nnunet.training.data_wait import FIRST_STEPS, MEASURED_STEPS
 
 RESULTS = ROOT / "docs" / "measured" / "augmentation_training.json"
+_FEWEST = FIRST_STEPS + MEASURED_STEPS  # after so many steps, a training's log says which pipeline augments
 PIPELINES = (Augmentation.WORKERS, Augmentation.DEVICE)
 CONFIGURATION, FOLD = "3d_fullres", 0
 LEVEL = 0.95  # of the interval that the spread of seeds gives
@@ -174,11 +176,23 @@ time of a training step with loading and augmentation, on a machine with other w
 """
 
 
+def _iterations(text: str) -> int:
+    number = int(text)
+    if number < _FEWEST or number % 10:
+        raise argparse.ArgumentTypeError(f"{number} is not a multiple of 10 from {_FEWEST} on")
+    return number
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write the page, or run what is missing."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_options(parser, RESULTS)
-    parser.add_argument("--iterations", type=int, metavar="N", help="a multiple of 10 (default: those of real_data)")
+    parser.add_argument(
+        "--iterations",
+        type=_iterations,
+        metavar="N",
+        help=f"a multiple of 10 from {_FEWEST} on (default: those of real_data)",
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], metavar="N", help="default 0 to 4")
     options = parser.parse_args(arguments)
     results = Results(options.results)

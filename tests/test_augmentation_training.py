@@ -88,3 +88,12 @@ def test_the_committed_results_are_of_equal_trainings() -> None:
     seeds = [set(benchmark.of_pipeline(pieces, which)) for which in benchmark.PIPELINES]
     assert seeds[0] == seeds[1] and len(seeds[0]) >= 3
     assert benchmark.RESULTS.with_suffix(".md").read_text() == page(pieces)
+
+
+@pytest.mark.parametrize("number", ["60", "75", "-10"])
+def test_trainings_that_are_too_short_for_their_logs_are_refused(
+    number: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        benchmark.main(["--root", "work", "--iterations", number])
+    assert f"{number} is not a multiple of 10 from 70 on" in capsys.readouterr().err
