@@ -74,6 +74,12 @@ CANDIDATES: dict[str, Arm] = {
     "nmf_from_second": _form("nmf_from_second", "NMF from the second stage on", 0.4, _nmf_from_second),
     "rank_4": _form("rank_4", "rank 4", 0.4, lambda _: {"rank": 4}),
     "gated": _form("gated", "gating with the NMF's reconstruction", 0.4, lambda _: _GATE),
+    "gated_everywhere": _form(
+        "gated_everywhere",
+        "gating, NMF everywhere",
+        0.6,
+        lambda settings: {"nmf_stages": [True] * len(settings["strides"]), **_GATE},
+    ),
     "kernels_of_5": _form("kernels_of_5", "kernels of 5 below the first stage", 0.45, _kernels_of_5),
     "kernels_of_7": _form("kernels_of_7", "kernels of 7 below the first stage", 0.6, partial(_kernels, size=7)),
     "kernels_of_5_everywhere": _form(
