@@ -205,11 +205,15 @@ def _robustness(content: Mapping[str, Any], setup: str) -> list[str]:
     rows = [[*(name.replace("_", " ") for name in header), "minus nnU-Net's U-Net"]]
     base = found.get(ARMS[BASELINE].title)
     for title, (own, clean_mean) in found.items():
-        values = [clean_mean, own.mean, own.worst, *(own.by_strength[one] for one in ("1", "2", "3"))]
-        values += [own.by_kind[kind] for kind in kinds]
+        cells = [f"{value:.3f}" for value in (clean_mean, own.mean, own.worst)]
+        cells += [f"{mean:.3f} ({worst:.3f})" for mean, worst in (own.by_strength[one] for one in ("1", "2", "3"))]
+        cells += [f"{own.by_kind[kind]:.3f}" for kind in kinds]
         apart = "" if base is None or title == ARMS[BASELINE].title else shown(paired(own.patients, base[0].patients))
-        rows.append([title, *(f"{value:.3f}" for value in values), apart])
-    text = "Models of the short budget, fold 0, on corrupted copies of its test images: mean Dice of all regions."
+        rows.append([title, *cells, apart])
+    text = (
+        "Models of the short budget, fold 0, on corrupted copies of its test images: mean Dice of all regions; in "
+        f"brackets the {WORST}th percentile."
+    )
     return ["### Corrupted images", "", text, "", markdown_table(rows, right=True), ""]
 
 

@@ -41,7 +41,7 @@ class Comparison:
 
     def worst(self, arm: str) -> float:
         """A low percentile of the cases' mean Dice."""
-        return float(np.nanpercentile(list(case_means(self.scores(arm)).values()), WORST))
+        return _worst(list(case_means(self.scores(arm)).values()))
 
     def difference(self, arm: str, other: str) -> Estimate:
         """Mean Dice of an arm minus that of another, over the patients."""
@@ -112,13 +112,13 @@ class Robustness:
 
     Attributes:
         by_kind: mean Dice by corruption, over strengths and cases.
-        by_strength: the same by strength.
+        by_strength: the same by strength, and a low percentile of these cases.
         worst: a low percentile of all corrupted cases.
         patients: mean Dice of each over all corruptions.
     """
 
     by_kind: Mapping[str, float]
-    by_strength: Mapping[str, float]
+    by_strength: Mapping[str, tuple[float, float]]
     worst: float
     patients: Mapping[str, float]
 
@@ -136,10 +136,19 @@ def robustness(scores: Mapping[str, Scores], pattern: str | None) -> Robustness:
     mean_of = {case: float(np.nanmean([own[case] for own in means.values()])) for case in cases}
     parts = {corruption: corruption.rpartition("_") for corruption in means}
 
-    def grouped(place: int) -> dict[str, float]:
+    def grouped(place: int) -> dict[str, list[float]]:
         groups: dict[str, list[float]] = {}
         for corruption, own in means.items():
             groups.setdefault(parts[corruption][place], []).extend(own.values())
-        return {name: float(np.nanmean(values)) for name, values in groups.items()}
+        return groups
 
-    return Robustness(grouped(0), grouped(2), float(np.nanpercentile(every, WORST)), patient_means(mean_of, pattern))
+    return Robustness(
+        {kind: float(np.nanmean(values)) for kind, values in grouped(0).items()},
+        {strength: (float(np.nanmean(values)), _worst(values)) for strength, values in grouped(2).items()},
+        _worst(every),
+        patient_means(mean_of, pattern),
+    )
+
+
+def _worst(values: Sequence[float]) -> float:
+    return float(np.nanpercentile(values, WORST))
