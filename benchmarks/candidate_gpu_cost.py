@@ -23,7 +23,7 @@ from tqdm import tqdm
 from benchmarks.compiled_without_gpu import compiled_passes
 from benchmarks.gpu.training import CONFIGURATION, example_plans
 from benchmarks.nnunet_commands import ROOT
-from benchmarks.output_paths import output_file
+from benchmarks.output_paths import json_output
 from benchmarks.real_data.arms import BASELINE
 from benchmarks.real_data.candidates import ALL_ARMS
 from benchmarks.real_data.networks import with_two_depthwise
@@ -90,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--patch", type=int, nargs=3, default=[128, 128, 128], help="default 128 128 128")
     parser.add_argument("--batch", type=int, default=2, help="default %(default)s")
-    parser.add_argument("--results", type=output_file, default=RESULTS, help="JSON file to write; page next to it")
+    parser.add_argument("--results", type=json_output, default=RESULTS, help="JSON file to write; page next to it")
     options = parser.parse_args(arguments)
     networks = {}
     for arm in tqdm(NETWORKS, unit="network"):

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from benchmarks.nnunet_commands import ROOT
-from benchmarks.output_paths import output_file
+from benchmarks.output_paths import json_output
 from benchmarks.real_data.arms import ARMS, BASELINE
 from benchmarks.real_data.data import DataSet, data_set
 from benchmarks.real_data.pieces import ITERATIONS, SHORT, TIME, Piece, trainer_name
@@ -223,7 +223,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     measured = ROOT / "docs" / "measured"
     parser.add_argument("--study", type=Path, default=measured / "real_data.json", help="results of the study")
     parser.add_argument("--chosen", type=int, default=6, metavar="N", help="training cases to choose on (default 6)")
-    parser.add_argument("--results", type=output_file, default=measured / "component_auc.json", help="file to extend")
+    parser.add_argument("--results", type=json_output, default=measured / "component_auc.json", help="file to extend")
     options = parser.parse_args(arguments)
     try:
         data, _ = data_set(options.data, options.parent)

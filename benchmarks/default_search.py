@@ -23,7 +23,15 @@ from benchmarks.real_data.data import DATA_SETS, data_set
 from benchmarks.real_data.page import EQUAL, shown
 from benchmarks.real_data.pieces import ITERATIONS, SEARCH_FOLD, SHORT, TIME, Piece, is_other
 from benchmarks.real_data.results import Results
-from benchmarks.real_data.study import add_options, checked_root, continuable, num_threads, run_all, write_again
+from benchmarks.real_data.study import (
+    add_options,
+    check_pieces,
+    checked_root,
+    continuable,
+    num_threads,
+    run_all,
+    write_again,
+)
 from benchmarks.real_data.summary import case_means, paired, patient_means
 from benchmarks.real_data.workspace import Workspace
 from factorizer_nnunet.core.atomic_files import write_text_atomically
@@ -80,7 +88,7 @@ def planned(options: argparse.Namespace, data: Collection[str], setups: Mapping[
 
 def write_page(results: Results) -> None:
     """Write the page next to the results."""
-    write_text_atomically(results.file.with_suffix(".md"), page(results.read()))
+    write_text_atomically(results.page, page(results.read()))
 
 
 def page(content: Mapping[str, Any]) -> str:
@@ -176,6 +184,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     results = Results(options.results)
     with continuable():
         data = {own.key: (own, source) for own, source in (data_set(name, options.parent) for name in options.data)}
+        check_pieces(results, [SEARCH_FOLD])
         if options.page:
             write_again(results, write_page)
         elif not data:

@@ -24,3 +24,11 @@ def output_file(text: str) -> Path:
     path = Path(text)
     output_folder(str(path.parent))
     return path
+
+
+def json_output(text: str) -> Path:
+    """A JSON file in an existing folder, next to which files with other endings are written."""
+    path = output_file(text)
+    if path.suffix != ".json":
+        raise argparse.ArgumentTypeError(f"{path} does not end with .json")
+    return path

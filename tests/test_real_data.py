@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 from stock_plans import configuration
 
 from benchmarks.ext_trainer import benchmark_trainers
@@ -24,7 +25,7 @@ from benchmarks.real_data.page import MAIN, overview, page, shown
 from benchmarks.real_data.pieces import ITERATIONS, SHORT, TIME, Piece, length, pieces, seconds, trainer_name
 from benchmarks.real_data.results import Results
 from benchmarks.real_data.summary import case_means, comparison, patient_means, robustness
-from benchmarks.real_data.workspace import plans_of
+from benchmarks.real_data.workspace import Workspace, plans_of
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.network.config import FactorizerConfig
 
@@ -139,12 +140,26 @@ def test_the_plans_of_the_arms_differ_in_the_network_alone(ndim: int) -> None:
 def test_a_wrong_data_set_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"brats_2mm has no dataset.json: expected one of brats_2mm, hippocampus"):
         data_set("brats_2mm", tmp_path)
-    (tmp_path / "Own").mkdir()
-    (tmp_path / "Own" / "dataset.json").write_text('{"numTraining": 7}')
+    write_raw(tmp_path / "Own")
     with pytest.raises(UserError, match="is not named as nnU-Net names data sets"):
         data_set(str(tmp_path / "Own"), tmp_path)
     own = (tmp_path / "Own").rename(tmp_path / "Dataset007_Own")
     assert data_set(str(own), tmp_path)[0].folder == "Dataset007_Own"
+    (own / "labelsTr" / "case_0.nii.gz").unlink()
+    with pytest.raises(UserError, match=r"labelsTr has 4 labels \.nii\.gz: five folds need 5 cases"):
+        data_set(str(own), tmp_path)
+    for content, message in (("{", "is not valid JSON"), ("[]", "instead of an object"), ("{}", "has no file_ending")):
+        (own / "dataset.json").write_text(content)
+        with pytest.raises(UserError, match=message):
+            data_set(str(own), tmp_path)
+
+
+def write_raw(folder: Path) -> None:
+    """A raw data set as far as the study reads it before nnU-Net does."""
+    (folder / "labelsTr").mkdir(parents=True)
+    (folder / "dataset.json").write_text('{"file_ending": ".nii.gz"}')
+    for number in range(5):
+        (folder / "labelsTr" / f"case_{number}.nii.gz").touch()
 
 
 # Resuming
@@ -153,8 +168,7 @@ def test_a_wrong_data_set_is_named(tmp_path: Path) -> None:
 @pytest.fixture
 def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
     """Runs the command with made-up pieces; returns the keys of those that were run."""
-    (tmp_path / "brats_2mm").mkdir()
-    (tmp_path / "brats_2mm" / "dataset.json").write_text("{}")
+    write_raw(tmp_path / "brats_2mm")
     results = Results(tmp_path / "r.json")
     monkeypatch.setattr(real_data_study, "set_up", lambda *_: results.add("setups", "brats_2mm/3d_fullres", SETUP))
     monkeypatch.setattr(real_data_page, "draw", lambda _, file: file.touch())
@@ -210,6 +224,51 @@ def test_what_has_results_is_not_run_again(study: Callable[..., list[str]], tmp_
     assert study(*fold_0) == []
 
 
+def test_what_cannot_be_run_is_refused_before_anything_is_written(
+    study: Callable[..., list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert study("--only", "nothing*") == ["error: no piece is named so; --list shows their names"]
+    assert study("--iterations", "9") == ["2"] and "9 is less than 10" in capsys.readouterr().err
+    assert study("--results", str(tmp_path / "r.md")) == ["2"] and "does not end with .json" in capsys.readouterr().err
+    (tmp_path / "work").touch()
+    assert "is not a folder: name another" in study()[0]
+    (tmp_path / "work").unlink()
+    for threads in ("abc", "-3", "0"):
+        monkeypatch.setenv("OMP_NUM_THREADS", threads)
+        assert study() == [f"error: OMP_NUM_THREADS is '{threads}', expected a positive number"]
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    assert not (tmp_path / "work").exists() and not (tmp_path / "r.json").exists()
+
+
+@pytest.mark.parametrize("option", ["--list", "--only=*"])
+def test_results_of_another_length_are_refused(study: Callable[..., list[str]], tmp_path: Path, option: str) -> None:
+    Results(tmp_path / "r.json").add("setups", "brats_2mm/3d_fullres", SETUP)
+    (message,) = study("--iterations", "300", option)
+    assert message.startswith("error: brats_2mm/3d_fullres: iterations is 300 now, but 150 in ")
+    assert not (tmp_path / "work").exists()
+
+
+def test_results_of_another_study_are_refused(study: Callable[..., list[str]], tmp_path: Path) -> None:
+    results = Results(tmp_path / "r.json")
+    results.add("pieces", brats("default", fold=0).key, made_up(brats("default")))
+    assert "is not a piece of this study; name its results" in study("--page")[0]  # its setup is unknown
+    results.add("setups", "brats_2mm/3d_fullres", SETUP)
+    assert study("--page") == []
+    results.add("pieces", brats("default", fold=1).key, made_up(brats("default")))
+    assert "fold_1/seed_0 is not a piece of this study" in study("--page")[0]
+
+
+def test_a_working_folder_of_other_data_is_refused(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "work")
+    for name in ("one", "other"):
+        write_raw(tmp_path / name)
+    raw = workspace.raw(BRATS)
+    raw.parent.mkdir(parents=True)
+    raw.symlink_to(tmp_path / "one")
+    with pytest.raises(UserError, match=r"other: use another --root"):
+        workspace.prepare(BRATS, tmp_path / "other")
+
+
 def test_one_failure_does_not_stop_the_others(study: Callable[..., list[str]]) -> None:
     *ran, message = study("--only", "*/short/unet/equal_iterations/fold_*", failing="fold_2/seed_0")
     assert message.startswith("error: these pieces failed; run the command again:\n  brats_2mm/3d_fullres/short/unet")
@@ -238,9 +297,10 @@ def test_results_of_two_studies_are_kept(tmp_path: Path) -> None:
     first.add("setups", "s", {})
     assert list(first.read()["pieces"]) == ["a", "b"] and [path.name for path in tmp_path.iterdir()] == ["r.json"]
     assert (tmp_path / "r.json").read_text().splitlines()[5] == '"a": {"seconds": 1.0},'
-    (tmp_path / "r.json").write_text("{")
-    with pytest.raises(UserError, match=r"r\.json is not valid JSON"):
-        first.add("pieces", "c", {})
+    for damaged, message in (("{", "is not valid JSON"), ('{"setups": [], "pieces": 3}', "does not have the objects")):
+        (tmp_path / "r.json").write_text(damaged)
+        with pytest.raises(UserError, match=message):
+            first.add("pieces", "c", {})
 
 
 # Statistics and page
@@ -286,16 +346,21 @@ def test_robustness_is_the_mean_over_corruptions_of_each_patient() -> None:
     assert found.worst == pytest.approx(np.percentile([0.8, 0.4, 0.2, 0.0, 0.2, 0.0], 5))
 
 
-def test_the_overview_marks_what_is_ahead_of_both_unets() -> None:
+def test_the_overview_marks_what_is_ahead_of_both_unets(monkeypatch: pytest.MonkeyPatch) -> None:
     """The default has no gain here, the U-Nets +0.01 and +0.02: so it is behind until the U-Nets are made worse."""
     planned = [brats("default"), brats("default", TIME), brats("unet"), brats("unet_ours")]
     content = content_of(*planned)
     header, row = overview(content)
-    assert row == ["brats_2mm", "150", "2", "0.530", "0.537", "0.522", "0.522"] and len(header) == len(row)
+    assert row == ["brats_2mm", "150", "0", "2", "0.530", "0.537", "0.522", "0.522"] and len(header) == len(row)
     for piece in planned[2:]:
         for regions in content["pieces"][piece.key]["scores"].values():
             regions["whole"][0] -= 0.1
-    assert overview(content)[1][5:] == ["**0.522**"] * 2
+    assert overview(content)[1][6:] == ["0.522"] * 2  # of two patients
+    monkeypatch.setattr(real_data_page, "cases_needed", lambda _: 2)
+    assert overview(content)[1][6:] == ["**0.522**"] * 2
+    content["pieces"] |= {piece.key: made_up(piece) for piece in (brats("unet", fold=2), brats("default", fold=2))}
+    content["pieces"] |= {brats("unet_ours", fold=2).key: made_up(brats("unet_ours", fold=2))}
+    assert overview(content)[1][2] == "0"  # equal time has no other fold
     del content["pieces"][brats("unet_ours").key]
     assert overview(content) == [header]
 
@@ -306,11 +371,25 @@ def test_the_page_says_what_was_compared_and_what_its_number_of_patients_can_sho
     assert "2 patients, fold 0." in few and "With 2 patients no test reaches a p-value of 0.05" in few
     assert "### Seeds" in few and "### Corrupted images" in few
     many = page(content_of(*planned), "p.png")
-    assert "8 patients, folds 0, 2, 3, 4." in many and "would not be seen" in many
+    assert "8 patients, folds 0, 2, 3, 4." in many and "is found with a power of 80 %" in many
     assert "Factorizer, NMF everywhere minus Factorizer, no NMF: −" in many.replace("-", "−")
     (row,) = [line for line in few.split("### ")[1].splitlines() if line.startswith("| nnU-Net's U-Net, our")]
     cells = [cell.strip() for cell in row.split("|")[2:-1]]
-    assert cells[:6] == ["150", "4.40", "1.00 M", "0.580", "0.400", "**0.537**"]
+    assert cells[:7] == ["150", "4.40", "1.0", "1.00 M", "0.580", "0.400", "0.537"]
+
+
+def test_what_a_number_of_patients_finds_is_the_power_of_a_paired_t_test() -> None:
+    content = content_of(*(brats(arm, fold=fold) for arm in ("default", "unet") for fold in (0, 2, 3, 4)))
+    rng = np.random.default_rng(0)
+    for fold in (0, 2, 3, 4):
+        for regions in content["pieces"][brats("unet", fold=fold).key]["scores"].values():
+            regions["whole"][0] += float(rng.normal(0, 0.1))
+    found = comparison(content, "brats_2mm/3d_fullres", SHORT, ITERATIONS)
+    assert found is not None
+    own, base = (found._by_patient(arm) for arm in ("default", "unet"))
+    spread = np.std([own[patient] - base[patient] for patient in own], ddof=1)
+    drawn = rng.normal(found.detectable("default", "unet"), spread, (20000, len(own)))
+    assert np.mean(stats.ttest_1samp(drawn, 0, axis=1).pvalue < 0.05) == pytest.approx(0.8, abs=0.05)
 
 
 def test_arms_that_have_fewer_folds_do_not_take_folds_from_the_main_ones() -> None:
@@ -323,8 +402,10 @@ def test_arms_that_have_fewer_folds_do_not_take_folds_from_the_main_ones() -> No
 
 def test_every_training_of_fold_0_is_a_point_of_the_figure(tmp_path: Path) -> None:
     content = content_of(brats("swin"), brats("swin", TIME, budget="long"), brats("swin", fold=1))
-    content["pieces"][brats("swin").key]["seconds"] = 120.0
-    assert points(content, "brats_2mm/3d_fullres", "swin") == [(1, pytest.approx(0.5675)), (2, pytest.approx(0.5675))]
+    content["pieces"][brats("swin", TIME, budget="long").key]["iterations"] = 2200
+    short, long = points(content, "brats_2mm/3d_fullres", "swin")
+    assert (short.minutes, short.equal, long.minutes, long.equal) == (150 * 3 / 60, ITERATIONS, 2200 * 3 / 60, TIME)
+    assert short.dice == pytest.approx(0.5675)
     draw(content, tmp_path / "f.png")
     assert (tmp_path / "f.png").stat().st_size > 10_000
 

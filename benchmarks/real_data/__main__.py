@@ -1,7 +1,7 @@
 """Compare networks and recipes on real data sets, at equal iterations and at equal training time.
 
     OMP_NUM_THREADS=1 nice -n 19 python -m benchmarks.real_data brats_2mm --root WORK
-    python -m benchmarks.real_data brats_2mm hippocampus acdc la_x2 --root WORK --list
+    python -m benchmarks.real_data brats_2mm hippocampus acdc la_x2 --list
     python -m benchmarks.real_data --page
 
 DATA is one of brats_2mm, hippocampus, acdc and la_x2 below --data, or any data set in nnU-Net's raw layout. All arms
@@ -22,13 +22,24 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from benchmarks.nnunet_commands import ROOT
 from benchmarks.real_data.arms import ARMS
 from benchmarks.real_data.data import DATA_SETS, DataSet, data_set
 from benchmarks.real_data.page import write_page
-from benchmarks.real_data.pieces import Piece, length, pieces, seconds
+from benchmarks.real_data.pieces import FOLDS, Piece, length, pieces, seconds
 from benchmarks.real_data.results import Results
-from benchmarks.real_data.study import add_options, checked_root, continuable, num_threads, run_all, write_again
+from benchmarks.real_data.running import check_same, length_and_device
+from benchmarks.real_data.study import (
+    add_options,
+    check_pieces,
+    checked_root,
+    continuable,
+    num_threads,
+    run_all,
+    write_again,
+)
 from benchmarks.real_data.workspace import Workspace
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.markdown import markdown_table
@@ -44,13 +55,28 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("data", nargs="*", metavar="DATA", help=f"one of {', '.join(DATA_SETS)}, or a raw data set")
     add_options(found, RESULTS)
     found.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS), help="(default: all)")
-    found.add_argument("--iterations", type=int, metavar="N", help="of the short budget (default: those of DATA)")
     found.add_argument(
-        "--only", metavar="PATTERN", default="*", help="pieces to run, such as '*/fold_0/*' (default: all)"
+        "--iterations",
+        type=_iterations,
+        metavar="N",
+        help="of nnU-Net's U-Net in the short budget, rounded to epochs of 10 or more (default: those of DATA)",
+    )
+    found.add_argument(
+        "--only",
+        metavar="PATTERN",
+        default="*",
+        help="pieces to run, such as '*/short/*/fold_0/seed_0' (default: all, which takes days)",
     )
     found.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     found.add_argument("--list", action="store_true", help="list all pieces with their CPU time, and run nothing")
     return found
+
+
+def _iterations(text: str) -> int:
+    number = int(text)
+    if number < 10:
+        raise argparse.ArgumentTypeError(f"{number} is less than 10")
+    return number
 
 
 def listing(todo: Sequence[Piece], data: dict[str, DataSet], results: Results) -> str:
@@ -85,16 +111,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if options.iterations is not None:
             named = [(replace(own, short=options.iterations), source) for own, source in named]
         data = {own.key: (own, source) for own, source in named}
+        check_pieces(results, FOLDS)
         if options.page:
             write_again(results, write_page)
         elif not data:
             raise UserError("name at least one DATA, or give --page")
         elif options.list:
-            print(listing(_pieces(options, data, results), {key: own for key, (own, _) in data.items()}, results))
+            todo = _pieces(options, data, results)
+            for piece in todo:
+                check_same(results, piece.setup, length_and_device(data[piece.data][0], options.device))
+            print(listing(todo, {key: own for key, (own, _) in data.items()}, results))
         else:
+            if options.device == "cuda" and not torch.cuda.is_available():
+                raise UserError("PyTorch finds no GPU: install its CUDA build, or leave out --device cuda")
             workspace = Workspace(checked_root(options.root), options.device, num_threads())
             planned = functools.partial(_pieces, options, data, results)
-            run_all(workspace, planned, data, list(ARMS), results, write_page)
+            run_all(workspace, planned, data, options.arms, results, write_page)
 
 
 if __name__ == "__main__":

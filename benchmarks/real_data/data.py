@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from factorizer_nnunet.core.errors import UserError
-from factorizer_nnunet.nnunet.folds import Fold, default_folds
+from factorizer_nnunet.core.json_files import load_json_object
+from factorizer_nnunet.nnunet.folds import NUMBER_OF_FOLDS, Fold, default_folds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +83,7 @@ DATA_SETS = {
             memory_target_gb=0.05,
             short=400,
             tolerance_mm=1.0,
+            note="Our learning rate was chosen on fold 0 of this data set (hippocampus.md).",
         ),
         DataSet(
             key="acdc",
@@ -93,7 +94,7 @@ DATA_SETS = {
             short=150,
             tolerance_mm=1.5,
             patient=r"(patient\d+)_",
-            note="Voxel sizes are nominal: Dice counts, millimetres do not.",
+            note="Voxel sizes are nominal: Dice is meaningful, distances in mm are not.",
         ),
         DataSet(
             key="la_x2",
@@ -104,7 +105,7 @@ DATA_SETS = {
             memory_target_gb=0.3,
             short=150,
             tolerance_mm=1.25,
-            note="Voxel sizes are nominal: Dice counts, millimetres do not.",
+            note="Voxel sizes are nominal: Dice is meaningful, distances in mm are not.",
         ),
     )
 }
@@ -114,19 +115,25 @@ def data_set(name: str, parent: Path) -> tuple[DataSet, Path]:
     """A data set and its folder: one of ``DATA_SETS`` below ``parent``, or any folder in nnU-Net's raw layout.
 
     Raises:
-        UserError: it is neither.
+        UserError: it is neither, or has no labels.
     """
     known = DATA_SETS.get(name)
     path = Path(name) if known is None else parent / name
     if not (path / "dataset.json").is_file():
         expected = f"one of {', '.join(DATA_SETS)} in {parent} (see --data), or a folder DatasetNNN_Name"
         raise UserError(f"{path} has no dataset.json: expected {expected}")
+    dataset = load_json_object(path / "dataset.json", "Correct it")
+    ending = dataset.get("file_ending")
+    if not isinstance(ending, str):
+        raise UserError(f"{path / 'dataset.json'} has no file_ending. Add it, as nnU-Net expects")
+    cases = len(list((path / "labelsTr").glob(f"*{ending}")))
+    if cases < NUMBER_OF_FOLDS:
+        raise UserError(f"{path / 'labelsTr'} has {cases} labels {ending}: five folds need {NUMBER_OF_FOLDS} cases")
     if known is not None:
         return known, path
     path = path.resolve()
     if re.fullmatch(r"Dataset\d{3}_\w+", path.name) is None:
         raise UserError(f"{path} is not named as nnU-Net names data sets: DatasetNNN_Name")
-    cases = json.loads((path / "dataset.json").read_text(encoding="utf-8")).get("numTraining")
     return (
         DataSet(
             key=path.name,

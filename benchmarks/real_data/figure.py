@@ -1,8 +1,9 @@
-"""Mean Dice against training time, on fold 0, for each setup."""
+"""Mean Dice against training time, on fold 0, for each setup: dots for equal iterations, squares for equal time."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,26 +11,44 @@ import matplotlib as mpl
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
-from matplotlib.ticker import LogFormatter
+from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
 from benchmarks.real_data.arms import ARMS
 from benchmarks.real_data.pieces import ITERATIONS, LONG, SHORT, TIME, Piece
 from benchmarks.real_data.summary import Comparison
 
 _COLUMNS = 2
+_MARKERS = {ITERATIONS: "o", TIME: "s"}
 
 
-def points(content: Mapping[str, Any], setup: str, arm: str) -> list[tuple[float, float]]:
-    """CPU minutes of the training steps and mean Dice of each training of an arm on fold 0, shortest first."""
+@dataclass(frozen=True, order=True)
+class Point:
+    """A training.
+
+    Attributes:
+        minutes: CPU time of as many iterations as it has, by the costs measured in turns.
+        dice: mean over the patients.
+        equal: ITERATIONS or TIME.
+    """
+
+    minutes: float
+    dice: float
+    equal: str
+
+
+def points(content: Mapping[str, Any], setup: str, arm: str) -> list[Point]:
+    """The trainings of an arm on fold 0, shortest first."""
     data, _, configuration = setup.partition("/")
+    known = content["setups"][setup]
 
-    def found() -> Iterator[tuple[float, float]]:
+    def found() -> Iterator[Point]:
         for budget in (SHORT, LONG):
             for equal in (ITERATIONS, TIME):
                 piece = Piece(data=data, configuration=configuration, budget=budget, arm=arm, equal=equal)
                 if result := content["pieces"].get(piece.key):
-                    own = Comparison({arm: {0: result}}, (0,), content["setups"][setup]["patient"])
-                    yield result["seconds"] / 60, own.mean(arm)
+                    own = Comparison({arm: {0: result}}, (0,), known["patient"])
+                    seconds = known["seconds"].get(arm, result["seconds"] / result["iterations"])
+                    yield Point(seconds * result["iterations"] / 60, own.mean(arm), equal)
 
     return sorted(found())
 
@@ -46,13 +65,17 @@ def draw(content: Mapping[str, Any], file: Path) -> None:
     for setup, axis in zip(setups, axes.flat, strict=False):
         for number, (name, arm) in enumerate(ARMS.items()):
             if found := points(content, setup, name) if setup in content["setups"] else []:
-                minutes, dice = zip(*found, strict=True)
-                axis.plot(minutes, dice, "o-", color=f"C{number}", markersize=4, linewidth=1, label=arm.title)
+                minutes, dice = [point.minutes for point in found], [point.dice for point in found]
+                axis.plot(minutes, dice, "-", color=f"C{number}", linewidth=1, label=arm.title)
+                for point in found:
+                    axis.plot(point.minutes, point.dice, _MARKERS[point.equal], color=f"C{number}", markersize=5)
         axis.set(title=setup, xlabel="CPU minutes of training", ylabel="mean Dice, fold 0", xscale="log")
-        for ticks in (axis.xaxis.set_major_formatter, axis.xaxis.set_minor_formatter):
-            ticks(LogFormatter(labelOnlyBase=False))  # 2 and 3 rather than powers of 10
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+        axis.xaxis.set_major_formatter(ScalarFormatter())
+        axis.xaxis.set_minor_formatter(NullFormatter())
         axis.grid(alpha=0.3)
         if axis.lines:
             axis.legend(fontsize=7)
+    figure.suptitle("dots: as many iterations as nnU-Net's U-Net; squares: as much time", fontsize=9)
     figure.savefig(file, dpi=110, format="png")
     plt.close(figure)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from benchmarks.real_data.arms import ARMS, BASELINE
 from benchmarks.real_data.figure import draw
 from benchmarks.real_data.pieces import ITERATIONS, LONG, SHORT, TIME, Piece
 from benchmarks.real_data.results import Results
-from benchmarks.real_data.summary import SURFACE, WORST, Comparison, Robustness, comparison, paired, robustness
+from benchmarks.real_data.summary import POWER, SURFACE, WORST, Comparison, Robustness, comparison, paired, robustness
 from factorizer_nnunet.core.atomic_files import atomic_file, write_text_atomically
 from factorizer_nnunet.core.markdown import markdown_table
 from factorizer_nnunet.core.wording import count_of
@@ -23,26 +24,32 @@ EQUAL = {ITERATIONS: "equal iterations", TIME: "equal training time"}
 RECIPE = "unet_ours"
 MAIN = ("default", BASELINE, RECIPE)  # compared on more folds than the other arms
 _OVERVIEW = (
-    "The folds that the three networks have finished. Bold: ahead of both U-Nets, with the intervals of the differences "
-    "clear of 0."
+    "One training each on every fold that the three networks have finished. Bold: ahead of both U-Nets, with the "
+    "intervals of the differences clear of 0, and enough patients for a p-value below 0.05."
 )
+_WORST = f"{WORST}th percentile of cases"
 NMF = (("default", "no_nmf"), ("everywhere", "no_nmf"), ("everywhere", "default"))
 _INTRODUCTION = """\
-Written by `python -m benchmarks.real_data DATA… --root WORK` from [real_data.json](real_data.json), which grows by a
-line for each finished training; the study can be continued at any time, on any machine.
+Written by `python -m benchmarks.real_data DATA… --root WORK` from [{results}]({results}), which grows by a line for
+each finished training; the study can be continued at any time, on any machine that has the data. They are public, but
+not part of this project: the command takes them in nnU-Net's raw layout, in folders named as below (`--data DIR`), or
+any data set of your own.
 
 All arms of a table share nnU-Net's plans (patch, batch, stages, kernels, strides), preprocessed data, folds, loss,
 augmentation and sampling, and are trained by `nnUNetv2_train` with the same seed. *nnU-Net's recipe* is SGD from 1e-2
 with momentum 0.99, *ours* AdamW from 3e-3 with warm-up and clipped gradients; both decay polynomially to 0 over the
-budget. nnU-Net's U-Net and ResEnc M have nnU-Net's recipe unless the table says otherwise, Factorizer has ours.
-ResEnc M has the U-Net's stages with nnU-Net's residual blocks; *as published* has widths and windows of its own.
+budget. nnU-Net's U-Net and ResEnc M have nnU-Net's recipe unless the table says otherwise, Factorizer has ours. ResEnc
+M has the U-Net's stages with nnU-Net's residual blocks; *as published* has widths and windows of its own.
 
-*Equal training time* is equal CPU time of the training steps with loading and augmentation, which one process does on
-one core; CPU s is what an iteration took when all arms took turns in one process. Other programs ran on the machine,
-which makes all CPU times longer: their ratios count. Scores are those of the validation cases, complete images,
-without mirroring; they chose nothing, since fold 1, on which [candidates were compared](default_search.md), is left
-out. Differences are paired by patient: the mean over the patients' mean Dice, with a
-95 % bootstrap interval over patients, which does not contain the chance of another training."""
+*Equal training time* means as many iterations as fit the CPU time of the U-Net's, with loading and augmentation, which
+one process does on one core. *CPU s* is what an iteration took when all arms took turns in one process; costs within
+10 % of the U-Net's count as equal. *CPU min* is what the steps of the training took in the end: other programs ran on
+the machine, so trainings of equal cost differ by up to a third there.
+
+Scores are those of the validation cases: complete images, without mirroring. Fold 1 is left out, since [candidates for
+the default](default_search.md) were compared on it. Differences are paired by patient: the mean over the patients'
+mean Dice, with a 95 % bootstrap interval over patients. It does not include the variation between training runs: over
+seeds, the mean Dice of a training varies by some hundredths ([measured there](default_search.md#all-data-sets))."""
 
 
 def write_page(results: Results) -> None:
@@ -51,12 +58,13 @@ def write_page(results: Results) -> None:
     picture = results.file.with_suffix(".png")
     with atomic_file(picture) as draft:
         draw(content, draft)
-    write_text_atomically(results.file.with_suffix(".md"), page(content, picture.name))
+    write_text_atomically(results.page, page(content, picture.name))
 
 
 def page(content: Mapping[str, Any], picture: str) -> str:
     """The page as Markdown."""
-    lines = ["# Networks and recipes on real data", "", _INTRODUCTION, ""]
+    introduction = _INTRODUCTION.format(results=Path(picture).with_suffix(".json"))
+    lines = ["# Networks and recipes on real data", "", introduction, ""]
     rows = overview(content)
     if len(rows) > 1:
         lines += ["## In short", "", _OVERVIEW, "", markdown_table(rows, right=True), ""]
@@ -74,19 +82,26 @@ def page(content: Mapping[str, Any], picture: str) -> str:
 def overview(content: Mapping[str, Any]) -> list[list[str]]:
     """A row for each setup and budget that has both U-Nets and the default, after the header."""
     unets = [ARMS[arm].title for arm in (BASELINE, RECIPE)]
-    rows = [["mean Dice", "iterations", "patients", *unets, *(f"Factorizer, {title}" for title in EQUAL.values())]]
+    rows = [
+        ["mean Dice", "iterations", "folds", "patients", *unets, *(f"Factorizer, {title}" for title in EQUAL.values())]
+    ]
     for setup, budget in itertools.product(content["setups"], (SHORT, LONG)):
         found = {equal: comparison(content, setup, budget, equal, arms=MAIN) for equal in EQUAL}
         if any(one is None or one.results.keys() != set(MAIN) for one in found.values()):
             continue
+        folds = set.intersection(*(set(one.folds) for one in found.values()))
+        if not folds:
+            continue
+        found = {equal: one.on(folds) for equal, one in found.items()}
         first = found[ITERATIONS]
         cells = [f"{first.mean(arm):.3f}" for arm in (BASELINE, RECIPE)]
         for one in found.values():
             clear = all(one.difference("default", arm).low > 0 for arm in (BASELINE, RECIPE))
+            clear &= one.num_patients >= cases_needed(1)
             cells.append(f"**{one.mean('default'):.3f}**" if clear else f"{one.mean('default'):.3f}")
         name = setup.removesuffix("/3d_fullres").replace("/", ", ")
         iterations = first.results[BASELINE][first.folds[0]]["iterations"]
-        rows.append([name, str(iterations), str(first.num_patients), *cells])
+        rows.append([name, str(iterations), _numbers(first.folds), str(first.num_patients), *cells])
     return rows
 
 
@@ -102,7 +117,9 @@ def _setup(content: Mapping[str, Any], setup: str) -> list[str]:
     ]
     if known["seconds"]:
         base = known["seconds"][BASELINE]
-        costs = [f"{ARMS[arm].title} {value / base:.2f}" for arm, value in known["seconds"].items()]
+        costs = [
+            f"{own.title} {known['seconds'][arm] / base:.2f}" for arm, own in ARMS.items() if arm in known["seconds"]
+        ]
         lines += [f"Time of an iteration relative to {ARMS[BASELINE].title}: {', '.join(costs)}.", ""]
     for budget in (SHORT, LONG):
         for equal, title in EQUAL.items():
@@ -118,7 +135,7 @@ def _setup(content: Mapping[str, Any], setup: str) -> list[str]:
 def _comparison(found: Comparison, known: Mapping[str, Any], title: str) -> list[str]:
     regions = list(next(iter(found.scores(next(iter(found.results))).values())))
     others = [arm for arm in (BASELINE, RECIPE) if arm in found.results]
-    header = ["", "iterations", "CPU s", "weights", *regions, "mean Dice", f"{WORST}th percentile", "surface Dice"]
+    header = ["", "iterations", "CPU s", "CPU min", "weights", *regions, "mean Dice", _WORST, "surface Dice"]
     rows = [[*header, *(f"minus {ARMS[arm].title}" for arm in others)]]
     for arm, own in found.results.items():
         first = own[found.folds[0]]
@@ -127,9 +144,10 @@ def _comparison(found: Comparison, known: Mapping[str, Any], title: str) -> list
                 ARMS[arm].title,
                 str(first["iterations"]),
                 f"{known['seconds'].get(arm, first['seconds'] / first['iterations']):.2f}",
+                f"{sum(one['seconds'] for one in own.values()) / len(own) / 60:.1f}",
                 f"{first['parameters'] / 1e6:.2f} M",
                 *(f"{found.mean(arm, region):.3f}" for region in regions),
-                f"**{found.mean(arm):.3f}**",
+                f"{found.mean(arm):.3f}",
                 f"{found.worst(arm):.3f}",
                 f"{found.mean(arm, metric=SURFACE):.3f}",
                 *("" if arm == other else shown(found.difference(arm, other)) for other in others),
@@ -148,19 +166,26 @@ def _comparison(found: Comparison, known: Mapping[str, Any], title: str) -> list
 
 
 def _named(folds: Sequence[int]) -> str:
-    return f"fold{'s' * (len(folds) > 1)} {', '.join(map(str, folds))}"
+    return f"fold{'s' * (len(folds) > 1)} {_numbers(folds)}"
+
+
+def _numbers(folds: Sequence[int]) -> str:
+    return ", ".join(map(str, folds))
 
 
 def _what_n_shows(found: Comparison) -> str:
     """What the number of patients can show, from the interval of the main difference."""
-    n, interval = found.num_patients, found.difference("default", BASELINE)
+    n = found.num_patients
     if n < cases_needed(1):
         return (
             f"With {count_of(n, 'patient')} no test reaches a p-value of 0.05, and intervals are too narrow: the "
             "numbers say what happened to these patients."
         )
-    half = (interval.high - interval.low) / 2
-    return f"With {n} patients, a difference from nnU-Net's U-Net below about {half:.3f} would not be seen."
+    least = found.detectable("default", BASELINE)
+    return (
+        f"With {n} patients whose differences between the default and nnU-Net's U-Net scatter like these, a true mean "
+        f"difference of {least:.3f} is found with a power of {100 * POWER:.0f} %."
+    )
 
 
 def _seeds(content: Mapping[str, Any], setup: str) -> list[str]:
@@ -198,21 +223,21 @@ def _robustness(content: Mapping[str, Any], setup: str) -> list[str]:
             title = ARMS[arm].title if arm == BASELINE else f"{ARMS[arm].title}, {EQUAL[equal]}"
             own = Comparison({arm: {0: clean}}, (0,), patient)
             found[title] = robustness(result["scores"], patient), own.mean(arm)
-    if not found:
+    if ARMS[BASELINE].title not in found:
         return []
     kinds = list(next(iter(found.values()))[0].by_kind)
-    header = ["", "clean", "corrupted", f"{WORST}th percentile", *("strength 1", "2", "3"), *kinds]
+    header = ["", "clean", "corrupted", _WORST, *("strength 1", "2", "3"), *kinds]
     rows = [[*(name.replace("_", " ") for name in header), "minus nnU-Net's U-Net"]]
-    base = found.get(ARMS[BASELINE].title)
+    base, _ = found[ARMS[BASELINE].title]
     for title, (own, clean_mean) in found.items():
         cells = [f"{value:.3f}" for value in (clean_mean, own.mean, own.worst)]
         cells += [f"{mean:.3f} ({worst:.3f})" for mean, worst in (own.by_strength[one] for one in ("1", "2", "3"))]
         cells += [f"{own.by_kind[kind]:.3f}" for kind in kinds]
-        apart = "" if base is None or title == ARMS[BASELINE].title else shown(paired(own.patients, base[0].patients))
+        apart = "" if own is base else shown(paired(own.patients, base.patients))
         rows.append([title, *cells, apart])
     text = (
-        "Models of the short budget, fold 0, on corrupted copies of its test images: mean Dice of all regions; in "
-        f"brackets the {WORST}th percentile."
+        "Models of the short budget, fold 0, on corrupted copies of its validation images, 8 kinds in 3 strengths: "
+        f"mean Dice of all regions; in brackets the {WORST}th percentile of the images."
     )
     return ["### Corrupted images", "", text, "", markdown_table(rows, right=True), ""]
 

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from factorizer_nnunet.core.atomic_files import write_text_atomically
+from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import load_json_object
 from factorizer_nnunet.core.locks import LockedError, file_lock
 
 SECTIONS = ("setups", "pieces")
+_FIX = "Correct it, or restore it from git"
 
 
 class Results:
@@ -20,14 +22,23 @@ class Results:
     def __init__(self, file: Path) -> None:
         self.file = file
 
+    @property
+    def page(self) -> Path:
+        """The page next to the file."""
+        return self.file.with_suffix(".md")
+
     def read(self) -> dict[str, Any]:
         """All results up to now.
 
         Raises:
-            UserError: the file cannot be read.
+            UserError: the file cannot be read, or contains something else.
         """
-        found = load_json_object(self.file, "Correct it, or restore it from git") if self.file.exists() else {}
-        return {section: found.get(section, {}) for section in SECTIONS}
+        if not self.file.exists():
+            return {section: {} for section in SECTIONS}
+        found = load_json_object(self.file, _FIX)
+        if found.keys() != set(SECTIONS) or not all(isinstance(entries, dict) for entries in found.values()):
+            raise UserError(f"{self.file} does not have the objects {' and '.join(SECTIONS)} alone. {_FIX}")
+        return found
 
     def add(self, section: str, name: str, values: dict[str, Any]) -> None:
         """Add a finished piece or a setup; the file is complete at any time."""

@@ -49,24 +49,20 @@ def set_up(
         arms: all arms of the study.
 
     Raises:
-        UserError: the results are of other plans or lengths.
+        UserError: the working folder has other data of this name, or the results are of other plans or cases.
     """
     workspace.prepare(data, source)
     workspace.write_plans(data, [ALL_ARMS[arm] for arm in arms])
     plans = json.loads(workspace.plans(data).read_text(encoding="utf-8"))["configurations"][piece.configuration]
     now = {key: plans[key] for key in ("patch_size", "batch_size", "spacing")}
-    now |= {"iterations": data.short, "device": workspace.device}
+    now["cases"] = len(list((workspace.raw(data) / "labelsTr").iterdir()))
     known = results.read()["setups"].get(piece.setup)
     if known is None:
-        cases = len(list((workspace.raw(data) / "labelsTr").iterdir()))
         described = {key: getattr(data, key) for key in _OF_DATA}
-        known = {**described, **now, "cases": cases, "seconds": {}, **machine(workspace)}
+        now |= length_and_device(data, workspace.device)
+        known = {**described, **now, "seconds": {}, **machine(workspace)}
         results.add("setups", piece.setup, known)
-    if changed := [key for key, value in now.items() if known[key] != value]:
-        raise UserError(
-            f"{piece.setup}: {changed[0]} is {now[changed[0]]} now, but {known[changed[0]]} in {results.file}; write "
-            "these results to another file (--results)"
-        )
+    check_same(results, piece.setup, now)
     seconds = known["seconds"]
     if missing := [arm for arm in arms if arm not in seconds and arm != BASELINE]:
         found = _costs(workspace, piece, data, [BASELINE, *missing])
@@ -75,10 +71,31 @@ def set_up(
         results.add("setups", piece.setup, {**known, "seconds": {**added, **seconds}})
 
 
+def length_and_device(data: DataSet, device: str) -> dict[str, Any]:
+    """What the results say of a setup, and is known before its data are prepared."""
+    return {"iterations": data.short, "device": device}
+
+
+def check_same(results: Results, setup: str, now: Mapping[str, Any]) -> None:
+    """Compare what is to be measured with what the results say of a setup, if they know it.
+
+    Raises:
+        UserError: something differs.
+    """
+    known = results.read()["setups"].get(setup, {})
+    for key, value in now.items():
+        if known.get(key, value) != value:
+            raise UserError(
+                f"{setup}: {key} is {value} now, but {known[key]} in {results.file}; write these results to another "
+                "file (--results)"
+            )
+
+
 def _costs(workspace: Workspace, piece: Piece, data: DataSet, arms: Collection[str]) -> dict[str, float]:
     """Seconds that an iteration of each arm takes, in turns."""
     file = workspace.root / "timing" / f"{data.key}_{piece.configuration}.json"
     file.parent.mkdir(exist_ok=True)
+    print(f"{piece.setup}: measuring what an iteration costs …", flush=True)
     trainings = [f"{arm.trainer}_1epochs_1iters{arm.suffix}:{arm.plans}" for arm in map(ALL_ARMS.__getitem__, arms)]
     workspace.run(
         "python",

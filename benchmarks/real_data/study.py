@@ -10,22 +10,24 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 
 from benchmarks.nnunet_commands import ROOT, CommandError
-from benchmarks.output_paths import output_file
+from benchmarks.output_paths import json_output
 from benchmarks.real_data.data import DataSet
 from benchmarks.real_data.pieces import Piece
 from benchmarks.real_data.results import Results
-from benchmarks.real_data.running import run_piece, set_up
+from benchmarks.real_data.running import check_same, length_and_device, run_piece, set_up
 from benchmarks.real_data.workspace import Workspace
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.interrupts import terminable
 from factorizer_nnunet.core.locks import file_lock
+from factorizer_nnunet.core.wording import count_of
 
 
 def add_options(parser: argparse.ArgumentParser, results: Path) -> None:
     """``--root``, ``--data``, ``--results`` and ``--page``."""
     parser.add_argument("--root", type=Path, metavar="WORK", help="working folder")
-    parser.add_argument("--data", dest="parent", type=Path, metavar="DIR", default=ROOT.parent / "shared" / "data")
-    parser.add_argument("--results", type=output_file, default=results, help="JSON file to extend; page next to it")
+    shared = ROOT.parent / "shared" / "data"
+    parser.add_argument("--data", dest="parent", type=Path, metavar="DIR", default=shared, help=f"of DATA ({shared})")
+    parser.add_argument("--results", type=json_output, default=results, help="JSON file to extend; page next to it")
     parser.add_argument("--page", action="store_true", help="only write the page again")
 
 
@@ -33,16 +35,25 @@ def checked_root(root: Path | None) -> Path:
     """The working folder.
 
     Raises:
-        UserError: none was given.
+        UserError: none was given, or it is a file.
     """
     if root is None:
         raise UserError("give a working folder, --root")
+    if root.exists() and not root.is_dir():
+        raise UserError(f"--root {root} is not a folder: name another")
     return root.resolve()
 
 
 def num_threads() -> int:
-    """Of each process, as OMP_NUM_THREADS says."""
-    return int(os.environ.get("OMP_NUM_THREADS") or 1)
+    """Of each process, as OMP_NUM_THREADS says.
+
+    Raises:
+        UserError: it is not a positive number.
+    """
+    value = os.environ.get("OMP_NUM_THREADS") or "1"
+    if not value.isdecimal() or int(value) < 1:
+        raise UserError(f"OMP_NUM_THREADS is {value!r}, expected a positive number")
+    return int(value)
 
 
 @contextlib.contextmanager
@@ -51,10 +62,23 @@ def continuable() -> Iterator[None]:
     try:
         with terminable():
             yield
-    except UserError as error:
+    except (UserError, OSError) as error:  # the latter name the file
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit("stopped; run the command again to continue")
+
+
+def check_pieces(results: Results, folds: Collection[int]) -> None:
+    """See that results are of a study on these folds.
+
+    Raises:
+        UserError: they have pieces of others, or of unknown setups.
+    """
+    content = results.read()
+    named = tuple(f"/fold_{fold}/" for fold in folds)
+    for key in content["pieces"]:
+        if "/".join(key.split("/")[:2]) not in content["setups"] or not any(name in key for name in named):
+            raise UserError(f"{results.file}: {key} is not a piece of this study; name its results (--results)")
 
 
 def write_again(results: Results, write: Callable[[Results], None]) -> None:
@@ -85,9 +109,14 @@ def run_all(
         write: writes the page, after each piece.
 
     Raises:
-        UserError: another study runs in the folder, the results are of other plans, or pieces failed; those after
-            them have run.
+        UserError: nothing was planned, another study runs in the folder, the results are of others, or pieces failed;
+            those after them have run.
     """
+    all_planned = planned()
+    if not all_planned:
+        raise UserError("no piece is named so; --list shows their names")
+    for piece in all_planned:
+        check_same(results, piece.setup, length_and_device(data[piece.data][0], workspace.device))
     workspace.root.mkdir(parents=True, exist_ok=True)
     failed: dict[str, str] = {}  # by piece
 
@@ -108,6 +137,7 @@ def run_all(
             except CommandError as error:
                 failed[piece.key] = str(error)
                 print(f"{piece.key}: {error}", flush=True)
+    print(f"done: {len(planned()) - len(failed)} of {count_of(len(planned()), 'piece')}; page: {results.page}")
     if failed:
         lines = [f"{key}: {message}" for key, message in failed.items()]
         raise UserError("\n  ".join(["these pieces failed; run the command again:", *lines]))

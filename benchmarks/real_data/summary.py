@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 from benchmarks.real_data.arms import ARMS, BASELINE
 from benchmarks.real_data.data import patient_of
@@ -16,6 +17,7 @@ from factorizer_nnunet.report.statistics import Estimate, estimate
 Scores = Mapping[str, Mapping[str, Sequence[float | None]]]  # Dice and surface Dice by case and region
 DICE, SURFACE = 0, 1
 WORST = 5  # percentile of the cases
+POWER = 0.8
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,18 @@ class Comparison:
     def difference(self, arm: str, other: str) -> Estimate:
         """Mean Dice of an arm minus that of another, over the patients."""
         return paired(self._by_patient(arm), self._by_patient(other))
+
+    def detectable(self, arm: str, other: str) -> float:
+        """The true mean difference that a paired t-test finds with ``POWER``, if patients scatter as here."""
+        own, base = self._by_patient(arm), self._by_patient(other)
+        apart = np.array([own[patient] - base[patient] for patient in base])
+        freedom = len(apart) - 1
+        quantiles = stats.t.ppf([0.975, POWER], freedom).sum()
+        return float(quantiles * apart.std(ddof=1) / np.sqrt(len(apart)))
+
+    def on(self, folds: Collection[int]) -> Comparison:
+        """The same on some of the folds."""
+        return replace(self, folds=tuple(fold for fold in self.folds if fold in folds))
 
     @property
     def num_patients(self) -> int:

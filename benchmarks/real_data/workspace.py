@@ -12,6 +12,7 @@ from benchmarks.nnunet_commands import environment, run_command
 from benchmarks.real_data.arms import UNET_PLANS, Arm
 from benchmarks.real_data.data import DataSet
 from factorizer_nnunet.core.atomic_files import write_text_atomically
+from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.processes import end_marked
 from factorizer_nnunet.nnunet.environment import COMPILE_VARIABLE, create_folders
 from factorizer_nnunet.nnunet.model_folder import FoldFolder, ModelFolder
@@ -87,14 +88,22 @@ class Workspace:
         end_marked(MARK, str(self.root))
 
     def prepare(self, data: DataSet, source: Path) -> None:
-        """Plan and preprocess a data set, unless done, and write the folds."""
+        """Plan and preprocess a data set, unless done, and write the folds.
+
+        Raises:
+            UserError: the working folder has other data of this name.
+            CommandError: planning failed.
+        """
         create_folders(self.root)
         raw = self.raw(data)
-        if not raw.exists():
+        if not raw.is_symlink() and not raw.exists():
             raw.symlink_to(source.resolve(), target_is_directory=True)
+        if raw.resolve() != source.resolve():
+            raise UserError(f"{raw} is {raw.resolve()}, not {source.resolve()}: use another --root")
         done = self.preprocessed(data) / "prepared"
         if done.exists():
             return
+        print(f"{data.key}: planning and preprocessing …", flush=True)
         number = int(data.folder[7:10])
         target = ("-gpu_memory_target", data.memory_target_gb) if self.device == "cpu" else ()
         self.run(

@@ -52,9 +52,6 @@ def dice(comparison: str) -> str:
 
 
 def readme() -> Iterator[str]:
-    yield f"five folds, equal training time: mean Dice | {dice('nnU-Net')} | **{dice('equal wall time')}** |"
-    (iterations,) = {hippocampus(name)["iterations"] for name in ("nnU-Net", "equal iterations")}
-    yield f"the same, {iterations} iterations each | {dice('nnU-Net')} | **{dice('equal iterations')}** |"
     cpu, h200 = speed("CPU, 2 threads", "float32")[STEP], speed("NVIDIA H200", "float16")[STEP]
     unet, ours = (f"{cpu['seconds'][name]:.1f} s, {gib(cpu, name)}" for name in (UNET, OURS))
     yield f"128 × 128 × 128 voxels, two CPU cores | {unet} | **{ours}** |"
@@ -65,6 +62,8 @@ def readme() -> Iterator[str]:
     yield f"CT of 512 × 512 × 300 voxels, 25 classes, tiny networks | {stock} | **{own}** |"
     content = results("real_data")
     yield from (" | ".join(row) for row in overview(content)[1:])
+    spreads = search.seed_spreads(results("default_search")).values()
+    yield f"of {min(spreads):.3f} to {max(spreads):.3f}. Our learning rate"
     longest = max(
         hippocampus("equal wall time", "long")["iterations"],
         *(piece["iterations"] for piece in content["pieces"].values() if "iterations" in piece),

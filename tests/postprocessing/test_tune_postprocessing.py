@@ -155,7 +155,7 @@ def test_a_region_that_is_missed_has_the_worst_distance(model: Path, scheme: str
 
 
 def test_a_2d_image_is_scored_by_its_outline(tmp_path: Path) -> None:
-    """A square of 24 pixels against one that is a pixel wider: a slab's surface would mostly be its faces, with HD95 0."""
+    """A square of 24 pixels against one that is a pixel wider: as a slab, mostly of faces, their HD95 would be 0."""
     labels = {"background": 0, "non-enhancing tumor core": 1, "enhancing tumor": 2, "peritumoral edema": 3}
     dataset = DatasetJson({"labels": labels, "channel_names": {"0": "T1"}, "file_ending": ".nii.gz", "numTraining": 1})
     arrays = np.zeros((2, 40, 30), np.uint8)
