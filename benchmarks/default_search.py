@@ -46,10 +46,10 @@ _INTRODUCTION = """\
 Written by `python -m benchmarks.default_search DATA… --root WORK` from [default_search.json](default_search.json). Each
 candidate differs from `default` in what its name says, and is trained as [the study on real data](real_data.md) trains
 its short budget, with the same plans, data and augmentation: `nnUNetv2_train`, fold 1, which is not reported there.
-*Cost* is the CPU time of an iteration relative to the default's, as all take turns in one process; a candidate of equal
-training time has as many fewer iterations. Scores are the mean Dice of the validation cases, complete images, without
-mirroring; differences are paired by patient, with a 95 % bootstrap interval, which does not contain the chance of
-another training.
+*Cost* is the CPU time of an iteration relative to the default's, as all take turns in one process; at equal training
+time, a candidate has correspondingly fewer iterations. Scores are the mean Dice of the validation cases, complete
+images, without mirroring; differences are paired by patient, with a 95 % bootstrap interval, which does not include
+the variation between training runs.
 
 What candidates would cost on a GPU, by launches and bytes: [candidate_gpu_cost.md](candidate_gpu_cost.md)."""
 _OVERVIEW = (
@@ -160,7 +160,7 @@ def overview(content: Mapping[str, Any]) -> list[list[str]]:
 
 
 def _rows(content: Mapping[str, Any], setup: str, equal: str) -> Iterator[list[str]]:
-    """A row for each arm and seed; the best candidates first."""
+    """A row for each arm and seed, in the order of their Dice."""
     costs = content["setups"][setup]["seconds"]
     found = []
     for arm, seed in itertools.product(SEARCHED, range(3)):

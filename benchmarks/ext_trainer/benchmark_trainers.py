@@ -34,8 +34,8 @@ class MeasuredTrainer(ResumableTrainer):
     """Measures what the training steps cost, with loading and augmentation.
 
     On the CPU, the clock is the CPU time of this process, which with ``nnUNet_n_proc_DA=0`` also loads and augments:
-    other programs on the machine hardly change it. On a GPU it is the time of day. Work that a kill has lost is not
-    counted.
+    other programs on the machine change it less than the time of day, by up to a third. On a GPU it is the time of day.
+    Work that a kill has lost is not counted.
     """
 
     budget = Budget()

@@ -21,7 +21,7 @@ class DataSet:
         folder: its name in nnU-Net.
         source: for the page.
         configurations: nnU-Net's, each with its guess of the CPU seconds that an iteration of nnU-Net's U-Net takes.
-        memory_target_gb: for nnU-Net's planner: small patches, which one core can bear.
+        memory_target_gb: for nnU-Net's planner: small patches, which one core can train on.
         short: iterations of the short budget; the long one has ten times as many.
         tolerance_mm: of surface Dice, about the side of a voxel.
         patient: a pattern whose first group in a case's name is the patient; None if every case is one.
