@@ -351,7 +351,7 @@ def test_the_overview_marks_what_is_ahead_of_both_unets(monkeypatch: pytest.Monk
     planned = [brats("default"), brats("default", TIME), brats("unet"), brats("unet_ours")]
     content = content_of(*planned)
     header, row = overview(content)
-    assert row == ["brats_2mm", "150", "0", "2", "0.530", "0.537", "0.522", "0.522"] and len(header) == len(row)
+    assert row == ["BraTS, 2 mm", "150", "0", "2", "0.530", "0.537", "0.522", "0.522"] and len(header) == len(row)
     for piece in planned[2:]:
         for regions in content["pieces"][piece.key]["scores"].values():
             regions["whole"][0] -= 0.1

@@ -18,6 +18,7 @@ class DataSet:
 
     Attributes:
         key: its name in results, and its folder in the folder of all data sets.
+        title: in short tables.
         folder: its name in nnU-Net.
         source: for the page.
         configurations: nnU-Net's, each with its guess of the CPU seconds that an iteration of nnU-Net's U-Net takes.
@@ -29,6 +30,7 @@ class DataSet:
     """
 
     key: str
+    title: str
     folder: str
     source: str
     configurations: dict[str, float]
@@ -68,6 +70,7 @@ DATA_SETS = {
     for data in (
         DataSet(
             key="brats_2mm",
+            title="BraTS, 2 mm",
             folder="Dataset501_BraTS2mm",
             source="18 patients of BraTS 2018 (Menze et al., IEEE TMI 2015), four channels, averaged to 2 mm",
             configurations={"3d_fullres": 4.5},
@@ -77,6 +80,7 @@ DATA_SETS = {
         ),
         DataSet(
             key="hippocampus",
+            title="hippocampus",
             folder="Dataset502_Hippocampus",
             source="100 cases of the Medical Segmentation Decathlon, Task04 (Simpson et al., arXiv 1902.09063)",
             configurations={"3d_fullres": 0.38},
@@ -87,6 +91,7 @@ DATA_SETS = {
         ),
         DataSet(
             key="acdc",
+            title="ACDC, heart",
             folder="Dataset503_ACDC",
             source="80 volumes of 40 patients of ACDC 2017 (Bernard et al., IEEE TMI 2018), two phases each",
             configurations={"3d_fullres": 4.0, "2d": 3.0},
@@ -98,6 +103,7 @@ DATA_SETS = {
         ),
         DataSet(
             key="la_x2",
+            title="left atrium",
             folder="Dataset504_LeftAtriumX2",
             source="50 LGE-MR volumes of the 2018 Left Atrium challenge (Xiong et al., MedIA 2021), cropped, averaged "
             "over 2 × 2 × 2 voxels",
@@ -137,6 +143,7 @@ def data_set(name: str, parent: Path) -> tuple[DataSet, Path]:
     return (
         DataSet(
             key=path.name,
+            title=path.name,
             folder=path.name,
             source=f"{cases} cases",
             configurations={"3d_fullres": 4.0},

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.real_data.arms import ARMS, BASELINE
+from benchmarks.real_data.data import DATA_SETS
 from benchmarks.real_data.figure import draw
 from benchmarks.real_data.pieces import ITERATIONS, LONG, SHORT, TIME, Piece
 from benchmarks.real_data.results import Results
@@ -99,7 +100,9 @@ def overview(content: Mapping[str, Any]) -> list[list[str]]:
             clear = all(one.difference("default", arm).low > 0 for arm in (BASELINE, RECIPE))
             clear &= one.num_patients >= cases_needed(1)
             cells.append(f"**{one.mean('default'):.3f}**" if clear else f"{one.mean('default'):.3f}")
-        name = setup.removesuffix("/3d_fullres").replace("/", ", ")
+        data, _, configuration = setup.partition("/")
+        title = DATA_SETS[data].title if data in DATA_SETS else data
+        name = title if configuration == "3d_fullres" else f"{title}, {configuration}"
         iterations = first.results[BASELINE][first.folds[0]]["iterations"]
         rows.append([name, str(iterations), _numbers(first.folds), str(first.num_patients), *cells])
     return rows
