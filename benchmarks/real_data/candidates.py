@@ -105,6 +105,10 @@ CANDIDATES: dict[str, Arm] = {
         "two 3×3×3 depthwise convolutions in a row below the first stage",
         trainer=_trainer("TwoDepthwise"),
     ),
+    "two_depthwise_gated": replace(
+        _form("gated", "two 3×3×3 depthwise convolutions in a row below the first stage, gating", 0.4, lambda _: _GATE),
+        trainer=_trainer("TwoDepthwise"),
+    ),
     "two_blocks": _form("two_blocks", "two blocks below the first stage of the encoder", 0.4, _two_blocks),
     "two_blocks_everywhere": _form("two_blocks_everywhere", "two blocks everywhere", 0.6, _two_blocks_everywhere),
     "wider": _form("wider", "wider by half", 0.5, _wider),
