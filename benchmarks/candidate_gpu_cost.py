@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,19 +26,15 @@ from benchmarks.nnunet_commands import ROOT
 from benchmarks.output_paths import json_output
 from benchmarks.real_data.arms import BASELINE
 from benchmarks.real_data.candidates import ALL_ARMS
-from benchmarks.real_data.networks import with_two_depthwise
 from benchmarks.step_operators import CLASSES, as_on_a_gpu, count_launches
 from factorizer_nnunet.core.atomic_files import write_text_atomically
 from factorizer_nnunet.core.markdown import markdown_table
 
 RESULTS = ROOT / "docs" / "measured" / "candidate_gpu_cost.json"
 NETWORKS = (
-    *("default", BASELINE, "everywhere", "no_nmf", "nmf_from_second", "two_depthwise", "gated", "two_blocks"),
-    *("two_blocks_everywhere", "wider_below"),
+    *("default", BASELINE, "everywhere", "no_nmf", "nmf_from_second", "two_depthwise", "gated"),
+    *("two_depthwise_gated", "two_blocks", "two_blocks_everywhere", "wider_below"),
 )
-_CHANGES: dict[str, Callable[[Any], nn.Module]] = {  # as the trainers of these candidates change the default
-    "two_depthwise": with_two_depthwise,
-}
 CHANNELS = 4
 
 
@@ -47,8 +43,7 @@ def network_of(arm: str, patch: Sequence[int]) -> nn.Module:
     plan = example_plans(patch, patch)["configurations"][CONFIGURATION]
     entry = ALL_ARMS[arm].architecture(plan)
     names = ("network_class_name", "arch_kwargs", "_kw_requires_import")
-    network = get_network_from_plans(*(entry[name] for name in names), CHANNELS, CLASSES, deep_supervision=True)
-    return _CHANGES[arm](network) if arm in _CHANGES else network
+    return get_network_from_plans(*(entry[name] for name in names), CHANNELS, CLASSES, deep_supervision=True)
 
 
 def cost(network: nn.Module, patch: Sequence[int], batch: int) -> dict[str, float]:

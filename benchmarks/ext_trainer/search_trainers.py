@@ -16,7 +16,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import nn
 
 from benchmarks.ext_trainer.benchmark_trainers import MeasuredTrainer, nnUNetTrainerBenchmarkRecipe, variant
-from benchmarks.real_data.networks import with_conv_stem, with_two_depthwise
+from benchmarks.real_data.networks import with_conv_stem
 from factorizer_nnunet.network import Factorizer
 from factorizer_nnunet.training.schedule import WarmupPolySchedule
 
@@ -163,12 +163,6 @@ class nnUNetTrainerBenchmarkConvStem(nnUNetTrainerBenchmarkRecipe):
     build_network_architecture = staticmethod(functools.partial(_build, with_conv_stem))
 
 
-class nnUNetTrainerBenchmarkTwoDepthwise(nnUNetTrainerBenchmarkRecipe):
-    """Two depthwise convolutions in a row."""
-
-    build_network_architecture = staticmethod(functools.partial(_build, with_two_depthwise))
-
-
 _BASES = (
     nnUNetTrainerBenchmarkCosine,
     nnUNetTrainerBenchmarkAveraged,
@@ -176,7 +170,6 @@ _BASES = (
     nnUNetTrainerBenchmarkFastMoments,
     nnUNetTrainerBenchmarkOneOutput,
     nnUNetTrainerBenchmarkConvStem,
-    nnUNetTrainerBenchmarkTwoDepthwise,
 )
 
 

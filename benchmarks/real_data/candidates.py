@@ -48,6 +48,10 @@ def _kernels_of_5(settings: Settings) -> Settings:
     return _kernels(settings, 5)
 
 
+def _two_depthwise(settings: Settings) -> Settings:
+    return {"n_conv_per_stage": [1, *[2] * (len(settings["strides"]) - 1)]}
+
+
 def _two_blocks(settings: Settings) -> Settings:
     return {"n_blocks_per_stage": [1, *[2] * (len(settings["strides"]) - 1)]}
 
@@ -100,14 +104,14 @@ CANDIDATES: dict[str, Arm] = {
         0.7,
         lambda settings: {**_kernels_of_5(settings), "nmf_stages": [True] * len(settings["strides"])},
     ),
-    "two_depthwise": _recipe(
-        "two_depthwise",
-        "two 3×3×3 depthwise convolutions in a row below the first stage",
-        trainer=_trainer("TwoDepthwise"),
+    "two_depthwise": _form(
+        "two_depthwise", "two 3×3×3 depthwise convolutions in a row below the first stage", 0.4, _two_depthwise
     ),
-    "two_depthwise_gated": replace(
-        _form("gated", "two 3×3×3 depthwise convolutions in a row below the first stage, gating", 0.4, lambda _: _GATE),
-        trainer=_trainer("TwoDepthwise"),
+    "two_depthwise_gated": _form(
+        "two_depthwise_gated",
+        "two 3×3×3 depthwise convolutions in a row below the first stage, gating",
+        0.4,
+        lambda settings: {**_two_depthwise(settings), **_GATE},
     ),
     "two_blocks": _form("two_blocks", "two blocks below the first stage of the encoder", 0.4, _two_blocks),
     "two_blocks_everywhere": _form("two_blocks_everywhere", "two blocks everywhere", 0.6, _two_blocks_everywhere),

@@ -9,20 +9,22 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from factorizer_nnunet.network.layers import DepthwiseConv
+from factorizer_nnunet.network.layers import depthwise_convs
 from factorizer_nnunet.network.mixer import NMFMixer
 from factorizer_nnunet.network.norms import build_norm
 from factorizer_nnunet.network.ops.dispatch import residual_mixer, residual_mlp
 
 
 class MLP(nn.Module):
-    """Linear, GELU, Linear, voxel by voxel; with ``kernel_size`` a residual depthwise convolution before the GELU."""
+    """Linear, GELU, Linear, voxel by voxel; before the GELU ``num_convs`` residual depthwise convolutions in a row."""
 
-    def __init__(self, channels: int, ratio: float, dropout: float, kernel_size: Sequence[int] | None = None) -> None:
+    def __init__(
+        self, channels: int, ratio: float, dropout: float, kernel_size: Sequence[int] = (), num_convs: int = 0
+    ) -> None:
         super().__init__()
         self.hidden = hidden = max(1, round(channels * ratio))
         self.expand = nn.Linear(channels, hidden)
-        self.depthwise = None if kernel_size is None else DepthwiseConv(hidden, kernel_size)
+        self.depthwise = depthwise_convs(hidden, kernel_size, num_convs) if num_convs else None
         self.contract = nn.Linear(hidden, channels)
         self.dropout = nn.Dropout(dropout)
 
@@ -50,11 +52,11 @@ class DropPath(nn.Module):
 
 
 class FactorizerBlock(nn.Module):
-    """Depthwise convolution, mixing of context (NMF), mixing of channels (MLP), each added to its input.
+    """Depthwise convolutions, mixing of context (NMF), mixing of channels (MLP), each added to its input.
 
-    ``depthwise`` is one of ``config_values.DEPTHWISE``, with kernels of ``kernel_size``; a block without a ``mixer``
-    mixes no context. With ``gates``, the mixer's output is not added: its sigmoid, doubled, scales the input, and an
-    output of 0 changes nothing, either.
+    ``depthwise`` is one of ``config_values.DEPTHWISE``, with ``num_convs`` kernels of ``kernel_size`` in a row; a block
+    without a ``mixer`` mixes no context. With ``gates``, the mixer's output is not added: its sigmoid, doubled, scales
+    the input, and an output of 0 changes nothing, either.
     """
 
     def __init__(
@@ -67,17 +69,18 @@ class FactorizerBlock(nn.Module):
         mlp_ratio: float,
         depthwise: str,
         kernel_size: Sequence[int],
+        num_convs: int,
         dropout: float,
         drop_path: float,
         checkpointing: bool,
     ) -> None:
         super().__init__()
-        self.depthwise = DepthwiseConv(channels, kernel_size) if depthwise == "entry" else None
+        self.depthwise = depthwise_convs(channels, kernel_size, num_convs) if depthwise == "entry" else None
         self.norm1 = None if mixer is None else build_norm(norm, channels)
         self.mixer = mixer
         self.gates = gates
         self.norm2 = build_norm(norm, channels)
-        self.mlp = MLP(channels, mlp_ratio, dropout, kernel_size if depthwise == "mlp" else None)
+        self.mlp = MLP(channels, mlp_ratio, dropout, kernel_size, num_convs if depthwise == "mlp" else 0)
         self.dropout = nn.Dropout(dropout)
         self.drop_path = DropPath(drop_path)
         self.checkpointing = checkpointing

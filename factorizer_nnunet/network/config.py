@@ -58,7 +58,8 @@ class FactorizerConfig:
     patch_size: tuple[int, ...] | None = None  # voxels; required by settings that store a value per voxel
     checkpointing: bool = False  # recompute blocks in the backward pass instead of keeping their activations
     norm: str = "instance"  # one of NORMS
-    depthwise: str = "entry"  # one of DEPTHWISE: a residual depthwise convolution first in every block, or in its MLP
+    depthwise: str = "entry"  # one of DEPTHWISE: residual depthwise convolutions first in every block, or in its MLP
+    n_conv_per_stage: tuple[int, ...] | None = None  # of these in a row in each block; None: one
     downsample: str = "patch"  # one of DOWNSAMPLINGS: convolutions with the stride as kernel, or with kernel_sizes
     nmf_stages: tuple[bool, ...] | None = None  # which stages, of encoder and decoder, have the NMF; None: all
     nmf_output: str = "add"  # one of NMF_OUTPUTS: a block adds the NMF's output to its input, or scales it by 0 to 2
@@ -112,7 +113,7 @@ class FactorizerConfig:
                 "expected at most one of them, the other null"
             )
         per_axis = ("strides", "kernel_sizes", "window_sizes", "window_counts")
-        lengths = dict.fromkeys((*per_axis, "n_blocks_per_stage", "nmf_stages"), self.num_stages)
+        lengths = dict.fromkeys((*per_axis, "n_blocks_per_stage", "n_conv_per_stage", "nmf_stages"), self.num_stages)
         for name, length in {**lengths, "n_blocks_per_stage_decoder": self.num_stages - 1}.items():
             value = getattr(self, name)
             require(value is None or len(value) == length, name, value, f"{length} entries, one per stage")
@@ -262,6 +263,12 @@ class FactorizerConfig:
     def has_nmf(self, stage: int) -> bool:
         """Whether the blocks of a stage have the NMF."""
         return self.nmf_stages is None or self.nmf_stages[stage]
+
+    def num_convs(self, stage: int) -> int:
+        """Depthwise convolutions of a block of a stage."""
+        if self.depthwise == "none":
+            return 0
+        return 1 if self.n_conv_per_stage is None else self.n_conv_per_stage[stage]
 
     def stage_head_dim(self, stage: int) -> int:
         """Channels of one NMF matrix in a stage."""

@@ -113,6 +113,7 @@ RULES: Rules = {
     "checkpointing": ("true or false", _is_bool),
     "norm": _one_of(tuple(NORMS)),
     "depthwise": _one_of(DEPTHWISE),
+    "n_conv_per_stage": ("an integer of at least 1 per stage, or null", optional(list_of(is_count))),
     "downsample": _one_of(DOWNSAMPLINGS),
     "nmf_stages": ("true or false per stage, or null", optional(list_of(_is_bool))),
     "nmf_output": _one_of(NMF_OUTPUTS),

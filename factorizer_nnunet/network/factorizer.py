@@ -179,6 +179,7 @@ def _stage(config: FactorizerConfig, stage: int, num_blocks: int) -> Stage:
                 mlp_ratio=config.mlp_ratio,
                 depthwise=config.depthwise,
                 kernel_size=config.kernel_sizes[stage],
+                num_convs=config.num_convs(stage),
                 dropout=config.dropout,
                 drop_path=drop_path,
                 checkpointing=config.checkpointing,

@@ -64,6 +64,12 @@ class Upsample(_ChannelsLast):
         self.conv = _TRANSPOSED[len(stride)](in_channels, out_channels, tuple(stride), tuple(stride))
 
 
+def depthwise_convs(channels: int, kernel_size: Sequence[int], count: int) -> nn.Module:
+    """Depthwise convolutions in a row; a single one is not wrapped."""
+    convs = [DepthwiseConv(channels, kernel_size) for _ in range(count)]
+    return convs[0] if count == 1 else nn.Sequential(*convs)
+
+
 class DepthwiseConv(nn.Module):
     """The input plus its convolution with one odd-sized kernel per channel, stride 1, same size out.
 

@@ -85,8 +85,8 @@ def _block(config: FactorizerConfig, stage: int, size: Sequence[int], precision:
     norm = voxels * width * precision.norm
     mlp = Need(norm + features + 2 * hidden, 2 * features + hidden)
     if config.depthwise == "mlp":
-        mlp = Need(mlp.kept + hidden, mlp.temporary)
-    entry = features if config.depthwise == "entry" else 0
+        mlp = Need(mlp.kept + config.num_convs(stage) * hidden, mlp.temporary)
+    entry = config.num_convs(stage) * features if config.depthwise == "entry" else 0
     if not config.has_nmf(stage):
         return Need(entry + mlp.kept, mlp.temporary)
     mixer = _mixer(config, stage, size)

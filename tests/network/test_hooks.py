@@ -19,7 +19,7 @@ def build_mixer(**nmf: object) -> NMFMixer:
 
 
 def build_block(
-    mixer: NMFMixer | None, depthwise: str = "entry", norm: str = "instance", gates: bool = False
+    mixer: NMFMixer | None, depthwise: str = "entry", norm: str = "instance", gates: bool = False, num_convs: int = 1
 ) -> FactorizerBlock:
     return FactorizerBlock(
         12,
@@ -29,6 +29,7 @@ def build_block(
         mlp_ratio=2.0,
         depthwise=depthwise,
         kernel_size=(3, 3, 3),
+        num_convs=num_convs,
         dropout=0.0,
         drop_path=0.0,
         checkpointing=False,
@@ -63,6 +64,19 @@ def test_a_gate_scales_the_input_by_what_the_mixer_says() -> None:
         mixer.out_proj.weight.zero_()
         mixer.out_proj.bias.zero_()
         torch.testing.assert_close(block(x), x + block.mlp(block.norm2(x)))
+
+
+def test_depthwise_convolutions_follow_one_another() -> None:
+    torch.manual_seed(0)
+    block, x = build_block(build_mixer(), num_convs=2), torch.randn(1, 9, 8, 5, 12)
+    assert {"depthwise.0.weight", "depthwise.1.weight"} <= block.state_dict().keys()
+    assert "depthwise.weight" in build_block(build_mixer()).state_dict()  # the name in older models
+    first, second = block.depthwise
+    with torch.no_grad():
+        convolved = second(first(x))
+        torch.testing.assert_close(block.mixer_input(x), block.norm1(convolved))
+        expected = convolved + block.mixer(block.norm1(convolved))
+        torch.testing.assert_close(block(x), expected + block.mlp(block.norm2(expected)))
 
 
 def test_num_heads() -> None:

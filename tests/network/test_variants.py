@@ -47,6 +47,8 @@ FAMILY = [
     {"shifts": [0, [0.5, 0.25]]},
     {"nmf_stages": [False, True]},
     {"nmf_output": "gate"},
+    {"n_conv_per_stage": [1, 2]},
+    {"n_conv_per_stage": [3, 1], "depthwise": "mlp"},
     {"norm": "rms", "adapter": "conv", "depthwise": "mlp", "downsample": "overlap", "n_blocks_per_stage": [1, 2]},
 ]
 
@@ -99,6 +101,8 @@ def test_checkpointing_changes_no_gradient() -> None:
         ({"dropout": True}, "invalid dropout=True: expected a number"),
         ({"patch_size": 32}, "invalid patch_size=32: expected null, or an integer of at least 1 per axis"),
         ({"nmf_output": "multiply"}, "invalid nmf_output='multiply': expected one of"),
+        ({"n_conv_per_stage": [0, 1]}, "invalid n_conv_per_stage=.*an integer of at least 1 per stage, or null"),
+        ({"n_conv_per_stage": [2]}, "invalid n_conv_per_stage=.*expected 2 entries, one per stage"),
         ({"depthwise": "exit"}, "invalid depthwise='exit': expected one of"),
         ({"downsample": "pool"}, "invalid downsample='pool': expected one of"),
         ({"patch_size": [8, 7]}, r"invalid patch_size=\(8, 7\): expected multiples of \[2, 2\]"),

@@ -26,6 +26,10 @@ from factorizer_nnunet.planning.memory import estimate, is_modelled, layer_group
 CASES_FILE = Path(__file__).resolve().parents[2] / "benchmarks" / "memory_cases.json"  # benchmarks.memory_model's, too
 CASES = [SimpleNamespace(**case) for case in json.loads(CASES_FILE.read_text())]
 BLOCK_CASES = [c for c in CASES if not c.name.startswith("published") and not c.arch_kwargs.get("checkpointing")]
+BLOCK_CASES += [  # forms that ``benchmarks.memory_model`` does not measure
+    SimpleNamespace(**{**vars(CASES[0]), "name": str(form), "arch_kwargs": {**CASES[0].arch_kwargs, **form}})
+    for form in ({"nmf_output": "gate"}, {"n_conv_per_stage": [1, 2, 3, 2]})
+]
 THREE_STAGES = {"features_per_stage": [32, 64, 128], "strides": [[1, 1, 1], [2, 2, 2], [2, 2, 2]]}
 
 
