@@ -32,7 +32,10 @@ from factorizer_nnunet.network.config import FactorizerConfig
 ROOT = Path(__file__).resolve().parents[1]
 MEASURED = ROOT / "docs" / "measured"
 BRATS, ACDC = DATA_SETS["brats_2mm"], DATA_SETS["acdc"]
-COST = {"default": 1.5, "unet": 4.5, "unet_ours": 4.4, "everywhere": 2.25, "no_nmf": 1.5, "resenc": 4.0, "swin": 3.0}
+COST = {
+    **{"default": 1.5, "unet": 4.5, "unet_ours": 4.4, "everywhere": 2.25, "no_nmf": 1.5, "resenc": 4.0, "swin": 3.0},
+    "gated_conv": 1.5,
+}
 SETUP = {
     "source": "made up",
     "note": "",
@@ -60,7 +63,7 @@ def brats(arm: str, equal: str = ITERATIONS, fold: int = 0, **others: Any) -> Pi
 def test_fold_0_of_all_arms_comes_before_other_folds_and_brats_before_the_hippocampus() -> None:
     planned = pieces([BRATS, DATA_SETS["hippocampus"]], list(ARMS), {"brats_2mm/3d_fullres": COST})
     first = [piece for piece in planned if (piece.budget, piece.fold, piece.seed) == (SHORT, 0, 0)]
-    assert [piece.arm for piece in first[:5]] == ["default", "unet", "default", "unet_ours", "everywhere"]
+    assert [piece.arm for piece in first[:5]] == ["default", "unet", "default", "unet_ours", "gated_conv"]
     place = {piece.key: number for number, piece in enumerate(planned)}
     assert len(place) == len(planned)
     for piece in planned:
@@ -129,6 +132,7 @@ def test_the_plans_of_the_arms_differ_in_the_network_alone(ndim: int) -> None:
             stages[name] = [config.has_nmf(stage) for stage in range(4)]
     assert stages == {
         "default": [False, False, True, True],
+        "gated_conv": [False, False, True, True],
         "everywhere": [True] * 4,
         "no_nmf": [False] * 4,
         "swin": [True] * 4,
@@ -197,7 +201,7 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list
 
 def made_up(piece: Piece) -> dict[str, Any]:
     """Scores of two patients of a fold, two cases each, that depend on the arm and the fold."""
-    gain = list(ARMS).index(piece.arm) / 100
+    gain = list(COST).index(piece.arm) / 100
     cases = {
         f"p{2 * piece.fold + patient}_{case}": {
             "whole": [round(0.5 + gain + patient / 10 + case / 50, 4), 0.25],

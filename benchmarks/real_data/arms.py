@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from benchmarks.nnunet_commands import OURS, STOCK
-from factorizer_nnunet.network.variants import variant_arguments
+from factorizer_nnunet.network.variants import PLANNED_FORMS, variant_arguments
 from factorizer_nnunet.planning.architecture import architecture_entry, factorizer_architecture
 
 UNET_PLANS = "nnUNetPlans"  # of nnU-Net's planner; the other networks' plans differ in ``architecture`` alone
@@ -31,21 +32,14 @@ def _resenc(configuration: Configuration) -> dict[str, Any]:
     return {**entry, "network_class_name": name, "arch_kwargs": arguments}
 
 
-def _default(configuration: Configuration) -> dict[str, Any]:
-    return factorizer_architecture(configuration["architecture"]["arch_kwargs"], configuration["spacing"])
-
-
-def _everywhere(configuration: Configuration) -> dict[str, Any]:
-    return _with_nmf(configuration, everywhere=True)
+def _planned(configuration: Configuration, form: str) -> dict[str, Any]:
+    arguments = configuration["architecture"]["arch_kwargs"]
+    return factorizer_architecture(arguments, configuration["spacing"], form=PLANNED_FORMS[form])
 
 
 def _without(configuration: Configuration) -> dict[str, Any]:
-    return _with_nmf(configuration, everywhere=False)
-
-
-def _with_nmf(configuration: Configuration, *, everywhere: bool) -> dict[str, Any]:
-    arguments = _default(configuration)["arch_kwargs"]
-    return architecture_entry({**arguments, "nmf_stages": [everywhere] * len(arguments["strides"])})
+    arguments = _planned(configuration, "default")["arch_kwargs"]
+    return architecture_entry({**arguments, "nmf_stages": [False] * len(arguments["strides"])})
 
 
 def _swin(configuration: Configuration) -> dict[str, Any]:
@@ -80,14 +74,19 @@ class Arm:
         return {**configuration, "architecture": self.architecture(configuration), "batch_size": batch}
 
 
+def _factorizer(name: str, title: str, architecture: Callable[[Configuration], dict[str, Any]], cost: float) -> Arm:
+    return Arm(title, OURS, f"{UNET_PLANS}_{name}", architecture, cost)
+
+
 # In the order in which they are trained.
 ARMS: dict[str, Arm] = {
-    "default": Arm("Factorizer, default", OURS, f"{UNET_PLANS}_default", _default, 0.33),
+    "default": _factorizer("default", "Factorizer, default", partial(_planned, form="default"), 0.33),
     "unet": Arm("nnU-Net's U-Net", STOCK, UNET_PLANS, _unet, 1.0),
     "unet_ours": Arm("nnU-Net's U-Net, our recipe", OURS, UNET_PLANS, _unet, 1.0),
-    "everywhere": Arm("Factorizer, NMF everywhere", OURS, f"{UNET_PLANS}_everywhere", _everywhere, 0.5),
-    "no_nmf": Arm("Factorizer, no NMF", OURS, f"{UNET_PLANS}_no_nmf", _without, 0.32),
+    "gated_conv": _factorizer("gated_conv", "Factorizer, gated_conv", partial(_planned, form="gated_conv"), 0.33),
+    "everywhere": _factorizer("everywhere", "Factorizer, NMF everywhere", partial(_planned, form="everywhere"), 0.5),
+    "no_nmf": _factorizer("no_nmf", "Factorizer, no NMF", _without, 0.32),
     "resenc": Arm("ResEnc M", STOCK, f"{UNET_PLANS}_resenc", _resenc, 0.9),
-    "swin": Arm("Factorizer, as published (swin)", OURS, f"{UNET_PLANS}_swin", _swin, 0.6),
+    "swin": _factorizer("swin", "Factorizer, as published (swin)", _swin, 0.6),
 }
 BASELINE = "unet"

@@ -34,8 +34,17 @@ def everywhere_form(num_stages: int) -> dict[str, Any]:
     return {**default_form(num_stages), "nmf_stages": [True] * num_stages}
 
 
+def gated_conv_form(num_stages: int) -> dict[str, Any]:
+    """The default form with a gating NMF, and two depthwise convolutions in a row below the first stage."""
+    return {**default_form(num_stages), "nmf_output": "gate", "n_conv_per_stage": [1, *[2] * (num_stages - 1)]}
+
+
 # Forms whose widths, strides and windows nnU-Net's planner decides, or the patch size alone.
-PLANNED_FORMS: dict[str, Callable[[int], dict[str, Any]]] = {"default": default_form, "everywhere": everywhere_form}
+PLANNED_FORMS: dict[str, Callable[[int], dict[str, Any]]] = {
+    "default": default_form,
+    "everywhere": everywhere_form,
+    "gated_conv": gated_conv_form,
+}
 
 
 def _planned(patch_size: Sequence[int], form: Callable[[int], dict[str, Any]]) -> dict[str, Any]:
