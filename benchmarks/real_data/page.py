@@ -29,7 +29,8 @@ _OVERVIEW = (
     "intervals of the differences clear of 0, and enough patients for a p-value below 0.05."
 )
 _WORST = f"{WORST}th percentile of cases"
-NMF = (("default", "no_nmf"), ("everywhere", "no_nmf"), ("everywhere", "default"))
+# Forms of Factorizer whose difference is said below a table.
+_PAIRS = (("default", "no_nmf"), ("everywhere", "no_nmf"), ("everywhere", "default"), ("gated_conv", "default"))
 _INTRODUCTION = """\
 Written by `python -m benchmarks.real_data DATA… --root WORK` from [{results}]({results}), which grows by a line for
 each finished training; the study can be continued at any time, on any machine that has the data. They are public, but
@@ -160,7 +161,7 @@ def _comparison(found: Comparison, known: Mapping[str, Any], title: str) -> list
     text = [counted, f"Surface Dice at {known['tolerance_mm']:g} mm."]
     text += [
         f"{ARMS[one].title} minus {ARMS[other].title}: {shown(found.difference(one, other))}."
-        for one, other in NMF
+        for one, other in _PAIRS
         if one in found.results and other in found.results
     ]
     if "default" in found.results and BASELINE in found.results:
