@@ -14,7 +14,7 @@ import pytest
 from benchmarks import default_search as search
 from benchmarks.real_data.candidates import ALL_ARMS
 from benchmarks.real_data.page import overview
-from benchmarks.real_data.summary import comparison
+from benchmarks.real_data.summary import comparison, robustness
 
 ROOT = Path(__file__).resolve().parents[2]
 MEASURED = ROOT / "docs" / "measured"
@@ -62,6 +62,19 @@ def readme() -> Iterator[str]:
     yield f"CT of 512 × 512 × 300 voxels, 25 classes, tiny networks | {stock} | **{own}** |"
     content = results("real_data")
     yield from (" | ".join(row) for row in overview(content)[1:])
+    found = comparison(content, "hippocampus/3d_fullres", "short", "iterations")
+    assert all(found.difference("gated_conv", unet).low > 0 for unet in ("unet", "unet_ours"))
+    yield f"after as many iterations, too: {found.mean('gated_conv'):.3f}"
+    corrupted = {}
+    for data in ("hippocampus", "la_x2"):
+        for arm, equal in (("default", "time"), ("unet", "iterations")):
+            key = f"{data}/3d_fullres/short/{arm}/equal_{equal}/fold_0/seed_0/corrupted"
+            corrupted[data, arm] = robustness(content["pieces"][key]["scores"], None)
+    pairs = {data: [corrupted[data, arm] for arm in ("default", "unet")] for data in ("hippocampus", "la_x2")}
+    means = [" and ".join(f"{one.mean:.3f}" for one in pair) for pair in pairs.values()]
+    yield "{} on the hippocampus, {} on the left atrium".format(*means)
+    worst = [" and ".join(f"{one.worst:.3f}" for one in pair) for pair in pairs.values()]
+    yield "percentiles are {}, and {}".format(*worst)
     spreads = search.seed_spreads(results("default_search")).values()
     yield f"of {min(spreads):.3f} to {max(spreads):.3f}. Our learning rate"
     longest = max(
@@ -146,6 +159,12 @@ def default_form() -> Iterator[str]:
 
     both = (gain("two_depthwise_gated", data) for data in (hippocampus, atrium, brain, heart))
     yield "{} on the hippocampus and {} on the left atrium, {} on BraTS (two seeds), {} on ACDC".format(*both)
+    for equal in ("iterations", "time"):
+        for data in (hippocampus, atrium):
+            study = comparison(results("real_data"), f"{data}/3d_fullres", "short", equal)
+            found = study.difference("gated_conv", "default")
+            yield f"{found.mean:+.3f} from {found.low:+.3f} to {found.high:+.3f}".replace("-", "−")
+            assert study.difference("gated_conv", "unet_ours").low > 0
     five = (gain("kernels_of_5", data) for data in (hippocampus, brain, atrium))
     yield "{} on the hippocampus (three seeds), {} on BraTS, {} on the left atrium".format(*five)
     yield f"have a standard deviation of {search.seed_spreads(results('default_search'))[atrium]:.3f}"
