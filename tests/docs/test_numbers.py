@@ -165,6 +165,14 @@ def default_form() -> Iterator[str]:
             found = study.difference("gated_conv", "default")
             yield f"{found.mean:+.3f} from {found.low:+.3f} to {found.high:+.3f}".replace("-", "−")
             assert study.difference("gated_conv", "unet_ours").low > 0
+    others = {
+        data: comparison(results("real_data"), f"{data}/3d_fullres", "short", "iterations").difference(
+            "gated_conv", "default"
+        )
+        for data in (heart, brain)
+    }
+    assert all(found.low < 0 < found.high for found in others.values())
+    yield f"On ACDC ({others[heart].mean:+.3f}) and BraTS ({others[brain].mean:+.3f}, 4 patients)".replace("-", "−")
     five = (gain("kernels_of_5", data) for data in (hippocampus, brain, atrium))
     yield "{} on the hippocampus (three seeds), {} on BraTS, {} on the left atrium".format(*five)
     yield f"have a standard deviation of {search.seed_spreads(results('default_search'))[atrium]:.3f}"
