@@ -236,7 +236,7 @@ def report(samples: int, patch: Sequence[int], rounds: int) -> str:
     times = []
     for name in BATCHED:
         own = timed(name, (2, CHANNELS, *patch), rounds)
-        seconds = [f"{value:.3f}" for value in own.seconds]
+        seconds = [f"{value:.3g}" for value in own.seconds]
         times.append([name, *map(str, own.operators), *seconds, f"{own.seconds[1] / own.seconds[0]:.2f}"])
     names = ("batchgeneratorsv2", "nnunetv2")
     versions = ", ".join([f"torch {torch.__version__}", *(f"{one} {version(one)}" for one in names)])
