@@ -176,7 +176,8 @@ time of a training step with loading and augmentation, on a machine with other w
 """
 
 
-def _iterations(text: str) -> int:
+def num_iterations(text: str) -> int:
+    """A number of iterations; argparse names this function where the text is not a number."""
     number = int(text)
     if number < _FEWEST or number % 10:
         raise argparse.ArgumentTypeError(f"{number} is not a multiple of 10 from {_FEWEST} on")
@@ -189,7 +190,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add_options(parser, RESULTS)
     parser.add_argument(
         "--iterations",
-        type=_iterations,
+        type=num_iterations,
         metavar="N",
         help=f"a multiple of 10 from {_FEWEST} on (default: those of real_data)",
     )

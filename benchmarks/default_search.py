@@ -23,17 +23,8 @@ from benchmarks.real_data.data import DATA_SETS, data_set
 from benchmarks.real_data.page import EQUAL, shown
 from benchmarks.real_data.pieces import ITERATIONS, SEARCH_FOLD, SHORT, TIME, Piece, is_other
 from benchmarks.real_data.results import Results
-from benchmarks.real_data.study import (
-    add_options,
-    check_pieces,
-    checked_root,
-    continuable,
-    num_threads,
-    run_all,
-    write_again,
-)
+from benchmarks.real_data.study import add_options, check_pieces, continuable, run_all, workspace_in, write_again
 from benchmarks.real_data.summary import case_means, paired, patient_means
-from benchmarks.real_data.workspace import Workspace
 from factorizer_nnunet.core.atomic_files import write_text_atomically
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.markdown import markdown_table
@@ -190,7 +181,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         elif not data:
             raise UserError("name at least one DATA, or give --page")
         else:
-            workspace = Workspace(checked_root(options.root), "cpu", num_threads())
+            workspace = workspace_in(options.root)
             run_all(
                 workspace,
                 lambda: planned(options, data, results.read()["setups"]),

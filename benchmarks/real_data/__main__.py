@@ -22,25 +22,21 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
 from benchmarks.nnunet_commands import ROOT
 from benchmarks.real_data.arms import ARMS
 from benchmarks.real_data.data import DATA_SETS, DataSet, data_set
 from benchmarks.real_data.page import write_page
 from benchmarks.real_data.pieces import FOLDS, Piece, length, pieces, seconds
 from benchmarks.real_data.results import Results
-from benchmarks.real_data.running import check_same, length_and_device
 from benchmarks.real_data.study import (
     add_options,
+    check_lengths,
     check_pieces,
-    checked_root,
     continuable,
-    num_threads,
     run_all,
+    workspace_in,
     write_again,
 )
-from benchmarks.real_data.workspace import Workspace
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.markdown import markdown_table
 
@@ -57,7 +53,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS), help="(default: all)")
     found.add_argument(
         "--iterations",
-        type=_iterations,
+        type=num_iterations,
         metavar="N",
         help="of nnU-Net's U-Net in the short budget, rounded to epochs of 10 or more (default: those of DATA)",
     )
@@ -72,7 +68,8 @@ def parser() -> argparse.ArgumentParser:
     return found
 
 
-def _iterations(text: str) -> int:
+def num_iterations(text: str) -> int:
+    """A number of iterations; argparse names this function where the text is not a number."""
     number = int(text)
     if number < 10:
         raise argparse.ArgumentTypeError(f"{number} is less than 10")
@@ -117,14 +114,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         elif not data:
             raise UserError("name at least one DATA, or give --page")
         elif options.list:
-            todo = _pieces(options, data, results)
-            for piece in todo:
-                check_same(results, piece.setup, length_and_device(data[piece.data][0], options.device))
-            print(listing(todo, {key: own for key, (own, _) in data.items()}, results))
+            by_name = {key: own for key, (own, _) in data.items()}
+            check_lengths(results, by_name.values(), options.device)
+            print(listing(_pieces(options, data, results), by_name, results))
         else:
-            if options.device == "cuda" and not torch.cuda.is_available():
-                raise UserError("PyTorch finds no GPU: install its CUDA build, or leave out --device cuda")
-            workspace = Workspace(checked_root(options.root), options.device, num_threads())
+            workspace = workspace_in(options.root, options.device)
             planned = functools.partial(_pieces, options, data, results)
             run_all(workspace, planned, data, options.arms, results, write_page)
 

@@ -107,11 +107,8 @@ CANDIDATES: dict[str, Arm] = {
     "two_depthwise": _form(
         "two_depthwise", "two 3×3×3 depthwise convolutions in a row below the first stage", 0.4, _two_depthwise
     ),
-    "two_depthwise_gated": _form(
-        "two_depthwise_gated",
-        "two 3×3×3 depthwise convolutions in a row below the first stage, gating",
-        0.4,
-        lambda settings: {**_two_depthwise(settings), **_GATE},
+    "two_depthwise_gated": replace(
+        ARMS["gated_conv"], title="two 3×3×3 depthwise convolutions in a row below the first stage, gating"
     ),
     "two_blocks": _form("two_blocks", "two blocks below the first stage of the encoder", 0.4, _two_blocks),
     "two_blocks_everywhere": _form("two_blocks_everywhere", "two blocks everywhere", 0.6, _two_blocks_everywhere),

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.corruptions import STRENGTHS
 from benchmarks.real_data.arms import ARMS, BASELINE
 from benchmarks.real_data.data import DATA_SETS
 from benchmarks.real_data.figure import draw
-from benchmarks.real_data.pieces import ITERATIONS, LONG, SHORT, TIME, Piece
+from benchmarks.real_data.pieces import ITERATIONS, KINDS, LONG, SHORT, TIME, Piece
 from benchmarks.real_data.results import Results
 from benchmarks.real_data.summary import POWER, SURFACE, WORST, Comparison, Robustness, comparison, paired, robustness
 from factorizer_nnunet.core.atomic_files import atomic_file, write_text_atomically
@@ -240,8 +241,9 @@ def _robustness(content: Mapping[str, Any], setup: str) -> list[str]:
         apart = "" if own is base else shown(paired(own.patients, base.patients))
         rows.append([title, *cells, apart])
     text = (
-        "Models of the short budget, fold 0, on corrupted copies of its validation images, 8 kinds in 3 strengths: "
-        f"mean Dice of all regions; in brackets the {WORST}th percentile of the images."
+        "Models of the short budget, fold 0, on corrupted copies of its validation images, "
+        f"{len(KINDS)} kinds in {len(STRENGTHS)} strengths: mean Dice of all regions; in brackets the {WORST}th "
+        "percentile of the images."
     )
     return ["### Corrupted images", "", text, "", markdown_table(rows, right=True), ""]
 

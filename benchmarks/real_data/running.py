@@ -59,7 +59,7 @@ def set_up(
     known = results.read()["setups"].get(piece.setup)
     if known is None:
         described = {key: getattr(data, key) for key in _OF_DATA}
-        now |= length_and_device(data, workspace.device)
+        now |= {"iterations": data.short, "device": workspace.device}
         known = {**described, **now, "seconds": {}, **machine(workspace)}
         results.add("setups", piece.setup, known)
     check_same(results, piece.setup, now)
@@ -69,11 +69,6 @@ def set_up(
         scale = seconds.get(BASELINE, found[BASELINE]) / found[BASELINE]  # the machine may be slower or faster now
         added = {arm: round(value * scale, 4) for arm, value in found.items()}
         results.add("setups", piece.setup, {**known, "seconds": {**added, **seconds}})
-
-
-def length_and_device(data: DataSet, device: str) -> dict[str, Any]:
-    """What the results say of a setup, and is known before its data are prepared."""
-    return {"iterations": data.short, "device": device}
 
 
 def check_same(results: Results, setup: str, now: Mapping[str, Any]) -> None:

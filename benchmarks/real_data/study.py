@@ -9,12 +9,14 @@ import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 
+import torch
+
 from benchmarks.nnunet_commands import ROOT, CommandError
 from benchmarks.output_paths import json_output
 from benchmarks.real_data.data import DataSet
 from benchmarks.real_data.pieces import Piece
 from benchmarks.real_data.results import Results
-from benchmarks.real_data.running import check_same, length_and_device, run_piece, set_up
+from benchmarks.real_data.running import check_same, run_piece, set_up
 from benchmarks.real_data.workspace import Workspace
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.interrupts import terminable
@@ -26,7 +28,8 @@ def add_options(parser: argparse.ArgumentParser, results: Path) -> None:
     """``--root``, ``--data``, ``--results`` and ``--page``."""
     parser.add_argument("--root", type=Path, metavar="WORK", help="working folder")
     shared = ROOT.parent / "shared" / "data"
-    parser.add_argument("--data", dest="parent", type=Path, metavar="DIR", default=shared, help=f"of DATA ({shared})")
+    folder = "folder of DATA (default: %(default)s)"
+    parser.add_argument("--data", dest="parent", type=Path, metavar="DIR", default=shared, help=folder)
     parser.add_argument("--results", type=json_output, default=results, help="JSON file to extend; page next to it")
     parser.add_argument("--page", action="store_true", help="only write the page again")
 
@@ -56,6 +59,17 @@ def num_threads() -> int:
     return int(value)
 
 
+def workspace_in(root: Path | None, device: str = "cpu") -> Workspace:
+    """The working folder with what its commands run on.
+
+    Raises:
+        UserError: the folder or OMP_NUM_THREADS is wrong, or there is no GPU.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("PyTorch finds no GPU: install its CUDA build, or leave out --device cuda")
+    return Workspace(checked_root(root), device, num_threads())
+
+
 @contextlib.contextmanager
 def continuable() -> Iterator[None]:
     """End the process with one line if the block raises an error or is stopped."""
@@ -79,6 +93,17 @@ def check_pieces(results: Results, folds: Collection[int]) -> None:
     for key in content["pieces"]:
         if "/".join(key.split("/")[:2]) not in content["setups"] or not any(name in key for name in named):
             raise UserError(f"{results.file}: {key} is not a piece of this study; name its results (--results)")
+
+
+def check_lengths(results: Results, data: Collection[DataSet], device: str) -> None:
+    """See that results have the same short budgets and device, which is known before data are prepared.
+
+    Raises:
+        UserError: something differs.
+    """
+    for own in data:
+        for configuration in own.configurations:
+            check_same(results, f"{own.key}/{configuration}", {"iterations": own.short, "device": device})
 
 
 def write_again(results: Results, write: Callable[[Results], None]) -> None:
@@ -112,11 +137,9 @@ def run_all(
         UserError: nothing was planned, another study runs in the folder, the results are of others, or pieces failed;
             those after them have run.
     """
-    all_planned = planned()
-    if not all_planned:
+    if not planned():
         raise UserError("no piece is named so; --list shows their names")
-    for piece in all_planned:
-        check_same(results, piece.setup, length_and_device(data[piece.data][0], workspace.device))
+    check_lengths(results, [own for own, _ in data.values()], workspace.device)
     workspace.root.mkdir(parents=True, exist_ok=True)
     failed: dict[str, str] = {}  # by piece
 
@@ -137,7 +160,8 @@ def run_all(
             except CommandError as error:
                 failed[piece.key] = str(error)
                 print(f"{piece.key}: {error}", flush=True)
-    print(f"done: {len(planned()) - len(failed)} of {count_of(len(planned()), 'piece')}; page: {results.page}")
+    total = len(planned())
+    print(f"done: {total - len(failed)} of {count_of(total, 'piece')}; page: {results.page}")
     if failed:
         lines = [f"{key}: {message}" for key, message in failed.items()]
         raise UserError("\n  ".join(["these pieces failed; run the command again:", *lines]))

@@ -51,8 +51,7 @@ class Comparison:
 
     def detectable(self, arm: str, other: str) -> float:
         """The true mean difference that a paired t-test finds with ``POWER``, if patients scatter as here."""
-        own, base = self._by_patient(arm), self._by_patient(other)
-        apart = np.array([own[patient] - base[patient] for patient in base])
+        apart = _differences(self._by_patient(arm), self._by_patient(other))
         freedom = len(apart) - 1
         quantiles = stats.t.ppf([0.975, POWER], freedom).sum()
         return float(quantiles * apart.std(ddof=1) / np.sqrt(len(apart)))
@@ -117,7 +116,11 @@ def patient_means(values: Mapping[str, float], pattern: str | None) -> dict[str,
 
 def paired(first: Mapping[str, float], second: Mapping[str, float]) -> Estimate:
     """The mean difference of values of the same patients."""
-    return estimate(np.array([first[patient] - second[patient] for patient in second]))
+    return estimate(_differences(first, second))
+
+
+def _differences(first: Mapping[str, float], second: Mapping[str, float]) -> np.ndarray:
+    return np.array([first[patient] - second[patient] for patient in second])
 
 
 @dataclass(frozen=True)
