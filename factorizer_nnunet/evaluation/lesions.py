@@ -8,16 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
 
-import cc3d
 import numpy as np
 from scipy.ndimage import binary_dilation, generate_binary_structure
 
 from factorizer_nnunet.evaluation.empty import DIAGONAL, Value
+from factorizer_nnunet.imaging.components import Connectivity, connected_components
 from factorizer_nnunet.imaging.limits import at_least, at_most
 
-Connectivity = Literal[6, 18, 26]
 ALL_NEIGHBOURS = 26
 EIGHTEEN = generate_binary_structure(3, 2)
 
@@ -145,7 +143,7 @@ def _one_to_one(reference: Lesions, prediction: Lesions, min_iou: float) -> list
 
 def _lesions(mask: np.ndarray, connectivity: Connectivity, dilation: int) -> Lesions:
     grown = binary_dilation(mask, EIGHTEEN, iterations=dilation) if dilation else mask
-    dilated, count = cc3d.connected_components(grown, connectivity=connectivity, return_N=True)
+    dilated, count = connected_components(grown, connectivity)
     return Lesions(dilated * mask if dilation else dilated, dilated, count)
 
 

@@ -15,10 +15,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-import cc3d
 import numpy as np
 from scipy.ndimage import binary_fill_holes
 
+from factorizer_nnunet.imaging.components import connected_components
 from factorizer_nnunet.imaging.content import bounding_box
 from factorizer_nnunet.imaging.limits import at_least
 from factorizer_nnunet.nnunet.dataset_json import REGIONS_ORDER_KEY, DatasetJson
@@ -156,19 +156,19 @@ def cleaned_mask(mask: np.ndarray, rule: RegionRule, voxel: float) -> np.ndarray
     if box is None:
         return mask
     result = np.zeros_like(mask)
-    part = np.ascontiguousarray(mask[box])
+    part = mask[box]
     if rule.fill_holes:
         flat = tuple(axis for axis, size in enumerate(mask.shape) if size == 1)
         part = np.expand_dims(binary_fill_holes(part.squeeze(flat)), flat)
     if rule.min_lesion_mm3 or rule.largest_only:
-        components, count = cc3d.connected_components(part.reshape(*part.shape, *[1] * (3 - part.ndim)), return_N=True)
+        components, count = connected_components(part)
         sizes = np.bincount(components.ravel(), minlength=count + 1)
         sizes[0] = 0
         keep = at_least(sizes * voxel, rule.min_lesion_mm3)
         if rule.largest_only:
             keep &= np.arange(count + 1) == np.argmax(sizes)
         keep[0] = False
-        part = keep[components].reshape(part.shape)
+        part = keep[components]
     result[box] = part
     return result
 

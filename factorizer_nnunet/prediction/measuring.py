@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cc3d
 import numpy as np
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
+from factorizer_nnunet.imaging.components import connected_components
 from factorizer_nnunet.imaging.content import bounding_box
 from factorizer_nnunet.imaging.statistics import channel_statistics
 from factorizer_nnunet.nnunet.pass_record import (
@@ -92,6 +92,4 @@ def _voxel_ml(properties: Mapping[str, Any], model: ModelDescription, shape: Seq
 
 def _lesions(mask: np.ndarray) -> int:
     box = bounding_box(mask)
-    if box is None:
-        return 0
-    return int(cc3d.connected_components(np.ascontiguousarray(mask[box]), connectivity=26, return_N=True)[1])
+    return 0 if box is None else connected_components(mask[box])[1]
