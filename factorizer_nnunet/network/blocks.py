@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from factorizer_nnunet.network.layers import depthwise_convs
 from factorizer_nnunet.network.mixer import NMFMixer
 from factorizer_nnunet.network.norms import build_norm
-from factorizer_nnunet.network.ops.dispatch import residual_mixer, residual_mlp
+from factorizer_nnunet.network.ops.dispatch import normed_mixer, residual_mlp
 
 
 class MLP(nn.Module):
@@ -111,11 +111,16 @@ class FactorizerBlock(nn.Module):
             x, overwrite = self.depthwise(x), True
         drops = self.training and not self.dropout.p == self.drop_path.probability == 0
         if self.mixer is not None and self.norm1 is not None:
-            if drops or self.gates:
-                mixed = self.drop_path(self.dropout(self.mixer(self.norm1(x))))
-                x = x * (2 * mixed.sigmoid()) if self.gates else x + mixed
+            residual = not (drops or self.gates)
+            mixed = normed_mixer(x, self.norm1, self.mixer, residual=residual)
+            if drops:
+                mixed = self.drop_path(self.dropout(mixed))
+            if self.gates:
+                x = 2 * (x * mixed.sigmoid())  # in this order, autograd keeps x and the sigmoid alone
+            elif residual:
+                x = mixed
             else:
-                x = residual_mixer(x, self.norm1, self.mixer)
+                x = x + mixed
             overwrite = True  # x now belongs to the block
         if drops or self.mlp.depthwise is not None:
             return x + self.drop_path(self.mlp(self.norm2(x)))

@@ -131,7 +131,7 @@ def test_compiled_graphs_with_kernels_give_the_numbers_of_the_operators(interpre
 
     def run(x: Tensor) -> Tensor:
         x = depthwise.depthwise_conv(x, weight, expand.bias[:8])
-        x = mixer.residual_mixer(x, norm, ours, torch.float32)
+        x = mixer.normed_mixer(x, norm, ours, torch.float32, residual=True)
         x = mlp.residual_mlp(x, norm, expand, contract, torch.float32)
         x = norms.instance_norm(x, norm.weight, norm.bias, 1e-5)
         return triton_families.mix_families(x.relu(), ours.families((5, 4)), 4, 5)

@@ -112,8 +112,8 @@ def test_mlp(channels: int, hidden: int, norm: type[nn.Module], dtype: torch.dty
 
 
 @grids
-@pytest.mark.parametrize("norm", [nn.LayerNorm, InstanceNorm])
-def test_mixer_of_narrow_layers(name: str, norm: type[nn.Module]) -> None:
+@pytest.mark.parametrize(("norm", "residual"), [(nn.LayerNorm, True), (InstanceNorm, True), (InstanceNorm, False)])
+def test_mixer_of_narrow_layers(name: str, norm: type[nn.Module], residual: bool) -> None:
     torch.manual_seed(0)
     size, channels = GRIDS[name][0], 12
     ours, first = build_mixer(name, channels), build_norm(norm, channels)
@@ -122,8 +122,8 @@ def test_mixer_of_narrow_layers(name: str, norm: type[nn.Module]) -> None:
     wide = copy.deepcopy(modules).double()
     wide_x = x.detach().double().requires_grad_()
     errors = differences(
-        lambda: mixer.residual_mixer(x, first, ours, torch.float32 if EXACT else torch.float16),
-        lambda: wide_x + wide[1](wide[0](wide_x)),
+        lambda: mixer.normed_mixer(x, first, ours, torch.float32 if EXACT else torch.float16, residual=residual),
+        lambda: residual * wide_x + wide[1](wide[0](wide_x)),
         [x, *modules.parameters()],
         [wide_x, *wide.parameters()],
     )
@@ -139,7 +139,7 @@ def test_mixer_in_half_precision(norm: type[nn.Module]) -> None:
     wide = copy.deepcopy(modules).double()
     wide_x = x.detach().double().requires_grad_()
     errors = differences(
-        lambda: mixer.residual_mixer(x, first, ours, torch.float16),
+        lambda: mixer.normed_mixer(x, first, ours, torch.float16, residual=True),
         lambda: wide_x + wide[1](wide[0](wide_x)),
         [x, *modules.parameters()],
         [wide_x, *wide.parameters()],
@@ -235,7 +235,8 @@ def test_compiled_kernels_give_the_same_numbers() -> None:
 
     def run(x: Tensor) -> Tensor:
         x = depthwise.depthwise_conv(x, weight, expand.bias[:channels])
-        x = mixer.residual_mixer(x, norm, ours, torch.float16)
+        x = mixer.normed_mixer(x, norm, ours, torch.float16, residual=True)
+        x = x + mixer.normed_mixer(x, norm, ours, torch.float16, residual=False)
         x = mlp.residual_mlp(x, norm, expand, contract, torch.float16)
         return triton_families.mix_families(x.relu(), ours.families(size), 4, 5)
 
@@ -274,7 +275,7 @@ def test_a_network_with_kernels_equals_one_without(form: dict, monkeypatch: pyte
         with monkeypatch.context() as patch:
             patch.setattr(dispatch, "kernel_precision", lambda x: torch.float32)
             patch.setattr(dispatch, "can_use_kernels", lambda x: True)
-            expected = [(mlp, "residual_mlp"), (mixer, "residual_mixer"), (triton_families, "mix_families")]
+            expected = [(mlp, "residual_mlp"), (mixer, "normed_mixer"), (triton_families, "mix_families")]
             if not form:
                 expected += [(depthwise, "depthwise_conv"), (norms, "channel_moments")]
             with contextlib.ExitStack() as stack:

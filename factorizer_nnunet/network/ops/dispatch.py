@@ -114,18 +114,18 @@ def residual_mlp(x: Tensor, norm: nn.Module, expand: nn.Linear, contract: nn.Lin
     return mlp_reference.residual_mlp(x, norm, expand, contract)
 
 
-def residual_mixer(x: Tensor, norm: nn.Module, mixer: MixerLayer) -> Tensor:
-    """x + mixer(norm(x)); x: (B, *spatial, C), same shape out."""
+def normed_mixer(x: Tensor, norm: nn.Module, mixer: MixerLayer, *, residual: bool) -> Tensor:
+    """mixer(norm(x)), with ``residual`` added to x; x: (B, *spatial, C), same shape out."""
     if isinstance(norm, FusableNorm) and mixer.nmf.supports_block_gram:
         if _is_eager_on_cpu(x) and x.nbytes >= MIN_SLAB_VOLUME_BYTES and _blocks_are_large(x, mixer):
-            return mixer_cpu.residual_mixer(x, norm, mixer)
+            return mixer_cpu.normed_mixer(x, norm, mixer, residual=residual)
         precision = kernel_precision(x)
         if precision is not None:
             from factorizer_nnunet.network.ops.mixer import triton as mixer_triton
 
             if x.shape[-1] <= mixer_triton.MAX_CHANNELS:
-                return mixer_triton.residual_mixer(x, norm, mixer, precision)
-    return mixer_reference.residual_mixer(x, norm, mixer)
+                return mixer_triton.normed_mixer(x, norm, mixer, precision, residual=residual)
+    return mixer_reference.normed_mixer(x, norm, mixer, residual=residual)
 
 
 def mix_windows(x: Tensor, mixer: MixerLayer) -> Tensor:

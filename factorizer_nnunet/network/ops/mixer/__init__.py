@@ -1,1 +1,1 @@
-"""The residual NMF branch, x + mixer(norm(x)), and the NMF of all windows inside it."""
+"""The NMF branch, mixer(norm(x)), which may be added to x, and the NMF of all windows inside it."""

@@ -1,12 +1,12 @@
-"""The residual NMF branch on the CPU in slabs of blocks that fit the cache; rank 1, constant start.
+"""The NMF branch on the CPU in slabs of blocks that fit the cache; rank 1, constant start.
 
 For the same reason as in ``slices``: less memory traffic. With H the hidden voxels of a block, relu(in_proj(norm(X))),
-and P its averaged projection (``gram``), the block becomes X + H M + b. M = P Wᵀ is a matrix per block; W and b belong
-to ``out_proj``. There are two passes over the volume forward: the first sums the Gram matrices of H, from which P
-follows; the second applies M. There are two passes backward, G being the gradient: the first forms dL/dM = Hᵀ G, which
-gives dL/dW, dL/dP and, by autograd through P, the gradients S and s of Gram matrices and row sums; the second forms
-dL/dH = G Mᵀ + H (S + Sᵀ) + 1 sᵀ. All families of shifts share one H. Only x and the sums are kept for the backward
-pass, which computes H again.
+and P its averaged projection (``gram``), the branch is H M + b, to which X may be added. M = P Wᵀ is a matrix per
+block; W and b belong to ``out_proj``. There are two passes over the volume forward: the first sums the Gram matrices of
+H, from which P follows; the second applies M. There are two passes backward, G being the gradient: the first forms
+dL/dM = Hᵀ G, which gives dL/dW, dL/dP and, by autograd through P, the gradients S and s of Gram matrices and row sums;
+the second forms dL/dH = G Mᵀ + H (S + Sᵀ) + 1 sᵀ. All families of shifts share one H. Only x and the sums are kept for
+the backward pass, which computes H again.
 """
 
 from __future__ import annotations
@@ -33,12 +33,16 @@ from factorizer_nnunet.network.windows import Family, WindowGrid
 
 
 class _Settings(NamedTuple):
-    """How the branch is computed: windows by families of shifts, channels of a head, iterations, ε of the norm."""
+    """How the branch is computed: windows by families of shifts, channels of a head, iterations, ε of the norm.
+
+    ``residual``: whether it is added to x.
+    """
 
     families: Sequence[Family]
     head_dim: int
     num_iters: int
     eps: float
+    residual: bool
 
     def hidden_voxels(self, voxels: Tensor, case: int, *norm_in: Tensor) -> Tensor:
         """Rows of H from voxels (n, C) of a case; ``norm_in`` are scale and shift of the norm and the first weight."""
@@ -49,21 +53,21 @@ class _Settings(NamedTuple):
         return slices.apply(self.hidden_voxels, x, x.shape[-1], norm_in, torch.empty_like(x))
 
 
-def residual_mixer(x: Tensor, norm: FusableNorm, mixer: MixerLayer) -> Tensor:
-    """As ``reference.residual_mixer``, for settings with ``supports_block_gram``."""
+def normed_mixer(x: Tensor, norm: FusableNorm, mixer: MixerLayer, *, residual: bool) -> Tensor:
+    """As ``reference.normed_mixer``, for settings with ``supports_block_gram``."""
     x = x.contiguous()
     scale, shift, eps = fold_scale_and_shift(norm, x)
-    settings = _Settings(mixer.families(x.shape[1:-1]), mixer.head_dim, mixer.nmf.num_iters, eps)
+    settings = _Settings(mixer.families(x.shape[1:-1]), mixer.head_dim, mixer.nmf.num_iters, eps, residual)
     tensors = (mixer.out_proj.weight, mixer.out_proj.bias, scale, shift, mixer.in_proj.weight)
-    return _ResidualMixer.apply(settings, x, *tensors)
+    return _NormedMixer.apply(settings, x, *tensors)
 
 
-class _ResidualMixer(torch.autograd.Function):
+class _NormedMixer(torch.autograd.Function):
     """weight: (C, C) and bias: (C,) of ``out_proj``."""
 
     @staticmethod
     def forward(ctx: Any, settings: _Settings, x: Tensor, weight: Tensor, bias: Tensor, *norm_in: Tensor) -> Tensor:
-        families, head_dim, num_iters, _ = settings
+        families, head_dim, num_iters, _, residual = settings
         hidden = settings.hidden(x, norm_in)
         # With a single family, each voxel of H is read for the last time just before its result is written.
         mixed = hidden if len(families) == 1 else torch.zeros_like(hidden)
@@ -80,12 +84,12 @@ class _ResidualMixer(torch.autograd.Function):
             all_sums.append(sums)
         ctx.save_for_backward(x, weight, *norm_in, *all_sums)
         ctx.settings = settings
-        return mixed.add_(x)
+        return mixed.add_(x) if residual else mixed
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        families, head_dim, num_iters, _ = ctx.settings
+        families, head_dim, num_iters, _, residual = ctx.settings
         x, weight, *norm_in = ctx.saved_tensors
         norm_in, all_sums = norm_in[: -len(families)], norm_in[-len(families) :]
         grad = grad.contiguous()
@@ -105,7 +109,9 @@ class _ResidualMixer(torch.autograd.Function):
         grad_x, *grad_norm_in = slices.gradients(
             ctx.settings.hidden_voxels, x, x.shape[-1], norm_in, grad_hidden, out=grad_hidden
         )
-        return None, grad_x.add_(grad), grad_weight, grad.flatten(0, -2).sum(0), *grad_norm_in
+        if residual:
+            grad_x.add_(grad)
+        return None, grad_x, grad_weight, grad.flatten(0, -2).sum(0), *grad_norm_in
 
 
 def _projection_gradients(

@@ -1,4 +1,4 @@
-"""The residual NMF branch layer by layer, and the NMF of all windows, one shift after the other."""
+"""The NMF branch layer by layer, and the NMF of all windows, one shift after the other."""
 
 from __future__ import annotations
 
@@ -32,9 +32,10 @@ class MixerLayer(Protocol):
     def families(self, spatial_size: Sequence[int]) -> list[Family]: ...
 
 
-def residual_mixer(x: Tensor, norm: nn.Module, mixer: MixerLayer) -> Tensor:
-    """x + mixer(norm(x)); x: (B, *spatial, C), same shape out."""
-    return x + mixer(norm(x))
+def normed_mixer(x: Tensor, norm: nn.Module, mixer: MixerLayer, *, residual: bool) -> Tensor:
+    """mixer(norm(x)), with ``residual`` added to x; x: (B, *spatial, C), same shape out."""
+    mixed = mixer(norm(x))
+    return x + mixed if residual else mixed
 
 
 def iterate(windows: Tensor, start: Start, nmf: NMFSettings) -> Tensor:

@@ -1,4 +1,4 @@
-"""The residual NMF branch of rank 1 in two passes over the volume, which read its blocks in place.
+"""The NMF branch of rank 1 in two passes over the volume, which read its blocks in place.
 
 The first pass sums the Gram matrices of the hidden layer H of every block; the second applies the averaged projection P
 of the block and the last linear layer W, b: x + H P Wᵀ + b (formulas in ``gram`` and ``cpu``). Between them P follows
@@ -33,8 +33,8 @@ _MAX_BACKWARD_BLOCK_VOXELS = 32  # where sums are accumulated
 _MAX_PROGRAMS = 1056  # per case, where sums are accumulated: eight for each multiprocessor of a large GPU
 
 
-def residual_mixer(x: Tensor, norm: FusableNorm, mixer: MixerLayer, dtype: torch.dtype) -> Tensor:
-    """As ``reference.residual_mixer``, in half precision ``dtype``, for at most ``MAX_CHANNELS`` channels of x.
+def normed_mixer(x: Tensor, norm: FusableNorm, mixer: MixerLayer, dtype: torch.dtype, *, residual: bool) -> Tensor:
+    """As ``reference.normed_mixer``, in half precision ``dtype``, for at most ``MAX_CHANNELS`` channels of x.
 
     The settings have ``supports_block_gram``.
     """
@@ -42,10 +42,10 @@ def residual_mixer(x: Tensor, norm: FusableNorm, mixer: MixerLayer, dtype: torch
     scale, shift, eps = fold_scale_and_shift(norm, x)
     families = mixer.families(x.shape[1:-1])
     weights = (mixer.in_proj.weight, mixer.out_proj.weight)
-    result: Tensor | None = None
-    for family, share in zip(families, shift_shares(families), strict=True):
+    result = None if residual else torch.zeros_like(x)
+    for number, (family, share) in enumerate(zip(families, shift_shares(families), strict=True)):
         packed = geometry(x.shape[1:-1], family).packed()
-        bias = mixer.out_proj.bias if result is None else None
+        bias = None if number else mixer.out_proj.bias
         result, *_ = _add_family(
             x, result, scale, shift, *weights, bias, packed, mixer.head_dim, mixer.nmf.num_iters, share, eps
         )
