@@ -73,8 +73,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--variant",
         metavar="VARIANT",
-        help="form of the network: default, everywhere (the NMF at every resolution), gated_conv (a gating NMF, more "
-        "convolutions), or as published: swin, local, global, brats_published, isles22_published",
+        help="form of the network: default, everywhere (the NMF at every resolution), plain (the default of "
+        "earlier versions), or as published: swin, local, global, brats_published, isles22_published",
     )
     for old in OLD_OPTIONS:
         add(f"--{old}", help=argparse.SUPPRESS)

@@ -10,7 +10,14 @@ named forms of the network, and ``upstream`` converts the authors' models.
 from factorizer_nnunet.network.config import FactorizerConfig
 from factorizer_nnunet.network.factorizer import Factorizer
 from factorizer_nnunet.network.upstream import from_upstream
-from factorizer_nnunet.network.variants import PLANNED_FORMS, VARIANTS, build_variant, default_form, variant_arguments
+from factorizer_nnunet.network.variants import (
+    PLANNED_FORMS,
+    VARIANTS,
+    build_variant,
+    default_form,
+    plain_form,
+    variant_arguments,
+)
 
 # Names of earlier versions, kept for scripts that use them.
 build_preset = build_variant
@@ -24,6 +31,7 @@ __all__ = [
     "build_preset",
     "build_variant",
     "default_form",
+    "plain_form",
     "from_upstream",
     "preset_arguments",
     "variant_arguments",

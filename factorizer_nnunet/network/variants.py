@@ -11,11 +11,11 @@ from factorizer_nnunet.network.factorizer import Factorizer
 
 WIDTHS = (32, 64, 128, 256, 512)
 SMALLEST_STAGE = 4  # voxels per axis; a patch is halved until its axes reach this size
-FIRST_NMF_STAGE = 2  # of the default form; at higher resolutions the NMF is not worth its cost (docs/default_form.md)
+FIRST_NMF_STAGE = 2  # at higher resolutions the NMF is not worth its cost (docs/default_form.md)
 
 
-def default_form(num_stages: int) -> dict[str, Any]:
-    """Settings of our default form, the best at equal training time, for any widths, strides and windows."""
+def plain_form(num_stages: int) -> dict[str, Any]:
+    """One depthwise convolution and an added NMF: the default of earlier versions."""
     first = min(FIRST_NMF_STAGE, num_stages - 1)  # the lowest resolution always has the NMF
     return {
         "head_dim": 8,
@@ -29,21 +29,24 @@ def default_form(num_stages: int) -> dict[str, Any]:
     }
 
 
+def default_form(num_stages: int) -> dict[str, Any]:
+    """Our default: two depthwise convolutions in a row below the first stage, and a gating NMF.
+
+    It is for any widths, strides and windows; docs/default_form.md compares it with other forms.
+    """
+    return {**plain_form(num_stages), "nmf_output": "gate", "n_conv_per_stage": [1, *[2] * (num_stages - 1)]}
+
+
 def everywhere_form(num_stages: int) -> dict[str, Any]:
-    """The default form with the NMF at every resolution; docs/default_form.md compares them."""
+    """The default form with the NMF at every resolution."""
     return {**default_form(num_stages), "nmf_stages": [True] * num_stages}
-
-
-def gated_conv_form(num_stages: int) -> dict[str, Any]:
-    """The default form with a gating NMF, and two depthwise convolutions in a row below the first stage."""
-    return {**default_form(num_stages), "nmf_output": "gate", "n_conv_per_stage": [1, *[2] * (num_stages - 1)]}
 
 
 # Forms whose widths, strides and windows nnU-Net's planner decides, or the patch size alone.
 PLANNED_FORMS: dict[str, Callable[[int], dict[str, Any]]] = {
     "default": default_form,
+    "plain": plain_form,
     "everywhere": everywhere_form,
-    "gated_conv": gated_conv_form,
 }
 
 

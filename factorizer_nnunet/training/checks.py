@@ -32,7 +32,7 @@ from factorizer_nnunet.nnunet.raw_dataset import raw_folder
 from factorizer_nnunet.nnunet.safe_pickle import check_pickles
 from factorizer_nnunet.nnunet.trusted_classes import check_named_code
 from factorizer_nnunet.planning.architecture import NETWORK_CLASS
-from factorizer_nnunet.training.building import STOCK_PACKAGE, build_network
+from factorizer_nnunet.training.building import build_network, translated_unet
 from factorizer_nnunet.training.data_checks import cases_in, check_data
 
 # What a checkpoint's weights depend on; batch size and the like may change between sessions.
@@ -225,7 +225,7 @@ def _check_network(settings: ConfigurationManager, where: str) -> None:
     class_name = settings.network_arch_class_name
     found = pydoc.locate(class_name)
     ours = isinstance(found, type) and issubclass(found, Factorizer)
-    if not ours and not class_name.startswith(STOCK_PACKAGE):
+    if not ours and not translated_unet(settings):
         raise UserError(
             f"{where}: architecture.network_class_name {class_name!r} is neither a Factorizer nor one of nnU-Net's "
             f"U-Nets, which this trainer translates; train it with its own trainer, or use {NETWORK_CLASS!r}"

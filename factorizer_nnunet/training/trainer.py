@@ -22,7 +22,7 @@ from factorizer_nnunet.nnunet.model_folder import FINGERPRINT_FILE, ModelFolder
 from factorizer_nnunet.nnunet.model_name import ModelName
 from factorizer_nnunet.nnunet.names import TRAINER
 from factorizer_nnunet.training.budget import budget_from_suffix
-from factorizer_nnunet.training.building import STOCK_PACKAGE, build_network
+from factorizer_nnunet.training.building import build_network, plans_with_translation, translated_unet
 from factorizer_nnunet.training.channel_drop import ChannelDropTrainer, check_channels
 from factorizer_nnunet.training.checks import check_checkpoint, check_pretrained_weights, check_training_inputs
 from factorizer_nnunet.training.freezing import freeze
@@ -72,7 +72,12 @@ class nnUNetTrainerFactorizer(ChannelDropTrainer):
         on_first_rank(lambda: check_channels(dataset_json, self.budget.channel_drop, type(self).__name__))
         model = ModelName(type(self).__name__, plans["plans_name"], configuration)
         results = nnunet_folder("nnUNet_results", writable=True) / plans["dataset_name"]
-        self._new_files = NewFiles(ModelFolder(results / model.folder).fold(fold).path)
+        folder = ModelFolder(results / model.folder)
+        self._new_files = NewFiles(folder.fold(fold).path)
+        self._translated_unet = None
+        if type(self).build_network_architecture is nnUNetTrainerFactorizer.build_network_architecture:
+            self._translated_unet = translated_unet(PlansManager(plans).get_configuration(configuration))
+            plans = plans_with_translation(plans, configuration, folder)
         super().__init__(plans, configuration, fold, dataset_json, device)
         self.initial_lr = self.budget.learning_rate or LEARNING_RATE
         self.weight_decay = WEIGHT_DECAY
@@ -91,11 +96,9 @@ class nnUNetTrainerFactorizer(ChannelDropTrainer):
         if self.device.type == "cpu" and os.environ.get("OMP_NUM_THREADS", "").isdecimal():
             torch.set_num_threads(max(1, int(os.environ["OMP_NUM_THREADS"])))
         super().initialize()
-        stock = self.configuration_manager.network_arch_class_name
-        ours = type(self).build_network_architecture is nnUNetTrainerFactorizer.build_network_architecture
-        if ours and stock.startswith(STOCK_PACKAGE):
+        if self._translated_unet:
             self.print_to_log_file(
-                f"This trains a Factorizer, translated from the {stock.rpartition('.')[2]} of the plans"
+                f"This trains a Factorizer, translated from the {self._translated_unet} of the plans"
             )
 
     def load_checkpoint(self, filename_or_checkpoint: dict[str, Any] | str) -> None:

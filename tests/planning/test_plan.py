@@ -47,7 +47,7 @@ def test_unset_and_missing_folders_are_reported(
         (["--gpu-memory-target", "-2"], "GPU memory target is -2.0 GB"),
         (["--gpu-memory-target", "nan"], "GPU memory target is nan GB"),
         (["--gpu-memory-target", "1e300"], "GPU memory target is 1e+300 GB"),
-        (["--variant", "unet"], "unknown variant 'unet': choose from default, everywhere, gated_conv, swin"),
+        (["--variant", "unet"], "unknown variant 'unet': choose from default, plain, everywhere, swin"),
         (["--size", "XXL"], "unknown size 'XXL': choose from S, M, L, XL"),
         (["--size", "M", "--variant", "swin"], "--size M and --variant swin exclude each other"),
         (["--preset", "XXL"], "unknown size 'XXL'"),
@@ -203,7 +203,7 @@ def test_plans_keep_nnunets_choice_and_build_a_factorizer(raw: Path, folders: Pa
 
 
 @pytest.mark.parametrize("size", [None, "M"])
-@pytest.mark.parametrize("form", ["everywhere", "gated_conv"])
+@pytest.mark.parametrize("form", ["everywhere", "plain"])
 def test_other_forms_are_planned_as_the_default_is(raw: Path, folders: Path, form: str, size: str | None) -> None:
     write_json(folders / "nnUNet_preprocessed" / NAME / "dataset_fingerprint.json", fingerprint(SHAPE))
     own, default = (plan_dataset(7, size=size, variant=variant, preprocess=False) for variant in (form, None))
@@ -214,7 +214,7 @@ def test_other_forms_are_planned_as_the_default_is(raw: Path, folders: Path, for
         assert usual.config.nmf_stages != (True,) * stages
         changes = {
             "everywhere": {"nmf_stages": (True,) * stages},
-            "gated_conv": {"nmf_output": "gate", "n_conv_per_stage": (1, *[2] * (stages - 1))},
+            "plain": {"nmf_output": "add", "n_conv_per_stage": None},
         }
         assert built.config == replace(usual.config, **changes[form])
 

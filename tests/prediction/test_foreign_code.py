@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_models import run_predict
+from tiny_models import run_predict, settings
 
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.explain.case import explain_case
@@ -73,6 +73,7 @@ def test_plans_may_only_name_networks(root: Path, model: Path, monkeypatch: pyte
     executed = with_foreign_module(root, monkeypatch)
     place, value, message = PLACES[what]
     plans = json.loads((model / "plans.json").read_text())
+    put(plans, ARCHITECTURE, settings(3)["architecture"])  # a U-Net's, which names classes of torch
     put(plans, place, value)
     (model / "plans.json").write_text(json.dumps(plans))
     with pytest.raises(UserError, match=f"plans.json.*{message}"):
@@ -103,7 +104,7 @@ def test_explain_and_tuning_refuse_the_same(
 def test_trusted_plans_may_name_others(root: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     executed = with_foreign_module(root, monkeypatch)
     plans = json.loads((model / "plans.json").read_text())
-    put(plans, (*ARCHITECTURE, "network_class_name"), "foreign_module.Net")
+    put(plans, ARCHITECTURE, {**settings(3)["architecture"], "network_class_name": "foreign_module.Net"})
     (model / "plans.json").write_text(json.dumps(plans))
     file = model / "fold_0" / "checkpoint_final.pth"
     torch.save({**torch.load(file, weights_only=False), "trainer_name": "nnUNetTrainer"}, file)

@@ -372,12 +372,16 @@ def test_the_same_class_by_its_other_name_keeps_its_settings(make_trainer: MakeT
 
 
 def test_checks_leave_the_plans_as_they_came(make_trainer: MakeTrainer) -> None:
-    """A checkpoint carries them; nnU-Net itself takes only ``continue_training`` out."""
+    """A checkpoint carries them, with the network that is trained; nnU-Net itself only takes an entry out."""
     plans = example_plans(**{"3d_fullres": configuration(), "2d": configuration(2)})
-    make_trainer(plans=plans)
+    trainer = make_trainer(plans=plans)
     expected = example_plans()
-    del expected["continue_training"]
     assert plans == expected
+    del expected["continue_training"]
+    settings = trainer.plans_manager.plans["configurations"]["3d_fullres"]
+    expected["configurations"]["3d_fullres"]["architecture"] = settings["architecture"]
+    assert trainer.plans_manager.plans == expected
+    assert settings["architecture"] == factorizer_architecture(stock_kwargs(), settings["spacing"])
 
 
 class Foreign:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
+from plans_example import example_plans
 from stock_plans import configuration, stock_kwargs
 
-from factorizer_nnunet.network import Factorizer
+from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.network import PLANNED_FORMS, Factorizer
+from factorizer_nnunet.nnunet.model_folder import ModelFolder
 from factorizer_nnunet.planning.architecture import NETWORK_CLASS, factorizer_architecture, isotropic_windows
-from factorizer_nnunet.training.building import build_network
+from factorizer_nnunet.training.building import build_network, plans_with_translation, trained_architecture
 
 
 @pytest.mark.parametrize("residual", [False, True])
@@ -88,3 +95,71 @@ def test_our_own_plan_is_taken_as_it_stands() -> None:
     settings["architecture"]["arch_kwargs"]["num_iters"] = 2
     network = build_network(ConfigurationManager(settings), 2, 3, deep_supervision=False)
     assert network.config.num_iters == 2
+
+
+# Models that are trained from stock plans, now and with earlier versions
+
+
+def own_architecture(plans: dict[str, Any], name: str = "3d_fullres") -> dict[str, Any]:
+    return plans["configurations"][name]["architecture"]
+
+
+def translated(plans: dict[str, Any], model: ModelFolder, name: str = "3d_fullres") -> dict[str, Any]:
+    """What a trainer of a fold has, as it is read from a file."""
+    before = json.dumps(plans)
+    found = plans_with_translation(plans, name, model)
+    assert json.dumps(plans) == before
+    return json.loads(json.dumps(found))
+
+
+def test_a_new_model_says_in_its_plans_what_was_trained(tmp_path: Path) -> None:
+    plans, model = example_plans(), ModelFolder(tmp_path / "model")
+    found = translated(plans, model)
+    assert own_architecture(found) == factorizer_architecture(stock_kwargs(), configuration()["spacing"])
+    plans["configurations"]["3d_fullres"] = found["configurations"]["3d_fullres"]
+    assert found == plans  # all else as before
+    assert translated(found, model) == found
+    assert trained_architecture(ConfigurationManager(found["configurations"]["3d_fullres"])) == own_architecture(found)
+
+
+@pytest.mark.parametrize("form", PLANNED_FORMS)
+def test_further_folds_have_the_network_of_the_first(tmp_path: Path, form: str) -> None:
+    """Also after a version with another default."""
+    plans, model = example_plans(), ModelFolder(tmp_path)
+    first = translated(plans, ModelFolder(tmp_path / "none"))
+    architecture = factorizer_architecture(stock_kwargs(), configuration()["spacing"], form=PLANNED_FORMS[form])
+    first["configurations"]["3d_fullres"]["architecture"] = architecture
+    model.plans_file.write_text(json.dumps(first))
+    assert own_architecture(translated(plans, model)) == architecture
+
+
+@pytest.mark.parametrize("inherits", [False, True])
+def test_a_model_of_an_earlier_version_keeps_its_network(tmp_path: Path, inherits: bool) -> None:
+    """Its plans have the U-Net, which stood for the plain form."""
+    plans, model, name = example_plans(), ModelFolder(tmp_path), "3d_fullres"
+    if inherits:
+        name = "3d_cascade_fullres"
+        plans["configurations"][name] = {"inherits_from": "3d_fullres", "previous_stage": "3d_lowres"}
+    model.plans_file.write_text(json.dumps(plans))
+    assert translated(plans, model, name) == plans
+    network = build_network(ConfigurationManager(configuration()), 2, 3, deep_supervision=False)
+    assert (network.config.nmf_output, network.config.n_conv_per_stage) == ("add", None)
+    new = own_architecture(translated(plans, ModelFolder(tmp_path / "none"), name), name)
+    assert new["arch_kwargs"]["nmf_output"] == "gate"
+
+
+def test_plans_of_another_network_in_the_folder_count_for_nothing(tmp_path: Path) -> None:
+    """A continued training compares its checkpoint with the plans, and a new one replaces them, as in nnU-Net."""
+    plans, model = example_plans(), ModelFolder(tmp_path)
+    others = example_plans()
+    own_architecture(others)["arch_kwargs"]["features_per_stage"] = [16, 32, 64]
+    for content in (others, {}, {"configurations": {}}):
+        model.plans_file.write_text(json.dumps(content))
+        assert translated(plans, model) == translated(plans, ModelFolder(tmp_path / "none"))
+
+
+def test_unreadable_plans_of_a_model_are_reported(tmp_path: Path) -> None:
+    model = ModelFolder(tmp_path)
+    model.plans_file.write_text("{")
+    with pytest.raises(UserError, match=r"plans\.json.* move .* away to train the model again"):
+        plans_with_translation(example_plans(), "3d_fullres", model)
