@@ -32,8 +32,8 @@ from factorizer_nnunet.core.markdown import markdown_table
 
 RESULTS = ROOT / "docs" / "measured" / "candidate_gpu_cost.json"
 NETWORKS = (
-    *("default", BASELINE, "everywhere", "no_nmf", "nmf_from_second", "two_depthwise", "gated"),
-    *("two_depthwise_gated", "two_blocks", "two_blocks_everywhere", "wider_below"),
+    *("plain", BASELINE, "default", "everywhere", "no_nmf", "plain_everywhere", "plain_no_nmf", "nmf_from_second"),
+    *("two_depthwise", "gated", "two_blocks", "two_blocks_everywhere", "wider_below"),
 )
 CHANNELS = 4
 
@@ -61,9 +61,9 @@ def cost(network: nn.Module, patch: Sequence[int], batch: int) -> dict[str, floa
 def page(results: Mapping[str, Any]) -> str:
     """The page as Markdown."""
     size, found = "×".join(map(str, results["patch"])), results["networks"]
-    rows = [["", "launches", "GB", "GB relative to the default", "weights"]]
+    rows = [["", "launches", "GB", "GB relative to plain", "weights"]]
     for arm, own in found.items():
-        share = own["gb"] / found["default"]["gb"]
+        share = own["gb"] / found["plain"]["gb"]
         weights = f"{own['parameters'] / 1e6:.2f} M"
         rows.append([ALL_ARMS[arm].title, f"{own['launches']}", f"{own['gb']:.1f}", f"{share:.2f}", weights])
     return f"""# What candidates would cost on a GPU
@@ -73,7 +73,7 @@ Written by `python -m benchmarks.candidate_gpu_cost` (see `--help`) without a GP
 batch {results["batch"]}, {CHANNELS} channels, float16, as torch {results["torch"]} compiles them for an H100. A
 training step is bound by memory where it is not bound by launches: bytes and launches say which candidates cannot be
 cheap there. A tensor that a kernel reads several times from the cache counts once. Kernels of 5 are not in the table:
-they move as much as the default, but our kernels for GPUs have at most 3 voxels along an axis, and cuDNN's depthwise
+they move as much as the plain form, but our kernels for GPUs have at most 3 voxels along an axis, and cuDNN's depthwise
 convolution is slow. Times have **not been measured**.
 
 {markdown_table(rows, right=True)}

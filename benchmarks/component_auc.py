@@ -50,7 +50,7 @@ from factorizer_nnunet.nnunet.names import SPLITS_FILE
 from factorizer_nnunet.prediction.model import TrainedModel, load_model
 from factorizer_nnunet.prediction.work import preprocess
 
-NETWORKS = ("default", "everywhere", BASELINE)
+NETWORKS = ("default", "everywhere", BASELINE, "plain", "plain_everywhere")
 AucsOfMaps = dict[str, dict[str, float | None]]  # by map and class
 _CPU = torch.device("cpu")
 
@@ -222,6 +222,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", dest="parent", type=Path, metavar="DIR", default=ROOT.parent / "shared" / "data")
     measured = ROOT / "docs" / "measured"
     parser.add_argument("--study", type=Path, default=measured / "real_data.json", help="results of the study")
+    parser.add_argument("--arms", nargs="+", choices=NETWORKS, default=NETWORKS[:3], help="(default: %(default)s)")
     parser.add_argument("--chosen", type=int, default=6, metavar="N", help="training cases to choose on (default 6)")
     parser.add_argument("--results", type=json_output, default=measured / "component_auc.json", help="file to extend")
     options = parser.parse_args(arguments)
@@ -234,11 +235,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         setups = Results(options.study).read()["setups"]
         if setup not in setups:
             raise UserError(f"{options.study} has no results of {setup}")
-        networks = {arm: measure(workspace, data, setups[setup]["seconds"], arm, options.chosen) for arm in NETWORKS}
+        networks = {
+            arm: measure(workspace, data, setups[setup]["seconds"], arm, options.chosen) for arm in options.arms
+        }
     except UserError as error:
         sys.exit(f"error: {error}")
     results = json.loads(options.results.read_text(encoding="utf-8")) if options.results.exists() else {}
-    results[setup] = {"networks": networks, **machine(workspace)}
+    networks = results.get(setup, {}).get("networks", {}) | networks
+    results[setup] = {"networks": {arm: networks[arm] for arm in NETWORKS if arm in networks}, **machine(workspace)}
     write_text_atomically(options.results, json.dumps(results) + "\n")
     write_text_atomically(options.results.with_suffix(".md"), page(results))
 

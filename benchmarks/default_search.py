@@ -1,4 +1,4 @@
-"""Search for a better default: candidates that differ from it in one thing, on folds that are not reported.
+"""Search for a better default: candidates that differ from the plain form in one thing, on folds that are not reported.
 
     OMP_NUM_THREADS=1 nice -n 19 python -m benchmarks.default_search hippocampus brats_2mm --root WORK
     python -m benchmarks.default_search hippocampus --root WORK --arms kernels_of_5 muon --equal time --seeds 0 1 2
@@ -31,21 +31,23 @@ from factorizer_nnunet.core.markdown import markdown_table
 from factorizer_nnunet.report.statistics import Estimate
 
 RESULTS = ROOT / "docs" / "measured" / "default_search.json"
-REFERENCES = ("unet_ours", "default", "everywhere")
+REFERENCES = ("unet_ours", "plain", "plain_everywhere", "default")
+_FORM = "plain"  # from which candidates differ
 SEARCHED = (*REFERENCES, *CANDIDATES)
 _INTRODUCTION = """\
 Written by `python -m benchmarks.default_search DATA… --root WORK` from [default_search.json](default_search.json). Each
-candidate differs from `default` in what its name says, and is trained as [the study on real data](real_data.md) trains
-its short budget, with the same plans, data and augmentation: `nnUNetv2_train`, fold 1, which is not reported there.
-*Cost* is the CPU time of an iteration relative to the default's, as all take turns in one process; at equal training
-time, a candidate has correspondingly fewer iterations. Scores are the mean Dice of the validation cases, complete
-images, without mirroring; differences are paired by patient, with a 95 % bootstrap interval, which does not include
-the variation between training runs.
+candidate differs from `plain`, the default when the search began, in what its name says; `default` is what was chosen:
+two depthwise convolutions in a row below the first stage and a gating NMF. Each is trained as
+[the study on real data](real_data.md) trains its short budget, with the same plans, data and augmentation:
+`nnUNetv2_train`, fold 1, which is not reported there. *Cost* is the CPU time of an iteration relative to the plain
+form's, as all take turns in one process; at equal training time, a candidate has correspondingly fewer iterations.
+Scores are the mean Dice of the validation cases, complete images, without mirroring; differences are paired by patient,
+with a 95 % bootstrap interval, which does not include the variation between training runs.
 
 What candidates would cost on a GPU, by launches and bytes: [candidate_gpu_cost.md](candidate_gpu_cost.md)."""
 _OVERVIEW = (
-    "Differences of the mean Dice from the default, for candidates that more than one data set has; in brackets over "
-    "how many seeds, if more than one."
+    "Differences of the mean Dice from the plain form, for candidates that more than one data set has; in brackets "
+    "over how many seeds, if more than one."
 )
 
 
@@ -90,11 +92,11 @@ def page(content: Mapping[str, Any]) -> str:
         lines += ["## All data sets", "", _OVERVIEW, "", markdown_table(rows, right=True), ""]
     if spreads := seed_spreads(content):
         found = ", ".join(f"{spread:.3f} on {data}" for data, spread in spreads.items())
-        lines += [f"Standard deviation of the default's mean Dice over seeds, equal iterations: {found}.", ""]
+        lines += [f"Standard deviation of the plain form's mean Dice over seeds, equal iterations: {found}.", ""]
     for setup in content["setups"]:
         for equal in (ITERATIONS, TIME):
             if rows := list(_rows(content, setup, equal)):
-                header = ["", "cost", "iterations", "weights", "mean Dice", "minus the default"]
+                header = ["", "cost", "iterations", "weights", "mean Dice", "minus plain"]
                 title = f"{setup.partition('/')[0]}, {EQUAL[equal]}"
                 lines += [f"## {title}", "", markdown_table([header, *rows], right=True), ""]
     return "\n".join(lines)
@@ -116,16 +118,16 @@ def _means(content: Mapping[str, Any], piece: Piece) -> dict[str, float] | None:
 
 
 def _difference(content: Mapping[str, Any], setup: str, equal: str, arm: str, seed: int) -> Estimate | None:
-    """A candidate minus the default with the same seed; None if one of them is not done."""
-    own, default = (_means(content, _piece(setup, equal, one, seed)) for one in (arm, "default"))
-    return None if own is None or default is None else paired(own, default)
+    """A candidate minus the plain form with the same seed; None if one of them is not done."""
+    own, base = (_means(content, _piece(setup, equal, one, seed)) for one in (arm, _FORM))
+    return None if own is None or base is None else paired(own, base)
 
 
 def seed_spreads(content: Mapping[str, Any]) -> dict[str, float]:
-    """Standard deviation of the default's mean Dice over seeds, at equal iterations, by data set."""
+    """Standard deviation of the plain form's mean Dice over seeds, at equal iterations, by data set."""
     found = {}
     for setup in content["setups"]:
-        of_seeds = [_means(content, _piece(setup, ITERATIONS, "default", seed)) for seed in range(3)]
+        of_seeds = [_means(content, _piece(setup, ITERATIONS, _FORM, seed)) for seed in range(3)]
         values = [statistics.mean(means.values()) for means in of_seeds if means is not None]
         if len(values) > 1:
             found[setup.partition("/")[0]] = statistics.stdev(values)
@@ -133,19 +135,19 @@ def seed_spreads(content: Mapping[str, Any]) -> dict[str, float]:
 
 
 def overview(content: Mapping[str, Any]) -> list[list[str]]:
-    """The candidates' differences from the default, by data set: those that more than one data set has."""
+    """The candidates' differences from the plain form, by data set: those that more than one data set has."""
     columns = [(setup, equal) for equal in (ITERATIONS, TIME) for setup in content["setups"]]
     table: dict[str, dict[tuple[str, str], str]] = {}
     for arm in SEARCHED:
         for column in columns:
             found = [_difference(content, *column, arm, seed) for seed in range(3)]
             known = [one.mean for one in found if one is not None]
-            if arm != "default" and known:
+            if arm != _FORM and known:
                 seeds = f" ({len(known)})" if len(known) > 1 else ""
                 table.setdefault(arm, {})[column] = f"{statistics.mean(known):+.3f}{seeds}"
     several = {arm: cells for arm, cells in table.items() if len({setup for setup, _ in cells}) > 1}
     used = [column for column in columns if any(column in cells for cells in several.values())]
-    header = ["minus the default", *(f"{setup.partition('/')[0]}, {EQUAL[equal]}" for setup, equal in used)]
+    header = ["minus plain", *(f"{setup.partition('/')[0]}, {EQUAL[equal]}" for setup, equal in used)]
     rows = [[ALL_ARMS[arm].title, *(cells.get(column, "") for column in used)] for arm, cells in several.items()]
     return [header, *rows]
 
@@ -160,9 +162,9 @@ def _rows(content: Mapping[str, Any], setup: str, equal: str) -> Iterator[list[s
             continue
         own = content["pieces"][piece.key]
         mean = statistics.mean(means.values())
-        apart = None if arm == "default" else _difference(content, setup, equal, arm, seed)
+        apart = None if arm == _FORM else _difference(content, setup, equal, arm, seed)
         name = ALL_ARMS[arm].title + (f", seed {seed}" if seed else "")
-        cost = f"{costs[arm] / costs['default']:.2f}" if arm in costs else ""
+        cost = f"{costs[arm] / costs[_FORM]:.2f}" if arm in costs else ""
         weights = f"{own['parameters'] / 1e6:.2f} M"
         shown_difference = "" if apart is None else shown(apart)
         found.append((mean, [name, cost, str(own["iterations"]), weights, f"{mean:.3f}", shown_difference]))

@@ -42,6 +42,7 @@ NETWORKS = [
     "PlainConvUNet",
     "ResidualEncoderUNet M",
     "Factorizer default",
+    "Factorizer plain",
     "Factorizer swin",
     "Factorizer swin, 1 iteration",
     "Factorizer swin, 10 iterations",

@@ -13,14 +13,14 @@ def test_every_network_has_the_outputs_of_the_plan() -> None:
         assert outputs[0].shape == (1, 4, 16, 32, 32), arm
 
 
-def test_the_page_relates_bytes_to_the_default() -> None:
+def test_the_page_relates_bytes_to_the_plain_form() -> None:
     networks = {
-        "default": {"launches": 770, "gb": 20.0, "parameters": 7_000_000},
+        "plain": {"launches": 770, "gb": 20.0, "parameters": 7_000_000},
         "unet": {"launches": 500, "gb": 50.0, "parameters": 30_000_000},
     }
     text = page({"patch": [128, 128, 128], "batch": 2, "torch": "2.14", "networks": networks})
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if " M |" in line]
     assert rows == [
-        ["Factorizer, default", "770", "20.0", "1.00", "7.00 M"],
+        ["Factorizer, plain", "770", "20.0", "1.00", "7.00 M"],
         ["nnU-Net's U-Net", "500", "50.0", "2.50", "30.00 M"],
     ]

@@ -14,7 +14,7 @@ from torch import nn
 
 from benchmarks.default_search import page, parser, planned
 from benchmarks.ext_trainer.search_trainers import AVERAGED_STEPS, CosineSchedule, MuonWithAdamW
-from benchmarks.real_data.candidates import CANDIDATES, DEFAULT
+from benchmarks.real_data.candidates import CANDIDATES, PLAIN
 from benchmarks.real_data.data import DATA_SETS
 from benchmarks.real_data.networks import with_conv_stem
 from benchmarks.real_data.pieces import ITERATIONS, TIME, length, trainer_name
@@ -32,13 +32,13 @@ def plans() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", CANDIDATES)
-def test_a_candidate_differs_from_the_default_in_plans_or_trainer_alone(name: str) -> None:
+def test_a_candidate_differs_from_the_plain_form_in_plans_or_trainer_alone(name: str) -> None:
     arm = CANDIDATES[name]
-    own, default = (plans_of(one, plans(), ["c"])["configurations"]["c"] for one in (arm, DEFAULT))
-    same_plans = own == default
-    assert same_plans != (arm.plans != DEFAULT.plans)
-    assert not same_plans or (arm.trainer, arm.suffix) != (DEFAULT.trainer, DEFAULT.suffix)
-    settings, usual = (json.loads(json.dumps(one["architecture"]["arch_kwargs"])) for one in (own, default))
+    own, plain = (plans_of(one, plans(), ["c"])["configurations"]["c"] for one in (arm, PLAIN))
+    same_plans = own == plain
+    assert same_plans != (arm.plans != PLAIN.plans)
+    assert not same_plans or (arm.trainer, arm.suffix) != (PLAIN.trainer, PLAIN.suffix)
+    settings, usual = (json.loads(json.dumps(one["architecture"]["arch_kwargs"])) for one in (own, plain))
     assert sum(settings[key] != usual.get(key) for key in settings) <= 2  # blocks of encoder and decoder are two
     entry = own["architecture"]
     network = get_network_from_plans(
@@ -66,7 +66,7 @@ def test_names_of_trainings_and_batches() -> None:
 
 
 def test_the_page_ranks_candidates_and_shows_their_differences() -> None:
-    options = parser().parse_args(["brats_2mm", "--arms", "default", "unet_ours", "everywhere"])
+    options = parser().parse_args(["brats_2mm", "--arms", "plain", "unet_ours", "plain_everywhere"])
     pieces = planned(options, ["brats_2mm"], {})
     content = {
         "setups": {"brats_2mm/3d_fullres": SETUP},
@@ -75,11 +75,11 @@ def test_the_page_ranks_candidates_and_shows_their_differences() -> None:
     lines = page(content).splitlines()
     rows = [line for line in lines if line.startswith("| ") and "±" not in line and "---" not in line][1:]
     assert [row.split("|")[1].strip() for row in rows] == [
-        "Factorizer, NMF everywhere",
+        "Factorizer, plain, NMF everywhere",
+        "Factorizer, plain",
         "nnU-Net's U-Net, our recipe",
-        "Factorizer, default",
     ]
-    assert "+0.0" in rows[0] and rows[0].split("|")[2].strip() == "1.50" and rows[2].split("|")[6].strip() == ""
+    assert "+0.0" in rows[0] and rows[0].split("|")[2].strip() == "1.50" and rows[1].split("|")[6].strip() == ""
     assert [line for line in lines if line.startswith("## ")] == ["## brats_2mm, equal iterations"]
 
 

@@ -34,7 +34,7 @@ MEASURED = ROOT / "docs" / "measured"
 BRATS, ACDC = DATA_SETS["brats_2mm"], DATA_SETS["acdc"]
 COST = {
     **{"default": 1.5, "unet": 4.5, "unet_ours": 4.4, "everywhere": 2.25, "no_nmf": 1.5, "resenc": 4.0, "swin": 3.0},
-    "gated_conv": 1.5,
+    **{"plain": 1.5, "plain_everywhere": 2.25, "plain_no_nmf": 1.5},
 }
 SETUP = {
     "source": "made up",
@@ -63,7 +63,7 @@ def brats(arm: str, equal: str = ITERATIONS, fold: int = 0, **others: Any) -> Pi
 def test_fold_0_of_all_arms_comes_before_other_folds_and_brats_before_the_hippocampus() -> None:
     planned = pieces([BRATS, DATA_SETS["hippocampus"]], list(ARMS), {"brats_2mm/3d_fullres": COST})
     first = [piece for piece in planned if (piece.budget, piece.fold, piece.seed) == (SHORT, 0, 0)]
-    assert [piece.arm for piece in first[:5]] == ["default", "unet", "default", "unet_ours", "gated_conv"]
+    assert [piece.arm for piece in first[:5]] == ["default", "unet", "default", "unet_ours", "everywhere"]
     place = {piece.key: number for number, piece in enumerate(planned)}
     assert len(place) == len(planned)
     for piece in planned:
@@ -120,7 +120,7 @@ def test_folds_never_split_a_patient() -> None:
 def test_the_plans_of_the_arms_differ_in_the_network_alone(ndim: int) -> None:
     plans = {"plans_name": "nnUNetPlans", "configurations": {"c": configuration(ndim, num_stages=4), "other": {}}}
     plans["configurations"]["c"]["patch_size"] = [32] * ndim
-    stages = {}
+    stages, outputs = {}, {}
     for name, arm in ARMS.items():
         changed = plans_of(arm, plans, ["c"])
         own = changed["configurations"]["c"]
@@ -130,13 +130,17 @@ def test_the_plans_of_the_arms_differ_in_the_network_alone(ndim: int) -> None:
         if entry["network_class_name"].startswith("factorizer_nnunet"):
             config = FactorizerConfig.from_settings(entry["arch_kwargs"])
             stages[name] = [config.has_nmf(stage) for stage in range(4)]
+            outputs[name] = config.nmf_output
     assert stages == {
         "default": [False, False, True, True],
-        "gated_conv": [False, False, True, True],
         "everywhere": [True] * 4,
         "no_nmf": [False] * 4,
         "swin": [True] * 4,
+        "plain": [False, False, True, True],
+        "plain_everywhere": [True] * 4,
+        "plain_no_nmf": [False] * 4,
     }
+    assert {name for name, output in outputs.items() if output == "gate"} == {"default", "everywhere", "no_nmf"}
     resenc = ARMS["resenc"].architecture(plans["configurations"]["c"])["arch_kwargs"]
     assert resenc["n_blocks_per_stage"] == (1, 3, 4, 6) and "n_conv_per_stage" not in resenc
 

@@ -37,9 +37,14 @@ def _planned(configuration: Configuration, form: str) -> dict[str, Any]:
     return factorizer_architecture(arguments, configuration["spacing"], form=PLANNED_FORMS[form])
 
 
-def _without(configuration: Configuration) -> dict[str, Any]:
-    arguments = _planned(configuration, "default")["arch_kwargs"]
+def _without(configuration: Configuration, form: str) -> dict[str, Any]:
+    arguments = _planned(configuration, form)["arch_kwargs"]
     return architecture_entry({**arguments, "nmf_stages": [False] * len(arguments["strides"])})
+
+
+def _plain_everywhere(configuration: Configuration) -> dict[str, Any]:
+    arguments = _planned(configuration, "plain")["arch_kwargs"]
+    return architecture_entry({**arguments, "nmf_stages": [True] * len(arguments["strides"])})
 
 
 def _swin(configuration: Configuration) -> dict[str, Any]:
@@ -80,13 +85,15 @@ def _factorizer(name: str, title: str, architecture: Callable[[Configuration], d
 
 # In the order in which they are trained.
 ARMS: dict[str, Arm] = {
-    "default": _factorizer("default", "Factorizer, default", partial(_planned, form="default"), 0.33),
+    "default": _factorizer("default", "Factorizer, default", partial(_planned, form="default"), 0.4),
     "unet": Arm("nnU-Net's U-Net", STOCK, UNET_PLANS, _unet, 1.0),
     "unet_ours": Arm("nnU-Net's U-Net, our recipe", OURS, UNET_PLANS, _unet, 1.0),
-    "gated_conv": _factorizer("gated_conv", "Factorizer, gated_conv", partial(_planned, form="gated_conv"), 0.33),
-    "everywhere": _factorizer("everywhere", "Factorizer, NMF everywhere", partial(_planned, form="everywhere"), 0.5),
-    "no_nmf": _factorizer("no_nmf", "Factorizer, no NMF", _without, 0.32),
+    "everywhere": _factorizer("everywhere", "Factorizer, NMF everywhere", partial(_planned, form="everywhere"), 0.6),
+    "no_nmf": _factorizer("no_nmf", "Factorizer, no NMF", partial(_without, form="default"), 0.38),
     "resenc": Arm("ResEnc M", STOCK, f"{UNET_PLANS}_resenc", _resenc, 0.9),
     "swin": _factorizer("swin", "Factorizer, as published (swin)", _swin, 0.6),
+    "plain": _factorizer("plain", "Factorizer, plain", partial(_planned, form="plain"), 0.33),
+    "plain_everywhere": _factorizer("plain_everywhere", "Factorizer, plain, NMF everywhere", _plain_everywhere, 0.5),
+    "plain_no_nmf": _factorizer("plain_no_nmf", "Factorizer, plain, no NMF", partial(_without, form="plain"), 0.32),
 }
 BASELINE = "unet"

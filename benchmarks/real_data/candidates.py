@@ -1,4 +1,4 @@
-"""What may make the default better: each candidate differs from ``default`` in one thing."""
+"""What may make the network better: each candidate differs from the plain form in one thing, some in two."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from benchmarks.nnunet_commands import OURS
 from benchmarks.real_data.arms import ARMS, UNET_PLANS, Arm, Configuration
 from factorizer_nnunet.planning.architecture import architecture_entry
 
-DEFAULT = ARMS["default"]
+PLAIN = ARMS["plain"]
 Settings = dict[str, Any]  # of the network
 _GATE = {"nmf_output": "gate"}
 
@@ -20,18 +20,18 @@ def _form(name: str, title: str, cost: float, change: Callable[[Settings], Setti
     """A candidate with other settings of the network."""
 
     def architecture(configuration: Configuration) -> dict[str, Any]:
-        settings = DEFAULT.architecture(configuration)["arch_kwargs"]
+        settings = PLAIN.architecture(configuration)["arch_kwargs"]
         return architecture_entry({**settings, **change(settings)})
 
     return Arm(title, OURS, f"{UNET_PLANS}_{name}", architecture, cost)
 
 
 def _recipe(
-    name: str, title: str, *, trainer: str = OURS, suffix: str = "", batches: float = 1.0, cost: float = DEFAULT.cost
+    name: str, title: str, *, trainer: str = OURS, suffix: str = "", batches: float = 1.0, cost: float = PLAIN.cost
 ) -> Arm:
-    """A candidate with the default's plans and another trainer: its recipe, or what it makes of the network."""
-    plans = DEFAULT.plans if batches == 1 else f"{DEFAULT.plans}_{name}"
-    return Arm(title, trainer, plans, DEFAULT.architecture, cost, suffix, batches)
+    """A candidate with the plain form's plans and another trainer: its recipe, or what it makes of the network."""
+    plans = PLAIN.plans if batches == 1 else f"{PLAIN.plans}_{name}"
+    return Arm(title, trainer, plans, PLAIN.architecture, cost, suffix, batches)
 
 
 def _nmf_from_second(settings: Settings) -> Settings:
@@ -107,9 +107,6 @@ CANDIDATES: dict[str, Arm] = {
     "two_depthwise": _form(
         "two_depthwise", "two 3×3×3 depthwise convolutions in a row below the first stage", 0.4, _two_depthwise
     ),
-    "two_depthwise_gated": replace(
-        ARMS["gated_conv"], title="two 3×3×3 depthwise convolutions in a row below the first stage, gating"
-    ),
     "two_blocks": _form("two_blocks", "two blocks below the first stage of the encoder", 0.4, _two_blocks),
     "two_blocks_everywhere": _form("two_blocks_everywhere", "two blocks everywhere", 0.6, _two_blocks_everywhere),
     "wider": _form("wider", "wider by half", 0.5, _wider),
@@ -127,7 +124,7 @@ CANDIDATES: dict[str, Arm] = {
     "muon": _recipe("muon", "Muon for matrices", trainer=_trainer("Muon")),
     "fast_moments": _recipe("fast_moments", "AdamW's second moment over 20 steps", trainer=_trainer("FastMoments")),
     "one_output": _recipe("one_output", "no deep supervision", trainer=_trainer("OneOutput")),
-    "half_batch": _recipe("half_batch", "half the batch, twice the iterations", batches=0.5, cost=DEFAULT.cost / 2),
-    "double_batch": _recipe("double_batch", "twice the batch, half the iterations", batches=2, cost=DEFAULT.cost * 2),
+    "half_batch": _recipe("half_batch", "half the batch, twice the iterations", batches=0.5, cost=PLAIN.cost / 2),
+    "double_batch": _recipe("double_batch", "twice the batch, half the iterations", batches=2, cost=PLAIN.cost * 2),
 }
 ALL_ARMS = {**ARMS, **CANDIDATES}

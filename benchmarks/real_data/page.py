@@ -31,7 +31,10 @@ _OVERVIEW = (
 )
 _WORST = f"{WORST}th percentile of cases"
 # Forms of Factorizer whose difference is said below a table.
-_PAIRS = (("default", "no_nmf"), ("everywhere", "no_nmf"), ("everywhere", "default"), ("gated_conv", "default"))
+_PAIRS = (
+    *(("default", "no_nmf"), ("everywhere", "no_nmf"), ("everywhere", "default"), ("default", "plain")),
+    *(("plain", "plain_no_nmf"), ("plain_everywhere", "plain_no_nmf"), ("plain_everywhere", "plain")),
+)
 _INTRODUCTION = """\
 Written by `python -m benchmarks.real_data DATA… --root WORK` from [{results}]({results}), which grows by a line for
 each finished training; the study can be continued at any time, on any machine that has the data. They are public, but
@@ -42,7 +45,8 @@ All arms of a table share nnU-Net's plans (patch, batch, stages, kernels, stride
 augmentation and sampling, and are trained by `nnUNetv2_train` with the same seed. *nnU-Net's recipe* is SGD from 1e-2
 with momentum 0.99, *ours* AdamW from 3e-3 with warm-up and clipped gradients; both decay polynomially to 0 over the
 budget. nnU-Net's U-Net and ResEnc M have nnU-Net's recipe unless the table says otherwise, Factorizer has ours. ResEnc
-M has the U-Net's stages with nnU-Net's residual blocks; *as published* has widths and windows of its own.
+M has the U-Net's stages with nnU-Net's residual blocks; *as published* has widths and windows of its own. *Plain* is
+the default of earlier versions: one depthwise convolution in each block, and an NMF whose output is added.
 
 *Equal training time* means as many iterations as fit the CPU time of the U-Net's, with loading and augmentation, which
 one process does on one core. *CPU s* is what an iteration took when all arms took turns in one process; costs within

@@ -35,7 +35,7 @@ from benchmarks.speed.measure import (
     ratios,
     seconds,
 )
-from benchmarks.speed.networks import DEFAULT, LITERAL, NETWORKS, PUBLISHED, UNET, NotApplicableError
+from benchmarks.speed.networks import DEFAULT, LITERAL, NETWORKS, PLAIN, PUBLISHED, UNET, NotApplicableError
 from benchmarks.speed.report import write_report
 from benchmarks.speed.traffic import layer_traffic
 from factorizer_nnunet.core.atomic_files import write_text_atomically
@@ -98,7 +98,7 @@ def measure(options: argparse.Namespace, patch: Sequence[int]) -> dict:
             },
             "peak_bytes": memory,
         }
-    ours = [name for name in (PUBLISHED, DEFAULT) if name in networks]
+    ours = [name for name in (PUBLISHED, PLAIN, DEFAULT) if name in networks]
     result["traffic"] = {
         name: {
             kind: vars(t)

@@ -9,10 +9,11 @@ from nnunetv2.experiment_planning.experiment_planners.network_topology import ge
 from torch import nn
 
 from benchmarks.speed.literal import LiteralFactorizer
-from factorizer_nnunet.network import Factorizer, build_variant, variant_arguments
+from factorizer_nnunet.network import PLANNED_FORMS, Factorizer, build_variant, variant_arguments
 from factorizer_nnunet.planning.architecture import factorizer_architecture
 
-UNET, DEFAULT, PUBLISHED, LITERAL = "PlainConvUNet", "Factorizer default", "Factorizer swin", "literal swin"
+UNET, DEFAULT, PLAIN = "PlainConvUNet", "Factorizer default", "Factorizer plain"
+PUBLISHED, LITERAL = "Factorizer swin", "literal swin"
 _MIN_FEATURE_MAP = 4
 _RESENC_BLOCKS = (1, 3, 4, 6, 6, 6, 6, 6, 6)  # of nnU-Net's ResEnc planners
 _FEATURES = {2: 512, 3: 320}  # nnU-Net's largest widths
@@ -54,7 +55,7 @@ def _unet(
     )
 
 
-def _plain(channels: int, classes: int, patch_size: Sequence[int]) -> nn.Module:
+def _plain_unet(channels: int, classes: int, patch_size: Sequence[int]) -> nn.Module:
     return _unet(PlainConvUNet, channels, classes, patch_size, [2] * 9, [2] * 9)
 
 
@@ -62,11 +63,14 @@ def _resenc(channels: int, classes: int, patch_size: Sequence[int]) -> nn.Module
     return _unet(ResidualEncoderUNet, channels, classes, patch_size, list(_RESENC_BLOCKS), [1] * 9)
 
 
-def _default(channels: int, classes: int, patch_size: Sequence[int]) -> nn.Module:
-    widths, strides, kernels = topology(patch_size)
-    unet = {"features_per_stage": widths, "strides": strides, "kernel_sizes": kernels}
-    plan = factorizer_architecture(unet, [1.0] * len(patch_size))
-    return Factorizer(channels, classes, **plan["arch_kwargs"])
+def _planned(form: str) -> Callable[[int, int, Sequence[int]], nn.Module]:
+    def build(channels: int, classes: int, patch_size: Sequence[int]) -> nn.Module:
+        widths, strides, kernels = topology(patch_size)
+        unet = {"features_per_stage": widths, "strides": strides, "kernel_sizes": kernels}
+        plan = factorizer_architecture(unet, [1.0] * len(patch_size), form=PLANNED_FORMS[form])
+        return Factorizer(channels, classes, **plan["arch_kwargs"])
+
+    return build
 
 
 def _published(channels: int, classes: int, patch_size: Sequence[int]) -> nn.Module:
@@ -106,9 +110,10 @@ def _swin_unetr(channels: int, classes: int, patch_size: Sequence[int]) -> nn.Mo
 
 # name: function of input channels, classes and patch size in voxels
 NETWORKS: dict[str, Callable[[int, int, Sequence[int]], nn.Module]] = {
-    UNET: _plain,
+    UNET: _plain_unet,
     "ResidualEncoderUNet M": _resenc,
-    DEFAULT: _default,
+    DEFAULT: _planned("default"),
+    PLAIN: _planned("plain"),
     PUBLISHED: _published,
     "Factorizer swin, 1 iteration": _changed(num_iters=1),
     "Factorizer swin, 10 iterations": _changed(num_iters=10),

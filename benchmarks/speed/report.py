@@ -12,7 +12,9 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from benchmarks.speed.measure import FORWARD, MODES
-from benchmarks.speed.networks import DEFAULT, LITERAL, NETWORKS, PUBLISHED, UNET
+from benchmarks.speed.networks import DEFAULT, LITERAL, NETWORKS, PLAIN, PUBLISHED, UNET
+
+_COLOURS = {UNET: "#555555", DEFAULT: "#00441b", PLAIN: "#1b7837", PUBLISHED: "#5aae61", LITERAL: "#b2182b"}
 
 
 def write_report(entries: Sequence[dict], docs: Path) -> None:
@@ -22,11 +24,11 @@ def write_report(entries: Sequence[dict], docs: Path) -> None:
         "",
         "Written by `python -m benchmarks.speed` (see `--help`). The networks of a table ran in one process, taking",
         "turns; *faster* is the median over turns of the reference's time over the network's. The U-Nets are as",
-        "nnU-Net plans them for an isotropic patch; *literal* is the published algorithm as its formulas read",
-        "(`benchmarks/speed/literal.py`). Memory: most bytes allocated at a time during the pass, without parameters",
-        "and input. The floor is the time for the multiply-adds at the rate of a large matrix product plus that for",
-        "reading and writing the input and output of every layer once at the bandwidth of a large copy, both measured",
-        "in the same run.",
+        "nnU-Net plans them for an isotropic patch; *plain* is the default of earlier versions, *literal* the",
+        "published algorithm as its formulas read (`benchmarks/speed/literal.py`). Memory: most bytes allocated at a",
+        "time during the pass, without parameters and input. The floor is the time for the multiply-adds at the rate",
+        "of a large matrix product plus that for reading and writing the input and output of every layer once at the",
+        "bandwidth of a large copy, both measured in the same run.",
         "",
     ]
     for entry in sorted(entries, key=_order):
@@ -101,13 +103,14 @@ def _figure(entries: Sequence[dict], target: Path) -> None:
     chosen = [
         e
         for e in entries
-        if e["device"].startswith("CPU") and e["dtype"] == "float32" and not e["compiled"] and len(e["patch_size"]) == 3
+        if e["device"].startswith("CPU") and (e["dtype"], e["compiled"], e["clock"]) == ("float32", False, "wall")
+        if len(e["patch_size"]) == 3
     ]
     figure, axes = plt.subplots(2, 2, figsize=(11, 8), layout="constrained")
     for column, mode in enumerate(MODES):
         for row, (key, label, scale) in enumerate((("seconds", "s", 1), ("peak_bytes", "peak memory / GiB", 2**30))):
             axis = axes[row][column]
-            for name, colour in ((UNET, "#555555"), (DEFAULT, "#1b7837"), (PUBLISHED, "#5aae61"), (LITERAL, "#b2182b")):
+            for name, colour in _COLOURS.items():
                 points = sorted(
                     (math.prod(e["patch_size"]) * e["batch_size"], e["modes"][mode][key][name] / scale)
                     for e in chosen
