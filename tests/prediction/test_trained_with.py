@@ -38,8 +38,8 @@ def settings(plans: dict[str, Any]) -> dict[str, Any]:
         ),
         (
             "plans.json",
-            lambda c: settings(c)["architecture"]["arch_kwargs"].update(nonlin="torch.nn.ReLU"),
-            "architecture.arch_kwargs.nonlin was .*LeakyReLU., now it is .torch.nn.ReLU",
+            lambda c: settings(c)["architecture"]["arch_kwargs"].update(nmf_output="add"),
+            "architecture.arch_kwargs.nmf_output was .gate., now it is .add.",
         ),
         (
             "dataset.json",
