@@ -15,7 +15,7 @@ import pytest
 from benchmarks import default_search as search
 from benchmarks.real_data.candidates import ALL_ARMS
 from benchmarks.real_data.page import overview
-from benchmarks.real_data.summary import Comparison, comparison
+from benchmarks.real_data.summary import Comparison, comparison, robustness
 
 ROOT = Path(__file__).resolve().parents[2]
 MEASURED = ROOT / "docs" / "measured"
@@ -63,6 +63,16 @@ def readme() -> Iterator[str]:
     yield f"CT of 512 × 512 × 300 voxels, 25 classes, tiny networks | {stock} | **{own}** |"
     content = results("real_data")
     yield from (" | ".join(row) for row in overview(content)[1:])
+    corrupted = {}
+    for data in ("hippocampus", "la_x2"):
+        for arm, equal in (("plain", "time"), ("unet", "iterations")):
+            key = f"{data}/3d_fullres/short/{arm}/equal_{equal}/fold_0/seed_0/corrupted"
+            corrupted[data, arm] = robustness(content["pieces"][key]["scores"], None)
+    pairs = {data: [corrupted[data, arm] for arm in ("plain", "unet")] for data in ("hippocampus", "la_x2")}
+    means = [" and ".join(f"{one.mean:.3f}" for one in pair) for pair in pairs.values()]
+    yield "{} on the hippocampus, {} on the left atrium".format(*means)
+    worst = [" and ".join(f"{one.worst:.3f}" for one in pair) for pair in pairs.values()]
+    yield "percentiles are {}, and {}".format(*worst)
     spreads = search.seed_spreads(results("default_search")).values()
     yield f"of {min(spreads):.3f} to {max(spreads):.3f}. Our learning rate"
     longest = max(
@@ -72,7 +82,7 @@ def readme() -> Iterator[str]:
     yield f"at most {longest} iterations, where nnU-Net's usual training has 250,000"
     costs = [setup["seconds"] for setup in results("default_search")["setups"].values()]
     shares = [cost["default"] / cost["plain"] for cost in costs]
-    yield f"the default takes {min(shares):.2f} to {max(shares):.2f} times as long on a CPU"
+    yield f"of the default took {min(shares):.2f} to {max(shares):.2f} times as long in short trainings on a CPU"
     plain, swin = (f"{h200['speedup'][UNET][name]:.2f} times" for name in (PLAIN, SWIN))
     yield f"`--variant plain` trains {plain} as fast as the U-Net, and the published form, `--variant swin`, {swin}"
 
