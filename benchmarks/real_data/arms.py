@@ -37,14 +37,10 @@ def _planned(configuration: Configuration, form: str) -> dict[str, Any]:
     return factorizer_architecture(arguments, configuration["spacing"], form=PLANNED_FORMS[form])
 
 
-def _without(configuration: Configuration, form: str) -> dict[str, Any]:
+def _nmf(configuration: Configuration, form: str, everywhere: bool) -> dict[str, Any]:
+    """A form with the NMF in every stage, or in none."""
     arguments = _planned(configuration, form)["arch_kwargs"]
-    return architecture_entry({**arguments, "nmf_stages": [False] * len(arguments["strides"])})
-
-
-def _plain_everywhere(configuration: Configuration) -> dict[str, Any]:
-    arguments = _planned(configuration, "plain")["arch_kwargs"]
-    return architecture_entry({**arguments, "nmf_stages": [True] * len(arguments["strides"])})
+    return architecture_entry({**arguments, "nmf_stages": [everywhere] * len(arguments["strides"])})
 
 
 def _swin(configuration: Configuration) -> dict[str, Any]:
@@ -89,11 +85,15 @@ ARMS: dict[str, Arm] = {
     "unet": Arm("nnU-Net's U-Net", STOCK, UNET_PLANS, _unet, 1.0),
     "unet_ours": Arm("nnU-Net's U-Net, our recipe", OURS, UNET_PLANS, _unet, 1.0),
     "everywhere": _factorizer("everywhere", "Factorizer, NMF everywhere", partial(_planned, form="everywhere"), 0.6),
-    "no_nmf": _factorizer("no_nmf", "Factorizer, no NMF", partial(_without, form="default"), 0.38),
+    "no_nmf": _factorizer("no_nmf", "Factorizer, no NMF", partial(_nmf, form="default", everywhere=False), 0.38),
     "resenc": Arm("ResEnc M", STOCK, f"{UNET_PLANS}_resenc", _resenc, 0.9),
     "swin": _factorizer("swin", "Factorizer, as published (swin)", _swin, 0.6),
     "plain": _factorizer("plain", "Factorizer, plain", partial(_planned, form="plain"), 0.33),
-    "plain_everywhere": _factorizer("plain_everywhere", "Factorizer, plain, NMF everywhere", _plain_everywhere, 0.5),
-    "plain_no_nmf": _factorizer("plain_no_nmf", "Factorizer, plain, no NMF", partial(_without, form="plain"), 0.32),
+    "plain_everywhere": _factorizer(
+        "plain_everywhere", "Factorizer, plain, NMF everywhere", partial(_nmf, form="plain", everywhere=True), 0.5
+    ),
+    "plain_no_nmf": _factorizer(
+        "plain_no_nmf", "Factorizer, plain, no NMF", partial(_nmf, form="plain", everywhere=False), 0.32
+    ),
 }
 BASELINE = "unet"

@@ -63,7 +63,7 @@ def workspace_in(root: Path | None, device: str = "cpu") -> Workspace:
     """The working folder with what its commands run on.
 
     Raises:
-        UserError: the folder or OMP_NUM_THREADS is wrong, or there is no GPU.
+        UserError: the folder or OMP_NUM_THREADS is wrong, or PyTorch finds no GPU.
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("PyTorch finds no GPU: install its CUDA build, or leave out --device cuda")

@@ -31,8 +31,8 @@ __all__ = [
     "build_preset",
     "build_variant",
     "default_form",
-    "plain_form",
     "from_upstream",
+    "plain_form",
     "preset_arguments",
     "variant_arguments",
 ]

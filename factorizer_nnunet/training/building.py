@@ -45,15 +45,16 @@ def plans_with_translation(plans: Mapping[str, Any], configuration: str, model: 
     if translated_unet(settings) is None:
         return dict(plans)
     unet, spacing = settings.network_arch_init_kwargs, settings.spacing
-    translations = [factorizer_architecture(unet, spacing, form=form) for form in PLANNED_FORMS.values()]
     chosen = factorizer_architecture(unet, spacing)
     if model.plans_file.is_file():
         content = model.plans(f"Restore it, or move {model.path} away to train the model again")
         known = resolved_configuration(content, configuration, str(model.plans_file))
         own = resolved_configuration(plans, configuration, str(plans["plans_name"]))
-        if known and known.get("architecture") == own.get("architecture"):
+        trained = known.get("architecture")
+        if known and trained == own.get("architecture"):
             return dict(plans)  # a model of an earlier version
-        chosen = next((one for one in translations if one == known.get("architecture")), chosen)
+        translations = (factorizer_architecture(unet, spacing, form=form) for form in PLANNED_FORMS.values())
+        chosen = next((one for one in translations if one == trained), chosen)
     entry = {**plans["configurations"][configuration], "architecture": chosen}
     return {**plans, "configurations": {**plans["configurations"], configuration: entry}}
 

@@ -115,7 +115,7 @@ def residual_mlp(x: Tensor, norm: nn.Module, expand: nn.Linear, contract: nn.Lin
 
 
 def normed_mixer(x: Tensor, norm: nn.Module, mixer: MixerLayer, *, residual: bool) -> Tensor:
-    """mixer(norm(x)), with ``residual`` added to x; x: (B, *spatial, C), same shape out."""
+    """mixer(norm(x)), or with ``residual`` x + mixer(norm(x)); x: (B, *spatial, C), same shape out."""
     if isinstance(norm, FusableNorm) and mixer.nmf.supports_block_gram:
         if _is_eager_on_cpu(x) and x.nbytes >= MIN_SLAB_VOLUME_BYTES and _blocks_are_large(x, mixer):
             return mixer_cpu.normed_mixer(x, norm, mixer, residual=residual)

@@ -33,7 +33,7 @@ class MixerLayer(Protocol):
 
 
 def normed_mixer(x: Tensor, norm: nn.Module, mixer: MixerLayer, *, residual: bool) -> Tensor:
-    """mixer(norm(x)), with ``residual`` added to x; x: (B, *spatial, C), same shape out."""
+    """mixer(norm(x)), or with ``residual`` x + mixer(norm(x)); x: (B, *spatial, C), same shape out."""
     mixed = mixer(norm(x))
     return x + mixed if residual else mixed
 
