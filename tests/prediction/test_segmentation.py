@@ -1,4 +1,4 @@
-"""Labels decided row by row are those of nnU-Net's own export, up to ties in half precision."""
+"""Labels decided row by row are those of nnU-Net's own export, up to ties by rounding."""
 
 from functools import partial
 from pathlib import Path
@@ -60,9 +60,14 @@ def test_labels_are_those_of_the_resampled_logits(
     logits = random_logits(labels, source, smooth, seed)
     maps = axis_maps(resample, source, target, spacing, spacing)
     assert maps is not None
-    expected = labels.convert_logits_to_segmentation(resample(logits.copy(), target, spacing, spacing))
+    resampled = resample(logits.copy(), target, spacing, spacing)
+    expected = np.asarray(labels.convert_logits_to_segmentation(resampled))
     found = decide_labels([Source(torch.from_numpy(logits).unbind(1), maps)], labels)
-    assert share_of_equal(found, np.asarray(expected).astype(found.dtype)) == 1
+    # Sums in another order differ in their last digit, and nnU-Net's sigmoid rounds logits below 1e-7 to 0.5.
+    ascending = np.sort(np.abs(resampled) if labels.has_regions else resampled, axis=0)
+    tied = (ascending[0] if labels.has_regions else ascending[-1] - ascending[-2]) < 1e-6
+    np.testing.assert_array_equal(found[~tied], expected.astype(found.dtype)[~tied])
+    assert found.shape == expected.shape and tied.mean() <= 0.25  # one source voxel of four
 
 
 @pytest.mark.parametrize("labels", [CLASSES, REGIONS])
