@@ -20,11 +20,10 @@ from typing import Any
 from benchmarks.nnunet_commands import ROOT
 from benchmarks.real_data.candidates import ALL_ARMS, CANDIDATES
 from benchmarks.real_data.data import DATA_SETS, data_set
-from benchmarks.real_data.page import EQUAL, shown
-from benchmarks.real_data.pieces import ITERATIONS, SEARCH_FOLD, SHORT, TIME, Piece, is_other
+from benchmarks.real_data.pieces import EQUAL, ITERATIONS, SEARCH_FOLD, SHORT, TIME, Piece, is_other
 from benchmarks.real_data.results import Results
 from benchmarks.real_data.study import add_options, check_pieces, continuable, run_all, workspace_in, write_again
-from benchmarks.real_data.summary import case_means, paired, patient_means
+from benchmarks.real_data.summary import case_means, paired, patient_means, shown
 from factorizer_nnunet.core.atomic_files import write_text_atomically
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.markdown import markdown_table

@@ -16,15 +16,17 @@ from stock_plans import configuration
 from benchmarks.ext_trainer import benchmark_trainers
 from benchmarks.nnunet_commands import CommandError
 from benchmarks.real_data import __main__ as command
+from benchmarks.real_data import in_short
 from benchmarks.real_data import page as real_data_page
 from benchmarks.real_data import study as real_data_study
-from benchmarks.real_data.arms import ARMS
+from benchmarks.real_data.arms import ARMS, MAIN
 from benchmarks.real_data.data import DATA_SETS, data_set
 from benchmarks.real_data.figure import draw, points
-from benchmarks.real_data.page import MAIN, overview, page, shown
+from benchmarks.real_data.in_short import nmf_rows, overview, robustness_rows
+from benchmarks.real_data.page import page
 from benchmarks.real_data.pieces import ITERATIONS, SHORT, TIME, Piece, length, pieces, seconds, trainer_name
 from benchmarks.real_data.results import Results
-from benchmarks.real_data.summary import case_means, comparison, patient_means, robustness
+from benchmarks.real_data.summary import case_means, comparison, patient_means, robustness, shown
 from benchmarks.real_data.workspace import Workspace, plans_of
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.network.config import FactorizerConfig
@@ -354,6 +356,34 @@ def test_robustness_is_the_mean_over_corruptions_of_each_patient() -> None:
     assert found.worst == pytest.approx(np.percentile([0.8, 0.4, 0.2, 0.0, 0.2, 0.0], 5))
 
 
+def test_the_low_percentiles_of_two_models_are_compared_on_resampled_patients() -> None:
+    """The interval has what half of the samples, in which one of two patients is missing, make of the percentile."""
+    scores = {"a_0": {"r": [0.9, None]}, "a_1": {"r": [0.7, None]}, "b_0": {"r": [0.5, None]}}
+    worse = {"a_0": {"r": [0.8, None]}, "a_1": {"r": [0.6, None]}, "b_0": {"r": [0.1, None]}}
+    found, other = (robustness({"noise_1": own, "blur_2": own}, r"(\w)_") for own in (scores, worse))
+    assert found.images == {"a": [0.9, 0.9, 0.7, 0.7], "b": [0.5, 0.5]}
+    apart = found.difference_of_worst(other)
+    of_both, of_b = np.percentile([0.5, 0.5, 0.7, 0.7, 0.9, 0.9], 5), 0.4
+    assert apart.mean == pytest.approx(of_both - np.percentile([0.1, 0.1, 0.6, 0.6, 0.8, 0.8], 5))
+    assert (apart.low, apart.high) == pytest.approx((0.1, of_b))
+    same = found.difference_of_worst(found)
+    assert (same.mean, same.low, same.high) == (0, 0, 0)
+
+
+def test_robustness_and_the_gain_of_the_nmf_have_a_row_for_each_data_set() -> None:
+    default, unet = brats("default", TIME, corrupted=True), brats("unet", corrupted=True)
+    content = content_of(default, unet, default.training, unet.training, brats("default"), brats("no_nmf"))
+    _, row = robustness_rows(content)
+    assert row[:4] == ["BraTS, 2 mm", "2", "0.530", "0.522"] and row[4].startswith("-0.008 [")
+    worst = [float(cell) for cell in row[5:7]]
+    assert row[7].startswith(f"{worst[1] - worst[0]:+.3f} [")
+    del content["pieces"][unet.key]
+    assert len(robustness_rows(content)) == 1
+    header, first = nmf_rows(content)
+    assert header[2] == "default minus no NMF" and first[0] == "BraTS, 2 mm, equal iterations"
+    assert first[1] == "2" and first[2].startswith("-0.03") and first[3:] == ["", ""]
+
+
 def test_the_overview_marks_what_is_ahead_of_both_unets(monkeypatch: pytest.MonkeyPatch) -> None:
     """The default has no gain here, the U-Nets +0.01 and +0.02: so it is behind until the U-Nets are made worse."""
     planned = [brats("default"), brats("default", TIME), brats("unet"), brats("unet_ours")]
@@ -364,7 +394,7 @@ def test_the_overview_marks_what_is_ahead_of_both_unets(monkeypatch: pytest.Monk
         for regions in content["pieces"][piece.key]["scores"].values():
             regions["whole"][0] -= 0.1
     assert overview(content)[1][6:] == ["0.522"] * 2  # of two patients
-    monkeypatch.setattr(real_data_page, "cases_needed", lambda _: 2)
+    monkeypatch.setattr(in_short, "cases_needed", lambda _: 2)
     assert overview(content)[1][6:] == ["**0.522**"] * 2
     content["pieces"] |= {piece.key: made_up(piece) for piece in (brats("unet", fold=2), brats("default", fold=2))}
     content["pieces"] |= {brats("unet_ours", fold=2).key: made_up(brats("unet_ours", fold=2))}

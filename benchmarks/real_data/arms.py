@@ -97,3 +97,5 @@ ARMS: dict[str, Arm] = {
     ),
 }
 BASELINE = "unet"
+RECIPE = "unet_ours"
+MAIN = ("default", BASELINE, RECIPE)  # compared on more folds than the other arms

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,24 +10,17 @@ from typing import Any
 import numpy as np
 
 from benchmarks.corruptions import STRENGTHS
-from benchmarks.real_data.arms import ARMS, BASELINE
-from benchmarks.real_data.data import DATA_SETS
+from benchmarks.real_data.arms import ARMS, BASELINE, MAIN, RECIPE
 from benchmarks.real_data.figure import draw
-from benchmarks.real_data.pieces import ITERATIONS, KINDS, LONG, SHORT, TIME, Piece
+from benchmarks.real_data.in_short import in_short, numbers
+from benchmarks.real_data.pieces import EQUAL, KINDS, LONG, SHORT
 from benchmarks.real_data.results import Results
-from benchmarks.real_data.summary import POWER, SURFACE, WORST, Comparison, Robustness, comparison, paired, robustness
+from benchmarks.real_data.summary import POWER, SURFACE, WORST, Comparison, comparison, robust, shown
 from factorizer_nnunet.core.atomic_files import atomic_file, write_text_atomically
 from factorizer_nnunet.core.markdown import markdown_table
 from factorizer_nnunet.core.wording import count_of
-from factorizer_nnunet.report.statistics import Estimate, cases_needed
+from factorizer_nnunet.report.statistics import cases_needed
 
-EQUAL = {ITERATIONS: "equal iterations", TIME: "equal training time"}
-RECIPE = "unet_ours"
-MAIN = ("default", BASELINE, RECIPE)  # compared on more folds than the other arms
-_OVERVIEW = (
-    "One training each on every fold that the three networks have finished. Bold: ahead of both U-Nets, with the "
-    "intervals of the differences clear of 0, and enough patients for a p-value below 0.05."
-)
 _WORST = f"{WORST}th percentile of cases"
 # Forms of Factorizer whose difference is said below a table.
 _PAIRS = (
@@ -72,9 +64,7 @@ def page(content: Mapping[str, Any], picture: str) -> str:
     """The page as Markdown."""
     introduction = _INTRODUCTION.format(results=Path(picture).with_suffix(".json"))
     lines = ["# Networks and recipes on real data", "", introduction, ""]
-    rows = overview(content)
-    if len(rows) > 1:
-        lines += ["## In short", "", _OVERVIEW, "", markdown_table(rows, right=True), ""]
+    lines += in_short(content)
     lines += [f"![Dice against training time, fold 0]({picture})", ""]
     for setup in content["setups"]:
         lines += _setup(content, setup)
@@ -84,34 +74,6 @@ def page(content: Mapping[str, Any], picture: str) -> str:
         "",
     ]
     return "\n".join(lines)
-
-
-def overview(content: Mapping[str, Any]) -> list[list[str]]:
-    """A row for each setup and budget that has both U-Nets and the default, after the header."""
-    unets = [ARMS[arm].title for arm in (BASELINE, RECIPE)]
-    rows = [
-        ["mean Dice", "iterations", "folds", "patients", *unets, *(f"Factorizer, {title}" for title in EQUAL.values())]
-    ]
-    for setup, budget in itertools.product(content["setups"], (SHORT, LONG)):
-        found = {equal: comparison(content, setup, budget, equal, arms=MAIN) for equal in EQUAL}
-        if any(one is None or one.results.keys() != set(MAIN) for one in found.values()):
-            continue
-        folds = set.intersection(*(set(one.folds) for one in found.values()))
-        if not folds:
-            continue
-        found = {equal: one.on(folds) for equal, one in found.items()}
-        first = found[ITERATIONS]
-        cells = [f"{first.mean(arm):.3f}" for arm in (BASELINE, RECIPE)]
-        for one in found.values():
-            clear = all(one.difference("default", arm).low > 0 for arm in (BASELINE, RECIPE))
-            clear &= one.num_patients >= cases_needed(1)
-            cells.append(f"**{one.mean('default'):.3f}**" if clear else f"{one.mean('default'):.3f}")
-        data, _, configuration = setup.partition("/")
-        title = DATA_SETS[data].title if data in DATA_SETS else data
-        name = title if configuration == "3d_fullres" else f"{title}, {configuration}"
-        iterations = first.results[BASELINE][first.folds[0]]["iterations"]
-        rows.append([name, str(iterations), _numbers(first.folds), str(first.num_patients), *cells])
-    return rows
 
 
 def _setup(content: Mapping[str, Any], setup: str) -> list[str]:
@@ -175,11 +137,7 @@ def _comparison(found: Comparison, known: Mapping[str, Any], title: str) -> list
 
 
 def _named(folds: Sequence[int]) -> str:
-    return f"fold{'s' * (len(folds) > 1)} {_numbers(folds)}"
-
-
-def _numbers(folds: Sequence[int]) -> str:
-    return ", ".join(map(str, folds))
+    return f"fold{'s' * (len(folds) > 1)} {numbers(folds)}"
 
 
 def _what_n_shows(found: Comparison) -> str:
@@ -220,29 +178,24 @@ def _of_fold_0(found: Comparison) -> Comparison:
 
 
 def _robustness(content: Mapping[str, Any], setup: str) -> list[str]:
-    data, _, configuration = setup.partition("/")
-    found: dict[str, tuple[Robustness, float]] = {}
-    patient = content["setups"][setup]["patient"]
-    for arm in ARMS:
-        for equal in EQUAL:
-            piece = Piece(data=data, configuration=configuration, budget=SHORT, arm=arm, equal=equal, corrupted=True)
-            result, clean = (content["pieces"].get(one.key) for one in (piece, piece.training))
-            if result is None or clean is None:
-                continue
+    found = {}
+    for arm, equal in itertools.product(ARMS, EQUAL):
+        one = robust(content, setup, arm, equal)
+        if one is not None:
             title = ARMS[arm].title if arm == BASELINE else f"{ARMS[arm].title}, {EQUAL[equal]}"
-            own = Comparison({arm: {0: clean}}, (0,), patient)
-            found[title] = robustness(result["scores"], patient), own.mean(arm)
+            found[title] = one
     if ARMS[BASELINE].title not in found:
         return []
-    kinds = list(next(iter(found.values()))[0].by_kind)
+    base = found[ARMS[BASELINE].title].corrupted
+    kinds = list(base.by_kind)
     header = ["", "clean", "corrupted", _WORST, *("strength 1", "2", "3"), *kinds]
     rows = [[*(name.replace("_", " ") for name in header), "minus nnU-Net's U-Net"]]
-    base, _ = found[ARMS[BASELINE].title]
-    for title, (own, clean_mean) in found.items():
-        cells = [f"{value:.3f}" for value in (clean_mean, own.mean, own.worst)]
+    for title, one in found.items():
+        own = one.corrupted
+        cells = [f"{value:.3f}" for value in (one.clean, own.mean, own.worst)]
         cells += [f"{mean:.3f} ({worst:.3f})" for mean, worst in (own.by_strength[one] for one in ("1", "2", "3"))]
         cells += [f"{own.by_kind[kind]:.3f}" for kind in kinds]
-        apart = "" if own is base else shown(paired(own.patients, base.patients))
+        apart = "" if own is base else shown(own.difference(base))
         rows.append([title, *cells, apart])
     text = (
         "Models of the short budget, fold 0, on corrupted copies of its validation images, "
@@ -250,10 +203,3 @@ def _robustness(content: Mapping[str, Any], setup: str) -> list[str]:
         "percentile of the images."
     )
     return ["### Corrupted images", "", text, "", markdown_table(rows, right=True), ""]
-
-
-def shown(found: Estimate) -> str:
-    """A difference with its interval."""
-    if math.isnan(found.low):
-        return f"{found.mean:+.3f}"
-    return f"{found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"

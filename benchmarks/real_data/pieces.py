@@ -13,6 +13,7 @@ from benchmarks.real_data.candidates import ALL_ARMS
 from benchmarks.real_data.data import DataSet
 
 ITERATIONS, TIME = "iterations", "time"  # what is equal to the baseline's
+EQUAL = {ITERATIONS: "equal iterations", TIME: "equal training time"}
 SHORT, LONG = "short", "long"
 LONGER = 10  # how many times as long the long budget is
 SEARCH_FOLD = 1  # on which ``benchmarks.default_search`` chooses; the study does not report it

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,13 +12,14 @@ from scipy import stats
 
 from benchmarks.real_data.arms import ARMS, BASELINE
 from benchmarks.real_data.data import patient_of
-from benchmarks.real_data.pieces import FOLDS, ITERATIONS, TIME, Piece, costs_the_same
-from factorizer_nnunet.report.statistics import Estimate, estimate
+from benchmarks.real_data.pieces import FOLDS, ITERATIONS, SHORT, TIME, Piece, costs_the_same
+from factorizer_nnunet.report.statistics import LEVEL, SEED, Estimate, estimate
 
 Scores = Mapping[str, Mapping[str, Sequence[float | None]]]  # Dice and surface Dice by case and region
 DICE, SURFACE = 0, 1
 WORST = 5  # percentile of the cases
 POWER = 0.8
+_RESAMPLES = 1000  # for a percentile of the cases
 
 
 @dataclass(frozen=True)
@@ -132,17 +134,57 @@ class Robustness:
         by_strength: the same by strength, and a low percentile of these cases.
         worst: a low percentile of all corrupted cases.
         patients: mean Dice of each over all corruptions.
+        images: mean Dice of each corrupted image of a patient.
     """
 
     by_kind: Mapping[str, float]
     by_strength: Mapping[str, tuple[float, float]]
     worst: float
     patients: Mapping[str, float]
+    images: Mapping[str, Sequence[float]]
 
     @property
     def mean(self) -> float:
         """Over the patients."""
         return float(np.nanmean(list(self.patients.values())))
+
+    def difference(self, other: Robustness) -> Estimate:
+        """Mean Dice minus that of another model, over the patients."""
+        return paired(self.patients, other.patients)
+
+    def difference_of_worst(self, other: Robustness) -> Estimate:
+        """The low percentile minus that of another model, as ``mean``; with a percentile bootstrap over patients."""
+        patients = list(self.images)
+        drawn = np.random.default_rng(SEED).choice(patients, (_RESAMPLES, len(patients)))
+        apart = [self._worst_of(sample) - other._worst_of(sample) for sample in drawn]
+        low, high = np.quantile(apart, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+        mean = self.worst - other.worst
+        return Estimate(
+            mean=mean, median=mean, defined=len(patients), cases=len(patients), low=float(low), high=float(high)
+        )
+
+    def _worst_of(self, patients: Sequence[str]) -> float:
+        return _worst(np.concatenate([self.images[patient] for patient in patients]))
+
+
+@dataclass(frozen=True)
+class Robust:
+    """A model's mean Dice on clean test images, and what it has on the corrupted ones."""
+
+    clean: float
+    corrupted: Robustness
+
+
+def robust(content: Mapping[str, Any], setup: str, arm: str, equal: str) -> Robust | None:
+    """Of the short budget, fold 0; None if it has not been trained, or has not predicted the corrupted images."""
+    data, _, configuration = setup.partition("/")
+    piece = Piece(data=data, configuration=configuration, budget=SHORT, arm=arm, equal=equal, corrupted=True)
+    corrupted, clean = (content["pieces"].get(one.key) for one in (piece, piece.training))
+    if corrupted is None or clean is None:
+        return None
+    patient = content["setups"][setup]["patient"]
+    own = Comparison({arm: {0: clean}}, (0,), patient)
+    return Robust(own.mean(arm), robustness(corrupted["scores"], patient))
 
 
 def robustness(scores: Mapping[str, Scores], pattern: str | None) -> Robustness:
@@ -152,6 +194,9 @@ def robustness(scores: Mapping[str, Scores], pattern: str | None) -> Robustness:
     cases: Collection[str] = next(iter(means.values()))
     mean_of = {case: float(np.nanmean([own[case] for own in means.values()])) for case in cases}
     parts = {corruption: corruption.rpartition("_") for corruption in means}
+    images: dict[str, list[float]] = {}
+    for case in cases:
+        images.setdefault(patient_of(case, pattern), []).extend(own[case] for own in means.values())
 
     def grouped(place: int) -> dict[str, list[float]]:
         groups: dict[str, list[float]] = {}
@@ -164,8 +209,16 @@ def robustness(scores: Mapping[str, Scores], pattern: str | None) -> Robustness:
         {strength: (float(np.nanmean(values)), _worst(values)) for strength, values in grouped(2).items()},
         _worst(every),
         patient_means(mean_of, pattern),
+        images,
     )
 
 
-def _worst(values: Sequence[float]) -> float:
+def _worst(values: Sequence[float] | np.ndarray) -> float:
     return float(np.nanpercentile(values, WORST))
+
+
+def shown(found: Estimate) -> str:
+    """A difference with its interval, as text."""
+    if math.isnan(found.low):
+        return f"{found.mean:+.3f}"
+    return f"{found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"

@@ -14,7 +14,7 @@ import pytest
 
 from benchmarks import default_search as search
 from benchmarks.real_data.candidates import ALL_ARMS
-from benchmarks.real_data.page import overview
+from benchmarks.real_data.in_short import overview
 from benchmarks.real_data.summary import Comparison, comparison, robustness
 
 ROOT = Path(__file__).resolve().parents[2]
