@@ -39,6 +39,7 @@ from benchmarks.speed.networks import DEFAULT, LITERAL, NETWORKS, PLAIN, PUBLISH
 from benchmarks.speed.report import write_report
 from benchmarks.speed.traffic import layer_traffic
 from factorizer_nnunet.core.atomic_files import write_text_atomically
+from factorizer_nnunet.core.wording import count_of
 
 ALL_PATCHES = ((64, 64, 64), (96, 96, 96), (128, 128, 128), (160, 112, 128), (20, 320, 256), (512, 512))
 LAYERS = {
@@ -57,7 +58,7 @@ LAYERS = {
 
 def measure(options: argparse.Namespace, patch: Sequence[int]) -> dict:
     """Everything about one patch, as plain JSON values."""
-    setting = Setting(options.device, options.dtype, options.compile)
+    setting, cuda = Setting(options.device, options.dtype, options.compile), options.device == "cuda"
     networks, skipped = {}, {}
     for name in options.networks or NETWORKS:
         torch.manual_seed(0)
@@ -71,7 +72,7 @@ def measure(options: argparse.Namespace, patch: Sequence[int]) -> dict:
     result: dict = {
         "patch_size": list(patch),
         "batch_size": options.batch,
-        "device": torch.cuda.get_device_name() if options.device == "cuda" else f"CPU, {options.threads} threads",
+        "device": torch.cuda.get_device_name() if cuda else f"CPU, {count_of(options.threads, 'thread')}",
         "dtype": options.dtype,
         "compiled": options.compile,
         "rounds": options.rounds,
