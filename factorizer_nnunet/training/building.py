@@ -6,19 +6,24 @@ builds the network that was trained. Models of earlier versions have the U-Net t
 
 from __future__ import annotations
 
+import contextlib
+import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 
-from factorizer_nnunet.network import PLANNED_FORMS, plain_form
+from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.network import plain_form
 from factorizer_nnunet.nnunet.model_folder import ModelFolder
 from factorizer_nnunet.nnunet.plans import resolved_configuration
-from factorizer_nnunet.planning.architecture import factorizer_architecture
+from factorizer_nnunet.planning.architecture import NETWORK_CLASS, factorizer_architecture
 
 STOCK_PACKAGE = "dynamic_network_architectures."  # nnU-Net's own networks; the U-Nets among them are translated
+_FROM_UNET = ("features_per_stage", "strides", "kernel_sizes")  # settings that a translation takes from the U-Net
+_READS, _PAUSE = 20, 0.2  # another fold that starts now writes the plans within these seconds
 
 
 def translated_unet(settings: ConfigurationManager) -> str | None:
@@ -30,7 +35,8 @@ def translated_unet(settings: ConfigurationManager) -> str | None:
 def plans_with_translation(plans: Mapping[str, Any], configuration: str, model: ModelFolder) -> dict[str, Any]:
     """The plans of a model that is trained, with the Factorizer in place of a stock U-Net.
 
-    Folds of one model have one network: a folder that exists decides which form it is.
+    Folds of one model have one network: if the folder has a Factorizer for this U-Net, of whatever form, it stays. A
+    network for another U-Net counts for nothing, as in nnU-Net, which replaces the folder's plans.
 
     Args:
         plans: those of the data set, which stay as they are.
@@ -44,19 +50,35 @@ def plans_with_translation(plans: Mapping[str, Any], configuration: str, model: 
     settings = PlansManager(dict(plans)).get_configuration(configuration)
     if translated_unet(settings) is None:
         return dict(plans)
-    unet, spacing = settings.network_arch_init_kwargs, settings.spacing
-    chosen = factorizer_architecture(unet, spacing)
+    chosen = factorizer_architecture(settings.network_arch_init_kwargs, settings.spacing)
     if model.plans_file.is_file():
-        content = model.plans(f"Restore it, or move {model.path} away to train the model again")
-        known = resolved_configuration(content, configuration, str(model.plans_file))
+        known = resolved_configuration(_plans_of_folder(model), configuration, str(model.plans_file))
         own = resolved_configuration(plans, configuration, str(plans["plans_name"]))
         trained = known.get("architecture")
         if known and trained == own.get("architecture"):
             return dict(plans)  # a model of an earlier version
-        translations = (factorizer_architecture(unet, spacing, form=form) for form in PLANNED_FORMS.values())
-        chosen = next((one for one in translations if one == trained), chosen)
+        if _is_translation_of_same_unet(trained, chosen):
+            chosen = trained
     entry = {**plans["configurations"][configuration], "architecture": chosen}
     return {**plans, "configurations": {**plans["configurations"], configuration: entry}}
+
+
+def _plans_of_folder(model: ModelFolder) -> dict[str, Any]:
+    fix = f"Restore it, or move {model.path} away to train the model again"
+    for _ in range(_READS - 1):
+        with contextlib.suppress(UserError):
+            return model.plans(fix)
+        time.sleep(_PAUSE)
+    return model.plans(fix)
+
+
+def _is_translation_of_same_unet(trained: object, translation: Mapping[str, Any]) -> TypeGuard[dict[str, Any]]:
+    """Whether an ``architecture`` entry is a Factorizer with the widths, strides and kernels of a translation."""
+    if not isinstance(trained, dict) or trained.get("network_class_name") != NETWORK_CLASS:
+        return False
+    settings = trained.get("arch_kwargs")
+    wanted = translation["arch_kwargs"]
+    return isinstance(settings, dict) and all(settings.get(key) == wanted[key] for key in _FROM_UNET)
 
 
 def trained_architecture(settings: ConfigurationManager) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.network import PLANNED_FORMS, Factorizer
 from factorizer_nnunet.nnunet.model_folder import ModelFolder
 from factorizer_nnunet.planning.architecture import NETWORK_CLASS, factorizer_architecture, isotropic_windows
+from factorizer_nnunet.training import building
 from factorizer_nnunet.training.building import build_network, plans_with_translation, trained_architecture
 
 
@@ -133,6 +135,14 @@ def test_further_folds_have_the_network_of_the_first(tmp_path: Path, form: str) 
     assert own_architecture(translated(plans, model)) == architecture
 
 
+def test_a_network_that_was_edited_stays_that_of_further_folds(tmp_path: Path) -> None:
+    plans, model = example_plans(), ModelFolder(tmp_path)
+    edited = translated(plans, ModelFolder(tmp_path / "none"))
+    own_architecture(edited)["arch_kwargs"]["num_iters"] = 4
+    model.plans_file.write_text(json.dumps(edited))
+    assert own_architecture(translated(plans, model))["arch_kwargs"]["num_iters"] == 4
+
+
 @pytest.mark.parametrize("inherits", [False, True])
 def test_a_model_of_an_earlier_version_keeps_its_network(tmp_path: Path, inherits: bool) -> None:
     """Its plans have the U-Net, which stood for the plain form."""
@@ -153,12 +163,26 @@ def test_plans_of_another_network_in_the_folder_count_for_nothing(tmp_path: Path
     plans, model = example_plans(), ModelFolder(tmp_path)
     others = example_plans()
     own_architecture(others)["arch_kwargs"]["features_per_stage"] = [16, 32, 64]
-    for content in (others, {}, {"configurations": {}}):
+    wider = translated(others, ModelFolder(tmp_path / "none"))
+    entries = ({}, {"architecture": []}, {"architecture": {"network_class_name": NETWORK_CLASS, "arch_kwargs": 1}})
+    unusable = [{"configurations": {"3d_fullres": entry}} for entry in entries]
+    for content in (others, wider, {}, {"configurations": {}}, *unusable):
         model.plans_file.write_text(json.dumps(content))
         assert translated(plans, model) == translated(plans, ModelFolder(tmp_path / "none"))
 
 
-def test_unreadable_plans_of_a_model_are_reported(tmp_path: Path) -> None:
+def test_plans_that_another_fold_is_writing_are_waited_for(tmp_path: Path) -> None:
+    plans, model = example_plans(), ModelFolder(tmp_path)
+    text = json.dumps(plans)
+    model.plans_file.write_text(text[:100])
+    writer = threading.Timer(0.3, model.plans_file.write_text, [text])
+    writer.start()
+    assert translated(plans, model) == plans
+    writer.join()
+
+
+def test_unreadable_plans_of_a_model_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(building, "_PAUSE", 0)
     model = ModelFolder(tmp_path)
     model.plans_file.write_text("{")
     with pytest.raises(UserError, match=r"plans\.json.* move .* away to train the model again"):
