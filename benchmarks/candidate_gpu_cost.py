@@ -1,6 +1,7 @@
 """What candidates for the default would cost on a GPU, by launches and bytes, estimated without one.
 
     python -m benchmarks.candidate_gpu_cost
+    python -m benchmarks.candidate_gpu_cost --networks plain default
 
 Both passes of each network at nnU-Net's plan for isotropic images, as ``torch.compile`` makes them for an H100 with our
 kernels under autocast to float16; see ``benchmarks.step_operators``. Bytes are what each kernel and library call reads
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,8 @@ from benchmarks.real_data.arms import BASELINE
 from benchmarks.real_data.candidates import ALL_ARMS
 from benchmarks.step_operators import CLASSES, as_on_a_gpu, count_launches
 from factorizer_nnunet.core.atomic_files import write_text_atomically
+from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.json_files import load_json_object
 from factorizer_nnunet.core.markdown import markdown_table
 
 RESULTS = ROOT / "docs" / "measured" / "candidate_gpu_cost.json"
@@ -80,19 +84,37 @@ convolution is slow. Times have **not been measured**.
 """
 
 
+def check_same(known: Mapping[str, Any], results: Mapping[str, Any], file: Path) -> None:
+    """See that the networks of a file were compiled for the same patch and batch, by the same PyTorch.
+
+    Raises:
+        UserError: they were not.
+    """
+    for key in ("patch", "batch", "torch"):
+        if known.get(key) != results[key]:
+            raise UserError(f"{file}: {key} is {known.get(key)}, now {results[key]}: name another file (--results)")
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Estimate all networks and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--patch", type=int, nargs=3, default=[128, 128, 128], help="default 128 128 128")
     parser.add_argument("--batch", type=int, default=2, help="default %(default)s")
-    parser.add_argument("--results", type=json_output, default=RESULTS, help="JSON file to write; page next to it")
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=NETWORKS, metavar="NAME", help="default all")
+    parser.add_argument("--results", type=json_output, default=RESULTS, help="JSON file to extend; page next to it")
     options = parser.parse_args(arguments)
-    networks = {}
-    for arm in tqdm(NETWORKS, unit="network"):
+    file: Path = options.results
+    results = {"patch": options.patch, "batch": options.batch, "torch": torch.__version__, "networks": {}}
+    try:
+        known = load_json_object(file, "Restore it from git") if file.exists() else results
+        check_same(known, results, file)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    networks = known["networks"]
+    for arm in tqdm(options.networks, unit="network"):
         torch.manual_seed(0)
         networks[arm] = cost(network_of(arm, options.patch), options.patch, options.batch)
-    results = {"patch": options.patch, "batch": options.batch, "torch": torch.__version__, "networks": networks}
-    file: Path = options.results
+    results["networks"] = {arm: networks[arm] for arm in NETWORKS if arm in networks}
     write_text_atomically(file, json.dumps(results, indent=1) + "\n")
     write_text_atomically(file.with_suffix(".md"), page(results))
 

@@ -14,7 +14,6 @@ import argparse
 import json
 import os
 import statistics
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -32,9 +31,11 @@ from benchmarks.real_data.data import DataSet, data_set
 from benchmarks.real_data.pieces import ITERATIONS, SHORT, TIME, Piece, trainer_name
 from benchmarks.real_data.results import Results
 from benchmarks.real_data.running import machine
+from benchmarks.real_data.study import continuable
 from benchmarks.real_data.workspace import Workspace, data_ending
 from factorizer_nnunet.core.atomic_files import write_text_atomically
 from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.json_files import load_json_object
 from factorizer_nnunet.core.markdown import markdown_table
 from factorizer_nnunet.explain.blending import BlendedMaps, PatchPosition
 from factorizer_nnunet.explain.explainer import ExplainOptions, build_explainer
@@ -222,11 +223,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", dest="parent", type=Path, metavar="DIR", default=ROOT.parent / "shared" / "data")
     measured = ROOT / "docs" / "measured"
     parser.add_argument("--study", type=Path, default=measured / "real_data.json", help="results of the study")
-    parser.add_argument("--arms", nargs="+", choices=NETWORKS, default=NETWORKS[:3], help="(default: %(default)s)")
+    arms = f"networks to measure, the others' results stay (default: {' '.join(NETWORKS[:3])})"
+    parser.add_argument("--arms", nargs="+", choices=NETWORKS, default=NETWORKS[:3], help=arms)
     parser.add_argument("--chosen", type=int, default=6, metavar="N", help="training cases to choose on (default 6)")
     parser.add_argument("--results", type=json_output, default=measured / "component_auc.json", help="file to extend")
     options = parser.parse_args(arguments)
-    try:
+    with continuable():
+        results = load_json_object(options.results, "Restore it from git") if options.results.exists() else {}
         data, _ = data_set(options.data, options.parent)
         workspace = Workspace(options.root.resolve())
         os.environ |= workspace.environment("python")
@@ -235,16 +238,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         setups = Results(options.study).read()["setups"]
         if setup not in setups:
             raise UserError(f"{options.study} has no results of {setup}")
-        networks = {
-            arm: measure(workspace, data, setups[setup]["seconds"], arm, options.chosen) for arm in options.arms
-        }
-    except UserError as error:
-        sys.exit(f"error: {error}")
-    results = json.loads(options.results.read_text(encoding="utf-8")) if options.results.exists() else {}
-    networks = results.get(setup, {}).get("networks", {}) | networks
-    results[setup] = {"networks": {arm: networks[arm] for arm in NETWORKS if arm in networks}, **machine(workspace)}
-    write_text_atomically(options.results, json.dumps(results) + "\n")
-    write_text_atomically(options.results.with_suffix(".md"), page(results))
+        networks = dict(results.get(setup, {}).get("networks", {}))
+        for arm in options.arms:
+            networks[arm] = measure(workspace, data, setups[setup]["seconds"], arm, options.chosen)
+            ordered = {one: networks[one] for one in NETWORKS if one in networks}
+            results[setup] = {"networks": ordered, **machine(workspace)}
+            write_text_atomically(options.results, json.dumps(results) + "\n")
+            write_text_atomically(options.results.with_suffix(".md"), page(results))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 
@@ -11,6 +12,7 @@ def output_folder(text: str) -> Path:
     path = Path(text)
     if not path.is_dir():
         raise argparse.ArgumentTypeError(f"{path} does not exist: create the folder, or name another")
+    _check_writable(path)
     return path
 
 
@@ -23,6 +25,8 @@ def output_file(text: str) -> Path:
     """A file in an existing folder."""
     path = Path(text)
     output_folder(str(path.parent))
+    if path.exists():
+        _check_writable(path)
     return path
 
 
@@ -32,3 +36,8 @@ def json_output(text: str) -> Path:
     if path.suffix != ".json":
         raise argparse.ArgumentTypeError(f"{path} does not end with .json")
     return path
+
+
+def _check_writable(path: Path) -> None:
+    if not os.access(path, os.W_OK):
+        raise argparse.ArgumentTypeError(f"{path} is read-only: change its permissions, or name another")

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
+import pytest
 import torch
 
-from benchmarks.candidate_gpu_cost import NETWORKS, network_of, page
+from benchmarks.candidate_gpu_cost import NETWORKS, RESULTS, check_same, network_of, page
+from factorizer_nnunet.core.errors import UserError
 
 
 def test_every_network_has_the_outputs_of_the_plan() -> None:
@@ -24,3 +28,16 @@ def test_the_page_relates_bytes_to_the_plain_form() -> None:
         ["Factorizer, plain", "770", "20.0", "1.00", "7.00 M"],
         ["nnU-Net's U-Net", "500", "50.0", "2.50", "30.00 M"],
     ]
+
+
+def test_the_committed_page_is_that_of_the_committed_results() -> None:
+    results = json.loads(RESULTS.read_text(encoding="utf-8"))
+    assert RESULTS.with_suffix(".md").read_text(encoding="utf-8") == page(results)
+
+
+@pytest.mark.parametrize(("key", "value"), [("patch", [64, 64, 64]), ("batch", 1), ("torch", "2.9")])
+def test_networks_of_another_patch_batch_or_torch_are_not_added_to(key: str, value: object) -> None:
+    results = {"patch": [128, 128, 128], "batch": 2, "torch": "2.14", "networks": {}}
+    check_same(results, results, RESULTS)
+    with pytest.raises(UserError, match=f"{key} is .*: name another file"):
+        check_same({**results, key: value}, results, RESULTS)

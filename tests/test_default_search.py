@@ -12,7 +12,7 @@ from stock_plans import configuration
 from test_real_data import COST, SETUP, made_up
 from torch import nn
 
-from benchmarks.default_search import page, parser, planned
+from benchmarks.default_search import RESULTS, page, parser, planned
 from benchmarks.ext_trainer.search_trainers import AVERAGED_STEPS, CosineSchedule, MuonWithAdamW
 from benchmarks.real_data.candidates import CANDIDATES, PLAIN
 from benchmarks.real_data.data import DATA_SETS
@@ -84,6 +84,11 @@ def test_the_page_ranks_candidates_and_shows_their_differences() -> None:
 
 
 # Recipes
+
+
+def test_the_committed_page_is_that_of_the_committed_results() -> None:
+    content = json.loads(RESULTS.read_text(encoding="utf-8"))
+    assert RESULTS.with_suffix(".md").read_text(encoding="utf-8") == page(content)
 
 
 def test_the_cosine_falls_from_the_peak_to_0() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from stock_plans import configuration
 
 from benchmarks.ext_trainer import benchmark_trainers
 from benchmarks.nnunet_commands import CommandError
+from benchmarks.output_paths import json_output
 from benchmarks.real_data import __main__ as command
 from benchmarks.real_data import in_short
 from benchmarks.real_data import page as real_data_page
@@ -30,6 +32,7 @@ from benchmarks.real_data.summary import case_means, comparison, patient_means, 
 from benchmarks.real_data.workspace import Workspace, plans_of
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.network.config import FactorizerConfig
+from factorizer_nnunet.nnunet.model_name import ModelName
 
 ROOT = Path(__file__).resolve().parents[1]
 MEASURED = ROOT / "docs" / "measured"
@@ -302,15 +305,67 @@ def test_the_listing_says_what_is_left(study: Callable[..., list[str]], capsys: 
 
 def test_results_of_two_studies_are_kept(tmp_path: Path) -> None:
     first, second = (Results(tmp_path / "r.json") for _ in range(2))
-    first.add("pieces", "a", {"seconds": 1.0})
-    second.add("pieces", "b", {"seconds": 2.0})
-    first.add("setups", "s", {})
+    entry = {"scores": {}, "command_seconds": 1.0}
+    first.add("pieces", "a", entry)
+    second.add("pieces", "b", entry)
+    first.add("setups", "s", SETUP)
     assert list(first.read()["pieces"]) == ["a", "b"] and [path.name for path in tmp_path.iterdir()] == ["r.json"]
-    assert (tmp_path / "r.json").read_text().splitlines()[5] == '"a": {"seconds": 1.0},'
-    for damaged, message in (("{", "is not valid JSON"), ('{"setups": [], "pieces": 3}', "does not have the objects")):
-        (tmp_path / "r.json").write_text(damaged)
-        with pytest.raises(UserError, match=message):
-            first.add("pieces", "c", {})
+    assert (tmp_path / "r.json").read_text().splitlines()[5] == '"a": {"scores": {}, "command_seconds": 1.0},'
+
+
+@pytest.mark.parametrize(
+    ("damaged", "message"),
+    [
+        ("{", "is not valid JSON"),
+        ('{"setups": [], "pieces": 3}', "does not have the objects"),
+        ('{"setups": {}, "pieces": {"a": 3}}', "a has no scores"),
+        ('{"setups": {"s": {"seconds": {}}}, "pieces": {}}', "s has no patient"),
+    ],
+)
+def test_damaged_results_are_reported_and_stay(
+    study: Callable[..., list[str]], tmp_path: Path, damaged: str, message: str
+) -> None:
+    file = tmp_path / "r.json"
+    file.write_text(damaged)
+    with pytest.raises(UserError, match=message):
+        Results(file).add("pieces", "c", {})
+    for options in ((), ("--page",), ("--list",)):
+        assert f"error: {file}" in study(*options)[0] and message in study(*options)[0]
+    assert file.read_text() == damaged and not (tmp_path / "work").exists()
+
+
+@pytest.mark.parametrize("read_only", ["r.json", ""])
+def test_results_that_cannot_be_written_are_refused_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], read_only: str
+) -> None:
+    (tmp_path / "r.json").touch()
+    monkeypatch.setattr(os, "access", lambda path, _: Path(path) != tmp_path / read_only)
+    with pytest.raises(SystemExit):
+        json_output_parser().parse_args(["--results", str(tmp_path / "r.json")])
+    assert f"{tmp_path / read_only} is read-only: change its permissions" in capsys.readouterr().err
+
+
+def json_output_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--results", type=json_output)
+    return parser
+
+
+def test_a_model_of_another_network_is_not_taken(tmp_path: Path) -> None:
+    """As in a working folder of a version whose default was another form."""
+    workspace, name = Workspace(tmp_path), ModelName("Trainer", "nnUNetPlans_default", "3d_fullres")
+    planned = {"plans_name": "nnUNetPlans_default", "configurations": {"3d_fullres": configuration()}}
+    plans = workspace.plans(BRATS, "nnUNetPlans_default")
+    plans.parent.mkdir(parents=True)
+    plans.write_text(json.dumps(planned))
+    folder = workspace.model(BRATS, name)
+    folder.path.mkdir(parents=True)
+    folder.plans_file.write_text(plans.read_text())
+    assert workspace.fold(BRATS, name, 2).path == folder.path / "fold_2"
+    planned["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]["n_stages"] = 9
+    folder.plans_file.write_text(json.dumps(planned))
+    with pytest.raises(UserError, match=r"has another network than .*nnUNetPlans_default\.json\. Use another --root"):
+        workspace.fold(BRATS, name, 2)
 
 
 # Statistics and page

@@ -87,7 +87,7 @@ DATA_SETS = {
             memory_target_gb=0.05,
             short=400,
             tolerance_mm=1.0,
-            note="Our learning rate was chosen on fold 0 of this data set (hippocampus.md).",
+            note="Our learning rate was chosen on fold 0 of this data set, see [there](hippocampus.md).",
         ),
         DataSet(
             key="acdc",
@@ -115,6 +115,13 @@ DATA_SETS = {
         ),
     )
 }
+
+
+def setup_title(setup: str) -> str:
+    """Of a data set with a configuration, ``DATA/CONFIGURATION``, in short tables and figures."""
+    data, _, configuration = setup.partition("/")
+    title = DATA_SETS[data].title if data in DATA_SETS else data
+    return title if configuration in ("", "3d_fullres") else f"{title}, {configuration}"
 
 
 def data_set(name: str, parent: Path) -> tuple[DataSet, Path]:

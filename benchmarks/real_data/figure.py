@@ -14,6 +14,7 @@ import matplotlib.pyplot as plt
 from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
 from benchmarks.real_data.arms import ARMS
+from benchmarks.real_data.data import setup_title
 from benchmarks.real_data.pieces import ITERATIONS, LONG, SHORT, TIME, Piece
 from benchmarks.real_data.summary import Comparison
 
@@ -66,10 +67,11 @@ def draw(content: Mapping[str, Any], file: Path) -> None:
         for number, (name, arm) in enumerate(ARMS.items()):
             if found := points(content, setup, name) if setup in content["setups"] else []:
                 minutes, dice = [point.minutes for point in found], [point.dice for point in found]
-                axis.plot(minutes, dice, "-", color=f"C{number}", linewidth=1, label=arm.title)
+                axis.plot(minutes, dice, "-", color=f"C{number}", linewidth=1)
+                axis.plot([], [], "s-", color=f"C{number}", linewidth=1, markersize=5, label=arm.title)
                 for point in found:
                     axis.plot(point.minutes, point.dice, _MARKERS[point.equal], color=f"C{number}", markersize=5)
-        axis.set(title=setup, xlabel="CPU minutes of training", ylabel="mean Dice, fold 0", xscale="log")
+        axis.set(title=setup_title(setup), xlabel="CPU minutes of training", ylabel="mean Dice, fold 0", xscale="log")
         axis.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
         axis.xaxis.set_major_formatter(ScalarFormatter())
         axis.xaxis.set_minor_formatter(NullFormatter())

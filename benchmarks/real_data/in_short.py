@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks.real_data.arms import ARMS, BASELINE, MAIN, RECIPE
-from benchmarks.real_data.data import DATA_SETS
+from benchmarks.real_data.data import setup_title
 from benchmarks.real_data.pieces import EQUAL, ITERATIONS, LONG, SHORT, TIME
 from benchmarks.real_data.summary import WORST, comparison, robust, shown
 from factorizer_nnunet.core.markdown import markdown_table
@@ -59,7 +59,7 @@ def overview(content: Mapping[str, Any]) -> list[list[str]]:
             clear &= one.num_patients >= cases_needed(1)
             cells.append(f"**{one.mean('default'):.3f}**" if clear else f"{one.mean('default'):.3f}")
         iterations = first.results[BASELINE][first.folds[0]]["iterations"]
-        rows.append([_title(setup), str(iterations), numbers(first.folds), str(first.num_patients), *cells])
+        rows.append([setup_title(setup), str(iterations), numbers(first.folds), str(first.num_patients), *cells])
     return rows
 
 
@@ -75,7 +75,7 @@ def robustness_rows(content: Mapping[str, Any]) -> list[list[str]]:
         base, own = unet_found.corrupted, found.corrupted
         mean = [f"{base.mean:.3f}", f"{own.mean:.3f}", shown(own.difference(base))]
         low = [f"{base.worst:.3f}", f"{own.worst:.3f}", shown(own.difference_of_worst(base))]
-        rows.append([_title(setup), str(len(own.patients)), *mean, *low])
+        rows.append([setup_title(setup), str(len(own.patients)), *mean, *low])
     return rows
 
 
@@ -89,19 +89,13 @@ def nmf_rows(content: Mapping[str, Any]) -> list[list[str]]:
             cells = [
                 "" if one is None else shown(one.difference(*pair)) for one, pair in zip(found, _NMF_PAIRS, strict=True)
             ]
-            rows.append([f"{_title(setup)}, {EQUAL[equal]}", str(known[0].num_patients), *cells])
+            rows.append([f"{setup_title(setup)}, {EQUAL[equal]}", str(known[0].num_patients), *cells])
     return rows
 
 
 def numbers(folds: Sequence[int]) -> str:
     """Folds as text."""
     return ", ".join(map(str, folds))
-
-
-def _title(setup: str) -> str:
-    data, _, configuration = setup.partition("/")
-    title = DATA_SETS[data].title if data in DATA_SETS else data
-    return title if configuration == "3d_fullres" else f"{title}, {configuration}"
 
 
 def _form(arm: str) -> str:

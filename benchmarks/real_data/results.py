@@ -13,6 +13,11 @@ from factorizer_nnunet.core.json_files import load_json_object
 from factorizer_nnunet.core.locks import LockedError, file_lock
 
 SECTIONS = ("setups", "pieces")
+# What is read of each entry.
+_KEYS = {
+    "setups": ("seconds", "patient", "patch_size", "batch_size", "source", "note", "tolerance_mm"),
+    "pieces": ("scores", "command_seconds"),
+}
 _FIX = "Correct it, or restore it from git"
 
 
@@ -38,6 +43,11 @@ class Results:
         found = load_json_object(self.file, _FIX)
         if found.keys() != set(SECTIONS) or not all(isinstance(entries, dict) for entries in found.values()):
             raise UserError(f"{self.file} does not have the objects {' and '.join(SECTIONS)} alone. {_FIX}")
+        for section, keys in _KEYS.items():
+            for name, entry in found[section].items():
+                missing = [key for key in keys if not isinstance(entry, dict) or key not in entry]
+                if missing:
+                    raise UserError(f"{self.file}: {name} has no {missing[0]}. {_FIX}")
         return found
 
     def add(self, section: str, name: str, values: dict[str, Any]) -> None:

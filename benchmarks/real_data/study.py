@@ -26,7 +26,7 @@ from factorizer_nnunet.core.wording import count_of
 
 def add_options(parser: argparse.ArgumentParser, results: Path) -> None:
     """``--root``, ``--data``, ``--results`` and ``--page``."""
-    parser.add_argument("--root", type=Path, metavar="WORK", help="working folder")
+    parser.add_argument("--root", type=Path, metavar="WORK", help="working folder, made if it does not exist")
     shared = ROOT.parent / "shared" / "data"
     folder = "folder of DATA (default: %(default)s)"
     parser.add_argument("--data", dest="parent", type=Path, metavar="DIR", default=shared, help=folder)

@@ -13,15 +13,18 @@ from benchmarks.real_data.arms import UNET_PLANS, Arm
 from benchmarks.real_data.data import DataSet
 from factorizer_nnunet.core.atomic_files import write_text_atomically
 from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.json_files import load_json_object
 from factorizer_nnunet.core.processes import end_marked
 from factorizer_nnunet.nnunet.environment import COMPILE_VARIABLE, create_folders
 from factorizer_nnunet.nnunet.model_folder import FoldFolder, ModelFolder
 from factorizer_nnunet.nnunet.model_name import ModelName
 from factorizer_nnunet.nnunet.names import SPLITS_FILE
+from factorizer_nnunet.nnunet.plans import resolved_configuration
 
 MARK = "FACTORIZER_REAL_DATA"  # in the environment of all commands, so that a killed study's are found
 _PLAN = "nnUNetv2_plan_and_preprocess"
 _CHECKPOINT_MINUTES = "2"
+_OTHER_ROOT = "Use another --root"
 
 
 @dataclass(frozen=True)
@@ -50,9 +53,30 @@ class Workspace:
         """A plans file."""
         return self.preprocessed(data) / f"{name}.json"
 
+    def model(self, data: DataSet, model: ModelName) -> ModelFolder:
+        """The folder of a model.
+
+        Raises:
+            UserError: its network is not that of its plans, so it was trained when these were others.
+        """
+        folder = ModelFolder(self.root / "nnUNet_results" / data.folder / model.folder)
+        if folder.plans_file.is_file():
+            files = (folder.plans_file, self.plans(data, model.plans))
+            trained, planned = (
+                resolved_configuration(load_json_object(file, _OTHER_ROOT), model.configuration, str(file))
+                for file in files
+            )
+            if trained.get("architecture") != planned.get("architecture"):
+                raise UserError(f"{folder.path} has another network than {files[1]}. {_OTHER_ROOT}")
+        return folder
+
     def fold(self, data: DataSet, model: ModelName, fold: int) -> FoldFolder:
-        """A fold of a model."""
-        return ModelFolder(self.root / "nnUNet_results" / data.folder / model.folder).fold(fold)
+        """A fold of a model.
+
+        Raises:
+            UserError: as of ``model``.
+        """
+        return self.model(data, model).fold(fold)
 
     def environment(self, command: str) -> dict[str, str]:
         """Of a command. On the CPU, a training is one process, which also loads and augments."""
