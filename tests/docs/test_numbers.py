@@ -14,12 +14,14 @@ import pytest
 
 from benchmarks import default_search as search
 from benchmarks.real_data.candidates import ALL_ARMS
-from benchmarks.real_data.in_short import overview
-from benchmarks.real_data.summary import Comparison, comparison, robustness
+from benchmarks.real_data.in_short import overview, robustness_rows
+from benchmarks.real_data.summary import Comparison, comparison
+from factorizer_nnunet.report.statistics import cases_needed
 
 ROOT = Path(__file__).resolve().parents[2]
 MEASURED = ROOT / "docs" / "measured"
 NUMBER = re.compile(r"(?<![\w.])\d+(?:,\d{3})*(?:\.\d+)?(?![\w.]*\w)")
+SETS = ("hippocampus", "brats_2mm", "acdc", "la_x2")
 UNET, DEFAULT, PLAIN, SWIN = "PlainConvUNet", "Factorizer default", "Factorizer plain", "Factorizer swin"
 FORWARD, STEP = "forward", "forward + backward"
 DEEPER = "widths 48…, two blocks from the third stage"
@@ -63,25 +65,26 @@ def readme() -> Iterator[str]:
     yield f"CT of 512 × 512 × 300 voxels, 25 classes, tiny networks | {stock} | **{own}** |"
     content = results("real_data")
     yield from (" | ".join(row) for row in overview(content)[1:])
-    corrupted = {}
-    for data in ("hippocampus", "la_x2"):
-        for arm, equal in (("plain", "time"), ("unet", "iterations")):
-            key = f"{data}/3d_fullres/short/{arm}/equal_{equal}/fold_0/seed_0/corrupted"
-            corrupted[data, arm] = robustness(content["pieces"][key]["scores"], None)
-    pairs = {data: [corrupted[data, arm] for arm in ("plain", "unet")] for data in ("hippocampus", "la_x2")}
-    means = [" and ".join(f"{one.mean:.3f}" for one in pair) for pair in pairs.values()]
-    yield "{} on the hippocampus, {} on the left atrium".format(*means)
-    worst = [" and ".join(f"{one.worst:.3f}" for one in pair) for pair in pairs.values()]
-    yield "percentiles are {}, and {}".format(*worst)
+    for name, patients, *mean, unet_worst, worst, gain in robustness_rows(content)[1:]:
+        pairs = ((mean[0], mean[1], mean[2]), (unet_worst, worst, gain))
+        cells = [
+            f"{unet} | " + (f"**{own}**" if "[+" in apart and int(patients) >= cases_needed(1) else own)
+            for unet, own, apart in pairs
+        ]
+        yield f"| {name} | {cells[0]} | {cells[1]} |"
     spreads = search.seed_spreads(results("default_search")).values()
-    yield f"of {min(spreads):.3f} to {max(spreads):.3f}. Our learning rate"
-    longest = max(
-        hippocampus("equal wall time", "long")["iterations"],
-        *(piece["iterations"] for piece in content["pieces"].values() if "iterations" in piece),
+    yield f"of {min(spreads):.3f} to {max(spreads):.3f}. That form"
+    default, plain = (
+        max(piece["iterations"] for key, piece in trainings(content) if key.split("/")[3] == arm)
+        for arm in ("default", "plain")
     )
-    yield f"at most {longest} iterations, where nnU-Net's usual training has 250,000"
+    assert plain >= hippocampus("equal wall time", "long")["iterations"]
+    longest = f"at most {default} iterations of the default, and {plain} of the plain form"
+    yield f"{longest}, where nnU-Net's usual training has 250,000"
+    apart = {name: studied(name, "time").difference("default", "plain").low for name in SETS}
+    assert [name for name, low in apart.items() if low > 0] == ["acdc"]
     plain, swin = (f"{h200['speedup'][UNET][name]:.2f} times" for name in (PLAIN, SWIN))
-    yield f"`--variant plain` trains {plain} as fast as the U-Net, and the published form, `--variant swin`, {swin}"
+    yield f"`--variant plain` trained {plain} as fast as the U-Net, and the published form, `--variant swin`, {swin}"
 
 
 def which_size() -> Iterator[str]:
@@ -132,6 +135,10 @@ def prediction() -> Iterator[str]:
     assert found["CT, five folds"]["factorizer-nnunet"]["gb"] == ct["factorizer-nnunet"]["gb"]
     assert min(one["equal"] for case in (ct, mr, small) for one in case.values() if "equal" in one) > 0.9999
     assert ct["factorizer-nnunet, 4 GB"]["gb"] < 4 and small["factorizer-nnunet"]["growth"] == 1
+
+
+def trainings(content: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    return [(key, piece) for key, piece in content["pieces"].items() if "iterations" in piece]
 
 
 def studied(data: str, equal: str) -> Comparison:
