@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from benchmarks import default_search as search
-from benchmarks.real_data.candidates import ALL_ARMS
+from benchmarks.real_data.candidates import ALL_ARMS, CANDIDATES
+from benchmarks.real_data.data import DATA_SETS
 from benchmarks.real_data.in_short import overview, robustness_rows
-from benchmarks.real_data.summary import Comparison, comparison
+from benchmarks.real_data.summary import Comparison, comparison, shown
 from factorizer_nnunet.report.statistics import cases_needed
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -148,13 +149,6 @@ def studied(data: str, equal: str) -> Comparison:
     return found
 
 
-def fold_0(equal: str, sentence: str, *data: str) -> Iterator[str]:
-    """What the default gains over the plain form."""
-    found = [studied(one, equal).difference("default", "plain") for one in data]
-    texts = [f"{one.mean:+.3f} from {one.low:+.3f} to {one.high:+.3f}".replace("-", "−") for one in found]
-    yield sentence.format(*texts)
-
-
 def default_form() -> Iterator[str]:
     gained = mean_dice("forms", "default", "far context") - mean_dice("forms", "no NMF", "far context")
     yield f"beats the network without NMF on far context by {gained:.3f}"
@@ -167,6 +161,8 @@ def default_form() -> Iterator[str]:
     yield f"on far context ({far['lr 1e-2']} against {far['default']})"
     lost = mean_dice("planning_study", "planned") - mean_dice("planning_study", DEEPER)
     yield f"is {lost:.3f} ± 0.006 behind"
+    searched = {key.split("/")[3] for key in results("default_search")["pieces"] if key.startswith("hippocampus")}
+    yield f"knows, {len(searched & set(CANDIDATES))} were trained on the hippocampus, and what is the default now"
     trained = search.overview(results("default_search"))
     header = trained[0]
     gained = {row[0]: dict(zip(header, (cell.partition(" ")[0] for cell in row), strict=True)) for row in trained[1:]}
@@ -177,15 +173,11 @@ def default_form() -> Iterator[str]:
     def gain(arm: str, data: str, equal: str = "equal iterations") -> str:
         return gained[names[arm]][f"{data}, {equal}"].replace("-", "−")
 
-    chosen = (gain("default", data) for data in (hippocampus, atrium, brain, heart))
-    yield "{} on the hippocampus and {} on the left atrium, {} on BraTS (two seeds), {} on ACDC".format(*chosen)
-    yield from fold_0("iterations", "{} on the hippocampus, {} on the left atrium", hippocampus, atrium)
-    yield from fold_0("time", "{} on the hippocampus, {} on the left atrium, {} on BraTS", hippocampus, atrium, brain)
-    yield from fold_0("time", "and {} on ACDC", heart)
-    others = {data: studied(data, "iterations").difference("default", "plain") for data in (heart, brain)}
-    assert all(found.low < 0 < found.high for found in others.values())
-    yield f"on ACDC ({others[heart].mean:+.3f}) and BraTS ({others[brain].mean:+.3f}, 4 patients)".replace("-", "−")
-    for data, equal in itertools.product((hippocampus, atrium, heart, brain), ("iterations", "time")):
+    for data in SETS:
+        cells = [gain("default", data)]
+        cells += [shown(studied(data, equal).difference("default", "plain")) for equal in ("iterations", "time")]
+        yield f"| {DATA_SETS[data].title} | {' | '.join(cells)} |".replace("-", "−")
+    for data, equal in itertools.product(SETS, ("iterations", "time")):
         assert all(studied(data, equal).difference("default", unet).low > 0 for unet in ("unet", "unet_ours"))
     assert studied(hippocampus, "iterations").difference("plain", "unet_ours").high < 0
     five = (gain("kernels_of_5", data) for data in (hippocampus, brain, atrium))
