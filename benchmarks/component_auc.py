@@ -198,10 +198,11 @@ def _described(first: Mapping[str, Any], found: Mapping[str, Any]) -> str:
 
 def _row(arm: str, own: Mapping[str, Any], regions: Sequence[str]) -> list[str]:
     kind = "channels" if arm == BASELINE else "components"
-    return [f"{ARMS[arm].title}: {kind} of all stages", str(len(own["scored_on"]["auc"])), *_best(own, regions)]
+    return [f"{ARMS[arm].title}: {kind} of all stages", str(len(own["scored_on"]["auc"])), *best_maps(own, regions)]
 
 
-def _best(own: Mapping[str, Any], regions: Sequence[str]) -> Iterator[str]:
+def best_maps(own: Mapping[str, Any], regions: Sequence[str]) -> Iterator[str]:
+    """The best map of each region and its separation, as texts; empty ones where no map has both AUCs."""
     chosen_on, scored_on = own["chosen_on"]["auc"], own["scored_on"]["auc"]
     for region in regions:
         known = [name for name in chosen_on if None not in (chosen_on[name][region], scored_on[name][region])]

@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 
 from benchmarks import default_search as search
+from benchmarks.component_auc import best_maps
 from benchmarks.real_data.candidates import ALL_ARMS, CANDIDATES
 from benchmarks.real_data.data import DATA_SETS
 from benchmarks.real_data.in_short import overview, robustness_rows
-from benchmarks.real_data.summary import Comparison, comparison, shown
+from benchmarks.real_data.summary import Comparison, comparison, robust, shown
 from factorizer_nnunet.report.statistics import cases_needed
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -73,6 +74,12 @@ def readme() -> Iterator[str]:
             for unet, own, apart in pairs
         ]
         yield f"| {name} | {cells[0]} | {cells[1]} |"
+    long = studied("hippocampus", "time", "long")
+    yield f"in equal time {long.mean('default'):.3f}, the U-Net with nnU-Net's recipe {long.mean('unet'):.3f}"
+    setup, kinds = "brats_2mm/3d_fullres", ("blur", "half_resolution")
+    found = [robust(content, setup, *one) for one in (("default", "time"), ("unet", "iterations"))]
+    own, unet = ([f"{one.corrupted.by_kind[kind]:.3f}" for kind in kinds] for one in found if one is not None)
+    yield f"has {own[0]} on blurred ones and {own[1]} on those of half resolution, the U-Net {unet[0]} and {unet[1]}"
     spreads = search.seed_spreads(results("default_search")).values()
     yield f"of {min(spreads):.3f} to {max(spreads):.3f}. That form"
     default, plain = (
@@ -142,11 +149,33 @@ def trainings(content: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     return [(key, piece) for key, piece in content["pieces"].items() if "iterations" in piece]
 
 
-def studied(data: str, equal: str) -> Comparison:
-    """The short trainings on fold 0."""
-    found = comparison(results("real_data"), f"{data}/3d_fullres", "short", equal)
+def studied(data: str, equal: str, budget: str = "short") -> Comparison:
+    """The trainings on fold 0."""
+    found = comparison(results("real_data"), f"{data}/3d_fullres", budget, equal)
     assert found is not None and found.folds == (0,)
     return found
+
+
+def nmf() -> Iterator[str]:
+    """What the NMF earns: of the default and of the NMF at every resolution."""
+    for data in SETS:
+        cells = [minus(data, equal, "default", "no_nmf") for equal in ("iterations", "time")]
+        yield " ".join(f"| {DATA_SETS[data].title} | {' | '.join(cells)} |".split())
+    everywhere = [minus(data, "time", "everywhere", "default") for data in ("hippocampus", "la_x2", "brats_2mm")]
+    yield "{} on the hippocampus, {} on the left atrium, {} on BraTS".format(*everywhere)
+    maps = results("component_auc")["brats_2mm/3d_fullres"]["networks"]
+    regions = ("whole tumor", "tumor core", "enhancing tumor")
+    aucs = ["{1}, {3} and {5}".format(*best_maps(maps[arm], regions)) for arm in ("default", "everywhere", "unet")]
+    channels = len(maps["unet"]["scored_on"]["auc"])
+    yield "an AUC of {}, with the NMF everywhere {}, the best of {} channels of the U-Net {}".format(
+        *aucs[:2], channels, aucs[2]
+    )
+
+
+def minus(data: str, equal: str, arm: str, other: str) -> str:
+    """The difference of two arms on all folds that both have finished; empty if they share none."""
+    found = comparison(results("real_data"), f"{data}/3d_fullres", "short", equal, arms=(arm, other))
+    return "" if found is None else shown(found.difference(arm, other)).replace("-", "−")
 
 
 def default_form() -> Iterator[str]:
@@ -180,6 +209,10 @@ def default_form() -> Iterator[str]:
     for data, equal in itertools.product(SETS, ("iterations", "time")):
         assert all(studied(data, equal).difference("default", unet).low > 0 for unet in ("unet", "unet_ours"))
     assert studied(hippocampus, "iterations").difference("plain", "unet_ours").high < 0
+    yield from nmf()
+    long = studied("hippocampus", "time", "long")
+    gains = [shown(long.difference("default", other)).replace("-", "−") for other in ("plain", "unet")]
+    yield "{} from the plain form and {} from nnU-Net's U-Net".format(*gains)
     five = (gain("kernels_of_5", data) for data in (hippocampus, brain, atrium))
     yield "{} on the hippocampus (three seeds), {} on BraTS, {} on the left atrium".format(*five)
     yield f"have a standard deviation of {search.seed_spreads(results('default_search'))[atrium]:.3f}"
