@@ -161,8 +161,10 @@ def nmf() -> Iterator[str]:
     for data in SETS:
         cells = [minus(data, equal, "default", "no_nmf") for equal in ("iterations", "time")]
         yield " ".join(f"| {DATA_SETS[data].title} | {' | '.join(cells)} |".split())
-    everywhere = [minus(data, "time", "everywhere", "default") for data in ("hippocampus", "la_x2", "brats_2mm")]
-    yield "{} on the hippocampus, {} on the left atrium, {} on BraTS".format(*everywhere)
+    everywhere = [
+        minus(data, "time", "everywhere", "default") for data in ("hippocampus", "la_x2", "brats_2mm", "acdc")
+    ]
+    yield "{} on the hippocampus, {} on the left atrium, {} on BraTS, {} on ACDC".format(*everywhere)
     maps = results("component_auc")["brats_2mm/3d_fullres"]["networks"]
     regions = ("whole tumor", "tumor core", "enhancing tumor")
     aucs = ["{1}, {3} and {5}".format(*best_maps(maps[arm], regions)) for arm in ("default", "everywhere", "unet")]
