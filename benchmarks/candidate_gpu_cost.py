@@ -40,6 +40,7 @@ NETWORKS = (
     *("two_depthwise", "gated", "two_blocks", "two_blocks_everywhere", "wider_below"),
 )
 CHANNELS = 4
+_FORM = "plain"  # with which the others are compared
 
 
 def network_of(arm: str, patch: Sequence[int]) -> nn.Module:
@@ -67,7 +68,7 @@ def page(results: Mapping[str, Any]) -> str:
     size, found = "×".join(map(str, results["patch"])), results["networks"]
     rows = [["", "launches", "GB", "GB relative to plain", "weights"]]
     for arm, own in found.items():
-        share = own["gb"] / found["plain"]["gb"]
+        share = own["gb"] / found[_FORM]["gb"]
         weights = f"{own['parameters'] / 1e6:.2f} M"
         rows.append([ALL_ARMS[arm].title, f"{own['launches']}", f"{own['gb']:.1f}", f"{share:.2f}", weights])
     return f"""# What candidates would cost on a GPU
@@ -85,7 +86,7 @@ convolution is slow. Times have **not been measured**.
 
 
 def check_same(known: Mapping[str, Any], results: Mapping[str, Any], file: Path) -> None:
-    """See that the networks of a file were compiled for the same patch and batch, by the same PyTorch.
+    """Check that the networks of a file were compiled for the same patch and batch, by the same PyTorch.
 
     Raises:
         UserError: they were not.
@@ -93,6 +94,8 @@ def check_same(known: Mapping[str, Any], results: Mapping[str, Any], file: Path)
     for key in ("patch", "batch", "torch"):
         if known.get(key) != results[key]:
             raise UserError(f"{file}: {key} is {known.get(key)}, now {results[key]}: name another file (--results)")
+    if not isinstance(known.get("networks"), dict):
+        raise UserError(f"{file} has no networks: restore it from git, or name another file (--results)")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -104,13 +107,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--results", type=json_output, default=RESULTS, help="JSON file to extend; page next to it")
     options = parser.parse_args(arguments)
     file: Path = options.results
-    results = {"patch": options.patch, "batch": options.batch, "torch": torch.__version__, "networks": {}}
+    results = {"patch": options.patch, "batch": options.batch, "torch": torch.__version__}
+    networks: dict[str, Any] = {}
     try:
-        known = load_json_object(file, "Restore it from git") if file.exists() else results
-        check_same(known, results, file)
+        if file.exists():
+            known = load_json_object(file, "Restore it from git")
+            check_same(known, results, file)
+            networks = dict(known["networks"])
+        if _FORM not in (*networks, *options.networks):
+            raise UserError(f"all are compared with {_FORM}: add it to --networks")
     except UserError as error:
         sys.exit(f"error: {error}")
-    networks = known["networks"]
     for arm in tqdm(options.networks, unit="network"):
         torch.manual_seed(0)
         networks[arm] = cost(network_of(arm, options.patch), options.patch, options.batch)

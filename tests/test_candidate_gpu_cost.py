@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
 
-from benchmarks.candidate_gpu_cost import NETWORKS, RESULTS, check_same, network_of, page
+from benchmarks import candidate_gpu_cost
+from benchmarks.candidate_gpu_cost import NETWORKS, RESULTS, check_same, main, network_of, page
 from factorizer_nnunet.core.errors import UserError
 
 
@@ -35,9 +37,23 @@ def test_the_committed_page_is_that_of_the_committed_results() -> None:
     assert RESULTS.with_suffix(".md").read_text(encoding="utf-8") == page(results)
 
 
-@pytest.mark.parametrize(("key", "value"), [("patch", [64, 64, 64]), ("batch", 1), ("torch", "2.9")])
+@pytest.mark.parametrize(("key", "value"), [("patch", [9, 9, 9]), ("batch", 1), ("torch", "2.9"), ("networks", None)])
 def test_networks_of_another_patch_batch_or_torch_are_not_added_to(key: str, value: object) -> None:
     results = {"patch": [128, 128, 128], "batch": 2, "torch": "2.14", "networks": {}}
     check_same(results, results, RESULTS)
-    with pytest.raises(UserError, match=f"{key} is .*: name another file"):
+    with pytest.raises(UserError, match=f"{key}.*name another file"):
         check_same({**results, key: value}, results, RESULTS)
+
+
+def test_networks_of_a_file_stay_and_the_plain_form_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "r.json"
+    made_up = {"launches": 1, "gb": 2.0, "parameters": 3}
+    monkeypatch.setattr(candidate_gpu_cost, "cost", lambda *_: made_up)
+    with pytest.raises(SystemExit, match="add it to --networks"):
+        main(["--networks", "gated", "--results", str(file)])
+    assert not file.exists()
+    for arms in (["plain"], ["gated"]):
+        main(["--networks", *arms, "--results", str(file)])
+    assert json.loads(file.read_text())["networks"] == {"plain": made_up, "gated": made_up}

@@ -412,7 +412,7 @@ def test_robustness_is_the_mean_over_corruptions_of_each_patient() -> None:
 
 
 def test_the_low_percentiles_of_two_models_are_compared_on_resampled_patients() -> None:
-    """The interval has what half of the samples, in which one of two patients is missing, make of the percentile."""
+    """A quarter of the resamples has patient a only, a quarter b only: these set the interval."""
     scores = {"a_0": {"r": [0.9, None]}, "a_1": {"r": [0.7, None]}, "b_0": {"r": [0.5, None]}}
     worse = {"a_0": {"r": [0.8, None]}, "a_1": {"r": [0.6, None]}, "b_0": {"r": [0.1, None]}}
     found, other = (robustness({"noise_1": own, "blur_2": own}, r"(\w)_") for own in (scores, worse))
@@ -435,8 +435,13 @@ def test_robustness_and_the_gain_of_the_nmf_have_a_row_for_each_data_set() -> No
     del content["pieces"][unet.key]
     assert len(robustness_rows(content)) == 1
     header, first = nmf_rows(content)
-    assert header[2] == "default minus no NMF" and first[0] == "BraTS, 2 mm, equal iterations"
-    assert first[1] == "2" and first[2].startswith("-0.03") and first[3:] == ["", ""]
+    assert header[1] == "default minus no NMF" and first[0] == "BraTS, 2 mm, equal iterations"
+    assert first[1].startswith("-0.03") and first[1].endswith("] (2)") and first[2:] == ["", ""]
+    for arm in ("default", "no_nmf"):
+        content["pieces"][brats(arm, fold=2).key] = made_up(brats(arm, fold=2))
+    content["pieces"][brats("everywhere").key] = made_up(brats("everywhere"))
+    _, first = nmf_rows(content)
+    assert [cell[-3:] for cell in first[1:]] == ["(4)", "(2)", "(2)"]
 
 
 def test_the_overview_marks_what_is_ahead_of_both_unets(monkeypatch: pytest.MonkeyPatch) -> None:

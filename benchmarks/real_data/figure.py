@@ -11,7 +11,7 @@ import matplotlib as mpl
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
-from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
 from benchmarks.real_data.arms import ARMS
@@ -64,13 +64,13 @@ def draw(content: Mapping[str, Any], file: Path) -> None:
     )
     for axis in axes.flat[len(setups) :]:
         axis.axis("off")
-    shown: dict[str, Line2D] = {}  # arms by their titles
+    swatches: dict[str, Patch] = {}  # legend entries by title
     for setup, axis in zip(setups, axes.flat, strict=False):
         for number, (name, arm) in enumerate(ARMS.items()):
             if found := points(content, setup, name) if setup in content["setups"] else []:
                 minutes, dice = [point.minutes for point in found], [point.dice for point in found]
                 axis.plot(minutes, dice, "-", color=f"C{number}", linewidth=1)
-                shown[arm.title] = Line2D([], [], marker="s", color=f"C{number}", linewidth=1, markersize=5)
+                swatches[arm.title] = Patch(color=f"C{number}")
                 for point in found:
                     axis.plot(point.minutes, point.dice, _MARKERS[point.equal], color=f"C{number}", markersize=5)
         axis.set(title=setup_title(setup), xlabel="CPU minutes of training", ylabel="mean Dice, fold 0", xscale="log")
@@ -78,9 +78,9 @@ def draw(content: Mapping[str, Any], file: Path) -> None:
         axis.xaxis.set_major_formatter(ScalarFormatter())
         axis.xaxis.set_minor_formatter(NullFormatter())
         axis.grid(alpha=0.3)
-    if shown:
-        titles = [arm.title for arm in ARMS.values() if arm.title in shown]
-        figure.legend([shown[title] for title in titles], titles, loc="outside lower center", ncols=4, fontsize=8)
+    if swatches:
+        titles = [arm.title for arm in ARMS.values() if arm.title in swatches]
+        figure.legend([swatches[title] for title in titles], titles, loc="outside lower center", ncols=4, fontsize=8)
     figure.suptitle("dots: as many iterations as nnU-Net's U-Net; squares: as much time", fontsize=9)
     figure.savefig(file, dpi=110, format="png")
     plt.close(figure)

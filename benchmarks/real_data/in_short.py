@@ -9,21 +9,22 @@ from typing import Any
 from benchmarks.real_data.arms import ARMS, BASELINE, MAIN, RECIPE
 from benchmarks.real_data.data import setup_title
 from benchmarks.real_data.pieces import EQUAL, ITERATIONS, LONG, SHORT, TIME
-from benchmarks.real_data.summary import WORST, comparison, robust, shown
+from benchmarks.real_data.summary import WORST, comparison, robustness_of_model, shown
 from factorizer_nnunet.core.markdown import markdown_table
-from factorizer_nnunet.report.statistics import cases_needed
+from factorizer_nnunet.report.statistics import Estimate, cases_needed
 
 _OVERVIEW = (
-    "One training each on every fold that the three networks have finished. Bold: ahead of both U-Nets, with the "
-    "intervals of the differences clear of 0, and enough patients for a p-value below 0.05."
+    "One training per network and fold, on the folds that all three networks have finished. Bold: ahead of both "
+    "U-Nets, with the intervals of the differences above 0, and enough patients for a p-value below 0.05."
 )
 _ROBUSTNESS = (
-    "On corrupted copies of fold 0's validation images, the default of equal training time. The 5th percentile is that "
-    "of the images; the interval of its difference is a bootstrap over patients, too."
+    "On corrupted copies of fold 0's validation images; the default was trained for as long as the U-Net. The 5th "
+    "percentile is that of the images; the interval of its difference is a bootstrap over patients, too. Bold: ahead "
+    "of this U-Net, as above."
 )
 _NMF = (
     "What the NMF earns: differences of mean Dice between forms of the default, on the folds that both have finished, "
-    "short budget."
+    "short budget; in brackets the number of patients."
 )
 _NMF_PAIRS = (("default", "no_nmf"), ("everywhere", "no_nmf"), ("everywhere", "default"))
 
@@ -55,11 +56,10 @@ def overview(content: Mapping[str, Any]) -> list[list[str]]:
         first = found[ITERATIONS]
         cells = [f"{first.mean(arm):.3f}" for arm in (BASELINE, RECIPE)]
         for one in found.values():
-            clear = all(one.difference("default", arm).low > 0 for arm in (BASELINE, RECIPE))
-            clear &= one.num_patients >= cases_needed(1)
-            cells.append(f"**{one.mean('default'):.3f}**" if clear else f"{one.mean('default'):.3f}")
+            gains = [one.difference("default", arm) for arm in (BASELINE, RECIPE)]
+            cells.append(_bold_if_clear(one.mean("default"), gains, one.num_patients))
         iterations = first.results[BASELINE][first.folds[0]]["iterations"]
-        rows.append([setup_title(setup), str(iterations), numbers(first.folds), str(first.num_patients), *cells])
+        rows.append([setup_title(setup), str(iterations), folds_text(first.folds), str(first.num_patients), *cells])
     return rows
 
 
@@ -69,31 +69,43 @@ def robustness_rows(content: Mapping[str, Any]) -> list[list[str]]:
     worst = f"{WORST}th percentile: {unet}"
     rows = [["corrupted images", "patients", f"mean: {unet}", "Factorizer", minus, worst, "Factorizer", minus]]
     for setup in content["setups"]:
-        unet_found, found = (robust(content, setup, *one) for one in ((BASELINE, ITERATIONS), ("default", TIME)))
-        if unet_found is None or found is None:
+        trained = ((BASELINE, ITERATIONS), ("default", TIME))
+        base, own = (robustness_of_model(content, setup, *one) for one in trained)
+        if base is None or own is None:
             continue
-        base, own = unet_found.corrupted, found.corrupted
-        mean = [f"{base.mean:.3f}", f"{own.mean:.3f}", shown(own.difference(base))]
-        low = [f"{base.worst:.3f}", f"{own.worst:.3f}", shown(own.difference_of_worst(base))]
-        rows.append([setup_title(setup), str(len(own.patients)), *mean, *low])
+        n = len(own.patients)
+        cells: list[str] = []
+        for unet_value, value, gain in (
+            (base.mean, own.mean, own.difference(base)),
+            (base.worst, own.worst, own.difference_of_worst(base)),
+        ):
+            cells += [f"{unet_value:.3f}", _bold_if_clear(value, [gain], n), shown(gain)]
+        rows.append([setup_title(setup), str(n), *cells])
     return rows
 
 
 def nmf_rows(content: Mapping[str, Any]) -> list[list[str]]:
     """A row for each setup and for equal iterations and time that has a pair of the forms, after the header."""
-    rows = [["", "patients", *(f"{_form(one)} minus {_form(other)}" for one, other in _NMF_PAIRS)]]
+    rows = [["", *(f"{_form(one)} minus {_form(other)}" for one, other in _NMF_PAIRS)]]
     for setup, equal in itertools.product(content["setups"], EQUAL):
-        found = [comparison(content, setup, SHORT, equal, arms=pair) for pair in _NMF_PAIRS]
-        known = [one for one in found if one is not None]
-        if known:
-            cells = [
-                "" if one is None else shown(one.difference(*pair)) for one, pair in zip(found, _NMF_PAIRS, strict=True)
-            ]
-            rows.append([f"{setup_title(setup)}, {EQUAL[equal]}", str(known[0].num_patients), *cells])
+        cells = [nmf_gain(content, setup, equal, *pair) for pair in _NMF_PAIRS]
+        if any(cells):
+            rows.append([f"{setup_title(setup)}, {EQUAL[equal]}", *cells])
     return rows
 
 
-def numbers(folds: Sequence[int]) -> str:
+def nmf_gain(content: Mapping[str, Any], setup: str, equal: str, one: str, other: str) -> str:
+    """The difference of two forms with the number of patients; empty if they share no fold."""
+    found = comparison(content, setup, SHORT, equal, arms=(one, other))
+    return "" if found is None else f"{shown(found.difference(one, other))} ({found.num_patients})"
+
+
+def _bold_if_clear(value: float, gains: Sequence[Estimate], patients: int) -> str:
+    clear = all(gain.low > 0 for gain in gains) and patients >= cases_needed(1)
+    return f"**{value:.3f}**" if clear else f"{value:.3f}"
+
+
+def folds_text(folds: Sequence[int]) -> str:
     """Folds as text."""
     return ", ".join(map(str, folds))
 

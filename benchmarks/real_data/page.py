@@ -13,10 +13,10 @@ from benchmarks.corruptions import STRENGTHS
 from benchmarks.real_data.arms import ARMS, BASELINE, MAIN, RECIPE
 from benchmarks.real_data.data import DATA_SETS
 from benchmarks.real_data.figure import draw
-from benchmarks.real_data.in_short import in_short, numbers
+from benchmarks.real_data.in_short import folds_text, in_short
 from benchmarks.real_data.pieces import EQUAL, KINDS, LONG, SHORT
 from benchmarks.real_data.results import Results
-from benchmarks.real_data.summary import POWER, SURFACE, WORST, Comparison, comparison, robust, shown
+from benchmarks.real_data.summary import POWER, SURFACE, WORST, Comparison, comparison, robustness_of_model, shown
 from factorizer_nnunet.core.atomic_files import atomic_file, write_text_atomically
 from factorizer_nnunet.core.markdown import markdown_table
 from factorizer_nnunet.core.wording import count_of
@@ -85,7 +85,7 @@ def _setup(content: Mapping[str, Any], setup: str) -> list[str]:
     data, _, configuration = setup.partition("/")
     size = " × ".join(map(str, known["patch_size"]))
     source, note = (known[key] for key in ("source", "note"))
-    if data in DATA_SETS:  # where words may have changed since the results
+    if data in DATA_SETS:  # today's wording, which may be newer than the results
         source, note = DATA_SETS[data].source, DATA_SETS[data].note
     text = f"{source}. Patch {size}, batch {known['batch_size']}. {note}".rstrip()
     lines = [f"## {data}, {configuration}", "", text, ""]
@@ -140,7 +140,7 @@ def _comparison(found: Comparison, known: Mapping[str, Any], title: str) -> list
 
 
 def _named(folds: Sequence[int]) -> str:
-    return f"fold{'s' * (len(folds) > 1)} {numbers(folds)}"
+    return f"fold{'s' * (len(folds) > 1)} {folds_text(folds)}"
 
 
 def _what_n_shows(found: Comparison) -> str:
@@ -183,19 +183,18 @@ def _of_fold_0(found: Comparison) -> Comparison:
 def _robustness(content: Mapping[str, Any], setup: str) -> list[str]:
     found = {}
     for arm, equal in itertools.product(ARMS, EQUAL):
-        one = robust(content, setup, arm, equal)
+        one = robustness_of_model(content, setup, arm, equal)
         if one is not None:
             title = ARMS[arm].title if arm == BASELINE else f"{ARMS[arm].title}, {EQUAL[equal]}"
             found[title] = one
     if ARMS[BASELINE].title not in found:
         return []
-    base = found[ARMS[BASELINE].title].corrupted
+    base = found[ARMS[BASELINE].title]
     kinds = list(base.by_kind)
     header = ["", "clean", "corrupted", _WORST, *("strength 1", "2", "3"), *kinds]
     rows = [[*(name.replace("_", " ") for name in header), "minus nnU-Net's U-Net"]]
-    for title, one in found.items():
-        own = one.corrupted
-        cells = [f"{value:.3f}" for value in (one.clean, own.mean, own.worst)]
+    for title, own in found.items():
+        cells = [f"{value:.3f}" for value in (own.clean, own.mean, own.worst)]
         cells += [f"{mean:.3f} ({worst:.3f})" for mean, worst in (own.by_strength[one] for one in ("1", "2", "3"))]
         cells += [f"{own.by_kind[kind]:.3f}" for kind in kinds]
         apart = "" if own is base else shown(own.difference(base))

@@ -13,7 +13,7 @@ from factorizer_nnunet.core.json_files import load_json_object
 from factorizer_nnunet.core.locks import LockedError, file_lock
 
 SECTIONS = ("setups", "pieces")
-# What is read of each entry.
+# Keys that every entry must have.
 _KEYS = {
     "setups": ("seconds", "patient", "patch_size", "batch_size", "source", "note", "tolerance_mm"),
     "pieces": ("scores", "command_seconds"),

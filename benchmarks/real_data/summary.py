@@ -135,6 +135,7 @@ class Robustness:
         worst: a low percentile of all corrupted cases.
         patients: mean Dice of each over all corruptions.
         images: mean Dice of each corrupted image of a patient.
+        clean: mean Dice on the clean images, over the patients.
     """
 
     by_kind: Mapping[str, float]
@@ -142,6 +143,7 @@ class Robustness:
     worst: float
     patients: Mapping[str, float]
     images: Mapping[str, Sequence[float]]
+    clean: float = math.nan
 
     @property
     def mean(self) -> float:
@@ -158,25 +160,16 @@ class Robustness:
         drawn = np.random.default_rng(SEED).choice(patients, (_RESAMPLES, len(patients)))
         apart = [self._worst_of(sample) - other._worst_of(sample) for sample in drawn]
         low, high = np.quantile(apart, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+        n = len(patients)
         mean = self.worst - other.worst
-        return Estimate(
-            mean=mean, median=mean, defined=len(patients), cases=len(patients), low=float(low), high=float(high)
-        )
+        return Estimate(mean=mean, median=math.nan, defined=n, cases=n, low=float(low), high=float(high))
 
     def _worst_of(self, patients: Sequence[str]) -> float:
         return _worst(np.concatenate([self.images[patient] for patient in patients]))
 
 
-@dataclass(frozen=True)
-class Robust:
-    """A model's mean Dice on clean test images, and what it has on the corrupted ones."""
-
-    clean: float
-    corrupted: Robustness
-
-
-def robust(content: Mapping[str, Any], setup: str, arm: str, equal: str) -> Robust | None:
-    """Of the short budget, fold 0; None if it has not been trained, or has not predicted the corrupted images."""
+def robustness_of_model(content: Mapping[str, Any], setup: str, arm: str, equal: str) -> Robustness | None:
+    """That of the short budget, fold 0; None if the model has not been trained or not predicted corrupted images."""
     data, _, configuration = setup.partition("/")
     piece = Piece(data=data, configuration=configuration, budget=SHORT, arm=arm, equal=equal, corrupted=True)
     corrupted, clean = (content["pieces"].get(one.key) for one in (piece, piece.training))
@@ -184,7 +177,7 @@ def robust(content: Mapping[str, Any], setup: str, arm: str, equal: str) -> Robu
         return None
     patient = content["setups"][setup]["patient"]
     own = Comparison({arm: {0: clean}}, (0,), patient)
-    return Robust(own.mean(arm), robustness(corrupted["scores"], patient))
+    return replace(robustness(corrupted["scores"], patient), clean=own.mean(arm))
 
 
 def robustness(scores: Mapping[str, Scores], pattern: str | None) -> Robustness:

@@ -57,7 +57,7 @@ class Workspace:
         """The folder of a model.
 
         Raises:
-            UserError: its network is not that of its plans, so it was trained when these were others.
+            UserError: the plans in its folder describe another network than the data set's plans now.
         """
         folder = ModelFolder(self.root / "nnUNet_results" / data.folder / model.folder)
         if folder.plans_file.is_file():

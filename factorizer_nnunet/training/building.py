@@ -2,6 +2,7 @@
 
 The plans in the folder of a model have the translation, so that a later version, whose default form may be another one,
 builds the network that was trained. Models of earlier versions have the U-Net there: they were all of the plain form.
+Further folds keep the Factorizer in the folder if it was translated from the same U-Net, even if it was edited.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from factorizer_nnunet.planning.architecture import NETWORK_CLASS, factorizer_ar
 
 STOCK_PACKAGE = "dynamic_network_architectures."  # nnU-Net's own networks; the U-Nets among them are translated
 _FROM_UNET = ("features_per_stage", "strides", "kernel_sizes")  # settings that a translation takes from the U-Net
-_READS, _PAUSE = 20, 0.2  # another fold that starts now writes the plans within these seconds
+_READS, _PAUSE = 20, 0.2  # tries, and seconds between them: another fold that starts now may be writing the plans
 
 
 def translated_unet(settings: ConfigurationManager) -> str | None:
@@ -36,7 +37,7 @@ def plans_with_translation(plans: Mapping[str, Any], configuration: str, model: 
     """The plans of a model that is trained, with the Factorizer in place of a stock U-Net.
 
     Folds of one model have one network: if the folder has a Factorizer for this U-Net, of whatever form, it stays. A
-    network for another U-Net counts for nothing, as in nnU-Net, which replaces the folder's plans.
+    network for another U-Net is ignored, as by nnU-Net, which replaces the folder's plans.
 
     Args:
         plans: those of the data set, which stay as they are.
@@ -44,7 +45,7 @@ def plans_with_translation(plans: Mapping[str, Any], configuration: str, model: 
         model: its folder, which need not exist.
 
     Raises:
-        UserError: the folder's plans cannot be read.
+        UserError: the folder's plans cannot be read, also after some seconds.
         ValueError: the entry of a stock U-Net lacks its widths or strides.
     """
     settings = PlansManager(dict(plans)).get_configuration(configuration)
@@ -52,7 +53,7 @@ def plans_with_translation(plans: Mapping[str, Any], configuration: str, model: 
         return dict(plans)
     chosen = factorizer_architecture(settings.network_arch_init_kwargs, settings.spacing)
     if model.plans_file.is_file():
-        known = resolved_configuration(_plans_of_folder(model), configuration, str(model.plans_file))
+        known = resolved_configuration(_read_plans_with_retries(model), configuration, str(model.plans_file))
         own = resolved_configuration(plans, configuration, str(plans["plans_name"]))
         trained = known.get("architecture")
         if known and trained == own.get("architecture"):
@@ -63,7 +64,7 @@ def plans_with_translation(plans: Mapping[str, Any], configuration: str, model: 
     return {**plans, "configurations": {**plans["configurations"], configuration: entry}}
 
 
-def _plans_of_folder(model: ModelFolder) -> dict[str, Any]:
+def _read_plans_with_retries(model: ModelFolder) -> dict[str, Any]:
     fix = f"Restore it, or move {model.path} away to train the model again"
     for _ in range(_READS - 1):
         with contextlib.suppress(UserError):

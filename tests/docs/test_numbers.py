@@ -16,9 +16,8 @@ from benchmarks import default_search as search
 from benchmarks.component_auc import best_maps
 from benchmarks.real_data.candidates import ALL_ARMS, CANDIDATES
 from benchmarks.real_data.data import DATA_SETS
-from benchmarks.real_data.in_short import overview, robustness_rows
-from benchmarks.real_data.summary import Comparison, comparison, robust, shown
-from factorizer_nnunet.report.statistics import cases_needed
+from benchmarks.real_data.in_short import nmf_gain, overview, robustness_rows
+from benchmarks.real_data.summary import Comparison, comparison, robustness_of_model, shown
 
 ROOT = Path(__file__).resolve().parents[2]
 MEASURED = ROOT / "docs" / "measured"
@@ -67,21 +66,17 @@ def readme() -> Iterator[str]:
     yield f"CT of 512 × 512 × 300 voxels, 25 classes, tiny networks | {stock} | **{own}** |"
     content = results("real_data")
     yield from (" | ".join(row) for row in overview(content)[1:])
-    for name, patients, *mean, unet_worst, worst, gain in robustness_rows(content)[1:]:
-        pairs = ((mean[0], mean[1], mean[2]), (unet_worst, worst, gain))
-        cells = [
-            f"{unet} | " + (f"**{own}**" if "[+" in apart and int(patients) >= cases_needed(1) else own)
-            for unet, own, apart in pairs
-        ]
-        yield f"| {name} | {cells[0]} | {cells[1]} |"
+    for name, _, unet_mean, mean, _, unet_worst, worst, _ in robustness_rows(content)[1:]:
+        yield f"| {name} | {unet_mean} | {mean} | {unet_worst} | {worst} |"
     long = studied("hippocampus", "time", "long")
-    yield f"in equal time {long.mean('default'):.3f}, the U-Net with nnU-Net's recipe {long.mean('unet'):.3f}"
+    means = [f"{long.mean(arm):.3f}" for arm in ("default", "plain", "unet")]
+    yield "Factorizer has {} (the plain form {}), the U-Net with nnU-Net's recipe {}".format(*means)
     setup, kinds = "brats_2mm/3d_fullres", ("blur", "half_resolution")
-    found = [robust(content, setup, *one) for one in (("default", "time"), ("unet", "iterations"))]
-    own, unet = ([f"{one.corrupted.by_kind[kind]:.3f}" for kind in kinds] for one in found if one is not None)
-    yield f"has {own[0]} on blurred ones and {own[1]} on those of half resolution, the U-Net {unet[0]} and {unet[1]}"
+    found = [robustness_of_model(content, setup, *one) for one in (("default", "time"), ("unet", "iterations"))]
+    own, unet = ([f"{one.by_kind[kind]:.3f}" for kind in kinds] for one in found if one is not None)
+    yield f"fails on blurred images ({own[0]}, the U-Net {unet[0]}) and at half resolution ({own[1]} and {unet[1]})"
     spreads = search.seed_spreads(results("default_search")).values()
-    yield f"of {min(spreads):.3f} to {max(spreads):.3f}. That form"
+    yield f"of {min(spreads):.3f} to {max(spreads):.3f}. In equal training time"
     default, plain = (
         max(piece["iterations"] for key, piece in trainings(content) if key.split("/")[3] == arm)
         for arm in ("default", "plain")
@@ -158,26 +153,17 @@ def studied(data: str, equal: str, budget: str = "short") -> Comparison:
 
 def nmf() -> Iterator[str]:
     """What the NMF earns: of the default and of the NMF at every resolution."""
+    content, pairs = results("real_data"), (("default", "no_nmf"), ("everywhere", "default"))
     for data in SETS:
-        cells = [minus(data, equal, "default", "no_nmf") for equal in ("iterations", "time")]
-        yield " ".join(f"| {DATA_SETS[data].title} | {' | '.join(cells)} |".split())
-    everywhere = [
-        minus(data, "time", "everywhere", "default") for data in ("hippocampus", "la_x2", "brats_2mm", "acdc")
-    ]
-    yield "{} on the hippocampus, {} on the left atrium, {} on BraTS, {} on ACDC".format(*everywhere)
+        compared = [(equal, *pair) for pair in pairs for equal in ("iterations", "time")]
+        cells = [nmf_gain(content, f"{data}/3d_fullres", *one) or "not measured" for one in compared]
+        yield f"| {DATA_SETS[data].title} | {' | '.join(cells)} |".replace("-", "−")
     maps = results("component_auc")["brats_2mm/3d_fullres"]["networks"]
     regions = ("whole tumor", "tumor core", "enhancing tumor")
-    aucs = ["{1}, {3} and {5}".format(*best_maps(maps[arm], regions)) for arm in ("default", "everywhere", "unet")]
-    channels = len(maps["unet"]["scored_on"]["auc"])
-    yield "an AUC of {}, with the NMF everywhere {}, the best of {} channels of the U-Net {}".format(
-        *aucs[:2], channels, aucs[2]
-    )
-
-
-def minus(data: str, equal: str, arm: str, other: str) -> str:
-    """The difference of two arms on all folds that both have finished; empty if they share none."""
-    found = comparison(results("real_data"), f"{data}/3d_fullres", "short", equal, arms=(arm, other))
-    return "" if found is None else shown(found.difference(arm, other)).replace("-", "−")
+    compared = ("default", "plain", "everywhere", "unet")
+    aucs = ["{1}, {3} and {5}".format(*best_maps(maps[arm], regions)) for arm in compared]
+    yield "an AUC of {}; that of the plain form {}; with the NMF everywhere {}".format(*aucs)
+    yield f"the best of {len(maps['unet']['scored_on']['auc'])} channels of the U-Net {aucs[3]}"
 
 
 def default_form() -> Iterator[str]:
@@ -193,7 +179,7 @@ def default_form() -> Iterator[str]:
     lost = mean_dice("planning_study", "planned") - mean_dice("planning_study", DEEPER)
     yield f"is {lost:.3f} ± 0.006 behind"
     searched = {key.split("/")[3] for key in results("default_search")["pieces"] if key.startswith("hippocampus")}
-    yield f"knows, {len(searched & set(CANDIDATES))} were trained on the hippocampus, and what is the default now"
+    yield f"knows, {len(searched & set(CANDIDATES))} and the present default were trained on the hippocampus"
     trained = search.overview(results("default_search"))
     header = trained[0]
     gained = {row[0]: dict(zip(header, (cell.partition(" ")[0] for cell in row), strict=True)) for row in trained[1:]}
@@ -235,6 +221,13 @@ def default_form() -> Iterator[str]:
         yield f"{min(shares):.2f} to {max(shares):.2f} {unit}"
         launches, gigabytes = (gpu[arm][what] / gpu["plain"][what] for what in ("launches", "gb"))
         yield f"{launches:.2f} times the launches and moves {gigabytes:.2f} times the bytes"
+    setups = results("real_data")["setups"].values()
+    shares = [
+        one["seconds"]["everywhere"] / one["seconds"]["default"] for one in setups if "everywhere" in one["seconds"]
+    ]
+    yield f"In the default's form it takes {min(shares):.1f} to {max(shares):.1f} times the CPU time, "
+    launches, gigabytes = (gpu["everywhere"][what] / gpu["default"][what] for what in ("launches", "gb"))
+    yield f"{launches:.2f} times the launches and {gigabytes:.2f} times the bytes"
 
 
 def tune_inference() -> Iterator[str]:
