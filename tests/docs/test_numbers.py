@@ -151,6 +151,13 @@ def studied(data: str, equal: str, budget: str = "short") -> Comparison:
     return found
 
 
+def on_fold_2(data: str, equal: str) -> str:
+    """The default minus the U-Net with our recipe."""
+    found = comparison(results("real_data"), f"{data}/3d_fullres", "short", equal, arms=("default", "unet_ours"))
+    assert found is not None and 2 in found.folds
+    return shown(found.on([2]).difference("default", "unet_ours")).replace("-", "−")
+
+
 def nmf() -> Iterator[str]:
     """What the NMF earns: of the default and of the NMF at every resolution."""
     content, pairs = results("real_data"), (("default", "no_nmf"), ("everywhere", "default"))
@@ -197,6 +204,9 @@ def default_form() -> Iterator[str]:
     for data, equal in itertools.product(SETS, ("iterations", "time")):
         assert all(studied(data, equal).difference("default", unet).low > 0 for unet in ("unet", "unet_ours"))
     assert studied(hippocampus, "iterations").difference("plain", "unet_ours").high < 0
+    fold_2 = {data: [on_fold_2(data, equal) for equal in ("iterations", "time")] for data in (hippocampus, atrium)}
+    yield "hippocampus {} after as many iterations and {} in equal time".format(*fold_2[hippocampus])
+    yield "left atrium {} and {}".format(*fold_2[atrium])
     yield from nmf()
     long = studied("hippocampus", "time", "long")
     gains = [shown(long.difference("default", other)).replace("-", "−") for other in ("plain", "unet")]
