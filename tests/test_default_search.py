@@ -9,7 +9,7 @@ import pytest
 import torch
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from stock_plans import configuration
-from test_real_data import COST, SETUP, made_up
+from study_example import COST, SETUP, made_up
 from torch import nn
 
 from benchmarks.default_search import RESULTS, page, parser, planned

@@ -1,4 +1,4 @@
-"""``python -m benchmarks.real_data``: its pieces and their order, what it resumes, its statistics and its page."""
+"""``python -m benchmarks.real_data``: its pieces and their order, what it resumes, and what it refuses."""
 
 from __future__ import annotations
 
@@ -9,57 +9,26 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from scipy import stats
 from stock_plans import configuration
+from study_example import ACDC, BRATS, COST, SETUP, brats, made_up
 
 from benchmarks.ext_trainer import benchmark_trainers
 from benchmarks.nnunet_commands import CommandError
 from benchmarks.output_paths import json_output
 from benchmarks.real_data import __main__ as command
-from benchmarks.real_data import in_short
 from benchmarks.real_data import page as real_data_page
 from benchmarks.real_data import study as real_data_study
-from benchmarks.real_data.arms import ARMS, MAIN
+from benchmarks.real_data.arms import ARMS
 from benchmarks.real_data.data import DATA_SETS, data_set
-from benchmarks.real_data.figure import draw, points
-from benchmarks.real_data.in_short import nmf_rows, overview, robustness_rows
-from benchmarks.real_data.page import page
-from benchmarks.real_data.pieces import ITERATIONS, SHORT, TIME, Piece, length, pieces, seconds, trainer_name
+from benchmarks.real_data.pieces import SHORT, TIME, Piece, length, pieces, seconds, trainer_name
 from benchmarks.real_data.results import Results
-from benchmarks.real_data.summary import case_means, comparison, patient_means, robustness, shown
 from benchmarks.real_data.workspace import Workspace, plans_of
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.network.config import FactorizerConfig
 from factorizer_nnunet.nnunet.model_name import ModelName
 
 ROOT = Path(__file__).resolve().parents[1]
-MEASURED = ROOT / "docs" / "measured"
-BRATS, ACDC = DATA_SETS["brats_2mm"], DATA_SETS["acdc"]
-COST = {
-    **{"default": 1.5, "unet": 4.5, "unet_ours": 4.4, "everywhere": 2.25, "no_nmf": 1.5, "resenc": 4.0, "swin": 3.0},
-    **{"plain": 1.5, "plain_everywhere": 2.25, "plain_no_nmf": 1.5},
-}
-SETUP = {
-    "source": "made up",
-    "note": "",
-    "patient": r"(p\d)_",
-    "tolerance_mm": 1.0,
-    "memory_target_gb": 0.1,
-    "iterations": 150,
-    "device": "cpu",
-    "patch_size": [8, 8, 8],
-    "batch_size": 2,
-    "spacing": [1.0, 1.0, 1.0],
-    "cases": 10,
-    "seconds": COST,
-}
-
-
-def brats(arm: str, equal: str = ITERATIONS, fold: int = 0, **others: Any) -> Piece:
-    values = {"data": "brats_2mm", "configuration": "3d_fullres", "budget": SHORT, "arm": arm, "equal": equal}
-    return Piece(**{**values, "fold": fold, **others})
 
 
 # Pieces
@@ -208,23 +177,6 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list
     return run
 
 
-def made_up(piece: Piece) -> dict[str, Any]:
-    """Scores of two patients of a fold, two cases each, that depend on the arm and the fold."""
-    gain = list(COST).index(piece.arm) / 100
-    cases = {
-        f"p{2 * piece.fold + patient}_{case}": {
-            "whole": [round(0.5 + gain + patient / 10 + case / 50, 4), 0.25],
-            "core": [None if case else 0.4, None],
-        }
-        for patient in range(2)
-        for case in range(2)
-    }
-    cost = {"iterations": 150, "parameters": 1_000_000, "seconds": 60.0, "command_seconds": 80.0}
-    if piece.corrupted:
-        return {"scores": {"noise_1": cases, "noise_2": cases, "blur_3": cases}, "command_seconds": 9.0}
-    return {**cost, "scores": cases}
-
-
 def test_what_has_results_is_not_run_again(study: Callable[..., list[str]], tmp_path: Path) -> None:
     fold_0 = ("--only", "*/short/*", "--arms", "default", "unet")
     *done, stopped = study(*fold_0, killed="fold_2")
@@ -366,158 +318,6 @@ def test_a_model_of_another_network_is_not_taken(tmp_path: Path) -> None:
     folder.plans_file.write_text(json.dumps(planned))
     with pytest.raises(UserError, match=r"has another network than .*nnUNetPlans_default\.json\. Use another --root"):
         workspace.fold(BRATS, name, 2)
-
-
-# Statistics and page
-
-
-def content_of(*planned: Piece) -> dict[str, Any]:
-    return {"setups": {"brats_2mm/3d_fullres": {**SETUP}}, "pieces": {piece.key: made_up(piece) for piece in planned}}
-
-
-def test_cases_of_one_patient_count_once() -> None:
-    scores = {"p0_a": {"r": [0.9, None]}, "p0_b": {"r": [0.7, 0.5]}, "p1_a": {"r": [0.2, None], "s": [0.4, 0.1]}}
-    assert case_means(scores) == pytest.approx({"p0_a": 0.9, "p0_b": 0.7, "p1_a": 0.3})
-    assert patient_means(case_means(scores), r"(p\d)_") == pytest.approx({"p0": 0.8, "p1": 0.3})
-    assert np.isnan(case_means(scores, "s")["p0_a"]) and case_means(scores, metric=1)["p1_a"] == 0.1
-
-
-def test_only_folds_that_all_arms_have_finished_are_compared() -> None:
-    arms = ("default", "unet", "no_nmf")
-    content = content_of(*(brats(arm, fold=fold) for arm in arms for fold in (0, 2)), brats("default", fold=3))
-    found = comparison(content, "brats_2mm/3d_fullres", SHORT, ITERATIONS)
-    assert found is not None and found.folds == (0, 2) and found.num_patients == 4
-    # Of a patient, the cases are 0.5 and (with gain 0) 0.45 and 0.52, or 0.1 and 0.05 more for the second one.
-    assert found.mean("default") == pytest.approx(np.mean([(0.45 + 0.52) / 2, (0.5 + 0.62) / 2]))
-    apart = found.difference("no_nmf", "default")
-    assert apart.mean == pytest.approx((0.04 / 2 + 0.04) / 2)
-    assert comparison(content, "brats_2mm/3d_fullres", "long", ITERATIONS) is None
-
-
-def test_at_equal_time_the_baseline_is_that_of_equal_iterations() -> None:
-    content = content_of(brats("default", TIME), brats("unet"), brats("unet_ours"), brats("swin"))
-    found = comparison(content, "brats_2mm/3d_fullres", SHORT, TIME)
-    assert found is not None and list(found.results) == ["default", "unet", "unet_ours"]
-
-
-def test_robustness_is_the_mean_over_corruptions_of_each_patient() -> None:
-    case = {"a": {"r": [0.8, None]}, "b": {"r": [0.4, None]}}
-    worse = {"a": {"r": [0.2, None]}, "b": {"r": [0.0, None]}}
-    found = robustness({"noise_1": case, "bias_field_1": worse, "bias_field_2": worse}, None)
-    assert found.by_kind == pytest.approx({"noise": 0.6, "bias_field": 0.1})
-    assert found.by_strength["2"] == pytest.approx((0.1, 0.01))  # of 0.2 and 0.0
-    assert found.by_strength["1"][0] == pytest.approx(0.35)
-    assert found.patients == pytest.approx({"a": 0.4, "b": 0.4 / 3}) and found.mean == pytest.approx(0.8 / 3)
-    assert found.worst == pytest.approx(np.percentile([0.8, 0.4, 0.2, 0.0, 0.2, 0.0], 5))
-
-
-def test_the_low_percentiles_of_two_models_are_compared_on_resampled_patients() -> None:
-    """A quarter of the resamples has patient a only, a quarter b only: these set the interval."""
-    scores = {"a_0": {"r": [0.9, None]}, "a_1": {"r": [0.7, None]}, "b_0": {"r": [0.5, None]}}
-    worse = {"a_0": {"r": [0.8, None]}, "a_1": {"r": [0.6, None]}, "b_0": {"r": [0.1, None]}}
-    found, other = (robustness({"noise_1": own, "blur_2": own}, r"(\w)_") for own in (scores, worse))
-    assert found.images == {"a": [0.9, 0.9, 0.7, 0.7], "b": [0.5, 0.5]}
-    apart = found.difference_of_worst(other)
-    of_both, of_b = np.percentile([0.5, 0.5, 0.7, 0.7, 0.9, 0.9], 5), 0.4
-    assert apart.mean == pytest.approx(of_both - np.percentile([0.1, 0.1, 0.6, 0.6, 0.8, 0.8], 5))
-    assert (apart.low, apart.high) == pytest.approx((0.1, of_b))
-    same = found.difference_of_worst(found)
-    assert (same.mean, same.low, same.high) == (0, 0, 0)
-
-
-def test_robustness_and_the_gain_of_the_nmf_have_a_row_for_each_data_set() -> None:
-    default, unet = brats("default", TIME, corrupted=True), brats("unet", corrupted=True)
-    content = content_of(default, unet, default.training, unet.training, brats("default"), brats("no_nmf"))
-    _, row = robustness_rows(content)
-    assert row[:4] == ["BraTS, 2 mm", "2", "0.530", "0.522"] and row[4].startswith("-0.008 [")
-    worst = [float(cell) for cell in row[5:7]]
-    assert row[7].startswith(f"{worst[1] - worst[0]:+.3f} [")
-    del content["pieces"][unet.key]
-    assert len(robustness_rows(content)) == 1
-    header, first = nmf_rows(content)
-    assert header[1] == "default minus no NMF" and first[0] == "BraTS, 2 mm, equal iterations"
-    assert first[1].startswith("-0.03") and first[1].endswith("] (2)") and first[2:] == ["", ""]
-    for arm in ("default", "no_nmf"):
-        content["pieces"][brats(arm, fold=2).key] = made_up(brats(arm, fold=2))
-    content["pieces"][brats("everywhere").key] = made_up(brats("everywhere"))
-    _, first = nmf_rows(content)
-    assert [cell[-3:] for cell in first[1:]] == ["(4)", "(2)", "(2)"]
-
-
-def test_the_overview_marks_what_is_ahead_of_both_unets(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The default has no gain here, the U-Nets +0.01 and +0.02: so it is behind until the U-Nets are made worse."""
-    planned = [brats("default"), brats("default", TIME), brats("unet"), brats("unet_ours")]
-    content = content_of(*planned)
-    header, row = overview(content)
-    assert row == ["BraTS, 2 mm", "150", "0", "2", "0.530", "0.537", "0.522", "0.522"] and len(header) == len(row)
-    for piece in planned[2:]:
-        for regions in content["pieces"][piece.key]["scores"].values():
-            regions["whole"][0] -= 0.1
-    assert overview(content)[1][6:] == ["0.522"] * 2  # of two patients
-    monkeypatch.setattr(in_short, "cases_needed", lambda _: 2)
-    assert overview(content)[1][6:] == ["**0.522**"] * 2
-    content["pieces"] |= {piece.key: made_up(piece) for piece in (brats("unet", fold=2), brats("default", fold=2))}
-    content["pieces"] |= {brats("unet_ours", fold=2).key: made_up(brats("unet_ours", fold=2))}
-    assert overview(content)[1][2] == "0"  # equal time has no other fold
-    del content["pieces"][brats("unet_ours").key]
-    assert overview(content) == [header]
-
-
-def test_the_page_says_what_was_compared_and_what_its_number_of_patients_can_show() -> None:
-    planned = [piece for piece in pieces([BRATS], list(ARMS), {"brats_2mm/3d_fullres": COST}) if piece.budget == SHORT]
-    few = page(content_of(*(piece for piece in planned if piece.fold == 0)), "p.png")
-    assert "2 patients, fold 0." in few and "With 2 patients no test reaches a p-value of 0.05" in few
-    assert "### Seeds" in few and "### Corrupted images" in few
-    many = page(content_of(*planned), "p.png")
-    assert "8 patients, folds 0, 2, 3, 4." in many and "is found with a power of 80 %" in many
-    assert "Factorizer, NMF everywhere minus Factorizer, no NMF: −" in many.replace("-", "−")
-    (row,) = [line for line in few.split("### ")[1].splitlines() if line.startswith("| nnU-Net's U-Net, our")]
-    cells = [cell.strip() for cell in row.split("|")[2:-1]]
-    assert cells[:7] == ["150", "4.40", "1.0", "1.00 M", "0.580", "0.400", "0.537"]
-
-
-def test_what_a_number_of_patients_finds_is_the_power_of_a_paired_t_test() -> None:
-    content = content_of(*(brats(arm, fold=fold) for arm in ("default", "unet") for fold in (0, 2, 3, 4)))
-    rng = np.random.default_rng(0)
-    for fold in (0, 2, 3, 4):
-        for regions in content["pieces"][brats("unet", fold=fold).key]["scores"].values():
-            regions["whole"][0] += float(rng.normal(0, 0.1))
-    found = comparison(content, "brats_2mm/3d_fullres", SHORT, ITERATIONS)
-    assert found is not None
-    own, base = (found._by_patient(arm) for arm in ("default", "unet"))
-    spread = np.std([own[patient] - base[patient] for patient in own], ddof=1)
-    drawn = rng.normal(found.detectable("default", "unet"), spread, (20000, len(own)))
-    assert np.mean(stats.ttest_1samp(drawn, 0, axis=1).pvalue < 0.05) == pytest.approx(0.8, abs=0.05)
-
-
-def test_arms_that_have_fewer_folds_do_not_take_folds_from_the_main_ones() -> None:
-    content = content_of(*(brats(arm, fold=fold) for arm in MAIN for fold in (0, 2)), brats("no_nmf"))
-    main, every, _ = page(content, "p.png").split("### ")[1:]
-    first_lines = [part.partition("\n")[0] for part in (main, every)]
-    assert first_lines == [f"Short budget, equal iterations, {folds}" for folds in ("folds 0, 2", "fold 0")]
-    assert "no NMF" not in main and "4 patients" in main and "no NMF" in every and "2 patients" in every
-
-
-def test_every_training_of_fold_0_is_a_point_of_the_figure(tmp_path: Path) -> None:
-    content = content_of(brats("swin"), brats("swin", TIME, budget="long"), brats("swin", fold=1))
-    content["pieces"][brats("swin", TIME, budget="long").key]["iterations"] = 2200
-    short, long = points(content, "brats_2mm/3d_fullres", "swin")
-    assert (short.minutes, short.equal, long.minutes, long.equal) == (150 * 3 / 60, ITERATIONS, 2200 * 3 / 60, TIME)
-    assert short.dice == pytest.approx(0.5675)
-    draw(content, tmp_path / "f.png")
-    assert (tmp_path / "f.png").stat().st_size > 10_000
-
-
-def test_a_difference_without_interval_has_none() -> None:
-    content = content_of(brats("default"), brats("unet"))
-    content["setups"]["brats_2mm/3d_fullres"]["patient"] = r"(p)"  # all cases are one's
-    found = comparison(content, "brats_2mm/3d_fullres", SHORT, ITERATIONS)
-    assert found is not None and shown(found.difference("unet", "default")) == "+0.008"
-
-
-def test_the_committed_page_is_that_of_the_committed_results() -> None:
-    results = Results(MEASURED / "real_data.json")
-    assert (MEASURED / "real_data.md").read_text(encoding="utf-8") == page(results.read(), "real_data.png")
 
 
 def test_without_data_there_is_a_message() -> None:

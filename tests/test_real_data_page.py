@@ -1,0 +1,167 @@
+"""``python -m benchmarks.real_data``: its statistics, its figure and its page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+from study_example import BRATS, COST, brats, content_of, made_up
+
+from benchmarks.real_data import in_short
+from benchmarks.real_data.arms import ARMS, MAIN
+from benchmarks.real_data.figure import draw, points
+from benchmarks.real_data.in_short import nmf_rows, overview, robustness_rows
+from benchmarks.real_data.page import page
+from benchmarks.real_data.pieces import ITERATIONS, SHORT, TIME, pieces
+from benchmarks.real_data.results import Results
+from benchmarks.real_data.summary import case_means, comparison, patient_means, robustness, shown
+
+ROOT = Path(__file__).resolve().parents[1]
+MEASURED = ROOT / "docs" / "measured"
+
+
+def test_cases_of_one_patient_count_once() -> None:
+    scores = {"p0_a": {"r": [0.9, None]}, "p0_b": {"r": [0.7, 0.5]}, "p1_a": {"r": [0.2, None], "s": [0.4, 0.1]}}
+    assert case_means(scores) == pytest.approx({"p0_a": 0.9, "p0_b": 0.7, "p1_a": 0.3})
+    assert patient_means(case_means(scores), r"(p\d)_") == pytest.approx({"p0": 0.8, "p1": 0.3})
+    assert np.isnan(case_means(scores, "s")["p0_a"]) and case_means(scores, metric=1)["p1_a"] == 0.1
+
+
+def test_only_folds_that_all_arms_have_finished_are_compared() -> None:
+    arms = ("default", "unet", "no_nmf")
+    content = content_of(*(brats(arm, fold=fold) for arm in arms for fold in (0, 2)), brats("default", fold=3))
+    found = comparison(content, "brats_2mm/3d_fullres", SHORT, ITERATIONS)
+    assert found is not None and found.folds == (0, 2) and found.num_patients == 4
+    # Of a patient, the cases are 0.5 and (with gain 0) 0.45 and 0.52, or 0.1 and 0.05 more for the second one.
+    assert found.mean("default") == pytest.approx(np.mean([(0.45 + 0.52) / 2, (0.5 + 0.62) / 2]))
+    apart = found.difference("no_nmf", "default")
+    assert apart.mean == pytest.approx((0.04 / 2 + 0.04) / 2)
+    assert comparison(content, "brats_2mm/3d_fullres", "long", ITERATIONS) is None
+
+
+def test_at_equal_time_the_baseline_is_that_of_equal_iterations() -> None:
+    content = content_of(brats("default", TIME), brats("unet"), brats("unet_ours"), brats("swin"))
+    found = comparison(content, "brats_2mm/3d_fullres", SHORT, TIME)
+    assert found is not None and list(found.results) == ["default", "unet", "unet_ours"]
+
+
+def test_robustness_is_the_mean_over_corruptions_of_each_patient() -> None:
+    case = {"a": {"r": [0.8, None]}, "b": {"r": [0.4, None]}}
+    worse = {"a": {"r": [0.2, None]}, "b": {"r": [0.0, None]}}
+    found = robustness({"noise_1": case, "bias_field_1": worse, "bias_field_2": worse}, None)
+    assert found.by_kind == pytest.approx({"noise": 0.6, "bias_field": 0.1})
+    assert found.by_strength["2"] == pytest.approx((0.1, 0.01))  # of 0.2 and 0.0
+    assert found.by_strength["1"][0] == pytest.approx(0.35)
+    assert found.patients == pytest.approx({"a": 0.4, "b": 0.4 / 3}) and found.mean == pytest.approx(0.8 / 3)
+    assert found.worst == pytest.approx(np.percentile([0.8, 0.4, 0.2, 0.0, 0.2, 0.0], 5))
+
+
+def test_the_low_percentiles_of_two_models_are_compared_on_resampled_patients() -> None:
+    """A quarter of the resamples has patient a only, a quarter b only: these set the interval."""
+    scores = {"a_0": {"r": [0.9, None]}, "a_1": {"r": [0.7, None]}, "b_0": {"r": [0.5, None]}}
+    worse = {"a_0": {"r": [0.8, None]}, "a_1": {"r": [0.6, None]}, "b_0": {"r": [0.1, None]}}
+    found, other = (robustness({"noise_1": own, "blur_2": own}, r"(\w)_") for own in (scores, worse))
+    assert found.images == {"a": [0.9, 0.9, 0.7, 0.7], "b": [0.5, 0.5]}
+    apart = found.difference_of_worst(other)
+    of_both, of_b = np.percentile([0.5, 0.5, 0.7, 0.7, 0.9, 0.9], 5), 0.4
+    assert apart.mean == pytest.approx(of_both - np.percentile([0.1, 0.1, 0.6, 0.6, 0.8, 0.8], 5))
+    assert (apart.low, apart.high) == pytest.approx((0.1, of_b))
+    same = found.difference_of_worst(found)
+    assert (same.mean, same.low, same.high) == (0, 0, 0)
+
+
+def test_robustness_and_the_gain_of_the_nmf_have_a_row_for_each_data_set() -> None:
+    default, unet = brats("default", TIME, corrupted=True), brats("unet", corrupted=True)
+    content = content_of(default, unet, default.training, unet.training, brats("default"), brats("no_nmf"))
+    _, row = robustness_rows(content)
+    assert row[:4] == ["BraTS, 2 mm", "2", "0.530", "0.522"] and row[4].startswith("-0.008 [")
+    worst = [float(cell) for cell in row[5:7]]
+    assert row[7].startswith(f"{worst[1] - worst[0]:+.3f} [")
+    del content["pieces"][unet.key]
+    assert len(robustness_rows(content)) == 1
+    header, first = nmf_rows(content)
+    assert header[1] == "default minus no NMF" and first[0] == "BraTS, 2 mm, equal iterations"
+    assert first[1].startswith("-0.03") and first[1].endswith("] (2)") and first[2:] == ["", ""]
+    for arm in ("default", "no_nmf"):
+        content["pieces"][brats(arm, fold=2).key] = made_up(brats(arm, fold=2))
+    content["pieces"][brats("everywhere").key] = made_up(brats("everywhere"))
+    _, first = nmf_rows(content)
+    assert [cell[-3:] for cell in first[1:]] == ["(4)", "(2)", "(2)"]
+
+
+def test_the_overview_marks_what_is_ahead_of_both_unets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The default has no gain here, the U-Nets +0.01 and +0.02: so it is behind until the U-Nets are made worse."""
+    planned = [brats("default"), brats("default", TIME), brats("unet"), brats("unet_ours")]
+    content = content_of(*planned)
+    header, row = overview(content)
+    assert row == ["BraTS, 2 mm", "150", "0", "2", "0.530", "0.537", "0.522", "0.522"] and len(header) == len(row)
+    for piece in planned[2:]:
+        for regions in content["pieces"][piece.key]["scores"].values():
+            regions["whole"][0] -= 0.1
+    assert overview(content)[1][6:] == ["0.522"] * 2  # of two patients
+    monkeypatch.setattr(in_short, "cases_needed", lambda _: 2)
+    assert overview(content)[1][6:] == ["**0.522**"] * 2
+    content["pieces"] |= {piece.key: made_up(piece) for piece in (brats("unet", fold=2), brats("default", fold=2))}
+    content["pieces"] |= {brats("unet_ours", fold=2).key: made_up(brats("unet_ours", fold=2))}
+    assert overview(content)[1][2] == "0"  # equal time has no other fold
+    del content["pieces"][brats("unet_ours").key]
+    assert overview(content) == [header]
+
+
+def test_the_page_says_what_was_compared_and_what_its_number_of_patients_can_show() -> None:
+    planned = [piece for piece in pieces([BRATS], list(ARMS), {"brats_2mm/3d_fullres": COST}) if piece.budget == SHORT]
+    few = page(content_of(*(piece for piece in planned if piece.fold == 0)), "p.png")
+    assert "2 patients, fold 0." in few and "With 2 patients no test reaches a p-value of 0.05" in few
+    assert "### Seeds" in few and "### Corrupted images" in few
+    many = page(content_of(*planned), "p.png")
+    assert "8 patients, folds 0, 2, 3, 4." in many and "is found with a power of 80 %" in many
+    assert "Factorizer, NMF everywhere minus Factorizer, no NMF: −" in many.replace("-", "−")
+    (row,) = [line for line in few.split("### ")[1].splitlines() if line.startswith("| nnU-Net's U-Net, our")]
+    cells = [cell.strip() for cell in row.split("|")[2:-1]]
+    assert cells[:7] == ["150", "4.40", "1.0", "1.00 M", "0.580", "0.400", "0.537"]
+
+
+def test_what_a_number_of_patients_finds_is_the_power_of_a_paired_t_test() -> None:
+    content = content_of(*(brats(arm, fold=fold) for arm in ("default", "unet") for fold in (0, 2, 3, 4)))
+    rng = np.random.default_rng(0)
+    for fold in (0, 2, 3, 4):
+        for regions in content["pieces"][brats("unet", fold=fold).key]["scores"].values():
+            regions["whole"][0] += float(rng.normal(0, 0.1))
+    found = comparison(content, "brats_2mm/3d_fullres", SHORT, ITERATIONS)
+    assert found is not None
+    own, base = (found._by_patient(arm) for arm in ("default", "unet"))
+    spread = np.std([own[patient] - base[patient] for patient in own], ddof=1)
+    drawn = rng.normal(found.detectable("default", "unet"), spread, (20000, len(own)))
+    assert np.mean(stats.ttest_1samp(drawn, 0, axis=1).pvalue < 0.05) == pytest.approx(0.8, abs=0.05)
+
+
+def test_arms_that_have_fewer_folds_do_not_take_folds_from_the_main_ones() -> None:
+    content = content_of(*(brats(arm, fold=fold) for arm in MAIN for fold in (0, 2)), brats("no_nmf"))
+    main, every, _ = page(content, "p.png").split("### ")[1:]
+    first_lines = [part.partition("\n")[0] for part in (main, every)]
+    assert first_lines == [f"Short budget, equal iterations, {folds}" for folds in ("folds 0, 2", "fold 0")]
+    assert "no NMF" not in main and "4 patients" in main and "no NMF" in every and "2 patients" in every
+
+
+def test_every_training_of_fold_0_is_a_point_of_the_figure(tmp_path: Path) -> None:
+    content = content_of(brats("swin"), brats("swin", TIME, budget="long"), brats("swin", fold=1))
+    content["pieces"][brats("swin", TIME, budget="long").key]["iterations"] = 2200
+    short, long = points(content, "brats_2mm/3d_fullres", "swin")
+    assert (short.minutes, short.equal, long.minutes, long.equal) == (150 * 3 / 60, ITERATIONS, 2200 * 3 / 60, TIME)
+    assert short.dice == pytest.approx(0.5675)
+    draw(content, tmp_path / "f.png")
+    assert (tmp_path / "f.png").stat().st_size > 10_000
+
+
+def test_a_difference_without_interval_has_none() -> None:
+    content = content_of(brats("default"), brats("unet"))
+    content["setups"]["brats_2mm/3d_fullres"]["patient"] = r"(p)"  # all cases are one's
+    found = comparison(content, "brats_2mm/3d_fullres", SHORT, ITERATIONS)
+    assert found is not None and shown(found.difference("unet", "default")) == "+0.008"
+
+
+def test_the_committed_page_is_that_of_the_committed_results() -> None:
+    results = Results(MEASURED / "real_data.json")
+    assert (MEASURED / "real_data.md").read_text(encoding="utf-8") == page(results.read(), "real_data.png")
