@@ -77,7 +77,7 @@ def stages(data: DataSet, arms: Collection[str]) -> list[list[Piece]]:
         )
         for trainings in (short, long):  # what is compared most often first
             trainings.sort(key=lambda piece: (piece.arm not in _FIRST, piece.arm in _FIRST and piece.equal == TIME))
-        compared = [piece for piece in short if piece.arm in (*_FIRST, "unet_ours")]
+        compared = [piece for piece in short if piece.arm in (*_FIRST, "unet_ours", "no_nmf")]
         found[0] += short
         found[1] += [replace(piece, corrupted=True) for piece in compared]
         found[2] += [replace(piece, fold=fold) for fold in FOLDS[1:] for piece in short]
