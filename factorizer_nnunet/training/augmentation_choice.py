@@ -59,12 +59,21 @@ def describe_second_choice(measured: Measured, before: Measured) -> str:
     return f"auto: {_times(measured)}, no faster than the {before.total:.3f} s of before: the workers augment again"
 
 
+def describe_no_choice(by_workers: bool) -> str:
+    """A line about a training that ends before a choice is made."""
+    return f"auto: this training has too few steps to choose by; {_who(by_workers)}"
+
+
 def describe_wait(measured: Measured, on_gpu: bool, by_workers: bool) -> str:
     """A line about the time that a training waits for data; it advises another setting only where that may help."""
-    line = f"{_times(measured)}; {'the workers augment' if by_workers else 'the device augments'}"
+    line = f"{_times(measured)}; {_who(by_workers)}"
     if on_gpu and by_workers and data_limit(measured):
         line += f". {AUGMENTATION_VARIABLE}=device moves that to the GPU, where it has not been measured yet"
     return line
+
+
+def _who(by_workers: bool) -> str:
+    return "the workers augment" if by_workers else "the device augments"
 
 
 def _times(measured: Measured, comparison: str = "") -> str:

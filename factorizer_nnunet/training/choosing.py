@@ -13,6 +13,7 @@ from factorizer_nnunet.training.augmentation_choice import (
     agreed,
     data_limit,
     describe_first_choice,
+    describe_no_choice,
     describe_second_choice,
     describe_wait,
     device_is_faster,
@@ -65,9 +66,11 @@ class ChoosingTrainer(AugmentedTrainer):
         return output
 
     def on_train_end(self) -> None:
-        """End as usual; what was first measured in the last epoch decides nothing any more, but is logged."""
-        if self._measured is not None and self._by_workers is None:
+        """End as usual; if a choice is still open, what was measured is logged, or that the training was too short."""
+        if self._measured is not None:
             self._log_wait(self._measured)
+        elif self._chooses:
+            self.print_to_log_file(describe_no_choice(not device_augments(self.dataloader_train)))
         super().on_train_end()
 
     def _log_wait(self, measured: Measured) -> None:

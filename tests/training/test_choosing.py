@@ -147,6 +147,15 @@ def test_what_the_last_epoch_measures_is_logged(
     assert type(trainer.dataloader_train) is SingleThreadedAugmenter
 
 
+@pytest.mark.parametrize(("first", "who"), [(14, "workers augment"), (2, "device augments")])
+def test_a_training_too_short_for_a_choice_says_so(
+    train: Train, said: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch, first: int, who: str
+) -> None:
+    monkeypatch.setattr(data_wait, "FIRST_STEPS", first)  # of 15
+    train(workers=0.3, device=0.1, before={4: lambda _: monkeypatch.setattr(data_wait, "FIRST_STEPS", 9)})
+    assert said()[-1] == f"auto: this training has too few steps to choose by; the {who}"
+
+
 @pytest.mark.parametrize("value", ["", "workers", "device"])
 def test_only_auto_chooses(
     train: Train, said: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch, value: str
