@@ -25,6 +25,7 @@ from factorizer_nnunet.nnunet.image_files import case_and_channel
 
 STRENGTHS = (1, 2, 3)
 _MOST_BACKGROUND = 0.05  # a lowest value that more voxels have is background, and stays as it is
+_REMOVED = 0.25  # a lowest value that more voxels have was set where something was removed, such as the skull
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def noise(channels: Channels, strength: int, rng: np.random.Generator) -> Channe
 def blur(channels: Channels, strength: int, rng: np.random.Generator) -> Channels:
     """Gaussian blur of 1, 2 or 4 times the smallest voxel side in mm, in all directions."""
     sigma = (1, 2, 4)[strength - 1] * min(channels.spacing) / np.array(channels.spacing)
-    return replace(channels, arrays=tuple(gaussian_filter(array, sigma, mode="nearest") for array in channels.arrays))
+    return _acquired(channels, lambda array: gaussian_filter(array, sigma, mode="nearest"))
 
 
 def bias_field(channels: Channels, strength: int, rng: np.random.Generator) -> Channels:
@@ -104,13 +105,13 @@ def missing_slices(channels: Channels, strength: int, rng: np.random.Generator) 
 def half_resolution(channels: Channels, strength: int, rng: np.random.Generator) -> Channels:
     """Voxels 2, 3 or 4 times as large along each axis, interpolated linearly back to the grid."""
     factor = strength + 1
-    arrays = []
-    for array in channels.arrays:
+
+    def coarse(array: np.ndarray) -> np.ndarray:
         smooth = gaussian_filter(array, factor / 2.355, mode="nearest")  # full width at half maximum: a coarse voxel
-        coarse = smooth[tuple(slice(None, None, factor) for _ in range(3))]
         where = np.meshgrid(*(np.arange(n) / factor for n in array.shape), indexing="ij")
-        arrays.append(map_coordinates(coarse, where, order=1, mode="nearest"))
-    return _float(replace(channels, arrays=tuple(arrays)))
+        return map_coordinates(smooth[(slice(None, None, factor),) * 3], where, order=1, mode="nearest")
+
+    return _acquired(channels, coarse)
 
 
 def spacing(channels: Channels, strength: int, rng: np.random.Generator) -> Channels:
@@ -158,6 +159,16 @@ def _changed(channels: Channels, change: Callable[[np.ndarray], np.ndarray]) -> 
         result[foreground] = change(array[foreground])
         arrays.append(result)
     return replace(channels, arrays=tuple(arrays))
+
+
+def _acquired(channels: Channels, change: Callable[[np.ndarray], np.ndarray]) -> Channels:
+    """Change each channel, as another acquisition would. What was removed after it, such as the skull, stays removed:
+    nnU-Net normalizes the rest alone, which it knows by its values."""
+    arrays = []
+    for array in channels.arrays:
+        is_low, result = array == array.min(), change(array)
+        arrays.append(np.where(is_low, array, result) if is_low.mean() > _REMOVED else result)
+    return _float(replace(channels, arrays=tuple(arrays)))
 
 
 def _float(channels: Channels) -> Channels:

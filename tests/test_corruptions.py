@@ -60,10 +60,20 @@ def test_what_is_drawn_depends_on_the_seed_and_the_case() -> None:
     assert len({array.tobytes() for array in drawn}) == len(drawn)
 
 
-def test_background_stays(tmp_path: Path) -> None:
+def test_background_stays() -> None:
     clean = channels(1)
-    for kind in ("noise", "contrast", "gamma"):
+    for kind in ("noise", "contrast", "gamma", "blur", "half_resolution"):
         assert not arrays(corrupt(clean, kind, 3))[arrays(clean) == 0].any()
+
+
+def test_air_is_blurred_but_not_what_was_removed() -> None:
+    """Voxels of the lowest value that are few are part of the image."""
+    image = channels(1)[0][2:14, 2:12, 2:10]
+    values = sitk.GetArrayFromImage(image)
+    air = values == 0
+    assert 0.05 < air.mean() < 0.25
+    for kind in ("blur", "half_resolution"):
+        assert arrays(corrupt([image], kind, 3))[0][air].all()
 
 
 def test_a_folder_keeps_its_names(tmp_path: Path) -> None:
