@@ -12,11 +12,11 @@ from study_example import BRATS, COST, brats, content_of, made_up
 from benchmarks.real_data import in_short
 from benchmarks.real_data.arms import ARMS, MAIN
 from benchmarks.real_data.figure import draw, points
-from benchmarks.real_data.in_short import nmf_rows, overview, robustness_rows
+from benchmarks.real_data.in_short import TESTED, nmf_rows, overview, robustness_rows
 from benchmarks.real_data.page import page
 from benchmarks.real_data.pieces import ITERATIONS, SHORT, TIME, pieces
 from benchmarks.real_data.results import Results
-from benchmarks.real_data.summary import case_means, comparison, patient_means, robustness, shown
+from benchmarks.real_data.summary import case_means, comparison, patient_means, robustness, robustness_of_models, shown
 
 ROOT = Path(__file__).resolve().parents[1]
 MEASURED = ROOT / "docs" / "measured"
@@ -72,13 +72,28 @@ def test_the_low_percentiles_of_two_models_are_compared_on_resampled_patients() 
     assert (same.mean, same.low, same.high) == (0, 0, 0)
 
 
+def test_robustness_is_that_of_the_folds_that_models_share() -> None:
+    tested = [brats(*model, fold=fold, corrupted=True) for model in TESTED for fold in (0, 2)]
+    others = [brats("no_nmf", TIME, corrupted=True), brats("no_nmf", TIME)]
+    content = content_of(*tested, *(piece.training for piece in tested), *others)
+    found = robustness_of_models(content, "brats_2mm/3d_fullres", TESTED)
+    assert {(own.folds, tuple(own.patients)) for own in found.values()} == {((0, 2), ("p0", "p1", "p4", "p5"))}
+    default = found["default", TIME]
+    assert default.mean == pytest.approx(np.mean(list(default.patients.values()))) == default.clean
+    text = page(content, "figure.png")
+    both, of_all = (text.partition(f"short budget, {folds}, on corrupted")[2] for folds in ("folds 0, 2", "fold 0"))
+    assert both.count("\n| Factorizer, no NMF, equal training time ") == 1 and both.endswith(of_all)
+    del content["pieces"][brats("unet", fold=2).key]
+    assert {own.folds for own in robustness_of_models(content, "brats_2mm/3d_fullres", TESTED).values()} == {(0,)}
+
+
 def test_robustness_and_the_gain_of_the_nmf_have_a_row_for_each_data_set() -> None:
     default, unet = brats("default", TIME, corrupted=True), brats("unet", corrupted=True)
     content = content_of(default, unet, default.training, unet.training, brats("default"), brats("no_nmf"))
     _, row = robustness_rows(content)
-    assert row[:4] == ["BraTS, 2 mm", "2", "0.530", "0.522"] and row[4].startswith("-0.008 [")
-    worst = [float(cell) for cell in row[5:7]]
-    assert row[7].startswith(f"{worst[1] - worst[0]:+.3f} [")
+    assert row[:5] == ["BraTS, 2 mm", "0", "2", "0.530", "0.522"] and row[5].startswith("-0.008 [")
+    worst = [float(cell) for cell in row[6:8]]
+    assert row[8].startswith(f"{worst[1] - worst[0]:+.3f} [")
     del content["pieces"][unet.key]
     assert len(robustness_rows(content)) == 1
     header, first = nmf_rows(content)

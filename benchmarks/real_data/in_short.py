@@ -9,7 +9,7 @@ from typing import Any
 from benchmarks.real_data.arms import ARMS, BASELINE, MAIN, RECIPE
 from benchmarks.real_data.data import setup_title
 from benchmarks.real_data.pieces import EQUAL, ITERATIONS, LONG, SHORT, TIME
-from benchmarks.real_data.summary import WORST, comparison, robustness_of_model, shown
+from benchmarks.real_data.summary import WORST, comparison, robustness_of_models, shown
 from factorizer_nnunet.core.markdown import markdown_table
 from factorizer_nnunet.report.statistics import Estimate, cases_needed
 
@@ -18,7 +18,7 @@ _OVERVIEW = (
     "U-Nets, with the intervals of the differences above 0, and enough patients for a p-value below 0.05."
 )
 _ROBUSTNESS = (
-    "On corrupted copies of fold 0's validation images; the default was trained for as long as the U-Net. The 5th "
+    "On corrupted copies of the validation images; the default was trained for as long as the U-Net. The 5th "
     "percentile is that of the images; the interval of its difference is a bootstrap over patients, too. Bold: ahead "
     "of this U-Net, as above."
 )
@@ -26,6 +26,7 @@ _NMF = (
     "What the NMF earns: differences of mean Dice between forms of the default, on the folds that both have finished, "
     "short budget; in brackets the number of patients."
 )
+TESTED = ((BASELINE, ITERATIONS), ("default", TIME))  # on corrupted images
 _NMF_PAIRS = (("default", "no_nmf"), ("everywhere", "no_nmf"), ("everywhere", "default"))
 
 
@@ -67,12 +68,12 @@ def robustness_rows(content: Mapping[str, Any]) -> list[list[str]]:
     """A row for each setup whose U-Net and default have predicted the corrupted images, after the header."""
     unet, minus = ARMS[BASELINE].title, "Factorizer minus U-Net"
     worst = f"{WORST}th percentile: {unet}"
-    rows = [["corrupted images", "patients", f"mean: {unet}", "Factorizer", minus, worst, "Factorizer", minus]]
+    rows = [["corrupted images", "folds", "patients", f"mean: {unet}", "Factorizer", minus, worst, "Factorizer", minus]]
     for setup in content["setups"]:
-        trained = ((BASELINE, ITERATIONS), ("default", TIME))
-        base, own = (robustness_of_model(content, setup, *one) for one in trained)
-        if base is None or own is None:
+        found = robustness_of_models(content, setup, TESTED)
+        if len(found) < len(TESTED):
             continue
+        base, own = (found[model] for model in TESTED)
         n = len(own.patients)
         cells: list[str] = []
         for unet_value, value, gain in (
@@ -80,7 +81,7 @@ def robustness_rows(content: Mapping[str, Any]) -> list[list[str]]:
             (base.worst, own.worst, own.difference_of_worst(base)),
         ):
             cells += [f"{unet_value:.3f}", _bold_if_clear(value, [gain], n), shown(gain)]
-        rows.append([setup_title(setup), str(n), *cells])
+        rows.append([setup_title(setup), folds_text(own.folds), str(n), *cells])
     return rows
 
 

@@ -13,10 +13,20 @@ from benchmarks.corruptions import STRENGTHS
 from benchmarks.real_data.arms import ARMS, BASELINE, MAIN, RECIPE
 from benchmarks.real_data.data import DATA_SETS
 from benchmarks.real_data.figure import draw
-from benchmarks.real_data.in_short import folds_text, in_short
+from benchmarks.real_data.in_short import TESTED, folds_text, in_short
 from benchmarks.real_data.pieces import EQUAL, KINDS, LONG, SHORT
 from benchmarks.real_data.results import Results
-from benchmarks.real_data.summary import POWER, SURFACE, WORST, Comparison, comparison, robustness_of_model, shown
+from benchmarks.real_data.summary import (
+    POWER,
+    SURFACE,
+    WORST,
+    Comparison,
+    Model,
+    Robustness,
+    comparison,
+    robustness_of_models,
+    shown,
+)
 from factorizer_nnunet.core.atomic_files import atomic_file, write_text_atomically
 from factorizer_nnunet.core.markdown import markdown_table
 from factorizer_nnunet.core.wording import count_of
@@ -181,27 +191,28 @@ def _of_fold_0(found: Comparison) -> Comparison:
 
 
 def _robustness(content: Mapping[str, Any], setup: str) -> list[str]:
-    found = {}
-    for arm, equal in itertools.product(ARMS, EQUAL):
-        one = robustness_of_model(content, setup, arm, equal)
-        if one is not None:
-            title = ARMS[arm].title if arm == BASELINE else f"{ARMS[arm].title}, {EQUAL[equal]}"
-            found[title] = one
-    if ARMS[BASELINE].title not in found:
-        return []
-    base = found[ARMS[BASELINE].title]
+    every = tuple(itertools.product(ARMS, EQUAL))
+    tables = [robustness_of_models(content, setup, models) for models in (TESTED, every)]
+    by_folds = {own[TESTED[0]].folds: own for own in tables if TESTED[0] in own}  # of all models where these have them
+    lines = [line for own in by_folds.values() for line in _robustness_table(own)]
+    return ["### Corrupted images", "", *lines] if lines else []
+
+
+def _robustness_table(found: Mapping[Model, Robustness]) -> list[str]:
+    base = found[TESTED[0]]
     kinds = list(base.by_kind)
     header = ["", "clean", "corrupted", _WORST, *("strength 1", "2", "3"), *kinds]
     rows = [[*(name.replace("_", " ") for name in header), "minus nnU-Net's U-Net"]]
-    for title, own in found.items():
+    for (arm, equal), own in found.items():
+        title = ARMS[arm].title if own is base else f"{ARMS[arm].title}, {EQUAL[equal]}"
         cells = [f"{value:.3f}" for value in (own.clean, own.mean, own.worst)]
         cells += [f"{mean:.3f} ({worst:.3f})" for mean, worst in (own.by_strength[one] for one in ("1", "2", "3"))]
         cells += [f"{own.by_kind[kind]:.3f}" for kind in kinds]
         apart = "" if own is base else shown(own.difference(base))
         rows.append([title, *cells, apart])
     text = (
-        "Models of the short budget, fold 0, on corrupted copies of its validation images, "
+        f"Models of the short budget, {_named(base.folds)}, on corrupted copies of the validation images, "
         f"{len(KINDS)} kinds in {len(STRENGTHS)} strengths: mean Dice of all regions; in brackets the {WORST}th "
         "percentile of the images."
     )
-    return ["### Corrupted images", "", text, "", markdown_table(rows, right=True), ""]
+    return [text, "", markdown_table(rows, right=True), ""]

@@ -62,9 +62,9 @@ class Piece:
 def stages(data: DataSet, arms: Collection[str]) -> list[list[Piece]]:
     """All pieces of a data set: later stages follow after the earlier ones of all data sets.
 
-    Fold 0 of all arms; its corrupted images; the other folds; the long budget; two more seeds.
+    Fold 0 of all arms; its corrupted images; the other folds; their corrupted images; the long budget; two more seeds.
     """
-    found: list[list[Piece]] = [[], [], [], [], []]
+    found: list[list[Piece]] = [[], [], [], [], [], []]
     for configuration in data.configurations:
         short, long = (
             [
@@ -81,8 +81,9 @@ def stages(data: DataSet, arms: Collection[str]) -> list[list[Piece]]:
         found[0] += short
         found[1] += [replace(piece, corrupted=True) for piece in compared]
         found[2] += [replace(piece, fold=fold) for fold in FOLDS[1:] for piece in short]
-        found[3] += long
-        found[4] += [replace(piece, seed=seed) for seed in (1, 2) for piece in short]
+        found[3] += [replace(piece, fold=fold, corrupted=True) for fold in FOLDS[1:] for piece in compared]
+        found[4] += long
+        found[5] += [replace(piece, seed=seed) for seed in (1, 2) for piece in short]
     return found
 
 

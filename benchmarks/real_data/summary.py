@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from benchmarks.real_data.data import patient_of
 from benchmarks.real_data.pieces import FOLDS, ITERATIONS, SHORT, TIME, Piece, costs_the_same
 from factorizer_nnunet.report.statistics import LEVEL, SEED, Estimate, estimate
 
+Model = tuple[str, str]  # an arm, and what of its training is equal to the baseline's
 Scores = Mapping[str, Mapping[str, Sequence[float | None]]]  # Dice and surface Dice by case and region
 DICE, SURFACE = 0, 1
 WORST = 5  # percentile of the cases
@@ -92,10 +94,15 @@ def comparison(
             )
             if piece.key in content["pieces"]:
                 found.setdefault(arm, {})[fold] = content["pieces"][piece.key]
-    folds = set.intersection(*map(set, found.values())) if found else set()
+    folds = _shared(found)
     if len(found) < 2 or not folds:
         return None
-    return Comparison(found, tuple(sorted(folds)), content["setups"][setup]["patient"])
+    return Comparison(found, folds, content["setups"][setup]["patient"])
+
+
+def _shared(found: Mapping[Any, Mapping[int, Any]]) -> tuple[int, ...]:
+    """The folds that all have."""
+    return tuple(sorted(set.intersection(*map(set, found.values())))) if found else ()
 
 
 def case_means(scores: Scores, region: str | None = None, metric: int = DICE) -> dict[str, float]:
@@ -135,6 +142,7 @@ class Robustness:
         worst: a low percentile of all corrupted cases.
         patients: mean Dice of each over all corruptions.
         images: mean Dice of each corrupted image of a patient.
+        folds: of the test cases.
         clean: mean Dice on the clean images, over the patients.
     """
 
@@ -143,6 +151,7 @@ class Robustness:
     worst: float
     patients: Mapping[str, float]
     images: Mapping[str, Sequence[float]]
+    folds: tuple[int, ...] = ()
     clean: float = math.nan
 
     @property
@@ -168,16 +177,29 @@ class Robustness:
         return _worst(np.concatenate([self.images[patient] for patient in patients]))
 
 
-def robustness_of_model(content: Mapping[str, Any], setup: str, arm: str, equal: str) -> Robustness | None:
-    """That of the short budget, fold 0; None if the model has not been trained or not predicted corrupted images."""
+def robustness_of_models(content: Mapping[str, Any], setup: str, models: Sequence[Model]) -> dict[Model, Robustness]:
+    """Of those models of the short budget that have predicted corrupted images, on the folds that all of these share."""
     data, _, configuration = setup.partition("/")
-    piece = Piece(data=data, configuration=configuration, budget=SHORT, arm=arm, equal=equal, corrupted=True)
-    corrupted, clean = (content["pieces"].get(one.key) for one in (piece, piece.training))
-    if corrupted is None or clean is None:
-        return None
-    patient = content["setups"][setup]["patient"]
-    own = Comparison({arm: {0: clean}}, (0,), patient)
-    return replace(robustness(corrupted["scores"], patient), clean=own.mean(arm))
+    found: dict[Model, dict[int, tuple[Any, Any]]] = {}
+    for (arm, equal), fold in itertools.product(models, FOLDS):
+        piece = Piece(
+            data=data, configuration=configuration, budget=SHORT, arm=arm, equal=equal, fold=fold, corrupted=True
+        )
+        corrupted, clean = (content["pieces"].get(one.key) for one in (piece, piece.training))
+        if corrupted is not None and clean is not None:
+            found.setdefault((arm, equal), {})[fold] = corrupted["scores"], clean
+    folds, patient = _shared(found), content["setups"][setup]["patient"]
+    if not folds:
+        return {}
+    summaries = {}
+    for model, own in found.items():
+        scores = {
+            corruption: {case: regions for fold in folds for case, regions in own[fold][0][corruption].items()}
+            for corruption in own[folds[0]][0]
+        }
+        clean = Comparison({model[0]: {fold: own[fold][1] for fold in folds}}, folds, patient)
+        summaries[model] = replace(robustness(scores, patient), folds=folds, clean=clean.mean(model[0]))
+    return summaries
 
 
 def robustness(scores: Mapping[str, Scores], pattern: str | None) -> Robustness:
