@@ -178,7 +178,7 @@ class Robustness:
 
 
 def robustness_of_models(content: Mapping[str, Any], setup: str, models: Sequence[Model]) -> dict[Model, Robustness]:
-    """Of those models of the short budget that have predicted corrupted images, on the folds that all of these share."""
+    """Of those models of the short budget that have predicted corrupted images, on the folds that all these share."""
     data, _, configuration = setup.partition("/")
     found: dict[Model, dict[int, tuple[Any, Any]]] = {}
     for (arm, equal), fold in itertools.product(models, FOLDS):
