@@ -241,7 +241,10 @@ def test_a_training_that_is_continued_measures_again(train: Train, said: Callabl
         before={0: lambda trainer: isinstance(trainer.dataloader_train, SingleThreadedAugmenter) or pytest.fail()},
         go_on=True,
     )
-    assert said() == [f"{TO_DEVICE}: the training device augments from now on"]
+    assert said() == [
+        f"{TO_DEVICE}: the training device augments from now on",
+        "a step takes 0.100 s, after 0.000 s of waiting for data (0% of the time); the device augments",
+    ]
     assert trainer.dataloader_train.is_active and len(losses_of(trainer)["train_losses"]) == 3
 
 
