@@ -234,9 +234,20 @@ def test_a_working_folder_of_other_data_is_refused(tmp_path: Path) -> None:
         workspace.prepare(BRATS, tmp_path / "other")
 
 
+def test_problems_of_the_data_are_named_before_planning(tmp_path: Path) -> None:
+    source = tmp_path / BRATS.folder
+    write_raw(source)
+    workspace = Workspace(tmp_path / "work")
+    with pytest.raises(UserError, match=r"Dataset501_BraTS2mm"):
+        workspace.prepare(BRATS, source)
+    assert not workspace.preprocessed(BRATS).exists()
+
+
 def test_one_failure_does_not_stop_the_others(study: Callable[..., list[str]]) -> None:
     *ran, message = study("--only", "*/short/unet/equal_iterations/fold_*", failing="fold_2/seed_0")
-    assert message.startswith("error: these pieces failed; run the command again:\n  brats_2mm/3d_fullres/short/unet")
+    assert message.startswith(
+        "error: these pieces failed; correct what the logs say, then run it again:\n  brats_2mm/3d_full"
+    )
     assert len(ran) == 10  # four folds, two seeds, the corrupted images of each fold
     assert study("--only", "*/short/unet/equal_iterations/fold_*") == [key for key in ran if "fold_2" in key]
 

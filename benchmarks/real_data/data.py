@@ -139,7 +139,7 @@ def data_set(name: str, parent: Path) -> tuple[DataSet, Path]:
     ending = dataset.get("file_ending")
     if not isinstance(ending, str):
         raise UserError(f"{path / 'dataset.json'} has no file_ending. Add it, as nnU-Net expects")
-    cases = len(list((path / "labelsTr").glob(f"*{ending}")))
+    cases = len(list((path / "labelsTr").glob(f"[!.]*{ending}")))
     if cases < NUMBER_OF_FOLDS:
         raise UserError(f"{path / 'labelsTr'} has {cases} labels {ending}: five folds need {NUMBER_OF_FOLDS} cases")
     if known is not None:

@@ -18,7 +18,7 @@ _KEYS = {
     "setups": ("seconds", "patient", "patch_size", "batch_size", "source", "note", "tolerance_mm"),
     "pieces": ("scores", "command_seconds"),
 }
-_FIX = "Correct it, or restore it from git"
+_FIX = "Correct it, restore it from git, or delete it to begin again"
 
 
 class Results:

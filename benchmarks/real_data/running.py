@@ -55,7 +55,7 @@ def set_up(
     workspace.write_plans(data, [ALL_ARMS[arm] for arm in arms])
     plans = json.loads(workspace.plans(data).read_text(encoding="utf-8"))["configurations"][piece.configuration]
     now = {key: plans[key] for key in ("patch_size", "batch_size", "spacing")}
-    now["cases"] = len(list((workspace.raw(data) / "labelsTr").iterdir()))
+    now["cases"] = sum(len(fold["val"]) for fold in read_folds(workspace.preprocessed(data) / SPLITS_FILE))
     known = results.read()["setups"].get(piece.setup)
     if known is None:
         described = {key: getattr(data, key) for key in _OF_DATA}

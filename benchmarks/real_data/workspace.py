@@ -15,6 +15,7 @@ from factorizer_nnunet.core.atomic_files import write_text_atomically
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import load_json_object
 from factorizer_nnunet.core.processes import end_marked
+from factorizer_nnunet.dataset_check.raw import check_raw_folder, check_voxels, report_warnings
 from factorizer_nnunet.nnunet.environment import COMPILE_VARIABLE, create_folders
 from factorizer_nnunet.nnunet.model_folder import FoldFolder, ModelFolder
 from factorizer_nnunet.nnunet.model_name import ModelName
@@ -115,7 +116,8 @@ class Workspace:
         """Plan and preprocess a data set, unless done, and write the folds.
 
         Raises:
-            UserError: the working folder has other data of this name.
+            UserError: the working folder has other data of this name, these have problems, which are all named, or
+                nnU-Net has no plans for them.
             CommandError: planning failed.
         """
         create_folders(self.root)
@@ -129,6 +131,8 @@ class Workspace:
             return
         print(f"{data.key}: planning and preprocessing …", flush=True)
         number = int(data.folder[7:10])
+        dataset = check_raw_folder(raw, number)
+        report_warnings(dataset, check_voxels(dataset, done.parent, num_processes=1))
         target = ("-gpu_memory_target", data.memory_target_gb) if self.device == "cpu" else ()
         self.run(
             _PLAN,
@@ -137,8 +141,11 @@ class Workspace:
             *("-overwrite_plans_name", UNET_PLANS),
             log=f"{data.key}_prepare",
         )
-        cases = sorted(path.name.removesuffix(data_ending(raw)) for path in (raw / "labelsTr").iterdir())
-        write_text_atomically(self.preprocessed(data) / SPLITS_FILE, json.dumps(data.folds(cases), indent=1))
+        planned = json.loads(self.plans(data).read_text(encoding="utf-8"))["configurations"]
+        if missing := sorted(data.configurations.keys() - planned.keys()):
+            raise UserError(f"nnU-Net plans no {missing[0]} for {source}, as for 2D images: the study cannot use them")
+        folds = data.folds(case.name for case in dataset.cases)
+        write_text_atomically(self.preprocessed(data) / SPLITS_FILE, json.dumps(folds, indent=1))
         done.touch()
 
     def write_plans(self, data: DataSet, arms: Iterable[Arm]) -> None:

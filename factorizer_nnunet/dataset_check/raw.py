@@ -59,7 +59,15 @@ def check_raw_dataset(dataset: str | int) -> RawDataset:
         UserError: all problems at once, and how to fix them.
     """
     dataset_id, name = find_dataset(dataset)
-    folder = nnunet_folder("nnUNet_raw", writable=False) / name
+    return check_raw_folder(nnunet_folder("nnUNet_raw", writable=False) / name, dataset_id)
+
+
+def check_raw_folder(folder: Path, dataset_id: int) -> RawDataset:
+    """Check a dataset's ``dataset.json`` against the files, as ``check_raw_dataset`` does; also outside of nnUNet_raw.
+
+    Raises:
+        UserError: all problems at once, and how to fix them.
+    """
     if not (folder / DATASET_FILE).is_file():
         raise UserError(f"{folder} has no {DATASET_FILE}. Write one as nnU-Net's dataset_format.md describes")
     description = DatasetJson.read(folder / DATASET_FILE)
@@ -67,7 +75,9 @@ def check_raw_dataset(dataset: str | int) -> RawDataset:
     listing = list_cases(folder, description)
     _raise([*listing.problems, *_absence_problems(description, listing.cases)], folder)
     reader = _reader(description, listing.cases[0].images[0])
-    return RawDataset(dataset_id, name, folder, description, tuple(listing.cases), reader, tuple(listing.warnings))
+    return RawDataset(
+        dataset_id, folder.name, folder, description, tuple(listing.cases), reader, tuple(listing.warnings)
+    )
 
 
 def check_voxels(raw: RawDataset, record_folder: Path, num_processes: int) -> CheckedDataset:
