@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import sys
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -163,7 +164,7 @@ def _changed(channels: Channels, change: Callable[[np.ndarray], np.ndarray]) -> 
 
 def _acquired(channels: Channels, change: Callable[[np.ndarray], np.ndarray]) -> Channels:
     """Change each channel, as another acquisition would. What was removed after it, such as the skull, stays removed:
-    nnU-Net normalizes the rest alone, which it knows by its values."""
+    nnU-Net normalizes the rest alone, which it knows by its values. Next to it, the rest mixes with its black."""
     arrays = []
     for array in channels.arrays:
         is_low, result = array == array.min(), change(array)
@@ -226,6 +227,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--ending", default=".nii.gz", help="of the image files (default: %(default)s)")
     args = parser.parse_args()
+    if not args.images.is_dir() or not any(case_and_channel(path.name, args.ending) for path in args.images.iterdir()):
+        sys.exit(f"error: {args.images} has no images CASE_0000{args.ending}; see -i and --ending")
     for kind, strength in itertools.product(args.kinds, args.strengths):
         folder = args.out / f"{kind}_{strength}"
         count = corrupt_folder(args.images, folder, kind, strength, seed=args.seed, ending=args.ending)

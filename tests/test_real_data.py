@@ -192,7 +192,10 @@ def test_what_has_results_is_not_run_again(study: Callable[..., list[str]], tmp_
 def test_what_cannot_be_run_is_refused_before_anything_is_written(
     study: Callable[..., list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert study("--only", "nothing*") == ["error: no piece is named so; --list shows their names"]
+    assert study("--only", "nothing*") == ["error: no piece is named so; --list without --only shows their names"]
+    assert study("--list", "--only", "nothing*") == [
+        "error: no piece is named so; --list without --only shows their names"
+    ]
     assert study("--iterations", "9") == ["2"] and "9 is less than 10" in capsys.readouterr().err
     assert study("--results", str(tmp_path / "r.md")) == ["2"] and "does not end with .json" in capsys.readouterr().err
     (tmp_path / "work").touch()
@@ -232,6 +235,22 @@ def test_a_working_folder_of_other_data_is_refused(tmp_path: Path) -> None:
     raw.symlink_to(tmp_path / "one")
     with pytest.raises(UserError, match=r"other: use another --root"):
         workspace.prepare(BRATS, tmp_path / "other")
+    raw.rename(raw.with_name("Dataset501_Other"))
+    with pytest.raises(UserError, match=r"has Dataset501_Other, of the same number: use another --root"):
+        workspace.prepare(BRATS, tmp_path / "other")
+    with pytest.raises(UserError, match=r"is in the data set .*one: use another --root"):
+        Workspace(tmp_path / "one" / "work").prepare(BRATS, tmp_path / "one")
+
+
+def test_what_nnunet_has_preprocessed_is_not_overwritten(tmp_path: Path) -> None:
+    raw, workspace = tmp_path / "nnUNet_raw" / BRATS.folder, Workspace(tmp_path)
+    write_raw(raw)
+    splits = workspace.preprocessed(BRATS) / "splits_final.json"
+    splits.parent.mkdir(parents=True)
+    splits.write_text("[]")
+    with pytest.raises(UserError, match=r"was not made by this command, which would overwrite it: use another --root"):
+        workspace.prepare(BRATS, raw)
+    assert splits.read_text() == "[]" and len(list(splits.parent.iterdir())) == 1
 
 
 def test_problems_of_the_data_are_named_before_planning(tmp_path: Path) -> None:

@@ -68,6 +68,8 @@ def test_the_low_percentiles_of_two_models_are_compared_on_resampled_patients() 
     of_both, of_b = np.percentile([0.5, 0.5, 0.7, 0.7, 0.9, 0.9], 5), 0.4
     assert apart.mean == pytest.approx(of_both - np.percentile([0.1, 0.1, 0.6, 0.6, 0.8, 0.8], 5))
     assert (apart.low, apart.high) == pytest.approx((0.1, of_b))
+    alone = robustness({"noise_1": {"a_0": scores["a_0"]}}, None)
+    assert np.isnan(alone.difference_of_worst(alone).low)
     same = found.difference_of_worst(found)
     assert (same.mean, same.low, same.high) == (0, 0, 0)
 

@@ -33,6 +33,7 @@ from benchmarks.real_data.study import (
     check_lengths,
     check_pieces,
     continuable,
+    named_pieces,
     run_all,
     workspace_in,
     write_again,
@@ -116,7 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         elif options.list:
             by_name = {key: own for key, (own, _) in data.items()}
             check_lengths(results, by_name.values(), options.device)
-            print(listing(_pieces(options, data, results), by_name, results))
+            print(listing(named_pieces(_pieces(options, data, results)), by_name, results))
         else:
             workspace = workspace_in(options.root, options.device)
             planned = functools.partial(_pieces, options, data, results)

@@ -30,7 +30,7 @@ from benchmarks.real_data.summary import (
 from factorizer_nnunet.core.atomic_files import atomic_file, write_text_atomically
 from factorizer_nnunet.core.markdown import markdown_table
 from factorizer_nnunet.core.wording import count_of
-from factorizer_nnunet.report.statistics import cases_needed
+from factorizer_nnunet.report.statistics import RESAMPLES, cases_needed
 
 _WORST = f"{WORST}th percentile of cases"
 # Forms of Factorizer whose difference is said below a table.
@@ -54,14 +54,14 @@ a revision before cfc34b5 were written under other names: *plain* as `default`, 
 
 *Equal training time* means as many iterations as fit the CPU time of the U-Net's, with loading and augmentation, which
 one process does on one core. *CPU s* is what an iteration took when all arms took turns in one process; costs within
-10 % of the U-Net's count as equal. *CPU min* is what the steps of the training took in the end: other programs ran on
-the machine, so trainings of equal cost differ by up to a third there.
+10 % of the U-Net's count as equal. *CPU min* is what the steps of the training took in the end{took}: other programs
+ran on the machine. The figure shows iterations times *CPU s*.
 
 Scores are those of the validation cases: complete images, without mirroring. Fold 1 is left out, since [candidates for
 the default](default_search.md) were compared on it. Fold 0 is not untouched either: its results were known when the
 default was [chosen](../default_form.md#a-search-on-real-data). Differences are paired by patient: the mean over the
-patients' mean Dice, with a 95 % bootstrap interval over patients. It does not include the variation between training
-runs: over seeds, the mean Dice of a training varies by some hundredths
+patients' mean Dice, with a 95 % bootstrap interval over patients (BCa, {resamples} resamples). It does not include the
+variation between training runs: over seeds, the mean Dice of a training varies by some hundredths
 ([measured there](default_search.md#all-data-sets))."""
 
 
@@ -76,7 +76,9 @@ def write_page(results: Results) -> None:
 
 def page(content: Mapping[str, Any], picture: str) -> str:
     """The page as Markdown."""
-    introduction = _INTRODUCTION.format(results=Path(picture).with_suffix(".json"))
+    introduction = _INTRODUCTION.format(
+        results=Path(picture).with_suffix(".json"), took=_took(content), resamples=RESAMPLES
+    )
     lines = ["# Networks and recipes on real data", "", introduction, ""]
     lines += in_short(content)
     lines += [f"![Dice against training time, fold 0]({picture})", ""]
@@ -114,6 +116,17 @@ def _setup(content: Mapping[str, Any], setup: str) -> list[str]:
     lines += _seeds(content, setup)
     lines += _robustness(content, setup)
     return lines
+
+
+def _took(content: Mapping[str, Any]) -> str:
+    """How much longer steps took in trainings than when they were timed in turns."""
+    ratios = []
+    for key, piece in content["pieces"].items():
+        data, configuration, _, arm = key.split("/")[:4]
+        cost = content["setups"][f"{data}/{configuration}"]["seconds"].get(arm)
+        if cost and "seconds" in piece:
+            ratios.append(piece["seconds"] / (piece["iterations"] * cost))
+    return f", {min(ratios):.2f} to {max(ratios):.2f} times as long" if ratios else ""
 
 
 def _comparison(found: Comparison, known: Mapping[str, Any], title: str) -> list[str]:

@@ -106,6 +106,17 @@ def check_lengths(results: Results, data: Collection[DataSet], device: str) -> N
             check_same(results, f"{own.key}/{configuration}", {"iterations": own.short, "device": device})
 
 
+def named_pieces(found: list[Piece]) -> list[Piece]:
+    """The pieces that a pattern names.
+
+    Raises:
+        UserError: there are none.
+    """
+    if not found:
+        raise UserError("no piece is named so; --list without --only shows their names")
+    return found
+
+
 def write_again(results: Results, write: Callable[[Results], None]) -> None:
     """Write the page of results.
 
@@ -119,7 +130,7 @@ def write_again(results: Results, write: Callable[[Results], None]) -> None:
 
 def run_all(
     workspace: Workspace,
-    planned: Callable[[], Collection[Piece]],
+    planned: Callable[[], list[Piece]],
     data: Mapping[str, tuple[DataSet, Path]],
     arms: Collection[str],
     results: Results,
@@ -137,8 +148,7 @@ def run_all(
         UserError: nothing was planned, another study runs in the folder, the results are of others, or pieces failed;
             those after them have run.
     """
-    if not planned():
-        raise UserError("no piece is named so; --list shows their names")
+    named_pieces(planned())
     check_lengths(results, [own for own, _ in data.values()], workspace.device)
     workspace.root.mkdir(parents=True, exist_ok=True)
     failed: dict[str, str] = {}  # by piece

@@ -116,23 +116,32 @@ class Workspace:
         """Plan and preprocess a data set, unless done, and write the folds.
 
         Raises:
-            UserError: the working folder has other data of this name, these have problems, which are all named, or
-                nnU-Net has no plans for them.
+            UserError: the working folder has other data of this name or number, or is in the data set; or the data have
+                problems, which are all named, or nnU-Net has no plans for them.
             CommandError: planning failed.
         """
+        raw, folder = self.raw(data), self.preprocessed(data)
+        done, begun = folder / "prepared", folder / "preparing"
+        if source.resolve() in (self.root, *self.root.parents):
+            raise UserError(f"{self.root} is in the data set {source}: use another --root")
+        if folder.exists() and not done.exists() and not begun.exists():
+            raise UserError(f"{folder} was not made by this command, which would overwrite it: use another --root")
+        same_number = [path.name for path in raw.parent.glob(f"{data.folder[:10]}_*") if path.name != data.folder]
+        if same_number:
+            raise UserError(f"{raw.parent} has {same_number[0]}, of the same number: use another --root")
         create_folders(self.root)
-        raw = self.raw(data)
         if not raw.is_symlink() and not raw.exists():
             raw.symlink_to(source.resolve(), target_is_directory=True)
         if raw.resolve() != source.resolve():
             raise UserError(f"{raw} is {raw.resolve()}, not {source.resolve()}: use another --root")
-        done = self.preprocessed(data) / "prepared"
         if done.exists():
             return
         print(f"{data.key}: planning and preprocessing …", flush=True)
         number = int(data.folder[7:10])
         dataset = check_raw_folder(raw, number)
-        report_warnings(dataset, check_voxels(dataset, done.parent, num_processes=1))
+        folder.mkdir(exist_ok=True)
+        begun.touch()
+        report_warnings(dataset, check_voxels(dataset, folder, num_processes=1))
         target = ("-gpu_memory_target", data.memory_target_gb) if self.device == "cpu" else ()
         self.run(
             _PLAN,
@@ -145,7 +154,7 @@ class Workspace:
         if missing := sorted(data.configurations.keys() - planned.keys()):
             raise UserError(f"nnU-Net plans no {missing[0]} for {source}, as for 2D images: the study cannot use them")
         folds = data.folds(case.name for case in dataset.cases)
-        write_text_atomically(self.preprocessed(data) / SPLITS_FILE, json.dumps(folds, indent=1))
+        write_text_atomically(folder / SPLITS_FILE, json.dumps(folds, indent=1))
         done.touch()
 
     def write_plans(self, data: DataSet, arms: Iterable[Arm]) -> None:

@@ -16,8 +16,8 @@ from benchmarks import default_search as search
 from benchmarks.component_auc import best_maps
 from benchmarks.real_data.candidates import ALL_ARMS, CANDIDATES
 from benchmarks.real_data.data import DATA_SETS
-from benchmarks.real_data.in_short import nmf_gain, overview, robustness_rows
-from benchmarks.real_data.summary import Comparison, comparison, shown
+from benchmarks.real_data.in_short import TESTED, nmf_gain, overview, robustness_rows
+from benchmarks.real_data.summary import Comparison, comparison, robustness_of_models, shown
 
 ROOT = Path(__file__).resolve().parents[2]
 MEASURED = ROOT / "docs" / "measured"
@@ -74,10 +74,21 @@ def readme() -> Iterator[str]:
             below.append(name.partition(",")[0])
     yield f"On the {below[0]}, the 5th percentile is below that of the U-Net, by less than its interval"
     assert len(below) == 1
+    for setup in content["setups"]:
+        tested = robustness_of_models(content, setup, TESTED)
+        lost = [own.clean - own.mean for own in tested.values()]
+        assert lost == sorted(lost), "the U-Net loses less"
     long = studied("hippocampus", "time", "long")
     means = [f"{long.mean(arm):.3f}" for arm in ("default", "plain", "unet")]
     means += [f"{studied('acdc', 'time', 'long').mean(arm):.3f}" for arm in ("default", "unet")]
     yield "Factorizer has {} (the plain form {}), the U-Net with nnU-Net's recipe {}; on ACDC {} and {}".format(*means)
+    minutes = {
+        key: f"{piece['seconds'] / 60:.0f}" for key, piece in trainings(content) if key.split("/")[2:3] == ["long"]
+    }
+    models = ("default/equal_time", "plain/equal_time", "unet/equal_iterations")
+    hippocampus_minutes = [minutes[f"hippocampus/3d_fullres/long/{model}/fold_0/seed_0"] for model in models]
+    acdc_minutes = [minutes[f"acdc/3d_fullres/long/{model}/fold_0/seed_0"] for model in models[::2]]
+    yield "took {}, {} and {} CPU minutes,".format(*hippocampus_minutes) + " and {} and {}.".format(*acdc_minutes)
     spreads = search.seed_spreads(results("default_search")).values()
     yield f"of {min(spreads):.3f} to {max(spreads):.3f}. In equal training time"
     default, plain = (
@@ -216,6 +227,14 @@ def default_form() -> Iterator[str]:
     gains.append(studied("acdc", "time", "long").difference("default", "unet"))
     texts = [shown(found).replace("-", "−") for found in gains]
     yield "{} from the plain form and {} from nnU-Net's U-Net, on ACDC {} from the latter".format(*texts)
+    forms = [(arm, "time") for arm in ("default", "plain")]
+    first, second = (
+        list(robustness_of_models(results("real_data"), f"{data}/3d_fullres", forms).values())
+        for data in (hippocampus, atrium)
+    )
+    yield "it has {:.3f} on the hippocampus, the plain form {:.3f}".format(*(own.mean for own in first))
+    yield "left atrium {:.3f} and {:.3f}, with a".format(*(own.mean for own in second))
+    yield "5th percentile of {:.3f} and {:.3f}".format(*(own.worst for own in second))
     five = (gain("kernels_of_5", data) for data in (hippocampus, brain, atrium))
     yield "{} on the hippocampus (three seeds), {} on BraTS, {} on the left atrium".format(*five)
     yield f"have a standard deviation of {search.seed_spreads(results('default_search'))[atrium]:.3f}"
