@@ -218,9 +218,11 @@ def default_form() -> Iterator[str]:
     for data, equal in itertools.product(SETS, ("iterations", "time")):
         assert all(studied(data, equal).difference("default", unet).low > 0 for unet in ("unet", "unet_ours"))
     assert studied(hippocampus, "iterations").difference("plain", "unet_ours").high < 0
-    fold_2 = {data: [on_fold_2(data, equal) for equal in ("iterations", "time")] for data in (hippocampus, atrium)}
+    fold_2 = {
+        data: [on_fold_2(data, equal) for equal in ("iterations", "time")] for data in (hippocampus, atrium, brain)
+    }
     yield "hippocampus {} after as many iterations and {} in equal time".format(*fold_2[hippocampus])
-    yield "left atrium {} and {}".format(*fold_2[atrium])
+    yield "left atrium {} and {}; BraTS {} and {}".format(*fold_2[atrium], *fold_2[brain])
     yield from nmf()
     long = studied("hippocampus", "time", "long")
     gains = [long.difference("default", other) for other in ("plain", "unet")]
