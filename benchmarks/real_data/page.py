@@ -49,20 +49,21 @@ augmentation and sampling, and are trained by `nnUNetv2_train` with the same see
 with momentum 0.99, *ours* AdamW from 3e-3 with warm-up and clipped gradients; both decay polynomially to 0 over the
 budget. nnU-Net's U-Net and ResEnc M have nnU-Net's recipe unless the table says otherwise, Factorizer has ours. ResEnc
 M has the U-Net's stages with nnU-Net's residual blocks; *as published* has widths and windows of its own. *Plain* is
-the default of earlier versions: one depthwise convolution in each block, and an NMF whose output is added. Results with
-a revision before cfc34b5 were written under other names: *plain* as `default`, *default* as `gated_conv`.
+the default of earlier versions: one depthwise convolution in each block, and an NMF whose output is added.
 
 *Equal training time* means as many iterations as fit the CPU time of the U-Net's, with loading and augmentation, which
 one process does on one core. *CPU s* is what an iteration took when all arms took turns in one process; costs within
-10 % of the U-Net's count as equal. *CPU min* is what the steps of the training took in the end{took}: other programs
-ran on the machine. The figure shows iterations times *CPU s*.
+10 % of the U-Net's count as equal. The figure shows iterations times *CPU s*. *CPU min* is what the steps of the
+training took in the end{took}: other programs ran on the machine.
 
-Scores are those of the validation cases: complete images, without mirroring. Fold 1 is left out, since [candidates for
-the default](default_search.md) were compared on it. Fold 0 is not untouched either: its results were known when the
-default was [chosen](../default_form.md#a-search-on-real-data). Differences are paired by patient: the mean over the
-patients' mean Dice, with a 95 % bootstrap interval over patients (BCa, {resamples} resamples). It does not include the
-variation between training runs: over seeds, the mean Dice of a training varies by some hundredths
-([measured there](default_search.md#all-data-sets))."""
+Scores are those of the validation cases of all folds but fold 1: complete images, without mirroring. Differences are
+paired by patient: the mean over the patients' mean Dice, with a 95 % bootstrap interval over patients (BCa, {resamples}
+resamples). It does not include the variation between training runs."""
+_OF_THIS_PROJECT = """\
+Fold 1 is left out, since [candidates for the default](default_search.md) were compared on it. Fold 0 is not untouched
+either: its results were known when the default was [chosen](../default_form.md#a-search-on-real-data). Over seeds, the
+mean Dice of a training varies by some hundredths ([measured there](default_search.md#all-data-sets)). Results with a
+revision before cfc34b5 were written under other names: *plain* as `default`, *default* as `gated_conv`."""
 
 
 def write_page(results: Results) -> None:
@@ -80,6 +81,8 @@ def page(content: Mapping[str, Any], picture: str) -> str:
         results=Path(picture).with_suffix(".json"), took=_took(content), resamples=RESAMPLES
     )
     lines = ["# Networks and recipes on real data", "", introduction, ""]
+    if any(setup.partition("/")[0] in DATA_SETS for setup in content["setups"]):
+        lines += [_OF_THIS_PROJECT, ""]
     lines += in_short(content)
     lines += [f"![Dice against training time, fold 0]({picture})", ""]
     for setup in content["setups"]:
