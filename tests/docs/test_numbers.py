@@ -175,6 +175,11 @@ def on_fold_2(data: str, equal: str) -> str:
 def nmf() -> Iterator[str]:
     """What the NMF earns: of the default and of the NMF at every resolution."""
     content, pairs = results("real_data"), (("default", "no_nmf"), ("everywhere", "default"))
+    models = [("default", "time"), ("no_nmf", "time"), ("unet_ours", "iterations")]
+    with_nmf, without, unet = robustness_of_models(content, "brats_2mm/3d_fullres", models).values()
+    yield f"{with_nmf.mean:.3f} with NMF and {without.mean:.3f} without"
+    yield f"5th percentile {with_nmf.worst:.3f} and {without.worst:.3f}"
+    yield f"the U-Net with our recipe {unet.mean:.3f} and {unet.worst:.3f}"
     for data in SETS:
         compared = [(equal, *pair) for pair in pairs for equal in ("iterations", "time")]
         cells = [nmf_gain(content, f"{data}/3d_fullres", *one) or "not measured" for one in compared]
