@@ -154,8 +154,7 @@ def _changed(channels: Channels, change: Callable[[np.ndarray], np.ndarray]) -> 
     """Change the foreground of each channel; a change takes and returns the values of its voxels, (n,)."""
     arrays = []
     for array in channels.arrays:
-        is_low = array == array.min()
-        foreground = ~is_low if _MOST_BACKGROUND < is_low.mean() < 1 else np.ones_like(is_low)
+        foreground = ~_background(array, _MOST_BACKGROUND)
         result = array.copy()
         result[foreground] = change(array[foreground])
         arrays.append(result)
@@ -165,11 +164,14 @@ def _changed(channels: Channels, change: Callable[[np.ndarray], np.ndarray]) -> 
 def _acquired(channels: Channels, change: Callable[[np.ndarray], np.ndarray]) -> Channels:
     """Change each channel, as another acquisition would. What was removed after it, such as the skull, stays removed:
     nnU-Net normalizes the rest alone, which it knows by its values. Next to it, the rest mixes with its black."""
-    arrays = []
-    for array in channels.arrays:
-        is_low, result = array == array.min(), change(array)
-        arrays.append(np.where(is_low, array, result) if is_low.mean() > _REMOVED else result)
+    arrays = (np.where(_background(array, _REMOVED), array, change(array)) for array in channels.arrays)
     return _float(replace(channels, arrays=tuple(arrays)))
+
+
+def _background(array: np.ndarray, share: float) -> np.ndarray:
+    """Where an array has its lowest value, if more than a share of its voxels have it, but not all."""
+    is_low: np.ndarray = array == array.min()
+    return is_low if share < is_low.mean() < 1 else np.zeros_like(is_low)
 
 
 def _float(channels: Channels) -> Channels:

@@ -14,7 +14,7 @@ from benchmarks.real_data.arms import ARMS, BASELINE, MAIN, RECIPE
 from benchmarks.real_data.data import DATA_SETS
 from benchmarks.real_data.figure import draw
 from benchmarks.real_data.in_short import TESTED, folds_text, in_short
-from benchmarks.real_data.pieces import EQUAL, KINDS, LONG, SHORT
+from benchmarks.real_data.pieces import EQUAL, KINDS, LONG, SHORT, times_of_trainings
 from benchmarks.real_data.results import Results
 from benchmarks.real_data.summary import (
     POWER,
@@ -123,12 +123,11 @@ def _setup(content: Mapping[str, Any], setup: str) -> list[str]:
 
 def _took(content: Mapping[str, Any]) -> str:
     """How much longer steps took in trainings than when they were timed in turns."""
-    ratios = []
-    for key, piece in content["pieces"].items():
-        data, configuration, _, arm = key.split("/")[:4]
-        cost = content["setups"][f"{data}/{configuration}"]["seconds"].get(arm)
-        if cost and "seconds" in piece:
-            ratios.append(piece["seconds"] / (piece["iterations"] * cost))
+    ratios = [
+        spent / expected
+        for setup, known in content["setups"].items()
+        for spent, expected in times_of_trainings(setup, known["seconds"], content["pieces"])
+    ]
     return f", {min(ratios):.2f} to {max(ratios):.2f} times as long" if ratios else ""
 
 

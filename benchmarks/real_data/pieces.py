@@ -160,12 +160,15 @@ def seconds(piece: Piece, data: DataSet, results: Mapping[str, Any]) -> float:
 
 def _slowdown(setup: str, cost: Mapping[str, float], done: Mapping[str, Any]) -> float:
     """How much longer iterations have taken in trainings than when they were measured in turns."""
-    expected, found = 0.0, 0.0
+    times = list(times_of_trainings(setup, cost, done))
+    return sum(spent for spent, _ in times) / sum(expected for _, expected in times) if times else 1.0
+
+
+def times_of_trainings(setup: str, cost: Mapping[str, float], done: Mapping[str, Any]) -> Iterator[tuple[float, float]]:
+    """Seconds that the steps of a setup's trainings took, and that they would have taken at the measured costs."""
     for key, result in done.items():
-        if key.startswith(f"{setup}/") and "seconds" in result and cost:
-            expected += result["iterations"] * cost[key.split("/")[3]]
-            found += result["seconds"]
-    return found / expected if expected else 1.0
+        if key.startswith(f"{setup}/") and "seconds" in result and (step := cost.get(key.split("/")[3])):
+            yield result["seconds"], result["iterations"] * step
 
 
 def _overheads(piece: Piece, done: Mapping[str, Any]) -> Iterator[float]:

@@ -166,13 +166,12 @@ class Robustness:
     def difference_of_worst(self, other: Robustness) -> Estimate:
         """The low percentile minus that of another model, as ``mean``; with a percentile bootstrap over patients."""
         patients = list(self.images)
-        n, mean = len(patients), self.worst - other.worst
-        if n < 2:
-            return Estimate(mean=mean, median=math.nan, defined=n, cases=n, low=math.nan, high=math.nan)
-        drawn = np.random.default_rng(SEED).choice(patients, (_RESAMPLES, len(patients)))
-        apart = [self._worst_of(sample) - other._worst_of(sample) for sample in drawn]
-        low, high = np.quantile(apart, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-        return Estimate(mean=mean, median=math.nan, defined=n, cases=n, low=float(low), high=float(high))
+        n, low, high = len(patients), math.nan, math.nan
+        if n > 1:
+            drawn = np.random.default_rng(SEED).choice(patients, (_RESAMPLES, n))
+            apart = [self._worst_of(sample) - other._worst_of(sample) for sample in drawn]
+            low, high = (float(value) for value in np.quantile(apart, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]))
+        return Estimate(mean=self.worst - other.worst, median=math.nan, defined=n, cases=n, low=low, high=high)
 
     def _worst_of(self, patients: Sequence[str]) -> float:
         return _worst(np.concatenate([self.images[patient] for patient in patients]))
