@@ -171,9 +171,8 @@ def run_all(
                 failed[piece.key] = str(error)
                 print(f"{piece.key}: {error}", flush=True)
     total = len(planned())
-    print(
-        f"done: {total - len(failed)} of {count_of(total, 'piece')}" + f"; page: {results.page}" * results.page.exists()
-    )
+    page = f"; page: {results.page}" if results.page.exists() else ""
+    print(f"done: {total - len(failed)} of {count_of(total, 'piece')}{page}")
     if failed:
         lines = [f"{key}: {message}" for key, message in failed.items()]
         raise UserError("\n  ".join(["these pieces failed; correct what the logs say, then run it again:", *lines]))
