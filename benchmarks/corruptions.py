@@ -3,9 +3,10 @@
     python -m benchmarks.corruptions -i imagesTs -o CORRUPTED --strengths 1 2 3 --seed 0
     python -m benchmarks.corruptions -i imagesTs -o CORRUPTED --kinds noise blur
 
-Writes CORRUPTED/KIND_STRENGTH/CASE_0000.nii.gz, …. All kinds but ``spacing`` keep the grid, so labels of the clean
-images fit; with ``spacing``, the header has a wrong voxel size, and labels fit voxel by voxel. What is drawn at random
-depends on the seed, the name of the case and the kind, not on the strength.
+Writes CORRUPTED/KIND_STRENGTH/CASE_0000.nii.gz, …, folders that must not exist and appear complete. All kinds but
+``spacing`` keep the grid, so labels of the clean images fit; with ``spacing``, the header has a wrong voxel size, and
+labels fit voxel by voxel. What is drawn at random depends on the seed, the name of the case and the kind, not on the
+strength.
 """
 
 from __future__ import annotations
@@ -22,10 +23,16 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813
 from scipy.ndimage import gaussian_filter, map_coordinates
 
-from factorizer_nnunet.nnunet.image_files import case_and_channel
+from factorizer_nnunet.core.atomic_files import atomic_folder
+from factorizer_nnunet.core.errors import UserError
+from factorizer_nnunet.core.wording import count_of, lengths
+from factorizer_nnunet.imaging.payload import payload_problem
+from factorizer_nnunet.nnunet.image_files import channels_by_case, image_name
 
 STRENGTHS = (1, 2, 3)
+ENDING = ".nii.gz"
 _MOST_BACKGROUND = 0.05  # a lowest value that more voxels have is background, and stays as it is
+_SAME_SPACING = 0.01  # headers store rounded spacings
 _REMOVED = 0.25  # a lowest value that more voxels have was set where something was removed, such as the skull
 
 
@@ -92,7 +99,8 @@ def gamma(channels: Channels, strength: int, rng: np.random.Generator) -> Channe
 
 def missing_slices(channels: Channels, strength: int, rng: np.random.Generator) -> Channels:
     """A tenth, a quarter or half of the slices, next to each other, have the lowest value of their channel."""
-    axis = int(np.argmax(channels.spacing)) if len(set(channels.spacing)) > 1 else 2
+    is_isotropic = np.allclose(channels.spacing, channels.spacing[0], rtol=_SAME_SPACING)
+    axis = 2 if is_isotropic else int(np.argmax(channels.spacing))
     size = channels.arrays[0].shape[axis]
     count = max(1, round((0.1, 0.25, 0.5)[strength - 1] * size))
     first = int(rng.random() * (size - count + 1))
@@ -205,19 +213,68 @@ def corrupt(
     return results
 
 
-def corrupt_folder(images: Path, out: Path, kind: str, strength: int, *, seed: int = 0, ending: str = ".nii.gz") -> int:
-    """Write the cases of a folder, ``CASE_0000.ENDING``, corrupted to another folder; returns their number."""
-    found = [case_and_channel(path.name, ending) for path in sorted(images.iterdir())]
-    cases: dict[str, list[int]] = {}
-    for case, channel in filter(None, found):
-        cases.setdefault(case, []).append(channel)
-    out.mkdir(parents=True, exist_ok=True)
-    for case, numbers in cases.items():
-        names = [f"{case}_{number:04d}{ending}" for number in sorted(numbers)]
-        channels = [sitk.ReadImage(str(images / name)) for name in names]
-        for name, image in zip(names, corrupt(channels, kind, strength, seed=seed, case=case), strict=True):
-            sitk.WriteImage(image, str(out / name))
-    return len(cases)
+def cases_of(images: Path, ending: str = ENDING) -> dict[str, list[Path]]:
+    """The files of the channels of each case in a folder, ``CASE_0000.ENDING``.
+
+    Raises:
+        UserError: there are none.
+    """
+    channels, _ = channels_by_case(images, ending)
+    if not channels:
+        raise UserError(f"{images} has no images CASE_0000{ending}; see -i and --ending")
+    return {
+        case: [images / image_name(case, number, ending) for number in sorted(numbers)]
+        for case, numbers in channels.items()
+    }
+
+
+def check_cases(cases: Mapping[str, Sequence[Path]]) -> None:
+    """Check that all images can be corrupted.
+
+    Raises:
+        UserError: one is damaged or cannot be read, or those of a case are not 3D images of one size.
+    """
+    for first, *others in cases.values():
+        size = _size(first)
+        if len(size) != 3:
+            raise UserError(f"{first} has {len(size)} axes, expected a 3D image")
+        for file in others:
+            if (own := _size(file)) != size:
+                raise UserError(f"{file} has {lengths(own)} voxels, {first.name} {lengths(size)}: expected the same")
+
+
+def _size(file: Path) -> tuple[int, ...]:
+    """Voxels along x, y and z.
+
+    Raises:
+        UserError: as of ``check_cases``.
+    """
+    if (problem := payload_problem(file)) is not None:
+        raise UserError(f"{file} {problem}")
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(file))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError as error:
+        raise UserError(f"{file}: SimpleITK cannot read it") from error
+    size: tuple[int, ...] = reader.GetSize()
+    return size
+
+
+def corrupt_folder(cases: Mapping[str, Sequence[Path]], out: Path, kind: str, strength: int, *, seed: int = 0) -> None:
+    """Write the images of some cases, corrupted, to a new folder, which appears complete or not at all.
+
+    Args:
+        cases: files of the channels, by case.
+
+    Raises:
+        OSError: the folder exists and is not empty, or cannot be written.
+    """
+    with atomic_folder(out) as draft:
+        for case, files in cases.items():
+            channels = [sitk.ReadImage(str(file)) for file in files]
+            for file, image in zip(files, corrupt(channels, kind, strength, seed=seed, case=case), strict=True):
+                sitk.WriteImage(image, str(draft / file.name))
 
 
 def main() -> None:
@@ -227,14 +284,20 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="+", choices=list(CORRUPTIONS), default=list(CORRUPTIONS))
     parser.add_argument("--strengths", nargs="+", type=int, choices=STRENGTHS, default=list(STRENGTHS))
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--ending", default=".nii.gz", help="of the image files (default: %(default)s)")
+    parser.add_argument("--ending", default=ENDING, help="of the image files (default: %(default)s)")
     args = parser.parse_args()
-    if not args.images.is_dir() or not any(case_and_channel(path.name, args.ending) for path in args.images.iterdir()):
-        sys.exit(f"error: {args.images} has no images CASE_0000{args.ending}; see -i and --ending")
-    for kind, strength in itertools.product(args.kinds, args.strengths):
-        folder = args.out / f"{kind}_{strength}"
-        count = corrupt_folder(args.images, folder, kind, strength, seed=args.seed, ending=args.ending)
-        print(f"{count} cases in {folder}", flush=True)
+    folders = {(kind, one): args.out / f"{kind}_{one}" for kind, one in itertools.product(args.kinds, args.strengths)}
+    try:
+        for folder in folders.values():
+            if folder.exists():
+                raise UserError(f"{folder} exists: name another -o, or remove it")
+        cases = cases_of(args.images, args.ending)
+        check_cases(cases)
+        for (kind, strength), folder in folders.items():
+            corrupt_folder(cases, folder, kind, strength, seed=args.seed)
+            print(f"{count_of(len(cases), 'case')} in {folder}", flush=True)
+    except (UserError, OSError) as error:  # the latter name the file
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

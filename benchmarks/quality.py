@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.corruptions import CORRUPTIONS, STRENGTHS, corrupt_folder
+from benchmarks.corruptions import CORRUPTIONS, STRENGTHS, cases_of, corrupt_folder
 from benchmarks.output_paths import output_file
 from factorizer_nnunet.calibration.calibration_file import read_calibration
 from factorizer_nnunet.core.atomic_files import write_text_atomically
@@ -130,9 +130,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         source, out = args.work / condition / "images", args.work / condition / "predictions"
         if condition != CLEAN and not source.exists():
             kind, strength = condition.rsplit("_", 1)
-            draft = source.with_name("images.partial")
-            corrupt_folder(to_corrupt, draft, kind, int(strength))
-            draft.rename(source)
+            corrupt_folder(cases_of(to_corrupt), source, kind, int(strength))
         _call("predict", "-m", args.model, *folds, *device, "-i", source, "-o", out, *_QUALITY)
         rows += rows_of(condition, out, args.labels)
         print(condition, {key: value for key, value in measured(rows).items() if key != "conditions"}, flush=True)

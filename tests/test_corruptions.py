@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 
-from benchmarks.corruptions import CORRUPTIONS, STRENGTHS, corrupt, corrupt_folder
+from benchmarks.corruptions import CORRUPTIONS, STRENGTHS, corrupt
 
 SPACING = (1.0, 1.5, 3.0)
 
@@ -76,10 +79,79 @@ def test_air_is_blurred_but_not_what_was_removed() -> None:
         assert arrays(corrupt([image], kind, 3))[0][air].all()
 
 
-def test_a_folder_keeps_its_names(tmp_path: Path) -> None:
-    (tmp_path / "in").mkdir()
+@pytest.mark.parametrize(("spacing", "axis"), [((1.0, 1.0, 1.0000001), 2), ((3.0, 1.0, 1.0), 0), ((1.0, 3.0, 2.9), 1)])
+def test_missing_slices_are_the_thickest_or_the_last_of_equal_ones(spacing: tuple[float, ...], axis: int) -> None:
+    image = channels(1)[0] + 1
+    image.SetSpacing(spacing)
+    missing = arrays(corrupt([image], "missing_slices", 2))[0].T == 1  # x, y, z
+    others = tuple(one for one in range(3) if one != axis)
+    assert 0 < missing.all(others).sum() < image.GetSize()[axis]
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    folder = tmp_path / "in"
+    folder.mkdir()
     for number, image in enumerate(channels(2)):
-        sitk.WriteImage(image, str(tmp_path / "in" / f"a_b_{number:04d}.nii.gz"))
-    assert corrupt_folder(tmp_path / "in", tmp_path / "out", "wrong_channel", 2) == 1
-    first, second = (sitk.ReadImage(str(tmp_path / "out" / f"a_b_{n:04d}.nii.gz")) for n in (0, 1))
+        sitk.WriteImage(image, str(folder / f"a_b_{number:04d}.nii.gz"))
+    return folder
+
+
+def command(*arguments: object) -> subprocess.CompletedProcess[str]:
+    words = [sys.executable, "-m", "benchmarks.corruptions", *map(str, arguments)]
+    return subprocess.run(words, capture_output=True, text=True, check=False)
+
+
+def test_a_folder_keeps_its_names(images: Path, tmp_path: Path) -> None:
+    result = command("-i", images, "-o", tmp_path / "out", "--kinds", "wrong_channel", "--strengths", 2)
+    assert result.returncode == 0, result.stderr
+    folder = tmp_path / "out" / "wrong_channel_2"
+    assert result.stdout == f"1 case in {folder}\n"
+    first, second = (sitk.ReadImage(str(folder / f"a_b_{n:04d}.nii.gz")) for n in (0, 1))
     np.testing.assert_array_equal(arrays([second, first]), arrays(channels(2)))
+    again = command("-i", images, "-o", tmp_path / "out", "--kinds", "noise", "wrong_channel", "--strengths", 2)
+    assert again.returncode == 1
+    assert again.stderr == f"error: {folder} exists: name another -o, or remove it\n"
+    assert not (tmp_path / "out" / "noise_2").exists()
+
+
+def _truncate(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+def _flatten(file: Path) -> None:
+    sitk.WriteImage(sitk.ReadImage(str(file))[:, :, 0], str(file))
+
+
+def _crop(file: Path) -> None:
+    sitk.WriteImage(sitk.ReadImage(str(file))[:, :, 2:], str(file))
+
+
+@pytest.mark.parametrize(
+    ("change", "number", "message"),
+    [
+        (_truncate, 1, "is a truncated or damaged gzip file"),
+        (_flatten, 0, "has 2 axes, expected a 3D image"),
+        (_crop, 1, "has 16 × 14 × 10 voxels, a_b_0000.nii.gz 16 × 14 × 12: expected the same"),
+        (Path.unlink, None, "has no images CASE_0000.nii.gz; see -i and --ending"),
+    ],
+)
+def test_wrong_images_are_named_before_anything_is_written(
+    images: Path, tmp_path: Path, change: Callable[[Path], None], number: int | None, message: str
+) -> None:
+    files = sorted(images.iterdir())
+    for file in files if number is None else [files[number]]:
+        change(file)
+    result = command("-i", images, "-o", tmp_path / "out")
+    assert result.returncode == 1
+    assert result.stderr.startswith(f"error: {images if number is None else files[number]} {message}")
+    assert result.stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_is_not_a_folder_to_write_to(images: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").touch()
+    result = command("-i", images, "-o", tmp_path / "out")
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: ") and str(tmp_path / "out") in result.stderr
+    assert result.stderr.count("\n") == 1

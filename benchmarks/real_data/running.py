@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks.corruptions import STRENGTHS, corrupt_folder
+from benchmarks.corruptions import STRENGTHS, cases_of, corrupt_folder
 from benchmarks.ext_trainer.benchmark_trainers import CLOCK_FILE
 from benchmarks.nnunet_commands import ROOT
 from benchmarks.real_data.arms import BASELINE
@@ -161,16 +161,12 @@ def _predict_corrupted(workspace: Workspace, piece: Piece, data: DataSet, model:
 def _write_corrupted(workspace: Workspace, data: DataSet, fold: int, target: Path) -> None:
     """All corruptions of a fold's validation cases, ``KIND_STRENGTH_of_CASE_0000.nii.gz``."""
     raw = workspace.raw(data)
-    ending = data_ending(raw)
+    every = cases_of(raw / "imagesTr", data_ending(raw))
+    cases = {case: every[case] for case in read_folds(workspace.preprocessed(data) / SPLITS_FILE)[fold]["val"]}
     with tempfile.TemporaryDirectory(dir=target) as temporary:
-        clean = Path(temporary) / "clean"
-        clean.mkdir()
-        for case in read_folds(workspace.preprocessed(data) / SPLITS_FILE)[fold]["val"]:
-            for image in (raw / "imagesTr").glob(f"{case}_[0-9][0-9][0-9][0-9]{ending}"):
-                (clean / image.name).symlink_to(image.resolve())
         for kind, strength in itertools.product(KINDS, STRENGTHS):
             out = Path(temporary) / f"{kind}_{strength}"
-            corrupt_folder(clean, out, kind, strength, ending=ending)
+            corrupt_folder(cases, out, kind, strength)
             for image in out.iterdir():
                 image.rename(target / f"{out.name}{_SEPARATOR}{image.name}")
 
