@@ -22,7 +22,8 @@ def finished(dice: float, seconds: float = 80.0, iterations: int = 400) -> dict[
     scores = {case: {"anterior": [dice - 0.02, 0.9], "posterior": [dice + 0.02, None]} for case in ("a", "b")}
     versions = {"torch": "2", "nnunetv2": "2.8"}
     described = {"machine": "m", "versions": versions}
-    return {"iterations": iterations, "seconds": seconds, "command_seconds": 90.0, "scores": scores, **described}
+    length = {"iterations": iterations, "seconds": seconds, "command_seconds": 90.0}
+    return {**length, "parameters": 1_000_000, "scores": scores, **described}
 
 
 def all_pieces(workers: list[float], device: list[float]) -> dict[str, Any]:

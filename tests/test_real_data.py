@@ -20,7 +20,7 @@ from benchmarks.real_data import __main__ as command
 from benchmarks.real_data import page as real_data_page
 from benchmarks.real_data import study as real_data_study
 from benchmarks.real_data.arms import ARMS
-from benchmarks.real_data.data import DATA_SETS, data_set
+from benchmarks.real_data.data import DATA_SETS, data_set, digest
 from benchmarks.real_data.pieces import SHORT, TIME, Piece, length, pieces, seconds, trainer_name
 from benchmarks.real_data.results import Results
 from benchmarks.real_data.workspace import Workspace, plans_of
@@ -216,6 +216,19 @@ def test_results_of_another_length_are_refused(study: Callable[..., list[str]], 
     assert not (tmp_path / "work").exists()
 
 
+@pytest.mark.parametrize("option", ["--list", "--only=*"])
+def test_results_of_data_that_have_changed_are_refused(
+    study: Callable[..., list[str]], tmp_path: Path, option: str
+) -> None:
+    results = Results(tmp_path / "r.json")
+    results.add("setups", "brats_2mm/3d_fullres", {**SETUP, "digest": digest(tmp_path / "brats_2mm")})
+    assert "error" not in study("--list")
+    next((tmp_path / "brats_2mm" / "labelsTr").iterdir()).write_text("corrected")
+    (message,) = study(option)
+    assert message.startswith(f"error: {tmp_path / 'r.json'} has results of other data named brats_2mm, or these have")
+    assert not (tmp_path / "work").exists()
+
+
 def test_results_of_another_study_are_refused(study: Callable[..., list[str]], tmp_path: Path) -> None:
     results = Results(tmp_path / "r.json")
     results.add("pieces", brats("default", fold=0).key, made_up(brats("default")))
@@ -234,6 +247,16 @@ def test_a_working_folder_of_other_data_is_refused(tmp_path: Path) -> None:
     raw.parent.mkdir(parents=True)
     raw.symlink_to(tmp_path / "one")
     with pytest.raises(UserError, match=r"other: use another --root"):
+        workspace.prepare(BRATS, tmp_path / "other")
+    raw.unlink()
+    raw.symlink_to(tmp_path / "other")
+    prepared = workspace.preprocessed(BRATS) / "prepared"
+    prepared.parent.mkdir(parents=True)
+    for before in ("", digest(tmp_path / "other")):
+        prepared.write_text(before)
+        workspace.prepare(BRATS, tmp_path / "other")
+    prepared.write_text("5" * 12)
+    with pytest.raises(UserError, match=r"other has changed since it was prepared in .*work: use another --root"):
         workspace.prepare(BRATS, tmp_path / "other")
     raw.rename(raw.with_name("Dataset501_Other"))
     with pytest.raises(UserError, match=r"has Dataset501_Other, of the same number: use another --root"):
@@ -287,12 +310,12 @@ def test_the_listing_says_what_is_left(study: Callable[..., list[str]], capsys: 
 
 def test_results_of_two_studies_are_kept(tmp_path: Path) -> None:
     first, second = (Results(tmp_path / "r.json") for _ in range(2))
-    entry = {"scores": {}, "command_seconds": 1.0}
+    entry = {"scores": {}, "command_seconds": 1.0, "iterations": 3, "seconds": 1.0, "parameters": 4}
     first.add("pieces", "a", entry)
     second.add("pieces", "b", entry)
     first.add("setups", "s", SETUP)
     assert list(first.read()["pieces"]) == ["a", "b"] and [path.name for path in tmp_path.iterdir()] == ["r.json"]
-    assert (tmp_path / "r.json").read_text().splitlines()[5] == '"a": {"scores": {}, "command_seconds": 1.0},'
+    assert (tmp_path / "r.json").read_text().splitlines()[5] == f'"a": {json.dumps(entry)},'
 
 
 @pytest.mark.parametrize(
@@ -302,6 +325,8 @@ def test_results_of_two_studies_are_kept(tmp_path: Path) -> None:
         ('{"setups": [], "pieces": 3}', "does not have the objects"),
         ('{"setups": {}, "pieces": {"a": 3}}', "a has no scores"),
         ('{"setups": {"s": {"seconds": {}}}, "pieces": {}}', "s has no patient"),
+        ('{"setups": {"s": {"seconds": 4}}, "pieces": {}}', "seconds of s is 4"),
+        ('{"setups": {}, "pieces": {"a/corrupted": {"scores": {}, "command_seconds": "1"}}}', 'corrupted is "1"'),
     ],
 )
 def test_damaged_results_are_reported_and_stay(
@@ -314,6 +339,16 @@ def test_damaged_results_are_reported_and_stay(
     for options in ((), ("--page",), ("--list",)):
         assert f"error: {file}" in study(*options)[0] and message in study(*options)[0]
     assert file.read_text() == damaged and not (tmp_path / "work").exists()
+
+
+@pytest.mark.parametrize(
+    "scores", [{"b_1": {"c": [1, 2]}}, {"b_1": {"c": {"r": [1]}}}, {"b_1": {"c": {"r": ["1", 2]}}}]
+)
+def test_damaged_scores_are_reported(tmp_path: Path, scores: dict[str, Any]) -> None:
+    piece = {"scores": scores, "command_seconds": 1}
+    (tmp_path / "r.json").write_text(json.dumps({"setups": {}, "pieces": {"a/corrupted": piece}}))
+    with pytest.raises(UserError, match=r"r.json: a/corrupted has damaged scores"):
+        Results(tmp_path / "r.json").read()
 
 
 @pytest.mark.parametrize("read_only", ["r.json", ""])

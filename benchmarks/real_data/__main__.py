@@ -30,8 +30,8 @@ from benchmarks.real_data.pieces import FOLDS, Piece, length, pieces, seconds
 from benchmarks.real_data.results import Results
 from benchmarks.real_data.study import (
     add_options,
-    check_lengths,
     check_pieces,
+    check_setups,
     continuable,
     named_pieces,
     run_all,
@@ -116,7 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise UserError("name at least one DATA, or give --page")
         elif options.list:
             by_name = {key: own for key, (own, _) in data.items()}
-            check_lengths(results, by_name.values(), options.device)
+            check_setups(results, data, options.device)
             print(listing(named_pieces(_pieces(options, data, results)), by_name, results))
         else:
             workspace = workspace_in(options.root, options.device)

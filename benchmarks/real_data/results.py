@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,16 @@ from factorizer_nnunet.core.json_files import load_json_object
 from factorizer_nnunet.core.locks import LockedError, file_lock
 
 SECTIONS = ("setups", "pieces")
-# Keys that every entry must have.
-_KEYS = {
-    "setups": ("seconds", "patient", "patch_size", "batch_size", "source", "note", "tolerance_mm"),
-    "pieces": ("scores", "command_seconds"),
+_NUMBER = (int, float)
+_TEXT = (str,)
+_SCORE = (*_NUMBER, type(None))
+# Keys that every entry must have, with the types of their values.
+_OF_SETUPS = {
+    **{"seconds": (dict,), "patient": (str, type(None)), "patch_size": (list,), "batch_size": _NUMBER},
+    **{"source": _TEXT, "note": _TEXT, "tolerance_mm": _NUMBER},
 }
+_OF_CORRUPTED = {"scores": (dict,), "command_seconds": _NUMBER}
+_OF_TRAININGS = {**_OF_CORRUPTED, "iterations": _NUMBER, "seconds": _NUMBER, "parameters": _NUMBER}
 _FIX = "Correct it, restore it from git, or delete it to begin again"
 
 
@@ -43,12 +49,21 @@ class Results:
         found = load_json_object(self.file, _FIX)
         if found.keys() != set(SECTIONS) or not all(isinstance(entries, dict) for entries in found.values()):
             raise UserError(f"{self.file} does not have the objects {' and '.join(SECTIONS)} alone. {_FIX}")
-        for section, keys in _KEYS.items():
-            for name, entry in found[section].items():
-                missing = [key for key in keys if not isinstance(entry, dict) or key not in entry]
-                if missing:
-                    raise UserError(f"{self.file}: {name} has no {missing[0]}. {_FIX}")
+        for name, entry in found["setups"].items():
+            self._check(name, entry, _OF_SETUPS)
+        for name, entry in found["pieces"].items():
+            is_corrupted = name.endswith("/corrupted")
+            self._check(name, entry, _OF_CORRUPTED if is_corrupted else _OF_TRAININGS)
+            if not _are_scores(entry["scores"], 3 if is_corrupted else 2):
+                raise UserError(f"{self.file}: {name} has damaged scores. {_FIX}")
         return found
+
+    def _check(self, name: str, entry: Any, keys: Mapping[str, tuple[type, ...]]) -> None:
+        for key, types in keys.items():
+            if not isinstance(entry, dict) or key not in entry:
+                raise UserError(f"{self.file}: {name} has no {key}. {_FIX}")
+            if not isinstance(entry[key], types):
+                raise UserError(f"{self.file}: {key} of {name} is {json.dumps(entry[key])[:40]}. {_FIX}")
 
     def add(self, section: str, name: str, values: dict[str, Any]) -> None:
         """Add a finished piece or a setup; the file is complete at any time."""
@@ -63,6 +78,13 @@ class Results:
                 return
             except LockedError:  # another process adds its results, which takes a moment
                 time.sleep(0.1)
+
+
+def _are_scores(scores: Any, depth: int) -> bool:
+    """Whether values are Dice and surface Dice, or null, by region, case and, of corrupted images, corruption."""
+    if depth:
+        return isinstance(scores, dict) and all(_are_scores(own, depth - 1) for own in scores.values())
+    return isinstance(scores, list) and len(scores) == 2 and all(isinstance(one, _SCORE) for one in scores)
 
 
 def _text(content: dict[str, Any]) -> str:

@@ -19,7 +19,7 @@ from benchmarks.ext_trainer.benchmark_trainers import CLOCK_FILE
 from benchmarks.nnunet_commands import ROOT
 from benchmarks.real_data.arms import BASELINE
 from benchmarks.real_data.candidates import ALL_ARMS
-from benchmarks.real_data.data import DataSet
+from benchmarks.real_data.data import DataSet, digest
 from benchmarks.real_data.pieces import KINDS, Piece, trainer_name
 from benchmarks.real_data.results import Results
 from benchmarks.real_data.workspace import Workspace, data_ending
@@ -59,7 +59,7 @@ def set_up(
     known = results.read()["setups"].get(piece.setup)
     if known is None:
         described = {key: getattr(data, key) for key in _OF_DATA}
-        now |= {"iterations": data.short, "device": workspace.device}
+        now |= {"iterations": data.short, "device": workspace.device, "digest": digest(source)}
         known = {**described, **now, "seconds": {}, **machine(workspace)}
         results.add("setups", piece.setup, known)
     check_same(results, piece.setup, now)

@@ -13,7 +13,7 @@ import torch
 
 from benchmarks.nnunet_commands import ROOT, CommandError
 from benchmarks.output_paths import json_output
-from benchmarks.real_data.data import DataSet
+from benchmarks.real_data.data import DataSet, digest
 from benchmarks.real_data.pieces import Piece
 from benchmarks.real_data.results import Results
 from benchmarks.real_data.running import check_same, run_piece, set_up
@@ -95,15 +95,23 @@ def check_pieces(results: Results, folds: Collection[int]) -> None:
             raise UserError(f"{results.file}: {key} is not a piece of this study; name its results (--results)")
 
 
-def check_lengths(results: Results, data: Collection[DataSet], device: str) -> None:
-    """See that results have the same short budgets and device, which is known before data are prepared.
+def check_setups(results: Results, data: Mapping[str, tuple[DataSet, Path]], device: str) -> None:
+    """See that results are of the same data, short budgets and device, which is known before data are prepared.
 
     Raises:
         UserError: something differs.
     """
-    for own in data:
+    known = results.read()["setups"]
+    for own, source in data.values():
+        now = digest(source)
         for configuration in own.configurations:
-            check_same(results, f"{own.key}/{configuration}", {"iterations": own.short, "device": device})
+            setup = f"{own.key}/{configuration}"
+            if known.get(setup, {}).get("digest", now) != now:
+                raise UserError(
+                    f"{results.file} has results of other data named {own.key}, or these have changed since: write the "
+                    "new ones to another file (--results)"
+                )
+            check_same(results, setup, {"iterations": own.short, "device": device})
 
 
 def named_pieces(found: list[Piece]) -> list[Piece]:
@@ -149,7 +157,7 @@ def run_all(
             those after them have run.
     """
     named_pieces(planned())
-    check_lengths(results, [own for own, _ in data.values()], workspace.device)
+    check_setups(results, data, workspace.device)
     workspace.root.mkdir(parents=True, exist_ok=True)
     failed: dict[str, str] = {}  # by piece
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks.nnunet_commands import environment, run_command
 from benchmarks.real_data.arms import UNET_PLANS, Arm
-from benchmarks.real_data.data import DataSet
+from benchmarks.real_data.data import DataSet, digest
 from factorizer_nnunet.core.atomic_files import write_text_atomically
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import load_json_object
@@ -117,7 +117,7 @@ class Workspace:
 
         Raises:
             UserError: the working folder has other data of this name or number, or is in the data set; or the data have
-                problems, which are all named, or nnU-Net has no plans for them.
+                changed since, or have problems, which are all named, or nnU-Net has no plans for them.
             CommandError: planning failed.
         """
         raw, folder = self.raw(data), self.preprocessed(data)
@@ -134,7 +134,10 @@ class Workspace:
             raw.symlink_to(source.resolve(), target_is_directory=True)
         if raw.resolve() != source.resolve():
             raise UserError(f"{raw} is {raw.resolve()}, not {source.resolve()}: use another --root")
+        now = digest(source)
         if done.exists():
+            if done.read_text(encoding="utf-8") not in ("", now):  # earlier versions wrote nothing
+                raise UserError(f"{source} has changed since it was prepared in {self.root}: use another --root")
             return
         print(f"{data.key}: planning and preprocessing …", flush=True)
         number = int(data.folder[7:10])
@@ -155,7 +158,7 @@ class Workspace:
             raise UserError(f"nnU-Net plans no {missing[0]} for {source}, as for 2D images: the study cannot use them")
         folds = data.folds(case.name for case in dataset.cases)
         write_text_atomically(folder / SPLITS_FILE, json.dumps(folds, indent=1))
-        done.touch()
+        write_text_atomically(done, now)
 
     def write_plans(self, data: DataSet, arms: Iterable[Arm]) -> None:
         """Write the plans of some arms, on the same preprocessed data."""
