@@ -81,6 +81,8 @@ def draw(content: Mapping[str, Any], file: Path) -> None:
     if swatches:
         titles = [arm.title for arm in ARMS.values() if arm.title in swatches]
         figure.legend([swatches[title] for title in titles], titles, loc="outside lower center", ncols=4, fontsize=8)
-    figure.suptitle("dots: as many iterations as nnU-Net's U-Net; squares: as much time; lines join separate trainings", fontsize=9)
+    figure.suptitle(
+        "dots: as many iterations as nnU-Net's U-Net; squares: as much time; lines join separate trainings", fontsize=9
+    )
     figure.savefig(file, dpi=110, format="png")
     plt.close(figure)
