@@ -125,8 +125,10 @@ def test_a_wrong_data_set_is_named(tmp_path: Path) -> None:
     write_raw(tmp_path / "Own")
     with pytest.raises(UserError, match="is not named as nnU-Net names data sets"):
         data_set(str(tmp_path / "Own"), tmp_path)
-    own = (tmp_path / "Own").rename(tmp_path / "Dataset007_Own")
-    assert data_set(str(own), tmp_path)[0].folder == "Dataset007_Own"
+    for name, number in (("Dataset1234_My-Data 2", 1234), ("Dataset007_Own", 7)):
+        own = next(tmp_path.iterdir()).rename(tmp_path / name)
+        found, _ = data_set(str(own), tmp_path)
+        assert (found.folder, found.number) == (name, number)
     (own / "labelsTr" / "case_0.nii.gz").unlink()
     with pytest.raises(UserError, match=r"labelsTr has 4 labels \.nii\.gz: five folds need 5 cases"):
         data_set(str(own), tmp_path)

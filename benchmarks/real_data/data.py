@@ -11,6 +11,7 @@ from pathlib import Path
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import load_json_object
 from factorizer_nnunet.nnunet.folds import NUMBER_OF_FOLDS, Fold, default_folds
+from factorizer_nnunet.nnunet.raw_dataset import NAME_PATTERN
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +41,11 @@ class DataSet:
     tolerance_mm: float
     patient: str | None = None
     note: str = ""
+
+    @property
+    def number(self) -> int:
+        """nnU-Net's ID of the data set."""
+        return int(self.folder.removeprefix("Dataset").partition("_")[0])
 
     def folds(self, cases: Iterable[str]) -> list[Fold]:
         """Five folds, which never split a patient; without patients they are nnU-Net's."""
@@ -157,7 +163,7 @@ def data_set(name: str, parent: Path) -> tuple[DataSet, Path]:
     if known is not None:
         return known, path
     path = path.resolve()
-    if re.fullmatch(r"Dataset\d{3}_\w+", path.name) is None:
+    if NAME_PATTERN.fullmatch(path.name) is None:
         raise UserError(f"{path} is not named as nnU-Net names data sets: DatasetNNN_Name")
     return (
         DataSet(

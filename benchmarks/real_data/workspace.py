@@ -126,7 +126,7 @@ class Workspace:
             raise UserError(f"{self.root} is in the data set {source}: use another --root")
         if folder.exists() and not done.exists() and not begun.exists():
             raise UserError(f"{folder} was not made by this command, which would overwrite it: use another --root")
-        same_number = [path.name for path in raw.parent.glob(f"{data.folder[:10]}_*") if path.name != data.folder]
+        same_number = [path.name for path in raw.parent.glob(f"Dataset{data.number:03d}_*") if path.name != data.folder]
         if same_number:
             raise UserError(f"{raw.parent} has {same_number[0]}, of the same number: use another --root")
         create_folders(self.root)
@@ -140,15 +140,14 @@ class Workspace:
                 raise UserError(f"{source} has changed since it was prepared in {self.root}: use another --root")
             return
         print(f"{data.key}: planning and preprocessing …", flush=True)
-        number = int(data.folder[7:10])
-        dataset = check_raw_folder(raw, number)
+        dataset = check_raw_folder(raw, data.number)
         folder.mkdir(exist_ok=True)
         begun.touch()
         report_warnings(dataset, check_voxels(dataset, folder, num_processes=1))
         target = ("-gpu_memory_target", data.memory_target_gb) if self.device == "cpu" else ()
         self.run(
             _PLAN,
-            *("-d", number, "-npfp", 1, "-np", 1, "-c", *data.configurations),
+            *("-d", data.number, "-npfp", 1, "-np", 1, "-c", *data.configurations),
             *target,
             *("-overwrite_plans_name", UNET_PLANS),
             log=f"{data.key}_prepare",
