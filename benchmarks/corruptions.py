@@ -29,6 +29,7 @@ from factorizer_nnunet.core.wording import count_of, lengths
 from factorizer_nnunet.imaging.payload import payload_problem
 from factorizer_nnunet.nnunet.image_files import channels_by_case, image_name
 
+VERSION = 2  # of corrupted images: raise it when they change, so that no earlier ones are used
 STRENGTHS = (1, 2, 3)
 ENDING = ".nii.gz"
 _MOST_BACKGROUND = 0.05  # a lowest value that more voxels have is background, and stays as it is
@@ -99,16 +100,22 @@ def gamma(channels: Channels, strength: int, rng: np.random.Generator) -> Channe
 
 def missing_slices(channels: Channels, strength: int, rng: np.random.Generator) -> Channels:
     """A tenth, a quarter or half of the slices, next to each other, have the lowest value of their channel."""
-    is_isotropic = np.allclose(channels.spacing, channels.spacing[0], rtol=_SAME_SPACING)
-    axis = 2 if is_isotropic else int(np.argmax(channels.spacing))
-    size = channels.arrays[0].shape[axis]
-    count = max(1, round((0.1, 0.25, 0.5)[strength - 1] * size))
-    first = int(rng.random() * (size - count + 1))
-    index = tuple(slice(first, first + count) if one == axis else slice(None) for one in range(3))
+    axis, missing = _missing(channels.arrays[0].shape, channels.spacing, strength, rng)
+    index = tuple(missing if one == axis else slice(None) for one in range(3))
     arrays = tuple(array.copy() for array in channels.arrays)
     for array in arrays:
         array[index] = array.min()
     return replace(channels, arrays=arrays)
+
+
+def _missing(
+    size: Sequence[int], spacing: Sequence[float], strength: int, rng: np.random.Generator
+) -> tuple[int, slice]:
+    """The axis of the slices, along which voxels are longest, or z if they are cubes; and the missing ones."""
+    axis = 2 if np.allclose(spacing, spacing[0], rtol=_SAME_SPACING) else int(np.argmax(spacing))
+    count = max(1, round((0.1, 0.25, 0.5)[strength - 1] * size[axis]))
+    first = int(rng.random() * (size[axis] - count + 1))
+    return axis, slice(first, first + count)
 
 
 def half_resolution(channels: Channels, strength: int, rng: np.random.Generator) -> Channels:
@@ -202,8 +209,7 @@ def corrupt(
     """
     first = images[0]
     arrays = tuple(sitk.GetArrayFromImage(image).transpose(2, 1, 0).astype(np.float32) for image in images)
-    rng = np.random.default_rng([seed, zlib.crc32(case.encode()), zlib.crc32(kind.encode())])
-    corrupted = CORRUPTIONS[kind](Channels(arrays, first.GetSpacing()), strength, rng)
+    corrupted = CORRUPTIONS[kind](Channels(arrays, first.GetSpacing()), strength, _generator(kind, seed, case))
     results = []
     for array in corrupted.arrays:
         result = sitk.GetImageFromArray(np.ascontiguousarray(array.transpose(2, 1, 0), np.float32))
@@ -211,6 +217,25 @@ def corrupt(
         result.SetSpacing(corrupted.spacing)
         results.append(result)
     return results
+
+
+def _generator(kind: str, seed: int, case: str) -> np.random.Generator:
+    return np.random.default_rng([seed, zlib.crc32(case.encode()), zlib.crc32(kind.encode())])
+
+
+def remaining_slices(image: sitk.Image, on: sitk.Image, strength: int, *, seed: int = 0, case: str = "") -> sitk.Image:
+    """An image without the slices that ``missing_slices`` takes from images on its grid.
+
+    Args:
+        image: of labels, as many voxels as ``on``.
+        on: an image with the voxel size of the clean images.
+        strength, seed, case: as of ``corrupt``.
+    """
+    axis, missing = _missing(on.GetSize(), on.GetSpacing(), strength, _generator("missing_slices", seed, case))
+    array = sitk.GetArrayFromImage(image)  # z, y, x
+    result = sitk.GetImageFromArray(np.delete(array, missing, 2 - axis))
+    result.SetSpacing(on.GetSpacing())
+    return result
 
 
 def cases_of(images: Path, ending: str = ENDING) -> dict[str, list[Path]]:

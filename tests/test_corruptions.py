@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 
-from benchmarks.corruptions import CORRUPTIONS, STRENGTHS, corrupt
+from benchmarks.corruptions import CORRUPTIONS, STRENGTHS, corrupt, remaining_slices
 
 SPACING = (1.0, 1.5, 3.0)
 
@@ -86,6 +86,21 @@ def test_missing_slices_are_the_thickest_or_the_last_of_equal_ones(spacing: tupl
     missing = arrays(corrupt([image], "missing_slices", 2))[0].T == 1  # x, y, z
     others = tuple(one for one in range(3) if one != axis)
     assert 0 < missing.all(others).sum() < image.GetSize()[axis]
+
+
+@pytest.mark.parametrize("strength", STRENGTHS)
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 3.0), (2.0, 1.0, 1.0)])
+def test_what_remains_of_labels_is_what_remains_of_the_image(spacing: tuple[float, ...], strength: int) -> None:
+    image = sitk.GetImageFromArray(np.random.default_rng(0).random((12, 14, 16), np.float32))
+    image.SetSpacing(spacing)
+    (corrupted,) = corrupt([image], "missing_slices", strength, seed=4, case="c")
+    corrupted.SetSpacing((9.0, 1.0, 1.0))
+    remaining = remaining_slices(corrupted, image, strength, seed=4, case="c")
+    kept, before = (sitk.GetArrayFromImage(one).T for one in (remaining, corrupted))
+    axis = int(np.argmax(spacing))
+    others = tuple(one for one in range(3) if one != axis)
+    np.testing.assert_array_equal(kept, np.compress((before != before.min()).any(others), before, axis))
+    assert kept.shape[axis] < before.shape[axis] and remaining.GetSpacing() == spacing
 
 
 @pytest.fixture

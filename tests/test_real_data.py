@@ -9,15 +9,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import SimpleITK as sitk  # noqa: N813
 from stock_plans import configuration
 from study_example import ACDC, BRATS, COST, SETUP, brats, made_up
 
+from benchmarks.corruptions import corrupt
 from benchmarks.ext_trainer import benchmark_trainers
 from benchmarks.nnunet_commands import CommandError
 from benchmarks.output_paths import json_output
 from benchmarks.real_data import __main__ as command
 from benchmarks.real_data import page as real_data_page
+from benchmarks.real_data import running
 from benchmarks.real_data import study as real_data_study
 from benchmarks.real_data.arms import ARMS
 from benchmarks.real_data.data import DATA_SETS, data_set, digest
@@ -285,6 +289,34 @@ def test_problems_of_the_data_are_named_before_planning(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"Dataset501_BraTS2mm"):
         workspace.prepare(BRATS, source)
     assert not workspace.preprocessed(BRATS).exists()
+
+
+def test_missing_slices_are_not_scored(tmp_path: Path) -> None:
+    workspace, predictions = Workspace(tmp_path), tmp_path / "predictions"
+    raw = workspace.raw(BRATS)
+    for folder in (raw / "labelsTr", predictions):
+        folder.mkdir(parents=True)
+    declared = {"labels": {"background": 0, "tumor": 1}, "channel_names": {"0": "MR"}, "numTraining": 1}
+    (raw / "dataset.json").write_text(json.dumps({**declared, "file_ending": ".nii.gz"}))
+    truth = np.random.default_rng(0).integers(0, 2, (9, 7, 8), np.uint8)
+    save(truth, raw / "labelsTr" / "a.nii.gz")
+    image = np.full(truth.shape, 2.0, np.float32)
+    image[0, 0, 0] = 1
+    (corrupted,) = corrupt([sitk.GetImageFromArray(image)], "missing_slices", 3, case="a")
+    missing = (sitk.GetArrayFromImage(corrupted) == 1).all((1, 2))
+    wrong = np.where(missing[:, None, None], 1 - truth, truth)
+    assert missing.sum() == 4
+    for corruption in ("missing_slices_3", "noise_3"):
+        save(wrong, predictions / f"{corruption}_of_a.nii.gz")
+    scores = running._scores_of_corrupted(workspace, BRATS, predictions)
+    assert scores["missing_slices_3"] == {"a": {"tumor": [1.0, 1.0]}}
+    assert scores["noise_3"]["a"]["tumor"][0] == pytest.approx(
+        2 * (wrong & truth).sum() / (wrong.sum() + truth.sum()), abs=1e-4
+    )
+
+
+def save(labels: np.ndarray, file: Path) -> None:
+    sitk.WriteImage(sitk.GetImageFromArray(labels), str(file))
 
 
 def test_one_failure_does_not_stop_the_others(study: Callable[..., list[str]]) -> None:

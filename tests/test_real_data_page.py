@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,14 +10,22 @@ import pytest
 from scipy import stats
 from study_example import BRATS, COST, brats, content_of, made_up
 
-from benchmarks.real_data import in_short
 from benchmarks.real_data.arms import ARMS, MAIN
 from benchmarks.real_data.figure import draw, points
 from benchmarks.real_data.in_short import TESTED, nmf_rows, overview, robustness_rows
 from benchmarks.real_data.page import page
 from benchmarks.real_data.pieces import ITERATIONS, SHORT, TIME, pieces
 from benchmarks.real_data.results import Results
-from benchmarks.real_data.summary import case_means, comparison, patient_means, robustness, robustness_of_models, shown
+from benchmarks.real_data.summary import (
+    case_means,
+    comparison,
+    is_above,
+    paired,
+    patient_means,
+    robustness,
+    robustness_of_models,
+    shown,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 MEASURED = ROOT / "docs" / "measured"
@@ -55,7 +64,10 @@ def test_robustness_is_the_mean_over_corruptions_of_each_patient() -> None:
     assert found.by_strength["2"] == pytest.approx((0.1, 0.01))  # of 0.2 and 0.0
     assert found.by_strength["1"][0] == pytest.approx(0.35)
     assert found.patients == pytest.approx({"a": 0.4, "b": 0.4 / 3}) and found.mean == pytest.approx(0.8 / 3)
-    assert found.worst == pytest.approx(np.percentile([0.8, 0.4, 0.2, 0.0, 0.2, 0.0], 5))
+    assert found.worst == found.worst_complete == pytest.approx(np.percentile([0.8, 0.4, 0.2, 0.0, 0.2, 0.0], 5))
+    incomplete = robustness({"noise_1": case, "missing_slices_1": worse}, None)
+    assert incomplete.worst < incomplete.worst_complete == pytest.approx(np.percentile([0.8, 0.4], 5))
+    assert np.isnan(robustness({"missing_slices_1": worse}, None).worst_complete)
 
 
 def test_the_low_percentiles_of_two_models_are_compared_on_resampled_patients() -> None:
@@ -108,7 +120,17 @@ def test_robustness_and_the_gain_of_the_nmf_have_a_row_for_each_data_set() -> No
     assert [cell[-3:] for cell in first[1:]] == ["(4)", "(2)", "(2)"]
 
 
-def test_the_overview_marks_what_is_ahead_of_both_unets(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("gains", "is_ahead"), [([0.1] * 5, False), ([0.1] * 6, True), ([0.1] * 3 + [0.5] * 4 + [-0.21], False)]
+)
+def test_ahead_means_a_small_p_value_too(gains: list[float], is_ahead: bool) -> None:
+    values = {str(number): gain + number / 100 for number, gain in enumerate(gains)}
+    base = {str(number): 0.0 for number in range(len(gains))}
+    assert paired(values, base).low > 0
+    assert is_above(values, base) == is_ahead
+
+
+def test_the_overview_marks_what_is_ahead_of_both_unets() -> None:
     """The default has no gain here, the U-Nets +0.01 and +0.02: so it is behind until the U-Nets are made worse."""
     planned = [brats("default"), brats("default", TIME), brats("unet"), brats("unet_ours")]
     content = content_of(*planned)
@@ -118,8 +140,12 @@ def test_the_overview_marks_what_is_ahead_of_both_unets(monkeypatch: pytest.Monk
         for regions in content["pieces"][piece.key]["scores"].values():
             regions["whole"][0] -= 0.1
     assert overview(content)[1][6:] == ["0.522"] * 2  # of two patients
-    monkeypatch.setattr(in_short, "cases_needed", lambda _: 2)
-    assert overview(content)[1][6:] == ["**0.522**"] * 2
+    further = [replace(piece, fold=fold) for piece in planned for fold in (2, 3)]
+    more = content_of(*planned, *further)
+    for piece in (*planned[2:], *further[4:]):
+        for regions in more["pieces"][piece.key]["scores"].values():
+            regions["whole"][0] -= 0.1
+    assert overview(more)[1][6:] == ["**0.522**"] * 2  # of six
     content["pieces"] |= {piece.key: made_up(piece) for piece in (brats("unet", fold=2), brats("default", fold=2))}
     content["pieces"] |= {brats("unet_ours", fold=2).key: made_up(brats("unet_ours", fold=2))}
     assert overview(content)[1][2] == "0"  # equal time has no other fold
@@ -133,7 +159,7 @@ def test_the_page_says_what_was_compared_and_what_its_number_of_patients_can_sho
     assert "2 patients, fold 0." in few and "With 2 patients no test reaches a p-value of 0.05" in few
     assert "### Seeds" in few and "### Corrupted images" in few
     many = page(content_of(*planned), "p.png")
-    assert "8 patients, folds 0, 2, 3, 4." in many and "is found with a power of 80 %" in many
+    assert "8 patients, folds 0, 2, 3, 4." in many and "detects a true mean difference of 0." in many
     assert "Factorizer, NMF everywhere minus Factorizer, no NMF: −" in many.replace("-", "−")
     (row,) = [line for line in few.split("### ")[1].splitlines() if line.startswith("| nnU-Net's U-Net, our")]
     cells = [cell.strip() for cell in row.split("|")[2:-1]]
@@ -160,6 +186,27 @@ def test_arms_that_have_fewer_folds_do_not_take_folds_from_the_main_ones() -> No
     first_lines = [part.partition("\n")[0] for part in (main, every)]
     assert first_lines == [f"Short budget, equal iterations, {folds}" for folds in ("folds 0, 2", "fold 0")]
     assert "no NMF" not in main and "4 patients" in main and "no NMF" in every and "2 patients" in every
+
+
+def test_the_time_of_a_training_is_that_of_the_folds_of_the_table() -> None:
+    content = content_of(*(brats(arm, fold=fold) for arm in MAIN for fold in (0, 2)), brats("no_nmf"))
+    content["pieces"][brats("default", fold=2).key]["seconds"] = 180.0
+    main, every, _ = page(content, "p.png").split("### ")[1:]
+    minutes = [
+        next(line.split("|")[4].strip() for line in part.splitlines() if line.startswith("| Factorizer, default"))
+        for part in (main, every)
+    ]
+    assert minutes == ["2.0", "1.0"]
+
+
+def test_an_arm_on_another_fold_takes_no_table_away() -> None:
+    content = content_of(brats("default"), brats("unet"), brats("no_nmf", fold=2))
+    found = comparison(content, "brats_2mm/3d_fullres", SHORT, ITERATIONS)
+    assert found is not None and list(found.results) == ["default", "unet"] and found.folds == (0,)
+    tested = [brats(*model, fold=fold, corrupted=True) for model, fold in zip(TESTED, (0, 2), strict=True)]
+    content = content_of(*tested, *(piece.training for piece in tested))
+    assert list(robustness_of_models(content, "brats_2mm/3d_fullres", TESTED)) == [TESTED[0]]
+    assert len(robustness_rows(content)) == 1
 
 
 def test_every_training_of_fold_0_is_a_point_of_the_figure(tmp_path: Path) -> None:

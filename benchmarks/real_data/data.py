@@ -87,7 +87,7 @@ DATA_SETS = {
             note="Blurred and coarse images keep the black background out of which the skull was cut. Before revision "
             "97081bd it was smeared, too, which changes nnU-Net's normalization: then the default had a mean Dice of "
             "0.218 on blurred images and of 0.284 at half resolution, nnU-Net's U-Net 0.434 and 0.460 (fold 0, in "
-            "these files at revision 713384d).",
+            "these files at revision 713384d). This was changed after these results were known.",
         ),
         DataSet(
             key="hippocampus",
@@ -98,7 +98,8 @@ DATA_SETS = {
             memory_target_gb=0.05,
             short=400,
             tolerance_mm=1.0,
-            note="Our learning rate was chosen on fold 0 of this data set, see [there](hippocampus.md).",
+            note="Each volume counts as a patient; some may be the left and the right side of one. Our learning rate "
+            "was chosen on fold 0 of this data set, see [there](hippocampus.md).",
         ),
         DataSet(
             key="acdc",
@@ -122,7 +123,10 @@ DATA_SETS = {
             memory_target_gb=0.3,
             short=150,
             tolerance_mm=1.25,
-            note="Voxel sizes are nominal: Dice is meaningful, distances in mm are not.",
+            note="Voxel sizes are nominal: Dice is meaningful, distances in mm are not. Each volume counts as a "
+            "patient, but some were scanned before and after treatment, and the data do not say which: a few pairs of "
+            "labels are nearly the same. So some patients are in training and in validation, which raises the Dice of "
+            "all networks.",
         ),
     )
 }

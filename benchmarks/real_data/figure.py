@@ -72,8 +72,15 @@ def draw(content: Mapping[str, Any], file: Path) -> None:
                 axis.plot(minutes, dice, "-", color=f"C{number}", linewidth=1)
                 swatches[arm.title] = Patch(color=f"C{number}")
                 for point in found:
-                    axis.plot(point.minutes, point.dice, _MARKERS[point.equal], color=f"C{number}", markersize=5)
-        axis.set(title=setup_title(setup), xlabel="CPU minutes of training", ylabel="mean Dice, fold 0", xscale="log")
+                    axis.plot(
+                        point.minutes, point.dice, _MARKERS[point.equal], color=f"C{number}", markersize=5, alpha=0.8
+                    )
+        axis.set(
+            title=setup_title(setup),
+            xlabel="CPU minutes, from timed iterations",
+            ylabel="mean Dice, fold 0",
+            xscale="log",
+        )
         axis.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
         axis.xaxis.set_major_formatter(ScalarFormatter())
         axis.xaxis.set_minor_formatter(NullFormatter())

@@ -9,12 +9,14 @@ import os
 import platform
 import subprocess
 import tempfile
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks.corruptions import STRENGTHS, cases_of, corrupt_folder
+import SimpleITK as sitk  # noqa: N813
+
+from benchmarks.corruptions import STRENGTHS, VERSION, cases_of, corrupt_folder, missing_slices, remaining_slices
 from benchmarks.ext_trainer.benchmark_trainers import CLOCK_FILE
 from benchmarks.nnunet_commands import ROOT
 from benchmarks.real_data.arms import BASELINE
@@ -35,6 +37,7 @@ from factorizer_nnunet.nnunet.model_name import ModelName
 from factorizer_nnunet.nnunet.names import SPLITS_FILE
 
 _OF_DATA = ("source", "note", "patient", "tolerance_mm", "memory_target_gb")  # in the results
+_CORRUPTED, _PREDICTED = (f"{name}_{VERSION}" for name in ("corrupted", "predicted"))  # folders in WORK
 _SEPARATOR = "_of_"  # between the corruption and the case, in names of corrupted images
 
 ScoresOfCases = dict[str, dict[str, list[float | None]]]  # Dice and surface Dice by case and region; None if undefined
@@ -145,11 +148,11 @@ def train(workspace: Workspace, data: DataSet, model: ModelName, number: int) ->
 
 def _predict_corrupted(workspace: Workspace, piece: Piece, data: DataSet, model: ModelName) -> tuple[float, Path]:
     """Predict the corrupted images of a fold's validation cases; returns CPU seconds and the predictions."""
-    images = workspace.root / "corrupted" / data.key / f"fold_{piece.fold}"
+    images = workspace.root / _CORRUPTED / data.key / f"fold_{piece.fold}"
     if not images.exists():
         with atomic_folder(images) as draft:
             _write_corrupted(workspace, data, piece.fold, draft)
-    predictions = workspace.root / "predicted" / data.key / model.folder / f"fold_{piece.fold}"
+    predictions = workspace.root / _PREDICTED / data.key / model.folder / f"fold_{piece.fold}"
     predictions.mkdir(parents=True, exist_ok=True)
     arguments = ("-i", images, "-o", predictions, "-d", data.folder, "-c", piece.configuration, "-f", piece.fold)
     named = ("-tr", model.trainer, "-p", model.plans)
@@ -175,7 +178,7 @@ def _scores(workspace: Workspace, data: DataSet, predictions: Path) -> ScoresOfC
     """Dice and surface Dice of all cases of a folder, by case and region."""
     ending = data_ending(workspace.raw(data))
     cases = {file: file.name.removesuffix(ending) for file in sorted(predictions.glob(f"*{ending}"))}
-    return _scored(workspace, data, cases)
+    return _scored(workspace, data, _pairs(workspace, data, cases))
 
 
 def _scores_of_corrupted(workspace: Workspace, data: DataSet, predictions: Path) -> dict[str, ScoresOfCases]:
@@ -185,13 +188,35 @@ def _scores_of_corrupted(workspace: Workspace, data: DataSet, predictions: Path)
     for file in sorted(predictions.glob(f"*{ending}")):
         corruption, _, case = file.name.removesuffix(ending).partition(_SEPARATOR)
         files.setdefault(corruption, {})[file] = case
-    return {corruption: _scored(workspace, data, cases) for corruption, cases in files.items()}
+    scores = {}
+    with tempfile.TemporaryDirectory() as temporary:
+        for corruption, cases in files.items():
+            pairs = _pairs(workspace, data, cases)
+            kind, _, strength = corruption.rpartition("_")
+            if kind == missing_slices.__name__:
+                pairs = [_remaining(pair, int(strength), Path(temporary)) for pair in pairs]
+            scores[corruption] = _scored(workspace, data, pairs)
+    return scores
 
 
-def _scored(workspace: Workspace, data: DataSet, cases: Mapping[Path, str]) -> ScoresOfCases:
+def _pairs(workspace: Workspace, data: DataSet, cases: Mapping[Path, str]) -> list[CasePair]:
+    """Predictions with their labels."""
     raw = workspace.raw(data)
-    labels, ending = raw / "labelsTr", data_ending(raw)
-    pairs = [CasePair(case, file, labels / f"{case}{ending}") for file, case in cases.items()]
+    return [CasePair(case, file, raw / "labelsTr" / f"{case}{data_ending(raw)}") for file, case in cases.items()]
+
+
+def _remaining(pair: CasePair, strength: int, folder: Path) -> CasePair:
+    """Copies in a folder without the missing slices, on which no network could segment anything."""
+    label = sitk.ReadImage(str(pair.reference))
+    files = []
+    for name, image in (("prediction", sitk.ReadImage(str(pair.prediction))), ("label", label)):
+        files.append(folder / f"{name}_{strength}_{pair.reference.name}")
+        sitk.WriteImage(remaining_slices(image, label, strength, case=pair.case), str(files[-1]))
+    return CasePair(pair.case, *files)
+
+
+def _scored(workspace: Workspace, data: DataSet, pairs: Sequence[CasePair]) -> ScoresOfCases:
+    raw = workspace.raw(data)
     scores = evaluate_pairs(
         pairs,
         DatasetJson.read(raw / DATASET_FILE, "Restore it"),

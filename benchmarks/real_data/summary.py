@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from scipy import stats
@@ -14,13 +14,16 @@ from scipy import stats
 from benchmarks.real_data.arms import ARMS, BASELINE
 from benchmarks.real_data.data import patient_of
 from benchmarks.real_data.pieces import FOLDS, ITERATIONS, SHORT, TIME, Piece, costs_the_same
-from factorizer_nnunet.report.statistics import LEVEL, SEED, Estimate, estimate
+from factorizer_nnunet.report.statistics import ALPHA, LEVEL, SEED, Estimate, difference, estimate
 
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
 Model = tuple[str, str]  # an arm, and what of its training is equal to the baseline's
 Scores = Mapping[str, Mapping[str, Sequence[float | None]]]  # Dice and surface Dice by case and region
 DICE, SURFACE = 0, 1
 WORST = 5  # percentile of the cases
 POWER = 0.8
+_INCOMPLETE = "missing_slices"
 _RESAMPLES = 1000  # for a percentile of the cases
 
 
@@ -52,6 +55,10 @@ class Comparison:
     def difference(self, arm: str, other: str) -> Estimate:
         """Mean Dice of an arm minus that of another, over the patients."""
         return paired(self._by_patient(arm), self._by_patient(other))
+
+    def is_ahead(self, arm: str, other: str) -> bool:
+        """Whether the mean Dice of an arm is above that of another, as of ``is_above``."""
+        return is_above(self._by_patient(arm), self._by_patient(other))
 
     def detectable(self, arm: str, other: str) -> float:
         """The true mean difference that a paired t-test finds with ``POWER``, if patients scatter as here."""
@@ -94,15 +101,17 @@ def comparison(
             )
             if piece.key in content["pieces"]:
                 found.setdefault(arm, {})[fold] = content["pieces"][piece.key]
-    folds = _shared(found)
-    if len(found) < 2 or not folds:
-        return None
-    return Comparison(found, folds, content["setups"][setup]["patient"])
+    found, folds = _shared(found)
+    return Comparison(found, folds, content["setups"][setup]["patient"]) if len(found) > 1 else None
 
 
-def _shared(found: Mapping[Any, Mapping[int, Any]]) -> tuple[int, ...]:
-    """The folds that all have."""
-    return tuple(sorted(set.intersection(*map(set, found.values())))) if found else ()
+def _shared(found: Mapping[_Key, Mapping[int, _Value]]) -> tuple[dict[_Key, Mapping[int, _Value]], tuple[int, ...]]:
+    """The folds that all have, and all; without those that lack the first fold of any if they share none."""
+    kept = dict(found)
+    if kept and not set.intersection(*map(set, kept.values())):
+        first = min(fold for own in kept.values() for fold in own)
+        kept = {key: own for key, own in kept.items() if first in own}
+    return kept, tuple(sorted(set.intersection(*map(set, kept.values())))) if kept else ()
 
 
 def case_means(scores: Scores, region: str | None = None, metric: int = DICE) -> dict[str, float]:
@@ -128,6 +137,13 @@ def paired(first: Mapping[str, float], second: Mapping[str, float]) -> Estimate:
     return estimate(_differences(first, second))
 
 
+def is_above(first: Mapping[str, float], second: Mapping[str, float]) -> bool:
+    """Whether values are higher than others of the same patients: interval above 0, and p < 0.05 (Wilcoxon)."""
+    own, others = (np.array([values[patient] for patient in second]) for values in (first, second))
+    found = difference(own, others, higher_is_better=True)
+    return found.estimate.low > 0 and found.p_value < ALPHA
+
+
 def _differences(first: Mapping[str, float], second: Mapping[str, float]) -> np.ndarray:
     return np.array([first[patient] - second[patient] for patient in second])
 
@@ -140,6 +156,7 @@ class Robustness:
         by_kind: mean Dice by corruption, over strengths and cases.
         by_strength: the same by strength, and a low percentile of these cases.
         worst: a low percentile of all corrupted cases.
+        worst_complete: the same of those without missing slices; NaN if there are none.
         patients: mean Dice of each over all corruptions.
         images: mean Dice of each corrupted image of a patient.
         folds: of the test cases.
@@ -149,6 +166,7 @@ class Robustness:
     by_kind: Mapping[str, float]
     by_strength: Mapping[str, tuple[float, float]]
     worst: float
+    worst_complete: float
     patients: Mapping[str, float]
     images: Mapping[str, Sequence[float]]
     folds: tuple[int, ...] = ()
@@ -162,6 +180,10 @@ class Robustness:
     def difference(self, other: Robustness) -> Estimate:
         """Mean Dice minus that of another model, over the patients."""
         return paired(self.patients, other.patients)
+
+    def is_ahead(self, other: Robustness) -> bool:
+        """Whether the mean Dice is above that of another model, as of ``is_above``."""
+        return is_above(self.patients, other.patients)
 
     def difference_of_worst(self, other: Robustness) -> Estimate:
         """The low percentile minus that of another model, as ``mean``; with a percentile bootstrap over patients."""
@@ -188,9 +210,8 @@ def robustness_of_models(content: Mapping[str, Any], setup: str, models: Sequenc
         corrupted, clean = (content["pieces"].get(one.key) for one in (piece, piece.training))
         if corrupted is not None and clean is not None:
             found.setdefault((arm, equal), {})[fold] = corrupted["scores"], clean
-    folds, patient = _shared(found), content["setups"][setup]["patient"]
-    if not folds:
-        return {}
+    found, folds = _shared(found)
+    patient = content["setups"][setup]["patient"]
     summaries = {}
     for model, own in found.items():
         scores = {
@@ -223,13 +244,21 @@ def robustness(scores: Mapping[str, Scores], pattern: str | None) -> Robustness:
         {kind: float(np.nanmean(values)) for kind, values in grouped(0).items()},
         {strength: (float(np.nanmean(values)), _worst(values)) for strength, values in grouped(2).items()},
         _worst(every),
+        _worst(
+            [
+                value
+                for corruption, own in means.items()
+                if parts[corruption][0] != _INCOMPLETE
+                for value in own.values()
+            ]
+        ),
         patient_means(mean_of, pattern),
         images,
     )
 
 
 def _worst(values: Sequence[float] | np.ndarray) -> float:
-    return float(np.nanpercentile(values, WORST))
+    return float(np.nanpercentile(values, WORST)) if len(values) else math.nan
 
 
 def shown(found: Estimate) -> str:
