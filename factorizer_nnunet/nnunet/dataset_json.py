@@ -24,6 +24,7 @@ BACKGROUND, IGNORE = "background", "ignore"  # names of labels with a meaning of
 _DEFAULT_FILE_ENDING = ".nii.gz"
 
 _FORMAT_FIX = "Fix it as nnU-Net's dataset_format.md describes"
+_MISSING_FIX = "Restore it, or name the folder that has it"
 
 
 @dataclass(frozen=True)
@@ -48,13 +49,13 @@ class DatasetJson:
     path: Path = Path(DATASET_FILE)
 
     @classmethod
-    def read(cls, path: Path, fix: str = _FORMAT_FIX) -> DatasetJson:
+    def read(cls, path: Path, fix: str | None = None) -> DatasetJson:
         """Read the file ``path``.
 
         Raises:
-            UserError: it cannot be read or is not a JSON object; the message ends with ``fix``.
+            UserError: it cannot be read or is not a JSON object; the message ends with ``fix``, or what fits.
         """
-        return cls(load_json_object(path, fix), path)
+        return cls(load_json_object(path, fix or (_FORMAT_FIX if path.exists() else _MISSING_FIX)), path)
 
     @property
     def channel_names(self) -> tuple[str, ...]:

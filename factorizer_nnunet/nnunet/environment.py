@@ -23,8 +23,8 @@ EXT_TRAINER_VARIABLE = "nnUNet_extTrainer"
 COMPILE_VARIABLE = "nnUNet_compile"
 AUGMENTATION_VARIABLE = "nnUNet_factorizer_augmentation"
 STEP_VARIABLE = "nnUNet_factorizer_step"
-RAW_VARIABLE = "nnUNet_raw"
-FOLDER_VARIABLES = (RAW_VARIABLE, "nnUNet_preprocessed", "nnUNet_results")
+RAW_VARIABLE, PREPROCESSED_VARIABLE = "nnUNet_raw", "nnUNet_preprocessed"
+FOLDER_VARIABLES = (RAW_VARIABLE, PREPROCESSED_VARIABLE, "nnUNet_results")
 
 
 class Augmentation(str, Enum):

@@ -1,4 +1,4 @@
-"""Segmentations of a fold's validation: those that someone has corrected are kept when the fold is validated again."""
+"""What a fold's validation writes: segmentations, of which corrected ones are kept, and scores against the labels."""
 
 from __future__ import annotations
 
@@ -10,13 +10,18 @@ from factorizer_nnunet.core.file_stamps import REMOVED, changed_sources, record_
 from factorizer_nnunet.core.set_aside import EDITED, INCOMPLETE, set_aside
 from factorizer_nnunet.core.wording import count_of
 from factorizer_nnunet.nnunet.model_folder import FoldFolder
-from factorizer_nnunet.nnunet.provenance import FOLDER
+from factorizer_nnunet.nnunet.provenance import FOLDER, Derived
 
 
-def record_segmentations(fold: FoldFolder, file_ending: str) -> None:
-    """Remember the segmentations as the validation has just written them.
+def record_validation(fold: FoldFolder, labels: Path, file_ending: str) -> None:
+    """Remember the segmentations as the validation has just written them, and the labels that it has scored them by.
 
-    Of those of a stopped validation, only what differs from them stays.
+    Of segmentations of a stopped validation, only what differs from them stays.
+
+    Args:
+        fold: the fold.
+        labels: the folder of nnU-Net's copies of the labels.
+        file_ending: of segmentations and labels.
 
     Raises:
         OSError: a file cannot be read, or the record not written.
@@ -27,6 +32,14 @@ def record_segmentations(fold: FoldFolder, file_ending: str) -> None:
             if filecmp.cmp(stopped, path, shallow=False):
                 stopped.unlink()
     record_sources(_record(fold), found, {})
+    validation_scores(fold, labels, file_ending).write_record()
+
+
+def validation_scores(fold: FoldFolder, labels: Path, file_ending: str) -> Derived:
+    """The scores of a validation, made from the labels of its cases; arguments as of ``record_validation``."""
+    files = {name: labels / name for name in _segmentations(fold, file_ending)}
+    present = {f"label {name}": file for name, file in files.items() if file.is_file()}
+    return Derived(fold.path / FOLDER / "scores.json", present, {}, (fold.summary,))
 
 
 def keep_edited(fold: FoldFolder, file_ending: str) -> list[str]:

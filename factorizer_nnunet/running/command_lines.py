@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from factorizer_nnunet.nnunet.model_folder import ModelFolder
 from factorizer_nnunet.nnunet.model_name import ModelName
 from factorizer_nnunet.nnunet.names import parse_plans_name, template_of
 from factorizer_nnunet.postprocessing import LEAVE_OUT
@@ -129,6 +130,12 @@ def postprocess(settings: RunSettings, source: Path, output: Path, best: BestCon
 def scores(settings: RunSettings, segmentations: Path, references: Path, plans_file: Path) -> Command:
     options = ("-djfile", str(plans_file.with_name("dataset.json")), "-pfile", str(plans_file))
     return ("nnUNetv2_evaluate_folder", str(references), str(segmentations), *options, *_processes(settings))
+
+
+def validation_scores(settings: RunSettings, model: ModelFolder, fold: int) -> Command:
+    """Score the segmentations of a fold's validation; ``--chill`` since the labels of other folds have none."""
+    options = ("-djfile", str(model.dataset_file), "-pfile", str(model.plans_file), "--chill", *_processes(settings))
+    return ("nnUNetv2_evaluate_folder", str(settings.paths.labels), str(model.fold(fold).validation), *options)
 
 
 def _id(settings: RunSettings) -> str:

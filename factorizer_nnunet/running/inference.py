@@ -16,8 +16,9 @@ from factorizer_nnunet.calibration.calibration_file import read_calibration
 from factorizer_nnunet.core.atomic_files import atomic_file
 from factorizer_nnunet.core.json_files import read_complete_json
 from factorizer_nnunet.core.set_aside import is_set_aside
+from factorizer_nnunet.nnunet.dataset_json import DATASET_FILE
 from factorizer_nnunet.nnunet.integrity import is_complete, newest
-from factorizer_nnunet.nnunet.model_folder import PREDICTION_FILE, SUMMARY_FILE
+from factorizer_nnunet.nnunet.model_folder import PLANS_FILE, PREDICTION_FILE, SUMMARY_FILE
 from factorizer_nnunet.nnunet.pass_record import QUALITY_FILES, passes_file
 from factorizer_nnunet.nnunet.provenance import Derived
 from factorizer_nnunet.running import command_lines
@@ -66,6 +67,7 @@ class Inference(InferenceFiles):
                 state=self.postprocessing_state,
                 commands=self.postprocessing_commands,
                 prepare=self.prepare_postprocessing,
+                finish=self.copy_descriptions,
                 derived=self.postprocessed_from,
                 appears=self.prediction.output,
             ),
@@ -215,6 +217,13 @@ class Inference(InferenceFiles):
         with atomic_file(self.settings.paths.no_postprocessing) as draft:
             draft.write_bytes(pickle.dumps(([], [])))
         return [f"postprocessed by {rules}, instead of nnU-Net's postprocessing"]
+
+    def copy_descriptions(self) -> None:
+        """Copy nnU-Net's plans and dataset.json next to the final segmentations, as nnUNetv2_predict does."""
+        plans = self.best().plans_file
+        for source, name in ((plans, PLANS_FILE), (plans.with_name(DATASET_FILE), DATASET_FILE)):
+            with atomic_file(self.prediction.output / name) as draft:
+                shutil.copyfile(source, draft)
 
     def _is_of_other_models(self, best: BestConfiguration, target: Target, changes: Mapping[str, str] | None) -> bool:
         """Whether a folder's predictions are of other images or with other mirroring, or of folds before they changed.

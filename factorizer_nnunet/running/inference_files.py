@@ -117,15 +117,17 @@ class InferenceFiles:
         return {} if file is None else {RULES: file}
 
     def calibrated(self) -> Derived:
-        """The calibration of each model of the best configuration, made from its folds and rules."""
-        best = self.best()
+        """The calibration of each model of the best configuration, made from its folds, their labels, and rules."""
+        best, paths = self.best(), self.settings.paths
         folds = [(model, fold) for model in best.models for fold in best.folds]
-        checkpoints: dict[str, Source] = {
-            checkpoint_entry(model, fold): self.settings.paths.fold(model, fold).checkpoint() for model, fold in folds
+        sources: dict[str, Source] = {
+            checkpoint_entry(model, fold): paths.fold(model, fold).checkpoint() for model, fold in folds
         }
-        checkpoints |= self._rules()
-        files = [calibration_file(self.settings.paths.model(model).path) for model in best.models]
-        return self._derived(CALIBRATE, checkpoints, files)
+        labels = {case.name: case.label for case in paths.raw_dataset().training_cases(paths.raw).values()}
+        validated = (case for fold in best.folds for case in paths.validation_cases(fold))
+        sources |= {f"label of {case}": labels[case] for case in validated if case in labels}
+        files = [calibration_file(paths.model(model).path) for model in best.models]
+        return self._derived(CALIBRATE, sources | self._rules(), files)
 
     def postprocessed_from(self) -> Derived:
         """Final segmentations, made from those before nnU-Net's postprocessing and what says how to postprocess."""

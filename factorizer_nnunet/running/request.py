@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from factorizer_nnunet.core.atomic_files import write_text_atomically
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import load_json_object
 from factorizer_nnunet.core.path_names import path_component
+from factorizer_nnunet.nnunet.environment import PREPROCESSED_VARIABLE, RAW_VARIABLE
 from factorizer_nnunet.nnunet.model_name import ModelName
 from factorizer_nnunet.running.paths import NAMED_RUNS_FOLDER, REQUEST_FILE, RUN_FOLDER, Folders
 from factorizer_nnunet.running.settings import Prediction, RunSettings
@@ -61,14 +63,22 @@ def read_request(file: Path) -> RunSettings:
     content = load_json_object(file, fix)
     try:
         path_component(content["dataset"], "dataset")
-        # The folder may have been copied or moved since: what is shown is what lies here.
         settings = _settings(content)
-        folders = replace(settings.folders, results=_dataset_folder(file).parent)
+        folders = _folders_now(settings.folders, _dataset_folder(file).parent)
         return replace(settings, folders=folders, name=name_of_run(file))
     except UserError as error:  # about a name in it
         raise UserError(f"{file}: {error}. {fix}") from error
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{file} is not as this version writes it ({error!r}). {fix}") from error
+
+
+def _folders_now(recorded: Folders, results: Path) -> Folders:
+    """The folders of a run whose results lie here. If they were copied or moved, so were probably the others."""
+    if results == recorded.results:
+        return recorded
+    raw = Path(os.environ.get(RAW_VARIABLE, recorded.raw))
+    preprocessed = Path(os.environ.get(PREPROCESSED_VARIABLE, recorded.preprocessed))
+    return Folders(raw, preprocessed, results)
 
 
 def name_of_run(file: Path) -> str | None:

@@ -20,6 +20,7 @@ from factorizer_nnunet.nnunet.label_copies import outdated_label_copies
 from factorizer_nnunet.nnunet.model_folder import CHECKPOINTS
 from factorizer_nnunet.nnunet.model_name import ModelName
 from factorizer_nnunet.nnunet.plans import resolved_configuration
+from factorizer_nnunet.nnunet.validation_files import validation_scores
 from factorizer_nnunet.running.best_configuration import current_best_configuration
 from factorizer_nnunet.running.paths import RunPaths
 from factorizer_nnunet.running.settings import RunSettings
@@ -98,9 +99,25 @@ def fold_state(settings: RunSettings, model: ModelName, fold: int, next_stages: 
     cases = paths.validation_cases(fold)
     validated = sum(_validated(paths, model, fold, case, next_stages) for case in cases)
     scored = is_complete(folder.summary)
-    done = scored and validated == len(cases)
+    ending = paths.raw_dataset().file_ending
+    changed = validation_scores(folder, paths.labels, ending).stale_reason() if scored else None
+    done = scored and changed is None and validated == len(cases)
     outdated = (folder.summary,) if scored and not done else ()
-    return State(done, f"validated {validated} of {len(cases)} cases", incomplete, outdated, drafts)
+    detail = f"validated {validated} of {len(cases)} cases" if changed is None else f"to be scored again: {changed}"
+    return State(done, detail, incomplete, outdated, drafts)
+
+
+def lacks_only_scores(settings: RunSettings, model: ModelName, fold: int) -> bool:
+    """Whether a trained fold has all segmentations of its validation, but no scores."""
+    paths = settings.paths
+    folder, ending = paths.fold(model, fold), paths.raw_dataset().file_ending
+    if folder.summary.exists() or not is_complete(folder.checkpoint()):
+        return False
+    next_stages = settings.next_stages(model)
+    return all(
+        (folder.validation / f"{case}{ending}").is_file() and _validated(paths, model, fold, case, next_stages)
+        for case in paths.validation_cases(fold)
+    )
 
 
 def channel_subsets_state(paths: RunPaths, model: ModelName, fold: int) -> State:

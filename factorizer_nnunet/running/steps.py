@@ -13,7 +13,7 @@ from factorizer_nnunet.nnunet.folds import ensure_folds
 from factorizer_nnunet.nnunet.integrity import is_complete
 from factorizer_nnunet.nnunet.model_name import ModelName
 from factorizer_nnunet.nnunet.provenance import record_plans
-from factorizer_nnunet.nnunet.validation_files import keep_edited, record_segmentations
+from factorizer_nnunet.nnunet.validation_files import keep_edited, record_validation
 from factorizer_nnunet.running import command_lines, states
 from factorizer_nnunet.running.best_configuration import (
     BEST,
@@ -168,8 +168,8 @@ def _training(settings: RunSettings, model: ModelName, fold: int, prepared: str)
         prepare=partial(_before_training, settings.paths, model, fold),
         finish=partial(_after_training, settings.paths, model, fold),
         trains=(model, fold),
-        commands=lambda: [command_lines.train(settings, model, fold)],
-        options=lambda: _resumed_training(settings.paths, model, fold),
+        commands=lambda: [_training_command(settings, model, fold)],
+        options=lambda: _resumed_training(settings, model, fold),
     )
 
 
@@ -191,11 +191,19 @@ def _before_training(paths: RunPaths, model: ModelName, fold: int) -> list[str]:
 def _after_training(paths: RunPaths, model: ModelName, fold: int) -> None:
     """Record what stock trainers do not."""
     record_training(paths, model, fold)
-    record_segmentations(paths.fold(model, fold), paths.raw_dataset().file_ending)
+    record_validation(paths.fold(model, fold), paths.labels, paths.raw_dataset().file_ending)
 
 
-def _resumed_training(paths: RunPaths, model: ModelName, fold: int) -> tuple[str, ...]:
-    folder = paths.fold(model, fold)
+def _training_command(settings: RunSettings, model: ModelName, fold: int) -> command_lines.Command:
+    if states.lacks_only_scores(settings, model, fold):
+        return command_lines.validation_scores(settings, settings.paths.model(model), fold)
+    return command_lines.train(settings, model, fold)
+
+
+def _resumed_training(settings: RunSettings, model: ModelName, fold: int) -> tuple[str, ...]:
+    if states.lacks_only_scores(settings, model, fold):
+        return ()
+    folder = settings.paths.fold(model, fold)
     if is_complete(folder.checkpoint()):
         return ("--val",)  # trained; only the validation is missing
     return () if folder.last_checkpoint() is None else ("--c",)

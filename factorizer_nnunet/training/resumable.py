@@ -28,10 +28,10 @@ from factorizer_nnunet.nnunet.dataset_json import ENDING_KEY
 from factorizer_nnunet.nnunet.fold_checks import checked_folds
 from factorizer_nnunet.nnunet.folds import ensure_folds
 from factorizer_nnunet.nnunet.model_folder import ALL_CASES, CHECKPOINT_LATEST, FoldFolder
-from factorizer_nnunet.nnunet.names import SPLITS_FILE
+from factorizer_nnunet.nnunet.names import LABEL_FOLDER, SPLITS_FILE
 from factorizer_nnunet.nnunet.provenance import split_sources, trained_fold
 from factorizer_nnunet.nnunet.raw_dataset import raw_folder
-from factorizer_nnunet.nnunet.validation_files import keep_edited, record_segmentations
+from factorizer_nnunet.nnunet.validation_files import keep_edited, record_validation
 from factorizer_nnunet.training.checkpoints import (
     Clock,
     completed_epochs,
@@ -127,7 +127,8 @@ class ResumableTrainer(SteppingTrainer):
         with self._stop.obeyed(self._say_stopped_in_validation):
             super().perform_actual_validation(save_probabilities)
         if self.local_rank == 0:
-            record_segmentations(fold, file_ending)
+            labels = Path(self.preprocessed_dataset_folder_base) / LABEL_FOLDER
+            record_validation(fold, labels, file_ending)
 
     def _say_stopped_in_validation(self) -> None:
         with contextlib.suppress(RuntimeError):  # the signal has interrupted a print

@@ -188,6 +188,7 @@ class Program:
             dice[f"ensemble___{names[0]}___{names[1]}___{'_'.join(map(str, folds))}"] = 0.8
         (self.results / "postprocessing.pkl").write_bytes(pickle.dumps({}))
         (self.results / "dataset.json").write_text("{}")
+        (self.results / "plans.json").write_bytes((self.preprocessed / f"{models[0]['plans']}.json").read_bytes())
         names_there = {"trainer": "trainer", "plans": "plans_identifier", "configuration": "configuration"}
         selected = [{names_there[key]: value for key, value in model.items()} for model in chosen]
         best = {

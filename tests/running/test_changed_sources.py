@@ -65,13 +65,28 @@ def test_folds_trained_on_a_replaced_file_are_refused_and_kept(
         run_here(settings, SLOTS)
     assert commands_run(settings) == before
     assert run_here(replace(settings, accept_outdated=True), SLOTS)
-    started = [command.split()[0] for command in new_commands(settings, before)]
+    commands = new_commands(settings, before)
+    started = [command.split()[0] for command in commands]
     assert "nnUNetv2_train" not in started
+    scored = [command for command in commands if command.startswith("nnUNetv2_evaluate_folder")]
+    assert len(scored) == (len(settings.models) if (what, part) == ("label", "val") else 0), "by the new label"
     assert {"nnUNetv2_extract_fingerprint", "nnUNetv2_preprocess"} <= set(started)
     assert run_here(settings, SLOTS), "from then on it counts as trained on these"
     assert [path.name for path in paths_of(settings).preprocessed.glob("dataset_fingerprint.json.*")] == [
         "dataset_fingerprint.json.outdated-1"
     ]
+
+
+def test_a_calibration_is_made_again_when_a_label_was_replaced(tmp_path: Path, programs: Path) -> None:
+    plain = example_settings(tmp_path)
+    assert plain.prediction is not None
+    settings = replace(plain, prediction=replace(plain.prediction, quality=True))
+    run_here(settings, SLOTS)
+    before = commands_run(settings)
+    replace_voxels(paths_of(settings).raw / "labelsTr" / f"{training_case(settings, 'val')}.nii.gz")
+    assert run_here(replace(settings, accept_outdated=True), SLOTS)
+    assert sum(" calibrate -d" in command for command in new_commands(settings, before)) == len(settings.models)
+    assert set(states_of(settings).values()) == {"done"}
 
 
 def test_a_fold_moved_away_is_trained_again_on_the_changed_data(tmp_path: Path, programs: Path) -> None:

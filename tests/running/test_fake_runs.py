@@ -74,8 +74,9 @@ def test_a_run_ends_with_predictions_scores_and_a_summary(tmp_path: Path, progra
     assert set(states_of(settings).values()) == {"done"}
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         *(f"{case}.nii.gz" for case in TEST_CASES),
-        "summary.json",
+        *("summary.json", "dataset.json", "plans.json"),
     }
+    assert (tmp_path / "out" / "plans.json").read_bytes() == paths_of(settings).plans(PLANS).read_bytes()
     summary = summary_of(settings)
     assert summary["models"][0]["folds"]["3"] == pytest.approx({"core": 0.53, "whole": 0.73, "mean": 0.63})
     assert summary["best"]["gain_of_ensemble"] == pytest.approx(0.8 - 0.71)

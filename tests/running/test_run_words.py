@@ -142,7 +142,7 @@ def test_progress_is_read_from_the_log(tmp_path: Path) -> None:
     assert str(progress) == "epoch 2/5  Dice 0.60  6 s left"
 
 
-def test_the_last_request_comes_back(tmp_path: Path) -> None:
+def test_the_last_request_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = example_settings(tmp_path, gpu_memory_target_gb=2.5)
     paths_of(settings).run.mkdir(parents=True)
     write_request(settings)
@@ -155,7 +155,12 @@ def test_the_last_request_comes_back(tmp_path: Path) -> None:
     copied = tmp_path / "copied"
     shutil.copytree(settings.folders.results, copied)
     (request,) = find_requests(copied, "501")
-    assert read_request(request).folders.results == copied
+    for name in ("raw", "preprocessed"):
+        monkeypatch.setenv(f"nnUNet_{name}", str(tmp_path / "elsewhere" / name))
+    found = read_request(request).folders
+    assert (found.results, found.raw) == (copied, tmp_path / "elsewhere" / "raw")
+    assert found.preprocessed == tmp_path / "elsewhere" / "preprocessed"
+    assert read_request(paths_of(plain).request).folders == plain.folders, "that of the run that was not copied"
     with pytest.raises(UserError, match="no run has the ID or name 7 in .*; there are runs of Dataset501_Fake"):
         find_requests(settings.folders.results, "7")
 
