@@ -134,7 +134,8 @@ class CaseBuilder:
             return None
         if differing:
             others = ", ".join(str(match.path) for match in differing)
-            self._problem(first.path, f"differs from {others}: keep the right one, or give only its folder")
+            advice = "keep the right one, or give only its folder; of different cases, give each a name of its own"
+            self._problem(first.path, f"differs from {others}: {advice}")
             return None
         self._ignore("an identical copy of a file that is used", copies)
         return first

@@ -90,6 +90,12 @@ def refuse_problems(survey: Survey, listing: SourceListing, options: Options) ->
         if survey.problems:
             raise UserError(f"no case of {release.title} in {where} is valid, {count}:\n{problems}")
         raise UserError(f"no case of {release.title} below {where}: expected files like {release.example}")
+    labelled = [examined.case.name for examined in survey.training]
+    if labelled and options.patients is not None and not any(map(options.patient_of, labelled)):
+        raise UserError(
+            f"the list of --patients has none of the {count_of(len(labelled), 'labelled case')}: it names "
+            f"{first_few(list(options.patients))}, the cases are {first_few(labelled)}. Correct its column case"
+        )
     cases = [examined.case for examined in survey.training or survey.kept]
     useless = [number for number in cases[0].absent if all(number in case.absent for case in cases)]
     if useless:

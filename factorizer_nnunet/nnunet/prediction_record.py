@@ -132,6 +132,12 @@ def changed_images(folder: Path, case: str, images: Mapping[int, Path]) -> dict[
     return {int(found[1]): change for found, change in numbered.items() if found is not None and change != ADDED}
 
 
+def is_edited(folder: Path, case: str, file: Path) -> bool:
+    """Whether a file that was written with a prediction was changed afterwards; False without a record."""
+    changes = changed_sources(record_file(folder, case), _outputs([file])) or {}
+    return any(changes.get(name) == CHANGED for name in _outputs([file]))
+
+
 def _images(case: ImageCase) -> dict[str, Source]:
     images: dict[str, Source] = {f"{_IMAGE} {number}": file for number, file in case.numbered_files.items()}
     images |= {f"{_IMAGE} {number}, absent": stamp_of_value("absent") for number in case.absent}

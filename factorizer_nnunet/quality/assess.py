@@ -194,7 +194,7 @@ def assess(
         case: its name.
         records: of its passes, one for each model.
         judges: the models.
-        warnings: about its images, from its prediction.
+        warnings: about its images and its segmentation.
     """
     pairs = list(zip(records, judges, strict=True))
     regions = {

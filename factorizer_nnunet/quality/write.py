@@ -13,13 +13,15 @@ from factorizer_nnunet.core.locks import file_lock
 from factorizer_nnunet.core.wording import count_of
 from factorizer_nnunet.nnunet.dataset_json import DATASET_FILE, DatasetJson
 from factorizer_nnunet.nnunet.pass_record import PASSES_ENDING, PassRecord, passes_file, read_passes
-from factorizer_nnunet.nnunet.prediction_record import RECORDS, recorded_warnings
+from factorizer_nnunet.nnunet.prediction_record import RECORDS, is_edited, recorded_warnings
 from factorizer_nnunet.pages.limits import ViewerLimits
 from factorizer_nnunet.quality.assess import CaseQuality, Judge, assess, judges_of, of_passes
 from factorizer_nnunet.quality.shown_cases import files_of
 from factorizer_nnunet.quality.tables import write_tables
 from factorizer_nnunet.quality.worklist import PAGE_FILE, worklist_page
 from factorizer_nnunet.report.own_pages import page_file, write_page
+
+_EDITED = "the segmentation was edited after it was predicted: all numbers are those of the predicted one"
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ def write_quality(
     judges = judges_of(folder)
     records = {name: _passes(passes_file(folder, name), len(judges)) for name in names}
     judges = [of_passes(judge, [own[n] for own in records.values()]) for n, judge in enumerate(judges)]
-    cases = [assess(name, own, judges, recorded_warnings(folder, name)) for name, own in records.items()]
+    cases = [assess(name, own, judges, _notes(folder, name, dataset.file_ending)) for name, own in records.items()]
     cases.sort(key=_order)
     target = page_file(folder / PAGE_FILE)
     with file_lock(folder / RECORDS / "quality.lock", f"another command writes {target}; wait until it ends"):
@@ -75,6 +77,12 @@ def write_quality(
         except OSError as error:
             raise UserError(f"cannot write {target.parent}: {error}. Check its permissions and the space") from error
     return Assessment(tuple(cases), tuple(judges), target, tuple(path for path in kept if path is not None))
+
+
+def _notes(folder: Path, case: str, file_ending: str) -> tuple[str, ...]:
+    """What else there is to say of a case: warnings about its images, and that its segmentation was edited."""
+    edited = is_edited(folder, case, folder / f"{case}{file_ending}")
+    return (*recorded_warnings(folder, case), *[_EDITED] * edited)
 
 
 def _order(case: CaseQuality) -> tuple[float, int, str]:

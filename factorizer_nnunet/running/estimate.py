@@ -12,6 +12,7 @@ from pathlib import Path
 from factorizer_nnunet.core.errors import UserError
 from factorizer_nnunet.core.json_files import read_complete_json
 from factorizer_nnunet.core.wording import count_of, duration
+from factorizer_nnunet.nnunet.integrity import is_complete
 from factorizer_nnunet.nnunet.model_folder import ModelFolder
 from factorizer_nnunet.nnunet.model_name import ModelName
 from factorizer_nnunet.nnunet.names import parse_repeat
@@ -63,7 +64,7 @@ def estimate_trainings(settings: RunSettings, steps: Sequence[Step], slots: int)
 def _seconds_left(settings: RunSettings, model: ModelName, fold: int) -> float | None:
     """Time until a fold is trained, 0 if it is; None if it is not known."""
     folder, minutes = settings.paths.fold(model, fold), planned_minutes(model.trainer)
-    if folder.checkpoint().is_file():
+    if is_complete(folder.checkpoint()):
         return 0.0
     with contextlib.suppress(UserError):  # of a damaged file, which fails its own step
         progress = training_progress(folder.path, model.trainer)

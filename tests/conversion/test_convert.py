@@ -332,6 +332,17 @@ def test_options_for_unknown_cases_are_warned_about(tmp_path: Path) -> None:
     assert 1 not in examined.label.counts
 
 
+def test_a_list_of_patients_of_other_cases_is_refused(tmp_path: Path) -> None:
+    tree = build_tree("brats2021", tmp_path / "source")
+    case, *_ = tree.labels
+    options = replace(OPTIONS, patients={f"{case}_t1.nii.gz".casefold(): "A"})
+    text = refusal("brats2021", tree.source, tmp_path / "raw", options)
+    assert (
+        f"--patients has none of the 2 labelled cases: it names {case.casefold()}_t1.nii.gz, the cases are {case}"
+        in text
+    )
+
+
 def test_unlabelled_cases_alone_can_be_converted(tmp_path: Path) -> None:
     tree = build_tree("brats2021", tmp_path / "source")
     for path in tree.labels.values():

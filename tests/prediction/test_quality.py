@@ -116,6 +116,18 @@ def test_images_that_are_gone_or_have_changed_are_named(root: Path, model: Path)
     assert "a_0000.nii.gz (removed), a_0001.nii.gz (removed)" in page and '"no image"' in page
 
 
+def test_an_edited_segmentation_is_named_in_all_files(root: Path, model: Path) -> None:
+    run_predict(root, model, quality=True)
+    file, names = root / "out" / "b.nii.gz", ("quality.csv", "quality.json", "quality.html")
+    write_quality(root / "out")
+    assert not any("was edited after" in (root / "out" / name).read_text() for name in names)
+    image = SimpleITK.ReadImage(str(file))
+    SimpleITK.WriteImage(SimpleITK.Cast(image == 0, SimpleITK.sitkUInt8), str(file))
+    found = write_quality(root / "out")
+    assert [case.case for case in found.cases if any("was edited after" in flag for flag in case.flags)] == ["b"]
+    assert all("was edited after" in (root / "out" / name).read_text() for name in names)
+
+
 def test_maps_of_other_images_are_set_aside_whatever_is_asked_for(root: Path, model: Path) -> None:
     run_predict(root, model, quality=True, uncertainty=True, save_probabilities=True)
     write_image(root / "images" / "c_0000.nii.gz", 99)

@@ -135,6 +135,11 @@ def test_the_estimate_is_of_epochs_timed_on_this_machine(tmp_path: Path, program
     for other in (f"{TRAINER}_90epochs_50iters", "nnUNetTrainer"):
         assert estimate(replace(two, models=(ModelName(other, PLANS, "2d"),))) == UNKNOWN
     assert estimate(replace(two, folds=(0,))) == "all folds are trained"
+    checkpoint = paths_of(two).fold(two.models[0], 0).checkpoint()
+    complete = checkpoint.read_bytes()
+    checkpoint.write_bytes(complete[: len(complete) // 2])
+    assert estimate(replace(two, folds=(0,))) != "all folds are trained"
+    checkpoint.write_bytes(complete)
     noted = paths_of(two).fold(two.models[0], 0).path / "debug.json"
     content = json.loads(noted.read_text())
     for change in ({"hostname": "another"}, {"device": "cuda:0"}, {"hostname": None}):
