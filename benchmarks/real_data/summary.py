@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 from scipy import stats
 
+from benchmarks.corruptions import missing_slices
 from benchmarks.real_data.arms import ARMS, BASELINE
 from benchmarks.real_data.data import patient_of
 from benchmarks.real_data.pieces import FOLDS, ITERATIONS, SHORT, TIME, Piece, costs_the_same
@@ -23,7 +24,7 @@ Scores = Mapping[str, Mapping[str, Sequence[float | None]]]  # Dice and surface 
 DICE, SURFACE = 0, 1
 WORST = 5  # percentile of the cases
 POWER = 0.8
-_INCOMPLETE = "missing_slices"
+_INCOMPLETE = missing_slices.__name__
 _RESAMPLES = 1000  # for a percentile of the cases
 
 
@@ -106,7 +107,7 @@ def comparison(
 
 
 def _shared(found: Mapping[_Key, Mapping[int, _Value]]) -> tuple[dict[_Key, Mapping[int, _Value]], tuple[int, ...]]:
-    """The folds that all have, and all; without those that lack the first fold of any if they share none."""
+    """All, and the folds that they share; if there are none, without those that lack the first fold of any."""
     kept = dict(found)
     if kept and not set.intersection(*map(set, kept.values())):
         first = min(fold for own in kept.values() for fold in own)

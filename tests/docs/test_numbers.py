@@ -86,15 +86,19 @@ def readme() -> Iterator[str]:
         assert lost == sorted(lost), "the U-Net loses less"
     long = studied("hippocampus", "time", "long")
     means = [f"{long.mean(arm):.3f}" for arm in ("default", "plain", "unet")]
-    means += [f"{studied('acdc', 'time', 'long').mean(arm):.3f}" for arm in ("default", "unet")]
-    yield "Factorizer has {} (the plain form {}), the U-Net with nnU-Net's recipe {}; on ACDC {} and {}".format(*means)
+    for data in ("acdc", "la_x2"):
+        means += [f"{studied(data, 'time', 'long').mean(arm):.3f}" for arm in ("default", "unet")]
+    yield "Factorizer has {} (the plain form {}), the U-Net with nnU-Net's recipe {}".format(*means[:3])
+    yield "on ACDC {} and {}; on the left atrium {} and {}.".format(*means[3:])
     minutes = {
         key: f"{piece['seconds'] / 60:.0f}" for key, piece in trainings(content) if key.split("/")[2:3] == ["long"]
     }
     models = ("default/equal_time", "plain/equal_time", "unet/equal_iterations")
-    hippocampus_minutes = [minutes[f"hippocampus/3d_fullres/long/{model}/fold_0/seed_0"] for model in models]
-    acdc_minutes = [minutes[f"acdc/3d_fullres/long/{model}/fold_0/seed_0"] for model in models[::2]]
-    yield "they took {}, {} and {} CPU minutes,".format(*hippocampus_minutes) + " and {} and {}.".format(*acdc_minutes)
+    took = [minutes[f"hippocampus/3d_fullres/long/{model}/fold_0/seed_0"] for model in models]
+    took += [
+        minutes[f"{data}/3d_fullres/long/{model}/fold_0/seed_0"] for data in ("acdc", "la_x2") for model in models[::2]
+    ]
+    yield "they took {}, {} and {} CPU minutes, {} and {}, and {} and {}.".format(*took)
     spreads = search.seed_spreads(results("default_search")).values()
     yield f"of {min(spreads):.3f} to {max(spreads):.3f} (fold 1). In equal training time"
     default, plain = (
@@ -251,9 +255,10 @@ def default_form() -> Iterator[str]:
     yield from nmf()
     long = studied("hippocampus", "time", "long")
     gains = [long.difference("default", other) for other in ("plain", "unet")]
-    gains.append(studied("acdc", "time", "long").difference("default", "unet"))
+    gains += [studied(data, "time", "long").difference("default", "unet") for data in ("acdc", "la_x2")]
     texts = [shown(found).replace("-", "−") for found in gains]
-    yield "{} from the plain form and {} from nnU-Net's U-Net, on ACDC {} from the latter".format(*texts)
+    yield "{} from the plain form and {} from nnU-Net's U-Net with its own recipe".format(*texts[:2])
+    yield "on ACDC {} and on the left atrium {} from the latter".format(*texts[2:])
     forms = [(arm, "time") for arm in ("default", "plain")]
     first, second = (
         list(robustness_of_models(results("real_data"), f"{data}/3d_fullres", forms).values())
