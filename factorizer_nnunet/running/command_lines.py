@@ -134,8 +134,7 @@ def scores(settings: RunSettings, segmentations: Path, references: Path, plans_f
 
 def validation_scores(settings: RunSettings, model: ModelFolder, fold: int) -> Command:
     """Score the segmentations of a fold's validation; ``--chill`` since the labels of other folds have none."""
-    options = ("-djfile", str(model.dataset_file), "-pfile", str(model.plans_file), "--chill", *_processes(settings))
-    return ("nnUNetv2_evaluate_folder", str(settings.paths.labels), str(model.fold(fold).validation), *options)
+    return (*scores(settings, model.fold(fold).validation, settings.paths.labels, model.plans_file), "--chill")
 
 
 def _id(settings: RunSettings) -> str:

@@ -131,8 +131,7 @@ class Inference(InferenceFiles):
     def copy_quality(self) -> None:
         """Copy what was written about quality next to the final segmentations."""
         for made, copy in self._quality_files():
-            with atomic_file(copy) as draft:
-                shutil.copyfile(made, draft)
+            _copy(made, copy)
 
     def _quality_files(self) -> list[tuple[Path, Path]]:
         """The files next to the predictions before postprocessing, and those in the output folder."""
@@ -221,9 +220,8 @@ class Inference(InferenceFiles):
     def copy_descriptions(self) -> None:
         """Copy nnU-Net's plans and dataset.json next to the final segmentations, as nnUNetv2_predict does."""
         plans = self.best().plans_file
-        for source, name in ((plans, PLANS_FILE), (plans.with_name(DATASET_FILE), DATASET_FILE)):
-            with atomic_file(self.prediction.output / name) as draft:
-                shutil.copyfile(source, draft)
+        _copy(plans, self.prediction.output / PLANS_FILE)
+        _copy(plans.with_name(DATASET_FILE), self.prediction.output / DATASET_FILE)
 
     def _is_of_other_models(self, best: BestConfiguration, target: Target, changes: Mapping[str, str] | None) -> bool:
         """Whether a folder's predictions are of other images or with other mirroring, or of folds before they changed.
@@ -252,6 +250,11 @@ class Inference(InferenceFiles):
             return State(True)
         has_files = folder.is_dir() and any(not is_set_aside(path.name) for path in folder.iterdir())
         return State(False, outdated=(folder,) if has_files else ())
+
+
+def _copy(file: Path, target: Path) -> None:
+    with atomic_file(target) as draft:
+        shutil.copyfile(file, draft)
 
 
 def _same_content(one: Path, other: Path) -> bool:

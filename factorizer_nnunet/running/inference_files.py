@@ -106,11 +106,14 @@ class InferenceFiles:
         """Predictions of all models, made from test images and checkpoints."""
         best = self.best()
         images: dict[str, Source] = {image_entry(file): file for files in self.images().values() for file in files}
-        folds = [(model, fold) for model in best.stages for fold in best.folds]
-        checkpoints = {
+        return self._derived(PREDICT, images | self._checkpoints(best.stages) | self._rules(), [])
+
+    def _checkpoints(self, models: Sequence[ModelName]) -> dict[str, Source]:
+        """Those of all folds of the best configuration."""
+        folds = [(model, fold) for model in models for fold in self.best().folds]
+        return {
             checkpoint_entry(model, fold): self.settings.paths.fold(model, fold).checkpoint() for model, fold in folds
         }
-        return self._derived(PREDICT, images | checkpoints | self._rules(), [])
 
     def _rules(self) -> dict[str, Source]:
         file = tuned_rules(self.settings.paths, self.best())
@@ -119,15 +122,11 @@ class InferenceFiles:
     def calibrated(self) -> Derived:
         """The calibration of each model of the best configuration, made from its folds, their labels, and rules."""
         best, paths = self.best(), self.settings.paths
-        folds = [(model, fold) for model in best.models for fold in best.folds]
-        sources: dict[str, Source] = {
-            checkpoint_entry(model, fold): paths.fold(model, fold).checkpoint() for model, fold in folds
-        }
         labels = {case.name: case.label for case in paths.raw_dataset().training_cases(paths.raw).values()}
         validated = (case for fold in best.folds for case in paths.validation_cases(fold))
-        sources |= {f"label of {case}": labels[case] for case in validated if case in labels}
+        references: dict[str, Source] = {f"label of {case}": labels[case] for case in validated if case in labels}
         files = [calibration_file(paths.model(model).path) for model in best.models]
-        return self._derived(CALIBRATE, sources | self._rules(), files)
+        return self._derived(CALIBRATE, self._checkpoints(best.models) | references | self._rules(), files)
 
     def postprocessed_from(self) -> Derived:
         """Final segmentations, made from those before nnU-Net's postprocessing and what says how to postprocess."""
