@@ -64,9 +64,9 @@ def estimate_trainings(settings: RunSettings, steps: Sequence[Step], slots: int)
 def _seconds_left(settings: RunSettings, model: ModelName, fold: int) -> float | None:
     """Time until a fold is trained, 0 if it is; None if it is not known."""
     folder, minutes = settings.paths.fold(model, fold), planned_minutes(model.trainer)
-    if is_complete(folder.checkpoint()):
-        return 0.0
     with contextlib.suppress(UserError):  # of a damaged file, which fails its own step
+        if is_complete(folder.checkpoint()):
+            return 0.0
         progress = training_progress(folder.path, model.trainer)
         if progress is None and minutes is not None:
             return 60 * minutes
