@@ -12,9 +12,9 @@ from study_example import BRATS, COST, brats, content_of, made_up
 
 from benchmarks.real_data.arms import ARMS, MAIN
 from benchmarks.real_data.figure import draw, points
-from benchmarks.real_data.in_short import TESTED, nmf_rows, overview, robustness_rows
+from benchmarks.real_data.in_short import TESTED, long_rows, nmf_rows, overview, robustness_rows
 from benchmarks.real_data.page import page
-from benchmarks.real_data.pieces import ITERATIONS, SHORT, TIME, pieces
+from benchmarks.real_data.pieces import ITERATIONS, LONG, SHORT, TIME, pieces
 from benchmarks.real_data.results import Results
 from benchmarks.real_data.summary import (
     case_means,
@@ -151,6 +151,21 @@ def test_the_overview_marks_what_is_ahead_of_both_unets() -> None:
     assert overview(content)[1][2] == "0"  # equal time has no other fold
     del content["pieces"][brats("unet_ours").key]
     assert overview(content) == [header]
+
+
+def test_long_trainings_have_a_row_with_the_unets_that_were_trained_as_long() -> None:
+    long = [replace(brats(*model), budget=LONG) for model in (("default", TIME), ("unet", ITERATIONS))]
+    content = content_of(*long)
+    content["pieces"][long[0].key]["seconds"], content["pieces"][long[1].key]["seconds"] = 600, 1500
+    header, row = long_rows(content)
+    assert row[:4] == ["BraTS, 2 mm", "150", "0", "2"] and row[4:7] == ["0.530", "–", "0.522"]
+    assert row[7].startswith("-0.008 [") and row[8] == "25, 10" and len(header) == len(row)
+    ours = replace(brats("unet_ours"), budget=LONG)
+    content["pieces"][ours.key] = {**made_up(ours), "seconds": 3600}
+    _, row = long_rows(content)
+    assert row[4:7] == ["0.530", "0.537", "0.522"] and row[8] == "25, 60, 10"
+    del content["pieces"][long[1].key]
+    assert long_rows(content) == [header]
 
 
 def test_the_page_says_what_was_compared_and_what_its_number_of_patients_can_show() -> None:

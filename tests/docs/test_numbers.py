@@ -17,7 +17,7 @@ from benchmarks import default_search as search
 from benchmarks.component_auc import best_maps
 from benchmarks.real_data.candidates import ALL_ARMS, CANDIDATES
 from benchmarks.real_data.data import DATA_SETS
-from benchmarks.real_data.in_short import TESTED, nmf_gain, overview, robustness_rows
+from benchmarks.real_data.in_short import TESTED, long_rows, nmf_gain, overview, robustness_rows
 from benchmarks.real_data.summary import Comparison, comparison, robustness_of_models, shown
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -67,6 +67,7 @@ def readme() -> Iterator[str]:
     yield f"CT of 512 × 512 × 300 voxels, 25 classes, tiny networks | {stock} | **{own}** |"
     content = results("real_data")
     yield from (" | ".join(row) for row in overview(content)[1:])
+    yield from (" | ".join(row) for row in long_rows(content)[1:])
     lower = []
     for name, folds, patients, unet_mean, mean, _, unet_worst, worst, gain in robustness_rows(content)[1:]:
         yield f"| {name} | {folds} | {patients} | {unet_mean} | {mean} | {unet_worst} | {worst} |"
@@ -87,21 +88,6 @@ def readme() -> Iterator[str]:
         tested = robustness_of_models(content, setup, TESTED)
         lost = [own.clean - own.mean for own in tested.values()]
         assert lost == sorted(lost), "the U-Net loses less"
-    long = studied("hippocampus", "time", "long")
-    means = [f"{long.mean(arm):.3f}" for arm in ("default", "plain", "unet")]
-    for data in ("acdc", "la_x2"):
-        means += [f"{studied(data, 'time', 'long').mean(arm):.3f}" for arm in ("default", "unet")]
-    yield "Factorizer has {} (the plain form {}), the U-Net with nnU-Net's recipe {}".format(*means[:3])
-    yield "on ACDC {} and {}; on the left atrium {} and {}.".format(*means[3:])
-    minutes = {
-        key: f"{piece['seconds'] / 60:.0f}" for key, piece in trainings(content) if key.split("/")[2:3] == ["long"]
-    }
-    models = ("default/equal_time", "plain/equal_time", "unet/equal_iterations")
-    took = [minutes[f"hippocampus/3d_fullres/long/{model}/fold_0/seed_0"] for model in models]
-    took += [
-        minutes[f"{data}/3d_fullres/long/{model}/fold_0/seed_0"] for data in ("acdc", "la_x2") for model in models[::2]
-    ]
-    yield "they took {}, {} and {} CPU minutes, {} and {}, and {} and {}.".format(*took)
     spreads = search.seed_spreads(results("default_search")).values()
     yield f"of {min(spreads):.3f} to {max(spreads):.3f} (fold 1). In equal training time"
     default, plain = (
