@@ -14,7 +14,7 @@ import matplotlib.pyplot as plt
 from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
-from benchmarks.real_data.arms import ARMS
+from benchmarks.real_data.arms import ARMS, MAIN
 from benchmarks.real_data.data import setup_title
 from benchmarks.real_data.pieces import ITERATIONS, LONG, SHORT, TIME, Piece
 from benchmarks.real_data.summary import Comparison
@@ -69,11 +69,18 @@ def draw(content: Mapping[str, Any], file: Path) -> None:
         for number, (name, arm) in enumerate(ARMS.items()):
             if found := points(content, setup, name) if setup in content["setups"] else []:
                 minutes, dice = [point.minutes for point in found], [point.dice for point in found]
-                axis.plot(minutes, dice, "-", color=f"C{number}", linewidth=1)
-                swatches[arm.title] = Patch(color=f"C{number}")
-                for point in found:
+                color, is_main = f"C{number}", name in MAIN
+                axis.plot(minutes, dice, "-", color=color, linewidth=1.8 if is_main else 0.8)
+                swatches[arm.title] = Patch(color=color)
+                for point in found:  # hollow ones on top, so that none hides another
                     axis.plot(
-                        point.minutes, point.dice, _MARKERS[point.equal], color=f"C{number}", markersize=5, alpha=0.8
+                        point.minutes,
+                        point.dice,
+                        _MARKERS[point.equal],
+                        color=color,
+                        markersize=6,
+                        markerfacecolor=color if is_main else "none",
+                        zorder=2 if is_main else 3,
                     )
         axis.set(
             title=setup_title(setup),
@@ -89,7 +96,9 @@ def draw(content: Mapping[str, Any], file: Path) -> None:
         titles = [arm.title for arm in ARMS.values() if arm.title in swatches]
         figure.legend([swatches[title] for title in titles], titles, loc="outside lower center", ncols=4, fontsize=8)
     figure.suptitle(
-        "dots: as many iterations as nnU-Net's U-Net; squares: as much time; lines join separate trainings", fontsize=9
+        "dots: as many iterations as nnU-Net's U-Net; squares: as much time; filled: the networks of the first table; "
+        "lines join separate trainings",
+        fontsize=9,
     )
     figure.savefig(file, dpi=110, format="png")
     plt.close(figure)
