@@ -40,9 +40,8 @@ _PAIRS = (
 )
 _INTRODUCTION = """\
 Written by `python -m benchmarks.real_data DATA… --root WORK` from [{results}]({results}), which grows by a line for
-each finished training; the study can be continued at any time, on any machine that has the data. They are public, but
-not part of this project: the command takes them in nnU-Net's raw layout, in folders named as below (`--data DIR`), or
-any data set of your own.
+each finished training; the study can be continued at any time, on any machine that has the data in nnU-Net's raw
+layout.
 
 All arms of a table share nnU-Net's plans (patch, batch, stages, kernels, strides), preprocessed data, folds, loss,
 augmentation and sampling, and are trained by `nnUNetv2_train` with the same seed. *nnU-Net's recipe* is SGD from 1e-2
@@ -63,6 +62,9 @@ Differences are paired by patient: the mean over the patients' mean Dice, with a
 (BCa, {resamples} resamples). It does not include the variation between training runs. Where the names of cases do not
 say the patient, each case counts as one."""
 _OF_THIS_PROJECT = """\
+The data are public, but not part of this project: the command takes them from folders named as below (`--data DIR`),
+or any data set of your own.
+
 Fold 1 is left out, since [candidates for the default](default_search.md) were compared on it. Fold 0 is not untouched
 either: its results were known when the default was [chosen](../default_form.md#a-search-on-real-data). Over seeds, the
 mean Dice of a training varies by some hundredths ([measured there](default_search.md#all-data-sets)). Results with a
