@@ -200,7 +200,7 @@ def nmf() -> Iterator[str]:
     yield "150 ({:.3f} and {:.3f})".format(*everywhere)
     for data in SETS:
         compared = [(equal, *pair) for pair in pairs for equal in ("iterations", "time")]
-        cells = [nmf_gain(content, f"{data}/3d_fullres", *one) or "not measured" for one in compared]
+        cells = [nmf_gain(content, f"{data}/3d_fullres", *one) for one in compared]
         yield f"| {DATA_SETS[data].title} | {' | '.join(cells)} |".replace("-", "−")
     maps = results("component_auc")["brats_2mm/3d_fullres"]["networks"]
     regions = ("whole tumor", "tumor core", "enhancing tumor")
