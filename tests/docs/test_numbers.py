@@ -67,7 +67,7 @@ def readme() -> Iterator[str]:
     yield f"CT of 512 × 512 × 300 voxels, 25 classes, tiny networks | {stock} | **{own}** |"
     content = results("real_data")
     yield from (" | ".join(row) for row in overview(content)[1:])
-    yield from (" | ".join(row) for row in long_rows(content)[1:])
+    yield from (" | ".join(row).replace("-", "−") for row in long_rows(content)[1:])
     long = {equal: studied("hippocampus", equal, "long") for equal in ("time", "iterations")}
     gains = [shown(found.difference("default", "unet_ours")).replace("-", "−") for found in long.values()]
     minutes = long["iterations"].results["default"][0]["seconds"] / 60
