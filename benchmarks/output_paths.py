@@ -35,6 +35,12 @@ def json_output(text: str) -> Path:
     path = output_file(text)
     if path.suffix != ".json":
         raise argparse.ArgumentTypeError(f"{path} does not end with .json")
+    for other in (path.with_suffix(".md"), path.with_suffix(".png")):
+        if other.exists() and not path.exists():
+            raise argparse.ArgumentTypeError(
+                f"{other} exists, but not {path}, and would be replaced: name another file, or delete {other} if an "
+                "earlier run has written it"
+            )
     return path
 
 

@@ -396,6 +396,18 @@ def test_results_that_cannot_be_written_are_refused_at_once(
     assert f"{tmp_path / read_only} is read-only: change its permissions" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["README.md", "README.png"])
+def test_results_whose_page_would_replace_another_file_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    (tmp_path / name).touch()
+    with pytest.raises(SystemExit):
+        json_output_parser().parse_args(["--results", str(tmp_path / "README.json")])
+    assert f"{tmp_path / name} exists, but not {tmp_path / 'README.json'}" in capsys.readouterr().err
+    (tmp_path / "README.json").touch()
+    assert json_output_parser().parse_args(["--results", str(tmp_path / "README.json")])
+
+
 def json_output_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser()
     parser.add_argument("--results", type=json_output)
