@@ -27,6 +27,7 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 
+from benchmarks.output_paths import json_output
 from factorizer_nnunet.core.atomic_files import write_text_atomically
 from factorizer_nnunet.core.json_files import read_complete_json
 from factorizer_nnunet.core.markdown import markdown_table
@@ -269,7 +270,7 @@ def main() -> None:
     scoring.add_argument("--key", type=Path, required=True)
     scoring.add_argument("--findings", type=Path, required=True, help=f"{RECORD_FILE} in the folder of label-check")
     scoring.add_argument("--name", required=True, help="of the data set on the page")
-    scoring.add_argument("--out", type=Path, default=PAGE, help="JSON file, with the page next to it")
+    scoring.add_argument("--out", type=json_output, default=PAGE, help="JSON file, with the page next to it")
     args = parser.parse_args()
     if args.command == "synthetic":
         for seed in range(args.seeds):

@@ -31,12 +31,14 @@ def output_file(text: str) -> Path:
 
 
 def json_output(text: str) -> Path:
-    """A JSON file in an existing folder, next to which files with other endings are written."""
+    """A JSON file in an existing folder, next to which its page and picture are written, but not over somebody's."""
     path = output_file(text)
     if path.suffix != ".json":
         raise argparse.ArgumentTypeError(f"{path} does not end with .json")
+    if path.exists():
+        return path
     for other in (path.with_suffix(".md"), path.with_suffix(".png")):
-        if other.exists() and not path.exists():
+        if other.exists():
             raise argparse.ArgumentTypeError(
                 f"{other} exists, but not {path}, and would be replaced: name another file, or delete {other} if an "
                 "earlier run has written it"

@@ -29,7 +29,7 @@ import numpy as np
 import torch
 
 from benchmarks.corruptions import CORRUPTIONS, STRENGTHS, cases_of, corrupt_folder
-from benchmarks.output_paths import output_file
+from benchmarks.output_paths import json_output
 from factorizer_nnunet.calibration.calibration_file import read_calibration
 from factorizer_nnunet.core.atomic_files import write_text_atomically
 from factorizer_nnunet.core.json_files import read_complete_json
@@ -233,7 +233,7 @@ def main() -> None:
     parser.add_argument("--strengths", nargs="+", type=int, choices=STRENGTHS, default=list(STRENGTHS))
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--cost", type=int, default=0, metavar="REPEATS", help="also measure the time (default: no)")
-    parser.add_argument("--out", type=output_file, default=PAGE, help="JSON file, with the page next to it")
+    parser.add_argument("--out", type=json_output, default=PAGE, help="JSON file, with the page next to it")
     args = parser.parse_args()
     earlier = read_complete_json(args.out) or {}
     page(earlier)  # before hours of work, what it lacks is an error

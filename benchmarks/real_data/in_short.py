@@ -6,12 +6,10 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from benchmarks.real_data.arms import ARMS, BASELINE, MAIN, RECIPE
 from benchmarks.real_data.data import setup_title
 from benchmarks.real_data.pieces import EQUAL, ITERATIONS, LONG, SHORT, TIME
-from benchmarks.real_data.summary import WORST, comparison, robustness_of_models, shown
+from benchmarks.real_data.summary import WORST, Comparison, comparison, robustness_of_models, shown
 from factorizer_nnunet.core.markdown import markdown_table
 
 _OVERVIEW = (
@@ -33,6 +31,8 @@ _NMF = (
     "short budget; in brackets the number of patients."
 )
 TESTED = ((BASELINE, ITERATIONS), ("default", TIME))  # on corrupted images
+_UNETS = (BASELINE, RECIPE)
+_OF_ROWS = ("mean Dice", "iterations", "folds", "patients")
 _NMF_PAIRS = (("default", "no_nmf"), ("everywhere", "no_nmf"), ("everywhere", "default"))
 
 
@@ -53,10 +53,8 @@ def in_short(content: Mapping[str, Any]) -> list[str]:
 
 def overview(content: Mapping[str, Any]) -> list[list[str]]:
     """A row for each setup whose short budget has both U-Nets and the default, after the header."""
-    unets = [ARMS[arm].title for arm in (BASELINE, RECIPE)]
-    rows = [
-        ["mean Dice", "iterations", "folds", "patients", *unets, *(f"Factorizer, {title}" for title in EQUAL.values())]
-    ]
+    unets = [ARMS[arm].title for arm in _UNETS]
+    rows = [[*_OF_ROWS, *unets, *(f"Factorizer, {title}" for title in EQUAL.values())]]
     for setup in content["setups"]:
         found = {equal: comparison(content, setup, SHORT, equal, arms=MAIN) for equal in EQUAL}
         if any(one is None or one.results.keys() != set(MAIN) for one in found.values()):
@@ -66,37 +64,28 @@ def overview(content: Mapping[str, Any]) -> list[list[str]]:
             continue
         found = {equal: one.on(folds) for equal, one in found.items()}
         first = found[ITERATIONS]
-        cells = [f"{first.mean(arm):.3f}" for arm in (BASELINE, RECIPE)]
+        cells = [f"{first.mean(arm):.3f}" for arm in _UNETS]
         for one in found.values():
-            is_ahead = all(one.is_ahead("default", arm) for arm in (BASELINE, RECIPE))
+            is_ahead = all(one.is_ahead("default", arm) for arm in _UNETS)
             cells.append(_bold_if(is_ahead, one.mean("default")))
-        iterations = first.results[BASELINE][first.folds[0]]["iterations"]
-        rows.append([setup_title(setup), str(iterations), folds_text(first.folds), str(first.num_patients), *cells])
+        rows.append([*_of_row(setup, first), *cells])
     return rows
 
 
 def long_rows(content: Mapping[str, Any]) -> list[list[str]]:
     """A row for each setup whose long budget has nnU-Net's U-Net and the default in equal time, after the header."""
-    unets = (BASELINE, RECIPE)
-    titles = [ARMS[arm].title for arm in unets]
-    minus = f"Factorizer minus {titles[0]}"
-    header = ["mean Dice", "iterations", "folds", "patients", *titles, "Factorizer", minus, "CPU min"]
-    rows = [header]
+    unets = [ARMS[arm].title for arm in _UNETS]
+    rows = [[*_OF_ROWS, *unets, "Factorizer", f"Factorizer minus {unets[0]}", "CPU min"]]
     for setup in content["setups"]:
         found = comparison(content, setup, LONG, TIME, arms=MAIN)
         if found is None or not {BASELINE, "default"} <= found.results.keys():
             continue
-        trained = [arm for arm in unets if arm in found.results]
+        trained = [arm for arm in _UNETS if arm in found.results]
         is_ahead = all(found.is_ahead("default", arm) for arm in trained)
-        minutes = [
-            f"{np.mean([found.results[arm][fold]['seconds'] for fold in found.folds]) / 60:.0f}"
-            for arm in (*trained, "default")
-        ]
-        iterations = found.results[BASELINE][found.folds[0]]["iterations"]
-        cells = [f"{found.mean(arm):.3f}" if arm in trained else "–" for arm in unets]
+        minutes = [f"{found.minutes(arm):.0f}" for arm in (*trained, "default")]
+        cells = [f"{found.mean(arm):.3f}" if arm in trained else "–" for arm in _UNETS]
         cells += [_bold_if(is_ahead, found.mean("default")), shown(found.difference("default", BASELINE))]
-        first = [setup_title(setup), str(iterations), folds_text(found.folds), str(found.num_patients)]
-        rows.append([*first, *cells, ", ".join(minutes)])
+        rows.append([*_of_row(setup, found), *cells, ", ".join(minutes)])
     return rows
 
 
@@ -130,6 +119,12 @@ def nmf_gain(content: Mapping[str, Any], setup: str, equal: str, one: str, other
     """The difference of two forms with the number of patients; empty if they share no fold."""
     found = comparison(content, setup, SHORT, equal, arms=(one, other))
     return "" if found is None else f"{shown(found.difference(one, other))} ({found.num_patients})"
+
+
+def _of_row(setup: str, found: Comparison) -> list[str]:
+    """The first cells of the tables of Dice, below ``_OF_ROWS``; iterations are those of nnU-Net's U-Net."""
+    counts = (str(found.iterations(BASELINE)), folds_text(found.folds), str(found.num_patients))
+    return [setup_title(setup), *counts]
 
 
 def _bold_if(is_ahead: bool, value: float) -> str:

@@ -55,7 +55,7 @@ each block, and an NMF whose output is added.
 one process does on one core. *CPU s* is what an iteration took when arms took turns in one process. Arms that were
 added later took turns with the U-Net, too, and their costs are scaled to its first one. Costs within 10 % of the
 U-Net's count as equal. The figure shows iterations times *CPU s*. *CPU min* is what the steps of the training took in
-the end{took}: other programs ran on the machine.
+the end{took}: what else ran on the machine differed.
 
 Scores are those of the validation cases of the folds that a table names: complete images, without mirroring.
 Differences are paired by patient: the mean over the patients' mean Dice, with a 95 % bootstrap interval over patients
@@ -153,7 +153,7 @@ def _comparison(found: Comparison, known: Mapping[str, Any], title: str) -> list
                 ARMS[arm].title,
                 str(first["iterations"]),
                 f"{known['seconds'].get(arm, first['seconds'] / first['iterations']):.2f}",
-                f"{np.mean([own[fold]['seconds'] for fold in found.folds]) / 60:.1f}",
+                f"{found.minutes(arm):.1f}",
                 f"{first['parameters'] / 1e6:.2f} M",
                 *(f"{found.mean(arm, region):.3f}" for region in regions),
                 f"{found.mean(arm):.3f}",

@@ -53,6 +53,14 @@ class Comparison:
         """A low percentile of the cases' mean Dice."""
         return _worst(list(case_means(self.scores(arm)).values()))
 
+    def iterations(self, arm: str) -> int:
+        """Of a training, which all folds have had."""
+        return int(self.results[arm][self.folds[0]]["iterations"])
+
+    def minutes(self, arm: str) -> float:
+        """CPU time of the steps of a training, as the mean over the folds."""
+        return float(np.mean([self.results[arm][fold]["seconds"] for fold in self.folds]) / 60)
+
     def difference(self, arm: str, other: str) -> Estimate:
         """Mean Dice of an arm minus that of another, over the patients."""
         return paired(self._by_patient(arm), self._by_patient(other))
